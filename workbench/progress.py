@@ -1,0 +1,80 @@
+"""Progress of long work, and the one way to cancel it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+NOTHING: Mapping[str, object] = MappingProxyType({})
+
+
+class Cancelled(Exception):  # noqa: N818 - not an error: somebody asked for it
+    """Raised inside work whose owner asked it to stop.
+
+    `best` holds the best result so far where the work has one (a search, an adversarial fit), else None.
+    """
+
+    def __init__(self, best: object = None) -> None:
+        super().__init__("Cancelled.")
+        self.best = best
+
+
+@dataclass(frozen=True)
+class Report:
+    """A moment of some work: `share` done in [0, 1], what is being done, and live values for the picture."""
+
+    share: float
+    doing: str
+    live: Mapping[str, object] = field(default_factory=lambda: NOTHING)
+
+
+class Progress:
+    """Tell an owner how far some work is; raise `Cancelled` when the owner asked for it.
+
+    Work calls `progress(share, "doing …", key=value)` at least every few hundred milliseconds; values passed by keyword are for the
+    moving picture of the method (a spectrum, a trajectory). `share` never goes backwards.
+    """
+
+    def __init__(self, tell: Callable[[Report], None] | None = None) -> None:
+        self._tell = tell
+        self._stop = threading.Event()
+        self._share = 0.0
+        self.started = time.monotonic()
+
+    def __call__(self, share: float, doing: str, **live: object) -> None:
+        if self._stop.is_set():
+            raise Cancelled()
+        self._share = max(self._share, min(1.0, share))
+        if self._tell is not None:
+            self._tell(Report(self._share, doing, live))
+
+    def cancel(self) -> None:
+        """Ask the work to stop at its next call."""
+        self._stop.set()
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the owner asked to stop."""
+        return self._stop.is_set()
+
+    def part(self, start: float, end: float) -> Progress:
+        """Return progress for a stage that covers `start`..`end` of this one; cancelling either cancels both."""
+        return _Part(self, start, end)
+
+
+class _Part(Progress):
+    def __init__(self, whole: Progress, start: float, end: float) -> None:
+        super().__init__()
+        self._whole, self._start, self._end = whole, start, end
+        self._stop = whole._stop  # pyright: ignore[reportPrivateUsage]
+
+    def __call__(self, share: float, doing: str, **live: object) -> None:
+        self._whole(self._start + (self._end - self._start) * min(1.0, share), doing, **live)
+
+
+def silent() -> Progress:
+    """Return progress that tells nobody."""
+    return Progress()
