@@ -1,0 +1,1 @@
+"""Models: one interface, two final classes, and a catalog of where they come from."""
