@@ -1,0 +1,108 @@
+"""Demonstrations: what a person shows a method, one frozen row each, in an immutable named set."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
+from typing import Literal, final
+
+from workbench.errors import NotEnoughData
+
+Split = Literal["fit", "validation", "test"]
+SPLITS: tuple[Split, ...] = ("fit", "validation", "test")
+COLUMNS = ("prompt", "positive", "negative", "neutral", "label", "loss", "tags", "split", "id")
+
+
+@dataclass(frozen=True)
+class Demonstration:
+    """One row. Texts after the prompt (`positive`, `negative`, `label`) are continuations and carry their own leading space.
+
+    `loss` is one of good, bad, balance, good-v-bad (canonical examples); None in a column means that the row does not have it.
+    """
+
+    prompt: str
+    positive: str | None = None
+    negative: str | None = None
+    neutral: str | None = None
+    label: str | None = None
+    loss: str | None = None
+    tags: tuple[str, ...] = ()
+    split: Split = "fit"
+    id: str = ""
+
+    def tagged(self, key: str) -> str | None:
+        """Value of a `key:value` tag, None without one."""
+        return next((tag.split(":", 1)[1] for tag in self.tags if tag.startswith(key + ":")), None)
+
+
+@final
+@dataclass(frozen=True)
+class Demonstrations:
+    """A named, ordered, immutable set of demonstrations."""
+
+    rows: tuple[Demonstration, ...]
+    name: str = "untitled"
+
+    def __iter__(self) -> Iterator[Demonstration]:
+        return iter(self.rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> Demonstration:
+        return self.rows[index]
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of all rows in order: two sets with equal rows have equal fingerprints, whatever their names."""
+        text = json.dumps([asdict(row) for row in self.rows], sort_keys=True, ensure_ascii=False)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def split(self, *splits: Split) -> Demonstrations:
+        """The rows of the given splits."""
+        return self.where(lambda row: row.split in splits)
+
+    def where(self, keep: Callable[[Demonstration], bool]) -> Demonstrations:
+        """The rows for which `keep` is true."""
+        return replace(self, rows=tuple(row for row in self.rows if keep(row)))
+
+    def tagged(self, tag: str) -> Demonstrations:
+        """The rows that carry this tag."""
+        return self.where(lambda row: tag in row.tags)
+
+    def having(self, *columns: str) -> Demonstrations:
+        """The rows in which all these columns are filled."""
+        return self.where(lambda row: all(getattr(row, column) for column in columns))
+
+    def with_rows(self, rows: Iterable[Demonstration]) -> Demonstrations:
+        return replace(self, rows=tuple(rows))
+
+    def first(self, n: int) -> Demonstrations:
+        return replace(self, rows=self.rows[:n])
+
+    def column(self, name: str) -> list[str]:
+        """Texts of one column, which every row must have.
+
+        Raises:
+            NotEnoughData: a row lacks it.
+        """
+        values = [getattr(row, name) for row in self.rows]
+        missing = [row.id or str(i + 1) for i, row in enumerate(self.rows) if not getattr(row, name)]
+        if missing:
+            raise NotEnoughData(
+                f"{len(missing)} of {len(self.rows)} demonstrations have no {name} (first: {missing[0]}).",
+                f"Fill the column {name}, or leave those rows out.",
+            )
+        return values
+
+    def require(self, n: int, what: str = "demonstrations") -> Demonstrations:
+        """Return itself if there are at least `n` rows.
+
+        Raises:
+            NotEnoughData: there are fewer.
+        """
+        if len(self.rows) < n:
+            raise NotEnoughData(f"Got {len(self.rows)} {what} in {self.name!r}; at least {n} are needed.", "Add more rows.")
+        return self
