@@ -1,4 +1,4 @@
-"""What cached decoding with a Backpack keeps: the body's keys and values, the weight net's keys, and the senses read so far."""
+"""What cached decoding with a Backpack keeps: body keys and values, weight-net keys, and the senses read so far."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """A Backpack on disk: the Hugging Face folder, its config, and the state dict by name.
 
-A folder holds `config.json` and the weights, as `model.safetensors` (read first, and the only form written) or as the pickled
-`pytorch_model.bin` of the released checkpoint, which is only ever unpickled with `weights_only=True`. No remote code is run.
+A folder holds `config.json` and the weights, as `model.safetensors` (read first, and the only form written) or as
+the pickled `pytorch_model.bin` of the released checkpoint, which is only ever unpickled with `weights_only=True`. No
+remote code is run.
 
 Ref: canonical.md §8.
 """
@@ -179,7 +180,8 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
 def canonical_state(state: Mapping[str, Tensor], expected: Mapping[str, torch.Size]) -> dict[str, Tensor]:
     """Bring a state dict to the network's own names, and refuse what does not fit.
 
-    Aliases of the tied matrices become the body's names; two aliases that differ are an error; causal-mask buffers are dropped.
+    Aliases of the tied matrices become the body's names; two aliases that differ are an error; causal-mask buffers
+    are dropped.
 
     Args:
         state: tensors as stored.
