@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from workbench.errors import BadSite
 
 # Kinds in the order in which a sequential block meets them.
-LAYER_ACTIVATIONS = ("resid_pre", "head_z", "attn_out", "resid_mid", "mlp_post", "mlp_out", "resid_post")
+LAYER_ACTIVATIONS = ("resid_pre", "head_z", "attn_out", "mlp_post", "mlp_out", "resid_post")
 GLOBAL_ACTIVATIONS = ("ln_final", "sense")
 LAYER_WEIGHTS = ("w_q", "w_k", "w_v", "w_o", "w_gate", "w_in", "w_out")
 GLOBAL_WEIGHTS = ("w_e", "w_pos", "w_u", "sense_table")

@@ -1,0 +1,223 @@
+"""Models loaded through TransformerLens: a plain Hugging Face module that runs, and a bridge over a twin that shares its weights.
+
+The hooked tree of a bridge costs about twice the time of the plain module, and its hooks are global on it. So everything that Retouch runs
+itself goes through the plain module, with hooks on just the sites in use; the bridge tells which module stands behind which site, and serves the
+lenses of TransformerLens. Both trees hold the *same* parameters: an element written to one is written to the other.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, final
+
+import torch
+from torch import nn
+from transformer_lens.model_bridge import TransformerBridge
+from transformers.cache_utils import DynamicCache
+
+from workbench.errors import ModelUnavailable, UnknownSite
+from workbench.models.base import LanguageModel, ModelInfo, Point, WeightSlot, fingerprint_of
+from workbench.models.tokens import TokenBatch
+from workbench.shapes import Float, Int, Logits, Tensor
+from workbench.sites import LAYER_ACTIVATIONS, Site
+from workbench.sites import site as site_of
+
+# Where a component of the bridge keeps the weight of a site: (component within a block, part of a fused matrix).
+_BLOCK_WEIGHTS = {"w_q": ("attn", "q"), "w_k": ("attn", "k"), "w_v": ("attn", "v"), "w_o": ("attn", "o")}
+_MLP_WEIGHTS = {"w_gate": ("mlp", "gate"), "w_in": ("mlp", "in"), "w_out": ("mlp", "out")}
+
+
+@final
+class BridgeModel(LanguageModel):
+    """A Hugging Face causal language model with TransformerLens's names."""
+
+    def __init__(self, network: Any, tokenizer: Any, *, source: str, name: str, revision: str = "") -> None:
+        """Wrap a loaded Hugging Face model; `source` is the folder or hub id that its config came from.
+
+        Raises:
+            ModelUnavailable: TransformerLens has no adapter for the architecture.
+        """
+        super().__init__()
+        self._network: Any = network.eval().requires_grad_(False)
+        self.tokenizer = tokenizer
+        self.bridge = _bridge_over_twin(network, tokenizer, source)
+        self._components: dict[str, Any] = dict(self.bridge.adapter.component_mapping)
+        self._blocks: nn.ModuleList = network.get_submodule(self._components["blocks"].name)
+        self._tables = _tables(network)
+        self.info = self._facts(name)
+        self.fingerprint = fingerprint_of(network, name, revision)
+        self._sites = tuple(self._all_sites())
+
+    @property
+    def network(self) -> nn.Module:
+        return self._network
+
+    def sites(self) -> tuple[Site, ...]:
+        return self._sites
+
+    def width(self, site: Site | str) -> int:
+        address = site_of(site)
+        if address.head is None:
+            self.require(address, [item for item in self._sites if not item.is_weight])
+        elif address.layer is None or address.layer >= self.info.n_layers or address.head >= self.info.n_heads:
+            raise UnknownSite(str(address), [str(s) for s in self._sites if s.kind == "head_z"])
+        if address.kind == "head_z":
+            return self.info.d_head * (self.info.n_heads if address.head is None else 1)
+        return self.info.d_mlp if address.kind == "mlp_post" else self.info.d_model
+
+    def point(self, site: Site) -> Point:
+        self.width(site)
+        if site.kind == "ln_final":
+            return Point(self._named("ln_final"), "out")
+        block = self._blocks[site.layer or 0]
+        parts: dict[str, Any] = self._components["blocks"].submodules
+        d_head = self.info.d_head
+        if site.kind in ("resid_pre", "resid_post"):
+            return Point(block, "in" if site.kind == "resid_pre" else "out")
+        if site.kind == "head_z":
+            columns = None if site.head is None else slice(site.head * d_head, (site.head + 1) * d_head)
+            return Point(self._inside(block, "attn", "o"), "in", columns)
+        if site.kind == "mlp_post":
+            return Point(self._inside(block, "mlp", "out"), "in")
+        part, post_norm = ("attn", "ln1_post") if site.kind == "attn_out" else ("mlp", "ln2_post")
+        # With a norm after the branch (Gemma 2), what is added to the stream is the norm's output.
+        return Point(block.get_submodule(parts[post_norm if post_norm in parts else part].name), "out")
+
+    def weight(self, site: Site | str) -> WeightSlot:
+        address = site_of(site)
+        if address.kind == "param":
+            return self._raw_parameter(address)
+        self.require(address, [item for item in self._sites if item.is_weight])
+        if address.kind in ("w_e", "w_pos", "w_u"):
+            component = {"w_e": "embed", "w_pos": "pos_embed", "w_u": "unembed"}[address.kind]
+            module, is_table = self._named(component), address.kind != "w_u"
+            return WeightSlot(module.weight, self._path(module), module, is_table=is_table)
+        return self._block_weight(address)
+
+    def run(self, batch: TokenBatch, cache: Any = None, *, last_only: bool = False) -> tuple[Logits, Any]:
+        positions = (batch.mask.long().cumsum(-1) - 1).clamp_min(0)[:, -batch.ids.shape[1] :]
+        out = self._network(
+            input_ids=batch.ids,
+            attention_mask=batch.mask.long(),
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=cache is not None,
+            logits_to_keep=1 if last_only else 0,
+        )
+        return out.logits, out.past_key_values
+
+    def new_cache(self) -> Any:
+        return DynamicCache(config=self._network.config)
+
+    def unembed(self, resid: Float[Tensor, "... d_model"]) -> Float[Tensor, "... d_vocab"]:
+        logits = self._named("unembed")(self._named("ln_final")(resid))
+        cap = getattr(self._network.config, "final_logit_softcapping", None)
+        return logits if cap is None else torch.tanh(logits / cap) * cap
+
+    # ── how the addresses resolve ───────────────────────────────────────────────────────────────────────────────────────────────────────
+    def _facts(self, name: str) -> ModelInfo:
+        cfg, hf = self.bridge.cfg, self._network.config
+        tied = self._named("embed").weight is self._named("unembed").weight
+        return ModelInfo(
+            name=name,
+            architecture=(hf.architectures or [type(self._network).__name__])[0],
+            n_layers=cfg.n_layers,
+            n_heads=cfg.n_heads,
+            n_key_value_heads=cfg.n_key_value_heads or cfg.n_heads,
+            d_model=cfg.d_model,
+            d_head=cfg.d_head,
+            d_mlp=_in_features(self._inside(self._blocks[0], "mlp", "out")),
+            d_vocab=self._named("unembed").weight.shape[0],
+            n_ctx=cfg.n_ctx,
+            n_parameters=sum(p.numel() for p in self._network.parameters()),
+            dtype=str(self.dtype).removeprefix("torch."),
+            device=str(self.device),
+            tied_embeddings=tied,
+            parallel_blocks="Parallel" in type(self._components["blocks"]).__name__,
+        )
+
+    def _all_sites(self) -> list[Site]:
+        found: list[Site] = []
+        for layer in range(self.info.n_layers):
+            found += [Site(kind, layer) for kind in LAYER_ACTIVATIONS]
+            found += [Site(kind, layer) for kind in (*_BLOCK_WEIGHTS, *_MLP_WEIGHTS) if self._has_weight(kind, layer)]
+        found += [Site("ln_final"), Site("w_e"), Site("w_u")]
+        return found + ([Site("w_pos")] if "pos_embed" in self._components else [])
+
+    def _named(self, component: str) -> Any:
+        return self._network.get_submodule(self._components[component].name)
+
+    def _inside(self, block: nn.Module, part: str, sub: str) -> Any:
+        component = self._components["blocks"].submodules[part]
+        return block.get_submodule(component.name).get_submodule(component.submodules[sub].name)
+
+    def _has_weight(self, kind: str, layer: int) -> bool:
+        part, sub = (_BLOCK_WEIGHTS | _MLP_WEIGHTS)[kind]
+        component = self._components["blocks"].submodules[part]
+        if sub not in component.submodules:
+            return False
+        module = self._blocks[layer].get_submodule(component.name)
+        name = component.submodules[sub].name
+        return hasattr(module, name) or (sub in "qkv" and _fused_name(component) is not None)
+
+    def _block_weight(self, site: Site) -> WeightSlot:
+        part, sub = (_BLOCK_WEIGHTS | _MLP_WEIGHTS)[site.kind]
+        component, block = self._components["blocks"].submodules[part], self._blocks[site.layer or 0]
+        holder = block.get_submodule(component.name)
+        name, columns = component.submodules[sub].name, None
+        if not hasattr(holder, name):
+            name = str(_fused_name(component))
+            columns = _fused_columns(name, sub, self.info).to(self.device)
+        module = holder.get_submodule(name)
+        return WeightSlot(module.weight, self._path(module), module, type(module).__name__ == "Conv1D", columns)
+
+    def _raw_parameter(self, site: Site) -> WeightSlot:
+        name = site.name or ""
+        known = dict(self._network.named_parameters(remove_duplicate=False))
+        if name not in known:
+            raise UnknownSite(str(site), [f"param:{key}" for key in known])
+        module = self._network.get_submodule(name.rpartition(".")[0])
+        # (module's own class decides the orientation: a raw parameter is taken as stored)
+        return WeightSlot(known[name], name, module, is_table=True)
+
+    def _path(self, module: nn.Module) -> str:
+        return self._tables[id(module)] + ".weight"
+
+
+def _bridge_over_twin(network: Any, tokenizer: Any, source: str) -> Any:
+    shared: dict[int, Any] = {id(tensor): tensor for tensor in (*network.parameters(), *network.buffers())}
+    twin = copy.deepcopy(network, shared)
+    twin.set_attn_implementation("eager")  # attention patterns are not computed otherwise
+    try:
+        return TransformerBridge.boot_transformers(
+            source, hf_model=twin, tokenizer=tokenizer, device=str(network.device), dtype=network.dtype
+        )
+    except (ValueError, KeyError, NotImplementedError, AttributeError) as error:
+        raise ModelUnavailable(
+            f"TransformerLens cannot bridge {type(network).__name__}: {error}",
+            "Choose a model of a supported family: GPT-2, GPT-NeoX/Pythia, Llama, Qwen, Gemma, Mistral.",
+        ) from error
+
+
+def _tables(network: nn.Module) -> dict[int, str]:
+    return {id(module): path for path, module in network.named_modules()}
+
+
+def _in_features(module: Any) -> int:
+    return int(module.weight.shape[0] if type(module).__name__ == "Conv1D" else module.weight.shape[1])
+
+
+def _fused_name(component: Any) -> str | None:
+    fused = component.submodules.get("qkv")
+    name = None if fused is None else str(fused.name)
+    return name if name in ("c_attn", "query_key_value", "qkv_proj") else None
+
+
+def _fused_columns(name: str, part: str, info: ModelInfo) -> Int[Tensor, "out"]:
+    """Output columns of q, k or v in a fused matrix (specs/are.md §6)."""
+    index = "qkv".index(part)
+    if name == "query_key_value":  # GPT-NeoX interleaves: head by head q, k, v
+        start = torch.arange(info.n_heads)[:, None] * 3 * info.d_head + index * info.d_head
+        return (start + torch.arange(info.d_head)).reshape(-1)
+    sizes = [info.n_heads * info.d_head, info.n_key_value_heads * info.d_head, info.n_key_value_heads * info.d_head]
+    return torch.arange(sum(sizes[:index]), sum(sizes[: index + 1]))

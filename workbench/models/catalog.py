@@ -1,0 +1,216 @@
+"""Where models come from: the two that ship with Retouch, a local Hugging Face folder, or a hub id."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import psutil
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
+
+from workbench.errors import CorruptModel, ModelUnavailable, NotEnoughMemory
+from workbench.models.base import LanguageModel
+from workbench.progress import Progress, silent
+
+ASSETS = Path(__file__).resolve().parents[2] / "assets" / "models"
+EMBEDDED = {"embedded": ASSETS / "retouch-gpt", "embedded-backpack": ASSETS / "retouch-backpack"}
+DTypeName = Literal["float32", "float64", "bfloat16", "float16"]
+DTYPES: dict[str, torch.dtype] = {
+    "float32": torch.float32,
+    "float64": torch.float64,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
+# Below this many parameters a second thread costs more than it brings, and with another busy process 5 to 50 times more.
+_ONE_THREAD_BELOW = 30_000_000
+# Weights, plus activations, a cache and a loading buffer; measured peaks of GPT-2-shaped models lie between 1.1 and 1.3.
+_OVERHEAD = 1.3
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One model that can be chosen without typing anything."""
+
+    name: str
+    title: str
+    kind: Literal["embedded", "folder", "hub"]
+    location: str
+    is_present: bool
+
+
+@dataclass(frozen=True)
+class MemoryEstimate:
+    """What a model needs against what is free, in bytes, before anything is loaded."""
+
+    name: str
+    architecture: str
+    n_parameters: int
+    bytes_needed: int
+    bytes_free: int
+
+    @property
+    def fits(self) -> bool:
+        return self.bytes_needed <= self.bytes_free
+
+
+def entries() -> tuple[Entry, ...]:
+    """The embedded models."""
+    titles = {"embedded": "Embedded GPT-style model", "embedded-backpack": "Embedded Backpack (16 senses a word)"}
+    return tuple(
+        Entry(name, titles[name], "embedded", str(folder), (folder / "config.json").exists())
+        for name, folder in EMBEDDED.items()
+    )
+
+
+def estimate(name: str, *, dtype: DTypeName = "float32", device: str = "cpu", revision: str = "") -> MemoryEstimate:
+    """Estimate the memory that a model needs, from its config alone.
+
+    Raises:
+        ModelUnavailable: there is no such model, or no network, or no access.
+    """
+    source = _source(name)
+    if is_backpack(source):
+        from workbench.models.backpack import parameter_count
+
+        count, architecture = parameter_count(Path(source)), "BackpackGPT2LMHeadModel"
+    else:
+        config = _from_hub(name, lambda: AutoConfig.from_pretrained(source, revision=revision or None))
+        with torch.device("meta"):
+            network = AutoModelForCausalLM.from_config(config)
+        count, architecture = sum(p.numel() for p in network.parameters()), type(network).__name__
+    needed = int(count * torch.finfo(DTYPES[dtype]).bits / 8 * _OVERHEAD)
+    return MemoryEstimate(name, architecture, count, needed, _free(device))
+
+
+def load(
+    name: str,
+    *,
+    dtype: DTypeName = "float32",
+    device: str = "cpu",
+    revision: str = "",
+    progress: Progress | None = None,
+) -> LanguageModel:
+    """Load a model: `embedded`, `embedded-backpack`, a local Hugging Face folder, or a hub id.
+
+    Sets torch's thread count by the size of the model (process-wide).
+
+    Raises:
+        ModelUnavailable: no such model, no network, gated, or an unsupported architecture.
+        CorruptModel: the files cannot be read as a model.
+        NotEnoughMemory: it needs more than is free; nothing has been loaded.
+    """
+    tell = progress or silent()
+    if dtype not in DTYPES:
+        raise ModelUnavailable(f"No dtype {dtype!r}.", f"Choose one of {', '.join(DTYPES)}.")
+    tell(0.05, f"Looking up {name}")
+    size = estimate(name, dtype=dtype, device=device, revision=revision)
+    if not size.fits:
+        raise NotEnoughMemory(
+            f"{name} needs about {size.bytes_needed / 1e9:.1f} GB in {dtype}; {size.bytes_free / 1e9:.1f} GB are free.",
+            "Choose bfloat16, a smaller model, or a device with more memory.",
+        )
+    source = _source(name)
+    if torch.device(device).type == "cpu":
+        torch.set_num_threads(1 if size.n_parameters < _ONE_THREAD_BELOW else max(1, psutil.cpu_count(logical=False) or 1))
+    tell(0.2, f"Reading the weights of {name}")
+    if is_backpack(source):
+        from workbench.models.backpack import load_backpack
+
+        return load_backpack(Path(source), name=name, dtype=DTYPES[dtype], device=device)
+    network, tokenizer = _read(name, source, DTYPES[dtype], revision)
+    tell(0.7, "Naming the sites")
+    from workbench.models.bridge import BridgeModel
+
+    return BridgeModel(network.to(device), tokenizer, source=source, name=name, revision=revision)
+
+
+def is_backpack(source: str) -> bool:
+    """Whether a folder holds a Backpack: its config inherits GPT-2's model type, so look at the senses."""
+    path = Path(source) / "config.json"
+    if not path.is_file():
+        return False
+    config = _config(path)
+    return "num_senses" in config or "BackpackGPT2LMHeadModel" in config.get("architectures", [])
+
+
+def _config(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise CorruptModel(f"{path} cannot be read as JSON: {error}", "Save the model folder again.") from error
+
+
+def _source(name: str) -> str:
+    if name in EMBEDDED:
+        if not (EMBEDDED[name] / "config.json").exists():
+            raise ModelUnavailable(
+                f"The model {name!r} is not in {EMBEDDED[name]}.", "Run: python -m workbench.world train, or restore assets/models."
+            )
+        return str(EMBEDDED[name])
+    if Path(name).is_dir():
+        if not (Path(name) / "config.json").exists():
+            raise ModelUnavailable(
+                f"The folder {name} holds no config.json.", "Give a folder that save_pretrained wrote, with model and tokenizer."
+            )
+        return name
+    if name.startswith(("/", "./", "../", "~")) or name.count("/") > 1:
+        raise ModelUnavailable(f"There is no folder {name}.", f"Check the path, or give a hub id or one of: {', '.join(EMBEDDED)}.")
+    return name
+
+
+def _read(name: str, source: str, dtype: torch.dtype, revision: str) -> tuple[Any, Any]:
+    def read() -> tuple[Any, Any]:
+        network, told = AutoModelForCausalLM.from_pretrained(
+            source, dtype=dtype, revision=revision or None, output_loading_info=True
+        )
+        missing = sorted(told["missing_keys"]) + sorted(str(key) for key in told.get("mismatched_keys", ()))
+        if missing:
+            raise CorruptModel(
+                f"The weights of {name} lack {len(missing)} tensors or have them in another shape (first: {missing[0]}).",
+                "Save or download the model again.",
+            )
+        return network, _tokenizer(source, revision)
+
+    return _from_hub(name, read)
+
+
+def _tokenizer(source: str, revision: str) -> Any:
+    """Load the tokenizer that the folder itself declares: for some model types AutoTokenizer overrides it and then splits nothing."""
+    declared = Path(source) / "tokenizer_config.json"
+    if declared.is_file() and _config(declared).get("tokenizer_class") in ("TokenizersBackend", "PreTrainedTokenizerFast"):
+        return PreTrainedTokenizerFast.from_pretrained(source)
+    return AutoTokenizer.from_pretrained(source, revision=revision or None)
+
+
+def _from_hub(name: str, call: Any) -> Any:
+    """Call into transformers, and say in our words what went wrong."""
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+    from safetensors import SafetensorError
+
+    try:
+        return call()
+    except GatedRepoError as error:
+        raise ModelUnavailable(f"{name} is gated on the hub.", "Accept its licence there, then log in with: hf auth login.") from error
+    except RepositoryNotFoundError as error:
+        raise ModelUnavailable(f"The hub has no model {name!r}.", "Check the spelling, or give a local folder.") from error
+    except (SafetensorError, EOFError, RuntimeError) as error:
+        raise CorruptModel(f"The weights of {name} cannot be read: {error}", "Save or download the model again.") from error
+    except (OSError, ConnectionError) as error:
+        raise ModelUnavailable(
+            f"{name} could not be loaded: {str(error).splitlines()[0]}",
+            "Check the name and the network, or give a local folder, or 'embedded'.",
+        ) from error
+    except (ValueError, KeyError) as error:
+        raise ModelUnavailable(
+            f"{name} is not a causal language model that transformers knows: {str(error).splitlines()[0]}",
+            "Choose a model of a supported family: GPT-2, GPT-NeoX/Pythia, Llama, Qwen, Gemma, Mistral.",
+        ) from error
+
+
+def _free(device: str) -> int:
+    if torch.device(device).type == "cuda":
+        return int(torch.cuda.mem_get_info(torch.device(device))[0])
+    return int(psutil.virtual_memory().available)
