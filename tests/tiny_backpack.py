@@ -31,7 +31,7 @@ def parameter_order() -> list[str]:
 
 
 def tiny_backpack() -> BackpackNetwork:
-    """Return the float64 network: w = sin(0.37(i+1) + 1.7p); 1+0.1w in norm weights, 0.05w in biases, 0.5w elsewhere."""
+    """Return the float64 network: w = sin(0.37(i+1)+1.7p); 1+0.1w in norm weights, 0.05w in biases, 0.5w elsewhere."""
     network = BackpackNetwork(CONFIG).double()
     parameters = dict(network.named_parameters())
     order = parameter_order()
