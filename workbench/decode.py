@@ -1,0 +1,214 @@
+"""Generate tokens: streaming, with a KV cache, several lanes side by side in one batch.
+
+Lane-major rows: with n lanes and r prompts, row `lane · r + prompt` of the batch continues `prompt` under stack `lane`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from workbench.edits.base import Edit
+from workbench.edits.engine import planned
+from workbench.errors import BadKnob
+from workbench.models.base import LanguageModel
+from workbench.models.tokens import TokenBatch
+from workbench.progress import Progress, silent
+from workbench.shapes import Bool, Float, Int, Tensor
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How tokens are chosen.
+
+    temperature 0 is greedy. Noise is Gumbel noise drawn per row from (seed, lane, prompt), so a row's text does not depend on the rest of the
+    batch; with `same_seed` all lanes get the same noise, and differ only where their distributions do.
+    """
+
+    max_new_tokens: int = 30
+    temperature: float = 0.0
+    top_k: int | None = None
+    top_p: float = 1.0
+    repetition_penalty: float = 1.0
+    seed: int = 0
+    same_seed: bool = True
+    stop: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        checks = (
+            (self.max_new_tokens >= 1, "max_new_tokens", self.max_new_tokens, "1 or more"),
+            (self.temperature >= 0, "temperature", self.temperature, "0 (greedy) or more"),
+            (self.top_k is None or self.top_k >= 1, "top_k", self.top_k, "1 or more, or none"),
+            (0 < self.top_p <= 1, "top_p", self.top_p, "above 0, up to 1"),
+            (self.repetition_penalty > 0, "repetition_penalty", self.repetition_penalty, "above 0; 1 is off"),
+        )
+        for fine, name, got, wanted in checks:
+            if not fine:
+                raise BadKnob(f"{name} = {got}; it has to be {wanted}.", f"Give a {name} of {wanted}.")
+
+
+@dataclass(frozen=True)
+class Step:
+    """One more token in every row that is still running.
+
+    `log_probs` are natural logarithms under the lane's own distribution, before temperature and filters.
+    """
+
+    index: int
+    ids: Int[Tensor, "lane prompt"]
+    log_probs: Float[Tensor, "lane prompt"]
+    running: Bool[Tensor, "lane prompt"]
+    """Rows to which this token belongs; the others had ended before."""
+
+
+@dataclass(frozen=True)
+class Generated:
+    """One continuation. `ended` is end (end-of-text token), stop (a stop string), length, or context (the context is full)."""
+
+    lane: int
+    prompt: str
+    text: str
+    tokens: tuple[str, ...]
+    ids: tuple[int, ...]
+    log_probs: tuple[float, ...]
+    ended: str
+
+
+def decode(
+    model: LanguageModel,
+    prompts: Sequence[str],
+    stacks: Sequence[Sequence[Edit]] = ((),),
+    sampling: Sampling | None = None,
+    *,
+    progress: Progress | None = None,
+) -> Iterator[Step]:
+    """Generate token by token. No context is held between tokens, so the caller may run anything in between, or stop listening.
+
+    Raises:
+        BadPrompt: a prompt is empty or fills the context. Cancelled: between two tokens. Others: as `engine.lanes`.
+    """
+    how, tell = sampling or Sampling(), progress or silent()
+    entered = planned(model, stacks)
+    batch = model.tokens(list(prompts)).repeat(len(stacks))
+    choose = _Chooser(how, len(stacks), len(prompts), model.device)
+    ends = _Ends(model.tokenizer, how, len(batch), model.device)
+    cache, n_before = model.new_cache(), 0
+    for index in range(how.max_new_tokens):
+        if batch.ids.shape[1] > model.info.n_ctx:
+            return
+        tell(index / how.max_new_tokens, "Generating")
+        with torch.no_grad(), entered():
+            logits, cache = model.step(batch, cache, n_before)
+        n_before = batch.ids.shape[1]
+        picked, log_probs = choose(logits, batch)
+        running = ends.running.clone()
+        batch = batch.append(picked)
+        ends.add(picked)
+        shape = (len(stacks), len(prompts))
+        yield Step(index, picked.view(shape), log_probs.view(shape), running.view(shape))
+        if not ends.running.any():
+            return
+
+
+def generate(
+    model: LanguageModel,
+    prompts: Sequence[str],
+    stacks: Sequence[Sequence[Edit]] = ((),),
+    sampling: Sampling | None = None,
+    *,
+    progress: Progress | None = None,
+) -> tuple[tuple[Generated, ...], ...]:
+    """Generate to the end; return one tuple of continuations a lane. Raises: as `decode`."""
+    steps = list(decode(model, prompts, stacks, sampling, progress=progress))
+    return collected(model, prompts, len(stacks), steps, sampling or Sampling())
+
+
+def collected(
+    model: LanguageModel, prompts: Sequence[str], n_lanes: int, steps: Sequence[Step], sampling: Sampling
+) -> tuple[tuple[Generated, ...], ...]:
+    """Put steps together into continuations; also of a decoding that still runs."""
+
+    def one(lane: int, row: int) -> Generated:
+        mine = [step for step in steps if step.running[lane, row]]
+        ids = tuple(int(step.ids[lane, row]) for step in mine)
+        log_probs = tuple(float(step.log_probs[lane, row]) for step in mine)
+        tokens = tuple(str(model.tokenizer.decode([token])) for token in ids)
+        text = str(model.tokenizer.decode(ids, skip_special_tokens=True))
+        ended = "length" if len(ids) >= sampling.max_new_tokens else "context"
+        if ids and ids[-1] == model.tokenizer.eos_token_id:
+            ended = "end"
+        found = [text.find(stop) for stop in sampling.stop if stop in text]
+        if found:
+            text, ended = text[: min(found)], "stop"
+        return Generated(lane, prompts[row], text, tokens, ids, log_probs, ended)
+
+    return tuple(tuple(one(lane, row) for row in range(len(prompts))) for lane in range(n_lanes))
+
+
+class _Chooser:
+    """Turn last logits into tokens and their log-probabilities."""
+
+    def __init__(self, how: Sampling, n_lanes: int, n_prompts: int, device: torch.device) -> None:
+        self._how, self._device = how, device
+        seeds = [
+            how.seed * 1_000_003 + (0 if how.same_seed else lane * 7_919) + row for lane in range(n_lanes) for row in range(n_prompts)
+        ]
+        self._draws = [torch.Generator().manual_seed(seed) for seed in seeds] if how.temperature > 0 else []
+
+    def __call__(self, logits: Tensor, batch: TokenBatch) -> tuple[Tensor, Tensor]:
+        raw = logits.float()
+        scores = self._penalised(raw, batch) if self._how.repetition_penalty != 1.0 else raw
+        if self._how.temperature > 0:
+            scores = self._filtered(scores / self._how.temperature) + self._noise(raw.shape[-1])
+        picked = scores.argmax(-1)
+        chosen = raw.gather(-1, picked[:, None])[:, 0]
+        return picked, chosen - raw.logsumexp(-1)
+
+    def _penalised(self, logits: Tensor, batch: TokenBatch) -> Tensor:
+        """Divide positive and multiply negative logits of tokens already there (CTRL, arXiv 1909.05858)."""
+        seen, penalty = _seen(batch, logits.shape[-1]), self._how.repetition_penalty
+        return torch.where(seen, torch.where(logits > 0, logits / penalty, logits * penalty), logits)
+
+    def _filtered(self, scores: Tensor) -> Tensor:
+        if self._how.top_k is not None and self._how.top_k < scores.shape[-1]:
+            least = scores.topk(self._how.top_k, -1).values[:, -1:]
+            scores = scores.masked_fill(scores < least, -torch.inf)
+        if self._how.top_p < 1.0:
+            ordered, index = scores.sort(-1, descending=True)
+            before = ordered.softmax(-1).cumsum(-1) - ordered.softmax(-1)
+            dropped = torch.zeros_like(scores, dtype=torch.bool).scatter(1, index, before >= self._how.top_p)
+            scores = scores.masked_fill(dropped, -torch.inf)
+        return scores
+
+    def _noise(self, d_vocab: int) -> Tensor:
+        uniform = torch.stack([torch.rand(d_vocab, generator=draw) for draw in self._draws]).clamp(1e-20, 1 - 1e-7)
+        return -(-uniform.log()).log().to(self._device)
+
+
+def _seen(batch: TokenBatch, d_vocab: int) -> Bool[Tensor, "batch d_vocab"]:
+    """Which tokens each row holds; padding does not count."""
+    counts = torch.zeros(len(batch), d_vocab, dtype=torch.long, device=batch.ids.device)
+    return counts.scatter_add(1, batch.ids, batch.mask.long()) > 0
+
+
+class _Ends:
+    """Which rows still run: not past the end-of-text token, nor past a stop string."""
+
+    def __init__(self, tokenizer: object, how: Sampling, n_rows: int, device: torch.device) -> None:
+        self._tokenizer, self._stop = tokenizer, how.stop
+        self._ids: list[list[int]] = [[] for _ in range(n_rows)]
+        self._end: int | None = getattr(tokenizer, "eos_token_id", None)
+        self.running = torch.ones(n_rows, dtype=torch.bool, device=device)
+
+    def add(self, picked: Int[Tensor, "batch"]) -> None:
+        if self._end is not None:
+            self.running &= picked != self._end
+        if not self._stop:
+            return
+        for row, token in enumerate(picked.tolist()):
+            self._ids[row].append(token)
+            text = self._tokenizer.decode(self._ids[row])  # pyright: ignore[reportAttributeAccessIssue]
+            if any(stop in text for stop in self._stop):
+                self.running[row] = False

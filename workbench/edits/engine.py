@@ -1,0 +1,217 @@
+"""The engine: the only code that lets edits act on a live model.
+
+A plan is data in a context variable (see `models.base`): row group i of the running batch carries stack i. Nothing on the model changes, so there
+is nothing to restore, and two threads with different plans on one model do not meet.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+from workbench.edits.base import AddToWeight, Edit, LowRank, Rows, TransformAt
+from workbench.errors import ModelMismatch, NotFinite, ShapeMismatch
+from workbench.models.base import LanguageModel, ReadWrite, WeightSlot, WeightTerm
+from workbench.models.tokens import current_forward
+from workbench.shapes import Activations, Tensor
+from workbench.sites import Site
+
+Stack = Sequence[Edit]
+
+
+@contextmanager
+def applied(model: LanguageModel, *edits: Edit) -> Iterator[None]:
+    """Within this context, forwards of this thread carry the edits, in the order given; nested equals listed.
+
+    Raises: as `lanes`.
+    """
+    with lanes(model, [edits]):
+        yield
+
+
+@contextmanager
+def lanes(model: LanguageModel, stacks: Sequence[Stack]) -> Iterator[None]:
+    """Within this context, a batch of n·r rows holds n lanes of r rows: row group i carries stack i.
+
+    Lane i equals running stack i alone up to the rounding of the batched matrix product. Everything is validated before anything is touched.
+
+    Raises:
+        ModelMismatch: an edit was fitted on another model.
+        UnknownSite, ShapeMismatch, NotFinite: an edit does not fit this model.
+        ShapeMismatch: during a forward, a batch whose rows do not divide into the lanes.
+    """
+    with planned(model, stacks)():
+        yield
+
+
+def planned(model: LanguageModel, stacks: Sequence[Stack]) -> Callable[[], AbstractContextManager[None]]:
+    """Validate stacks once and return what enters them, for loops that enter again and again.
+
+    A generator must not hold a context over a `yield` (its caller would run inside it), so decoding enters once a token.
+
+    Raises: as `lanes`.
+    """
+    plan = _Plan(model, [[_checked(model, edit) for edit in stack] for stack in stacks])
+    readers, weights = plan.readers(), plan.weights()
+    return lambda: model.intercepts(readers, weights)
+
+
+def _checked(model: LanguageModel, edit: Edit) -> Edit:
+    ours, theirs = model.fingerprint, edit.header.model
+    if not theirs.same_model(ours):
+        what = (
+            f"{theirs.name} in {theirs.dtype}, {theirs.processing} weights {theirs.weights[:8]}; "
+            f"loaded is {ours.name} in {ours.dtype}, {ours.processing} weights {ours.weights[:8]}"
+        )
+        raise ModelMismatch(f"This {edit.header.method} edit was fitted on {what}.", "Load that model, or fit the edit on this one.")
+    for name, tensor in edit.all_tensors().items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise NotFinite(f"The tensor {name!r} of the {edit.header.method} edit holds NaN or infinite values.", "Fit it again.")
+    return edit if model.device.type == "cpu" else edit.on(model.device)
+
+
+class _Plan:
+    """Row groups → operations, arranged by the module on which they act."""
+
+    def __init__(self, model: LanguageModel, stacks: Sequence[Stack]) -> None:
+        self.n_lanes = len(stacks)
+        self._transforms: dict[Site, list[tuple[int, TransformAt]]] = {}
+        self._deltas: dict[int, tuple[AddToWeight, list[tuple[int, AddToWeight, WeightSlot]]]] = {}
+        for lane, stack in enumerate(stacks):
+            for operation in (op for edit in stack for op in edit.operations()):
+                if isinstance(operation, TransformAt):
+                    self._add_transform(model, lane, operation)
+                else:
+                    self._add_delta(model, lane, operation)
+
+    def _add_transform(self, model: LanguageModel, lane: int, op: TransformAt) -> None:
+        if model.width(op.site) != op.width:
+            raise ShapeMismatch(
+                f"The edit expects width {op.width} at {op.site}; this model has {model.width(op.site)}.", "Fit it on this model."
+            )
+        # One head is a slice of its layer: acting on the whole keeps operations on one module in the order given.
+        whole = Site(op.site.kind, op.site.layer)
+        columns = model.point(op.site).columns
+        self._transforms.setdefault(whole, []).append((lane, op if columns is None else _widened(op, columns)))
+
+    def _add_delta(self, model: LanguageModel, lane: int, op: AddToWeight) -> None:
+        slot = model.weight(op.site)
+        wanted = slot.shape
+        fits = op.delta.values.shape[1:] == wanted[1:] if isinstance(op.delta, Rows) else tuple(op.delta.shape) == wanted
+        if not fits:
+            got = op.delta.values.shape if isinstance(op.delta, Rows) else op.delta.shape
+            raise ShapeMismatch(f"The delta at {op.site} has shape {tuple(got)}; the weight has {wanted}.", "Fit it on this model.")
+        self._deltas.setdefault(id(slot.module), (op, []))[1].append((lane, op, slot))
+
+    def readers(self) -> list[tuple[Site, ReadWrite]]:
+        return [(site, self._reader(entries)) for site, entries in self._transforms.items()]
+
+    def weights(self) -> list[tuple[Site, WeightTerm]]:
+        return [(first.site, self._term(entries)) for first, entries in self._deltas.values()]
+
+    def rows(self, lane: int, n_rows: int) -> slice:
+        per_lane, rest = divmod(n_rows, self.n_lanes)
+        if rest:
+            raise ShapeMismatch(f"A batch of {n_rows} rows does not divide into {self.n_lanes} lanes.", "Repeat the batch once a lane.")
+        return slice(lane * per_lane, (lane + 1) * per_lane)
+
+    def _reader(self, entries: list[tuple[int, TransformAt]]) -> ReadWrite:
+        if self.n_lanes == 1:
+            ops = [op for _, op in entries]
+
+            def whole(x: Activations) -> Activations:
+                for op in ops:
+                    x = _transformed(op, x, slice(None))
+                return x
+
+            return whole
+
+        def by_rows(x: Activations) -> Activations:
+            y = x.clone()
+            for lane, op in entries:
+                rows = self.rows(lane, x.shape[0])
+                y[rows] = _transformed(op, y[rows], rows)
+            return y
+
+        return by_rows
+
+    def _term(self, entries: list[tuple[int, AddToWeight, WeightSlot]]) -> WeightTerm:
+        # Whole parameters are replaced for the row group; thin deltas are added terms on top.
+        replaced = [lane for lane in range(self.n_lanes) if any(e[0] == lane and _is_whole(e[1], e[2]) for e in entries)]
+        copies = {lane: _with_deltas(lane, entries) for lane in replaced}
+        thin = [(lane, op, slot) for lane, op, slot in entries if not _is_whole(op, slot)]
+
+        def term(_: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+            y = y.clone()
+            for lane, module in copies.items():
+                rows = self.rows(lane, y.shape[0])
+                y[rows] = module.forward(x[rows])
+            for lane, op, slot in thin:
+                rows = self.rows(lane, y.shape[0])
+                part = _added(op.delta, x[rows]).to(y.dtype)
+                if slot.columns is None:
+                    y[rows] = y[rows] + part
+                else:
+                    y[rows] = y[rows].index_add(-1, slot.columns, part)
+            return y
+
+        return term
+
+
+def _transformed(op: TransformAt, x: Activations, rows: slice) -> Activations:
+    forward = current_forward()
+    if forward is None and (op.where != "all" or op.reads_mask):
+        raise RuntimeError("An edit that acts at some positions needs LanguageModel.logits or step, which know the positions.")
+    y = op.fn(x, forward.real[rows]) if op.reads_mask and forward is not None else op.fn(x)
+    if y.shape != x.shape or y.dtype != x.dtype:
+        raise ShapeMismatch(f"The edit at {op.site} made {tuple(y.shape)} {y.dtype} of {tuple(x.shape)} {x.dtype}.", "Fit it again.")
+    if op.gate is not None:
+        share = op.gate(x)
+        # where, not a product with 0: a NaN of the unused branch must not spread, and a closed gate leaves x bit-equal.
+        y = torch.where(share > 0, (x.float() + share * (y.float() - x.float())).type_as(x) if op.gate.kind == "soft" else y, x)
+    if op.where != "all" and forward is not None:
+        y = torch.where(getattr(forward, op.where)[rows][..., None], y, x)
+    return y
+
+
+def _widened(op: TransformAt, columns: slice) -> TransformAt:
+    def on_columns(x: Activations, *mask: Tensor) -> Activations:
+        part = op.fn(x[..., columns], *mask)
+        if op.gate is not None:
+            part = _transformed(TransformAt(op.site, lambda _: part, op.width, gate=op.gate), x[..., columns], slice(None))
+        return torch.cat([x[..., : columns.start], part, x[..., columns.stop :]], -1)
+
+    return TransformAt(Site(op.site.kind, op.site.layer), on_columns, op.width, op.where, None, op.reads_mask)
+
+
+def _is_whole(op: AddToWeight, slot: WeightSlot) -> bool:
+    return isinstance(op.delta, Tensor) and (slot.is_table or slot.parameter.ndim != 2)
+
+
+def _with_deltas(lane: int, entries: list[tuple[int, AddToWeight, WeightSlot]]) -> Any:
+    """A copy of the module, sharing all but the parameters that change; its hooks are not called."""
+    module = copy.copy(entries[0][2].module)
+    module._parameters = dict(module._parameters)
+    for at, op, slot in entries:
+        if at == lane and _is_whole(op, slot) and isinstance(op.delta, Tensor):
+            name = slot.parameter_name.rpartition(".")[2]
+            old = module._parameters[name]
+            if old is not None:
+                module._parameters[name] = nn.Parameter(old.detach() + op.delta.to(old.dtype), requires_grad=False)
+    return module
+
+
+def _added(delta: Tensor | LowRank | Rows, x: Tensor) -> Tensor:
+    """The output term of a delta, in at least float32."""
+    if isinstance(delta, Rows):
+        hit = x[..., None] == delta.ids
+        return hit.to(delta.values.dtype) @ delta.values
+    wide = x if x.dtype == torch.float64 else x.float()
+    if isinstance(delta, LowRank):
+        return delta.scale * ((wide @ delta.a.to(wide.dtype).T) @ delta.b.to(wide.dtype).T)
+    return wide @ delta.to(wide.dtype).T

@@ -1,0 +1,214 @@
+"""The registry of methods: a name, words for people, a config, an edit class, needs, presets, and the function that fits."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Any, Literal, Protocol, TypeVar
+
+import numpy as np
+
+from workbench.data.demonstrations import Demonstrations
+from workbench.edits.base import Edit, Header
+from workbench.errors import Obstructed, UnknownMethod, UnknownName
+from workbench.knobs import as_json, configured
+from workbench.models.base import LanguageModel
+from workbench.progress import Progress, silent
+
+NOTHING: Mapping[str, Any] = MappingProxyType({})
+TaskKind = Literal["contrast", "label", "concept", "canonical"]
+
+
+@dataclass(frozen=True)
+class Obstacle:
+    """Why a method cannot run here, and what to change."""
+
+    reason: str
+    hint: str
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a method needs of demonstrations and model: filled columns, rows in the fit split, and perhaps senses."""
+
+    columns: tuple[str, ...]
+    task: TaskKind = "contrast"
+    min_rows: int = 2
+    senses: bool = False
+    heads: bool = False
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A line of a report: y over x, with the words for its axes."""
+
+    name: str
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+    x_label: str
+    y_label: str
+
+
+@dataclass(frozen=True)
+class Notice:
+    """A finding in words: `warning` for a tell-tale failure, `note` for what is good to know."""
+
+    level: Literal["note", "warning"]
+    text: str
+    hint: str = ""
+
+
+@dataclass(frozen=True)
+class FitReport:
+    """What a fit can show: scalars (units in their names), curves, arrays for figures, table rows, findings."""
+
+    scalars: Mapping[str, float] = field(default_factory=lambda: NOTHING)
+    curves: tuple[Curve, ...] = ()
+    arrays: Mapping[str, np.ndarray] = field(default_factory=lambda: NOTHING)
+    tables: Mapping[str, tuple[Mapping[str, Any], ...]] = field(default_factory=lambda: NOTHING)
+    notices: tuple[Notice, ...] = ()
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """An edit and the report of its fit."""
+
+    edit: Edit
+    report: FitReport
+
+
+class FitFunction(Protocol):
+    """How a method's function is called; it uses the rows of split `fit`, chooses on `validation`, and never looks at `test`."""
+
+    def __call__(
+        self, model: LanguageModel, demonstrations: Demonstrations, config: Any, *, seed: int, progress: Progress
+    ) -> Fitted: ...
+
+
+ExtraObstacles = Callable[[LanguageModel, Demonstrations], tuple[Obstacle, ...]]
+
+
+@dataclass(frozen=True)
+class Method:
+    """One registered method."""
+
+    name: str
+    title: str
+    summary: str
+    paper: str
+    config: type
+    edit: type[Edit]
+    needs: Needs
+    presets: Mapping[str, Mapping[str, Any]]
+    run: FitFunction
+    extra_obstacles: ExtraObstacles | None = None
+
+    def obstacles(self, model: LanguageModel, demonstrations: Demonstrations) -> tuple[Obstacle, ...]:
+        """Why this method cannot run on this model with these demonstrations; empty if it can."""
+        found: list[Obstacle] = []
+        if self.needs.senses and not model.info.has_senses:
+            found.append(Obstacle(f"{self.title} needs a Backpack; {model.info.name} has no senses.", "Load embedded-backpack, or use lora."))
+        if self.needs.heads and model.info.has_senses:
+            found.append(Obstacle(f"{self.title} acts on attention heads of a GPT-style model.", "Load embedded or another such model."))
+        rows = demonstrations.split("fit")
+        for column in self.needs.columns:
+            lacking = sum(not getattr(row, column) for row in rows)
+            if lacking:
+                found.append(Obstacle(f"{lacking} of {len(rows)} demonstrations to fit have no {column}.", f"Fill the column {column}."))
+        if len(rows) < self.needs.min_rows:
+            found.append(
+                Obstacle(f"{len(rows)} demonstrations are marked fit; {self.needs.min_rows} are needed.", "Add rows of split fit.")
+            )
+        extra = () if self.extra_obstacles is None or found else self.extra_obstacles(model, demonstrations)
+        return (*found, *extra)
+
+    def configure(self, values: Mapping[str, object] = NOTHING, preset: str | None = None) -> Any:
+        """Build the config from a preset and values on top.
+
+        Raises:
+            UnknownName: no such preset. UnknownKnob, BadKnob: as `knobs.configured`.
+        """
+        if preset is not None and preset not in self.presets:
+            raise UnknownName("preset", preset, self.presets)
+        base = configured(self.config, {} if preset is None else self.presets[preset])
+        return configured(self.config, values, base)
+
+    def fit(
+        self,
+        model: LanguageModel,
+        demonstrations: Demonstrations,
+        config: Any = None,
+        *,
+        seed: int = 0,
+        progress: Progress | None = None,
+    ) -> Fitted:
+        """Fit the edit. The model is left bit-equal; the same seed gives the same edit.
+
+        Raises:
+            Obstructed: the method cannot run here; the message names the obstacles.
+        """
+        obstacles = self.obstacles(model, demonstrations)
+        if obstacles:
+            raise Obstructed(" ".join(item.reason for item in obstacles), " ".join(item.hint for item in obstacles))
+        tell = progress or silent()
+        fitted = self.run(model, demonstrations, config or self.config(), seed=seed, progress=tell)
+        tell(1.0, "Done")
+        return fitted
+
+
+MethodT = TypeVar("MethodT", bound=FitFunction)
+_METHODS: dict[str, Method] = {}
+
+
+def method(
+    name: str,
+    *,
+    title: str,
+    summary: str,
+    paper: str,
+    config: type,
+    edit: type[Edit],
+    needs: Needs,
+    presets: Mapping[str, Mapping[str, Any]] = NOTHING,
+    obstacles: ExtraObstacles | None = None,
+) -> Callable[[MethodT], MethodT]:
+    """Register a fit function as a method."""
+
+    def register(run: MethodT) -> MethodT:
+        if name in _METHODS:
+            raise ValueError(f"The method {name!r} is registered already.")
+        _METHODS[name] = Method(name, title, summary, paper, config, edit, needs, presets, run, obstacles)
+        return run
+
+    return register
+
+
+def get(name: str) -> Method:
+    """Return a method by name.
+
+    Raises:
+        UnknownMethod: nobody registered it; register with `@method(name, …)`.
+    """
+    if name not in _METHODS:
+        raise UnknownMethod(name, _METHODS)
+    return _METHODS[name]
+
+
+def names() -> tuple[str, ...]:
+    """Names of all registered methods, sorted."""
+    return tuple(sorted(_METHODS))
+
+
+def header(
+    name: str, model: LanguageModel, demonstrations: Demonstrations, config: Any, seed: int, facts: Mapping[str, Any] = NOTHING
+) -> Header:
+    """The header of an edit fitted now."""
+    versions = {package: importlib.metadata.version(package) for package in ("torch", "transformers", "transformer-lens")}
+    return Header(name, as_json(config), model.fingerprint, demonstrations.fingerprint, seed, versions, facts)
+
+
+def with_notices(fitted: Fitted, *notices: Notice) -> Fitted:
+    """The same fit with more findings."""
+    return replace(fitted, report=replace(fitted.report, notices=(*fitted.report.notices, *notices)))
