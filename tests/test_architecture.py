@@ -1,0 +1,107 @@
+"""The house stands as DESIGN draws it: imports go down the rows, and each third-party package has its few importers."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "workbench"
+
+ROWS: dict[str, int] = {
+    "errors": 0, "shapes": 0, "progress": 0,
+    "sites": 1, "knobs": 1,
+    "numerics": 2, "search": 2,
+    "models": 3, "data": 3,
+    "record": 4, "decode": 4, "score": 4, "edits": 4,
+    "methods": 5,
+    "lenses": 6, "evaluate": 6,
+    "figures": 7,
+    "workspace": 8, "session": 8, "cli": 8, "__main__": 8,
+    "world": 9,
+}  # fmt: skip
+
+# package → the places under workbench/ that alone may import it
+ALONE: dict[str, tuple[str, ...]] = {
+    "transformer_lens": ("models/bridge.py", "lenses/", "world/"),
+    "botorch": ("search/",),
+    "gpytorch": ("search/",),
+    "datasets": ("data/",),
+    "safetensors": ("edits/", "models/", "world/"),
+    "sklearn": ("numerics/",),
+    "plotly": ("figures/",),
+    "sqlite3": ("workspace/",),
+    "typer": ("__main__.py", "cli/"),
+    "streamlit": (),
+}
+
+
+def imports(path: Path) -> set[str]:
+    """Absolute module names that a file imports, anywhere in it."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            found.add(node.module)
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def row_of(module: str) -> int | None:
+    parts = module.split(".")
+    return ROWS.get(parts[1]) if parts[0] == "workbench" and len(parts) > 1 else None
+
+
+def violations(path: Path, relative: str, names: set[str]) -> list[str]:
+    mine = ROWS[relative.split("/")[0].removesuffix(".py")]
+    own = relative.split("/")[0].removesuffix(".py")
+    wrong = [
+        f"{relative} (row {mine}) imports {name} (row {row_of(name)})"
+        for name in names
+        if (row := row_of(name)) is not None and row > mine
+    ]
+    # Within a row a package may use its neighbours only where the table says so: edits and recording build on one another.
+    wrong += [
+        f"{relative} imports {name}, which only {ALONE[top] or 'pages'} may"
+        for name in names
+        if (top := name.split(".")[0]) in ALONE and not relative.startswith(tuple(ALONE[top]) or ("\0",))
+    ]
+    if own != "world":
+        wrong += [f"{relative} imports the world" for name in names if name.startswith("workbench.world")]
+    return wrong
+
+
+FILES = sorted(p for p in PACKAGE.rglob("*.py") if p.name != "__init__.py" or p.parent != PACKAGE)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_a_module_imports_only_from_rows_at_or_below_its_own(path: Path) -> None:
+    relative = str(path.relative_to(PACKAGE))
+    assert violations(path, relative, imports(path)) == []
+
+
+def test_the_rule_catches_a_wrong_import() -> None:
+    assert violations(PACKAGE / "knobs.py", "knobs.py", {"workbench.methods.sea"})
+    assert violations(PACKAGE / "session.py", "session.py", {"streamlit"})
+    assert violations(PACKAGE / "methods/x.py", "methods/x.py", {"transformer_lens.model_bridge"})
+
+
+def test_no_module_of_the_package_imports_streamlit() -> None:
+    guilty = [path for path in FILES if any(name.split(".")[0] == "streamlit" for name in imports(path))]
+    assert guilty == []
+
+
+def test_pages_import_only_streamlit_session_figures_and_their_own_parts() -> None:
+    allowed = ("workbench.session", "workbench.figures", "workbench.errors", "workbench.knobs", "pages._ui", "streamlit")
+    for page in sorted((ROOT / "pages").glob("*.py")):
+        for name in imports(page):
+            if name.split(".")[0] in ("workbench", "pages", "torch", "transformers", "transformer_lens"):
+                assert name in ("pages", "workbench") or name.startswith(allowed), f"{page.name} imports {name}"
+
+
+def test_the_top_level_is_the_one_that_was_fixed() -> None:
+    fixed = {"app.py", "pages", "workbench", "assets", "tests", "requirements.txt", "README.md"}
+    assert fixed <= {p.name for p in ROOT.iterdir()}
