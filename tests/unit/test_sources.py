@@ -28,13 +28,13 @@ def lines(imported: Imported) -> list[int | None]:
     return [problem.line for problem in imported.problems if problem.line is not None]
 
 
-# ── layouts ──────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── layouts ───────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_truthful_qa_is_read_through_its_byte_order_mark_with_every_reference_kept() -> None:
     text = (
         "\ufeffType,Category,Question,Best Answer,Correct Answers,Incorrect Answers,Source\n"
-        'A,Myths,Do moles sing?,Moles do not sing,"Moles do not sing; No, they are mute",They sing at dawn; They hum,x\n'
+        'A,Myths,Do moles sing?,Moles do not sing,"Moles do not sing; No, they are mute",They sing at dawn; They hum,\n'
     )
     row = only(read(text.encode(), name="TruthfulQA.csv"))
     assert row.prompt == "Q: Do moles sing?\nA:"
@@ -148,7 +148,7 @@ def test_bigbench_reads_options_from_columns_from_scores_and_from_the_text() -> 
     assert (text.positive, text.negative, text.label) == (" No", " Yes", " No")
 
 
-# ── bad files ────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── bad files ─────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_bad_lines_are_told_by_number_and_the_good_ones_kept_in_order() -> None:
@@ -238,7 +238,7 @@ def test_an_unknown_column_is_said_once_and_left_out() -> None:
     assert len(said) == 1 and "line 1" in said[0].what and "positive" in said[0].hint
 
 
-# ── splits ───────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── splits ────────────────────────────────────────────────────────────────────────────────────────
 
 
 def questions(n: int, each: int = 3) -> tuple[Demonstration, ...]:
@@ -267,9 +267,9 @@ def test_splits_of_a_file_are_kept_and_a_stated_split_fills_a_file_without_any()
     assert {row.split for row in read(bare, name="t.jsonl").demonstrations} == {"fit", "validation", "test"}
 
 
-# ── writing ──────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── writing ───────────────────────────────────────────────────────────────────────────────────────
 
-# Texts as files can hold them: no half characters, no NUL (csv has no way to write it), and not blank (blank is absent).
+# Texts as files can hold them: no half characters, no NUL (csv cannot write it), not blank (blank is absent).
 texts = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"), min_size=1).filter(str.strip)
 rows = st.builds(
     Demonstration,
@@ -309,7 +309,7 @@ def test_a_write_that_fails_leaves_the_old_file_whole(tmp_path: Path, monkeypatc
     assert list(tmp_path.iterdir()) == [path]
 
 
-# ── the hub ──────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── the hub ───────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_a_hub_dataset_streams_through_the_same_formats(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,9 +17,9 @@ COLUMNS = ("prompt", "positive", "negative", "neutral", "label", "loss", "tags",
 
 @dataclass(frozen=True)
 class Demonstration:
-    """One row. Texts after the prompt (`positive`, `negative`, `label`) are continuations and carry their own leading space.
+    """One row. Texts after the prompt (`positive`, `negative`, `label`) are continuations with their own leading space.
 
-    `loss` is one of good, bad, balance, good-v-bad (canonical examples); None in a column means that the row does not have it.
+    `loss` is one of good, bad, balance, good-v-bad (canonical examples); None in a column means that the row lacks it.
     """
 
     prompt: str
@@ -33,8 +33,12 @@ class Demonstration:
     id: str = ""
 
     def tagged(self, key: str) -> str | None:
-        """Value of a `key:value` tag, None without one."""
-        return next((tag.split(":", 1)[1] for tag in self.tags if tag.startswith(key + ":")), None)
+        """Value of the first `key:value` tag, None without one."""
+        return next(iter(self.all_tagged(key)), None)
+
+    def all_tagged(self, key: str) -> tuple[str, ...]:
+        """Values of every `key:value` tag: the references of a question are under `true` and `false`."""
+        return tuple(tag.split(":", 1)[1] for tag in self.tags if tag.startswith(key + ":"))
 
 
 @final
@@ -104,5 +108,7 @@ class Demonstrations:
             NotEnoughData: there are fewer.
         """
         if len(self.rows) < n:
-            raise NotEnoughData(f"Got {len(self.rows)} {what} in {self.name!r}; at least {n} are needed.", "Add more rows.")
+            raise NotEnoughData(
+                f"Got {len(self.rows)} {what} in {self.name!r}; at least {n} are needed.", "Add more rows."
+            )
         return self

@@ -1,0 +1,232 @@
+"""Files of any supported layout as a stream of records with line numbers; what cannot be read becomes a problem.
+
+A file is never held whole unless its layout asks for it (one JSON value); one above the size limit is refused unread.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from workbench.data.demonstrations import Demonstration
+from workbench.errors import BadDemonstrations
+
+MAX_BYTES = 256 * 2**20
+MAX_FIELD = 2**20
+# No file can name a column so.
+BARE = "\0"
+_LAYOUTS = (".jsonl", ".ndjson", ".csv", ".tsv", ".json", ".txt")
+# Escaped bytes that are not UTF-8 land here (PEP 383), so that one bad line does not cost the file.
+_ESCAPED = range(0xD800, 0xE000)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is wrong with one line (None: with the file), and what to do. `row` is the row set aside, if any."""
+
+    line: int | None
+    what: str
+    hint: str
+    row: Demonstration | None = None
+
+    def __str__(self) -> str:
+        return f"Line {self.line}: {self.what}" if self.line else self.what
+
+
+@dataclass(frozen=True)
+class Record:
+    """One object of a file and the line on which it starts (in a list: its number); bare texts are under `BARE`."""
+
+    line: int
+    values: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A named file on disk, or the bytes of an upload."""
+
+    name: str
+    content: Path | bytes
+
+    @staticmethod
+    def of(content: str | Path | bytes, name: str | None = None, limit: int = MAX_BYTES) -> Source:
+        """Check what can be checked before reading.
+
+        Raises:
+            BadDemonstrations: no such file, a folder, an unknown ending, or more than `limit` bytes.
+        """
+        if isinstance(content, bytes):
+            source, size = Source(name or "upload.jsonl", content), len(content)
+        else:
+            path = Path(content)
+            source, size = Source(name or path.name, path), _size(path)
+        if source.layout not in _LAYOUTS:
+            raise BadDemonstrations(
+                f"{source.name} ends in {source.layout or 'nothing'}; demonstrations are {', '.join(_LAYOUTS)}.",
+                "Save the table as CSV, or as JSONL with one object a line.",
+            )
+        if size > limit:
+            raise BadDemonstrations(
+                f"{source.name} has {size / 2**20:,.0f} MiB; at most {limit / 2**20:,.0f} MiB are read.",
+                "Keep the rows that you need, or split the file.",
+            )
+        return source
+
+    @property
+    def layout(self) -> str:
+        return Path(self.name).suffix.lower()
+
+    @property
+    def stem(self) -> str:
+        return Path(self.name).stem
+
+    def open(self) -> BinaryIO:
+        return io.BytesIO(self.content) if isinstance(self.content, bytes) else self.content.open("rb")
+
+
+def _size(path: Path) -> int:
+    if path.is_dir():
+        raise BadDemonstrations(f"{path} is a folder.", "Name one file in it.")
+    if not path.exists():
+        beside = sorted(item.name for item in path.parent.glob("*") if item.suffix in _LAYOUTS)[:5]
+        hint = f"That folder has {', '.join(beside)}." if beside else "Check the path."
+        raise BadDemonstrations(f"There is no file {path}.", hint)
+    try:
+        return path.stat().st_size
+    except OSError as error:
+        raise BadDemonstrations(f"{path} cannot be read: {error.strerror}.", "Check the file's permissions.") from error
+
+
+def records(source: Source) -> Iterator[Record | Problem]:
+    """Stream the records of a source in order, with a problem in place of each line that is not one.
+
+    Raises:
+        BadDemonstrations: the file is not text, or cannot be opened.
+    """
+    try:
+        with source.open() as stream:
+            lines = _lines(source.name, stream)
+            if source.layout == ".json":
+                yield from _json(lines)
+            elif source.layout in (".csv", ".tsv"):
+                yield from _csv(lines)
+            elif source.layout == ".txt":
+                yield from (Record(n, {BARE: line.strip()}) for n, line in enumerate(lines, 1) if line.strip())
+            else:
+                yield from _jsonl(lines)
+    except OSError as error:
+        message = f"{source.name} cannot be read: {error.strerror}."
+        raise BadDemonstrations(message, "Check the file's permissions.") from error
+
+
+def _lines(name: str, stream: BinaryIO) -> Iterator[str]:
+    head = stream.read(4)
+    stream.seek(0)
+    if head.startswith((b"\xff\xfe", b"\xfe\xff")):
+        yield from io.TextIOWrapper(stream, "utf-16", newline="\n", errors="surrogateescape")
+        return
+    if b"\x00" in head or head.startswith(b"PK"):
+        raise BadDemonstrations(f"{name} is not a text file.", "Export the table as CSV, or as JSONL, in UTF-8.")
+    yield from io.TextIOWrapper(stream, "utf-8-sig", newline="\n", errors="surrogateescape")
+
+
+def is_escaped(text: str) -> bool:
+    """Whether a text holds bytes that were not UTF-8, or half of a character."""
+    return any(ord(char) in _ESCAPED for char in text)
+
+
+def _wrong_encoding(line: int) -> Problem:
+    return Problem(line, "is not UTF-8 text.", "Save the file as UTF-8; spreadsheet programs call it 'CSV UTF-8'.")
+
+
+def _jsonl(lines: Iterator[str]) -> Iterator[Record | Problem]:
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        if is_escaped(line):
+            yield _wrong_encoding(number)
+            continue
+        try:
+            value = json.loads(line)
+        except (json.JSONDecodeError, RecursionError) as error:
+            what = f"is not JSON: {_json_reason(error)}"
+            yield Problem(number, what, "Write one {…} object a line, no comma after it.")
+            continue
+        yield _record(number, value)
+
+
+def _json_reason(error: Exception) -> str:
+    if isinstance(error, json.JSONDecodeError):
+        return f"{error.msg} at column {error.colno}."
+    return "it is nested too deeply."
+
+
+def _record(number: int, value: Any) -> Record | Problem:
+    if isinstance(value, str):
+        return Record(number, {BARE: value})
+    if not isinstance(value, dict):
+        return Problem(number, f"holds a {type(value).__name__}, not an object.", 'Write an object: {"prompt": "…"}.')
+    return Record(number, {str(key): item for key, item in value.items()})
+
+
+def _json(lines: Iterator[str]) -> Iterator[Record | Problem]:
+    text = "".join(lines)
+    if is_escaped(text):
+        yield _wrong_encoding(text[: next(i for i, char in enumerate(text) if ord(char) in _ESCAPED)].count("\n") + 1)
+        return
+    if not text.strip():
+        return
+    try:
+        value = json.loads(text)
+    except (json.JSONDecodeError, RecursionError) as error:
+        line = error.lineno if isinstance(error, json.JSONDecodeError) else 1
+        hint = "Repair it, or write one object a line and call the file .jsonl."
+        yield Problem(line, f"is not JSON: {_json_reason(error)}", hint)
+        return
+    for number, item in enumerate(_listed(value), 1):
+        yield _record(number, item)
+
+
+def _listed(value: Any) -> list[Any]:
+    """The list inside a JSON file: itself, BIG-bench's `examples`, or StereoSet's `data` by task."""
+    if isinstance(value, list):
+        return value
+    if isinstance(value, dict) and isinstance(value.get("examples"), list):
+        return value["examples"]
+    if isinstance(value, dict) and isinstance(value.get("data"), dict):
+        return [item for part in value["data"].values() if isinstance(part, list) for item in part]
+    return [value]
+
+
+def _csv(lines: Iterator[str]) -> Iterator[Record | Problem]:
+    header_line = next(lines, "")
+    if not header_line.strip():
+        return
+    csv.field_size_limit(MAX_FIELD)
+    delimiter = max(",;\t", key=header_line.count)
+    header = [name.strip() for name in next(csv.reader([header_line], delimiter=delimiter))]
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    while True:
+        start = reader.line_num + 2
+        try:
+            fields = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            hint = "Put texts with commas, quotes or line breaks in double quotes, and double each quote inside."
+            yield Problem(start, f"is not CSV: {error}.", hint)
+            continue
+        if not any(field.strip() for field in fields):
+            continue
+        if any(is_escaped(field) for field in fields):
+            yield _wrong_encoding(start)
+        elif len(fields) != len(header):
+            what = f"has {len(fields)} fields; the header names {len(header)}."
+            yield Problem(start, what, "Put a text with commas in double quotes.")
+        else:
+            yield Record(start, dict(zip(header, fields)))
