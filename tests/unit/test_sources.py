@@ -319,6 +319,7 @@ def test_a_hub_dataset_streams_through_the_same_formats(monkeypatch: pytest.Monk
         asked.append((name, config, split, streaming))
         return [{"inputs": f"Is {i} even?\nA:", "targets": ["yes"]} for i in range(1000)]
 
+    monkeypatch.setattr("huggingface_hub.HfApi.dataset_info", lambda *_, **__: None)
     monkeypatch.setattr("datasets.load_dataset", load)
     imported = read_hub("org/parity", "small", part="test", limit=25)
     assert asked == [("org/parity", "small", "test", True)]
@@ -332,10 +333,11 @@ def test_a_hub_without_a_network_is_a_named_error(monkeypatch: pytest.MonkeyPatc
     def missing(*_: object, **__: object) -> None:
         raise FileNotFoundError("Couldn't find any data file at org/none")
 
-    monkeypatch.setattr("datasets.load_dataset", unreachable)
+    monkeypatch.setattr("huggingface_hub.HfApi.dataset_info", unreachable)
     with pytest.raises(BadDemonstrations, match="needs the network") as caught:
         read_hub("org/parity")
     assert "import it from disk" in caught.value.hint
+    monkeypatch.setattr("huggingface_hub.HfApi.dataset_info", lambda *_, **__: None)
     monkeypatch.setattr("datasets.load_dataset", missing)
     with pytest.raises(BadDemonstrations, match="cannot be read: Couldn't find"):
         read_hub("org/none")

@@ -77,9 +77,13 @@ def read_hub(
     Raises:
         BadDemonstrations: no such dataset, configuration or part, no network, or columns of no known layout.
     """
-    import datasets  # slow to import, and only needed here
+    # Slow to import, and only needed here.
+    import datasets
+    import huggingface_hub
 
     try:
+        # One plain request first: without a network the streaming reader would retry for half a minute.
+        huggingface_hub.HfApi().dataset_info(dataset, timeout=10)
         rows = iter(datasets.load_dataset(dataset, config, split=part, streaming=True))
         taken = [dict(row) for _, row in zip(range(limit), rows)]
     except Exception as error:  # its own errors, httpx's, requests', OSError: the library promises no common base
