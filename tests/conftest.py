@@ -28,8 +28,16 @@ def _config(family: str) -> Any:
     gqa = {**common, "num_key_value_heads": 2}
     return {
         "gpt2": lambda: hf.GPT2Config(
-            vocab_size=N_WORDS + 1, n_embd=32, n_layer=3, n_head=4, n_positions=64, bos_token_id=N_WORDS,
-            eos_token_id=N_WORDS, attn_pdrop=0.0, embd_pdrop=0.0, resid_pdrop=0.0,
+            vocab_size=N_WORDS + 1,
+            n_embd=32,
+            n_layer=3,
+            n_head=4,
+            n_positions=64,
+            bos_token_id=N_WORDS,
+            eos_token_id=N_WORDS,
+            attn_pdrop=0.0,
+            embd_pdrop=0.0,
+            resid_pdrop=0.0,
         ),  # fmt: skip
         "neox": lambda: hf.GPTNeoXConfig(**common),
         "llama": lambda: hf.LlamaConfig(**gqa),
@@ -38,6 +46,13 @@ def _config(family: str) -> Any:
         "gemma": lambda: hf.GemmaConfig(**{**common, "num_key_value_heads": 1}, head_dim=16),
         "mistral": lambda: hf.MistralConfig(**gqa),
     }[family]()
+
+
+def _backpack() -> Any:
+    from workbench.models.backpack_network import BackpackConfig, BackpackNetwork
+
+    # Four words more than the tokenizer knows: released Backpacks pad their vocabulary.
+    return BackpackNetwork(BackpackConfig(vocab_size=N_WORDS + 5, num_senses=4, n_positions=64, n_embd=32, n_layer=3, n_head=4))
 
 
 def build_folder(family: str, folder: Path, dtype: torch.dtype = torch.float32) -> Path:
@@ -49,14 +64,15 @@ def build_folder(family: str, folder: Path, dtype: torch.dtype = torch.float32) 
     tokenizer = Tokenizer(models.WordLevel(words, unk_token="<e>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     torch.manual_seed(len(family) * 7 + 1)
-    model = AutoModelForCausalLM.from_config(_config(family))
+    model = _backpack() if family == "backpack" else AutoModelForCausalLM.from_config(_config(family))
     with torch.no_grad():  # the default initialisation is so small that edits hardly show
         for name, parameter in model.named_parameters():
             if parameter.ndim == 2:
                 parameter.normal_(0, 0.15)
             elif name.endswith("bias"):
                 parameter.normal_(0, 0.1)
-    model.to(dtype).save_pretrained(folder)
+    save = model.to(dtype).save_folder if family == "backpack" else model.to(dtype).save_pretrained
+    save(folder)
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<e>", bos_token="<e>", pad_token="<e>", unk_token="<e>")
     fast.save_pretrained(folder)
     return folder
@@ -74,6 +90,19 @@ def tiny_models(tiny_folders: dict[str, Path]) -> dict[str, Any]:
     from workbench.models.catalog import load
 
     return {family: load(str(folder)) for family, folder in tiny_folders.items()}
+
+
+@pytest.fixture(scope="session")
+def tiny_backpack_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_folder("backpack", tmp_path_factory.mktemp("tiny") / "backpack")
+
+
+@pytest.fixture(scope="session")
+def tiny_backpack_model(tiny_backpack_folder: Path) -> Any:
+    """A tiny random Backpack with a padded vocabulary, loaded through the catalog."""
+    from workbench.models.catalog import load
+
+    return load(str(tiny_backpack_folder))
 
 
 @pytest.fixture(params=FAMILIES)
@@ -102,5 +131,9 @@ def contrast_rows(n: int = 24, seed: int = 0) -> Any:
         prompt = words(*torch.randint(10, 50, (3 + i % 4,), generator=draw).tolist())
         good, bad = (int(torch.randint(low, low + 9, (1,), generator=draw)) for low in (1, 50))
         split = ("fit", "fit", "fit", "validation", "test")[i % 5]
-        rows.append(Demonstration(prompt, f" w{good}", f" w{bad}", neutral=words(*range(60 + i % 9, 72)), label=f" w{good}", split=split, id=f"row-{i}"))
+        rows.append(
+            Demonstration(
+                prompt, f" w{good}", f" w{bad}", neutral=words(*range(60 + i % 9, 72)), label=f" w{good}", split=split, id=f"row-{i}"
+            )
+        )
     return Demonstrations(tuple(rows), "random words")

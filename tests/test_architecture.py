@@ -59,9 +59,7 @@ def violations(path: Path, relative: str, names: set[str]) -> list[str]:
     mine = ROWS[relative.split("/")[0].removesuffix(".py")]
     own = relative.split("/")[0].removesuffix(".py")
     wrong = [
-        f"{relative} (row {mine}) imports {name} (row {row_of(name)})"
-        for name in names
-        if (row := row_of(name)) is not None and row > mine
+        f"{relative} (row {mine}) imports {name} (row {row_of(name)})" for name in names if (row := row_of(name)) is not None and row > mine
     ]
     # Within a row a package may use its neighbours only where the table says so: edits and recording build on one another.
     wrong += [

@@ -23,8 +23,8 @@ from workbench.shapes import Bool, Float, Int, Tensor
 class Sampling:
     """How tokens are chosen.
 
-    temperature 0 is greedy. Noise is Gumbel noise drawn per row from (seed, lane, prompt), so a row's text does not depend on the rest of the
-    batch; with `same_seed` all lanes get the same noise, and differ only where their distributions do.
+    temperature 0 is greedy. Noise is Gumbel noise drawn per row from (seed, lane, prompt), so a row's text does not depend on the rest of
+    the batch; with `same_seed` all lanes get the same noise, and differ only where their distributions do.
     """
 
     max_new_tokens: int = 30
@@ -152,9 +152,7 @@ class _Chooser:
 
     def __init__(self, how: Sampling, n_lanes: int, n_prompts: int, device: torch.device) -> None:
         self._how, self._device = how, device
-        seeds = [
-            how.seed * 1_000_003 + (0 if how.same_seed else lane * 7_919) + row for lane in range(n_lanes) for row in range(n_prompts)
-        ]
+        seeds = [how.seed * 1_000_003 + (0 if how.same_seed else lane * 7_919) + row for lane in range(n_lanes) for row in range(n_prompts)]
         self._draws = [torch.Generator().manual_seed(seed) for seed in seeds] if how.temperature > 0 else []
 
     def __call__(self, logits: Tensor, batch: TokenBatch) -> tuple[Tensor, Tensor]:

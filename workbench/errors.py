@@ -117,5 +117,16 @@ class StorageFailed(RetouchError):
     """The disk is full, read-only, or the workspace database is locked."""
 
 
+class Unexpected(RetouchError):
+    """A fault of Retouch itself; `report_id` names the file under the workspace's `reports` that tells what happened."""
+
+    def __init__(self, doing: str, report_id: str) -> None:
+        super().__init__(
+            f"Something unexpected stopped: {doing}. Report {report_id}.",
+            f"Try again; if it stops again, send the file reports/{report_id}.txt of the workspace.",
+        )
+        self.report_id = report_id
+
+
 class Busy(RetouchError):
     """Somebody else is using what can only be used by one at a time."""

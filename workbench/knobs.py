@@ -1,8 +1,8 @@
 """Knobs: dataclass fields with the metadata from which forms, command-line flags, cards and docs are made.
 
-    @dataclass(frozen=True)
-    class SeaConfig:
-        keep: float = knob(0.99, label="Share kept", help="…", bounds=(0.5, 1.0), symbol="K")
+@dataclass(frozen=True)
+class SeaConfig:
+    keep: float = knob(0.99, label="Share kept", help="…", bounds=(0.5, 1.0), symbol="K")
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ _KEY = "knob"
 class Knob:
     """What a person needs to know about one setting of a method.
 
-    `main` marks the few that a form shows at once. `bounds` are inclusive. `choices` are the allowed texts. `kind` is the Python type that the
-    value has: int, float, bool, str, or "ints"/"texts" for tuples; `optional` says that None ("choose for me") is allowed.
+    `main` marks the few that a form shows at once. `bounds` are inclusive. `choices` are the allowed texts. `kind` is the Python type
+    that the value has: int, float, bool, str, or "ints"/"texts" for tuples; `optional` says that None ("choose for me") is allowed.
     """
 
     name: str

@@ -1,7 +1,7 @@
 """Addresses in a network, with a string form: `resid_post@5`, `head_z@3.7`, `mlp_out@2`, `w_out@4`, `param:transformer.wpe.weight`.
 
-Activation sites are places where a forward can be read and written; weight sites are matrices to which a delta can be added. Layers, heads and
-senses count from 0. `head_z@3` is all heads of layer 3 side by side, `head_z@3.7` one of them.
+Activation sites are places where a forward can be read and written; weight sites are matrices to which a delta can be added. Layers,
+heads and senses count from 0. `head_z@3` is all heads of layer 3 side by side, `head_z@3.7` one of them.
 """
 
 from __future__ import annotations

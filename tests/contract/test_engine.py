@@ -14,7 +14,17 @@ from torch import Tensor
 from tests.conftest import words
 from workbench.decode import Sampling, decode, generate
 from workbench.edits.base import (
-    AddToWeight, Edit, ExportTarget, Gate, Header, LowRank, Operation, Possible, Refused, Rows, TransformAt,
+    AddToWeight,
+    Edit,
+    ExportTarget,
+    Gate,
+    Header,
+    LowRank,
+    Operation,
+    Possible,
+    Refused,
+    Rows,
+    TransformAt,
 )  # fmt: skip
 from workbench.edits.engine import applied, lanes
 from workbench.errors import ModelMismatch, NotFinite, ShapeMismatch, UnknownSite
@@ -60,7 +70,7 @@ def draw(*shape: int, seed: int = 0) -> Tensor:
 def shift(model: LanguageModel, kind: str = "resid_post", layer: int = 1, head: int | None = None, seed: int = 0, **more: Any) -> MadeEdit:
     site = Site(kind, layer, head)
     vector = 0.5 * draw(model.width(site), seed=seed)
-    return made(model, lambda dose: (TransformAt(site, lambda x: (x + dose * vector.to(x.dtype)), vector.numel(), **more),))
+    return made(model, lambda dose: (TransformAt(site, lambda x: x + dose * vector.to(x.dtype), vector.numel(), **more),))
 
 
 def low_rank(model: LanguageModel, kind: str = "w_out", seed: int = 1) -> MadeEdit:
@@ -250,7 +260,13 @@ def test_wrong_edits_are_refused_before_anything_is_touched(tiny: LanguageModel)
     narrow = made(tiny, lambda dose: (TransformAt(Site("resid_post", 0), lambda x: x, d - 1),))
     misfit = made(tiny, lambda dose: (AddToWeight(Site("w_out", 0), torch.zeros(3, 3)),))
     broken = made(tiny, lambda dose: (AddToWeight(Site("w_out", 0), torch.full(tiny.weight(Site("w_out", 0)).shape, torch.nan)),))
-    for edit, error in ((foreign, ModelMismatch), (nowhere, UnknownSite), (narrow, ShapeMismatch), (misfit, ShapeMismatch), (broken, NotFinite)):
+    for edit, error in (
+        (foreign, ModelMismatch),
+        (nowhere, UnknownSite),
+        (narrow, ShapeMismatch),
+        (misfit, ShapeMismatch),
+        (broken, NotFinite),
+    ):
         with pytest.raises(error) as told, applied(tiny, shift(tiny), edit):
             pass
         assert told.value.hint

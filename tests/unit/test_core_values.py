@@ -26,7 +26,9 @@ def test_a_heads_address_survives_its_string_form(layer: int, head: int) -> None
     assert Site.parse(f"head_z@{layer}.{head}") == Site("head_z", layer, head)
 
 
-@pytest.mark.parametrize("text", ["", "resid", "resid_post", "resid_post@", "resid_post@-1", "mlp_out@2.3", "ln_final@2", "w_e@1", "param:"])
+@pytest.mark.parametrize(
+    "text", ["", "resid", "resid_post", "resid_post@", "resid_post@-1", "mlp_out@2.3", "ln_final@2", "w_e@1", "param:"]
+)
 def test_what_is_not_an_address_is_refused_with_a_hint(text: str) -> None:
     with pytest.raises(BadSite) as told:
         Site.parse(text)
@@ -55,7 +57,9 @@ def test_texts_of_the_command_line_become_typed_values() -> None:
     assert as_json(made)["layers"] == [2, 3]
 
 
-@pytest.mark.parametrize("values", [{"keep": "2"}, {"keep": "x"}, {"mode": "c"}, {"n": "1.5"}, {"n": True}, {"on": "perhaps"}, {"layers": "2,x"}])
+@pytest.mark.parametrize(
+    "values", [{"keep": "2"}, {"keep": "x"}, {"mode": "c"}, {"n": "1.5"}, {"n": True}, {"on": "perhaps"}, {"layers": "2,x"}]
+)
 def test_bad_values_are_refused_with_what_is_wanted(values: dict[str, object]) -> None:
     with pytest.raises(BadKnob) as told:
         configured(Config, values)

@@ -140,7 +140,9 @@ def test_fingerprints_tell_weights_and_dtype_apart(tiny_folders: dict[str, Path]
     assert fingerprint_of(again.network, "x", "").weights != one.fingerprint.weights
 
 
-def test_the_memory_estimate_comes_before_the_weights(tiny_folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_memory_estimate_comes_before_the_weights(
+    tiny_folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = tmp_path / "no-weights"
     shutil.copytree(tiny_folders["llama"], folder)
     (folder / "model.safetensors").unlink()

@@ -17,7 +17,6 @@ from workbench.edits.engine import applied
 from workbench.errors import CorruptEdit, NewerSchema, RetouchError, StorageFailed, UnknownName
 from workbench.methods import get
 from workbench.models.base import LanguageModel
-from workbench.sites import Site
 
 
 @pytest.fixture

@@ -47,8 +47,8 @@ class Gate:
 class TransformAt:
     """Replace the activation x at `site` by fn(x): pure, position-wise, of the same shape, returned as the type of x.
 
-    `where`: all positions, those of the prompt, those whose output decides generated tokens, or the last of each call. `reads_mask`: fn(x, real)
-    also gets the mask of real tokens (batch pos), for the one law that is not position-wise (specs/sea.md §4, norm=feature).
+    `where`: all positions, those of the prompt, those whose output decides generated tokens, or the last of each call. `reads_mask`:
+    fn(x, real) also gets the mask of real tokens (batch pos), for the one law that is not position-wise (specs/sea.md §4, norm=feature).
     """
 
     site: Site
@@ -195,9 +195,7 @@ class Edit(ABC):
     def on(self, device: torch.device | str) -> Self:
         """The same edit with its tensors on a device."""
         moved = self.from_tensors(self.header, {name: tensor.to(device) for name, tensor in self.tensors().items()})
-        gates = {
-            site: Gate(gate.weight.to(device), gate.bias.to(device), gate.kind, gate.sharpness) for site, gate in self.gates.items()
-        }
+        gates = {site: Gate(gate.weight.to(device), gate.bias.to(device), gate.kind, gate.sharpness) for site, gate in self.gates.items()}
         return replace(moved, dose=self.dose, gates=MappingProxyType(gates))
 
     @final

@@ -1,13 +1,13 @@
 """The engine: the only code that lets edits act on a live model.
 
-A plan is data in a context variable (see `models.base`): row group i of the running batch carries stack i. Nothing on the model changes, so there
-is nothing to restore, and two threads with different plans on one model do not meet.
+A plan is data in a context variable (see `models.base`): row group i of the running batch carries stack i. Nothing on the model changes,
+so there is nothing to restore, and two threads with different plans on one model do not meet.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
@@ -25,7 +25,7 @@ Stack = Sequence[Edit]
 
 
 @contextmanager
-def applied(model: LanguageModel, *edits: Edit) -> Iterator[None]:
+def applied(model: LanguageModel, *edits: Edit) -> Generator[None]:
     """Within this context, forwards of this thread carry the edits, in the order given; nested equals listed.
 
     Raises: as `lanes`.
@@ -35,10 +35,10 @@ def applied(model: LanguageModel, *edits: Edit) -> Iterator[None]:
 
 
 @contextmanager
-def lanes(model: LanguageModel, stacks: Sequence[Stack]) -> Iterator[None]:
+def lanes(model: LanguageModel, stacks: Sequence[Stack]) -> Generator[None]:
     """Within this context, a batch of n·r rows holds n lanes of r rows: row group i carries stack i.
 
-    Lane i equals running stack i alone up to the rounding of the batched matrix product. Everything is validated before anything is touched.
+    Lane i equals running stack i alone up to the rounding of the batched matrix product. All is validated before anything is touched.
 
     Raises:
         ModelMismatch: an edit was fitted on another model.
@@ -56,12 +56,12 @@ def planned(model: LanguageModel, stacks: Sequence[Stack]) -> Callable[[], Abstr
 
     Raises: as `lanes`.
     """
-    plan = _Plan(model, [[_checked(model, edit) for edit in stack] for stack in stacks])
+    plan = _Plan(model, [[checked(model, edit) for edit in stack] for stack in stacks])
     readers, weights = plan.readers(), plan.weights()
     return lambda: model.intercepts(readers, weights)
 
 
-def _checked(model: LanguageModel, edit: Edit) -> Edit:
+def checked(model: LanguageModel, edit: Edit) -> Edit:
     ours, theirs = model.fingerprint, edit.header.model
     if not theirs.same_model(ours):
         what = (
@@ -94,8 +94,8 @@ class _Plan:
             raise ShapeMismatch(
                 f"The edit expects width {op.width} at {op.site}; this model has {model.width(op.site)}.", "Fit it on this model."
             )
-        # One head is a slice of its layer: acting on the whole keeps operations on one module in the order given.
-        whole = Site(op.site.kind, op.site.layer)
+        # A head is a slice of its layer, a sense one of all senses: acting on the whole keeps operations on one module in the order given.
+        whole = Site(op.site.kind, None if op.site.kind == "sense" else op.site.layer)
         columns = model.point(op.site).columns
         self._transforms.setdefault(whole, []).append((lane, op if columns is None else _widened(op, columns)))
 
@@ -126,7 +126,7 @@ class _Plan:
 
             def whole(x: Activations) -> Activations:
                 for op in ops:
-                    x = _transformed(op, x, slice(None))
+                    x = transformed(op, x, slice(None))
                 return x
 
             return whole
@@ -135,25 +135,27 @@ class _Plan:
             y = x.clone()
             for lane, op in entries:
                 rows = self.rows(lane, x.shape[0])
-                y[rows] = _transformed(op, y[rows], rows)
+                y[rows] = transformed(op, y[rows], rows)
             return y
 
         return by_rows
 
     def _term(self, entries: list[tuple[int, AddToWeight, WeightSlot]]) -> WeightTerm:
         # Whole parameters are replaced for the row group; thin deltas are added terms on top.
-        replaced = [lane for lane in range(self.n_lanes) if any(e[0] == lane and _is_whole(e[1], e[2]) for e in entries)]
+        replaced = [lane for lane in range(self.n_lanes) if any(e[0] == lane and is_whole(e[1], e[2]) for e in entries)]
         copies = {lane: _with_deltas(lane, entries) for lane in replaced}
-        thin = [(lane, op, slot) for lane, op, slot in entries if not _is_whole(op, slot)]
+        thin = [(lane, op, slot) for lane, op, slot in entries if not is_whole(op, slot)]
 
-        def term(_: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        def term(original: nn.Module, x: Tensor, y: Tensor) -> Tensor:
             y = y.clone()
             for lane, module in copies.items():
                 rows = self.rows(lane, y.shape[0])
                 y[rows] = module.forward(x[rows])
             for lane, op, slot in thin:
                 rows = self.rows(lane, y.shape[0])
-                part = _added(op.delta, x[rows]).to(y.dtype)
+                part = added(op.delta, x[rows]).to(y.dtype)
+                if isinstance(op.delta, Rows):  # Gemma's embedding multiplies what it looks up
+                    part = part * getattr(original, "embed_scale", 1.0)
                 if slot.columns is None:
                     y[rows] = y[rows] + part
                 else:
@@ -163,7 +165,7 @@ class _Plan:
         return term
 
 
-def _transformed(op: TransformAt, x: Activations, rows: slice) -> Activations:
+def transformed(op: TransformAt, x: Activations, rows: slice) -> Activations:
     forward = current_forward()
     if forward is None and (op.where != "all" or op.reads_mask):
         raise RuntimeError("An edit that acts at some positions needs LanguageModel.logits or step, which know the positions.")
@@ -183,22 +185,22 @@ def _widened(op: TransformAt, columns: slice) -> TransformAt:
     def on_columns(x: Activations, *mask: Tensor) -> Activations:
         part = op.fn(x[..., columns], *mask)
         if op.gate is not None:
-            part = _transformed(TransformAt(op.site, lambda _: part, op.width, gate=op.gate), x[..., columns], slice(None))
+            part = transformed(TransformAt(op.site, lambda _: part, op.width, gate=op.gate), x[..., columns], slice(None))
         return torch.cat([x[..., : columns.start], part, x[..., columns.stop :]], -1)
 
     return TransformAt(Site(op.site.kind, op.site.layer), on_columns, op.width, op.where, None, op.reads_mask)
 
 
-def _is_whole(op: AddToWeight, slot: WeightSlot) -> bool:
+def is_whole(op: AddToWeight, slot: WeightSlot) -> bool:
     return isinstance(op.delta, Tensor) and (slot.is_table or slot.parameter.ndim != 2)
 
 
 def _with_deltas(lane: int, entries: list[tuple[int, AddToWeight, WeightSlot]]) -> Any:
     """A copy of the module, sharing all but the parameters that change; its hooks are not called."""
-    module = copy.copy(entries[0][2].module)
+    module: Any = copy.copy(entries[0][2].module)
     module._parameters = dict(module._parameters)
     for at, op, slot in entries:
-        if at == lane and _is_whole(op, slot) and isinstance(op.delta, Tensor):
+        if at == lane and is_whole(op, slot) and isinstance(op.delta, Tensor):
             name = slot.parameter_name.rpartition(".")[2]
             old = module._parameters[name]
             if old is not None:
@@ -206,7 +208,7 @@ def _with_deltas(lane: int, entries: list[tuple[int, AddToWeight, WeightSlot]]) 
     return module
 
 
-def _added(delta: Tensor | LowRank | Rows, x: Tensor) -> Tensor:
+def added(delta: Tensor | LowRank | Rows, x: Tensor) -> Tensor:
     """The output term of a delta, in at least float32."""
     if isinstance(delta, Rows):
         hit = x[..., None] == delta.ids

@@ -74,7 +74,8 @@ def load(folder: str | Path) -> Edit:
     header_told: dict[str, Any] = told["header"]
     _same_keys(source, header_told, _HEADER_KEYS)
     tensors = _tensors(source, told["tensors"])
-    header = Header(**{**header_told, "model": Fingerprint(**header_told["model"])})
+    told_model = Fingerprint(**header_told.pop("model"))
+    header = Header(model=told_model, **header_told)
     gates = {Site.parse(address): _gate(address, facts, tensors) for address, facts in told["gates"].items()}
     own = {name: tensor for name, tensor in tensors.items() if not name.startswith("gate.")}
     edit = kind_of(told["kind"]).from_tensors(header, own)

@@ -1,6 +1,6 @@
 """The methods. Importing this package registers every one of them."""
 
 from workbench.methods import mean_difference as mean_difference
-from workbench.methods.registry import Fitted, FitReport, Method, get, names
+from workbench.methods.registry import FitReport, Fitted, Method, get, names
 
 __all__ = ["FitReport", "Fitted", "Method", "get", "names"]

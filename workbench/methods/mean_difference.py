@@ -17,7 +17,7 @@ from workbench.data.demonstrations import Demonstrations
 from workbench.edits.base import Edit, ExportTarget, Header, Operation, Possible, Refused, TransformAt, Where, edit_kind
 from workbench.errors import CorruptEdit
 from workbench.knobs import knob
-from workbench.methods.registry import Curve, Fitted, FitReport, Needs, Notice, header, method
+from workbench.methods.registry import Curve, FitReport, Fitted, Needs, Notice, header, method
 from workbench.models.base import LanguageModel
 from workbench.progress import Progress
 from workbench.record import gather
@@ -73,7 +73,12 @@ class AdditionEdit(Edit):
 
     def exports(self) -> Mapping[ExportTarget, Possible | Refused]:
         reason = "It adds to the residual stream after a block, where no bias of the file format acts on all architectures alike."
-        return {"checkpoint": Refused(reason), "peft": Refused("It is not a low-rank change of weights."), "script": Possible(), "report": Possible()}
+        return {
+            "checkpoint": Refused(reason),
+            "peft": Refused("It is not a low-rank change of weights."),
+            "script": Possible(),
+            "report": Possible(),
+        }
 
 
 def _adder(vector: Tensor) -> Any:
@@ -93,9 +98,7 @@ def _adder(vector: Tensor) -> Any:
     edit=AdditionEdit,
     needs=Needs(("prompt", "positive", "negative"), min_rows=2),
 )
-def fit(
-    model: LanguageModel, demonstrations: Demonstrations, config: MeanDifferenceConfig, *, seed: int, progress: Progress
-) -> Fitted:
+def fit(model: LanguageModel, demonstrations: Demonstrations, config: MeanDifferenceConfig, *, seed: int, progress: Progress) -> Fitted:
     """Fit one vector a layer from the rows of split `fit`."""
     rows = demonstrations.split("fit")
     layers = config.layers or (min(model.info.n_layers - 1, model.info.n_layers // 2 + 1),)
@@ -112,7 +115,8 @@ def fit(
             owner = torch.repeat_interleave(torch.arange(len(batch)), (batch.lengths - batch.n_prompt).cpu())
             tokens = gather(model, batch, sites, "continuation", progress=part)
             read[side] = {
-                site: torch.zeros(len(batch), x.shape[1], dtype=torch.float64).index_add(0, owner, x.double().cpu()) / weights[:, None].cpu()
+                site: torch.zeros(len(batch), x.shape[1], dtype=torch.float64).index_add(0, owner, x.double().cpu())
+                / weights[:, None].cpu()
                 for site, x in tokens.items()
             }
     vectors: dict[int, Tensor] = {}

@@ -82,9 +82,7 @@ class Fitted:
 class FitFunction(Protocol):
     """How a method's function is called; it uses the rows of split `fit`, chooses on `validation`, and never looks at `test`."""
 
-    def __call__(
-        self, model: LanguageModel, demonstrations: Demonstrations, config: Any, *, seed: int, progress: Progress
-    ) -> Fitted: ...
+    def __call__(self, model: LanguageModel, demonstrations: Demonstrations, config: Any, *, seed: int, progress: Progress) -> Fitted: ...
 
 
 ExtraObstacles = Callable[[LanguageModel, Demonstrations], tuple[Obstacle, ...]]
@@ -109,7 +107,9 @@ class Method:
         """Why this method cannot run on this model with these demonstrations; empty if it can."""
         found: list[Obstacle] = []
         if self.needs.senses and not model.info.has_senses:
-            found.append(Obstacle(f"{self.title} needs a Backpack; {model.info.name} has no senses.", "Load embedded-backpack, or use lora."))
+            found.append(
+                Obstacle(f"{self.title} needs a Backpack; {model.info.name} has no senses.", "Load embedded-backpack, or use lora.")
+            )
         if self.needs.heads and model.info.has_senses:
             found.append(Obstacle(f"{self.title} acts on attention heads of a GPT-style model.", "Load embedded or another such model."))
         rows = demonstrations.split("fit")

@@ -38,11 +38,10 @@ class Mlp(nn.Module):
         super().__init__()
         self.c_fc = Conv1D(n_in, n_hidden)
         self.c_proj = Conv1D(n_hidden, n_out)
-        self.hook_post = nn.Identity()
 
     def forward(self, x: Float[Tensor, "*lead n_in"]) -> Float[Tensor, "*lead n_out"]:
         """Map the last dimension."""
-        return self.c_proj(self.hook_post(F.gelu(self.c_fc(x), approximate="tanh")))
+        return self.c_proj(F.gelu(self.c_fc(x), approximate="tanh"))
 
 
 class Attention(nn.Module):
@@ -54,7 +53,6 @@ class Attention(nn.Module):
         self.scale = 1 / (math.sqrt(self.d_head) * (layer + 1 if config.scale_attn_by_inverse_layer_idx else 1))
         self.c_attn = Conv1D(config.n_embd, 3 * config.n_embd)
         self.c_proj = Conv1D(config.n_embd, config.n_embd)
-        self.hook_q, self.hook_k, self.hook_v, self.hook_z = (nn.Identity() for _ in range(4))
 
     def forward(
         self, x: Float[Tensor, "batch new d_model"], allowed: Allowed, past: tuple[GrowingRows, GrowingRows] | None
@@ -62,15 +60,13 @@ class Attention(nn.Module):
         """Attend from the new positions to all positions so far."""
         b, s, d = x.shape
         q, k, v = (part.view(b, s, self.n_head, self.d_head) for part in self.c_attn(x).split(d, dim=2))
-        q, k, v = self.hook_q(q), self.hook_k(k), self.hook_v(v)
         if past is not None:
             k, v = past[0].append(k), past[1].append(v)  # (b, pos, head, d_head)
         z = F.scaled_dot_product_attention(
             q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2),
             attn_mask=allowed, is_causal=allowed is None and s > 1, scale=self.scale,
         )  # fmt: skip
-        z = self.hook_z(z.transpose(1, 2))  # (b, new, head, d_head)
-        return self.c_proj(z.reshape(b, s, d))
+        return self.c_proj(z.transpose(1, 2).reshape(b, s, d))
 
 
 class Block(nn.Module):
@@ -82,16 +78,13 @@ class Block(nn.Module):
         self.attn = Attention(config, layer)
         self.ln_2 = nn.LayerNorm(config.n_embd, eps=config.layer_norm_epsilon)
         self.mlp = Mlp(config.n_embd, config.d_mlp, config.n_embd)
-        self.hook_resid_pre, self.hook_attn_out, self.hook_resid_mid = nn.Identity(), nn.Identity(), nn.Identity()
-        self.hook_mlp_out, self.hook_resid_post = nn.Identity(), nn.Identity()
 
     def forward(
         self, x: Float[Tensor, "batch new d_model"], allowed: Allowed, past: tuple[GrowingRows, GrowingRows] | None
     ) -> Float[Tensor, "batch new d_model"]:
         """Add attention's and the MLP's output to the residual stream."""
-        x = self.hook_resid_pre(x)
-        x = self.hook_resid_mid(x + self.hook_attn_out(self.attn(self.ln_1(x), allowed, past)))
-        return self.hook_resid_post(x + self.hook_mlp_out(self.mlp(self.ln_2(x))))
+        x = x + self.attn(self.ln_1(x), allowed, past)
+        return x + self.mlp(self.ln_2(x))
 
 
 class Body(nn.Module):
@@ -128,8 +121,8 @@ class SenseBlock(nn.Module):
         self.mlp = Mlp(config.n_embd, 4 * config.n_embd, config.n_embd)
 
     def forward(
-        self, normed: Float[Tensor, "type d_model"], e: Float[Tensor, "type d_model"]
-    ) -> Float[Tensor, "type d_model"]:
+        self, normed: Float[Tensor, "*lead d_model"], e: Float[Tensor, "*lead d_model"]
+    ) -> Float[Tensor, "*lead d_model"]:
         """Return u2 = LN2(MLP1(LN1(normed + e)) + normed + e)."""
         r1 = normed + e
         return self.ln_2(self.mlp(self.ln_1(r1)) + r1)
@@ -147,9 +140,9 @@ class SenseNetwork(nn.Module):
             config.n_embd, config.sense_intermediate_scale * config.n_embd, config.num_senses * config.n_embd
         )
 
-    def forward(self, e: Float[Tensor, "type d_model"]) -> Float[Tensor, "type sense d_model"]:
+    def forward(self, e: Float[Tensor, "*lead d_model"]) -> Float[Tensor, "*lead sense d_model"]:
         """Return the senses of each embedding; the norm's output is added to the embedding itself, as released."""
-        return self.final_mlp(self.block(self.ln(e), e)).view(e.shape[0], self.n_senses, e.shape[1])
+        return self.final_mlp(self.block(self.ln(e), e)).unflatten(-1, (self.n_senses, -1))
 
 
 class SenseWeightNet(nn.Module):
@@ -159,7 +152,6 @@ class SenseWeightNet(nn.Module):
         super().__init__()
         self.n_senses, self.d_head = config.num_senses, config.d_weight_head
         self.c_attn = nn.Linear(config.n_embd, 2 * self.n_senses * self.d_head)
-        self.hook_weights = nn.Identity()
 
     def queries_keys(self, x: Float[Tensor, "batch new d_model"]) -> tuple[Tensor, Tensor]:
         """Return queries and keys, each (batch, new, sense, d_weight_head)."""
@@ -173,7 +165,29 @@ class SenseWeightNet(nn.Module):
             allowed = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()[None, None]
         if allowed is not None:
             scores = scores.masked_fill_(~allowed, -math.inf)
-        return self.hook_weights(scores.softmax(dim=-1))
+        return scores.softmax(dim=-1)
+
+
+class SenseTable(nn.Module):
+    """Where a virtual table of d_vocab × (sense·d_model) would be looked up: an edit of a word type adds its row."""
+
+    def forward(
+        self, ids: Int[Tensor, "batch new"], senses: Float[Tensor, "batch new width"]
+    ) -> Float[Tensor, "batch new width"]:
+        """Return the senses as they are; the ids are there for whoever adds to them."""
+        return senses
+
+
+class Unembedding(nn.Module):
+    """E o, with the word embedding's own matrix, which the state dict holds once."""
+
+    def __init__(self, embedding: nn.Embedding) -> None:
+        super().__init__()
+        self._embedding = (embedding,)  # in a tuple, so that it is not registered a second time
+
+    def forward(self, o: Float[Tensor, "*lead d_model"]) -> Float[Tensor, "*lead d_vocab"]:
+        """Return the logits."""
+        return F.linear(o, self._embedding[0].weight)
 
 
 class Backpack(nn.Module):

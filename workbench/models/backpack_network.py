@@ -5,8 +5,7 @@
     o_t  = Σ_l Σ_{j≤t} α[l,t,j] C(x_j)_l ;   logits_t = E o_t        linear in the senses: nothing follows the sum
 
 E is one matrix: the body's input embedding, the sense network's input and the unembedding. Module names are those of
-the released state dict, so its tensors load by name. The `hook_*` modules are identities at the places that an edit
-or a lens may address.
+the released state dict, so its tensors load by name.
 
 Ref: canonical.md §8; *Backpack Language Models*, arXiv 2305.16765.
 Differs: attention mask, KV cache and left padding (the released class has none); C is computed once per word type of
@@ -35,7 +34,7 @@ from workbench.models.backpack_files import (
     read_weights,
     write_folder,
 )
-from workbench.models.backpack_layers import Allowed, Backpack
+from workbench.models.backpack_layers import Allowed, Backpack, SenseTable, Unembedding
 
 __all__ = ["ARCHITECTURE", "BackpackCache", "BackpackConfig", "BackpackNetwork", "is_backpack"]
 
@@ -52,7 +51,8 @@ class BackpackNetwork(nn.Module):
         config.check()
         self.config = config
         self.backpack = Backpack(config)
-        self.hook_senses, self.hook_mix = nn.Identity(), nn.Identity()
+        self.sense_table = SenseTable()
+        self.unembedding = Unembedding(self.backpack.gpt2_model.wte)
 
     def forward(
         self, ids: Int[Tensor, "batch pos"], mask: Bool[Tensor, "batch pos"] | None = None
@@ -65,11 +65,17 @@ class BackpackNetwork(nn.Module):
     ) -> Float[Tensor, "batch pos d_model"]:
         """Return o_t = Σ_l Σ_{j≤t} α[l,t,j] C(x_j)_l."""
         alpha = self.contextualisation(ids, mask)  # (b, k, s, s)
-        return self.mix(alpha, self.hook_senses(self.senses(ids)))  # senses (b, s, k, d)
+        return self.mix(alpha, self.looked_up(ids, self.senses(ids)))
 
     def unembedded(self, o: Float[Tensor, "*lead d_model"]) -> Float[Tensor, "*lead d_vocab"]:
         """Return E o."""
-        return F.linear(o, self.backpack.gpt2_model.wte.weight)
+        return self.unembedding(o)
+
+    def looked_up(
+        self, ids: Int[Tensor, "batch new"], senses: Float[Tensor, "batch new sense d_model"]
+    ) -> Float[Tensor, "batch new sense d_model"]:
+        """Return the senses as the table of edits leaves them; without an edit, as they are."""
+        return self.sense_table(ids, senses.flatten(2)).view_as(senses)
 
     def mix(
         self, alpha: Float[Tensor, "batch sense new pos"], senses: Float[Tensor, "batch pos sense d_model"]
@@ -77,16 +83,18 @@ class BackpackNetwork(nn.Module):
         """Sum the senses with their weights, as one product over (pos, sense) with no sum per sense in between."""
         b, k, t, n = alpha.shape
         weights = alpha.permute(0, 2, 3, 1).reshape(b, t, n * k)
-        return self.hook_mix(weights @ senses.reshape(b, n * k, -1))
+        return weights @ senses.reshape(b, n * k, -1)
 
     def senses(self, token_ids: Int[Tensor, "*lead"]) -> Float[Tensor, "*lead sense d_model"]:
-        """Return C of each token, computed once per distinct token."""
+        """Return C of each token: once per distinct token, unless an edit acts inside, when rows may differ."""
+        if self._senses_are_hooked():
+            return self.senses_of_types(token_ids)
         types, where = token_ids.unique(return_inverse=True)
         table = self.senses_of_types(types)  # (types, k, d)
         return F.embedding(where, table.flatten(1)).view(*token_ids.shape, *table.shape[1:])
 
-    def senses_of_types(self, types: Int[Tensor, " type"]) -> Float[Tensor, "type sense d_model"]:
-        """Return C of each word type, in the order given."""
+    def senses_of_types(self, types: Int[Tensor, "*lead"]) -> Float[Tensor, "*lead sense d_model"]:
+        """Return C of each word type given, repeats and all."""
         return self.backpack.sense_network(self.backpack.gpt2_model.wte(types))
 
     def body(
@@ -149,7 +157,12 @@ class BackpackNetwork(nn.Module):
         net = self.backpack.sense_weight_net
         q, k = net.queries_keys(hidden)
         alpha = net(q, cache.weight_keys.append(k), allowed)  # (b, k, new, pos)
-        return self.mix(alpha, cache.senses.append(self.hook_senses(cache.memo(ids))))
+        senses = self.looked_up(ids, self.senses_of_types(ids) if self._senses_are_hooked() else cache.memo(ids))
+        return self.mix(alpha, cache.senses.append(senses))
+
+    def _senses_are_hooked(self) -> bool:
+        inside = (self.backpack.gpt2_model.wte, *self.backpack.sense_network.modules())
+        return any(module._forward_hooks or module._forward_pre_hooks for module in inside)
 
     def _fits(self, n_tokens: int) -> None:
         if not 0 < n_tokens <= self.config.n_positions:

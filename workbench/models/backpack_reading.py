@@ -49,7 +49,7 @@ def _read(
     net = network.backpack.sense_weight_net
     queries, keys = net.queries_keys(network.body(ids))
     causal = None  # right padding: nothing real reads it
-    o = network.mix(net(queries, keys, causal), network.hook_senses(network.senses(ids)))
+    o = network.mix(net(queries, keys, causal), network.looked_up(ids, network.senses(ids)))
     E = network.backpack.gpt2_model.wte.weight
     read: list[ReadText] = []
     for row, (tokens, wanted) in enumerate(texts):

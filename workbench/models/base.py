@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -218,7 +218,7 @@ class LanguageModel(ABC):
         return logits[:, -1], cache
 
     @contextmanager
-    def intercept(self, site: Site | str, fn: ReadWrite) -> Iterator[None]:
+    def intercept(self, site: Site | str, fn: ReadWrite) -> Generator[None]:
         """Within this context, show `fn` each activation at `site`; what it returns replaces the activation, None leaves it.
 
         Only forwards of this thread's context are touched. Contexts nest; the outer one acts first.
@@ -232,7 +232,7 @@ class LanguageModel(ABC):
     @contextmanager
     def intercepts(
         self, readers: Sequence[tuple[Site | str, ReadWrite]], weights: Sequence[tuple[Site | str, WeightTerm]] = ()
-    ) -> Iterator[None]:
+    ) -> Generator[None]:
         """As `intercept`, for many sites at once, and for terms beside weights: `fn(module, input, output) -> output`."""
         entries = [_entry(self.point(site_of(address)), fn) for address, fn in readers]
         entries += [(Point(self.weight(address).module, "weight"), fn) for address, fn in weights]
@@ -253,7 +253,8 @@ class LanguageModel(ABC):
 
     def hook_count(self) -> int:
         """Number of forward hooks on all modules, ours and anybody's: equal before and after any use."""
-        return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in self.network.modules())
+        modules = self.network.modules()
+        return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in modules)  # pyright: ignore[reportPrivateUsage]
 
     def require(self, site: Site, known: Sequence[Site]) -> Site:
         """Return the site if it is among the known.

@@ -1,8 +1,8 @@
 """Models loaded through TransformerLens: a plain Hugging Face module that runs, and a bridge over a twin that shares its weights.
 
 The hooked tree of a bridge costs about twice the time of the plain module, and its hooks are global on it. So everything that Retouch runs
-itself goes through the plain module, with hooks on just the sites in use; the bridge tells which module stands behind which site, and serves the
-lenses of TransformerLens. Both trees hold the *same* parameters: an element written to one is written to the other.
+itself goes through the plain module, with hooks on just the sites in use; the bridge tells which module stands behind which site, and
+serves the lenses of TransformerLens. Both trees hold the *same* parameters: an element written to one is written to the other.
 """
 
 from __future__ import annotations
@@ -169,7 +169,8 @@ class BridgeModel(LanguageModel):
             name = str(_fused_name(component))
             columns = _fused_columns(name, sub, self.info).to(self.device)
         module = holder.get_submodule(name)
-        return WeightSlot(module.weight, self._path(module), module, type(module).__name__ == "Conv1D", columns)
+        parameter: Any = module.weight
+        return WeightSlot(parameter, self._path(module), module, type(module).__name__ == "Conv1D", columns)
 
     def _raw_parameter(self, site: Site) -> WeightSlot:
         name = site.name or ""

@@ -59,10 +59,7 @@ class MemoryEstimate:
 def entries() -> tuple[Entry, ...]:
     """The embedded models."""
     titles = {"embedded": "Embedded GPT-style model", "embedded-backpack": "Embedded Backpack (16 senses a word)"}
-    return tuple(
-        Entry(name, titles[name], "embedded", str(folder), (folder / "config.json").exists())
-        for name, folder in EMBEDDED.items()
-    )
+    return tuple(Entry(name, titles[name], "embedded", str(folder), (folder / "config.json").exists()) for name, folder in EMBEDDED.items())
 
 
 def estimate(name: str, *, dtype: DTypeName = "float32", device: str = "cpu", revision: str = "") -> MemoryEstimate:
@@ -163,9 +160,8 @@ def _source(name: str) -> str:
 
 def _read(name: str, source: str, dtype: torch.dtype, revision: str) -> tuple[Any, Any]:
     def read() -> tuple[Any, Any]:
-        network, told = AutoModelForCausalLM.from_pretrained(
-            source, dtype=dtype, revision=revision or None, output_loading_info=True
-        )
+        both: Any = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, revision=revision or None, output_loading_info=True)
+        network, told = both
         missing = sorted(told["missing_keys"]) + sorted(str(key) for key in told.get("mismatched_keys", ()))
         if missing:
             raise CorruptModel(

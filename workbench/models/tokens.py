@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -18,8 +18,8 @@ from workbench.shapes import Bool, Int, Tensor, TokenIds, TokenMask
 class Forward:
     """Positions of the running forward, one row a sequence.
 
-    `real`: not padding. `prompt`: belongs to the prompt. `generated`: the last prompt token and every later one, whose outputs decide generated
-    tokens (specs/hpr.md §4, specs/baselines.md §0). `last`: the final position of this call.
+    `real`: not padding. `prompt`: belongs to the prompt. `generated`: the last prompt token and every later one, whose outputs decide
+    generated tokens (specs/hpr.md §4, specs/baselines.md §0). `last`: the final position of this call.
     """
 
     real: Bool[Tensor, "batch pos"]
@@ -37,7 +37,7 @@ _forward: ContextVar[Forward | None] = ContextVar("forward", default=None)
 
 
 @contextmanager
-def running(forward: Forward) -> Iterator[None]:
+def running(forward: Forward) -> Generator[None]:
     """Within this context, `current_forward()` is `forward`."""
     token = _forward.set(forward)
     try:
@@ -85,9 +85,7 @@ class TokenBatch:
             rows = [row + _ids(tokenizer, end, "continuation", special=False) for row, end in zip(rows, ends)]
         longest = max(len(row) for row in rows)
         if longest > n_ctx:
-            raise BadPrompt(
-                f"A prompt is {longest} tokens long; the model's context holds {n_ctx}.", "Shorten the prompt or its answer."
-            )
+            raise BadPrompt(f"A prompt is {longest} tokens long; the model's context holds {n_ctx}.", "Shorten the prompt or its answer.")
         return TokenBatch.of(rows, n_prompt, device)
 
     @staticmethod
