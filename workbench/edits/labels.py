@@ -1,0 +1,24 @@
+"""Names of lanes, the same in every record, figure and table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from workbench.edits.base import Edit
+
+
+def edit_label(edit: Edit) -> str:
+    """An edit in words: its method and dose."""
+    return f"{edit.header.method} × {edit.dose:.3g}"
+
+
+def lane_label(stack: Sequence[Edit]) -> str:
+    """A stack in words; the empty one is the base model."""
+    return " + ".join(edit_label(edit) for edit in stack) or "base"
+
+
+def lane_labels(stacks: Sequence[Sequence[Edit]]) -> tuple[str, ...]:
+    """One label a lane; equal ones get a number so that each names one lane."""
+    plain = [lane_label(stack) for stack in stacks]
+    counts = [plain[: index + 1].count(label) for index, label in enumerate(plain)]
+    return tuple(label if plain.count(label) == 1 else f"{label} ({count})" for label, count in zip(plain, counts))

@@ -1,0 +1,187 @@
+"""Edits on a TransformerLens bridge, so that its tools look at the edited model.
+
+The engine acts on the plain network; TransformerLens's tools run the bridge, a second module tree over the same
+parameters. Here the same operations act there: transforms and added terms as torch hooks on the bridge's hook points,
+changed tables as parameters swapped on the twin's own module objects. Nothing is written into a shared tensor, and each
+hook is taken off by its own handle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+from workbench.edits.base import AddToWeight, Edit, LowRank, Rows, TransformAt
+from workbench.edits.engine import added, checked, is_whole, planned, transformed
+from workbench.errors import Obstructed
+from workbench.models.base import LanguageModel, WeightSlot
+from workbench.models.bridge import BridgeModel
+from workbench.models.tokens import TokenBatch, running
+from workbench.shapes import Logits, Tensor
+from workbench.sites import Site
+
+_HOOKS = {
+    "resid_pre": "hook_resid_pre",
+    "resid_post": "hook_resid_post",
+    "attn_out": "hook_attn_out",
+    "mlp_out": "hook_mlp_out",
+    "head_z": "attn.hook_z",
+    "mlp_post": "mlp.hook_post",
+}
+_WEIGHTS = {
+    "w_q": "attn.q",
+    "w_k": "attn.k",
+    "w_v": "attn.v",
+    "w_o": "attn.o",
+    "w_in": "mlp.in",
+    "w_out": "mlp.out",
+    "w_gate": "mlp.gate",
+}
+
+
+def bridged(model: LanguageModel) -> BridgeModel:
+    """The model itself if TransformerLens's tools can look at it.
+
+    Raises:
+        Obstructed: it has no bridge.
+    """
+    if not isinstance(model, BridgeModel):
+        raise Obstructed(
+            f"This lens runs on TransformerLens's bridge, and {model.info.name} has none.",
+            "Load embedded or another GPT-style model; a Backpack has its own lens: senses.",
+        )
+    return model
+
+
+def hook_name(site: Site) -> str:
+    """TransformerLens's name of an activation site."""
+    return "ln_final.hook_out" if site.kind == "ln_final" else f"blocks.{site.layer}.{_HOOKS[site.kind]}"
+
+
+@contextmanager
+def edited_bridge(model: LanguageModel, edits: Sequence[Edit] = ()) -> Generator[Any]:
+    """Within this context, the model's bridge carries the edits, in the order given; yields the bridge.
+
+    Holds the model's lock. Afterwards, also after an exception, hooks and parameters are those of before, by identity.
+
+    Raises:
+        Obstructed: the model has no bridge. Others: as `engine.lanes`, before anything is touched.
+    """
+    owner = bridged(model)
+    planned(owner, [edits])
+    operations = [op for edit in edits for op in checked(owner, edit).operations()]
+    with owner.lock, ExitStack() as undo:
+        # Transforms first: a weight term must see its module's input as the transforms leave it.
+        for op in operations:
+            if isinstance(op, TransformAt):
+                _hook(owner, undo, hook_name(op.site), _transform(op, owner))
+        for op in operations:
+            if isinstance(op, AddToWeight):
+                _add(owner, undo, op)
+        yield owner.bridge
+
+
+def run(
+    model: LanguageModel, batch: TokenBatch, edits: Sequence[Edit] = (), names: Sequence[str] = ()
+) -> tuple[Logits, Any]:
+    """Run rows of equal length through the edited bridge; return logits and TransformerLens's cache of named hooks.
+
+    Raises: as `edited_bridge`.
+    """
+    with torch.no_grad(), edited_bridge(model, edits) as bridge, running(batch.forward()):
+        return bridge.run_with_cache(batch.ids, names_filter=list(names))
+
+
+def _hook(model: BridgeModel, undo: ExitStack, name: str, fn: Callable[[Tensor], Tensor | None]) -> None:
+    """Put a torch hook on a hook point; `fn` sees (batch, pos, width), whatever TransformerLens shows its own hooks."""
+
+    def after(_: nn.Module, __: Any, x: Tensor) -> Tensor | None:
+        y = fn(x.flatten(2) if x.ndim == 4 else x)
+        return None if y is None else y.view(x.shape)
+
+    undo.callback(model.bridge.hook_dict[name].register_forward_hook(after).remove)
+
+
+def _transform(op: TransformAt, model: BridgeModel) -> Callable[[Tensor], Tensor]:
+    columns = model.point(op.site).columns
+
+    def act(x: Tensor) -> Tensor:
+        if columns is None:
+            return transformed(op, x, slice(None))
+        y = x.clone()
+        y[..., columns] = transformed(op, x[..., columns], slice(None))
+        return y
+
+    return act
+
+
+def _add(model: BridgeModel, undo: ExitStack, op: AddToWeight) -> None:
+    slot = model.weight(op.site)
+    fused = _fused(model) if op.site.kind == "param" else []
+    parts = [(site, part) for site, part in fused if part.module is slot.module]
+    if parts and isinstance(op.delta, Tensor):
+        # The bridge runs q, k and v apart, on views of the fused matrix that a swapped parameter would not reach.
+        for site, part in parts:
+            _add_term(model, undo, site, _share_of(op.delta, part))
+    elif is_whole(op, slot) or isinstance(op.delta, Rows) or op.site.kind == "w_u":
+        _swap(model, undo, op, slot)
+    else:
+        _add_term(model, undo, op.site, lambda x: added(op.delta, x))
+
+
+def _add_term(model: BridgeModel, undo: ExitStack, site: Site, term: Callable[[Tensor], Tensor]) -> None:
+    place, seen = f"blocks.{site.layer}.{_WEIGHTS[site.kind]}", list[Tensor]()
+
+    def read(x: Tensor) -> None:
+        seen[:] = [x]
+
+    def add(y: Tensor) -> Tensor:
+        return y + term(seen.pop()).to(y.dtype)
+
+    _hook(model, undo, f"{place}.hook_in", read)
+    _hook(model, undo, f"{place}.hook_out", add)
+
+
+def _share_of(delta: Tensor, slot: WeightSlot) -> Callable[[Tensor], Tensor]:
+    if slot.columns is None or delta.ndim == 1:
+        bias = delta if slot.columns is None else delta[slot.columns]
+        return lambda x: bias.expand(*x.shape[:-1], -1)
+    rows = (delta.T if slot.is_transposed else delta)[slot.columns]
+    return lambda x: added(rows, x)
+
+
+def _fused(model: BridgeModel) -> list[tuple[Site, WeightSlot]]:
+    """The parts of all fused q/k/v matrices."""
+    slots = [(site, model.weight(site)) for site in model.sites() if site.kind in ("w_q", "w_k", "w_v")]
+    return [(site, slot) for site, slot in slots if slot.columns is not None]
+
+
+def _swap(model: BridgeModel, undo: ExitStack, op: AddToWeight, slot: WeightSlot) -> None:
+    module = _twin_module(model.bridge, slot.parameter_name.rpartition(".")[0])
+    name = slot.parameter_name.rpartition(".")[2]
+    old: Any = module._parameters[name]  # pyright: ignore[reportPrivateUsage]
+    if isinstance(op.delta, Rows):
+        new = old.detach().clone().index_add_(0, op.delta.ids, op.delta.values.to(old.dtype))
+    else:
+        dense = op.delta.dense() if isinstance(op.delta, LowRank) else op.delta
+        new = old.detach() + dense.to(old.dtype)
+    undo.callback(module._parameters.__setitem__, name, old)  # pyright: ignore[reportPrivateUsage]
+    module._parameters[name] = nn.Parameter(new, requires_grad=False)  # pyright: ignore[reportPrivateUsage]
+
+
+def _twin_module(bridge: Any, path: str) -> nn.Module:
+    """The plain module of the twin at a path of the network: the bridge has put its components in between."""
+    module = _plain(bridge.original_model)
+    for part in path.split("."):
+        module = _plain(module._modules[part])  # pyright: ignore[reportPrivateUsage]
+    return module
+
+
+def _plain(module: Any) -> nn.Module:
+    while "_original_component" in module._modules:
+        module = module._modules["_original_component"]
+    return module
