@@ -1,0 +1,63 @@
+"""Command line of the embedded world: train the models, write the demonstration sets, measure the card."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any, cast
+
+import typer
+
+app = typer.Typer(add_completion=False, help=__doc__)
+ASSETS = Path(__file__).parents[2] / "assets"
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "gpt": {"steps": 4000, "n_layer": 6, "lr": 1.5e-3},
+    "backpack": {"steps": 4000, "d_model": 144, "n_layer": 4, "n_head": 4, "lr": 2e-3},
+}
+
+
+@app.command()
+def train(
+    which: Annotated[str, typer.Argument(help="gpt or backpack")],
+    steps: Annotated[int | None, typer.Option(help="planned end of the run")] = None,
+    seed: int = 0,
+    folder: Annotated[Path | None, typer.Option(help="where checkpoints go; default runs/world-<which>")] = None,
+    until: Annotated[int | None, typer.Option(help="stop at this step; a later call goes on from there")] = None,
+    threads: int = 1,
+    tokenizer: Annotated[Path | None, typer.Option(help="tokenizer.json to share with another run")] = None,
+) -> None:
+    """Train a model, or go on with a run that was stopped; then write it to assets/models/."""
+    if which not in DEFAULTS:
+        raise typer.BadParameter(f"no model {which!r}; known: gpt, backpack")
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    import torch
+    from tokenizers import Tokenizer
+
+    from workbench.world.train import FOLDER, Recipe, Run, Which, export
+
+    torch.set_num_threads(threads)
+    numbers = {**DEFAULTS[which], **({"steps": steps} if steps is not None else {})}
+    recipe = Recipe(which=cast(Which, which), seed=seed, **numbers)
+    shared = Tokenizer.from_file(str(tokenizer)) if tokenizer is not None else None
+    run = Run(recipe, folder or Path("runs") / f"world-{which}", shared)
+    run.train(until, tell=lambda line: print(line, flush=True))
+    if run.step >= recipe.steps:
+        export(run.model, run.tokenizer, ASSETS / "models" / FOLDER[recipe.which])
+
+
+@app.command()
+def snapshot(
+    which: Annotated[str, typer.Argument(help="gpt or backpack")],
+    folder: Annotated[Path | None, typer.Option(help="the run; default runs/world-<which>")] = None,
+    out: Annotated[Path | None, typer.Option(help="default assets/models/<name>")] = None,
+) -> None:
+    """Write the newest checkpoint of a run as a Hugging Face folder."""
+    from workbench.world.train import FOLDER, export, opened
+
+    run = opened(folder or Path("runs") / f"world-{which}")
+    export(run.model, run.tokenizer, out or ASSETS / "models" / FOLDER[run.recipe.which])
+    print(f"step {run.step} written")
+
+
+if __name__ == "__main__":
+    app()
