@@ -1,0 +1,53 @@
+"""Retouch in the browser: theme, navigation, status bar. `streamlit run app.py`, or `python -m workbench app`."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import streamlit as st
+
+from pages._ui import backend, frame, state, status
+
+PAGES = Path(__file__).resolve().parent / "pages"
+# Title, file, icon; in the order of the loop: load, inspect, collect, fit, compare, measure, keep.
+MENU = (
+    ("Start", "start.py", ":material/home:"),
+    ("Model", "model.py", ":material/deployed_code:"),
+    ("Inspect", "inspect.py", ":material/search:"),
+    ("Demonstrations", "demonstrations.py", ":material/table_rows:"),
+    ("Edit", "edit.py", ":material/tune:"),
+    ("Compare", "compare.py", ":material/compare:"),
+    ("Spectra", "spectra.py", ":material/equalizer:"),
+    ("Senses", "senses.py", ":material/hub:"),
+    ("Evaluate", "evaluate.py", ":material/fact_check:"),
+    ("Library", "library.py", ":material/inventory_2:"),
+    ("Learn", "learn.py", ":material/school:"),
+)
+
+
+def main() -> None:
+    """Draw the frame, then the page, then write the state into the URL."""
+    st.set_page_config(page_title="Retouch", page_icon=":material/tune:", layout="wide", initial_sidebar_state="auto")
+    st.logo(frame.LOGO, size="large")
+    frame.styles()
+    backend.boot()
+    state.state()
+    menu = [
+        st.Page(PAGES / file, title=title, icon=icon, default=title == "Start") for title, file, icon in MENU if (PAGES / file).exists()
+    ]
+    chosen = st.navigation(menu, expanded=True)
+    with st.sidebar:
+        bar = st.container(key="statusbar")
+    try:
+        chosen.run()
+    except Exception as error:  # a page's own mistake: shown where the page is, never as a traceback
+        logging.getLogger(__name__).exception("The page %s failed", chosen.title)
+        frame.problem(error, "page")
+    # After the page: what the page just started is shown at once.
+    with bar:
+        status.status_bar()
+    state.keep_url()
+
+
+main()

@@ -1,0 +1,68 @@
+// A row of tokens: colour says a value, a mark says read or written, hover or focus shows a card, click or Enter pins.
+// Every text comes in through textContent: tokens are what a model wrote, and stay text.
+export default function (component) {
+  const { data, parentElement, setStateValue } = component;
+  const root = parentElement.querySelector(".strip");
+  const card = parentElement.querySelector(".card");
+  root.replaceChildren();
+  card.hidden = true;
+  const shade = (value, signed) => {
+    const size = Math.min(1, Math.abs(value));
+    if (size < 0.02) return "transparent";
+    const hue = !signed ? "79, 70, 229" : value < 0 ? "0, 114, 178" : "213, 94, 0";
+    return `rgba(${hue}, ${(0.08 + 0.5 * size).toFixed(3)})`;
+  };
+  const show = (index, cell) => {
+    card.replaceChildren();
+    const head = document.createElement("div");
+    head.className = "head";
+    head.textContent = `${index + (data.offset || 0)}  ${data.tokens[index]}` + (data.notes ? `   ${data.notes[index] || ""}` : "");
+    card.append(head);
+    for (const group of (data.cards && data.cards[index]) || []) {
+      const title = document.createElement("div");
+      title.className = "title";
+      title.textContent = group.title;
+      card.append(title);
+      for (const [name, share] of group.rows) {
+        const row = document.createElement("div"), label = document.createElement("span"), bar = document.createElement("i"), figure = document.createElement("em");
+        row.className = "row";
+        label.textContent = name;
+        bar.style.width = `${Math.round(share * 70)}px`;
+        bar.style.background = group.colour || "currentColor";
+        figure.textContent = share >= 0.001 ? share.toPrecision(2) : "<0.001";
+        row.append(label, bar, figure);
+        card.append(row);
+      }
+    }
+    card.hidden = false;
+    const box = cell.getBoundingClientRect(), all = parentElement.querySelector(".frame").getBoundingClientRect();
+    card.style.left = `${Math.max(0, Math.min(box.left - all.left, all.width - card.offsetWidth))}px`;
+    card.style.top = `${box.bottom - all.top + 4}px`;
+  };
+  const cells = data.tokens.map((text, index) => {
+    const cell = document.createElement("button");
+    cell.type = "button";
+    cell.textContent = text;
+    cell.title = "";
+    cell.tabIndex = index === (data.pinned ?? 0) ? 0 : -1;
+    cell.setAttribute("aria-label", `token ${index + (data.offset || 0)}: ${text}` + (data.notes ? `, ${data.notes[index] || ""}` : ""));
+    cell.setAttribute("aria-pressed", String(index === data.pinned));
+    if (data.values && data.values[index] !== null) cell.style.background = shade(data.values[index], data.signed);
+    if (data.marks && data.marks[index]) cell.classList.add(...data.marks[index].split(" "));
+    if (index === data.pinned) cell.classList.add("pinned");
+    cell.onmouseenter = cell.onfocus = () => show(index, cell);
+    cell.onmouseleave = cell.onblur = () => { card.hidden = true; };
+    cell.onclick = () => setStateValue("pinned", index);
+    cell.onkeydown = (event) => {
+      const to = { ArrowRight: index + 1, ArrowLeft: index - 1, Home: 0, End: cells.length - 1 }[event.key];
+      if (to === undefined || !cells[to]) return;
+      event.preventDefault();
+      cell.tabIndex = -1;
+      cells[to].tabIndex = 0;
+      cells[to].focus();
+    };
+    root.append(cell);
+    if (text.includes("⏎")) root.append(document.createElement("br"));
+    return cell;
+  });
+}

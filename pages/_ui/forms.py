@@ -1,0 +1,137 @@
+"""Forms made from knobs: the main ones at once, the rest under *More*. Nothing here knows a method."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import streamlit as st
+
+AUTO = "choose for me"
+# A slider is kinder than a number field while its steps can be hit with a pointer.
+_SLIDER_STEPS = 200
+
+
+def knob_form(knobs: Sequence[Any], *, key: str, n_layers: int | None = None) -> dict[str, Any]:
+    """Draw the form of some knobs and return its values by name.
+
+    Args:
+        knobs: `workbench.knobs.Knob`s.
+        n_layers: makes the knob `layers` a choice of layer numbers.
+    """
+    main = [knob for knob in knobs if knob.main] or list(knobs[:3])
+    rest = [knob for knob in knobs if knob not in main]
+    values = {knob.name: _field(knob, _key(key, knob), n_layers) for knob in main}
+    if rest:
+        with st.expander(f"More ({len(rest)})", key=f"{key}-more"):
+            values |= {knob.name: _field(knob, _key(key, knob), n_layers) for knob in rest}
+    return values
+
+
+def use_preset(knobs: Sequence[Any], preset: Mapping[str, Any], *, key: str) -> None:
+    """Set the form to the defaults with a preset on top; call it from a callback, before the form is drawn."""
+    for knob in knobs:
+        st.session_state[_key(key, knob)] = _shown(knob, preset.get(knob.name, knob.default))
+
+
+def _key(key: str, knob: Any) -> str:
+    return f"{key}-{knob.name}"
+
+
+def _shown(knob: Any, value: Any) -> Any:
+    """A knob's value as its widget holds it."""
+    if knob.choices is not None:
+        return AUTO if value is None else value
+    if knob.kind in ("ints", "floats", "texts"):
+        if knob.name == "layers":
+            return [] if value is None else list(value)
+        return "" if value is None else ", ".join(f"{part:g}" if isinstance(part, float) else str(part) for part in value)
+    if knob.kind == "float":
+        return None if value is None else float(value)
+    return value
+
+
+def _label(knob: Any) -> str:
+    return knob.label + (f" ({knob.unit})" if knob.unit else "")
+
+
+def _help(knob: Any) -> str:
+    span = "" if knob.bounds is None else f" From {knob.bounds[0]:g} to {knob.bounds[1]:g}."
+    symbol = f" In the paper: {knob.symbol}." if knob.symbol else ""
+    return f"{knob.help}{span}{symbol}"
+
+
+def _field(knob: Any, key: str, n_layers: int | None) -> Any:
+    if key not in st.session_state:
+        st.session_state[key] = _shown(knob, knob.default)
+    draw: Callable[[Any, str, int | None], Any] = {
+        "bool": _switch,
+        "int": _whole,
+        "float": _real,
+        "ints": _several,
+        "floats": _several,
+        "texts": _several,
+    }.get(knob.kind, _text)
+    return _choice(knob, key) if knob.choices is not None else draw(knob, key, n_layers)
+
+
+def _choice(knob: Any, key: str) -> Any:
+    options = [AUTO, *knob.choices] if knob.optional else list(knob.choices)
+    if sum(map(len, options)) <= 26:
+        value = st.segmented_control(_label(knob), options, key=key, help=_help(knob), required=True, persist_state="session")
+    else:
+        value = st.selectbox(_label(knob), options, key=key, help=_help(knob), persist_state="session")
+    return None if value == AUTO else value
+
+
+def _switch(knob: Any, key: str, _: int | None) -> Any:
+    return st.toggle(_label(knob), key=key, help=_help(knob), persist_state="session")
+
+
+def _whole(knob: Any, key: str, _: int | None) -> Any:
+    low, high = (None, None) if knob.bounds is None else map(int, knob.bounds)
+    return st.number_input(
+        _label(knob), low, high, step=1, key=key, help=_help(knob), placeholder=AUTO if knob.optional else "", persist_state="session"
+    )
+
+
+def _real(knob: Any, key: str, _: int | None) -> Any:
+    low, high = (None, None) if knob.bounds is None else knob.bounds
+    step = _step(knob)
+    if low is not None and high is not None and not knob.optional and (high - low) / step <= _SLIDER_STEPS:
+        return st.slider(_label(knob), low, high, step=step, key=key, help=_help(knob), persist_state="session")
+    return st.number_input(
+        _label(knob), low, high, step=step, format="%g", key=key, help=_help(knob), placeholder=AUTO if knob.optional else "",
+        persist_state="session",
+    )  # fmt: skip
+
+
+def _step(knob: Any) -> float:
+    """A step that the default is a multiple of: 0.99 wants 0.01, 0.998 wants 0.001, 2.0 wants 0.1."""
+    text = f"{knob.default:g}" if isinstance(knob.default, float) else "0.01"
+    if "e" in text:
+        return float(f"1e{text.split('e')[1]}")
+    return min(0.1, 10.0 ** -len(text.partition(".")[2])) if knob.bounds is None or knob.bounds[1] - knob.bounds[0] < 50 else 1.0
+
+
+def _several(knob: Any, key: str, n_layers: int | None) -> Any:
+    if knob.name == "layers" and n_layers is not None:
+        chosen = st.multiselect(
+            _label(knob),
+            range(n_layers),
+            key=key,
+            help=_help(knob),
+            placeholder=AUTO if knob.optional else "Pick layers",
+            persist_state="session",
+        )
+        return tuple(sorted(chosen)) or (None if knob.optional else ())
+    text = st.text_input(
+        _label(knob), key=key, help=f"{_help(knob)} Values with commas between them.", placeholder=AUTO if knob.optional else "",
+        persist_state="session",
+    )  # fmt: skip
+    return text if text or not knob.optional else None
+
+
+def _text(knob: Any, key: str, _: int | None) -> Any:
+    text = st.text_input(_label(knob), key=key, help=_help(knob), placeholder=AUTO if knob.optional else "", persist_state="session")
+    return None if not text and knob.optional else text

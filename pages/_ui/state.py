@@ -1,0 +1,117 @@
+"""What one browser tab chose, typed; and its part in the URL.
+
+Everything here is small: names, ids and settings. Results are frozen records that a job made; they stay until the same slot is run again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
+from uuid import uuid4
+
+import streamlit as st
+
+MAX_LANES = 5
+_KEY = "retouch"
+
+
+@dataclass(frozen=True)
+class Lane:
+    """One edit that is on, with its dose."""
+
+    edit: str
+    dose: float = 1.0
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A finished result with the settings that it came from."""
+
+    value: Any
+    settings: Mapping[str, Any]
+
+
+@dataclass
+class State:
+    """The tab's choices.
+
+    `slots` maps the name of a place on a page to the id of the job that runs for it; `kept` holds its last result, `failed` its last error
+    (None: cancelled).
+    """
+
+    model: str = "embedded"
+    lanes: tuple[Lane, ...] = ()
+    set_name: str = ""
+    method: str = ""
+    edit: str = ""
+    layer: int | None = None
+    draft: dict[str, Any] = field(default_factory=dict)
+    owner: str = field(default_factory=lambda: uuid4().hex)
+    slots: dict[str, str] = field(default_factory=dict)
+    kept: dict[str, Kept] = field(default_factory=dict)
+    failed: dict[str, Exception | None] = field(default_factory=dict)
+
+    def is_on(self, edit: str) -> bool:
+        return any(lane.edit == edit for lane in self.lanes)
+
+    def turn_on(self, edit: str, dose: float = 1.0) -> None:
+        """Add an edit as the next lane, unless it is on or all lanes are taken; the oldest goes then."""
+        if not self.is_on(edit):
+            self.lanes = (*self.lanes, Lane(edit, dose))[-MAX_LANES:]
+
+    def turn_off(self, edit: str) -> None:
+        self.lanes = tuple(lane for lane in self.lanes if lane.edit != edit)
+
+    def set_dose(self, edit: str, dose: float) -> None:
+        self.lanes = tuple(replace(lane, dose=dose) if lane.edit == edit else lane for lane in self.lanes)
+
+
+def state() -> State:
+    """This tab's state; on the tab's first run it is read from the URL."""
+    if _KEY not in st.session_state:
+        st.session_state[_KEY] = _from_url()
+    return cast(State, st.session_state[_KEY])
+
+
+def keep_url() -> None:
+    """Write the state into the URL; called once at the end of each run."""
+    now, wanted = state(), dict[str, str]()
+    if now.model != "embedded":
+        wanted["model"] = now.model
+    if now.set_name:
+        wanted["set"] = now.set_name
+    if now.method:
+        wanted["method"] = now.method
+    if now.edit:
+        wanted["edit"] = now.edit
+    if now.layer is not None:
+        wanted["layer"] = str(now.layer)
+    if now.lanes:
+        wanted["on"] = ",".join(f"{lane.edit}:{lane.dose:g}" for lane in now.lanes)
+    if now.slots:
+        wanted["jobs"] = ",".join(f"{slot}:{job}" for slot, job in now.slots.items())
+    if dict(st.query_params) != wanted:
+        st.query_params.from_dict(wanted)
+
+
+def _from_url() -> State:
+    """Read what a URL may say. It names things; it never loads a path or starts work (a model of the URL is offered, not loaded)."""
+    given = st.query_params
+    new = State(set_name=given.get("set", ""), method=given.get("method", ""), edit=given.get("edit", ""))
+    new.lanes = tuple(_lane(part) for part in given.get("on", "").split(",")[:MAX_LANES] if part)
+    if given.get("layer", "").isdigit():
+        new.layer = int(given["layer"])
+    for part in given.get("jobs", "").split(","):
+        slot, _, job = part.partition(":")
+        if slot and job:
+            new.slots[slot] = job
+    return new
+
+
+def _lane(text: str) -> Lane:
+    edit, _, dose = text.partition(":")
+    try:
+        return Lane(edit, min(4.0, max(-4.0, float(dose or 1.0))))
+    except ValueError:
+        return Lane(edit)

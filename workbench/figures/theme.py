@@ -1,0 +1,98 @@
+"""The look of every figure: one Plotly template, the fixed colours of lanes, the colour scales, and what stands where there is no data.
+
+Figures carry no colour for the ground: the page gives it, light or dark. `themed(figure, dark=...)` sets what depends on it.
+"""
+
+from __future__ import annotations
+
+import plotly.graph_objects as go
+
+# Base, then edits A to E: Okabe and Ito's colours, told apart by all common kinds of colour blindness.
+LANE_COLOURS = ("#6B7280", "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00")
+LANE_LETTERS = ("·", "A", "B", "C", "D", "E")
+# Second sign beside the colour, so that colour is never the only one.
+LANE_DASHES = ("solid", "solid", "dash", "dot", "dashdot", "longdash")
+LANE_SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "star")
+PLACEBO_COLOUR = "#9CA3AF"
+ACCENT = {"light": "#4F46E5", "dark": "#818CF8"}
+INK = {"light": "#1F2328", "dark": "#E7E5E0"}
+GROUND = {"light": "#FBFAF7", "dark": "#16181D"}
+_RULE = {"light": "#DEDAD0", "dark": "#343944"}
+SIGNED: list[list[float | str]] = [[0.0, "#0B4F7D"], [0.25, "#6BA6CF"], [0.5, "#F7F5F0"], [0.75, "#E59467"], [1.0, "#A8430F"]]
+SIGNED_DARK: list[list[float | str]] = [[0.0, "#7CC0F0"], [0.25, "#2C6C99"], [0.5, "#22252C"], [0.75, "#A8531F"], [1.0, "#F5A66F"]]
+UNSIGNED = "Cividis"
+FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', 'DejaVu Sans', sans-serif"
+MONO = "ui-monospace, 'SF Mono', 'Cascadia Mono', 'DejaVu Sans Mono', Menlo, Consolas, monospace"
+
+
+def lane_colour(index: int) -> str:
+    """Colour of a lane: 0 is the untouched model, 1 is edit A."""
+    return LANE_COLOURS[index % len(LANE_COLOURS)]
+
+
+def lane_letter(index: int) -> str:
+    """Letter of a lane: `·` is the untouched model, then A, B, …"""
+    return LANE_LETTERS[index % len(LANE_LETTERS)]
+
+
+def signed_scale(dark: bool = False) -> list[list[float | str]]:
+    """Blue below zero, vermilion above, the ground at zero; use it with a range symmetric about zero."""
+    return SIGNED_DARK if dark else SIGNED
+
+
+def probability_scale(dark: bool = False) -> list[list[float | str]]:
+    """One hue, from the ground at 0 to the accent at 1."""
+    mode = "dark" if dark else "light"
+    return [[0.0, GROUND[mode]], [1.0, ACCENT[mode]]]
+
+
+def template(dark: bool = False) -> go.layout.Template:
+    """Return the Plotly template for a light or a dark ground."""
+    mode = "dark" if dark else "light"
+    axis = {
+        "gridcolor": _RULE[mode],
+        "linecolor": _RULE[mode],
+        "zerolinecolor": _RULE[mode],
+        "ticks": "outside",
+        "tickcolor": _RULE[mode],
+        "ticklen": 4,
+        "title": {"standoff": 10, "font": {"size": 12}},
+        "tickfont": {"size": 11},
+        "automargin": True,
+    }
+    layout = go.Layout(
+        font={"family": FONT, "size": 13, "color": INK[mode]},
+        title={"font": {"size": 15}, "x": 0, "xanchor": "left", "xref": "paper", "y": 0.98, "yanchor": "top", "pad": {"b": 8}},
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
+        colorway=[*LANE_COLOURS[1:], LANE_COLOURS[0]],
+        margin={"l": 56, "r": 16, "t": 56, "b": 48},
+        xaxis=axis,
+        yaxis=axis,
+        hovermode="closest",
+        hoverlabel={"font": {"family": FONT, "size": 12}, "bgcolor": GROUND[mode], "bordercolor": _RULE[mode]},
+        legend={
+            "orientation": "h",
+            "y": 1.0,
+            "yanchor": "bottom",
+            "x": 1,
+            "xanchor": "right",
+            "font": {"size": 12},
+            "bgcolor": "rgba(0,0,0,0)",
+        },
+        colorscale={"sequential": UNSIGNED, "diverging": signed_scale(dark)},
+        bargap=0.35,
+    )
+    return go.layout.Template(layout=layout)
+
+
+def themed(figure: go.Figure, *, dark: bool = False) -> go.Figure:
+    """Set the template on a figure and return it; a heatmap with a coloraxis of its own keeps its scale."""
+    return figure.update_layout(template=template(dark))
+
+
+def empty_figure(text: str, *, dark: bool = False, height: int = 240) -> go.Figure:
+    """A figure that says what will appear here, and how to get it."""
+    figure = themed(go.Figure(), dark=dark)
+    figure.add_annotation(text=text, showarrow=False, xref="paper", yref="paper", x=0.5, y=0.5, font={"size": 14}, opacity=0.7)
+    return figure.update_layout(height=height, xaxis_visible=False, yaxis_visible=False)
