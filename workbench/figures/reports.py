@@ -1,0 +1,61 @@
+"""Pictures of a fit: each method's own, and for every method the curves of its report."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+from workbench.figures.basic import Line, lines
+from workbench.figures.picture import Picture
+from workbench.methods.registry import Curve, FitReport
+from workbench.progress import Report
+
+# Module of `workbench.figures` with `pictures(report: FitReport) -> Sequence[Picture]`, a method each.
+OF_METHOD: Mapping[str, str] = {}
+
+
+def pictures(method: str, report: FitReport) -> tuple[Picture, ...]:
+    """The pictures of a method's report: its own, then its curves."""
+    own: Sequence[Picture] = ()
+    if method in OF_METHOD:
+        own = cast(Sequence[Picture], importlib.import_module(f"workbench.figures.{OF_METHOD[method]}").pictures(report))
+    return (*own, *curves(report.curves))
+
+
+def curves(found: Sequence[Curve]) -> tuple[Picture, ...]:
+    """One picture for all curves with the same axes."""
+    groups: dict[tuple[str, str], list[Curve]] = {}
+    for curve in found:
+        groups.setdefault((curve.x_label, curve.y_label), []).append(curve)
+    made: list[Picture] = []
+    for (x_label, y_label), group in groups.items():
+        title = ", ".join(curve.name for curve in group)
+        figure = lines(_sentence(title), [Line(c.name, c.x, c.y, 1 + i % 5) for i, c in enumerate(group)], x_label, y_label)
+        rows = [{"curve": c.name, x_label: x, y_label: y} for c in group for x, y in zip(c.x, c.y)]
+        made.append(Picture(f"curve-{len(made)}-{'-'.join(title.lower().split())[:40]}", figure, rows))
+    return tuple(made)
+
+
+def moving(history: Sequence[Report]) -> tuple[Picture, ...]:
+    """What a running fit has shown so far: every number that it reports, over its reports."""
+    series: dict[str, tuple[list[float], list[float]]] = {}
+    for at, report in enumerate(history):
+        for name, value in report.live.items():
+            if isinstance(value, (int, float)) and not isinstance(value, bool):
+                xs, ys = series.setdefault(name, ([], []))
+                xs.append(float(at))
+                ys.append(float(value))
+    shown = {name: parts for name, parts in series.items() if len(parts[0]) >= 2}
+    return tuple(_moving(name, *parts) for name, parts in list(shown.items())[:3])
+
+
+def _moving(name: str, x: list[float], y: list[float]) -> Picture:
+    words = name.replace("_", " ")
+    figure = lines(f"{_sentence(words)} so far", [Line(words, x, y)], "report", words, height=240)
+    rows: list[dict[str, Any]] = [{"report": a, words: b} for a, b in zip(x, y)]
+    return Picture(f"live-{name}", figure, rows)
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]
