@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from workbench.edits.base import Edit
 
@@ -17,8 +18,17 @@ def lane_label(stack: Sequence[Edit]) -> str:
     return " + ".join(edit_label(edit) for edit in stack) or "base"
 
 
-def lane_labels(stacks: Sequence[Sequence[Edit]]) -> tuple[str, ...]:
-    """One label a lane; equal ones get a number so that each names one lane."""
+@dataclass(frozen=True)
+class Lane:
+    """A column of a record: what it shows, and the ids of the edits behind it (none: the base model)."""
+
+    label: str
+    edit_ids: tuple[str, ...] = ()
+
+
+def lane_records(stacks: Sequence[Sequence[Edit]]) -> tuple[Lane, ...]:
+    """One lane a stack; equal labels get a number so that each names one lane."""
     plain = [lane_label(stack) for stack in stacks]
     counts = [plain[: index + 1].count(label) for index, label in enumerate(plain)]
-    return tuple(label if plain.count(label) == 1 else f"{label} ({count})" for label, count in zip(plain, counts))
+    labels = [label if plain.count(label) == 1 else f"{label} ({count})" for label, count in zip(plain, counts)]
+    return tuple(Lane(label, tuple(edit.id for edit in stack)) for label, stack in zip(labels, stacks))

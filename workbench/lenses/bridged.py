@@ -85,9 +85,7 @@ def edited_bridge(model: LanguageModel, edits: Sequence[Edit] = ()) -> Generator
         yield owner.bridge
 
 
-def run(
-    model: LanguageModel, batch: TokenBatch, edits: Sequence[Edit] = (), names: Sequence[str] = ()
-) -> tuple[Logits, Any]:
+def run(model: LanguageModel, batch: TokenBatch, edits: Sequence[Edit] = (), names: Sequence[str] = ()) -> tuple[Logits, Any]:
     """Run rows of equal length through the edited bridge; return logits and TransformerLens's cache of named hooks.
 
     Raises: as `edited_bridge`.
