@@ -1,6 +1,8 @@
 """The methods. Importing this package registers every one of them."""
 
 from workbench.methods import mean_difference as mean_difference
+from workbench.methods import sea as sea
+from workbench.methods import senses as senses
 from workbench.methods.registry import FitReport, Fitted, Method, get, names
 
 __all__ = ["FitReport", "Fitted", "Method", "get", "names"]

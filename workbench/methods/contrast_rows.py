@@ -1,0 +1,109 @@
+"""Read the activations of demonstrations in three versions: the model's own answer, the good one and the bad one.
+
+Ref: specs/sea.md §3.1. Every text shares its prompt with the other two. The own answer is greedy; its vector is that of the last token
+*fed* to the model, so of prompt + generated[:-1].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from workbench.data.demonstrations import Demonstrations
+from workbench.decode import Sampling, generate
+from workbench.models.base import LanguageModel
+from workbench.models.tokens import TokenBatch
+from workbench.progress import Progress
+from workbench.record import activations
+from workbench.shapes import Bool, Rows2d, Tensor
+from workbench.sites import Site
+
+Collect = Literal["last", "mean", "random"]
+Period = Literal["keep", "strip", "force", "force_negative"]
+_ENDS = (".", "!", "?")
+
+
+@dataclass(frozen=True)
+class ContrastTokens:
+    """Token batches of the same demonstrations, row by row: own answer, good answer, bad answer."""
+
+    base: TokenBatch
+    positive: TokenBatch
+    negative: TokenBatch
+
+
+def drawn(rows: Demonstrations, n: int, seed: int) -> Demonstrations:
+    """At most `n` of the rows, drawn with the seed, in their order."""
+    if len(rows) <= n:
+        return rows
+    picked = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))[:n].sort().values
+    return rows.with_rows(rows[int(i)] for i in picked)
+
+
+def with_period(text: str, period: Period, *, negative: bool) -> str:
+    """The answer with its last full stop kept, stripped, or made sure of."""
+    if period == "keep" or (period == "force_negative" and not negative):
+        return text
+    bare = text.rstrip()
+    if period == "strip":
+        return bare.removesuffix(".").rstrip() or bare
+    return bare if bare.endswith(_ENDS) else bare + "."
+
+
+def tokens_of(
+    model: LanguageModel, rows: Demonstrations, period: Period, max_new_tokens: int, progress: Progress, *, batch_size: int = 64
+) -> ContrastTokens:
+    """Tokenise the three versions; the own answers are generated here."""
+    prompts = rows.column("prompt")
+    sides = {
+        side: model.tokens(prompts, [with_period(text, period, negative=side == "negative") for text in rows.column(side)])
+        for side in ("positive", "negative")
+    }
+    fed: list[list[int]] = []
+    n_prompt: list[int] = []
+    for start in range(0, len(prompts), batch_size):
+        part = prompts[start : start + batch_size]
+        inner = progress.part(start / len(prompts), min(1.0, (start + batch_size) / len(prompts)))
+        (answers,) = generate(model, part, sampling=Sampling(max_new_tokens=max_new_tokens), progress=inner)
+        own = model.tokens(part)
+        for i, answer in enumerate(answers):
+            prompt_ids = own.ids[i][own.mask[i]].tolist()
+            fed.append(prompt_ids + list(answer.ids[:-1]))
+            n_prompt.append(len(prompt_ids))
+    return ContrastTokens(TokenBatch.of(fed, n_prompt, model.device), sides["positive"], sides["negative"])
+
+
+def stream_rows(
+    model: LanguageModel, batch: TokenBatch, sites: Sequence[Site], collect: Collect, seed: int, progress: Progress, *, batch_size: int = 32
+) -> Iterator[dict[Site, Rows2d]]:
+    """Yield batch by batch one row a demonstration: the last token, the mean over the answer, or a random token of it.
+
+    An answer of no fed token (the own answer was one token long) stands for itself by its last prompt token.
+    """
+    draw = torch.Generator().manual_seed(seed)
+    for start in range(0, len(batch), batch_size):
+        part = batch.rows(slice(start, start + batch_size))
+        weights = _weights(part, collect, draw)
+        with torch.no_grad():
+            found = activations(model, part, sites)
+        if collect == "last":
+            yield {site: x[:, -1].double().cpu() for site, x in found.items()}
+        else:  # where, not a product: activations on padding may be anything
+            rows = {site: torch.where(part.mask[..., None], x.double(), 0.0) for site, x in found.items()}
+            yield {site: (x * weights[..., None]).sum(1).cpu() for site, x in rows.items()}
+        progress(min(1.0, (start + batch_size) / len(batch)), "Collecting activations")
+
+
+def _weights(part: TokenBatch, collect: Collect, draw: torch.Generator) -> Tensor:
+    answer: Bool[Tensor, "batch pos"] = part.mask & (part.positions >= part.n_prompt[:, None])
+    last = torch.zeros_like(answer)
+    last[:, -1] = True  # rows are padded on the left
+    answer = torch.where(answer.any(1, keepdim=True), answer, last)
+    if collect == "random":
+        noise = torch.rand(answer.shape, generator=draw).to(answer.device)
+        answer = torch.nn.functional.one_hot(torch.where(answer, noise, -1.0).argmax(1), answer.shape[1]).bool()
+    chosen = last if collect == "last" else answer
+    return chosen.double() / chosen.sum(1, keepdim=True)

@@ -1,0 +1,99 @@
+"""Singular spectra of cross-covariances through thin factors: no d×d matrix is formed from n ≤ d rows.
+
+Ref: specs/sea.md §3.3. With rows as columns H (d, n): Ω = (1/n) H (H')ᵀ = U S Vᵀ. Thin QR of both sides, H = Q R and H' = Q' R', gives
+Ω = Q [(1/n) R R'ᵀ] Q'ᵀ, so the SVD of the small core (n, n) holds S, and U = Q U_core.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import final
+
+import torch
+
+from workbench.shapes import Float, Tensor
+
+# A share that is reached up to rounding counts as reached, so that keep = 1 gives the whole rank.
+SHARE_TOLERANCE = 1e-12
+
+
+@final
+@dataclass(frozen=True)
+class Spectrum:
+    """Singular values of Ω, descending, and its left singular vectors as a product that is formed for the leading few only."""
+
+    values: Float[Tensor, "m"]
+    n_rows: int
+    outer: Float[Tensor, "d_model m"] | None
+    inner: Float[Tensor, "m m"]
+
+    @property
+    def d_model(self) -> int:
+        return self.inner.shape[0] if self.outer is None else self.outer.shape[0]
+
+    @property
+    def rank(self) -> int:
+        """Number of values above s_1 · max(d, n) · eps of float64."""
+        if self.values.numel() == 0 or float(self.values[0]) == 0.0:
+            return 0
+        floor = self.values[0] * max(self.d_model, self.n_rows) * torch.finfo(torch.float64).eps
+        return int((self.values > floor).sum())
+
+    @property
+    def shares(self) -> Float[Tensor, "m"]:
+        """e_i = s_i² / Σ s_j²; zeros if Ω = 0."""
+        squared = self.values.square()
+        return squared / squared.sum().clamp_min(torch.finfo(torch.float64).tiny)
+
+    @property
+    def cumulative(self) -> Float[Tensor, "m"]:
+        """c_k = e_1 + … + e_k."""
+        return self.shares.cumsum(0)
+
+    def kept(self, keep: float) -> int:
+        """k(K) = min{k : c_k ≥ K}, from 1 up to the rank; 0 only if Ω = 0."""
+        if self.rank == 0 or keep >= 1.0:
+            return self.rank
+        enough = torch.nonzero(self.cumulative >= keep - SHARE_TOLERANCE)
+        first = int(enough[0]) + 1 if len(enough) else self.rank
+        return max(1, min(first, self.rank))
+
+    def leading(self, k: int) -> Float[Tensor, "d_model k"]:
+        """The k leading left singular vectors, orthonormal."""
+        inner = self.inner[:, :k]
+        return inner if self.outer is None else self.outer @ inner
+
+
+def spectrum_of_rows(base: Float[Tensor, "row d_model"], other: Float[Tensor, "row d_model"]) -> Spectrum:
+    """Spectrum of (1/n) Σ base_i other_iᵀ from paired rows, in float64.
+
+    Cost O(d n²) for n ≤ d rows; more rows belong into `spectrum_of_matrix`.
+    """
+    h, h_other = base.double().T, other.double().T
+    q, r = torch.linalg.qr(h)
+    _, r_other = torch.linalg.qr(h_other, mode="r")
+    inner, values, _ = torch.linalg.svd(r @ r_other.T / base.shape[0], full_matrices=False)
+    return Spectrum(values, base.shape[0], q, inner)
+
+
+def spectrum_of_matrix(omega: Float[Tensor, "d_model d_model"], n_rows: int) -> Spectrum:
+    """Spectrum of a cross-covariance that is already formed (n > d)."""
+    u, values, _ = torch.linalg.svd(omega.double())
+    return Spectrum(values, n_rows, None, u)
+
+
+def principal_cosines(a: Float[Tensor, "d_model k"], b: Float[Tensor, "d_model m"]) -> Float[Tensor, "r"]:
+    """Cosines of the principal angles between the spans of two orthonormal bases, descending."""
+    if a.shape[1] == 0 or b.shape[1] == 0:
+        return torch.zeros(0, dtype=torch.float64)
+    return torch.linalg.svdvals(a.double().T @ b.double()).clamp(0.0, 1.0)
+
+
+def without(a: Float[Tensor, "d_model k"], b: Float[Tensor, "d_model m"]) -> Float[Tensor, "d_model k"]:
+    """Directions of span(a), the ones furthest from span(b) first, each projected off span(b) and normalised.
+
+    Those that lie in span(b) up to rounding come out as zero.
+    """
+    rest = a.double() - b.double() @ (b.double().T @ a.double())
+    u, s, _ = torch.linalg.svd(rest, full_matrices=False)
+    return torch.where(s > 1e-8, u, torch.zeros_like(u))
