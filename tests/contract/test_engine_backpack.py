@@ -56,9 +56,7 @@ def test_removing_a_sense_equals_mixing_without_it(tiny: Any) -> None:
     senses = network.senses(batch.ids).clone()
     senses[:, :, 2] = 0
     expected = network.unembedded(network.mix(network.contextualisation(batch.ids, batch.mask), senses))
-    torch.testing.assert_close(
-        real(tiny, under(tiny, zero_sense(tiny, 2))), real(tiny, expected), atol=CLOSE, rtol=1e-4
-    )
+    torch.testing.assert_close(real(tiny, under(tiny, zero_sense(tiny, 2))), real(tiny, expected), atol=CLOSE, rtol=1e-4)
     assert not torch.allclose(real(tiny, under(tiny, zero_sense(tiny, 1))), real(tiny, expected), atol=1e-4)
 
 

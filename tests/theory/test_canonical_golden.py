@@ -150,10 +150,7 @@ LOOPS = {
 
 @pytest.fixture(scope="module")
 def loop_texts(network):
-    examples = [
-        rows_of([(3 * i + 1) % 23, (5 * i + 2) % 23, (7 * i + 3) % 23], [(11 * i + 4) % 23, (2 * i + 5) % 23])
-        for i in range(6)
-    ]
+    examples = [rows_of([(3 * i + 1) % 23, (5 * i + 2) % 23, (7 * i + 3) % 23], [(11 * i + 4) % 23, (2 * i + 5) % 23]) for i in range(6)]
     return read_texts(network, examples)
 
 

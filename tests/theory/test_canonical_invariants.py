@@ -151,9 +151,7 @@ def test_a_group_gives_the_sum_of_its_members_gradients(E, pair, chunks):
 
 def test_importance_sums_to_the_rows_for_each_sense(pair):
     """I6."""
-    torch.testing.assert_close(
-        raw_importance(pair[0]).mass.sum(0), torch.full((4,), 2.0, dtype=torch.float64), rtol=0, atol=ROUNDING
-    )
+    torch.testing.assert_close(raw_importance(pair[0]).mass.sum(0), torch.full((4,), 2.0, dtype=torch.float64), rtol=0, atol=ROUNDING)
     for gvb, total in (("add", 4.0), ("subtract", 0.0)):
         mass = pair_importance(*pair, True, gvb).mass.sum(0)
         torch.testing.assert_close(mass, torch.full((4,), total, dtype=torch.float64), rtol=0, atol=ROUNDING)
@@ -224,9 +222,7 @@ def test_kl_to_oneself_is_zero_with_zero_gradient_and_second_order_nearby(E, chu
     goal = SenseObjective(E, [], [text], [1.0])
     small, smaller = (goal.kl(scale * direction) for scale in (2e-3, 1e-3))
     assert small / smaller == pytest.approx(4.0, rel=0.02)  # the third-order term is of relative size ~1e-3
-    pull = objective(E, pair, chunks, "good").gradient(zero, [(0, 2)]) - objective(E, pair, chunks, "good").gradient(
-        zero, [(0, 0)]
-    )
+    pull = objective(E, pair, chunks, "good").gradient(zero, [(0, 2)]) - objective(E, pair, chunks, "good").gradient(zero, [(0, 0)])
     assert pull.abs().max() < ROUNDING  # the KL terms of both chunks vanish, the losses cancel
 
 
@@ -279,9 +275,7 @@ def test_the_learning_rate_follows_the_cosine_of_the_specification():
     assert [settings.lr_in(epoch) for epoch in range(1, 11)] == pytest.approx(printed, abs=6e-4)
 
 
-@pytest.mark.parametrize(
-    ("accumulate", "m", "n_steps"), [("official", 119, 23), ("fixed", 119, 24), ("official", 4, 0), ("fixed", 4, 1)]
-)
+@pytest.mark.parametrize(("accumulate", "m", "n_steps"), [("official", 119, 23), ("fixed", 119, 24), ("official", 4, 0), ("fixed", 4, 1)])
 def test_steps_per_epoch_follow_the_accumulation(accumulate, m, n_steps):
     """119 examples: released code steps 23 times and never with fewer than five; ours uses every example."""
     seen = []

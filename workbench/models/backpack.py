@@ -110,11 +110,7 @@ class BackpackModel(LanguageModel):
         path = f"{_BODY}.h.{address.layer}.{_LAYER_WEIGHTS[address.kind]}"
         module = self._network.get_submodule(path)
         d, part = self.info.d_model, "qkv".find(address.kind[-1])
-        columns = (
-            torch.arange(part * d, (part + 1) * d, device=self.device)
-            if address.kind in ("w_q", "w_k", "w_v")
-            else None
-        )
+        columns = torch.arange(part * d, (part + 1) * d, device=self.device) if address.kind in ("w_q", "w_k", "w_v") else None
         return WeightSlot(module.weight, f"{path}.weight", module, is_transposed=True, columns=columns)
 
     def run(self, batch: TokenBatch, cache: Any = None, *, last_only: bool = False) -> tuple[Logits, Any]:
@@ -173,9 +169,7 @@ class BackpackModel(LanguageModel):
         return WeightSlot(known[name], name, self._network.get_submodule(name.rpartition(".")[0]), is_table=True)
 
 
-def load_backpack(
-    folder: Path, *, name: str = "", dtype: torch.dtype = torch.float32, device: str = "cpu"
-) -> BackpackModel:
+def load_backpack(folder: Path, *, name: str = "", dtype: torch.dtype = torch.float32, device: str = "cpu") -> BackpackModel:
     """Load a Backpack folder in the released format, with its tokenizer.
 
     Raises: as `BackpackNetwork.load_folder`; ModelUnavailable: the folder has no tokenizer and GPT-2's cannot be

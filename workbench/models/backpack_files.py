@@ -157,14 +157,10 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
         try:
             return load_file(folder / SAFETENSORS)
         except (SafetensorError, OSError) as error:
-            raise CorruptModel(
-                f"{folder / SAFETENSORS} cannot be read: {error}.", "Fetch the model's files again."
-            ) from error
+            raise CorruptModel(f"{folder / SAFETENSORS} cannot be read: {error}.", "Fetch the model's files again.") from error
     path = folder / PICKLE
     if not path.is_file():
-        raise ModelUnavailable(
-            f"{folder} has neither {SAFETENSORS} nor {PICKLE}.", "Point to the folder that holds the model's weights."
-        )
+        raise ModelUnavailable(f"{folder} has neither {SAFETENSORS} nor {PICKLE}.", "Point to the folder that holds the model's weights.")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (UnpicklingError, RuntimeError, EOFError, OSError) as error:

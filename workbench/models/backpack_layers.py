@@ -120,9 +120,7 @@ class SenseBlock(nn.Module):
         self.ln_2 = nn.LayerNorm(config.n_embd, eps=config.layer_norm_epsilon)
         self.mlp = Mlp(config.n_embd, 4 * config.n_embd, config.n_embd)
 
-    def forward(
-        self, normed: Float[Tensor, "*lead d_model"], e: Float[Tensor, "*lead d_model"]
-    ) -> Float[Tensor, "*lead d_model"]:
+    def forward(self, normed: Float[Tensor, "*lead d_model"], e: Float[Tensor, "*lead d_model"]) -> Float[Tensor, "*lead d_model"]:
         """Return u2 = LN2(MLP1(LN1(normed + e)) + normed + e)."""
         r1 = normed + e
         return self.ln_2(self.mlp(self.ln_1(r1)) + r1)
@@ -136,9 +134,7 @@ class SenseNetwork(nn.Module):
         self.n_senses = config.num_senses
         self.ln = nn.LayerNorm(config.n_embd, eps=config.layer_norm_epsilon)
         self.block = SenseBlock(config)
-        self.final_mlp = Mlp(
-            config.n_embd, config.sense_intermediate_scale * config.n_embd, config.num_senses * config.n_embd
-        )
+        self.final_mlp = Mlp(config.n_embd, config.sense_intermediate_scale * config.n_embd, config.num_senses * config.n_embd)
 
     def forward(self, e: Float[Tensor, "*lead d_model"]) -> Float[Tensor, "*lead sense d_model"]:
         """Return the senses of each embedding; the norm's output is added to the embedding itself, as released."""
@@ -171,9 +167,7 @@ class SenseWeightNet(nn.Module):
 class SenseTable(nn.Module):
     """Where a virtual table of d_vocab × (sense·d_model) would be looked up: an edit of a word type adds its row."""
 
-    def forward(
-        self, ids: Int[Tensor, "batch new"], senses: Float[Tensor, "batch new width"]
-    ) -> Float[Tensor, "batch new width"]:
+    def forward(self, ids: Int[Tensor, "batch new"], senses: Float[Tensor, "batch new width"]) -> Float[Tensor, "batch new width"]:
         """Return the senses as they are; the ids are there for whoever adds to them."""
         return senses
 

@@ -54,15 +54,11 @@ class BackpackNetwork(nn.Module):
         self.sense_table = SenseTable()
         self.unembedding = Unembedding(self.backpack.gpt2_model.wte)
 
-    def forward(
-        self, ids: Int[Tensor, "batch pos"], mask: Bool[Tensor, "batch pos"] | None = None
-    ) -> Float[Tensor, "batch pos d_vocab"]:
+    def forward(self, ids: Int[Tensor, "batch pos"], mask: Bool[Tensor, "batch pos"] | None = None) -> Float[Tensor, "batch pos d_vocab"]:
         """Return the logits at every position."""
         return self.unembedded(self.mixed(ids, mask))
 
-    def mixed(
-        self, ids: Int[Tensor, "batch pos"], mask: Bool[Tensor, "batch pos"] | None = None
-    ) -> Float[Tensor, "batch pos d_model"]:
+    def mixed(self, ids: Int[Tensor, "batch pos"], mask: Bool[Tensor, "batch pos"] | None = None) -> Float[Tensor, "batch pos d_model"]:
         """Return o_t = Σ_l Σ_{j≤t} α[l,t,j] C(x_j)_l."""
         alpha = self.contextualisation(ids, mask)  # (b, k, s, s)
         return self.mix(alpha, self.looked_up(ids, self.senses(ids)))
@@ -97,9 +93,7 @@ class BackpackNetwork(nn.Module):
         """Return C of each word type given, repeats and all."""
         return self.backpack.sense_network(self.backpack.gpt2_model.wte(types))
 
-    def body(
-        self, ids: Int[Tensor, "batch pos"], mask: Bool[Tensor, "batch pos"] | None = None
-    ) -> Float[Tensor, "batch pos d_model"]:
+    def body(self, ids: Int[Tensor, "batch pos"], mask: Bool[Tensor, "batch pos"] | None = None) -> Float[Tensor, "batch pos d_model"]:
         """Return the body's hidden states, after its final norm."""
         self._fits(ids.shape[1])
         allowed, positions = _reading(ids, mask)
@@ -143,9 +137,7 @@ class BackpackNetwork(nn.Module):
         n_new = ids.shape[1]
         if cache.length + n_new > self.config.n_positions:
             keep = max(n_new, self.config.n_positions - self.config.n_positions // 4)
-            ids, real = (
-                torch.cat([old.rows(), new], dim=1)[:, -keep:] for old, new in ((cache.ids, ids), (cache.mask, real))
-            )
+            ids, real = (torch.cat([old.rows(), new], dim=1)[:, -keep:] for old, new in ((cache.ids, ids), (cache.mask, real)))
             cache.clear()
         o = self._cached(ids, real, cache)[:, -1 if last_only else -n_new :]
         return self.unembedded(o), cache
@@ -203,9 +195,7 @@ class BackpackNetwork(nn.Module):
         config = read_config(folder)
         with torch.device("meta"):
             network = cls(config)
-        state = canonical_state(
-            read_weights(folder), {name: value.shape for name, value in network.state_dict().items()}
-        )
+        state = canonical_state(read_weights(folder), {name: value.shape for name, value in network.state_dict().items()})
         network.load_state_dict(state, assign=True)
         return network.eval()
 
@@ -214,9 +204,7 @@ class BackpackNetwork(nn.Module):
         write_folder(Path(path), self.config, self.state_dict())
 
 
-def _reading(
-    ids: Int[Tensor, "batch new"], mask: Bool[Tensor, "batch pos"] | None
-) -> tuple[Allowed, Int[Tensor, "batch new"]]:
+def _reading(ids: Int[Tensor, "batch new"], mask: Bool[Tensor, "batch pos"] | None) -> tuple[Allowed, Int[Tensor, "batch new"]]:
     """Return which positions each new token may read, and its position; `mask` covers all tokens so far."""
     n_new = ids.shape[1]
     if mask is None:

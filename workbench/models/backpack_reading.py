@@ -9,13 +9,17 @@ from torch import Tensor
 
 from workbench.models.backpack_network import BackpackNetwork
 from workbench.numerics.sense_affine import ReadText, mean_embedding
+from workbench.progress import Progress, silent
 
 TOKENS_AT_ONCE = 4096
 
 
 @torch.no_grad()
 def read_texts(
-    network: BackpackNetwork, texts: Sequence[tuple[Sequence[int], Sequence[int]]], with_neutral: bool = False
+    network: BackpackNetwork,
+    texts: Sequence[tuple[Sequence[int], Sequence[int]]],
+    with_neutral: bool = False,
+    progress: Progress | None = None,
 ) -> list[ReadText]:
     """Return each text's rows before the unembedding, with the queries and keys behind their weights.
 
@@ -26,6 +30,7 @@ def read_texts(
         texts: token ids, and the positions whose predictions will be asked for, ascending.
         with_neutral: also keep the mean embedding under the prediction, for KL terms.
     """
+    tell = progress or silent()
     order = sorted(range(len(texts)), key=lambda i: len(texts[i][0]))
     found: dict[int, ReadText] = {}
     start = 0
@@ -40,25 +45,27 @@ def read_texts(
         for i, text in zip(batch, _read(network, ids, [texts[i] for i in batch], with_neutral), strict=True):
             found[i] = text
         start = end
+        tell(start / len(order), "Reading texts")
     return [found[i] for i in range(len(texts))]
 
 
 def _read(
     network: BackpackNetwork, ids: Tensor, texts: Sequence[tuple[Sequence[int], Sequence[int]]], with_neutral: bool
 ) -> list[ReadText]:
-    net = network.backpack.sense_weight_net
+    net, E = network.backpack.sense_weight_net, wide(network.backpack.gpt2_model.wte.weight)
+    ids = ids.to(E.device)
     queries, keys = net.queries_keys(network.body(ids))
     causal = None  # right padding: nothing real reads it
     o = network.mix(net(queries, keys, causal), network.looked_up(ids, network.senses(ids)))
-    E = network.backpack.gpt2_model.wte.weight
     read: list[ReadText] = []
     for row, (tokens, wanted) in enumerate(texts):
-        rows = torch.tensor(wanted, dtype=torch.long)
-        h0 = o[row, rows].clone()
+        rows = torch.tensor(wanted, dtype=torch.long, device=E.device)
+        h0 = wide(o[row, rows])
         neutral = mean_embedding(h0, E) if with_neutral else None
-        read.append(
-            ReadText(
-                ids[row, : len(tokens)], rows, h0, queries[row, rows].clone(), keys[row, : len(tokens)].clone(), neutral
-            )
-        )
+        read.append(ReadText(ids[row, : len(tokens)], rows, h0, wide(queries[row, rows]), wide(keys[row, : len(tokens)].clone()), neutral))
     return read
+
+
+def wide(x: Tensor) -> Tensor:
+    """Return a tensor in at least single precision: scores in bfloat16 tie where the model does not."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x

@@ -53,9 +53,7 @@ def seeded_schedule(n_examples: int, n_chunks: int, generator: torch.Generator) 
     return draws
 
 
-def descend(
-    parameters: Sequence[Tensor], gradients: Gradients, schedule: Schedule, settings: LoopSettings
-) -> Iterator[int]:
+def descend(parameters: Sequence[Tensor], gradients: Gradients, schedule: Schedule, settings: LoopSettings) -> Iterator[int]:
     """Train the parameters in place, yielding 0 before the first step and then each epoch's number after it.
 
     The caller evaluates between epochs; closing the iterator ends the run.

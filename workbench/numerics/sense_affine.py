@@ -102,9 +102,10 @@ def affine(text: ReadText, selection: Selection, touched_only: bool = False) -> 
         touched_only: leave out rows before the first selected word type, whose prediction no δ can change.
     """
     last = int(text.rows[-1])
-    index = torch.isin(selection.token_ids, text.ids[: last + 1]).nonzero()[:, 0]
-    tokens, which_token = selection.token_ids[index].unique(return_inverse=True)
-    senses, which_sense = selection.sense_ids[index].unique(return_inverse=True)
+    token_ids, sense_ids = (ids.to(text.ids.device) for ids in (selection.token_ids, selection.sense_ids))
+    index = torch.isin(token_ids, text.ids[: last + 1]).nonzero()[:, 0]
+    tokens, which_token = token_ids[index].unique(return_inverse=True)
+    senses, which_sense = sense_ids[index].unique(return_inverse=True)
     is_token = text.ids[:, None] == tokens[None]  # (pos, tokens)
     mass = text.weights(senses) @ is_token.to(text.h0.dtype)  # (senses, row, tokens)
     a = mass[which_sense, :, which_token].T  # (row, here)
@@ -140,9 +141,7 @@ def kl_rows(
     return (log_p0.exp() * (log_p0 - log_p)).sum(-1)
 
 
-def mean_embedding(
-    h: Float[Tensor, "row d_model"], E: Float[Tensor, "d_vocab d_model"]
-) -> Float[Tensor, "row d_model"]:
+def mean_embedding(h: Float[Tensor, "row d_model"], E: Float[Tensor, "d_vocab d_model"]) -> Float[Tensor, "row d_model"]:
     """Return Σ_v p(v) E[v] with p = softmax(E h)."""
     return torch.cat([(some @ E.T).softmax(-1) @ E for some in h.split(ROWS_AT_ONCE)])
 

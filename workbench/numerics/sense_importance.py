@@ -104,9 +104,7 @@ def picks(
     order = torch.where(mass.flatten() > 0, score, -torch.inf).sort(descending=True, stable=True).indices[:top_k]
     order = order[mass.flatten()[order] > 0]
     chosen = [
-        Pick(
-            int(types[i // n_senses]), i % n_senses, mass.flatten()[i].item(), base.flatten()[i].item(), score[i].item()
-        )
+        Pick(int(types[i // n_senses]), i % n_senses, mass.flatten()[i].item(), base.flatten()[i].item(), score[i].item())
         for i in order.tolist()
     ]
     return chosen + _unread(chosen, neutral, top_k - len(chosen), n_tokens) if pick_ineligible else chosen

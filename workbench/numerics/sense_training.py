@@ -51,9 +51,7 @@ class SenseObjective:
     kl_weights: Sequence[float]
     kl_direction: Literal["p0_to_p", "p_to_p0"] = "p0_to_p"
 
-    def gradient(
-        self, delta: Float[Tensor, "chosen d_model"], draws: Sequence[Draw]
-    ) -> Float[Tensor, "chosen d_model"]:
+    def gradient(self, delta: Float[Tensor, "chosen d_model"], draws: Sequence[Draw]) -> Float[Tensor, "chosen d_model"]:
         """Return ∂/∂δ of the sum over the draws; one product with E forth and one back for the whole group."""
         parts = [text for example, _ in draws for text in self.examples[example].texts()]
         n_suffix_rows = sum(len(text.targets) for text in parts)
@@ -66,9 +64,7 @@ class SenseObjective:
         nll = (log_z - logits.gather(1, torch.cat([text.targets for text in parts])[:, None])[:, 0])[:n_suffix_rows]
         p = logits.sub_(log_z[:, None]).exp_()
         slopes = self._slopes(draws, nll)
-        coefficients = [
-            nll.new_full((len(text.targets),), slope / len(text.targets)) for text, slope in zip(parts, slopes)
-        ]
+        coefficients = [nll.new_full((len(text.targets),), slope / len(text.targets)) for text, slope in zip(parts, slopes)]
         gradient = torch.zeros_like(delta)
         mean = p @ self.E
         start = 0
@@ -112,9 +108,7 @@ class SenseObjective:
         return sum(kl_rows(text, delta, self.E, reverse).sum(dtype=torch.float64).item() for text in self.chunks)
 
 
-def example_losses(
-    examples: Sequence[SenseExample], delta: Float[Tensor, "chosen d_model"], E: Tensor, normalise: bool
-) -> list[float]:
+def example_losses(examples: Sequence[SenseExample], delta: Float[Tensor, "chosen d_model"], E: Tensor, normalise: bool) -> list[float]:
     """Return each example's loss: of mean NLLs, as trained, when normalising; of summed NLLs, as evaluated, if not."""
     found = iter(nll_rows([text for example in examples for text in example.texts()], delta, E))
     values: list[float] = []
@@ -156,9 +150,7 @@ class NeutralLoss:
         return (self.base + (now - self.base_touched)) / self.n_rows
 
 
-def neutral_loss(
-    chunks: Sequence[ReadText], base_rows: Sequence[Float[Tensor, " row"]], selection: Selection
-) -> NeutralLoss:
+def neutral_loss(chunks: Sequence[ReadText], base_rows: Sequence[Float[Tensor, " row"]], selection: Selection) -> NeutralLoss:
     """Return the general loss of read chunks as a function of a table over the selected senses.
 
     Args:
