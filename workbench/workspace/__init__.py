@@ -1,0 +1,1 @@
+"""What must outlive a browser tab, and the jobs that run behind it. `home.Workspace`, `jobs.Jobs`."""

@@ -1,0 +1,138 @@
+"""Saved edits: a folder each, and a row that says what it is."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sqlite3
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from workbench.edits.base import Edit
+from workbench.edits.store import load, save
+from workbench.errors import UnknownName
+from workbench.models.base import Fingerprint
+from workbench.workspace.database import Database
+
+
+@dataclass(frozen=True)
+class EditInfo:
+    """A saved edit as a list shows it. `verdict` is one line on its effect; `run_id` leads to the report of its fit."""
+
+    id: str
+    name: str
+    method: str
+    created: float
+    verdict: str
+    model: Fingerprint
+    data: str
+    seed: int
+    run_id: str | None
+    note: str
+    is_pinned: bool
+
+
+_LIST = """
+    SELECT edits.*, COALESCE(note, '') AS note, COALESCE(is_pinned, 0) AS is_pinned
+    FROM edits LEFT JOIN marks ON marks.kind = 'edit' AND marks.id = edits.id
+"""
+
+
+class SavedEdits:
+    """Edits of one workspace, by id or name."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._folder = database.folder / "edits"
+
+    def folder(self, key: str) -> Path:
+        """Where an edit's files are."""
+        return self._folder / self.info(key).id
+
+    def list(self) -> tuple[EditInfo, ...]:
+        """Every edit, pinned ones first, then the newest first."""
+        with self._database.read() as db:
+            return tuple(_info(row) for row in db.execute(f"{_LIST} ORDER BY is_pinned DESC, created DESC"))
+
+    def info(self, key: str) -> EditInfo:
+        """One edit by id or name; of several with one name the newest.
+
+        Raises:
+            UnknownName: there is none.
+        """
+        with self._database.read() as db:
+            return _one(db, key)
+
+    def save(self, edit: Edit, name: str, *, verdict: str = "", run_id: str | None = None) -> EditInfo:
+        """Write an edit's folder, then its row; saving the same edit again renames it.
+
+        Raises:
+            StorageFailed: neither was written.
+        """
+        target = self._folder / edit.id
+        is_new = not target.exists()
+        # A folder without a row is what a killed process leaves; it is written anew.
+        save(edit, target, overwrite=True)
+        head = edit.header
+        values = (
+            edit.id,
+            name,
+            head.method,
+            time.time(),
+            verdict,
+            json.dumps(asdict(head.model)),
+            head.data,
+            head.seed,
+            run_id,
+        )
+        try:
+            with self._database.write() as db:
+                db.execute(
+                    """INSERT INTO edits VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE
+                    SET name = excluded.name, verdict = excluded.verdict, run_id = COALESCE(excluded.run_id, run_id)""",
+                    values,
+                )
+        except BaseException:
+            if is_new:
+                shutil.rmtree(target, ignore_errors=True)
+            raise
+        return self.info(edit.id)
+
+    def load(self, key: str) -> Edit:
+        """Read an edit from its folder.
+
+        Raises:
+            UnknownName: there is none. Others: as `edits.store.load`.
+        """
+        return load(self.folder(key))
+
+    def rename(self, key: str, name: str) -> EditInfo:
+        """Give an edit another name."""
+        with self._database.write() as db:
+            edit_id = _one(db, key).id
+            db.execute("UPDATE edits SET name = ? WHERE id = ?", (name, edit_id))
+            return _one(db, edit_id)
+
+    def delete(self, key: str) -> None:
+        """Remove an edit, row and folder; the runs that used it stay."""
+        with self._database.write() as db:
+            edit_id = _one(db, key).id
+            db.execute("DELETE FROM edits WHERE id = ?", (edit_id,))
+            db.execute("DELETE FROM marks WHERE kind = 'edit' AND id = ?", (edit_id,))
+        shutil.rmtree(self._folder / edit_id, ignore_errors=True)
+
+
+def _info(row: sqlite3.Row) -> EditInfo:
+    values: dict[str, Any] = dict(row)
+    values["model"] = Fingerprint(**json.loads(values["model"]))
+    values["is_pinned"] = bool(values["is_pinned"])
+    return EditInfo(**values)
+
+
+def _one(db: sqlite3.Connection, key: str) -> EditInfo:
+    row = db.execute(f"{_LIST} WHERE edits.id = ? OR name = ? ORDER BY created DESC", (key, key)).fetchone()
+    if row is None:
+        raise UnknownName("saved edit", key, [item["name"] for item in db.execute("SELECT name FROM edits")])
+    return _info(row)
