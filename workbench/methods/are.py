@@ -1,0 +1,144 @@
+"""Adversarial representation engineering (ARE): move a concept until an adversary no longer finds it missing.
+
+Ref: specs/are.md; Zhang et al., NeurIPS 2024, arXiv 2404.13752. Law: alternate (D) train S from scratch to tell target
+from anti-target prompts by the model's representation R(x), and (G) with S frozen train low-rank adapters so that every
+prompt of both sides is read as the goal: L_G = mean CE(S(R(x)), goal). The adapters are the edit.
+Differs: the forward stops above the deepest block read (equal gradients); batches are read at each row's last token;
+the G optimiser holds only the adapters; stopping is judged on validation, never on test; the kept round is by default
+the least damaging one whose validation benefit is within one standard error of the best, since the trajectory shows the
+benefit in the first rounds and damage in later ones (specs/are.md §3.8); an optional KL term on neutral text.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+from workbench.data.demonstrations import Demonstrations
+from workbench.errors import FitFailed
+from workbench.methods.adapters import AdapterEdit
+from workbench.methods.are_concept import SIDES, Concept, concept_of, neutral_texts, sided
+from workbench.methods.are_config import AreConfig
+from workbench.methods.are_report import live_values, report_of, sample_of
+from workbench.methods.are_rounds import Contest, Round
+from workbench.methods.registry import Fitted, Needs, Obstacle, header, method
+from workbench.models.base import LanguageModel
+from workbench.progress import Cancelled, Progress
+
+SEPARABLE = 0.70
+StopReason = Literal["window", "guard", "no further gain", "rounds used up", "cancelled"]
+
+
+def _obstacles(model: LanguageModel, demonstrations: Demonstrations) -> tuple[Obstacle, ...]:
+    sides = sided(demonstrations.split("fit"))
+    if min(len(sides[side]) for side in SIDES) >= 2:
+        return ()
+    hint = "Label rows target or anti_target, give each row both answers, or join two files of concept prompts."
+    counts = " and ".join(f"{len(sides[side])} {side}" for side in SIDES)
+    return (Obstacle(f"Two sets of prompts are needed; found {counts} prompts to fit.", hint),)
+
+
+@method(
+    "are",
+    title="Adversarial representation engineering",
+    summary="Train low-rank adapters until a discriminator, made anew each round, takes every prompt for one of the concept.",
+    paper="arXiv 2404.13752",
+    config=AreConfig,
+    edit=AdapterEdit,
+    needs=Needs(("prompt",), task="concept", min_rows=2),
+    presets={
+        "official-compat": {"modules": ("w_q", "w_v"), "keep": "window", "max_rounds": 50, "check_concept": False},
+        "paper-log": {"keep": "window", "max_rounds": 50, "check_concept": False},
+    },
+    obstacles=_obstacles,
+)
+def fit(model: LanguageModel, demonstrations: Demonstrations, config: AreConfig, *, seed: int, progress: Progress) -> Fitted:
+    """Play rounds until a new discriminator fails, the guard is hit, nothing is gained any more, or rounds are used up.
+
+    Raises:
+        NotEnoughData: a side has too few prompts. BadKnob: blocks or matrices that the model does not have.
+        FitFailed: the concept is not represented at the blocks read, or already the first round breaks the guard.
+        Cancelled: with the best round so far as `best`, if one was finished.
+    """
+    progress(0.0, "Reading the prompts")
+    concept = concept_of(model, demonstrations, target=config.target, n_prompts=config.n_prompts, template=config.template == "auto")
+    texts, source = neutral_texts(model, demonstrations, seed)
+    contest = Contest(model, concept, model.tokens(list(texts)), config, header("are", model, demonstrations, config, seed), seed)
+    progress(0.01, "Training the first discriminator")
+    rounds, samples = [contest.open()], list[tuple[int, str, str]]()
+    if config.check_concept and rounds[0].accuracy < SEPARABLE:
+        raise FitFailed(
+            f"The concept is not represented at blocks {list(contest.read_blocks)}: a discriminator finds "
+            f"{rounds[0].accuracy:.2f} of the validation prompts' sides; {SEPARABLE:.2f} is needed.",
+            "Read other blocks, add prompts, or set check_concept=false.",
+        )
+    reason: StopReason = "rounds used up"
+    try:
+        for index in range(1, config.max_rounds + 1):
+            part = progress.part(0.02 + 0.96 * (index - 1) / config.max_rounds, 0.02 + 0.96 * index / config.max_rounds)
+            rounds.append(contest.play(index, part))
+            if config.sample_every and (index - 1) % config.sample_every == 0:
+                samples.append((index, *sample_of(model, concept, contest.edit(rounds[-1].factors, index), config.direction)))
+            part(1.0, f"Round {index} done", **live_values(rounds, concept, samples))
+            found = stop_reason(rounds, config)
+            if found is not None:
+                reason = found
+                break
+    except Cancelled:
+        if len(rounds) == 1:
+            raise
+        raise Cancelled(best=_finished(model, contest, concept, config, rounds, "cancelled", source, samples)) from None
+    return _finished(model, contest, concept, config, rounds, reason, source, samples)
+
+
+def stop_reason(rounds: Sequence[Round], config: AreConfig) -> StopReason | None:
+    """Why to stop after the last of these rounds; None to go on. The window is open: its ends do not stop."""
+    last = rounds[-1]
+    if config.max_retention_kl is not None and last.damage.kl > config.max_retention_kl:
+        return "guard"
+    if config.stop_low < last.accuracy < config.stop_high:
+        return "window"
+    best = max(rounds[1:], key=lambda item: item.benefit)
+    if config.keep == "best_validation" and last.index - best.index >= config.patience:
+        return "no further gain"
+    return None
+
+
+def kept_round(rounds: Sequence[Round], config: AreConfig, n_judged: int) -> Round:
+    """The round that becomes the edit.
+
+    best_validation: of the rounds inside the guard whose benefit is within one standard error √(p(1−p)/n) of the best,
+    the one with the least KL on neutral text. window and last: the last round inside the guard.
+
+    Raises:
+        FitFailed: no round is inside the guard.
+    """
+    guard = math.inf if config.max_retention_kl is None else config.max_retention_kl
+    inside = [item for item in rounds[1:] if item.damage.kl <= guard]
+    if not inside:
+        raise FitFailed(
+            f"The first round already moves neutral text by {rounds[1].damage.kl:.3g} nats per token; {guard:g} is allowed.",
+            "Lower lr_g, or raise max_retention_kl.",
+        )
+    if config.keep != "best_validation":
+        return inside[-1]
+    best = max(item.benefit for item in inside)
+    error = math.sqrt(best * (1 - best) / max(n_judged, 1))
+    return min((item for item in inside if item.benefit >= best - error), key=lambda item: item.damage.kl)
+
+
+def _finished(
+    model: LanguageModel,
+    contest: Contest,
+    concept: Concept,
+    config: AreConfig,
+    rounds: Sequence[Round],
+    reason: StopReason,
+    neutral_source: str,
+    samples: Sequence[tuple[int, str, str]],
+) -> Fitted:
+    kept = kept_round(rounds, config, contest.n_judged)
+    edit = contest.edit(kept.factors, kept.index)
+    report = report_of(model, concept, edit, contest.neutral, contest.read_blocks, rounds, kept, reason, neutral_source, samples)
+    return Fitted(edit, report)

@@ -1,0 +1,111 @@
+"""The knobs of ARE, and which blocks and weights they mean in a model of some depth.
+
+Ref: specs/are.md §3.2, §3.5, §5.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from workbench.errors import BadKnob
+from workbench.knobs import knob
+from workbench.sites import Site
+
+
+@dataclass(frozen=True)
+class AreConfig:
+    """Knobs of ARE."""
+
+    direction: Literal["toward", "away"] = knob(
+        "toward", label="Direction", help="Bring the concept out in every prompt, or take it away.", main=True
+    )
+    max_rounds: int = knob(
+        8, label="Rounds at most", help="The paper allows 50. To take round k again, fit with k rounds and keep the last.",
+        bounds=(1, 200), unit="rounds", main=True,
+    )  # fmt: skip
+    lr_g: float = knob(
+        1e-4, label="Learning rate of the edit", help="Raise it if the adapters hardly grow.", bounds=(1e-6, 1e-1), main=True
+    )
+    keep: Literal["best_validation", "window", "last"] = knob(
+        "best_validation", label="Keep", help="The least damaging round among the best on validation, or the last round."
+    )
+    patience: int = knob(2, label="Patience", help="Rounds without gain on validation after which to stop.", bounds=(1, 200), unit="rounds")
+    stop_low: float = knob(0.45, label="Stop above", help="Lower end of the stopping window.", bounds=(0.0, 1.0))
+    stop_high: float = knob(0.70, label="Stop below", help="A new discriminator below this accuracy ends the fit.", bounds=(0.0, 1.0))
+    max_retention_kl: float | None = knob(
+        None, label="Damage at most", help="Stop before a round that moves neutral text further than this.",
+        bounds=(0.0, 100.0), unit="nats per token",
+    )  # fmt: skip
+    retention_kl: float = knob(
+        0.0, label="Weight of retention", symbol="β", help="Add β·KL(base‖edited) on neutral text. The paper has none.",
+        bounds=(0.0, 1000.0),
+    )  # fmt: skip
+    target: str | None = knob(None, label="Target", help="Which concept is the target, if prompts are tagged with two.")
+    n_prompts: int | None = knob(None, label="Prompts", help="Number to fit on, both sides together.", bounds=(4, 2000))
+    template: Literal["auto", "none"] = knob(
+        "auto", label="Chat template", help="Render prompts as a user's turn if the model has a template."
+    )
+    read_blocks: tuple[int, ...] | None = knob(
+        None, label="Read blocks", symbol="E", help="Blocks whose output the discriminator reads; none: about the middle."
+    )
+    adapter_blocks: tuple[int, ...] | None = knob(
+        None, label="Edited blocks", help="Blocks that get adapters, none of them above the deepest block read."
+    )
+    modules: tuple[str, ...] = knob(
+        ("w_in", "w_out"), label="Edited matrices", help="w_q w_k w_v w_o w_gate w_in w_out of each edited block."
+    )
+    rank: int = knob(8, label="Rank", symbol="r", help="Rank of each adapter.", bounds=(1, 128))
+    alpha: float = knob(8.0, label="Alpha", symbol="α", help="The adapter is scaled by alpha / rank.", bounds=(0.01, 256.0))
+    eps_g: float = knob(1e-2, label="Adam's epsilon", help="Large, which makes Adam act like plain descent.", bounds=(1e-10, 1.0))
+    epochs_g: int = knob(2, label="Passes a round", help="Passes over the prompts in each round.", bounds=(1, 10))
+    batch_g: int = knob(1, label="Batch", help="Prompts a step.", bounds=(1, 64))
+    adversary: Literal["retrained", "frozen"] = knob(
+        "retrained", label="Adversary", help="Frozen is a control: the first discriminator throughout."
+    )
+    disc: Literal["mlp", "linear"] = knob("mlp", label="Discriminator", help="One hidden layer, or a straight cut.")
+    disc_hidden: int = knob(512, label="Hidden width", help="Of the discriminator.", bounds=(8, 2048))
+    lr_d: float = knob(1e-3, label="Learning rate of the discriminator", help="Of Adam.", bounds=(1e-6, 1.0))
+    eps_d: float = knob(1e-3, label="Discriminator's epsilon", help="Of Adam.", bounds=(1e-10, 1.0))
+    epochs_d: int = knob(30, label="Discriminator's passes", help="Over the prompts, each round.", bounds=(1, 200))
+    batch_d: int = knob(64, label="Discriminator's batch", help="Prompts a step.", bounds=(1, 512))
+    check_concept: bool = knob(True, label="Check the concept", help="Refuse if the first discriminator is below 0.70 on validation.")
+    sample_every: int = knob(2, label="Sample every", help="Rounds between shown samples; 0 for none.", bounds=(0, 200))
+
+    def reads(self, n_layers: int) -> tuple[int, ...]:
+        """Blocks read, deepest first: by default rd(10n/32) … rd(14n/32), at least two."""
+        found = self.read_blocks if self.read_blocks is not None else _span(10, 14, n_layers)
+        _check_blocks("read_blocks", found, n_layers)
+        return tuple(sorted(set(found), reverse=True))
+
+    def adapter_sites(self, n_layers: int) -> tuple[Site, ...]:
+        """Weights that get adapters: by default blocks rd(9n/32) … rd(13n/32), at least two.
+
+        Raises:
+            BadKnob: a block that the model does not have, or above the deepest read block (its gradient would be zero).
+        """
+        found = self.adapter_blocks if self.adapter_blocks is not None else _span(9, 13, n_layers)
+        _check_blocks("adapter_blocks", found, n_layers)
+        top = max(self.reads(n_layers))
+        if self.adapter_blocks is None:
+            found = tuple(block for block in found if block <= top) or (top,)
+        if max(found) > top:
+            raise BadKnob(
+                f"adapter_blocks = {max(found)} is above the deepest block read, {top}: no gradient reaches it.",
+                f"Choose blocks up to {top}, or read deeper.",
+            )
+        return tuple(Site(kind, block) for block in sorted(set(found)) for kind in self.modules)
+
+
+def _span(low: int, high: int, n_layers: int) -> tuple[int, ...]:
+    first, last = (math.floor(x * n_layers / 32 + 0.5) for x in (low, high))
+    last = min(last, n_layers - 1)
+    return tuple(range(max(0, min(first, last - 1)), last + 1))
+
+
+def _check_blocks(name: str, blocks: Sequence[int], n_layers: int) -> None:
+    outside = [block for block in blocks if not 0 <= block < n_layers]
+    if outside or not blocks:
+        raise BadKnob(f"{name} = {list(blocks)}; the model has blocks 0 to {n_layers - 1}.", "Choose one or more of them.")
