@@ -130,11 +130,14 @@ def collected(
 ) -> tuple[tuple[Generated, ...], ...]:
     """Put steps together into continuations; also of a decoding that still runs."""
 
+    distinct = {token for step in steps for token in step.ids.flatten().tolist()}
+    words = {token: str(model.tokenizer.decode([token])) for token in distinct}
+
     def one(lane: int, row: int) -> Generated:
         mine = [step for step in steps if step.running[lane, row]]
         ids = tuple(int(step.ids[lane, row]) for step in mine)
         log_probs = tuple(float(step.log_probs[lane, row]) for step in mine)
-        tokens = tuple(str(model.tokenizer.decode([token])) for token in ids)
+        tokens = tuple(words[token] for token in ids)
         text = str(model.tokenizer.decode(ids, skip_special_tokens=True))
         ended = "length" if len(ids) >= sampling.max_new_tokens else "context"
         if ids and ids[-1] == model.tokenizer.eos_token_id:
