@@ -1,5 +1,6 @@
 """The methods. Importing this package registers every one of them."""
 
+from workbench.methods import are as are
 from workbench.methods import mean_difference as mean_difference
 from workbench.methods import sea as sea
 from workbench.methods import senses as senses

@@ -26,7 +26,6 @@ from workbench.methods.registry import Fitted, Needs, Obstacle, header, method
 from workbench.models.base import LanguageModel
 from workbench.progress import Cancelled, Progress
 
-SEPARABLE = 0.70
 StopReason = Literal["window", "guard", "no further gain", "rounds used up", "cancelled"]
 
 
@@ -48,8 +47,8 @@ def _obstacles(model: LanguageModel, demonstrations: Demonstrations) -> tuple[Ob
     edit=AdapterEdit,
     needs=Needs(("prompt",), task="concept", min_rows=2),
     presets={
-        "official-compat": {"modules": ("w_q", "w_v"), "keep": "window", "max_rounds": 50, "check_concept": False},
-        "paper-log": {"keep": "window", "max_rounds": 50, "check_concept": False},
+        "official-compat": {"modules": ("w_q", "w_v"), "keep": "window", "max_rounds": 50, "min_accuracy": 0.0},
+        "paper-log": {"keep": "window", "max_rounds": 50, "min_accuracy": 0.0},
     },
     obstacles=_obstacles,
 )
@@ -67,11 +66,11 @@ def fit(model: LanguageModel, demonstrations: Demonstrations, config: AreConfig,
     contest = Contest(model, concept, model.tokens(list(texts)), config, header("are", model, demonstrations, config, seed), seed)
     progress(0.01, "Training the first discriminator")
     rounds, samples = [contest.open()], list[tuple[int, str, str]]()
-    if config.check_concept and rounds[0].accuracy < SEPARABLE:
+    if rounds[0].accuracy < config.min_accuracy:
         raise FitFailed(
             f"The concept is not represented at blocks {list(contest.read_blocks)}: a discriminator finds "
-            f"{rounds[0].accuracy:.2f} of the validation prompts' sides; {SEPARABLE:.2f} is needed.",
-            "Read other blocks, add prompts, or set check_concept=false.",
+            f"{rounds[0].accuracy:.2f} of the validation prompts' sides; {config.min_accuracy:.2f} is needed.",
+            "Read other blocks, add prompts, or lower min_accuracy.",
         )
     reason: StopReason = "rounds used up"
     try:

@@ -61,17 +61,20 @@ class AreConfig:
     alpha: float = knob(8.0, label="Alpha", symbol="α", help="The adapter is scaled by alpha / rank.", bounds=(0.01, 256.0))
     eps_g: float = knob(1e-2, label="Adam's epsilon", help="Large, which makes Adam act like plain descent.", bounds=(1e-10, 1.0))
     epochs_g: int = knob(2, label="Passes a round", help="Passes over the prompts in each round.", bounds=(1, 10))
-    batch_g: int = knob(1, label="Batch", help="Prompts a step.", bounds=(1, 64))
+    batch_g: int = knob(1, label="Batch", help="Number of prompts a step.", bounds=(1, 64))
     adversary: Literal["retrained", "frozen"] = knob(
         "retrained", label="Adversary", help="Frozen is a control: the first discriminator throughout."
     )
     disc: Literal["mlp", "linear"] = knob("mlp", label="Discriminator", help="One hidden layer, or a straight cut.")
     disc_hidden: int = knob(512, label="Hidden width", help="Of the discriminator.", bounds=(8, 2048))
-    lr_d: float = knob(1e-3, label="Learning rate of the discriminator", help="Of Adam.", bounds=(1e-6, 1.0))
-    eps_d: float = knob(1e-3, label="Discriminator's epsilon", help="Of Adam.", bounds=(1e-10, 1.0))
+    lr_d: float = knob(1e-3, label="Learning rate of the discriminator", help="Step size of its Adam.", bounds=(1e-6, 1.0))
+    eps_d: float = knob(1e-3, label="Discriminator's epsilon", help="Epsilon of its Adam.", bounds=(1e-10, 1.0))
     epochs_d: int = knob(30, label="Discriminator's passes", help="Over the prompts, each round.", bounds=(1, 200))
-    batch_d: int = knob(64, label="Discriminator's batch", help="Prompts a step.", bounds=(1, 512))
-    check_concept: bool = knob(True, label="Check the concept", help="Refuse if the first discriminator is below 0.70 on validation.")
+    batch_d: int = knob(64, label="Discriminator's batch", help="Number of prompts a step.", bounds=(1, 512))
+    min_accuracy: float = knob(
+        0.70, label="Concept found by", help="Refuse if the first discriminator's validation accuracy is below; 0: never.",
+        bounds=(0.0, 1.0),
+    )  # fmt: skip
     sample_every: int = knob(2, label="Sample every", help="Rounds between shown samples; 0 for none.", bounds=(0, 200))
 
     def reads(self, n_layers: int) -> tuple[int, ...]:
