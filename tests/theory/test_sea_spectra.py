@@ -1,0 +1,149 @@
+"""Spectra through thin factors equal the dense float64 reference (specs/sea.md §11: 1, 8–11, 16)."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from workbench.numerics.covariance import CrossMoments
+from workbench.numerics.spectra import principal_cosines, spectrum_of_rows, without
+
+SIDES = ("positive", "negative")
+
+
+def rows(n: int, d: int, seed: int = 0, rank: int | None = None, mean: float = 0.0) -> dict[str, torch.Tensor]:
+    """Paired rows of three kinds; the sides follow the base with noise."""
+    draw = torch.Generator().manual_seed(seed)
+
+    def normal(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=draw, dtype=torch.float64)
+
+    base = normal(n, d) if rank is None else normal(n, rank) @ normal(rank, d)
+    good, bad = 0.7 * base + 0.3 * normal(n, d), 0.3 * base + 0.7 * normal(n, d)
+    shift = mean * normal(d)
+    return {"base": base + shift, "positive": good + shift, "negative": bad + shift}
+
+
+def moments(data: dict[str, torch.Tensor], batch: int = 1000) -> CrossMoments:
+    found = CrossMoments(SIDES)
+    for start in range(0, len(data["base"]), batch):
+        part = {side: x[start : start + batch] for side, x in data.items()}
+        found.add(part["base"], part)
+    return found
+
+
+def dense(data: dict[str, torch.Tensor], side: str, centred: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    """The law as written: form Ω, take its full SVD."""
+    h, other = (data[name] - data[name].mean(0) * centred for name in ("base", side))
+    u, s, _ = torch.linalg.svd(h.T @ other / len(h))
+    return u, s
+
+
+def projector(basis: torch.Tensor) -> torch.Tensor:
+    return basis @ basis.T
+
+
+@pytest.mark.parametrize("centred", [False, True])
+@pytest.mark.parametrize(("n", "d", "rank"), [(40, 64, None), (40, 64, 12), (64, 64, None), (150, 48, None), (150, 48, 20)])
+def test_thin_projectors_equal_the_dense_reference(n: int, d: int, rank: int | None, centred: bool) -> None:
+    data = rows(n, d, rank=rank, mean=3.0)
+    found = moments(data, batch=16)
+    for side in SIDES:
+        spectrum = found.spectrum(side, "demonstrations" if centred else "none")
+        u, s = dense(data, side, centred)
+        m = min(len(spectrum.values), len(s))
+        assert torch.allclose(spectrum.values[:m], s[:m], rtol=0, atol=1e-10 * float(s[0]))
+        for k in sorted({1, 3, spectrum.rank // 2, spectrum.rank}):
+            # 1e-8: both routes end in float64, and the gaps of these spectra are above 1e-6 of s_1
+            assert torch.allclose(projector(spectrum.leading(k)), projector(u[:, :k]), rtol=0, atol=1e-8)
+    assert found.is_matrix == (n > d)
+
+
+def test_the_rank_is_the_data_s_rank_and_not_the_number_of_rows() -> None:
+    assert moments(rows(40, 64, rank=12)).spectrum("positive").rank == 12
+    assert moments(rows(40, 64)).spectrum("positive").rank == 40
+    assert moments(rows(40, 64)).spectrum("positive", "demonstrations").rank == 39  # centring takes one
+
+
+@pytest.mark.parametrize("n", [30, 90])
+def test_streaming_equals_whole_batch(n: int) -> None:
+    data = rows(n, 40, mean=100.0)
+    whole, parts = moments(data), moments(data, batch=7)
+    for how in ("none", "demonstrations", "grand"):
+        assert torch.allclose(whole.matrix("negative", how), parts.matrix("negative", how), rtol=1e-9, atol=1e-9)
+    assert not torch.allclose(whole.matrix("negative", "none"), whole.matrix("negative", "demonstrations"), atol=1.0)
+
+
+@pytest.mark.parametrize("n", [30, 90])
+def test_the_mean_s_share_is_near_one_with_an_outlier_and_near_zero_without_a_mean(n: int) -> None:
+    data = rows(n, 40)
+    assert moments(data).mean_share("positive") < 0.3
+    for x in data.values():
+        x[:, 5] += 60.0
+    found = moments(data)
+    assert found.mean_share("positive") > 0.999
+    spectrum = found.spectrum("positive")
+    assert float(spectrum.shares[0]) > 0.999
+    assert [spectrum.kept(keep) for keep in (0.99, 0.998, 0.999)] == [1, 1, 1]  # the tell-tale failure of an uncentred fit
+    assert found.spectrum("positive", "demonstrations").kept(0.99) > 5
+
+
+def test_k_is_the_least_that_reaches_the_share_and_grows_with_it() -> None:
+    spectrum = spectrum_of_rows(rows(50, 64)["base"], rows(50, 64)["positive"])
+    before = 0
+    for keep in (0.5, 0.7, 0.9, 0.99, 0.998, 1.0):
+        k = spectrum.kept(keep)
+        assert k >= before
+        assert float(spectrum.cumulative[k - 1]) >= keep - 1e-12
+        assert k == 1 or keep == 1.0 or float(spectrum.cumulative[k - 2]) < keep
+        before = k
+    assert spectrum.kept(1.0) == spectrum.rank
+
+
+def test_the_golden_shape_of_a_gaussian_fit() -> None:
+    draw = torch.Generator().manual_seed(3)
+    h = torch.randn(200, 32, generator=draw, dtype=torch.float64)
+    good = 0.7 * h + 0.3 * torch.randn(200, 32, generator=draw, dtype=torch.float64)
+    bad = 0.3 * h + 0.7 * torch.randn(200, 32, generator=draw, dtype=torch.float64)
+    found = CrossMoments(SIDES)
+    found.add(h, {"positive": good, "negative": bad})
+    assert 26 <= found.spectrum("positive").kept(0.99) <= 31
+    assert 20 <= found.spectrum("negative").kept(0.99) <= 28
+
+
+def test_permuting_all_demonstrations_changes_nothing_and_permuting_one_side_does() -> None:
+    data, order = rows(40, 64), torch.randperm(40, generator=torch.Generator().manual_seed(1))
+    together = {side: x[order] for side, x in data.items()}
+    apart = {**data, "positive": data["positive"][order]}
+    was, same, other = (projector(moments(x).spectrum("positive").leading(8)) for x in (data, together, apart))
+    assert torch.allclose(was, same, atol=1e-9)
+    assert not torch.allclose(was, other, atol=1e-2)
+
+
+@pytest.mark.parametrize("side", ["base", "positive", "negative"])
+def test_scaling_one_side_leaves_rank_and_space_and_a_nonlinear_change_does_not(side: str) -> None:
+    data = rows(40, 64)
+    was = moments(data).spectrum("positive")
+    scaled = moments({**data, side: 7.0 * data[side]}).spectrum("positive")
+    assert scaled.kept(0.99) == was.kept(0.99)
+    assert torch.allclose(projector(scaled.leading(9)), projector(was.leading(9)), atol=1e-9)
+    cubed = moments({**data, "base": data["base"] ** 3}).spectrum("positive")
+    assert not torch.allclose(projector(cubed.leading(9)), projector(was.leading(9)), atol=1e-2)
+
+
+def test_rotating_the_base_rotates_the_space_and_rotating_the_other_side_leaves_it() -> None:
+    data = rows(40, 64)
+    q, _ = torch.linalg.qr(torch.randn(64, 64, generator=torch.Generator().manual_seed(2), dtype=torch.float64))
+    was = projector(moments(data).spectrum("positive").leading(6))
+    turned = projector(moments({**data, "base": data["base"] @ q.T}).spectrum("positive").leading(6))
+    assert torch.allclose(turned, q @ was @ q.T, atol=1e-9)
+    assert not torch.allclose(turned, was, atol=1e-2)
+    assert torch.allclose(projector(moments({**data, "positive": data["positive"] @ q.T}).spectrum("positive").leading(6)), was, atol=1e-9)
+
+
+def test_principal_cosines_and_the_part_outside() -> None:
+    eye = torch.eye(6, dtype=torch.float64)
+    assert torch.allclose(principal_cosines(eye[:, :3], eye[:, 2:4]), torch.tensor([1.0, 0.0], dtype=torch.float64))
+    outside = without(eye[:, :3], eye[:, 2:4])
+    assert torch.allclose((outside[:, :2] ** 2).sum(1), torch.tensor([1.0, 1, 0, 0, 0, 0], dtype=torch.float64))
+    assert float(outside[:, 2].norm()) == 0.0
