@@ -2,32 +2,87 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+from typing import Any
+
 import streamlit as st
 
-from pages._ui import frame
+from pages._ui import calls, frame, jobs
+from pages._ui.backend import FIRST, backend, session
+from pages._ui.state import state
+
+SET, METHOD = "truthfulness", "sea"
+INDUCTION = "Anna sees the cat. Anna sees the"
+
+
+def truthful() -> None:
+    """Open the misconceptions and fit: the job waits for the model if it is not there yet."""
+    now = state()
+    now.model, now.set_name, now.method = FIRST, SET, METHOD
+
+    def work(opened: Any, progress: Any) -> Any:
+        settings = calls.fit_settings(SET, opened.demos(SET), METHOD, {}, 0)
+        return calls.fit(opened, settings, progress)
+
+    jobs.start("fit", "Fitting SEA", work, {"card": "truthful"}, heavy=True)
+    st.switch_page("pages/edit.py")
+
+
+def induction() -> None:
+    """Inspect a prompt that repeats itself."""
+    st.session_state["inspect-prompt"] = INDUCTION
+    st.session_state["inspect-lens"] = "Attention"
+    st.switch_page("pages/inspect.py")
+
+
+def card(name: str, title: str, text: str, verb: str, *, primary: bool = False) -> bool:
+    """One card with one button."""
+    with st.container(border=True, key=f"card-{name}", width="stretch"):
+        st.subheader(title, anchor=False)
+        st.markdown(text)
+        return st.button(verb, type="primary" if primary else "secondary", key=f"start-{name}")
+
+
+def recent(opened: Any) -> None:
+    """What was done last in this workspace."""
+    runs = opened.workspace.runs.list(limit=6)
+    if not runs:
+        st.caption("What you do is kept: your fits, comparisons and evaluations will be listed here.")
+        return
+    table = [
+        {"when": datetime.fromtimestamp(run.created).strftime("%d %b %H:%M"), "what": run.kind, "": run.title, "model": run.model}
+        for run in runs
+    ]
+    st.dataframe(table, hide_index=True, width="stretch")
+
 
 frame.page("Start", __doc__ or "")
-with st.container(horizontal=True, key="cards"):
-    for i, (title, text, verb) in enumerate(
-        (
-            (
-                "Make a model truthful",
-                "The embedded model has read careful and careless speakers. Fit an edit on 40 pairs, and see it answer differently.",
-                "Fit edit",
-            ),
-            (
-                "Find the induction heads",
-                "A prompt that repeats itself; the heads that look back to what came after last time.",
-                "Look inside",
-            ),
-            (
-                "Bring my own model",
-                "A local Hugging Face folder or a hub id. You see what it needs before anything is loaded.",
-                "Choose a model",
-            ),
-        )
+with st.container(horizontal=True, key="cards", gap="medium"):
+    text = "The embedded model has heard careful and careless speakers, and believes popular errors. Fit an edit on pairs of answers."
+    if card("truthful", "Make a model truthful", text, "Fit edit", primary=True):
+        truthful()
+    if card(
+        "heads",
+        "Find the induction heads",
+        "A prompt that repeats itself, and the heads that look back at what came after the last time.",
+        "Look inside",
     ):
-        with st.container(border=True, key=f"card-{i}", width="stretch"):
-            st.subheader(title, anchor=False)
-            st.markdown(text)
-            st.button(verb, type="primary" if i == 0 else "secondary", key=f"b{i}")
+        induction()
+    if card(
+        "model",
+        "Bring my own model",
+        "A Hugging Face folder or a hub id. You see what it needs and what will work before it is loaded.",
+        "Choose a model",
+    ):
+        st.switch_page("pages/model.py")
+st.subheader("Recent work", anchor=False)
+if (opened := session()) is not None:
+    try:
+        recent(opened)
+    except Exception as error:  # the workspace may be locked or full; the rest of the page still works
+        frame.problem(error, "recent")
+elif backend().error is not None:
+    frame.problem(backend().error or RuntimeError(), "boot")
+    st.button("Try again", on_click=backend().boot)
+else:
+    st.caption(f"{backend().stage} You can start already; what you choose waits for it.")

@@ -6,6 +6,7 @@ can put a tiny model in its place.
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Mapping
@@ -51,6 +52,7 @@ class Backend:
     ready_after_s: float | None = None
     jobs: Jobs = field(default_factory=Jobs)
     asked: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    fitted: dict[str, Any] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
     thread: threading.Thread | None = None
 
@@ -107,6 +109,19 @@ class Backend:
         if self.error is not None:
             raise self.error
         return self.open(model, progress.part(0.0, 0.1))
+
+    def remember(self, edit: Any) -> None:
+        """Keep a fresh edit's header by its id, so that every page can offer it."""
+        with self.lock:
+            self.fitted.pop(edit.id, None)
+            self.fitted[edit.id] = edit.header
+            for old in list(self.fitted)[: max(0, len(self.fitted) - 50)]:
+                del self.fitted[old]
+
+    def devices(self) -> list[str]:
+        """Where a model can be; the processor alone while torch is not imported."""
+        torch = sys.modules.get("torch")
+        return ["cpu", *(["cuda"] if torch is not None and torch.cuda.is_available() else [])]
 
     def submit(self, work: Any, title: str, settings: Mapping[str, Any], *, busy: str | None = None) -> Job:
         """Queue a job of this tab; its settings are kept beside it, so that a reload finds them."""

@@ -7,7 +7,7 @@ an import or an undo asks for it; each change is a version on disk before the pa
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from typing import Any
 

@@ -83,3 +83,8 @@ def provenance(**facts: object) -> str:
     """Where a number is from: `embedded · edit 3f2a… · seed 0 · n=40 · test`. None and empty are left out."""
     words = {"n": "n={}", "seed": "seed {}", "edit": "edit {}", "split": "split {}", "dose": "dose {}"}
     return " · ".join(words.get(key, "{}").format(value) for key, value in facts.items() if value not in (None, ""))
+
+
+def markdown(text: str) -> str:
+    """Our own Markdown with the signs that Streamlit would read as maths or as a colour made plain."""
+    return text.replace("$", r"\$").replace("[", r"\[").replace("]", r"\]").replace("~", r"\~")

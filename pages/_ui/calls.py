@@ -1,0 +1,133 @@
+"""The calls of pages into the session that need more than one line, and how a page words their settings.
+
+Heavy modules are imported inside the functions: a page must not wait for torch before it has drawn itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pages._ui.backend import backend
+from pages._ui.state import Lane, state
+from workbench.errors import RetouchError
+from workbench.progress import Progress
+
+
+@dataclass(frozen=True)
+class FitOutcome:
+    """A fit and what it did to held-out rows; `evaluation` is None where the set has nothing to score."""
+
+    edit: str
+    method: str
+    fitted: Any
+    evaluation: Any | None
+    why_not: str = ""
+
+
+def known_edits(session: Any) -> dict[str, str]:
+    """Names by id of every edit that fits this model: fits of this process first, the newest first, then the saved ones."""
+    mine = session.model.fingerprint
+    saved = {item.id: item.name for item in session.edits() if item.model.same_model(mine)}
+    fresh = {
+        key: f"{head.method.replace('_', ' ')} {key[:4]} (not saved)"
+        for key, head in reversed(list(backend().fitted.items()))
+        if key not in saved and head.model.same_model(mine)
+    }
+    return {**fresh, **saved}
+
+
+def edit_name(session: Any, edit: str) -> str:
+    """What to call an edit; its id where it is not known any more."""
+    try:
+        return session.edit_name(edit)
+    except RetouchError:
+        return edit[:8]
+
+
+def usable_lanes(session: Any) -> tuple[Lane, ...]:
+    """The lanes that are on and whose edits are there and fit this model; the others are turned off."""
+    known = known_edits(session)
+    now = state()
+    if any(lane.edit not in known for lane in now.lanes):
+        now.lanes = tuple(lane for lane in now.lanes if lane.edit in known)
+    return now.lanes
+
+
+def lane_key() -> tuple[tuple[str, float], ...]:
+    """The lanes that are on, as part of a result's settings."""
+    return tuple((lane.edit, lane.dose) for lane in state().lanes)
+
+
+def stacks(lanes: Sequence[Any]) -> list[Any]:
+    """The untouched model, then a stack a lane, as the session takes them."""
+    return [(), *([(edit, dose)] for edit, dose in lanes)]
+
+
+def tokens(session: Any, text: str) -> tuple[str, ...]:
+    """The tokens of a text as the model has them."""
+    try:
+        return session.token_texts(text)[0]
+    except RetouchError:
+        return (text,)
+
+
+def method(name: str) -> Any:
+    """A registered method."""
+    from workbench.methods import get
+
+    return get(name)
+
+
+def knob_problem(method: Any, values: Mapping[str, Any]) -> RetouchError | None:
+    """What is wrong with the form's values, if anything."""
+    try:
+        method.configure(values)
+    except RetouchError as error:
+        return error
+    return None
+
+
+def fit(session: Any, settings: Mapping[str, Any], progress: Progress) -> FitOutcome:
+    """Fit an edit, then measure it on the rows marked test, beside a placebo of equal size."""
+    demonstrations = session.demos(settings["set"])
+    fitted = session.fit(
+        settings["method"], demonstrations, dict(settings["values"]), seed=settings["seed"], progress=progress.part(0.0, 0.75)
+    )
+    edit = fitted.edit.id
+    backend().remember(fitted.edit)
+    progress(0.76, "Measuring it on held-out rows")
+    try:
+        evaluation = session.evaluate(edit, demonstrations, progress=progress.part(0.76, 1.0))
+    except RetouchError as error:
+        return FitOutcome(edit, settings["method"], fitted, None, str(error))
+    return FitOutcome(edit, settings["method"], fitted, evaluation)
+
+
+def fit_settings(chosen: str, demonstrations: Any, method: str, values: Mapping[str, Any], seed: int) -> dict[str, Any]:
+    """What a fit comes from; equal settings give an equal edit."""
+    return {"set": chosen, "data": demonstrations.fingerprint, "method": method, "values": dict(values), "seed": seed}
+
+
+def fit_presets(session: Any, settings: Mapping[str, Any], progress: Progress) -> list[tuple[str, FitOutcome]]:
+    """Fit several presets of a method with the same rows and seed."""
+    found, names = [], settings["presets"]
+    for i, name in enumerate(names):
+        values = method(settings["method"]).presets[name]
+        part = progress.part(i / len(names), (i + 1) / len(names))
+        found.append((name, fit(session, {**settings, "values": values}, part)))
+    return found
+
+
+def preset_rows(found: Sequence[tuple[str, FitOutcome]]) -> list[dict[str, Any]]:
+    """Presets side by side as table rows: the first metric, then the report's numbers."""
+    rows: list[dict[str, Any]] = []
+    for name, outcome in found:
+        row: dict[str, Any] = {"preset": name}
+        if outcome.evaluation is not None and outcome.evaluation.benefit.metrics:
+            metric = outcome.evaluation.benefit.metrics[0]
+            row |= {"base": str(metric.values[0]), metric.title: str(metric.values[1])}
+        row |= {key.replace("_", " "): round(value, 4) for key, value in outcome.fitted.report.scalars.items()}
+        rows.append(row)
+    return rows

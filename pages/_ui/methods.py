@@ -1,0 +1,76 @@
+"""Cards of the registered methods, the form of the chosen one, its presets."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from pages._ui.forms import knob_form, use_preset
+from pages._ui.state import state
+from pages._ui.words import plain
+
+# A newcomer meets the simple ones first; methods that are registered later follow by name.
+ORDER = ("sea", "mean_difference", "hpr", "tarot", "are", "senses", "lora")
+
+
+def order(names: Any) -> list[str]:
+    """Names of methods, the well-known first."""
+    return sorted(names, key=lambda name: (ORDER.index(name) if name in ORDER else len(ORDER), name))
+
+
+def cards(session: Any, demonstrations: Any) -> str:
+    """Draw a card a method, greyed with the reason when it cannot run here; return the chosen one's name."""
+    from workbench.methods import get, names
+
+    now = state()
+    blocked = {name: get(name).obstacles(session.model, demonstrations) for name in names()}
+    free = [name for name in order(names()) if not blocked[name]]
+    if now.method not in names():
+        now.method = free[0] if free else order(names())[0]
+    with st.container(horizontal=True, key="methods", gap="small"):
+        for name in order(names()):
+            _card(get(name), blocked[name], name == now.method)
+    return now.method
+
+
+def _card(method: Any, obstacles: Any, is_chosen: bool) -> None:
+    with st.container(border=True, key=f"method-{'on' if is_chosen else 'off'}-{method.name}", width=236):
+        st.button(
+            method.title, key=f"choose-{method.name}", type="primary" if is_chosen else "tertiary", on_click=_choose, args=(method.name,),
+            disabled=bool(obstacles), help=f"{method.paper}" or None,
+        )  # fmt: skip
+        if obstacles:
+            st.caption(f":orange[{plain(obstacles[0].reason)}] {plain(obstacles[0].hint)}")
+        else:
+            st.caption(plain(method.summary))
+
+
+def _choose(name: str) -> None:
+    state().method = name
+
+
+def form(session: Any, method: Any) -> tuple[dict[str, Any], int]:
+    """Draw presets and knobs; return the knobs' values and the seed."""
+    from workbench.knobs import knobs
+
+    items, key = knobs(method.config), f"knob-{method.name}"
+    if method.presets:
+        names = list(method.presets)
+        chosen = f"preset-{method.name}"
+        draw = st.segmented_control if sum(map(len, names)) < 30 else st.selectbox
+        draw(
+            "Preset", names, key=chosen, persist_state="session", on_change=lambda: _preset(items, method, chosen, key),
+            help="Sets every knob below. *paper* is what the authors published, the first is ours.",
+        )  # fmt: skip
+    values = knob_form(items, key=key, n_layers=session.model.info.n_layers)
+    seed = st.number_input(
+        "Seed", 0, 2**31 - 1, 0, step=1, key="fit-seed", persist_state="session", help="The same seed gives the same edit."
+    )
+    return values, int(seed)
+
+
+def _preset(items: Any, method: Any, chosen: str, key: str) -> None:
+    name = st.session_state.get(chosen)
+    if name in method.presets:
+        use_preset(items, method.presets[name], key=key)

@@ -1,0 +1,55 @@
+"""Which edit makes the model prefer my positives?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from pages._ui import calls, fits, frame, jobs, methods, sets
+from pages._ui.backend import ready
+
+
+def main(session: Any) -> None:
+    """Set and method on top, the form beside the picture."""
+    chosen = sets.picker(session, key="edit-set")
+    if chosen is None:
+        frame.empty("An edit is fitted on demonstrations, and there are none yet.", "Open a set first.", key="no-set")
+        st.page_link("pages/demonstrations.py", label="Open Demonstrations", icon=":material/table_rows:")
+        return
+    demonstrations = session.demos(chosen)
+    name = methods.cards(session, demonstrations)
+    method = calls.method(name)
+    blocked = method.obstacles(session.model, demonstrations)
+    form, picture = st.columns([1, 2], gap="large")
+    with form:
+        values, seed = methods.form(session, method)
+        settings = calls.fit_settings(chosen, demonstrations, name, values, seed)
+        problem = calls.knob_problem(method, values)
+        if problem is not None:
+            frame.problem(problem, "knobs")
+        st.button(
+            "Fit edit", type="primary", key="fit", width="stretch", disabled=bool(blocked) or problem is not None,
+            on_click=fits.begin, args=(settings,),
+        )  # fmt: skip
+        if blocked:
+            st.caption(blocked[0].reason + " " + blocked[0].hint)
+        else:
+            st.caption(sets.what_is_used(demonstrations))
+        fits.presets_side_by_side(method, settings, blocked=bool(blocked))
+    with picture:
+        jobs.panel("fit", fits.draw, settings=settings, nothing=_nothing, live=fits.live)
+
+
+def _nothing() -> None:
+    frame.empty(
+        "The fit will stand here: its spectrum or its search while it runs, then in words what it did to held-out questions, beside a placebo "
+        "of equal size.",
+        "Press *Fit edit*. On the embedded model it takes seconds.",
+        key="fit",
+    )
+
+
+frame.page("Edit", __doc__ or "")
+if (opened := ready()) is not None:
+    main(opened)

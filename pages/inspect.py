@@ -1,0 +1,36 @@
+"""Where inside the model does this answer come from?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from pages._ui import frame, lens_panels
+from pages._ui.backend import ready
+from pages._ui.prompts import prompt
+
+PROMPT = "A careful speaker said that the capital of"
+TABS = {"Logit lens": lens_panels.logit_lens, "Attention": lens_panels.attention}
+
+
+def main(session: Any) -> None:
+    """Prompt, target and distractor on top; below, one lens at a time, run when asked."""
+    text = prompt("Prompt", PROMPT, key="inspect-prompt")
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        target = st.text_input("Target", key="inspect-target", placeholder="a word, with its space", persist_state="session", width=220)
+        distractor = st.text_input("Distractor", key="inspect-distractor", placeholder="another word", persist_state="session", width=220)
+        st.button("Swap", icon=":material/swap_horiz:", key="inspect-swap", on_click=_swap)
+    targets = tuple(word for word in (target, distractor) if word)
+    name = st.segmented_control("Lens", list(TABS), default="Logit lens", key="inspect-lens", required=True, label_visibility="collapsed")
+    TABS[name or "Logit lens"](session, text, targets)
+
+
+def _swap() -> None:
+    state = st.session_state
+    state["inspect-target"], state["inspect-distractor"] = state["inspect-distractor"], state["inspect-target"]
+
+
+frame.page("Inspect", __doc__ or "")
+if (opened := ready()) is not None:
+    main(opened)

@@ -1,0 +1,118 @@
+"""Which model do you want to work on, and what will work on it?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from pages._ui import frame, jobs, words
+from pages._ui.backend import backend, ready
+from pages._ui.figures import figure_panel
+from pages._ui.state import state
+from workbench.figures.basic import next_token_bars
+
+EMBEDDED = {"embedded": "GPT-style, 6 layers", "embedded-backpack": "Backpack, with senses"}
+FLOATS = ("float32", "bfloat16", "float16", "float64")
+PROMPT = "A careful speaker was asked about the sun. The careful speaker said that the sun"
+
+
+def choose() -> None:
+    """Choose a model, see what it needs, load it."""
+    where = st.segmented_control("Where is it?", ["Embedded", "Folder", "Hub"], default="Embedded", key="model-where", required=True)
+    if where == "Embedded":
+        name = st.selectbox("Model", list(EMBEDDED), format_func=lambda key: f"{key} · {EMBEDDED[key]}", key="model-embedded")
+    elif where == "Folder":
+        name = st.text_input("Folder", placeholder="/path/to/a/folder/with/config.json", key="model-folder", persist_state="session")
+        st.caption("A folder that `save_pretrained` wrote, with model and tokenizer.")
+    else:
+        name = st.text_input("Hub id", placeholder="openai-community/gpt2", key="model-hub", persist_state="session")
+        st.caption("Needs a network, or a model that is in the local cache already.")
+    with st.expander("Number type and device"):
+        dtype = st.segmented_control("Number type", FLOATS, default="float32", key="model-dtype", required=True)
+        device = st.selectbox("Device", backend().devices(), key="model-device")
+    settings = {"name": name, "dtype": dtype, "device": device}
+    with st.container(horizontal=True):
+        st.button("Check size", key="model-check", disabled=not name, on_click=_check, args=(settings,))
+        st.button("Load", type="primary", key="model-load", disabled=not name, on_click=_load, args=(settings,))
+    jobs.panel("estimate", _estimate, settings=settings)
+    jobs.panel("load", lambda loaded: _loaded(loaded))
+
+
+def _check(settings: dict[str, str]) -> None:
+    def work(session: Any, progress: Any) -> Any:
+        return session.estimate(settings["name"], dtype=settings["dtype"], device=settings["device"])
+
+    jobs.start("estimate", f"Looking up {settings['name']}", work, settings)
+
+
+def _load(settings: dict[str, str]) -> None:
+    def work(session: Any, progress: Any) -> Any:
+        backend().open(settings["name"], progress, dtype=settings["dtype"], device=settings["device"])
+        return settings["name"]
+
+    jobs.start("load", f"Loading {settings['name']}", work, settings)
+
+
+def _estimate(size: Any) -> None:
+    sign = "fits" if size.fits else "does not fit"
+    st.markdown(f"**{words.parameters(size.n_parameters)} parameters**, {words.plain(size.architecture)}: {sign}.")
+    st.progress(min(1.0, size.bytes_needed / max(1, size.bytes_free)))
+    st.caption(f"Needs about {words.size(size.bytes_needed)} of {words.size(size.bytes_free)} that are free now.")
+
+
+def _loaded(name: str) -> None:
+    now = state()
+    if now.model != name and now.draft.get("loaded") != name:
+        now.model, now.lanes = name, ()
+        now.draft["loaded"] = name
+        st.rerun()
+
+
+def facts(session: Any) -> None:
+    """What the model is, what works on it, and the proof that it speaks."""
+    info = session.model.info
+    st.subheader(words.plain(info.name), anchor=False)
+    cells = {
+        "architecture": info.architecture, "parameters": words.parameters(info.n_parameters), "layers": info.n_layers,
+        "heads": info.n_heads, "width": info.d_model, "vocabulary": f"{info.d_vocab:,}", "context": f"{info.n_ctx:,} tokens",
+        "number type": info.dtype, "device": info.device, "weights": session.model.fingerprint.weights[:12],
+    }  # fmt: skip
+    st.html(
+        "<div class='facts'>" + "".join(f"<span><i>{key}</i>{words.safe(str(value))}</span>" for key, value in cells.items()) + "</div>"
+    )
+    speak, works = st.tabs(["Does it speak?", "What works on it"])
+    with speak:
+        prompt = st.text_input("Prompt", PROMPT, key="model-prompt", persist_state="session")
+        settings = {"prompt": prompt, "model": info.name}
+        st.button("Predict", key="model-predict", type="primary", on_click=_predict, args=(settings,))
+        jobs.panel(
+            "next", _next, settings=settings, nothing=lambda: frame.empty("The likeliest next tokens will stand here.", key="next").space()
+        )
+    with works:
+        st.dataframe(session.capabilities(), hide_index=True, width="stretch")
+
+
+def _predict(settings: dict[str, str]) -> None:
+    jobs.start("next", "Predicting", lambda session, progress: session.next_tokens(settings["prompt"]), settings)
+
+
+def _next(found: Any) -> None:
+    best = found[0]
+    figure = next_token_bars("Likeliest next tokens", [("base", [(words.token(text), share) for text, share in found])])
+    figure_panel(
+        figure,
+        [{"token": words.token(text), "probability": share} for text, share in found],
+        words.provenance(model=state().model, n="1 prompt"),
+        key="next",
+        says=f"It expects `{words.token(best[0])}` with probability {words.number(best[1])}.",
+    )
+
+
+frame.page("Model", __doc__ or "")
+left, right = st.columns([1, 2], gap="large")
+with left:
+    choose()
+with right:
+    if (opened := ready()) is not None:
+        facts(opened)

@@ -1,0 +1,76 @@
+"""Fixtures of the page tests: the app with a tiny random model in place of the embedded one, and a fresh workspace."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import streamlit as st
+from streamlit.testing.v1 import AppTest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def fresh_backend(tmp_path: Path, tiny_folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """The process's backend with a tiny GPT-2 as its first model, opened in this thread when the app boots."""
+    from pages._ui import backend
+    from workbench import session
+
+    monkeypatch.setenv("RETOUCH_HOME", str(tmp_path / "home"))
+    folder = str(tiny_folders["gpt2"])
+
+    def opened(model: str, workspace: Any = None, **options: Any) -> Any:
+        return session.open_session(folder if model == backend.FIRST else model, workspace, **options)
+
+    st.cache_resource.clear()
+    monkeypatch.setattr(backend, "open_session", opened)
+    monkeypatch.setattr(backend, "imports", lambda tell: None)
+    one = backend.backend()
+    yield one
+    one.jobs.cancel_all()
+    st.cache_resource.clear()
+
+
+@pytest.fixture
+def app(fresh_backend: Any) -> Callable[..., AppTest]:
+    """Run the app on a page, the model being open."""
+
+    def run(page: str = "start") -> AppTest:
+        fresh_backend.boot()
+        fresh_backend.thread.join(60)
+        assert fresh_backend.error is None, fresh_backend.error
+        test = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60).run()
+        if page != "start":
+            test.switch_page(f"pages/{page}.py").run()
+        return fine(test)
+
+    return run
+
+
+def fine(test: AppTest) -> AppTest:
+    """The run, which must have raised nothing, neither to Streamlit nor to our own frame."""
+    assert not test.exception, test.exception
+    foreign = [item.value for item in test.text if "did not foresee" in item.value]
+    assert not foreign, [item.value for item in test.text]
+    return test
+
+
+def settled(test: AppTest, limit_s: float = 60) -> AppTest:
+    """Run again until no job runs: AppTest has no timers."""
+    from pages._ui.backend import backend
+
+    until = time.monotonic() + limit_s
+    while backend().jobs.active() and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not backend().jobs.active()
+    return fine(test.run())
+
+
+def texts(test: AppTest) -> str:
+    """Everything that the page says, in one string."""
+    parts = [*test.title, *test.subheader, *test.markdown, *test.caption, *test.text]
+    return "\n".join(str(part.value) for part in parts)
