@@ -28,6 +28,7 @@ QUICK: dict[str, dict[str, Any]] = {
     "hpr": {"epochs": 2},
     "tarot": {"budget": 14, "n_init": 6, "n_train": 6, "n_val": 4, "optimizer": "random"},
     "are": {"max_rounds": 1, "n_prompts": 16, "epochs_g": 1, "min_accuracy": 0.0, "sample_every": 0},
+    "refusal_direction": {"layer": 1, "positions": 1},
     "lora": {"epochs": 1},
     "finetuning": {"epochs": 1},
     "senses": {"epochs": 1},

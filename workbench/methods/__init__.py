@@ -2,6 +2,7 @@
 
 from workbench.methods import are as are
 from workbench.methods import mean_difference as mean_difference
+from workbench.methods import refusal_direction as refusal_direction
 from workbench.methods import sea as sea
 from workbench.methods import senses as senses
 from workbench.methods.registry import FitReport, Fitted, Method, get, names

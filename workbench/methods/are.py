@@ -61,7 +61,14 @@ def fit(model: LanguageModel, demonstrations: Demonstrations, config: AreConfig,
         Cancelled: with the best round so far as `best`, if one was finished.
     """
     progress(0.0, "Reading the prompts")
-    concept = concept_of(model, demonstrations, target=config.target, n_prompts=config.n_prompts, template=config.template == "auto")
+    concept = concept_of(
+        model,
+        demonstrations,
+        target=config.target,
+        changed="anti_target" if config.direction == "toward" else "target",
+        n_prompts=config.n_prompts,
+        template=config.template == "auto",
+    )
     texts, source = neutral_texts(model, demonstrations, seed)
     contest = Contest(model, concept, model.tokens(list(texts)), config, header("are", model, demonstrations, config, seed), seed)
     progress(0.01, "Training the first discriminator")

@@ -27,6 +27,7 @@ SIDES: tuple[Side, ...] = ("target", "anti_target")
 # Fewer prompts a side than this to validate on would make the accuracy jump by more than 12 points a prompt.
 MIN_VALIDATION = 8
 HELD_OUT = 0.25
+MIN_OUTCOMES = 8
 N_NEUTRAL = 64
 MIN_NEUTRAL = 8
 
@@ -58,11 +59,14 @@ class ConceptPrompts:
 @final
 @dataclass(frozen=True)
 class Concept:
-    """What a fit reads: prompts to train on and to judge by, validation rows with both answers, findings."""
+    """What a fit reads: prompts to train on and to judge by, findings, and validation rows with both answers.
+
+    `outcomes` are such rows in groups, the ones without a side first: what an edit of the concept ought to change.
+    """
 
     train: ConceptPrompts
     validation: ConceptPrompts
-    outcomes: tuple[Demonstration, ...]
+    outcomes: tuple[tuple[Demonstration, ...], ...]
     notices: tuple[Notice, ...]
 
 
@@ -103,12 +107,16 @@ def concept_of(
     demonstrations: Demonstrations,
     *,
     target: str | None = None,
+    changed: Side = "anti_target",
     n_prompts: int | None = None,
     template: bool = True,
 ) -> Concept:
     """Read the splits `fit` and `validation`; hold a quarter of `fit` out if validation is too small to judge by.
 
     Both sides are cut to the same number, in the order given, and alternate.
+
+    Args:
+        changed: the side that an edit is to make like the other; its rows are a group of outcomes.
 
     Raises:
         NotEnoughData: a side has fewer than two prompts to fit on.
@@ -127,13 +135,20 @@ def concept_of(
     notices += _constant_ending(train)
     per_side = None if n_prompts is None else max(2, n_prompts // 2)
     chat = template and bool(getattr(model.tokenizer, "chat_template", None))
-    outcomes = demonstrations.split("validation").having("positive", "negative").rows
     return Concept(
         _alternating(model, train, per_side, chat),
         _alternating(model, validation, None, chat),
-        tuple(outcomes),
+        _outcomes(demonstrations.split("validation").having("positive", "negative"), target, changed),
         tuple(notices),
     )
+
+
+def _outcomes(rows: Demonstrations, target: str | None, changed: Side) -> tuple[tuple[Demonstration, ...], ...]:
+    names = list(dict.fromkeys(name for row in rows for name in row.all_tagged("concept")))
+    sides = [_label(row, names, target) for row in rows]
+    free = tuple(row for row, side in zip(rows, sides) if side is None)
+    other = tuple(row for row, side in zip(rows, sides) if side == changed)
+    return tuple(group for group in (free, other) if len(group) >= MIN_OUTCOMES)
 
 
 def _require(train: Sides, target: str | None, demonstrations: Demonstrations) -> None:

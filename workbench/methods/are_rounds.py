@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import resource
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import final
 
@@ -15,7 +15,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from workbench.edits.base import Header, LowRank
+from workbench.data.demonstrations import Demonstration
+from workbench.edits.base import Edit, Header, LowRank
 from workbench.methods import are_discriminator as adversary
 from workbench.methods.adapters import AdapterEdit, Adapters, relative_norms
 from workbench.methods.are_concept import Concept
@@ -29,7 +30,8 @@ from workbench.score import continuation_scores
 from workbench.shapes import Float, Rows2d, Tensor
 from workbench.sites import Site
 
-MIN_OUTCOMES = 8
+# Above this share of wanted answers before the edit, a group of rows leaves nothing to gain.
+ROOM = 0.9
 
 
 @final
@@ -81,15 +83,21 @@ class Contest:
         self._discriminator: Discriminator | None = None
         self._first: Discriminator | None = None
         self._plane: tuple[Tensor, Tensor] | None = None
+        self._outcomes: tuple[Demonstration, ...] = ()
 
     @property
     def n_judged(self) -> int:
         """Number of rows behind each round's benefit."""
-        n = len(self._concept.outcomes)
-        return n if n >= MIN_OUTCOMES else len(self._concept.validation) // 2
+        return len(self._outcomes) or len(self._concept.validation) // 2
 
     def open(self) -> Round:
-        """Read the unedited model and train the first discriminator: round 0."""
+        """Read the unedited model and train the first discriminator: round 0.
+
+        Benefit is judged on the first group of outcomes that leaves room, else on the first.
+        """
+        groups = self._concept.outcomes
+        roomy = [rows for rows in groups if self._preferred(rows, [()])[0] < ROOM]
+        self._outcomes = (roomy or groups or ((),))[0]
         return self._judged(0, (), 0.0, time.monotonic())
 
     def play(self, index: int, progress: Progress) -> Round:
@@ -197,15 +205,17 @@ class Contest:
             r = adversary.representations(self._model, self._validation, self.read_blocks)
         return self._share(self._now(), r)
 
+    def _preferred(self, rows: Sequence[Demonstration], stack: Sequence[Sequence[Edit]]) -> tuple[float, float]:
+        """Share of rows whose wanted answer is the likelier, and its mean probability against the other."""
+        prompts = [row.prompt for row in rows]
+        good = continuation_scores(self._model, prompts, [row.positive or "" for row in rows], stack).total[0]
+        bad = continuation_scores(self._model, prompts, [row.negative or "" for row in rows], stack).total[0]
+        gap = (good - bad) * (1 if self._goal == TARGET else -1)
+        return float((gap > 0).double().mean()), float(gap.sigmoid().mean())
+
     def _benefit(self, index: int, factors: Mapping[Site, LowRank], r_validation: Rows2d) -> tuple[float, float]:
-        rows = self._concept.outcomes
-        if len(rows) >= MIN_OUTCOMES:
-            stacks = [(self.edit(factors, index),)] if index else [()]
-            prompts = [row.prompt for row in rows]
-            good = continuation_scores(self._model, prompts, [row.positive or "" for row in rows], stacks).total[0]
-            bad = continuation_scores(self._model, prompts, [row.negative or "" for row in rows], stacks).total[0]
-            gap = (good - bad) * (1 if self._goal == TARGET else -1)
-            return float((gap > 0).double().mean()), float(gap.sigmoid().mean())
+        if self._outcomes:
+            return self._preferred(self._outcomes, [(self.edit(factors, index),) if index else ()])
         others = self._is_target_validation != (self._goal == TARGET)
         p = (self._first or self._now()).probability(r_validation)[others]
         p = p if self._goal == TARGET else 1 - p
