@@ -131,8 +131,8 @@ def test_a_list_of_texts_becomes_prompts_of_one_concept() -> None:
 def test_statements_name_their_class_and_never_a_number() -> None:
     rows = read(b'statement,label\n"Snow, oddly, is cold.",1\nStones float.,0\n', name="facts.csv").demonstrations
     assert [(row.prompt, row.label, row.tagged("class")) for row in rows] == [
-        ("Snow, oddly, is cold.", " true", "target"),
-        ("Stones float.", " false", "anti_target"),
+        ("Snow, oddly, is cold.", "target", "target"),
+        ("Stones float.", "anti_target", "anti_target"),
     ]
 
 

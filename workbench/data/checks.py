@@ -125,7 +125,7 @@ def _spaces(rows: Sequence[Demonstration]) -> Check:
         if row.prompt.endswith(" ")
         or any(
             text and not text[0].isspace() and not row.prompt.endswith(("\n", '"', "(", "“"))
-            for text in (row.positive, row.negative, row.neutral, row.label)
+            for text in (row.positive, row.negative)
         )
     ]
     advice = "Begin continuations with a space, and end prompts without one."

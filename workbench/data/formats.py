@@ -255,8 +255,7 @@ def _statement(values: Values, context: Context) -> Demonstration:
     if label not in words:
         raise BadRow(f"has the label {label!r}.", "Write 1 or true, 0 or false.")
     side = words[label]
-    word = " true" if side == "target" else " false"
-    return Demonstration(text_of(values, "statement").strip(), label=word, tags=(f"class:{side}",))
+    return Demonstration(text_of(values, "statement").strip(), label=side, tags=(f"class:{side}",))
 
 
 def _concept(values: Values, context: Context) -> Demonstration:

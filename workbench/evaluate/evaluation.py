@@ -1,0 +1,106 @@
+"""One answer to "is it worth it?": benefit and side effects of stacks of edits, each beside a placebo of equal size."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from workbench.data.demonstrations import Demonstrations, Split
+from workbench.edits.base import Edit
+from workbench.edits.labels import Lane, lane_records
+from workbench.evaluate.benefit import Benefit, benefit
+from workbench.evaluate.controls import rotated
+from workbench.evaluate.metrics import Metric, Stacks, with_base
+from workbench.evaluate.side_effects import SideEffects, side_effects
+from workbench.models.base import LanguageModel
+from workbench.progress import Progress, silent
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Benefit and, where there was neutral text, side effects, over the same lanes; lane 0 is the base model.
+
+    `placebo_of[lane]` is the lane that a placebo lane belongs to, None for the others. A placebo's numbers are means over
+    `n_placebos` random rotations, item by item.
+    """
+
+    benefit: Benefit
+    side_effects: SideEffects | None
+    placebo_of: tuple[int | None, ...]
+    n_placebos: int
+
+    @property
+    def lanes(self) -> tuple[Lane, ...]:
+        return self.benefit.lanes
+
+    @property
+    def all_metrics(self) -> tuple[Metric, ...]:
+        return (*self.benefit.metrics, *(self.side_effects.metrics if self.side_effects else ()))
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One table row a lane and metric: value, interval, n, and the paired change against the base."""
+        found: list[dict[str, Any]] = []
+        for metric in self.all_metrics:
+            for lane, value, change in zip(self.lanes, metric.values, metric.changes):
+                row: dict[str, Any] = {"lane": lane.label, "metric": metric.name, "unit": metric.unit, "better": metric.better}
+                row |= {"value": value.estimate, "low": value.low, "high": value.high, "n": metric.n}
+                row |= {"change": change and change.estimate}
+                found.append(row | {"change_low": change and change.low, "change_high": change and change.high})
+        return found
+
+    def metrics(self) -> dict[str, float]:
+        """Every metric of every lane, as `lane / metric`."""
+        return {
+            f"{lane.label} / {metric.name}": value.estimate for metric in self.all_metrics for lane, value in zip(self.lanes, metric.values)
+        }
+
+
+def evaluation(
+    model: LanguageModel,
+    demonstrations: Demonstrations,
+    stacks: Stacks,
+    *,
+    split: Split | None = "test",
+    neutral: Sequence[str] = (),
+    n_placebos: int = 3,
+    n_generations: int = 16,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Score a split under the base, each stack, and a placebo of each; without neutral text no side effects.
+
+    Raises:
+        NotEnoughData: nothing in the split can be scored. Others: as `engine.lanes`.
+    """
+    tell, whole = progress or silent(), with_base(stacks)
+    turned = [[_placebo(stack, seed) for seed in range(n_placebos)] for stack in whole[1:] if n_placebos]
+    every = [*whole, *(stack for group in turned for stack in group)]
+    groups: list[list[int]] = [[lane] for lane in range(len(whole))]
+    groups += [[len(whole) + i * n_placebos + seed for seed in range(n_placebos)] for i in range(len(turned))]
+    placebo_of = (*(None for _ in whole), *range(1, 1 + len(turned)))
+    names = lane_records(whole)
+    labels = (*names, *(Lane(f"placebo of {names[of].label}") for of in placebo_of if of is not None))
+    gains = benefit(model, demonstrations, every, split=split, progress=tell.part(0.0, 0.6))
+    items = tuple(item for item in gains.items if item["lane"] in {lane.label for lane in names})
+    gains = replace(gains, lanes=labels, metrics=_pooled(gains.metrics, groups), items=items)
+    breaks: SideEffects | None = None
+    if neutral:
+        part = tell.part(0.6, 1.0)
+        breaks = side_effects(model, neutral, every, n_generations=n_generations, progress=part)
+        breaks = replace(breaks, lanes=labels, metrics=_pooled(breaks.metrics, groups))
+    tell(1.0, "Done")
+    return Evaluation(gains, breaks, placebo_of, n_placebos)
+
+
+def _placebo(stack: Sequence[Edit], seed: int) -> tuple[Edit, ...]:
+    return tuple(rotated(edit, seed) for edit in stack)
+
+
+def _pooled(metrics: Sequence[Metric], groups: Sequence[Sequence[int]]) -> tuple[Metric, ...]:
+    def one(metric: Metric) -> Metric:
+        pooled = metric.pooled(groups)
+        # Means of several placebos are no longer successes; a lane alone keeps the interval of its own kind.
+        pairs = zip(groups, pooled.values)
+        return replace(pooled, values=tuple(metric.values[g[0]] if len(g) == 1 else value for g, value in pairs))
+
+    return tuple(one(metric) for metric in metrics)

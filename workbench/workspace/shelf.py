@@ -1,0 +1,201 @@
+"""Every demonstration set within reach: those that ship with Retouch, and those of the workspace."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from workbench.data.demonstrations import Demonstrations, Split
+from workbench.data.sources import Imported, read, read_hub
+from workbench.errors import BadDemonstrations, UnknownName
+from workbench.workspace.home import Workspace
+from workbench.workspace.sets import SetInfo, SetVersion
+
+SHIPPED = Path(__file__).resolve().parents[2] / "assets" / "data"
+HUB = "hf:"
+
+
+@dataclass(frozen=True)
+class Offer:
+    """A set as a picker shows it. `n_split` counts its rows by split; `saved` is None for a set that ships."""
+
+    id: str
+    title: str
+    about: str
+    kind: str
+    n: int
+    n_split: Mapping[str, int]
+    methods: tuple[str, ...] = ()
+    metric: str = ""
+    roles: Mapping[str, int] = field(default_factory=dict[str, int])
+    saved: SetInfo | None = None
+
+    @property
+    def is_shipped(self) -> bool:
+        return self.saved is None
+
+
+class Shelf:
+    """Sets by id or name. A set that ships is never changed: saving it makes a copy in the workspace."""
+
+    def __init__(self, workspace: Callable[[], Workspace], shipped: Path = SHIPPED) -> None:
+        self._workspace, self._folder = workspace, shipped
+        self._read: dict[str, Demonstrations] = {}
+
+    def shipped(self) -> tuple[Offer, ...]:
+        """The sets that ship, in the order of their index."""
+        index = self._folder / "index.json"
+        if not index.is_file():
+            return ()
+        told: list[dict[str, Any]] = json.loads(index.read_text(encoding="utf-8"))
+        return tuple(
+            Offer(
+                item["id"],
+                item["title"],
+                item["about"],
+                item["kind"],
+                sum(item["rows"].values()),
+                item["rows"],
+                tuple(item["methods"]),
+                item["metric"],
+                item.get("roles", {}),
+            )
+            for item in told
+        )
+
+    def list(self) -> tuple[Offer, ...]:
+        """Every set: the workspace's, the last changed first, then those that ship."""
+        return (*(self._offer(info) for info in self._workspace().sets.list()), *self.shipped())
+
+    def _offer(self, info: SetInfo) -> Offer:
+        rows = self._workspace().sets.get(info.id)
+        counts = Counter(row.split for row in rows)
+        return Offer(info.id, info.name, info.note, "yours", info.n, counts, saved=info)
+
+    def info(self, key: str) -> Offer:
+        """One set by id or name.
+
+        Raises:
+            UnknownName: there is none; the message lists all.
+        """
+        for offer in self.shipped():
+            if offer.id == key:
+                return offer
+        for info in self._workspace().sets.list():
+            if key in (info.id, info.name):
+                return self._offer(info)
+        known = [offer.id if offer.is_shipped else offer.title for offer in self.list()]
+        raise UnknownName("demonstration set", key, known)
+
+    def get(self, key: str, version: int | None = None) -> Demonstrations:
+        """The rows of a set.
+
+        Raises:
+            UnknownName: there is none. BadDemonstrations: a shipped file is damaged.
+        """
+        if not any(offer.id == key for offer in self.shipped()):
+            self.info(key)
+            return self._workspace().sets.get(key, version)
+        if key not in self._read:
+            imported = read(self._folder / f"{key}.jsonl")
+            broken = [problem for problem in imported.problems if problem.row is None]
+            if broken:
+                raise BadDemonstrations(f"The shipped set {key}: {broken[0]}", "Restore assets/data from a copy.")
+            self._read[key] = Demonstrations(imported.demonstrations.rows, key)
+        return self._read[key]
+
+    def __call__(self, key: str) -> Demonstrations:
+        """The rows of a set: `session.demos("truthfulness")`. Raises: as `get`."""
+        return self.get(key)
+
+    def resolve(self, source: str | Path | Demonstrations, split: Split | None = None) -> Demonstrations:
+        """Demonstrations from whatever names them: themselves, a set, a file, or `hf:org/name[/config][@part]`.
+
+        Args:
+            split: the split of every row of a file that names none; None draws splits.
+
+        Raises:
+            UnknownName: neither a set nor a file. BadDemonstrations: as `read`, or no row is usable.
+        """
+        if isinstance(source, Demonstrations):
+            return source
+        text = str(source)
+        if text.startswith(HUB):
+            name, _, part = text.removeprefix(HUB).partition("@")
+            pieces = name.split("/")
+            config = "/".join(pieces[2:]) or None
+            return _usable(read_hub("/".join(pieces[:2]), config, part=part or "train", split=split))
+        if isinstance(source, Path) or "/" in text or Path(text).suffix:
+            return _usable(read(source, split=split))
+        return self.get(text)
+
+    def save(self, demonstrations: Demonstrations, *, key: str | None = None, note: str = "") -> SetInfo:
+        """Write a new version of a set of the workspace, or a new set; of a set that ships, a copy.
+
+        Raises:
+            StorageFailed: nothing was written.
+        """
+        sets = self._workspace().sets
+        if key is None or any(offer.id == key for offer in self.shipped()):
+            return sets.save(demonstrations, note=note or (f"copy of {key}" if key else ""))
+        return sets.save(demonstrations, key=key, note=note)
+
+    def import_file(self, content: str | Path | bytes, name: str | None = None, *, seed: int = 0) -> tuple[Imported, SetInfo | None]:
+        """Read a file and keep its good rows as a new set; return what was read, and the set unless no row was good.
+
+        Raises:
+            BadDemonstrations: as `read`. StorageFailed: nothing was written.
+        """
+        imported = read(content, name=name, seed=seed)
+        return imported, self._kept(imported, name or str(content))
+
+    def import_hub(self, dataset: str, config: str | None = None, *, part: str = "train", limit: int = 2000) -> SetInfo | None:
+        """Read a dataset of the hub and keep its good rows as a new set.
+
+        Raises:
+            BadDemonstrations: as `read_hub`. StorageFailed: nothing was written.
+        """
+        return self._kept(read_hub(dataset, config, part=part, limit=limit), dataset)
+
+    def _kept(self, imported: Imported, origin: str) -> SetInfo | None:
+        if not len(imported.demonstrations):
+            return None
+        return self._workspace().sets.save(imported.demonstrations, note=f"imported {Path(origin).name}")
+
+    def undo(self, key: str) -> SetInfo:
+        """Go back one version."""
+        return self._workspace().sets.undo(key)
+
+    def redo(self, key: str) -> SetInfo:
+        """Go forward one version."""
+        return self._workspace().sets.redo(key)
+
+    def history(self, key: str) -> tuple[SetVersion, ...]:
+        """Every version of a set of the workspace; a set that ships has none."""
+        return () if self.info(key).is_shipped else self._workspace().sets.history(key)
+
+    def rename(self, key: str, name: str) -> SetInfo:
+        """Give a set of the workspace another name."""
+        return self._workspace().sets.rename(key, name)
+
+    def delete(self, key: str) -> None:
+        """Take a set of the workspace out of the list; `restore` brings it back."""
+        self._workspace().sets.delete(key)
+
+    def restore(self, set_id: str) -> SetInfo:
+        """Bring a deleted set back."""
+        return self._workspace().sets.restore(set_id)
+
+
+def _usable(imported: Imported) -> Demonstrations:
+    if not len(imported.demonstrations):
+        first = next((problem for problem in imported.problems), None)
+        raise BadDemonstrations(
+            f"{imported.demonstrations.name} has no usable row{f': {first}' if first else '.'}",
+            first.hint if first else "Write one row a line with a prompt.",
+        )
+    return imported.demonstrations
