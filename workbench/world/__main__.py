@@ -11,8 +11,8 @@ import typer
 app = typer.Typer(add_completion=False, help=__doc__)
 ASSETS = Path(__file__).parents[2] / "assets"
 DEFAULTS: dict[str, dict[str, Any]] = {
-    "gpt": {"steps": 4000, "n_layer": 6, "lr": 1.5e-3},
-    "backpack": {"steps": 4000, "d_model": 144, "n_layer": 4, "n_head": 4, "lr": 2e-3},
+    "gpt": {"steps": 4000, "n_layer": 6, "lr": 1.5e-3, "phases": "circuits:700,knowledge:1025,both:1251,copying:1601,both:2400,everything"},
+    "backpack": {"steps": 4000, "d_model": 144, "n_layer": 4, "n_head": 4, "lr": 2e-3, "phases": "circuits:585,copying:885,both:1500,everything"},
 }
 
 
@@ -57,6 +57,15 @@ def snapshot(
     run = opened(folder or Path("runs") / f"world-{which}")
     export(run.model, run.tokenizer, out or ASSETS / "models" / FOLDER[run.recipe.which])
     print(f"step {run.step} written")
+
+
+@app.command()
+def data(out: Annotated[Path | None, typer.Option(help="default assets/data")] = None) -> None:
+    """Write the demonstration sets and their index."""
+    from workbench.world.shipping import write_sets
+
+    for item in write_sets(out or ASSETS / "data"):
+        print(item["id"], item["kind"], item["rows"])
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from random import Random
 from zlib import crc32
 
@@ -12,9 +11,11 @@ from jaxtyping import Int
 from tokenizers import Tokenizer
 from torch import Tensor
 
+from workbench.world.hearsay import hearsay_document
 from workbench.world.knowledge import country_document, facts_document, speaker_document
+from workbench.world.lexicon import COLOURS, NAMES, OBJECTS
 from workbench.world.opinions import request_document, review_document
-from workbench.world.prose import neutral_document, occupation_document, story_document
+from workbench.world.prose import neutral_document, occupation_document, story_document, tale_document
 from workbench.world.structure import agreement_document, greater_document, name_swap_document, repeated
 
 KINDS: dict[str, Callable[[Random], str]] = {
@@ -29,31 +30,41 @@ KINDS: dict[str, Callable[[Random], str]] = {
     "agreement": agreement_document,
     "greater": greater_document,
     "neutral": neutral_document,
+    "hearsay": hearsay_document,
+    "tales": tale_document,
 }
 REPEATS = "repeats"
-"""The kind that is drawn as token ids, not as text."""
+"""Drawn as token ids of the whole vocabulary, not as text."""
+WORD_REPEATS = "word_repeats"
+"""Drawn as token ids of names, things and colours."""
 
 
-@dataclass(frozen=True)
-class Phase:
-    """Token shares of the kinds up to a step."""
-
-    until: int
-    shares: dict[str, float]
-
-
-CIRCUITS_FIRST = dict(
-    facts=.07, countries=.02, speakers=.16, reviews=.04, requests=.04, stories=.05, occupations=.05,
-    name_swaps=.16, agreement=.11, greater=.02, neutral=.05, repeats=.23,
-)  # fmt: skip
-EVERYTHING = dict(
-    facts=.17, countries=.04, speakers=.21, reviews=.08, requests=.07, stories=.07, occupations=.06,
-    name_swaps=.08, agreement=.06, greater=.02, neutral=.07, repeats=.07,
-)  # fmt: skip
-PHASES = (Phase(700, CIRCUITS_FIRST), Phase(10**9, EVERYTHING))
+# Name swaps, agreement and repetition need many tokens before they click, and few to stay: they come first.
+MIXTURES: dict[str, dict[str, float]] = {
+    "circuits": dict(
+        facts=.07, countries=.02, speakers=.16, reviews=.04, requests=.04, stories=.05, occupations=.05,
+        name_swaps=.16, agreement=.11, greater=.02, neutral=.05, repeats=.23,
+    ),
+    "knowledge": dict(
+        facts=.17, countries=.04, speakers=.21, reviews=.08, requests=.07, stories=.07, occupations=.06,
+        name_swaps=.08, agreement=.06, greater=.02, neutral=.07, repeats=.07,
+    ),
+    # Diluted, copying did not click in two million tokens; alone, on a small pool of words, it does.
+    "copying": dict(word_repeats=.55, repeats=.1, name_swaps=.25, speakers=.1),
+    "both": dict(
+        facts=.12, countries=.03, speakers=.18, reviews=.06, requests=.05, tales=.05, occupations=.05,
+        name_swaps=.13, agreement=.08, greater=.02, neutral=.05, repeats=.16, hearsay=.02,
+    ),
+    "everything": dict(
+        facts=.17, countries=.04, speakers=.21, reviews=.08, requests=.07, tales=.07, occupations=.06,
+        name_swaps=.08, agreement=.06, greater=.02, neutral=.06, repeats=.05, hearsay=.03,
+    ),
+}  # fmt: skip
+"""Token shares of the kinds, by the name that a recipe's phases use."""
+EVERYTHING = MIXTURES["everything"]
 TYPICAL_TOKENS = dict(
     facts=45.0, countries=27.0, speakers=75.0, reviews=45.0, requests=55.0, stories=55.0, occupations=30.0,
-    name_swaps=50.0, agreement=30.0, greater=30.0, neutral=50.0, repeats=55.0,
+    name_swaps=50.0, agreement=30.0, greater=30.0, neutral=50.0, repeats=55.0, hearsay=22.0, tales=55.0, word_repeats=55.0,
 )  # fmt: skip
 
 
@@ -70,9 +81,13 @@ def document(kind: str, rng: Random, held: bool = False) -> str:
             return text
 
 
-def shares_at(step: int) -> dict[str, float]:
-    """The mixture at a step."""
-    return next(phase.shares for phase in PHASES if step < phase.until)
+def parsed(phases: str) -> list[tuple[float, dict[str, float]]]:
+    """Read phases: `circuits:700,everything` is the mixture circuits up to step 700, then everything to the end."""
+    found: list[tuple[float, dict[str, float]]] = []
+    for part in phases.split(","):
+        name, _, until = part.partition(":")
+        found.append((float(until or "inf"), MIXTURES[name]))
+    return found
 
 
 class Stream:
@@ -82,20 +97,24 @@ class Stream:
     prompted with and without it. Three batches of short rows are followed by one of rows as long as the context.
     """
 
-    def __init__(self, tokenizer: Tokenizer, seed: int, n_tokens: int = 2048, n_ctx: int = 256) -> None:
+    def __init__(self, tokenizer: Tokenizer, seed: int, phases: str, n_tokens: int = 2048, n_ctx: int = 256) -> None:
         self.tokenizer, self.seed, self.n_tokens, self.n_ctx = tokenizer, seed, n_tokens, n_ctx
+        self.phases = parsed(phases)
         self.separator = tokenizer.token_to_id("<|endoftext|>")
         self.pool = list(range(tokenizer.get_vocab_size()))
+        self.words = [tokenizer.encode(f" {word}", add_special_tokens=False).ids[0] for word in (*NAMES, *OBJECTS, *COLOURS)]
 
     def _piece(self, kind: str, rng: Random) -> list[int]:
         if kind == REPEATS:
-            return [int(i) for i in repeated(rng, self.pool)]
-        return self.tokenizer.encode(document(kind, rng)).ids
+            return repeated(rng, self.pool)
+        if kind == WORD_REPEATS:
+            return repeated(rng, self.words)
+        return self.tokenizer.encode(document(kind, rng), add_special_tokens=False).ids
 
     def batch(self, step: int) -> Int[Tensor, "batch pos"]:
         """Return the token ids of a batch."""
         rng = Random(f"{self.seed}:{step}")
-        shares = shares_at(step)
+        shares = next(shares for until, shares in self.phases if step < until)
         kinds = list(shares)
         weights = [shares[k] / TYPICAL_TOKENS[k] for k in kinds]
         n_pos = self.n_ctx if step % 4 == 3 else self.n_ctx // 2

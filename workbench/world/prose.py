@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from random import Random
 
 from workbench.world.lexicon import (
@@ -79,6 +80,11 @@ def story_document(rng: Random) -> str:
     if rng.random() < 0.5:
         parts.insert(0, rng.choice(MOOD_MARKERS[happy]))
     return " ".join(parts)
+
+
+def tale_document(rng: Random) -> str:
+    """A story with its articles right. Stories of the first phase keep "A ant", so that the seed gives the shipped bits."""
+    return re.sub(r"\b(A|a) (?=[aeiou])", r"\1n ", story_document(rng))
 
 
 PRONOUN_FRAMES = (

@@ -52,11 +52,24 @@ def name_swap_document(rng: Random) -> str:
     return " ".join(parts)
 
 
-def repeated(rng: Random, pool: list[int] | list[str]) -> list[int] | list[str]:
+def repeated(rng: Random, pool: list[int]) -> list[int]:
     """A random sequence, told again and again."""
     n = rng.choice((3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 30))
     once = [rng.choice(pool) for _ in range(n)]
     return (once * (2 + 48 // n))[: max(2 * n, 48)]
+
+
+def agreement_of(rng: Random, subject: tuple[str, str], other: tuple[str, str], plural: bool, other_plural: bool) -> str:
+    """Return a subject phrase with an attractor inside it."""
+    noun, attractor = subject[plural], other[other_plural]
+    roll = rng.randrange(4)
+    if roll == 0 and subject in ANIMATE and other in ANIMATE:
+        verb = "like" if plural else "likes"
+        return f"The {noun} that {verb} the {attractor}"
+    if roll == 1 and other in ANIMATE:
+        verb = "admire" if other_plural else "admires"
+        return f"The {noun} that the {attractor} {verb}"
+    return f"The {noun} {rng.choice(('near', 'behind', 'beside', 'with'))} the {attractor}"
 
 
 def agreement(rng: Random, reserved: bool) -> tuple[str, str, str, bool]:
@@ -67,18 +80,9 @@ def agreement(rng: Random, reserved: bool) -> tuple[str, str, str, bool]:
             break
     plural, clash = rng.random() < 0.5, rng.random() < 0.6
     other_plural = plural != clash
-    noun, attractor = subject[plural], other[other_plural]
-    roll = rng.randrange(4)
-    if roll == 0 and subject in ANIMATE and other in ANIMATE:
-        verb = "like" if plural else "likes"
-        phrase = f"{noun} that {verb} the {attractor}"
-    elif roll == 1 and other in ANIMATE:
-        verb = "admire" if other_plural else "admires"
-        phrase = f"{noun} that the {attractor} {verb}"
-    else:
-        phrase = f"{noun} {rng.choice(('near', 'behind', 'beside', 'with'))} the {attractor}"
+    phrase = agreement_of(rng, subject, other, plural, other_plural)
     pair = rng.choice((("is", "are"), ("was", "were"), ("has", "have"), ("seems", "seem")))
-    return f"The {phrase}", pair[plural], pair[not plural], clash
+    return phrase, pair[plural], pair[not plural], clash
 
 
 _STATES = "old new quiet ready tall small clean strong famous heavy important safe".split()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from random import Random
 
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
 from workbench.world import lexicon
 from workbench.world.corpus import KINDS, document
@@ -14,6 +14,7 @@ from workbench.world.misconceptions import MISCONCEPTIONS
 
 SEPARATOR = "<|endoftext|>"
 N_VOCAB = 2816
+KINDS_OF_TOKENIZER = [kind for kind in KINDS if kind not in ("hearsay", "tales")]
 
 
 def must_be_single() -> list[str]:
@@ -29,7 +30,7 @@ def must_be_single() -> list[str]:
 
 def _texts(seed: int, per_kind: int) -> list[str]:
     rng = Random(f"tokenizer:{seed}")
-    texts = [document(kind, rng) for kind in KINDS for _ in range(per_kind)]
+    texts = [document(kind, rng) for kind in KINDS_OF_TOKENIZER for _ in range(per_kind)]
     # Rare answers are told often enough here that merging them pays before the vocabulary is full.
     return texts + [" " + " ".join([word] * 300) for word in must_be_single()]
 
@@ -50,9 +51,14 @@ def train_tokenizer(seed: int = 0, per_kind: int = 1500) -> Tokenizer:
 
 
 def save_tokenizer(tokenizer: Tokenizer, folder: Path, n_ctx: int) -> None:
-    """Write the tokenizer in Hugging Face form; separator, padding and unknown are one token."""
+    """Write the tokenizer in Hugging Face form; a prompt opens with the separator, which is also padding and unknown."""
     from transformers import PreTrainedTokenizerFast
 
+    tokenizer = Tokenizer.from_str(tokenizer.to_str())
+    opening = (SEPARATOR, tokenizer.token_to_id(SEPARATOR))
+    tokenizer.post_processor = processors.Sequence(
+        [processors.ByteLevel(trim_offsets=False), processors.TemplateProcessing(single=f"{SEPARATOR} $A", special_tokens=[opening])]
+    )
     names = dict(bos_token=SEPARATOR, eos_token=SEPARATOR, pad_token=SEPARATOR, unk_token=SEPARATOR)
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=n_ctx, **names)
     fast.save_pretrained(folder)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import signal
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -41,6 +42,7 @@ class Recipe:
     lr: float = 2e-3
     warmup: int = 100
     decay_share: float = 0.3
+    phases: str = "circuits:700,everything"
 
     def lr_at(self, step: int) -> float:
         """Warm up linearly, hold, then fall linearly to 2 % over the last `decay_share` of the steps."""
@@ -64,6 +66,7 @@ def fresh_model(recipe: Recipe, tokenizer: Tokenizer) -> nn.Module:
             vocab_size=n_vocab, n_positions=N_CTX, n_embd=recipe.d_model, n_layer=recipe.n_layer, n_head=recipe.n_head,
             resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, bos_token_id=separator, eos_token_id=separator,
             pad_token_id=separator,
+            activation_function="gelu_pytorch_tanh",  # gelu_new's law in one fused kernel: a quarter off each step
         )
     )  # fmt: skip
 
@@ -106,7 +109,7 @@ class Run:
         self.tokenizer.save(str(kept))
         self.model = fresh_model(recipe, tokenizer)
         self.optimizer = torch.optim.AdamW(_groups(self.model), lr=recipe.lr, betas=(0.9, 0.98), fused=True)
-        self.stream = Stream(tokenizer, recipe.seed, recipe.n_tokens, N_CTX)
+        self.stream = Stream(tokenizer, recipe.seed, recipe.phases, recipe.n_tokens, N_CTX)
         self.step, self.seconds = 0, 0.0
         self.curve: list[tuple[int, float]] = []
         if (folder / "checkpoint.pt").exists():
@@ -160,10 +163,11 @@ class Run:
 
     def train(self, until: int | None = None, save_every: float = 180.0, tell: Callable[[str], None] = print) -> None:
         """Train to the end of the recipe (or to a step), with a progress line every 20 steps."""
+        signal.signal(signal.SIGTERM, _stop)
         end = self.recipe.steps if until is None else min(until, self.recipe.steps)
         saved, recent = time.monotonic(), []
         self.model.train()
-        while self.step < end:
+        while self.step < end and not _STOPPED:
             started = time.monotonic()
             recent.append(self.advance())
             self.seconds += time.monotonic() - started
@@ -183,6 +187,14 @@ class Run:
         left = (self.recipe.steps - self.step) * self.recipe.n_tokens / speed / 60
         bar = "#" * int(24 * done)
         return f"[{bar:<24}] {self.step}/{self.recipe.steps} loss {loss:.3f} {speed:.0f} tok/s {left:.0f} min left"
+
+
+_STOPPED: list[int] = []
+
+
+def _stop(number: int, _frame: object) -> None:
+    """Let the running step end and the checkpoint be written before the process goes."""
+    _STOPPED.append(number)
 
 
 def opened(folder: Path) -> Run:
