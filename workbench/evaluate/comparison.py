@@ -1,0 +1,176 @@
+"""Base against edits on prompts: texts side by side, and token by token what changed.
+
+Each lane's own text is scored by the base and by the lane itself, so a token's KL and Δ log-probability say where the
+lane departs from the base, not where two different texts differ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from workbench.decode import Generated, Sampling, generate
+from workbench.edits.base import Edit
+from workbench.edits.engine import lanes
+from workbench.edits.labels import Lane, lane_records
+from workbench.evaluate.metrics import Stacks, with_base
+from workbench.models.base import LanguageModel
+from workbench.models.token_texts import token_texts
+from workbench.models.tokens import TokenBatch
+from workbench.progress import Progress, silent
+from workbench.shapes import Float, Tensor
+
+Top = tuple[tuple[str, float], ...]
+
+
+@dataclass(frozen=True)
+class ComparedToken:
+    """One token of a lane's text under the base and under the lane; log-probabilities and KL(base ‖ lane) in nats."""
+
+    text: str
+    id: int
+    log_prob: float
+    base_log_prob: float
+    kl_nats: float
+    top: Top
+    base_top: Top
+
+    @property
+    def change(self) -> float:
+        """Δ log-probability, lane minus base, in nats."""
+        return self.log_prob - self.base_log_prob
+
+
+@dataclass(frozen=True)
+class LaneText:
+    """What one lane wrote after one prompt; `ended` as in `decode.Generated`."""
+
+    text: str
+    ended: str
+    tokens: tuple[ComparedToken, ...]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Texts of all lanes for all prompts: `texts[prompt][lane]`; lane 0 is the base model."""
+
+    model: str
+    lanes: tuple[Lane, ...]
+    prompts: tuple[str, ...]
+    sampling: Sampling
+    texts: tuple[tuple[LaneText, ...], ...]
+
+    def first_difference(self, prompt: int, lane: int) -> int | None:
+        """Index of the first token at which a lane's text leaves the base's; None if it never does."""
+        base, mine = self.texts[prompt][0].tokens, self.texts[prompt][lane].tokens
+        for index, (one, other) in enumerate(zip(base, mine)):
+            if one.id != other.id:
+                return index
+        return None if len(base) == len(mine) else min(len(base), len(mine))
+
+    def rows(self) -> list[dict[str, str | float]]:
+        """One table row a prompt and lane: the text, and mean KL a token."""
+        return [
+            {
+                "prompt": prompt,
+                "lane": lane.label,
+                "text": text.text,
+                "ended": text.ended,
+                "mean_kl_nats": sum(token.kl_nats for token in text.tokens) / max(1, len(text.tokens)),
+            }
+            for prompt, texts in zip(self.prompts, self.texts)
+            for lane, text in zip(self.lanes, texts)
+        ]
+
+
+def compare(
+    model: LanguageModel,
+    prompts: Sequence[str],
+    stacks: Stacks,
+    sampling: Sampling | None = None,
+    *,
+    top_k: int = 5,
+    progress: Progress | None = None,
+) -> Comparison:
+    """Generate under the base and each stack, and compare token by token. Raises: as `decode`."""
+    whole, how, tell = with_base(stacks), sampling or Sampling(), progress or silent()
+    generated = generate(model, prompts, whole, how, progress=tell.part(0.0, 0.7))
+    return annotated(model, prompts, whole, generated, how, top_k=top_k, progress=tell.part(0.7, 1.0))
+
+
+def annotated(
+    model: LanguageModel,
+    prompts: Sequence[str],
+    stacks: Stacks,
+    generated: Sequence[Sequence[Generated]],
+    sampling: Sampling,
+    *,
+    top_k: int = 5,
+    progress: Progress | None = None,
+) -> Comparison:
+    """Compare texts that are generated already, one tuple a lane as `decode.generate` gives; lane 0 has no edits.
+
+    Raises: as `engine.lanes`.
+    """
+    tell, whole = progress or silent(), [tuple(stack) for stack in stacks]
+    columns: list[list[LaneText]] = []
+    for lane, (stack, texts) in enumerate(zip(whole, generated)):
+        tell(lane / len(whole), "Comparing token by token")
+        tokens = compared_tokens(model, prompts, [one.ids for one in texts], stack, top_k=top_k)
+        columns.append([LaneText(one.text, one.ended, mine) for one, mine in zip(texts, tokens)])
+    tell(1.0, "Done")
+    texts = tuple(zip(*columns))
+    return Comparison(model.info.name, lane_records(whole), tuple(prompts), sampling, texts)
+
+
+def compared_tokens(
+    model: LanguageModel,
+    prompts: Sequence[str],
+    continuations: Sequence[Sequence[int]],
+    stack: Sequence[Edit],
+    *,
+    top_k: int = 5,
+) -> tuple[tuple[ComparedToken, ...], ...]:
+    """Score given continuations (token ids) under the base and under one stack, teacher-forced.
+
+    Raises: as `engine.lanes`.
+    """
+    if not any(continuations):
+        return tuple(() for _ in continuations)
+    asked = model.tokens(list(prompts))
+    heads = [ids[mask].tolist() for ids, mask in zip(asked.ids, asked.mask)]
+    rows = [[*head, *tail] for head, tail in zip(heads, continuations)]
+    batch = TokenBatch.of(rows, [len(head) for head in heads], model.device)
+    with torch.no_grad(), lanes(model, [(), stack]):
+        logits = model.logits(batch.repeat(2))
+    longest = max(len(tail) for tail in continuations)
+    log_p = (logits if logits.dtype == torch.float64 else logits.float())[:, -longest - 1 : -1].log_softmax(-1)
+    base, lane = log_p.view(2, len(batch), *log_p.shape[1:])
+    return tuple(
+        _compared(model, list(tail), base[row, longest - len(tail) :], lane[row, longest - len(tail) :], top_k)
+        for row, tail in enumerate(continuations)
+    )
+
+
+def _compared(
+    model: LanguageModel,
+    ids: list[int],
+    base: Float[Tensor, "token d_vocab"],
+    lane: Float[Tensor, "token d_vocab"],
+    top_k: int,
+) -> tuple[ComparedToken, ...]:
+    kl = (base.exp() * (base - lane)).sum(-1).clamp_min(0).tolist()
+    at = torch.arange(len(ids))
+    ours, theirs = lane[at, ids].tolist(), base[at, ids].tolist()
+    tops, base_tops = _tops(model, lane, top_k), _tops(model, base, top_k)
+    texts = token_texts(model.tokenizer, ids)
+    return tuple(ComparedToken(*row) for row in zip(texts, ids, ours, theirs, kl, tops, base_tops))
+
+
+def _tops(model: LanguageModel, log_p: Float[Tensor, "token d_vocab"], k: int) -> list[Top]:
+    found = log_p.topk(min(k, log_p.shape[-1]), -1)
+    return [
+        tuple(zip(token_texts(model.tokenizer, ids), [float(p) for p in values])) for ids, values in zip(found.indices, found.values.exp())
+    ]

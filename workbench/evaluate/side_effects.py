@@ -1,0 +1,163 @@
+"""What an edit breaks: neutral text, repetition, and abilities that it should leave alone.
+
+KL is KL(p_base ‖ p_edited) in nats a token on neutral text, teacher-forced. The perplexity ratio is
+exp(NLL_edited − NLL_base) a token. Repetition-4 is the share of repeated 4-grams of tokens in greedy continuations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import numpy as np
+import torch
+
+from workbench.data.demonstrations import Demonstrations
+from workbench.decode import Sampling, generate
+from workbench.edits.engine import lanes
+from workbench.edits.labels import Lane, lane_records
+from workbench.errors import NotEnoughData
+from workbench.evaluate.benefit import Benefit, benefit
+from workbench.evaluate.metrics import Metric, Stacks, mean_metric, with_base
+from workbench.models.base import LanguageModel
+from workbench.models.tokens import TokenBatch
+from workbench.progress import Progress, silent
+from workbench.shapes import Float, Tensor
+
+_NONE: Mapping[str, Demonstrations] = MappingProxyType({})
+_LOGITS_AT_ONCE = 16_000_000
+_OPENING_WORDS = 6
+
+
+@dataclass(frozen=True)
+class SideEffects:
+    """Damage of each lane; lane 0 is the base model. `capability` holds scores on sets that the edit is not about."""
+
+    model: str
+    lanes: tuple[Lane, ...]
+    n_texts: int
+    n_tokens: int
+    metrics: tuple[Metric, ...]
+    capability: Mapping[str, Benefit]
+
+    def metric(self, name: str) -> Metric:
+        """The metric of a name (a KeyError if there is none: names are this package's own)."""
+        return {item.name: item for item in self.metrics}[name]
+
+
+def neutral_texts(demonstrations: Demonstrations) -> tuple[str, ...]:
+    """Neutral texts of a set: its `neutral` column, and the prompts of rows tagged `role:general`."""
+    texts = [row.neutral for row in demonstrations if row.neutral]
+    texts += [row.prompt for row in demonstrations.tagged("role:general")]
+    return tuple(dict.fromkeys(texts))
+
+
+def side_effects(
+    model: LanguageModel,
+    neutral: Sequence[str],
+    stacks: Stacks,
+    *,
+    capability: Mapping[str, Demonstrations] = _NONE,
+    n_generations: int = 16,
+    max_new_tokens: int = 40,
+    progress: Progress | None = None,
+) -> SideEffects:
+    """Measure what each stack of edits does to neutral text, to repetition, and to unrelated abilities.
+
+    Raises:
+        NotEnoughData: no neutral text of two tokens or more. Others: as `engine.lanes`.
+    """
+    whole, tell = with_base(stacks), progress or silent()
+    kl, nll, n_tokens = neutral_losses(model, neutral, whole, progress=tell.part(0.0, 0.5))
+    metrics = [
+        mean_metric("kl_nats", "KL on neutral text", kl, "nats/token", "lower", weights=n_tokens),
+        mean_metric("perplexity_ratio", "Perplexity ratio", nll - nll[0], "", "lower", weights=n_tokens, link="exp"),
+    ]
+    if n_generations > 0:
+        openings = [" ".join(text.split()[:_OPENING_WORDS]) for text in neutral[:n_generations]]
+        repeated = repetition(model, openings, whole, max_new_tokens, progress=tell.part(0.5, 0.8))
+        metrics.append(mean_metric("repetition_4", "Repetition of 4-grams", repeated, "", "lower"))
+    found: dict[str, Benefit] = {}
+    for index, (name, rows) in enumerate(capability.items()):
+        part = tell.part(0.8 + 0.2 * index / len(capability), 0.8 + 0.2 * (index + 1) / len(capability))
+        found[name] = benefit(model, rows, whole, split=None, progress=part)
+    tell(1.0, "Done")
+    texts = len(n_tokens)
+    return SideEffects(model.info.name, lane_records(whole), texts, int(n_tokens.sum()), tuple(metrics), MappingProxyType(found))
+
+
+def neutral_losses(
+    model: LanguageModel, neutral: Sequence[str], stacks: Stacks, *, progress: Progress | None = None
+) -> tuple[Float[np.ndarray, "lane text"], Float[np.ndarray, "lane text"], Float[np.ndarray, "text"]]:
+    """Return mean KL to lane 0 and mean NLL a predicted token (nats) of each lane and text, and tokens of each text.
+
+    Raises:
+        NotEnoughData: no neutral text of two tokens or more. Others: as `engine.lanes`.
+    """
+    tell = progress or silent()
+    batch = model.tokens(list(neutral)) if neutral else None
+    if batch is None or not bool((batch.lengths >= 2).any()):
+        raise NotEnoughData(
+            f"Got {len(neutral)} neutral texts, and none of two tokens or more.",
+            "Give a few neutral texts: a set with a filled neutral column will do.",
+        )
+    batch = batch.rows(batch.lengths >= 2)
+    at_once = max(1, _LOGITS_AT_ONCE // (len(stacks) * batch.ids.shape[1] * model.info.d_vocab))
+    kl: list[Tensor] = []
+    nll: list[Tensor] = []
+    for start in range(0, len(batch), at_once):
+        part = batch.rows(slice(start, start + at_once))
+        with torch.no_grad(), lanes(model, stacks):
+            logits = model.logits(part.repeat(len(stacks)))
+        one, two = _losses(logits.view(len(stacks), len(part), *logits.shape[1:]), part)
+        kl.append(one)
+        nll.append(two)
+        tell(min(1.0, (start + at_once) / len(batch)), "Reading neutral text")
+    n_tokens = (batch.lengths - 1).double().cpu().numpy()
+    return torch.cat(kl, 1).cpu().numpy(), torch.cat(nll, 1).cpu().numpy(), n_tokens
+
+
+def _losses(logits: Tensor, batch: TokenBatch) -> tuple[Float[Tensor, "lane row"], Float[Tensor, "lane row"]]:
+    targets = batch.ids[:, 1:, None]
+    predicted = batch.mask[:, :-1] & batch.mask[:, 1:]
+    base: Tensor | None = None
+    kl: list[Tensor] = []
+    nll: list[Tensor] = []
+    for lane in logits:  # one lane at a time: a log-softmax of all lanes at once would double the memory again
+        log_p = (lane if lane.dtype == torch.float64 else lane.float())[:, :-1].log_softmax(-1)
+        base = log_p if base is None else base
+        per_token = (base.exp() * (base - log_p)).sum(-1)
+        kl.append(_mean(per_token, predicted))
+        nll.append(_mean(-log_p.gather(-1, targets)[..., 0], predicted))
+    return torch.stack(kl), torch.stack(nll)
+
+
+def _mean(x: Tensor, keep: Tensor) -> Float[Tensor, "row"]:
+    return torch.where(keep, x, 0.0).double().sum(-1) / keep.sum(-1)
+
+
+def repetition(
+    model: LanguageModel,
+    openings: Sequence[str],
+    stacks: Stacks,
+    max_new_tokens: int = 40,
+    *,
+    batch_size: int = 32,
+    progress: Progress | None = None,
+) -> Float[np.ndarray, "lane opening"]:
+    """Share of repeated 4-grams in each greedy continuation. Raises: as `decode`."""
+    tell, step = progress or silent(), max(1, batch_size // len(stacks))
+    found: list[np.ndarray] = []
+    for start in range(0, len(openings), step):
+        part = tell.part(start / len(openings), min(1.0, (start + step) / len(openings)))
+        how = Sampling(max_new_tokens=max_new_tokens)
+        texts = generate(model, openings[start : start + step], stacks, how, progress=part)
+        found.append(np.array([[repetition_4(one.ids) for one in lane] for lane in texts]))
+    return np.concatenate(found, 1)
+
+
+def repetition_4(ids: Sequence[int]) -> float:
+    """1 − distinct 4-grams / 4-grams; 0 for fewer than four tokens."""
+    grams = [tuple(ids[i : i + 4]) for i in range(len(ids) - 3)]
+    return 1.0 - len(set(grams)) / len(grams) if grams else 0.0
