@@ -11,9 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 from typing import Literal
 
-from workbench.data.demonstrations import Demonstration, Demonstrations
+from workbench.data.demonstrations import Demonstration, Demonstrations, Split
+from workbench.data.sources import read
 from workbench.errors import BadPrompt, NotEnoughData
 from workbench.methods.registry import Obstacle
 from workbench.models.base import LanguageModel
@@ -24,7 +27,10 @@ LossChoice = Literal["auto", "good", "bad", "balance", "good-v-bad"]
 # Largest loss, in nats, that counts as a success where a task names none (specs/canonical.md §3): the right answer has p > 0.2; the two
 # are within a factor 1.5; the right one is 16 times likelier; the unwanted one has p < 0.001.
 THRESHOLDS: dict[LossKind, float] = {"good": 1.6094, "balance": 0.4055, "good-v-bad": -2.7726, "bad": -6.9078}
-OTHER_ROLES = ("evaluation", "hard_negatives", "general")
+# The embedded world's own tasks: p > 0.05 of names wholly new, p < 0.1 of a trait that a whole corpus repeats.
+TASK_THRESHOLDS = {"new-companies": 2.9957, "stereotypes": -2.3026}
+SHIPPED_NEUTRAL = Path(__file__).resolve().parents[2] / "assets" / "data" / "neutral.jsonl"
+OTHER_ROLES = frozenset(("evaluation", "hard_negatives", "general", "regularisation"))
 
 
 @dataclass(frozen=True)
@@ -39,9 +45,11 @@ class CanonicalItem:
 
     @property
     def threshold(self) -> float:
-        """The largest evaluation loss, in nats, that counts as a success: the row's own `delta:` tag, or the loss's usual one."""
+        """The largest evaluation loss, in nats, that counts as a success: the row's own `delta:` tag, its task's, or the loss's."""
         told = self.row.tagged("delta")
-        return THRESHOLDS[self.kind] if told in (None, "None") else float(told)
+        if told not in (None, "None"):
+            return float(told)
+        return TASK_THRESHOLDS.get(self.row.tagged("task") or "", THRESHOLDS[self.kind])
 
     @property
     def sides(self) -> tuple[tuple[int, ...], ...]:
@@ -101,16 +109,28 @@ def _item(model: LanguageModel, row: Demonstration, number: int, loss: LossChoic
     return CanonicalItem(kind, prompt, sides[0], sides[1], row)
 
 
-def training_rows(demonstrations: Demonstrations) -> Demonstrations:
-    """Return the rows of split fit that are examples to train on."""
-    return demonstrations.split("fit").where(lambda row: row.tagged("role") not in OTHER_ROLES)
+def training_rows(demonstrations: Demonstrations, split: Split = "fit") -> Demonstrations:
+    """Return the rows of a split that are examples to train on."""
+    return demonstrations.split(split).where(lambda row: not OTHER_ROLES & set(row.all_tagged("role")))
 
 
 def neutral_texts(demonstrations: Demonstrations) -> tuple[str, ...]:
     """Return the distinct neutral texts of some rows: the column `neutral`, and rows of role general."""
     found = [row.neutral for row in demonstrations if row.neutral]
-    found += [row.prompt for row in demonstrations if row.tagged("role") == "general"]
+    found += [row.prompt for row in demonstrations if {"general", "regularisation"} & set(row.all_tagged("role"))]
     return tuple(dict.fromkeys(found))
+
+
+@lru_cache(maxsize=1)
+def shipped_neutral() -> Demonstrations:
+    """Return the neutral text that ships with the embedded world: role regularisation to train against, the rest to measure on."""
+    return read(SHIPPED_NEUTRAL).demonstrations if SHIPPED_NEUTRAL.is_file() else Demonstrations(())
+
+
+def regularisation_texts(demonstrations: Demonstrations) -> tuple[tuple[str, ...], bool]:
+    """Return the neutral texts of split fit, and whether they are the embedded world's for want of any in the set."""
+    own = neutral_texts(demonstrations.split("fit"))
+    return (own, False) if own else (neutral_texts(shipped_neutral().tagged("role:regularisation")), True)
 
 
 def neutral_chunks(model: LanguageModel, texts: Sequence[str], length: int = 128, limit: int | None = None) -> list[tuple[int, ...]]:

@@ -23,8 +23,9 @@ from workbench.methods.canonical import (
     LossChoice,
     canonical_items,
     canonical_obstacles,
+    loss_of,
     neutral_chunks,
-    neutral_texts,
+    regularisation_texts,
     training_rows,
 )
 from workbench.methods.registry import Curve, FitReport, Fitted, Needs, Notice, header, method
@@ -41,6 +42,7 @@ from workbench.shapes import Tensor
 
 # Below this many word types every one of them occurs in neutral text, and a price of 1000 would pick the rarest instead of the most read.
 SMALL_VOCABULARY = 10_000
+MOST_CHECKS = 200
 
 
 @dataclass(frozen=True)
@@ -117,39 +119,50 @@ def fit(model: LanguageModel, demonstrations: Demonstrations, config: SensesConf
         raise Obstructed(f"{model.info.name} is no Backpack.", "Load embedded-backpack, or use lora.")
     started, settings = time.perf_counter(), settings_of(config, model)
     items = canonical_items(model, training_rows(demonstrations), config.loss)
-    neutral = _neutral(model, demonstrations.split("fit"), config, progress.part(0.0, 0.3))
+    texts, borrowed = regularisation_texts(demonstrations)
+    chunks = neutral_chunks(model, texts, config.chunk_tokens, 2 * config.n_neutral)
+    neutral = neutral_reading(model, chunks[: config.n_neutral], progress.part(0.0, 0.3))
     problem = posed(model, items, neutral, settings, progress.part(0.3, 0.4))
-    watch = _Watch(model, problem, demonstrations, config, neutral)
+    apart = neutral_reading(model, chunks[config.n_neutral :], progress.part(0.4, 0.5))
+    watch = _Watch(model, problem, checks(demonstrations), config, neutral, apart, borrowed)
     kept = problem.fresh()
     epsilon = None if config.ball == "none" else float(config.ball)
     for epoch, delta in trained(problem, settings, seed):
         rise = watch.note(epoch, delta)
         if epsilon is None or rise <= epsilon:
             kept, watch.kept_epoch = delta.clone(), epoch
-        progress(0.4 + 0.6 * epoch / config.epochs, f"Epoch {epoch} of {config.epochs}", loss=watch.train[-1], general_loss_rise=rise)
+        progress(0.5 + 0.5 * epoch / config.epochs, f"Epoch {epoch} of {config.epochs}", loss=watch.train[-1], general_loss_rise=rise)
     facts = {"n_senses": model.n_senses, "epoch": watch.kept_epoch, "lr": settings.loop.lr, "penalty": settings.penalty}
     top = header("senses", model, demonstrations, config, seed, facts)
     edit = SenseEdit(top, problem.selection.token_ids, problem.selection.sense_ids, kept.cpu())
     return Fitted(edit, watch.report(kept, time.perf_counter() - started))
 
 
-def _neutral(model: BackpackModel, rows: Demonstrations, config: SensesConfig, progress: Progress | None = None) -> NeutralReading:
-    return neutral_reading(model, neutral_chunks(model, neutral_texts(rows), config.chunk_tokens, config.n_neutral), progress)
+def checks(demonstrations: Demonstrations) -> Demonstrations:
+    """Return the rows that ask about the same behaviour in other words: role evaluation of split fit, else validation rows."""
+    roundabout = demonstrations.split("fit").tagged("role:evaluation")
+    rows = roundabout if len(roundabout) else training_rows(demonstrations.split("validation"), "validation")
+    return rows.where(lambda row: loss_of(row) is not None).first(MOST_CHECKS)
 
 
 class _Watch:
     """What a fit records after each epoch, and the report made of it."""
 
     def __init__(
-        self, model: BackpackModel, problem: SenseProblem, rows: Demonstrations, config: SensesConfig, neutral: NeutralReading
+        self,
+        model: BackpackModel,
+        problem: SenseProblem,
+        rows: Demonstrations,
+        config: SensesConfig,
+        neutral: NeutralReading,
+        apart: NeutralReading,
+        borrowed: bool,
     ) -> None:
         self._model, self._problem, self._config = model, problem, config
-        held = _neutral(model, rows.split("validation"), config)
-        self._held_apart = held.n_tokens > 0
-        self._measured = held if self._held_apart else neutral
+        self._held_apart, self._borrowed = apart.n_tokens > 0, borrowed
+        self._measured = apart if self._held_apart else neutral
         self._general: NeutralLoss = self._measured.loss(problem.selection)
-        checks = rows.split("validation").where(lambda row: bool(row.positive or row.negative) and row.tagged("role") != "hard_negatives")
-        self._items = canonical_items(model, checks, config.loss)
+        self._items = canonical_items(model, rows, config.loss)
         self._texts = item_texts(model, self._items)
         self.train: list[float] = []
         self.rise: list[float] = []
@@ -185,8 +198,8 @@ class _Watch:
         if self._measured.n_tokens:
             curves.append(Curve("general loss rise", epochs, tuple(self.rise), "epoch", "ρ − 1"))
         if self.success:
-            curves.append(Curve("validation success", epochs, tuple(self.success), "epoch", "share"))
-            scalars |= {"n_validation": float(len(self._items)), "validation_success": self.success[at]}
+            curves.append(Curve("success in other words", epochs, tuple(self.success), "epoch", "share"))
+            scalars |= {"n_checks": float(len(self._items)), "success_before": self.success[0], "success_after": self.success[at]}
         rows = sense_rows(self._model, self._problem, delta)
         return FitReport(scalars, tuple(curves), {}, {"senses": rows}, self._notices())
 
@@ -197,16 +210,12 @@ class _Watch:
             found.append(Notice("note", f"{short} examples read fewer than {self._config.top_k} senses; they move all that they read."))
         if not self._measured.n_tokens:
             found.append(
-                Notice("warning", "No row has neutral text, so nothing holds the rest of the model back.", "Fill the column neutral.")
+                Notice("warning", "No row has neutral text, so nothing holds the rest of the model back.", "Add rows of role general.")
             )
-        elif not self._held_apart:
-            found.append(
-                Notice(
-                    "note",
-                    "The general loss was measured on the neutral text that the fit was held by.",
-                    "Add neutral text to validation rows.",
-                )
-            )
+        elif self._borrowed:
+            found.append(Notice("note", "The set has no neutral text; the embedded world's holds the model.", "Add rows of role general."))
+        if self._measured.n_tokens and not self._held_apart:
+            found.append(Notice("note", "The general loss was measured on the neutral text that the fit was held by.", "Add neutral rows."))
         if self.kept_epoch == 0:
             found.append(
                 Notice(
