@@ -18,7 +18,7 @@ from workbench.shapes import Activations, Float, Int, Tensor
 from workbench.sites import Site
 
 SCHEMA = 1
-Where = Literal["all", "prompt", "generated", "last"]
+Where = Literal["all", "prompt", "generated", "last", "released"]
 ExportTarget = Literal["checkpoint", "peft", "script", "report"]
 _NONE: Mapping[Any, Any] = MappingProxyType({})
 
@@ -47,7 +47,7 @@ class Gate:
 class TransformAt:
     """Replace the activation x at `site` by fn(x): pure, position-wise, of the same shape, returned as the type of x.
 
-    `where`: all positions, those of the prompt, those whose output decides generated tokens, or the last of each call. `reads_mask`:
+    `where`: all positions, those of the prompt, those whose output decides generated tokens, the last of each call, or `Forward.released`. `reads_mask`:
     fn(x, real) also gets the mask of real tokens (batch pos), for the one law that is not position-wise (specs/sea.md §4, norm=feature).
     """
 

@@ -1,6 +1,7 @@
 """The methods. Importing this package registers every one of them."""
 
 from workbench.methods import are as are
+from workbench.methods import hpr as hpr
 from workbench.methods import mean_difference as mean_difference
 from workbench.methods import refusal_direction as refusal_direction
 from workbench.methods import sea as sea

@@ -32,6 +32,12 @@ class Forward:
         mask[:, -1] = True
         return mask
 
+    @property
+    def released(self) -> Bool[Tensor, "batch pos"]:
+        """All positions of rows that score a continuation, else as `generated`: what the released HPR code edits."""
+        scored = (self.real & ~self.prompt).any(1, keepdim=True)
+        return torch.where(scored, self.real, self.generated)
+
 
 _forward: ContextVar[Forward | None] = ContextVar("forward", default=None)
 

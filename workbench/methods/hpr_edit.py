@@ -1,0 +1,117 @@
+"""The edit that HPR fits: a probe that decides which tokens move, and a network that says how far they turn."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Self, final
+
+import torch
+
+from workbench.edits.base import Edit, ExportTarget, Header, Operation, Possible, Refused, TransformAt, Where, edit_kind
+from workbench.errors import CorruptEdit
+from workbench.numerics.angle_nets import AngleNets
+from workbench.numerics.householder import pseudo_rotation
+from workbench.shapes import Float, Tensor
+from workbench.sites import Site
+
+_WHY = "which tokens turn, and how far, depends on the token: no change of weights equals it."
+
+
+@final
+@dataclass(frozen=True)
+class Turn:
+    """One layer: the probe's normal and the angle network, weights as (out, in)."""
+
+    probe: Float[Tensor, "d_model"]
+    weights: tuple[Float[Tensor, "out in"], ...]
+    biases: tuple[Float[Tensor, "out"], ...]
+
+    @staticmethod
+    def of(probe: Float[Tensor, "d_model"], net: AngleNets) -> Turn:
+        """From a stack of one net."""
+        return Turn(probe, tuple(weight[0] for weight in net.weights), tuple(bias[0] for bias in net.biases))
+
+    def angle(self) -> Callable[[Tensor], Tensor]:
+        """The angle in radians of each token, in the token's own precision (float32 or float64)."""
+        wide = {
+            dtype: [(weight.to(dtype), bias.to(dtype)) for weight, bias in zip(self.weights, self.biases)]
+            for dtype in (torch.float32, torch.float64)
+        }
+
+        def predicted(x: Float[Tensor, "token d_model"]) -> Float[Tensor, "token"]:
+            for i, (weight, bias) in enumerate(wide[x.dtype]):
+                x = torch.nn.functional.linear(x if i == 0 else torch.nn.functional.gelu(x), weight, bias)
+            return math.pi * torch.sigmoid(x[..., 0])
+
+        return predicted
+
+
+@edit_kind("householder")
+@final
+@dataclass(frozen=True)
+class HouseholderEdit(Edit):
+    """Rotate tokens on the negative side of each layer's probe; the dose multiplies the angle, never the gate."""
+
+    turns: Mapping[int, Turn]
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        return tuple(self.turns)
+
+    def tensors(self) -> Mapping[str, Tensor]:
+        found: dict[str, Tensor] = {}
+        for layer, turn in self.turns.items():
+            found[f"layer{layer}.probe"] = turn.probe
+            for i, (weight, bias) in enumerate(zip(turn.weights, turn.biases)):
+                found |= {f"layer{layer}.mlp{i}.weight": weight, f"layer{layer}.mlp{i}.bias": bias}
+        return found
+
+    @classmethod
+    def from_tensors(cls, header: Header, tensors: Mapping[str, Tensor]) -> Self:
+        layers: list[int] = list(header.facts.get("layers", ()))
+        n_mlp = int(header.facts.get("n_mlp", 0))
+        names = {f"layer{layer}.{part}" for layer in layers for part in ("probe", *_mlp_names(n_mlp))}
+        if names != set(tensors) or n_mlp < 1:
+            raise CorruptEdit(f"A rotation edit of layers {layers} has tensors {sorted(tensors)}.", "Restore the folder from a copy.")
+        return cls(
+            header,
+            {
+                layer: Turn(
+                    tensors[f"layer{layer}.probe"],
+                    tuple(tensors[f"layer{layer}.mlp{i}.weight"] for i in range(n_mlp)),
+                    tuple(tensors[f"layer{layer}.mlp{i}.bias"] for i in range(n_mlp)),
+                )
+                for layer in layers
+            },
+        )
+
+    def at_dose(self, dose: float) -> tuple[Operation, ...]:
+        facts: Mapping[str, Any] = self.header.facts
+        where: Where = facts.get("positions", "all")
+        clamp, formula = bool(facts.get("clamp_angle", True)), facts.get("formula", "closed_form")
+        return tuple(
+            TransformAt(
+                Site("resid_post", layer),
+                pseudo_rotation(turn.probe, turn.angle(), dose, clamp=clamp, formula=formula),
+                turn.probe.numel(),
+                where,
+            )
+            for layer, turn in self.turns.items()
+        )
+
+    def exports(self) -> Mapping[ExportTarget, Possible | Refused]:
+        refused = Refused(f"It cannot be folded into weights: {_WHY}")
+        return {"checkpoint": refused, "peft": refused, "script": Possible(), "report": Possible()}
+
+    def restricted(self, layers: tuple[int, ...]) -> HouseholderEdit:
+        """The same edit on some of its layers."""
+        facts = {**self.header.facts, "layers": list(layers)}
+        return HouseholderEdit(
+            replace(self.header, facts=facts), {layer: self.turns[layer] for layer in layers}, dose=self.dose, gates=self.gates
+        )
+
+
+def _mlp_names(n_mlp: int) -> list[str]:
+    return [f"mlp{i}.{part}" for i in range(n_mlp) for part in ("weight", "bias")]

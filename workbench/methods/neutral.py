@@ -1,0 +1,71 @@
+"""Neutral text: what an edit should leave alone. It comes with the demonstrations, or from the model itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from workbench.data.demonstrations import Demonstrations
+from workbench.decode import Sampling, generate
+from workbench.models.base import LanguageModel
+from workbench.shapes import Bool, Tensor
+
+N_SAMPLES = 64
+MIN_TEXTS = 8
+# A sample that holds this many tokens of a prompt's end in a row is like the demonstrations, and so not neutral.
+LIKE_A_PROMPT = 3
+
+
+@dataclass(frozen=True)
+class Neutral:
+    """Texts to fit on and others to check on, and where they come from."""
+
+    fit: tuple[str, ...]
+    held: tuple[str, ...]
+    source: str
+
+
+def neutral_of(model: LanguageModel, demonstrations: Demonstrations, seed: int) -> Neutral:
+    """The set's neutral texts of splits fit and validation (column `neutral`, rows tagged `role:general`), else the model's own samples.
+
+    Samples that hold the end of a demonstration's prompt are left out: protecting them would protect what the edit should change.
+    """
+    rows = demonstrations.split("fit", "validation")
+    texts = [row.neutral for row in rows if row.neutral]
+    texts += [row.prompt for row in rows if "role:general" in row.tags]
+    texts = list(dict.fromkeys(texts))
+    if len(texts) >= MIN_TEXTS:
+        return _halves(texts, "the demonstrations")
+    start = model.tokenizer.bos_token or model.tokenizer.eos_token or demonstrations[0].prompt.split()[0]
+    sampling = Sampling(max_new_tokens=min(40, model.info.n_ctx - 8), temperature=1.0, seed=seed)
+    (drawn,) = generate(model, [start] * N_SAMPLES, sampling=sampling)
+    ends = {_end(model, row.prompt) for row in rows}
+    kept = [item.text for item in drawn if len(item.ids) > 3 and item.text.strip() and not _holds(item.ids, ends)]
+    if len(kept) < MIN_TEXTS:
+        kept = [item.text for item in drawn if len(item.ids) > 3 and item.text.strip()]
+    return _halves(list(dict.fromkeys(kept)), "the model's own samples")
+
+
+def sampled_positions(mask: Bool[Tensor, "batch pos"], n: int, seed: int) -> Bool[Tensor, "batch pos"]:
+    """At most `n` of the positions of a mask, drawn with the seed."""
+    flat = mask.reshape(-1).nonzero()[:, 0]
+    if len(flat) <= n:
+        return mask
+    picked = flat[torch.randperm(len(flat), generator=torch.Generator().manual_seed(seed))[:n].to(flat.device)]
+    chosen = torch.zeros_like(mask.reshape(-1))
+    chosen[picked] = True
+    return chosen.view_as(mask)
+
+
+def _halves(texts: list[str], source: str) -> Neutral:
+    # Every other text, so that both halves see all kinds of an ordered set; one text alone serves both.
+    return Neutral(tuple(texts[::2]), tuple(texts[1::2]) or tuple(texts), source)
+
+
+def _end(model: LanguageModel, prompt: str) -> tuple[int, ...]:
+    return tuple(model.tokenizer(prompt, add_special_tokens=False)["input_ids"][-LIKE_A_PROMPT:])
+
+
+def _holds(ids: tuple[int, ...], ends: set[tuple[int, ...]]) -> bool:
+    return any(tuple(ids[i : i + LIKE_A_PROMPT]) in ends for i in range(len(ids)))

@@ -1,0 +1,97 @@
+"""Rotate activations towards the positive side of a hyperplane, in the plane that they span with its normal.
+
+Ref: specs/hpr.md §2, §4. u = w/‖w‖, c = u·x, s = ‖x‖. Only tokens with c ≤ 0 move, by γ₁ towards e, the unit vector orthogonal to x in
+span{x, w} on the positive side: x' = cos γ₁ x + s sin γ₁ e. Norms are kept, the angle between x and x' is γ₁, and w·x' = s ‖w‖ sin(γ₁ −
+γ₂/2) with γ₂ = 2 arcsin(|c|/s), so the probe's decision flips iff γ₁ > γ₂/2.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+
+from workbench.shapes import Activations, Float, Tensor
+
+Formula = Literal["closed_form", "official"]
+# Below this length of the part of u orthogonal to x, x is antiparallel to w and no plane is spanned.
+DEGENERATE = 1e-6
+
+
+def reflected(x: Float[Tensor, "... d_model"], w: Float[Tensor, "d_model"]) -> Float[Tensor, "... d_model"]:
+    """Mirror image of x through the hyperplane with normal w: x − 2 (u·x) u."""
+    u = w / w.norm()
+    return x - 2 * (x @ u)[..., None] * u
+
+
+def angle_between(a: Float[Tensor, "... d_model"], b: Float[Tensor, "... d_model"]) -> Float[Tensor, "..."]:
+    """Angle in radians: 2 atan2(‖â − b̂‖, ‖â + b̂‖), exactly 0 for equal inputs, accurate near 0 and π."""
+    one, two = torch.nn.functional.normalize(a, dim=-1), torch.nn.functional.normalize(b, dim=-1)
+    return 2 * torch.atan2((one - two).norm(dim=-1), (one + two).norm(dim=-1))
+
+
+def clamped_angle(a: Float[Tensor, "... d_model"], b: Float[Tensor, "... d_model"]) -> Float[Tensor, "..."]:
+    """The released code's angle: arccos of a cosine clamped to ±(1 − 1e-7), 4.9e-4 for equal float32 inputs."""
+    cosine = torch.nn.functional.cosine_similarity(a, b, dim=-1)
+    return torch.arccos(cosine.clamp(-1 + 1e-7, 1 - 1e-7))
+
+
+def mirror_angle(x: Float[Tensor, "... d_model"], w: Float[Tensor, "d_model"]) -> Float[Tensor, "..."]:
+    """γ₂ = 2 arcsin(|c|/s), the angle between x and its mirror image."""
+    s = x.norm(dim=-1).clamp_min(torch.finfo(x.dtype).tiny)
+    return 2 * torch.arcsin(((x @ w) / w.norm()).abs().div(s).clamp_max(1.0))
+
+
+def rotated(
+    x: Float[Tensor, "token d_model"], w: Float[Tensor, "d_model"], angle: Float[Tensor, "token"], formula: Formula = "closed_form"
+) -> Float[Tensor, "token d_model"]:
+    """Rotate every token by its angle towards the positive side. Tokens that span no plane with w are returned as they are.
+
+    official: sin γ₁/sin γ₂ x_m + sin(γ₂ − γ₁)/sin γ₂ x, equal in exact arithmetic, whose norm collapses near the hyperplane in float32.
+    """
+    u = w / w.norm()
+    c, s = x @ u, x.norm(dim=-1)
+    if formula == "official":
+        turn = mirror_angle(x, w)
+        mirrored = x - 2 * c[:, None] * u
+        sine = torch.sin(turn)
+        out = (torch.sin(angle) / sine)[:, None] * mirrored + (torch.sin(turn - angle) / sine)[:, None] * x
+        return torch.where(torch.isfinite(out).all(-1, keepdim=True), out, x)
+    v = u - (c / s.square().clamp_min(torch.finfo(x.dtype).tiny))[:, None] * x
+    length = v.norm(dim=-1)
+    e = v / length.clamp_min(DEGENERATE)[:, None]
+    out = torch.cos(angle)[:, None] * x + (s * torch.sin(angle))[:, None] * e
+    return torch.where(((s > 0) & (length >= DEGENERATE))[:, None], out, x)
+
+
+def pseudo_rotation(
+    w: Float[Tensor, "d_model"],
+    angle: Callable[[Float[Tensor, "token d_model"]], Float[Tensor, "token"]],
+    dose: float = 1.0,
+    *,
+    clamp: bool = True,
+    formula: Formula = "closed_form",
+) -> Callable[[Activations], Activations]:
+    """The edit of one layer: tokens on the positive side are returned bit-identical, the others rotated by dose · angle(x).
+
+    Only gated tokens are computed at all, so a token's zeros or NaN never reach another, and ordinary text costs one product.
+    """
+    # The gate is w·x in float32; the sign does not depend on the length of w.
+    parts = {dtype: w.to(dtype) for dtype in (torch.float32, torch.float64)}
+
+    def edited(x: Activations) -> Activations:
+        z = x if x.dtype == torch.float64 else x.float()
+        probe = parts[z.dtype]
+        gated = (z @ probe) <= 0
+        if not bool(gated.any()):
+            return x
+        mine = z[gated]
+        turn = dose * angle(mine)
+        moved = rotated(mine, probe, turn.clamp(0.0, math.pi) if clamp else turn, formula)
+        out = x.clone()
+        out[gated] = moved.type_as(x)
+        return out
+
+    return edited
