@@ -104,7 +104,7 @@ class Contest:
         """One round: G with S frozen, then a new S on what has become of the model."""
         started = time.monotonic()
         before = self._share_at_goal()
-        losses = self._generator_phase(index, progress)
+        losses = self.move(index, progress)
         return self._judged(index, losses, before, started)
 
     def edit(self, factors: Mapping[Site, LowRank], index: int) -> AdapterEdit:
@@ -113,8 +113,9 @@ class Contest:
         return AdapterEdit(replace(self._header, facts=facts), factors)
 
     # ── G ───────────────────────────────────────────────────────────────────────────────────────────────────────────
-    def _generator_phase(self, index: int, progress: Progress) -> tuple[float, ...]:
-        config, discriminator = self._config, self._now().frozen()
+    def move(self, index: int, progress: Progress) -> tuple[float, ...]:
+        """G: train the adapters on L_G with S frozen, by an optimiser made anew; return the loss of each step."""
+        config, discriminator = self._config, self.discriminator.frozen()
         optimiser = torch.optim.Adam(self.adapters.parameters(), lr=config.lr_g, eps=config.eps_g)
         starts = [i for _ in range(config.epochs_g) for i in range(0, len(self._train), config.batch_g)]
         losses: list[float] = []
@@ -151,9 +152,9 @@ class Contest:
         with self.adapters.attached():
             r = adversary.representations(self._model, self._train, self.read_blocks)
             r_validation = adversary.representations(self._model, self._validation, self.read_blocks)
-        after = self._share(self._now(), r_validation) if index else 0.0
-        d_losses = self._discriminator_phase(index, r)
-        now, factors = self._now(), self.adapters.factors()
+        after = self._share(self.discriminator, r_validation) if index else 0.0
+        d_losses = self.relearn(index, r)
+        now, factors = self.discriminator, self.adapters.factors()
         benefit, probability = self._benefit(index, factors, r_validation)
         points, cosine, distance = self._drift(r)
         return Round(
@@ -178,7 +179,8 @@ class Contest:
             memory_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         )
 
-    def _discriminator_phase(self, index: int, r: Rows2d) -> tuple[float, ...]:
+    def relearn(self, index: int, r: Rows2d) -> tuple[float, ...]:
+        """D: train a discriminator from scratch on R of the training prompts; return the mean loss of each epoch."""
         config = self._config
         if index and config.adversary == "frozen":
             return ()
@@ -191,7 +193,9 @@ class Contest:
         self._first = self._first or self._discriminator
         return losses
 
-    def _now(self) -> Discriminator:
+    @property
+    def discriminator(self) -> Discriminator:
+        """The discriminator of the moment."""
         if self._discriminator is None:
             raise RuntimeError("open() comes before play().")
         return self._discriminator
@@ -203,7 +207,7 @@ class Contest:
     def _share_at_goal(self) -> float:
         with self.adapters.attached():
             r = adversary.representations(self._model, self._validation, self.read_blocks)
-        return self._share(self._now(), r)
+        return self._share(self.discriminator, r)
 
     def _preferred(self, rows: Sequence[Demonstration], stack: Sequence[Sequence[Edit]]) -> tuple[float, float]:
         """Share of rows whose wanted answer is the likelier, and its mean probability against the other."""
@@ -217,7 +221,7 @@ class Contest:
         if self._outcomes:
             return self._preferred(self._outcomes, [(self.edit(factors, index),) if index else ()])
         others = self._is_target_validation != (self._goal == TARGET)
-        p = (self._first or self._now()).probability(r_validation)[others]
+        p = (self._first or self.discriminator).probability(r_validation)[others]
         p = p if self._goal == TARGET else 1 - p
         return float((p > 0.5).double().mean()), float(p.mean())
 
