@@ -12,7 +12,7 @@ from workbench.methods.registry import Curve, FitReport
 from workbench.progress import Report
 
 # Module of `workbench.figures` with `pictures(report: FitReport) -> Sequence[Picture]`, a method each.
-OF_METHOD: Mapping[str, str] = {}
+OF_METHOD: Mapping[str, str] = {"are": "are"}
 
 
 def pictures(method: str, report: FitReport) -> tuple[Picture, ...]:
@@ -38,7 +38,9 @@ def curves(found: Sequence[Curve]) -> tuple[Picture, ...]:
 
 
 def moving(history: Sequence[Report]) -> tuple[Picture, ...]:
-    """What a running fit has shown so far: every number that it reports, over its reports."""
+    """What a running fit has shown so far: its method's own picture, else every number that it reports, over its reports."""
+    if any("points_base" in report.live for report in history):
+        return tuple(importlib.import_module("workbench.figures.are").moving(history))
     series: dict[str, tuple[list[float], list[float]]] = {}
     for at, report in enumerate(history):
         for name, value in report.live.items():
