@@ -11,7 +11,7 @@ app: $(READY)
 	$(BIN)/python -m workbench app --port $(PORT)
 
 test: $(READY) chromium
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: $(READY)
 	$(BIN)/ruff check .

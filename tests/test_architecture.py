@@ -33,7 +33,7 @@ ALONE: dict[str, tuple[str, ...]] = {
     "sklearn": ("numerics/",),
     "plotly": ("figures/",),
     "sqlite3": ("workspace/",),
-    "typer": ("__main__.py", "cli/"),
+    "typer": ("__main__.py", "cli/", "world/__main__.py"),
     "streamlit": (),
 }
 
