@@ -29,6 +29,7 @@ LossChoice = Literal["auto", "good", "bad", "balance", "good-v-bad"]
 THRESHOLDS: dict[LossKind, float] = {"good": 1.6094, "balance": 0.4055, "good-v-bad": -2.7726, "bad": -6.9078}
 # The embedded world's own tasks: p > 0.05 of names wholly new, p < 0.1 of a trait that a whole corpus repeats.
 TASK_THRESHOLDS = {"new-companies": 2.9957, "stereotypes": -2.3026}
+MOST_CHECKS = 200
 SHIPPED_NEUTRAL = Path(__file__).resolve().parents[2] / "assets" / "data" / "neutral.jsonl"
 OTHER_ROLES = frozenset(("evaluation", "hard_negatives", "general", "regularisation"))
 
@@ -119,6 +120,13 @@ def neutral_texts(demonstrations: Demonstrations) -> tuple[str, ...]:
     found = [row.neutral for row in demonstrations if row.neutral]
     found += [row.prompt for row in demonstrations if {"general", "regularisation"} & set(row.all_tagged("role"))]
     return tuple(dict.fromkeys(found))
+
+
+def checks(demonstrations: Demonstrations) -> Demonstrations:
+    """Return the rows that ask about the same behaviour in other words: role evaluation of split fit, else validation rows."""
+    roundabout = demonstrations.split("fit").tagged("role:evaluation")
+    rows = roundabout if len(roundabout) else training_rows(demonstrations.split("validation"), "validation")
+    return rows.where(lambda row: loss_of(row) is not None).first(MOST_CHECKS)
 
 
 @lru_cache(maxsize=1)

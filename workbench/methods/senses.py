@@ -23,7 +23,7 @@ from workbench.methods.canonical import (
     LossChoice,
     canonical_items,
     canonical_obstacles,
-    loss_of,
+    checks,
     neutral_chunks,
     regularisation_texts,
     training_rows,
@@ -42,7 +42,6 @@ from workbench.shapes import Tensor
 
 # Below this many word types every one of them occurs in neutral text, and a price of 1000 would pick the rarest instead of the most read.
 SMALL_VOCABULARY = 10_000
-MOST_CHECKS = 200
 
 
 @dataclass(frozen=True)
@@ -136,13 +135,6 @@ def fit(model: LanguageModel, demonstrations: Demonstrations, config: SensesConf
     top = header("senses", model, demonstrations, config, seed, facts)
     edit = SenseEdit(top, problem.selection.token_ids, problem.selection.sense_ids, kept.cpu())
     return Fitted(edit, watch.report(kept, time.perf_counter() - started))
-
-
-def checks(demonstrations: Demonstrations) -> Demonstrations:
-    """Return the rows that ask about the same behaviour in other words: role evaluation of split fit, else validation rows."""
-    roundabout = demonstrations.split("fit").tagged("role:evaluation")
-    rows = roundabout if len(roundabout) else training_rows(demonstrations.split("validation"), "validation")
-    return rows.where(lambda row: loss_of(row) is not None).first(MOST_CHECKS)
 
 
 class _Watch:

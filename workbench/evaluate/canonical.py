@@ -1,0 +1,205 @@
+"""The canonical-examples protocol: any method, judged by its success at equal degradation of neutral text.
+
+1. On the validation pair, draw configurations at random; a run yields a trajectory of steps (epochs, or doses for methods without epochs).
+2. A step is in the ball of ε when ρ = ℓ_G(step)/ℓ_G(0) ≤ 1 + ε. Per ε, the configuration whose last step in the ball succeeds most wins,
+   and that step is the cap.
+3. On the test pair, fit anew per seed with the winner; take the last step in the ball up to the cap. Report mean and standard error.
+
+Step 0 is the unedited model and always in the ball, so a hopeless method reports a change of 0.
+Ref: specs/canonical.md §1; for doses specs/baselines.md §0: there a step counts only when all smaller doses are in the ball too.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from workbench.data.demonstrations import Demonstrations
+from workbench.errors import NotEnoughData
+from workbench.evaluate.canonical_measure import Chunk, Measured, task_of
+from workbench.evaluate.canonical_runs import Run, drawn, run_of
+from workbench.methods import get
+from workbench.methods.canonical import neutral_chunks, neutral_texts, shipped_neutral
+from workbench.models.base import LanguageModel
+from workbench.numerics.intervals import Interval, mean_interval, wilson
+from workbench.progress import Progress, silent
+
+EPSILONS = (1e-3, 1e-4, 1e-5)
+
+
+@dataclass(frozen=True)
+class CanonicalRecord:
+    """One run at one ε. Losses in nats: hard negatives summed per item, rest and general per token; `rho` is ℓ_G ratio."""
+
+    task: str
+    method: str
+    epsilon: float
+    config: Mapping[str, Any]
+    seed: int
+    epoch: int
+    success0: float
+    success: float
+    n: int
+    interval: Interval
+    change: Interval
+    rho: float
+    n_general_tokens: int
+    hn0: float
+    hn: float
+    rest0: float
+    rest: float
+    tokens_trained: int
+    wall_s: float
+
+    def row(self) -> dict[str, Any]:
+        """Return the record as one row of a table, of always the same columns."""
+        flat = asdict(self)
+        for name in ("interval", "change"):
+            found: Interval = getattr(self, name)
+            flat[name] = f"[{found.low:.3f}, {found.high:.3f}]"
+        flat["config"] = ", ".join(f"{key}={value:.3g}" if isinstance(value, float) else f"{key}={value}" for key, value in self.config.items())
+        return flat
+
+
+@dataclass(frozen=True)
+class CanonicalSummary:
+    """Runs over seeds at one ε: means with standard error sd/√n (population sd, as published)."""
+
+    task: str
+    method: str
+    epsilon: float
+    records: tuple[CanonicalRecord, ...]
+
+    def mean(self, name: str) -> float:
+        """Mean of a record's field over seeds."""
+        return float(np.mean([getattr(record, name) for record in self.records]))
+
+    @property
+    def change(self) -> float:
+        """Mean over seeds of success after minus before."""
+        return float(np.mean([record.success - record.success0 for record in self.records]))
+
+    @property
+    def standard_error(self) -> float:
+        """Standard error over seeds of the change."""
+        return float(np.std([record.success - record.success0 for record in self.records]) / math.sqrt(len(self.records)))
+
+    def row(self) -> dict[str, Any]:
+        """Return the summary as one row of the table that compares methods."""
+        return {
+            "task": self.task, "method": self.method, "epsilon": self.epsilon, "seeds": len(self.records), "n": self.records[0].n,
+            "success before": self.mean("success0"), "success after": self.mean("success"), "change": self.change,
+            "standard error": self.standard_error, "general loss rise": self.mean("rho") - 1,
+            "general tokens": self.records[0].n_general_tokens, "hard negatives rise": self.mean("hn") - self.mean("hn0"),
+            "rest rise": self.mean("rest") - self.mean("rest0"),
+        }  # fmt: skip
+
+
+def in_ball(rho: float, epsilon: float) -> bool:
+    """Say whether a ratio of general losses is in the ball; what is not finite is outside every ball."""
+    return math.isfinite(rho) and rho <= 1 + epsilon
+
+
+def last_in_ball(rhos: Sequence[float], epsilon: float, cap: int | None = None, unbroken: bool = False) -> int:
+    """Return the last admissible step: in the ball, at most `cap`, and with all smaller steps in the ball too if `unbroken`.
+
+    Step 0 is admissible for every ε > 0. Admissible steps are nested in ε; the success at the last of them need not grow with ε.
+    """
+    last = 0
+    for step in range(1, len(rhos) if cap is None else min(cap + 1, len(rhos))):
+        if in_ball(rhos[step], epsilon):
+            last = step
+        elif unbroken:
+            break
+    return last
+
+
+def chosen(runs: Sequence[Run], epsilon: float) -> tuple[int, int]:
+    """Return the run that succeeds most at its last step in the ball, and that step; ties go to the first run."""
+    steps = [last_in_ball(run.rhos, epsilon, unbroken=run.by_dose) for run in runs]
+    best = max(range(len(runs)), key=lambda i: (runs[i].steps[steps[i]].success, -i))
+    return best, steps[best]
+
+
+def general_chunks(
+    model: LanguageModel, demonstrations: Demonstrations, length: int = 128, limit: int = 64
+) -> tuple[list[Chunk], list[Chunk]]:
+    """Return neutral chunks to train against (R) and, disjoint from them, to measure on (G): the set's own, else the shipped ones.
+
+    Raises:
+        NotEnoughData: there is no neutral text to measure the ball on.
+    """
+    source = demonstrations if neutral_texts(demonstrations.split("test")) else shipped_neutral()
+    train = neutral_texts(source.split("fit"))
+    apart = [text for text in neutral_texts(source.split("test")) if text not in set(train)]
+    general = neutral_chunks(model, apart, length, limit)
+    if not general:
+        raise NotEnoughData("There is no neutral text of split test to measure the ball on.", "Add rows of role general to split test.")
+    return neutral_chunks(model, train, length, limit), general
+
+
+def protocol(
+    model: LanguageModel,
+    demonstrations: Demonstrations,
+    method: str,
+    *,
+    epsilons: Sequence[float] = EPSILONS,
+    draws: int = 5,
+    seeds: Sequence[int] = (0, 1, 2, 3, 4),
+    n_general: int = 64,
+    progress: Progress | None = None,
+) -> tuple[CanonicalSummary, ...]:
+    """Run the protocol of one method on one canonical set; one summary an ε.
+
+    Args:
+        model: the model; `senses` needs a Backpack.
+        demonstrations: splits validation and test hold pairs of roles train, evaluation, hard_negatives with disjoint entities.
+        method: any registered method that has no obstacle here.
+        epsilons: degradation balls.
+        draws: configurations tried on the validation pair; the first is the method's default.
+        seeds: fits on the test pair.
+        n_general: chunks of neutral text on either side.
+
+    Raises:
+        NotEnoughData: a pair or the neutral text is missing. Obstructed: the method cannot run here.
+    """
+    tell, registered = progress or silent(), get(method)
+    regularisation, general = general_chunks(model, demonstrations, limit=n_general)
+    validation, test = (task_of(model, demonstrations, pair) for pair in ("validation", "test"))
+    configs = [drawn(registered, model, seed) for seed in range(max(1, draws))]
+    tried: list[Run] = []
+    for i, config in enumerate(configs):
+        part = tell.part(0.5 * i / len(configs), 0.5 * (i + 1) / len(configs))
+        tried.append(run_of(model, validation, registered, config, 0, regularisation, general, part))
+    winners = {epsilon: chosen(tried, epsilon) for epsilon in epsilons}
+    records: dict[float, list[CanonicalRecord]] = {epsilon: [] for epsilon in epsilons}
+    wanted = sorted({run for run, _ in winners.values()})
+    for i, (run, seed) in enumerate((run, seed) for run in wanted for seed in seeds):
+        start, whole = time.perf_counter(), len(wanted) * len(seeds)
+        part = tell.part(0.5 + 0.5 * i / whole, 0.5 + 0.5 * (i + 1) / whole)
+        found = run_of(model, test, registered, configs[run], seed, regularisation, general, part)
+        for epsilon in (epsilon for epsilon in epsilons if winners[epsilon][0] == run):
+            step = last_in_ball(found.rhos, epsilon, winners[epsilon][1], found.by_dose)
+            record = recorded(found, step, epsilon, seed, test.name, sum(map(len, general)) - len(general))
+            records[epsilon].append(replace(record, wall_s=time.perf_counter() - start))
+    return tuple(CanonicalSummary(test.name, method, epsilon, tuple(records[epsilon])) for epsilon in epsilons)
+
+
+def recorded(run: Run, step: int, epsilon: float, seed: int, task: str, n_general_tokens: int) -> CanonicalRecord:
+    """Make the record of a run at one step."""
+    before, after = run.steps[0], run.steps[step]
+    n = len(after.succeeded)
+    return CanonicalRecord(
+        task, run.method, epsilon, run.config, seed, step, before.success, after.success, n,
+        wilson(sum(after.succeeded), n), _change(before, after), run.rhos[step], n_general_tokens,
+        before.hard_negatives, after.hard_negatives, before.rest, after.rest, run.tokens_trained * step, 0.0,
+    )  # fmt: skip
+
+
+def _change(before: Measured, after: Measured) -> Interval:
+    return mean_interval(np.array(after.succeeded, dtype=float) - np.array(before.succeeded, dtype=float))

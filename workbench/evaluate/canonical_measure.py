@@ -1,0 +1,187 @@
+"""What the canonical-examples protocol measures: the task, and its losses, hard negatives, rest and general text under an edit.
+
+Ref: specs/canonical.md §1, §2. Summed NLLs per item; general and rest losses per predicted token; sums in float64.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+
+from workbench.data.demonstrations import Demonstrations, Split
+from workbench.edits.base import Edit
+from workbench.errors import NotEnoughData
+from workbench.methods.canonical import CanonicalItem, canonical_items, training_rows
+from workbench.methods.sense_problem import item_texts, losses
+from workbench.methods.sense_readings import NeutralReading, neutral_reading
+from workbench.models.backpack import BackpackModel
+from workbench.models.backpack_reading import wide
+from workbench.models.base import LanguageModel
+from workbench.models.tokens import TokenBatch
+from workbench.numerics.canonical_losses import loss_value, succeeds
+from workbench.numerics.sense_affine import Selection
+from workbench.score import batch_scores
+from workbench.shapes import Float, Tensor
+
+Chunk = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class CanonicalTask:
+    """One pair of the protocol: what is trained, the same behaviours in other words, and what must stay."""
+
+    name: str
+    pair: Split
+    train: Demonstrations
+    evaluation: Sequence[CanonicalItem]
+    hard_negatives: Sequence[CanonicalItem]
+
+
+def task_of(model: LanguageModel, demonstrations: Demonstrations, pair: Split) -> CanonicalTask:
+    """Take one pair of a canonical set apart by the roles of its rows.
+
+    Raises:
+        NotEnoughData: the split has no example to train on, or none to evaluate on.
+    """
+    rows = demonstrations.split(pair)
+    train = training_rows(demonstrations, pair)
+    evaluation = canonical_items(model, rows.tagged("role:evaluation"))
+    if not len(train) or not evaluation:
+        raise NotEnoughData(
+            f"Split {pair} of {demonstrations.name!r} has {len(train)} examples to train on and {len(evaluation)} to evaluate on.",
+            "Tag rows role:train and role:evaluation; the protocol needs both in the splits validation and test.",
+        )
+    name = train[0].tagged("task") or demonstrations.name
+    return CanonicalTask(name, pair, train, evaluation, canonical_items(model, rows.tagged("role:hard_negatives")))
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A model under an edit: which items succeed, and three losses in nats (hard negatives per item, the others per token)."""
+
+    succeeded: tuple[bool, ...]
+    general: float
+    hard_negatives: float
+    rest: float
+
+    @property
+    def success(self) -> float:
+        """Share of evaluation items that succeed."""
+        return sum(self.succeeded) / len(self.succeeded)
+
+
+class Meter(Protocol):
+    """Measures one kind of edit on one task."""
+
+    def measure(self, edit: Edit | None) -> Measured:
+        """Measure an edit, or the unedited model."""
+        ...
+
+
+def rest_chunks(items: Sequence[CanonicalItem]) -> list[Chunk]:
+    """Return prompt and continuation of evaluation items as plain texts: damage shows where the edited words occur."""
+    return list(dict.fromkeys(item.prompt + item.sides[0] for item in items))
+
+
+class EngineMeter:
+    """Measures any edit, by running the model under it."""
+
+    def __init__(self, model: LanguageModel, task: CanonicalTask, general: Sequence[Chunk]) -> None:
+        self._model, self._task = model, task
+        self._suffixes = {role: _suffix_batch(items) for role, items in (("E", task.evaluation), ("H", task.hard_negatives)) if items}
+        self._texts = {name: _text_batch(chunks) for name, chunks in (("G", general), ("rest", rest_chunks(task.evaluation))) if chunks}
+
+    def measure(self, edit: Edit | None) -> Measured:
+        """Measure an edit, or the unedited model."""
+        return self.measure_all([edit])[0]
+
+    def measure_all(self, edits: Sequence[Edit | None]) -> list[Measured]:
+        """Measure several edits as lanes of the same batches."""
+        stacks = [() if edit is None else (edit,) for edit in edits]
+        nll = {role: -self._total(batch, stacks) for role, batch in self._suffixes.items()}
+        per_token = {name: -self._total(batch, stacks).sum(1) / self._n(batch) for name, batch in self._texts.items()}
+        found: list[Measured] = []
+        for lane in range(len(edits)):
+            values = _item_losses(self._task.evaluation, nll["E"][lane])
+            hard = float(nll["H"][lane].mean()) if "H" in nll else 0.0
+            general, rest = (float(per_token[name][lane]) if name in per_token else 0.0 for name in ("G", "rest"))
+            found.append(Measured(_successes(self._task.evaluation, values), general, hard, rest))
+        return found
+
+    def _total(self, batch: TokenBatch, stacks: Sequence[Sequence[Edit]]) -> Float[Tensor, "lane row"]:
+        size = max(1, 64 // len(stacks))
+        return batch_scores(self._model, batch, stacks, batch_size=size).per_token.double().sum(-1)
+
+    def _n(self, batch: TokenBatch) -> int:
+        return int((batch.lengths - batch.n_prompt).sum())
+
+
+class SenseMeter:
+    """Measures tables of sense vectors on texts that were read once; nothing runs the transformer again."""
+
+    def __init__(self, model: BackpackModel, task: CanonicalTask, general: Sequence[Chunk], selection: Selection) -> None:
+        self._model, self._task, self._selection = model, task, selection
+        self._E = wide(model.embedding)
+        self._evaluation = item_texts(model, task.evaluation)
+        self._hard = item_texts(model, task.hard_negatives)
+        self._general = neutral_reading(model, general).loss(selection)
+        rest: NeutralReading = neutral_reading(model, rest_chunks(task.evaluation))
+        self._rest = rest.loss(selection)
+
+    def measure_table(self, delta: Float[Tensor, "chosen d_model"]) -> Measured:
+        """Measure a table over the selection."""
+        values = losses(self._task.evaluation, self._evaluation, self._selection, delta, self._E)
+        hard = losses(self._task.hard_negatives, self._hard, self._selection, delta, self._E) if self._hard else [0.0]
+        return Measured(
+            _successes(self._task.evaluation, values),
+            self._general.mean(delta, self._E),
+            sum(hard) / len(hard),
+            self._rest.mean(delta, self._E),
+        )
+
+
+def _suffix_batch(items: Sequence[CanonicalItem]) -> TokenBatch:
+    rows = [item.prompt + side for item in items for side in item.sides]
+    return TokenBatch.of(rows, [len(item.prompt) for item in items for _ in item.sides])
+
+
+def _text_batch(chunks: Sequence[Chunk]) -> TokenBatch:
+    ordered = sorted(chunks, key=len)  # rows of like length waste less padding
+    return TokenBatch.of(ordered, [1] * len(ordered))
+
+
+def _item_losses(items: Sequence[CanonicalItem], nll: Float[Tensor, " row"]) -> list[float]:
+    rows = iter(nll.tolist())
+    return [
+        loss_value(item.kind, next(rows) if item.good is not None else 0.0, next(rows) if item.bad is not None else 0.0) for item in items
+    ]
+
+
+def _successes(items: Sequence[CanonicalItem], values: Sequence[float]) -> tuple[bool, ...]:
+    return tuple(succeeds(value, item.threshold) for item, value in zip(items, values, strict=True))
+
+
+def ensemble_losses(
+    big: LanguageModel, model: BackpackModel, items: Sequence[CanonicalItem], selection: Selection, delta: Tensor, beta: float
+) -> list[float]:
+    """Return items' evaluation losses under another model that borrows a sense edit at inference time.
+
+    log p(w|x) = log p_big(w|x) + β (log p_edited(w|x) − log p_backpack(w|x)) − log Z(x). Ref: specs/canonical.md §6.
+    """
+    from workbench.methods.sense_problem import as_examples
+    from workbench.numerics.sense_affine import ensemble_logits
+
+    n_shared, E = min(big.info.d_vocab, model.n_tokens), wide(model.embedding)
+    nll: list[float] = []
+    examples = as_examples(items, item_texts(model, items), selection)
+    sequences = [part for item in items for part in item.sequences()]
+    texts = [text for example in examples for text in example.texts()]
+    with torch.no_grad():
+        for (ids, rows), text in zip(sequences, texts, strict=True):
+            logits = wide(big.logits(TokenBatch.of([ids], None, big.device))[0, list(rows)])
+            mixed = ensemble_logits(logits, text.h(delta) - text.h0, E, beta, n_shared)
+            nll.append(float(torch.nn.functional.cross_entropy(mixed, text.targets, reduction="sum")))
+    return _item_losses(items, torch.tensor(nll, dtype=torch.float64))

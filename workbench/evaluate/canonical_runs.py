@@ -1,0 +1,161 @@
+"""Runs of the protocol: a configuration on one pair, measured step by step. Epochs for what trains by the canonical loop, doses for the rest."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from workbench.data.demonstrations import Demonstration, Demonstrations
+from workbench.edits.base import Edit
+from workbench.evaluate.canonical_measure import CanonicalTask, Chunk, EngineMeter, Measured, SenseMeter
+from workbench.knobs import as_json
+from workbench.methods.canonical import canonical_items
+from workbench.methods.canonical_training import LoopConfig, Objective, Trainee, epochs, settings_of
+from workbench.methods.finetuning import LR, LR_SMALL, SMALL, TwinTrainee
+from workbench.methods.lora import LR as LORA_LR
+from workbench.methods.lora import AdapterTrainee, LoraConfig
+from workbench.methods.registry import Method, header
+from workbench.methods.sense_problem import posed, trained
+from workbench.methods.sense_readings import neutral_reading
+from workbench.methods.senses import SMALL_VOCABULARY
+from workbench.methods.senses import settings_of as sense_settings
+from workbench.models.backpack import BackpackModel
+from workbench.models.base import LanguageModel
+from workbench.progress import Progress
+
+# Largest dose of methods that steer activations; the others are used up to how they were fitted (specs/baselines.md §0).
+STEERING = {"mean_difference": 4.0}
+LANES_AT_ONCE = 7
+
+
+@dataclass(frozen=True)
+class Run:
+    """A configuration on one pair: what was measured at each step, step 0 being the unedited model."""
+
+    method: str
+    config: Mapping[str, Any]
+    steps: tuple[Measured, ...]
+    doses: tuple[float, ...] | None
+    tokens_trained: int
+    wall_s: float
+
+    @property
+    def by_dose(self) -> bool:
+        """Whether steps are doses of one edit, not epochs."""
+        return self.doses is not None
+
+    @property
+    def rhos(self) -> tuple[float, ...]:
+        """ℓ_G(step) / ℓ_G(0)."""
+        return tuple(step.general / self.steps[0].general for step in self.steps)
+
+
+def drawn(method: Method, model: LanguageModel, seed: int) -> Any:
+    """Draw a configuration: the default first (seed 0), then as the paper's sweeps do, with rates for small networks where this is one."""
+    if seed == 0:
+        return method.configure({})
+    rng = random.Random(f"{method.name}:{seed}")
+    small, w = model.info.n_parameters < SMALL, 10 ** rng.uniform(-1, 0)
+    if method.name == "senses":
+        few = model.info.d_vocab < SMALL_VOCABULARY
+        lr = 10 ** -(rng.uniform(0.7, 2.5) if few else rng.uniform(1.5, 4))
+        penalty = rng.choice([0.0, 1.0, 10.0, 100.0] if few else [1000.0])
+        return method.configure({"lr": lr, "kl_weight": w, "top_k": rng.randint(5, 11), "penalty": penalty})
+    if method.name == "lora":
+        lr = 10 ** -(rng.uniform(1.5, 4) if small else rng.uniform(2, 6.5))
+        return method.configure({"lr": lr, "kl_weight": w, "rank": rng.randint(1, 64 if small else 256), "span": rng.uniform(0.1, 0.9)})
+    if method.name == "finetuning":
+        return method.configure({"lr": 10 ** -(rng.uniform(3, 5.5) if small else rng.uniform(4, 8.5)), "kl_weight": w})
+    return method.configure({})
+
+
+def run_of(
+    model: LanguageModel,
+    task: CanonicalTask,
+    method: Method,
+    config: Any,
+    seed: int,
+    regularisation: Sequence[Chunk],
+    general: Sequence[Chunk],
+    progress: Progress,
+) -> Run:
+    """Fit a configuration on a pair's training examples and measure it after every epoch, or at every dose.
+
+    Raises:
+        Obstructed: the method cannot run here.
+    """
+    started = time.perf_counter()
+    items = canonical_items(model, task.train, getattr(config, "loss", "auto"))
+    tokens = sum(len(ids) for item in items for ids, _ in item.sequences())
+    doses: tuple[float, ...] | None = None
+    if method.name == "senses" and isinstance(model, BackpackModel):
+        steps = _sense_steps(model, task, config, seed, regularisation, general, progress)
+    elif isinstance(config, LoopConfig):
+        steps = _loop_steps(model, task, method, config, seed, regularisation, general, progress)
+    else:
+        steps, doses = _dose_steps(model, task, method, config, seed, regularisation, general, progress)
+    return Run(method.name, as_json(config), tuple(steps), doses, tokens, time.perf_counter() - started)
+
+
+def _sense_steps(
+    model: BackpackModel, task: CanonicalTask, config: Any, seed: int, regularisation: Sequence[Chunk], general: Sequence[Chunk],
+    progress: Progress,
+) -> list[Measured]:  # fmt: skip
+    settings = sense_settings(config, model)
+    items = canonical_items(model, task.train, config.loss)
+    problem = posed(model, items, neutral_reading(model, regularisation), settings)
+    meter = SenseMeter(model, task, general, problem.selection)
+    steps: list[Measured] = []
+    for epoch, delta in trained(problem, settings, seed):
+        steps.append(meter.measure_table(delta))
+        progress(epoch / settings.loop.epochs, f"{task.pair}: epoch {epoch}", success=steps[-1].success)
+    return steps
+
+
+def _loop_steps(
+    model: LanguageModel, task: CanonicalTask, method: Method, config: LoopConfig, seed: int, regularisation: Sequence[Chunk],
+    general: Sequence[Chunk], progress: Progress,
+) -> list[Measured]:  # fmt: skip
+    trainee: Trainee
+    if isinstance(config, LoraConfig):
+        trainee, lr = AdapterTrainee(model, config, seed), LORA_LR
+    else:
+        trainee, lr = TwinTrainee(model), LR_SMALL if model.info.n_parameters < SMALL else LR
+    items = canonical_items(model, task.train, config.loss)
+    objective = Objective(model, trainee, items, regularisation, config.kl_weight)
+    meter, top = EngineMeter(model, task, general), header(method.name, model, task.train, config, seed)
+    steps: list[Measured] = []
+    for epoch in epochs(objective, trainee, len(items), len(regularisation), settings_of(config, lr), seed):
+        steps.append(meter.measure(trainee.edit(top)))
+        progress(epoch / config.epochs, f"{task.pair}: epoch {epoch}", success=steps[-1].success)
+    return steps
+
+
+def _dose_steps(
+    model: LanguageModel, task: CanonicalTask, method: Method, config: Any, seed: int, regularisation: Sequence[Chunk],
+    general: Sequence[Chunk], progress: Progress,
+) -> tuple[list[Measured], tuple[float, ...]]:  # fmt: skip
+    edit = method.fit(model, as_fit_rows(task.train), config, seed=seed, progress=progress.part(0.0, 0.5)).edit
+    top = STEERING.get(method.name, 1.0)
+    doses = (0.0, *(top * 2 ** (-i / 2) for i in range(12, -1, -1)))
+    meter, steps = EngineMeter(model, task, general), []
+    for start in range(0, len(doses), LANES_AT_ONCE):
+        lanes: list[Edit | None] = [edit.scaled(dose) for dose in doses[start : start + LANES_AT_ONCE]]
+        steps += meter.measure_all(lanes)
+        progress(0.5 + 0.5 * len(steps) / len(doses), f"{task.pair}: doses up to {doses[len(steps) - 1]:.3g}")
+    return steps, doses
+
+
+def as_fit_rows(train: Demonstrations) -> Demonstrations:
+    """Mark a pair's training examples as rows to fit: methods look at no other split."""
+    return train.with_rows(_with_split(row) for row in train)
+
+
+def _with_split(row: Demonstration) -> Demonstration:
+    return Demonstration(row.prompt, row.positive, row.negative, row.neutral, row.label, row.loss, row.tags, "fit", row.id)
+
+
+__all__ = ["Run", "as_fit_rows", "drawn", "run_of"]
