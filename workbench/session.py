@@ -25,6 +25,7 @@ from workbench.edits.base import Edit, ExportTarget
 from workbench.edits.labels import lane_label
 from workbench.errors import StorageFailed, UnknownName
 from workbench.evaluate.comparison import Comparison, compare
+from workbench.evaluate.dose import CoherentDose, DoseSweep, dose_sweep, max_coherent_dose
 from workbench.evaluate.evaluation import Evaluation, evaluation
 from workbench.evaluate.side_effects import neutral_texts
 from workbench.methods.registry import FitReport, Fitted, Method, Notice, Obstacle, with_notices
@@ -261,7 +262,7 @@ class Session:
         """
         listed = cast(list[StackLike], stacks) if isinstance(stacks, list) else [stacks]
         whole = [self.stack(stack) for stack in listed]
-        rows = self.demos.resolve(demonstrations, split)
+        rows = self.held_out(demonstrations, split, [edit for stack in whole for edit in stack])
         found = evaluation(
             self.model,
             rows,
@@ -275,6 +276,41 @@ class Session:
         inputs = {"lanes": _told(whole), "demonstrations": rows.name, "data": rows.fingerprint, "split": split}
         self._record("evaluate", f"{lane_label(whole[0])} on {rows.name}", inputs, {"rows": found.rows()}, found.metrics())
         return found
+
+    def sweep(
+        self,
+        edit: EditLike,
+        demonstrations: Source,
+        doses: Sequence[float] = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0),
+        *,
+        split: Split | None = "test",
+        neutral: Source | None = None,
+        progress: Progress | None = None,
+    ) -> DoseSweep:
+        """Benefit and side effects of one edit at several doses, beside a placebo. Raises: as `dose_sweep`."""
+        one = self.shelf.edit(edit)
+        rows = self.held_out(demonstrations, split, [one])
+        texts = self._neutral(neutral, rows)
+        found = dose_sweep(self.model, one, rows, texts, doses, split=split, progress=progress)
+        inputs = {"lanes": _told([[one]]), "demonstrations": rows.name, "data": rows.fingerprint, "doses": found.doses}
+        metrics = {item.name: [value.estimate for value in item.values] for item in found.metrics}
+        self._record("sweep", f"{found.edit} on {rows.name}", inputs, {}, metrics)
+        return found
+
+    def coherent_dose(
+        self, edit: EditLike, *, neutral: Source | None = None, progress: Progress | None = None, **options: Any
+    ) -> CoherentDose:
+        """The largest dose at which the model still speaks. Options and errors: `max_coherent_dose`."""
+        texts = self._neutral(neutral, Demonstrations(()))
+        return max_coherent_dose(self.model, self.shelf.edit(edit), texts, progress=progress, **options)
+
+    def held_out(self, source: Source, split: Split | None, edits: Sequence[Edit]) -> Demonstrations:
+        """Rows to measure on. A file without splits counts as `split` whole, unless it is the one that an edit was fitted on:
+        then the splits are those that the fit drew, and its test rows alone are held out."""
+        drawn = self.demos.resolve(source)
+        if split is None or any(edit.header.data == drawn.fingerprint for edit in edits):
+            return drawn
+        return self.demos.resolve(source, split)
 
     def _neutral(self, source: Source | None, rows: Demonstrations) -> tuple[str, ...]:
         """Texts to measure side effects on: those asked for, else the shipped ones that no fit reads, else the set's own."""

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import time
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from workbench.workspace.database import Database, home
-from workbench.workspace.edits import SavedEdits
 from workbench.workspace.plain import plain
 from workbench.workspace.runs import Runs
 from workbench.workspace.sets import DemonstrationSets
+
+if TYPE_CHECKING:
+    from workbench.workspace.edits import SavedEdits
 
 
 class Workspace:
@@ -26,8 +29,14 @@ class Workspace:
         self.folder = home(folder)
         self._database = Database(self.folder)
         self.sets = DemonstrationSets(self._database)
-        self.edits = SavedEdits(self._database)
         self.runs = Runs(self._database)
+
+    @cached_property
+    def edits(self) -> SavedEdits:
+        """The saved edits. Imported here, since they need torch and demonstrations do not."""
+        from workbench.workspace.edits import SavedEdits
+
+        return SavedEdits(self._database)
 
     @property
     def reports(self) -> Path:

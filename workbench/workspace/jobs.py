@@ -144,7 +144,7 @@ class Job:
         except RetouchError as error:
             self._end("failed", error=error)
         except BaseException as error:  # a thread has nobody above it; the page has to hear of it
-            self._end("failed", error=_named(error, self.title, self._jobs.reports))
+            self._end("failed", error=named_failure(error, self.title, self._jobs.reports))
         else:
             self._end("done", result=result)
 
@@ -158,8 +158,12 @@ class Job:
         self._over.set()
 
 
-def _named(error: BaseException, doing: str, reports: Path | None) -> RetouchError:
-    """Out of memory in our words; anything else under a report's number, its traceback in a file and not on the page."""
+def named_failure(error: BaseException, doing: str, reports: Path | None) -> RetouchError:
+    """Out of memory in our words; anything else under a report's number, the traceback in a file and not on the page.
+
+    Args:
+        reports: folder for the report; None writes it to the log alone.
+    """
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return NotEnoughMemory(f"{doing} ran out of memory.", "Use fewer demonstrations, a smaller batch or model.")
     report_id = uuid.uuid4().hex[:8]

@@ -1,0 +1,326 @@
+"""The command line: every command answers in JSON, and every mistake is a sentence and a hint with exit code 2."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import contrast_rows, words
+from typer.testing import CliRunner
+
+from workbench.cli.main import app
+from workbench.cli.options import lanes, named, numbers, stack
+from workbench.cli.printing import cell, table
+from workbench.data.sources import read, write
+from workbench.edits.store import load
+from workbench.errors import BadKnob
+from workbench.session import Session
+
+ROOT = Path(__file__).parents[2]
+PROMPT = words(11, 12, 13)
+
+
+class Line:
+    """The command line on one tiny model and one workspace, loaded once."""
+
+    def __init__(self, model: Any, folder: Path) -> None:
+        self.model, self.folder, self.home = model, folder, folder / "home"
+
+    def __call__(self, *arguments: str, code: int = 0) -> Any:
+        result = CliRunner().invoke(app, list(arguments))
+        assert result.exit_code == code, result.output
+        assert "Traceback" not in result.output
+        return result
+
+    def json(self, *arguments: str) -> Any:
+        result = self(*arguments, "--json")
+        return json.loads(result.stdout)
+
+    def refused(self, *arguments: str) -> tuple[str, str]:
+        """What a mistake prints: the sentence and the hint, on stderr alone."""
+        result = self(*arguments, code=2)
+        assert result.stdout == ""
+        sentence, hint = result.stderr.strip().split("\n")
+        return sentence, hint
+
+
+@pytest.fixture
+def line(tiny_gpt2: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Line:
+    one = Line(tiny_gpt2, tmp_path)
+    monkeypatch.setenv("RETOUCH_HOME", str(one.home))
+    monkeypatch.setattr("workbench.session.open_session", lambda *_, **__: Session(tiny_gpt2, one.home))
+    return one
+
+
+@pytest.fixture
+def pairs(line: Line) -> str:
+    return str(write(contrast_rows(), line.folder / "pairs.jsonl"))
+
+
+@pytest.fixture
+def fitted(line: Line, pairs: str) -> str:
+    out = str(line.folder / "runs" / "md")
+    line("fit", "mean_difference", "--data", pairs, "--set", "strength=20", "--set", "layers=0,1", "--out", out)
+    return out
+
+
+# ── the loop ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_fit_writes_a_folder_that_holds_the_knobs_that_were_set(line: Line, pairs: str) -> None:
+    out = line.folder / "md"
+    told = line.json(
+        "fit", "mean_difference", "--data", pairs, "--set", "strength=3", "--set", "layers=0,1", "--seed", "5", "--out", str(out)
+    )
+    edit = load(out)
+    assert told["edit"] == edit.id and told["folder"] == str(out) and told["seed"] == edit.header.seed == 5
+    assert edit.header.config["strength"] == 3.0 and edit.header.config["layers"] == [0, 1]
+    assert told["n_rows"] == {"fit": 15, "validation": 5, "test": 4}
+    assert (
+        line.json("fit", "mean_difference", "--data", pairs, "--set", "strength=3", "--set", "layers=0,1", "--seed", "5")["edit"] == edit.id
+    )
+
+
+def test_generate_differs_under_an_edit_and_not_at_dose_0(line: Line, fitted: str) -> None:
+    command = ["generate", "--prompt", PROMPT, "--max-new-tokens", "5"]
+    base = line.json(*command)["texts"][0]
+    at_0 = line.json(*command, "--edit", fitted, "--dose", "0")["texts"][0]
+    strong = line.json(*command, "--edit", fitted, "--dose", "2")["texts"][0]
+    assert base["text"] == at_0["text"] != strong["text"]
+    assert len(base["tokens"]) == len(base["log_probs"]) <= 5
+    assert line(*command).stdout.splitlines()[0] == f"> {PROMPT}"
+
+
+def test_compare_has_the_base_and_a_lane_an_edit_with_doses(line: Line, fitted: str) -> None:
+    told = line.json("compare", "--prompt", PROMPT, "--edit", f"{fitted}@0.5", "--edit", f"{fitted}+{fitted}", "--max-new-tokens", "3")
+    assert [lane["label"] for lane in told["lanes"]] == [
+        "base",
+        "mean_difference × 0.5",
+        "mean_difference × 1 + mean_difference × 1",
+    ]
+    assert len(told["texts"][0]) == 3 and told["texts"][0][0]["tokens"][0]["kl_nats"] == 0
+    assert "mean KL" in line("compare", "--prompt", PROMPT, "--edit", fitted, "--max-new-tokens", "3").stdout
+
+
+def test_evaluate_prints_values_with_intervals_and_a_placebo(line: Line, fitted: str, pairs: str) -> None:
+    command = ["evaluate", "--edit", fitted, "--data", pairs, "--neutral", pairs, "--placebos", "1", "--generations", "0"]
+    told = line.json(*command)
+    lanes_told = {row["lane"] for row in told["rows"]}
+    assert told["split"] == "test" and told["n"] == 4
+    assert any(lane.startswith("placebo of") for lane in lanes_told) and "base" in lanes_told
+    assert all(row["low"] <= row["value"] <= row["high"] for row in told["rows"] if row["low"] is not None)
+    assert "intervals are 95 %" in line(*command).stdout
+
+
+def test_a_file_without_splits_is_held_out_whole_unless_the_fit_drew_its_splits(line: Line) -> None:
+    from dataclasses import replace
+
+    bare = [replace(row, split="fit", id="") for row in contrast_rows(30)]
+    content = [json.dumps({"prompt": r.prompt, "positive": r.positive, "negative": r.negative}) + "\n" for r in bare]
+    own, other = line.folder / "own.jsonl", line.folder / "other.jsonl"
+    own.write_text("".join(content))
+    other.write_text("".join(content[:20]))
+    out = str(line.folder / "edit")
+    told = line.json("fit", "mean_difference", "--data", str(own), "--out", out)
+    n_test = told["n_rows"]["test"]
+    assert n_test == sum(row.split == "test" for row in read(own).demonstrations) > 0
+    rest = ["--edit", out, "--neutral", str(own), "--placebos", "0", "--generations", "0"]
+    assert line.json("evaluate", "--data", str(own), *rest)["n"] == n_test
+    assert line.json("evaluate", "--data", str(other), *rest)["n"] == len(read(other, split="test").demonstrations)
+
+
+def test_sweep_runs_doses_of_an_edit_and_grids_of_a_method(line: Line, fitted: str, pairs: str) -> None:
+    out = line.folder / "sweep.json"
+    doses = line.json("sweep", "--edit", fitted, "--data", pairs, "--neutral", pairs, "--doses", "0.5,1", "--out", str(out))
+    assert [row["dose"] for row in doses["rows"]] == [0, 0.5, 1]
+    kl = [row["kl_nats"] for row in doses["rows"]]
+    assert kl[0] == 0 < kl[1] < kl[2]
+    assert json.loads(out.read_text()) == doses
+    grid = line.json(
+        "sweep", "--method", "mean_difference", "--data", pairs, "--neutral", pairs, "--grid", "strength=1|9", "--grid", "layers=0|0,1"
+    )
+    assert [(row["strength"], row["layers"]) for row in grid["rows"]] == [("1", "0"), ("1", "0,1"), ("9", "0"), ("9", "0,1")]
+    assert len({row["edit"] for row in grid["rows"]}) == 4
+
+
+def test_look_goes_through_a_lens_with_its_settings(line: Line, fitted: str) -> None:
+    told = line.json("look", "logit_lens", "--prompt", PROMPT, "--edit", fitted, "--set", "targets=w3,w4", "--set", "top_k=2")
+    assert len(told["lanes"]) == 2 and len(told["targets"]) == 2
+    assert "entry" in line("look", "logit_lens", "--prompt", PROMPT).stdout
+
+
+def test_an_edit_kept_by_name_is_found_by_name(line: Line, pairs: str) -> None:
+    line("fit", "mean_difference", "--data", pairs, "--name", "truth")
+    assert line.json("generate", "--edit", "truth", "--prompt", PROMPT, "--max-new-tokens", "2")["edits"] == [["truth", 1.0]]
+
+
+# ── showing ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_models_and_methods_list_what_there_is(line: Line) -> None:
+    assert {"embedded", "embedded-backpack"} <= {item["name"] for item in line.json("models")["models"]}
+    assert {"sea", "mean_difference"} <= {item["name"] for item in line.json("methods")["methods"]}
+    assert "embedded" in line("models").stdout and "mean_difference" in line("methods").stdout
+
+
+def test_models_estimates_before_loading(line: Line, tiny_folders: dict[str, Path]) -> None:
+    told = line.json("models", str(tiny_folders["gpt2"]))
+    assert told["fits"] and told["estimate"]["n_parameters"] == line.model.info.n_parameters
+
+
+def test_methods_prints_every_knob_of_one_with_its_default_and_bounds(line: Line) -> None:
+    knobs = {item["name"]: item for item in line.json("methods", "mean_difference")["knobs"]}
+    assert knobs["strength"]["default"] == 2.0 and knobs["strength"]["bounds"] == [0.0, 20.0]
+    printed = line("methods", "mean_difference").stdout
+    assert all(name in printed for name in knobs) and "0…20" in printed
+
+
+def test_demos_reads_writes_and_keeps_a_file_and_tells_its_problems(line: Line) -> None:
+    source = line.folder / "facts.csv"
+    source.write_text("statement,label\nSnow is cold.,1\nStones float.,maybe\nFire is hot.,1\n")
+    out = line.folder / "facts.jsonl"
+    told = line.json("demos", str(source), "--out", str(out), "--save", "--rows", "1")
+    assert told["n"] == 2 and len(told["rows"]) == 1 and told["problems"][0]["line"] == 3
+    assert [row.prompt for row in read(out).demonstrations] == ["Snow is cold.", "Fire is hot."]
+    assert told["saved"]["name"] in {item["title"] for item in line.json("demos")["sets"]}
+    assert "Line 3" in line("demos", str(source)).stdout
+
+
+def test_app_starts_streamlit_on_the_port_with_the_workspace(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[Any] = []
+
+    def run(command: list[str], **options: Any) -> Any:
+        ran.append((command, options["env"]["RETOUCH_HOME"]))
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr("workbench.cli.showing.subprocess.run", run)
+    line("app", "--port", "9999", "--workspace", str(line.folder / "w"))
+    command, home = ran[0]
+    assert command[1:4] == ["-m", "streamlit", "run"] and "9999" in command and home == str(line.folder / "w")
+
+
+# ── mistakes ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence", "hint"),
+    [
+        (["fit", "see", "--data", "x"], "No method 'see'", "Did you mean"),
+        (["fit", "sea", "--data", "x", "--set", "kep=1"], "No knob 'kep'", "keep"),
+        (["fit", "sea", "--data", "x", "--set", "keep=7"], "keep = 7.0 is outside 0.5 to 1", "Give a number"),
+        (["fit", "sea", "--data", "x", "--set", "keep"], "'keep' is not name=value", "--set name=value"),
+        (["fit", "sea", "--data", "nowhere/x.jsonl"], "There is no file nowhere/x.jsonl", "path"),
+        (["fit", "sea", "--data", "truthfulnes"], "No demonstration set 'truthfulnes'", "Did you mean"),
+        (["fit", "sea"], "Missing option '--data'", "fit --help"),
+        (["generate", "--prompt", "w1", "--edit", "nothing"], "No edit or edit folder 'nothing'", "known"),
+        (["generate", "--prompt", "w1", "--max-new-tokens", "0"], "max_new_tokens = 0", "1 or more"),
+        (["generate", "--prompt", ""], "The prompt is empty", "Write a prompt"),
+        (["generate", "--prompt", "w1", "--max-new-tokens", "many"], "'--max-new-tokens'", "generate --help"),
+        (["compare", "--prompt", "w1"], "nothing to compare", "--edit"),
+        (["look", "telescope", "--prompt", "w1"], "No lens 'telescope'", "lens"),
+        (["look", "attention", "--prompt", "w1", "--set", "zoom=3"], "does not take these settings", "README"),
+        (["evaluate", "--data", "x", "--edit", "y", "--split", "training"], "'training' is no split", "validation"),
+        (["sweep", "--data", "x"], "either an edit or a method", "--grid"),
+        (["sweep", "--data", "x", "--edit", "y", "--doses", "a,b"], "holds something that is no number", "0.5,1,2"),
+        (["export", "--edit", "x", "--to", "floppy", "--out", "y"], "No export 'floppy'", "known"),
+        (["methods", "sae"], "No method 'sae'", "sea"),
+        (["demos", "nowhere/x.csv"], "There is no file nowhere/x.csv", "path"),
+        (["models", "/nowhere"], "There is no folder /nowhere", "path"),
+        (["frobnicate"], "No such command 'frobnicate'", "--help"),
+    ],
+    ids=lambda value: " ".join(value)[:40] if isinstance(value, list) else None,
+)
+def test_a_mistake_is_one_sentence_and_a_hint(line: Line, arguments: list[str], sentence: str, hint: str) -> None:
+    said = line.refused(*arguments)
+    assert sentence in said[0] and hint.lower() in said[1].lower()
+
+
+def test_an_existing_folder_is_refused_before_the_model_is_loaded_and_the_hint_works(
+    line: Line, fitted: str, pairs: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ["fit", "mean_difference", "--data", pairs, "--out", fitted]
+    with monkeypatch.context() as patch:
+        patch.setattr("workbench.session.open_session", lambda *_, **__: pytest.fail("the model was loaded"))
+        sentence, hint = line.refused(*command)
+    assert "exists already" in sentence and "--overwrite" in hint
+    line(*command, "--overwrite")
+
+
+def test_what_is_unexpected_has_a_report_and_no_traceback(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any, **__: Any) -> None:
+        raise ZeroDivisionError("inner detail")
+
+    monkeypatch.setattr("workbench.session.open_session", broken)
+    sentence, hint = line.refused("generate", "--prompt", "w1")
+    assert "inner detail" not in sentence + hint
+    report = hint.split("reports/")[1].split(" ")[0]
+    assert "inner detail" in (line.home / "reports" / report).read_text()
+
+
+# ── reading options ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_lanes_are_read_with_doses_and_stacks_and_a_folder_wins_over_both(tmp_path: Path) -> None:
+    assert stack("a@0.5+b", 2.0) == [("a", 1.0), ("b", 2.0)]
+    assert lanes(["a", "b@-1"]) == [[("a", 1.0)], [("b", -1.0)]]
+    folder = tmp_path / "a+b@2"
+    folder.mkdir()
+    assert stack(str(folder)) == [(str(folder), 1.0)]
+
+
+def test_settings_and_numbers_are_refused_when_unclear() -> None:
+    assert named(["a=1", "b=x=y"]) == {"a": "1", "b": "x=y"}
+    with pytest.raises(BadKnob, match="twice"):
+        named(["a=1", "a=2"])
+    assert numbers("0.5, 1", "--doses") == (0.5, 1.0)
+    with pytest.raises(BadKnob, match="empty"):
+        numbers(",", "--doses")
+
+
+def test_model_output_cannot_move_the_cursor_of_a_terminal() -> None:
+    assert cell("a\x1b[2Jb\nc") == "a\\x1b[2Jb⏎c"
+    assert "\x1b" not in "".join(table([{"text": "\x1b[31m"}]))
+
+
+# ── the real program ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def run(*arguments: str, **environment: str) -> Any:
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=ROOT, env=os.environ | environment, capture_output=True, text=True, timeout=240, check=False
+    )
+
+
+def test_help_does_not_wait_for_torch() -> None:
+    code = (
+        "import sys\nfrom workbench.cli.main import app\n"
+        "try:\n    app(['--help'])\nexcept SystemExit:\n    pass\n"
+        "sys.exit(7 if 'torch' in sys.modules else 0)"
+    )
+    found = run("-c", code)
+    assert found.returncode == 0, found.stderr
+    assert "evaluate" in found.stdout
+
+
+def test_sets_and_files_are_shown_without_torch(tmp_path: Path) -> None:
+    (tmp_path / "pairs.jsonl").write_text('{"prompt": "a"}\n{"prompt": "b"}\n')
+    code = (
+        "import sys\nfrom workbench.cli.main import app\n"
+        f"for command in (['demos'], ['demos', {str(tmp_path / 'pairs.jsonl')!r}, '--save']):\n"
+        "    try:\n        app(command)\n    except SystemExit as end:\n        assert not end.code\n"
+        "sys.exit(7 if 'torch' in sys.modules else 0)"
+    )
+    found = run("-c", code, RETOUCH_HOME=str(tmp_path / "home"))
+    assert found.returncode == 0, found.stderr
+    assert "Saved as pairs" in found.stdout
+
+
+def test_the_module_runs_from_a_shell_and_fails_in_one_sentence(tmp_path: Path) -> None:
+    found = run("-m", "workbench", "demos", str(tmp_path / "no.jsonl"), RETOUCH_HOME=str(tmp_path))
+    assert found.returncode == 2 and found.stdout == ""
+    assert len(found.stderr.strip().splitlines()) == 2 and "There is no file" in found.stderr

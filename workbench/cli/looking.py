@@ -1,0 +1,273 @@
+"""Commands that look at what an edit does: generate, compare, look, evaluate, sweep."""
+
+from __future__ import annotations
+
+import itertools
+import json as json_text
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from workbench.cli.options import (
+    Data,
+    Device,
+    Dose,
+    DType,
+    Edits,
+    Home,
+    Json,
+    Model,
+    Prompts,
+    Seed,
+    Settings,
+    SplitName,
+    lanes,
+    named,
+    numbers,
+    opened,
+    split_named,
+)
+from workbench.cli.printing import answer, on_terminal, table, visible
+from workbench.errors import BadKnob
+
+MaxNewTokens = Annotated[int, typer.Option(help="How many tokens to add at most.")]
+Temperature = Annotated[float, typer.Option(help="0 is greedy.")]
+TopK = Annotated[int | None, typer.Option(help="Draw among the k likeliest tokens.")]
+TopP = Annotated[float, typer.Option(help="Draw among the tokens that make up this share.")]
+Penalty = Annotated[float, typer.Option("--repetition-penalty", help="Above 1 avoids what was said before.")]
+Stops = Annotated[list[str] | None, typer.Option("--stop", help="End a text before this string.")]
+Neutral = Annotated[str | None, typer.Option(help="A set or file with neutral texts, for side effects.")]
+Placebos = Annotated[int, typer.Option(min=0, help="Random edits of equal size to average into the placebo; 0 for none.")]
+
+
+def _sampling(
+    max_new_tokens: int,
+    temperature: float,
+    top_k: int | None,
+    top_p: float,
+    repetition_penalty: float,
+    seed: int,
+    stop: list[str] | None,
+) -> Any:
+    from workbench.decode import Sampling
+
+    return Sampling(max_new_tokens, temperature, top_k, top_p, repetition_penalty, seed, stop=tuple(stop or ()))
+
+
+def generate(
+    prompt: Prompts,
+    model: Model = "embedded",
+    edit: Edits = None,
+    dose: Dose = 1.0,
+    max_new_tokens: MaxNewTokens = 30,
+    temperature: Temperature = 0.0,
+    top_k: TopK = None,
+    top_p: TopP = 1.0,
+    repetition_penalty: Penalty = 1.0,
+    seed: Seed = 0,
+    stop: Stops = None,
+    dtype: DType = "float32",
+    device: Device = "cpu",
+    workspace: Home = None,
+    json: Json = False,
+) -> None:
+    """Continue prompts under all the edits at once, in the order given; without any, under the base model."""
+    how = _sampling(max_new_tokens, temperature, top_k, top_p, repetition_penalty, seed, stop)
+    progress = on_terminal(json)
+    session = opened(model, workspace, dtype, device, progress.part(0, 0.3))
+    edits = [item for lane in lanes(edit, dose) for item in lane]
+    found = session.generate(prompt, [edits], how, progress=progress.part(0.3, 1))[0]
+    texts = [
+        {"prompt": one.prompt, "text": one.text, "ended": one.ended, "tokens": one.tokens, "log_probs": one.log_probs} for one in found
+    ]
+    told = {"model": session.model.info.name, "edits": edits, "seed": seed, "texts": texts}
+    answer(told, json, [line for one in found for line in (f"> {visible(one.prompt)}", visible(one.text), "")][:-1])
+
+
+def compare(
+    prompt: Prompts,
+    model: Model = "embedded",
+    edit: Edits = None,
+    dose: Dose = 1.0,
+    max_new_tokens: MaxNewTokens = 30,
+    temperature: Temperature = 0.0,
+    top_k: TopK = None,
+    top_p: TopP = 1.0,
+    repetition_penalty: Penalty = 1.0,
+    seed: Seed = 0,
+    stop: Stops = None,
+    dtype: DType = "float32",
+    device: Device = "cpu",
+    workspace: Home = None,
+    json: Json = False,
+) -> None:
+    """Put the base model and one lane an edit side by side; write `--edit a+b` to stack two in one lane."""
+    if not edit:
+        raise BadKnob("There is nothing to compare with the base model.", "Give at least one --edit.")
+    how = _sampling(max_new_tokens, temperature, top_k, top_p, repetition_penalty, seed, stop)
+    progress = on_terminal(json)
+    session = opened(model, workspace, dtype, device, progress.part(0, 0.3))
+    found = session.compare(prompt, lanes(edit, dose), how, progress=progress.part(0.3, 1))
+    lines: list[str] = []
+    for index, text in enumerate(found.prompts):
+        lines += ["", f"> {visible(text)}"]
+        for lane, said in zip(found.lanes, found.texts[index]):
+            kl = sum(token.kl_nats for token in said.tokens) / max(1, len(said.tokens))
+            lines.append(f"{lane.label}: {visible(said.text)}  [mean KL {kl:.3g} nats/token]")
+    answer(found, json, lines[1:])
+
+
+def look(
+    lens: Annotated[str, typer.Argument(help="A lens, for example attention or logit_lens.")],
+    prompt: Annotated[str, typer.Option(help="What the model reads.")],
+    model: Model = "embedded",
+    edit: Edits = None,
+    dose: Dose = 1.0,
+    settings: Settings = None,
+    dtype: DType = "float32",
+    device: Device = "cpu",
+    workspace: Home = None,
+    json: Json = False,
+) -> None:
+    """Look through a lens, at the base model and at one lane an edit."""
+    options = {name: _value(text) for name, text in named(settings).items()}
+    progress = on_terminal(json)
+    session = opened(model, workspace, dtype, device, progress.part(0, 0.3))
+    stacks = [(), *lanes(edit, dose)]
+    try:
+        found = session.look(lens, prompt, stacks=stacks, progress=progress.part(0.3, 1), **options)
+    except TypeError as error:
+        raise BadKnob(f"The lens {lens} does not take these settings: {error}.", "Its page in the README lists them.") from error
+    rows = found.rows() if hasattr(found, "rows") else []
+    answer(found, json, table(rows) or [f"{lens}: use --json for the numbers."])
+
+
+def _value(text: str) -> Any:
+    """A setting of a lens: JSON where it is JSON, numbers and words with commas as a list, else a text."""
+    try:
+        return json_text.loads(text)
+    except json_text.JSONDecodeError:
+        parts = text.split(",")
+        return [_value(part) for part in parts] if len(parts) > 1 else text
+
+
+def evaluate(
+    data: Data,
+    edit: Edits = None,
+    model: Model = "embedded",
+    dose: Dose = 1.0,
+    split: SplitName = "test",
+    neutral: Neutral = None,
+    placebos: Placebos = 3,
+    generations: Annotated[int, typer.Option(min=0, help="Texts that repetition is measured on.")] = 16,
+    dtype: DType = "float32",
+    device: Device = "cpu",
+    workspace: Home = None,
+    json: Json = False,
+) -> None:
+    """Measure gain and damage on held-out rows: base, one lane an edit, and a placebo of each."""
+    which = split_named(split)
+    if not edit:
+        raise BadKnob("There is no edit to evaluate.", "Give at least one --edit.")
+    progress = on_terminal(json)
+    session = opened(model, workspace, dtype, device, progress.part(0, 0.2))
+    found = session.evaluate(
+        lanes(edit, dose),
+        data,
+        split=which,
+        neutral=neutral,
+        n_placebos=placebos,
+        n_generations=generations,
+        progress=progress.part(0.2, 1),
+    )
+    rows = found.rows()
+    told = {"model": session.model.info.name, "data": found.benefit.data, "split": split, "n": found.benefit.n}
+    told |= {"n_placebos": found.n_placebos, "rows": rows}
+    lines = [f"{found.benefit.data}, split {split}, {found.benefit.n} rows; intervals are 95 %."]
+    answer(told, json, [*lines, *table([_short(row) for row in rows])])
+
+
+def _short(row: dict[str, Any]) -> dict[str, Any]:
+    value = f"{row['value']:.3g} [{row['low']:.3g}, {row['high']:.3g}]"
+    change = "" if row["change"] is None else f"{row['change']:+.3g} [{row['change_low']:.3g}, {row['change_high']:.3g}]"
+    return {"lane": row["lane"], "metric": row["metric"], "value": value, "change": change, "n": row["n"], "unit": row["unit"]}
+
+
+def sweep(
+    data: Data,
+    edit: Annotated[str | None, typer.Option(help="An edit to run at several doses.")] = None,
+    method: Annotated[str | None, typer.Option(help="Or a method to fit at every point of a grid of knobs.")] = None,
+    doses: Annotated[str, typer.Option(help="Doses with commas.")] = "0.25,0.5,0.75,1,1.5,2,3",
+    grid: Annotated[list[str] | None, typer.Option("--grid", help="A knob's values as name=a|b|c; again for more.")] = None,
+    model: Model = "embedded",
+    seed: Seed = 0,
+    split: SplitName = "test",
+    neutral: Neutral = None,
+    out: Annotated[Path | None, typer.Option(help="Write the rows to this JSON file too.")] = None,
+    dtype: DType = "float32",
+    device: Device = "cpu",
+    workspace: Home = None,
+    json: Json = False,
+) -> None:
+    """Run one edit over doses, or fit a method over a grid of knobs, and measure gain and damage of each."""
+    which, strengths = split_named(split), numbers(doses, "--doses")
+    if (edit is None) == (method is None):
+        raise BadKnob("A sweep needs either an edit or a method.", "Give --edit for doses, or --method with --grid.")
+    points = _grid(method, grid)
+    progress = on_terminal(json)
+    session = opened(model, workspace, dtype, device, progress.part(0, 0.2))
+    rest = progress.part(0.2, 1)
+    if edit is not None:
+        swept = session.sweep(lanes([edit])[0][0], data, strengths, split=which, neutral=neutral, progress=rest)
+        rows = [
+            {"dose": dose, **{item.name: item.values[i].estimate for item in swept.metrics}, "n": swept.metrics[0].n}
+            for i, dose in enumerate(swept.doses)
+        ]
+    else:
+        rows = _fits(session, str(method), points, data, seed, which, neutral, rest)
+    told = {"model": session.model.info.name, "data": data, "split": split, "rows": rows}
+    if out is not None:
+        _write(out, told)
+    answer(told, json, table(rows))
+
+
+def _write(path: Path, told: Any) -> None:
+    from workbench.workspace.database import storing
+    from workbench.workspace.plain import plain
+
+    with storing(str(path)):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json_text.dumps(plain(told), ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+
+
+def _grid(method: str | None, grid: list[str] | None) -> list[dict[str, str]]:
+    """Every point of the grid; each is checked before anything is fitted."""
+    named_values = {name: text.split("|") for name, text in named(grid, "--grid").items()}
+    points = [dict(zip(named_values, values)) for values in itertools.product(*named_values.values())]
+    if method is not None:
+        from workbench.methods import get
+
+        for point in points:
+            get(method).configure(point)
+    return points
+
+
+def _fits(
+    session: Any,
+    method: str,
+    points: list[dict[str, str]],
+    data: str,
+    seed: int,
+    split: Any,
+    neutral: str | None,
+    progress: Any,
+) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    for i, point in enumerate(points):
+        part = progress.part(i / len(points), (i + 1) / len(points))
+        fitted = session.fit(method, data, point, seed=seed, progress=part.part(0, 0.6))
+        found = session.evaluate(fitted.edit, data, split=split, neutral=neutral, n_placebos=0, n_generations=8, progress=part.part(0.6, 1))
+        scores = {item.name: item.values[1].estimate for item in found.all_metrics}
+        rows.append({**point, "edit": fitted.edit.id, **scores, "n": found.benefit.n})
+    return rows

@@ -1,0 +1,77 @@
+"""The command line's entry: commands, and errors as one sentence and a hint with exit code 2, never a traceback."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import typer
+
+from workbench.cli import looking, making, showing
+from workbench.cli.printing import complain
+from workbench.errors import RetouchError
+from workbench.progress import Cancelled
+from workbench.workspace.jobs import named_failure
+
+FAILED = 2
+INTERRUPTED = 130
+# Typer has brought its own copy of click since 0.2x, so the class is found through one of its subclasses.
+_ClickException: Any = next(item for item in typer.BadParameter.__mro__ if item.__name__ == "ClickException")
+
+
+class Commands(typer.core.TyperGroup):
+    """A group whose commands end in a sentence, not in a traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except RetouchError as error:
+            complain(str(error), error.hint)
+        except _ClickException as error:
+            where = error.ctx.command_path if getattr(error, "ctx", None) is not None else "python -m workbench"
+            complain(error.format_message(), f"Run: {where} --help")
+        except (Cancelled, KeyboardInterrupt):
+            complain("Interrupted.", "Nothing was changed.")
+            raise typer.Exit(INTERRUPTED) from None
+        except Exception as error:
+            if type(error).__name__ in ("Exit", "Abort"):
+                raise
+            complain(*_reported(error, ctx))
+        raise typer.Exit(FAILED)
+
+
+def _reported(error: Exception, ctx: Any) -> tuple[str, str]:
+    from workbench.workspace.database import home
+
+    asked = getattr(ctx, "invoked_subcommand", None) or "a command"
+    failure = named_failure(error, str(asked), home() / "reports")
+    return str(failure), failure.hint
+
+
+app = typer.Typer(
+    cls=Commands,
+    name="python -m workbench",
+    help="Edit language models: fit, compare, measure, keep.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+for command in (
+    showing.models,
+    showing.methods,
+    showing.demos,
+    making.fit,
+    looking.generate,
+    looking.compare,
+    looking.look,
+    looking.evaluate,
+    looking.sweep,
+    making.export,
+    showing.app,
+):
+    app.command()(command)
+
+
+@app.callback()
+def callback() -> None:
+    """Edit language models: fit, compare, measure, keep."""

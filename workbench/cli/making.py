@@ -1,0 +1,82 @@
+"""Commands that make something: fit an edit, export it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from workbench.cli.options import Data, Device, Dose, DType, Home, Json, Model, Seed, Settings, named, opened, stack
+from workbench.cli.printing import answer, on_terminal, table
+from workbench.errors import StorageFailed, UnknownName
+from workbench.workspace.plain import plain
+
+TARGETS = ("checkpoint", "peft", "script", "report")
+
+
+def fit(
+    method: Annotated[str, typer.Argument(help="A method; `methods` lists them.")],
+    data: Data,
+    model: Model = "embedded",
+    settings: Settings = None,
+    preset: Annotated[str | None, typer.Option(help="A preset to start from; `methods NAME` lists them.")] = None,
+    seed: Seed = 0,
+    out: Annotated[Path | None, typer.Option(help="Write the edit into this folder.")] = None,
+    name: Annotated[str | None, typer.Option(help="Keep the edit in the workspace under this name.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the folder if it exists.")] = False,
+    all_rows: Annotated[bool, typer.Option("--all-rows", help="Fit on every row of a file that names no splits.")] = False,
+    dtype: DType = "float32",
+    device: Device = "cpu",
+    workspace: Home = None,
+    json: Json = False,
+) -> None:
+    """Fit an edit on the rows marked fit. A file without splits gets them drawn by question: 40 % fit, 10 % validation."""
+    from workbench.knobs import as_json
+    from workbench.methods import get
+
+    # Everything that can be wrong with words is said before the model is loaded.
+    config = get(method).configure(named(settings), preset)
+    if out is not None and out.exists() and not overwrite:
+        raise StorageFailed(f"{out} exists already.", "Choose another folder, or give --overwrite.")
+    progress = on_terminal(json)
+    session = opened(model, workspace, dtype, device, progress.part(0, 0.2))
+    rows = session.demos.resolve(data, "fit" if all_rows else None)
+    fitted = session.fit(method, rows, config, seed=seed, progress=progress.part(0.2, 1))
+    counts = {split: sum(row.split == split for row in rows) for split in ("fit", "validation", "test")}
+    told: dict[str, Any] = {"edit": fitted.edit.id, "method": method, "config": as_json(config), "seed": seed}
+    told |= {"model": session.model.info.name, "data": rows.name, "data_fingerprint": rows.fingerprint, "n_rows": counts}
+    told |= {"scalars": fitted.report.scalars, "notices": plain(fitted.report.notices), "folder": None, "saved": None}
+    lines = [f"Fitted {method} edit {fitted.edit.id} on {counts['fit']} rows of {rows.name} ({session.model.info.name})."]
+    lines += table([{"what": key, "value": float(value)} for key, value in fitted.report.scalars.items()])
+    lines += [f"{notice.level}: {notice.text} {notice.hint}".rstrip() for notice in fitted.report.notices]
+    if out is not None:
+        told["folder"] = str(session.shelf.write(fitted.edit, out, overwrite=overwrite))
+        lines.append(f"Wrote {out}.")
+    if name is not None:
+        told["saved"] = session.save_edit(fitted.edit, name).name
+        lines.append(f"Saved as {name}.")
+    answer(told, json, lines)
+
+
+def export(
+    edit: Annotated[list[str], typer.Option("--edit", help="An edit's folder, id or name, with a dose as edit@0.5.")],
+    to: Annotated[str, typer.Option("--to", help="checkpoint, peft, script or report.")],
+    out: Annotated[Path, typer.Option(help="The folder to write.")],
+    model: Model = "embedded",
+    dose: Dose = 1.0,
+    dtype: DType = "float32",
+    device: Device = "cpu",
+    workspace: Home = None,
+    json: Json = False,
+) -> None:
+    """Take an edit home: a checkpoint, a PEFT adapter, a stand-alone script, or a report."""
+    if to not in TARGETS:
+        raise UnknownName("export", to, TARGETS)
+    progress = on_terminal(json)
+    session = opened(model, workspace, dtype, device, progress)
+    edits = [item for text in edit for item in stack(text, dose)]
+    found = session.export(edits, to, out)  # pyright: ignore[reportArgumentType]
+    told = plain(found)
+    parts = [{"what": key, "value": value} for key, value in told.items()] if isinstance(told, dict) else []
+    answer(told, json, [f"Exported to {out}.", *table(parts)])

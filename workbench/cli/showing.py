@@ -1,0 +1,145 @@
+"""Commands that show what there is: models, methods with their knobs, demonstration sets; and the one that starts the app."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from workbench.cli.options import Device, DType, Home, Json
+from workbench.cli.printing import answer, table
+from workbench.errors import ModelUnavailable, StorageFailed
+from workbench.workspace.database import HOME
+
+APP = Path(__file__).resolve().parents[2] / "app.py"
+
+
+def models(
+    name: Annotated[str | None, typer.Argument(help="A model to look up: what it needs, before it is loaded.")] = None,
+    dtype: DType = "float32",
+    device: Device = "cpu",
+    json: Json = False,
+) -> None:
+    """List the models that are at hand, or say what one would need."""
+    from workbench.models import catalog
+
+    if name is None:
+        found = catalog.entries()
+        rows = [{"model": item.name, "title": item.title, "present": item.is_present} for item in found]
+        answer({"models": found}, json, [*table(rows), "Or give a local Hugging Face folder, or a hub id."])
+        return
+    if dtype not in catalog.DTYPES:
+        raise ModelUnavailable(f"No dtype {dtype!r}.", f"Choose one of {', '.join(catalog.DTYPES)}.")
+    size = catalog.estimate(name, dtype=dtype, device=device)  # pyright: ignore[reportArgumentType]
+    says = f"{name}: {size.architecture}, {size.n_parameters:,} parameters; needs about {size.bytes_needed / 1e9:.2f} GB"
+    fits = f"of {size.bytes_free / 1e9:.1f} GB free: {'fits' if size.fits else 'does not fit'}."
+    answer({"model": name, "fits": size.fits, "estimate": size}, json, [f"{says} {fits}"])
+
+
+def methods(name: Annotated[str | None, typer.Argument(help="A method: print its knobs.")] = None, json: Json = False) -> None:
+    """List the methods, or print one method's knobs and presets."""
+    from workbench.knobs import knobs
+    from workbench.methods import get, names
+
+    if name is None:
+        found = [get(item) for item in names()]
+        rows = [{"method": item.name, "title": item.title, "what it does": item.summary} for item in found]
+        told = [{"name": item.name, "title": item.title, "summary": item.summary, "paper": item.paper} for item in found]
+        answer({"methods": told}, json, table(rows))
+        return
+    method = get(name)
+    items = knobs(method.config)
+    rows = [{"knob": item.name, "default": _default(item), "allowed": _allowed(item), "what it is": item.help} for item in items]
+    needs = f"Needs of each demonstration: {', '.join(method.needs.columns)}; at least {method.needs.min_rows} rows."
+    presets = [f"Preset {key}: {', '.join(f'{k}={_text(v)}' for k, v in values.items())}" for key, values in method.presets.items()]
+    told = {"name": method.name, "title": method.title, "summary": method.summary, "paper": method.paper}
+    told |= {"needs": method.needs, "knobs": items, "presets": method.presets}
+    answer(told, json, [f"{method.title} ({method.paper})", method.summary, needs, "", *table(rows), "", *presets])
+
+
+def _default(item: Any) -> str:
+    return "none" if item.default is None else _text(item.default)
+
+
+def _text(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, (tuple, list)) else str(value)
+
+
+def _allowed(item: Any) -> str:
+    if item.choices:
+        return " | ".join(item.choices)
+    span = "" if item.bounds is None else f" {item.bounds[0]:g}…{item.bounds[1]:g}"
+    return item.kind + span + (", or none" if item.optional else "") + (f" {item.unit}" if item.unit else "")
+
+
+def demos(
+    source: Annotated[str | None, typer.Argument(help="A set, a file, or hf:org/name: print what is in it.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write the rows to this .jsonl or .csv file.")] = None,
+    save: Annotated[bool, typer.Option("--save", help="Keep the rows as a set of the workspace.")] = False,
+    rows: Annotated[int, typer.Option(min=0, help="How many rows to print.")] = 5,
+    workspace: Home = None,
+    json: Json = False,
+) -> None:
+    """List demonstration sets, or look into one: rows, problems line by line, checks."""
+    from workbench.workspace.home import Workspace
+    from workbench.workspace.shelf import Shelf
+
+    shelf = Shelf(lambda: Workspace(workspace))
+    if source is None:
+        found = shelf.list()
+        listed = [{"set": item.id, "title": item.title, "kind": item.kind, "rows": item.n, **item.n_split} for item in found]
+        answer({"sets": found}, json, table(listed))
+    else:
+        _look_into(shelf, source, out, save, rows, json)
+
+
+def _look_into(shelf: Any, source: str, out: Path | None, save: bool, n_rows: int, as_json: bool) -> None:
+    from workbench.data.checks import checks
+    from workbench.data.sources import read, write
+
+    is_file = Path(source).suffix != "" and not source.startswith("hf:")
+    imported = read(source) if is_file else None
+    found = imported.demonstrations if imported else shelf.resolve(source)
+    problems = imported.problems if imported else ()
+    results = checks(found)
+    told: dict[str, Any] = {"name": found.name, "n": len(found), "problems": [_problem(item) for item in problems]}
+    told |= {"checks": results, "rows": found.rows[:n_rows], "fingerprint": found.fingerprint}
+    lines = [f"{found.name}: {len(found)} rows" + (f", read as {imported.format}" if imported else "")]
+    lines += [f"  {problem} {problem.hint}" for problem in problems[:20]]
+    lines += [f"  … and {len(problems) - 20} more problems"] * (len(problems) > 20)
+    lines += [f"  {item.title}: {item.count} rows. {item.advice}" for item in results if item.count]
+    lines += table(
+        [{"split": row.split, "prompt": row.prompt, "positive": row.positive, "negative": row.negative} for row in found.rows[:n_rows]]
+    )
+    if out is not None:
+        told["written"] = str(write(found, out))
+        lines.append(f"Wrote {out}.")
+    if save and len(found):
+        info = shelf.save(found, note=f"imported {Path(source).name}")
+        told["saved"] = info
+        lines.append(f"Saved as {info.name} ({info.id}).")
+    answer(told, as_json, lines)
+
+
+def _problem(problem: Any) -> dict[str, Any]:
+    return {"line": problem.line, "what": problem.what, "hint": problem.hint}
+
+
+def app(
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Where the page answers.")] = 8501,
+    address: Annotated[str, typer.Option(help="localhost keeps the app on this machine.")] = "localhost",
+    workspace: Home = None,
+    json: Json = False,
+) -> None:
+    """Start the app in the browser."""
+    if importlib.util.find_spec("streamlit") is None or not APP.is_file():
+        raise StorageFailed(f"The app needs streamlit and {APP.name} beside the package.", "Install requirements.txt in a full copy.")
+    command = [sys.executable, "-m", "streamlit", "run", str(APP), "--server.port", str(port), "--server.address", address]
+    environment = {**os.environ, **({} if workspace is None else {HOME: str(workspace.resolve())})}
+    answer({"url": f"http://{address}:{port}"}, json, [f"Retouch answers on http://{address}:{port}"])
+    raise typer.Exit(subprocess.run(command, env=environment, cwd=APP.parent, check=False).returncode)
