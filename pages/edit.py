@@ -43,8 +43,8 @@ def main(session: Any) -> None:
 
 def _nothing() -> None:
     frame.empty(
-        "The fit will stand here: its spectrum or its search while it runs, then in words what it did to held-out questions, beside a placebo "
-        "of equal size.",
+        "The fit will stand here: its spectrum or its search while it runs, then in words what it did to held-out questions, beside "
+        "a placebo of equal size.",
         "Press *Fit edit*. On the embedded model it takes seconds.",
         key="fit",
     )

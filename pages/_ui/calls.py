@@ -131,3 +131,51 @@ def preset_rows(found: Sequence[tuple[str, FitOutcome]]) -> list[dict[str, Any]]
         row |= {key.replace("_", " "): round(value, 4) for key, value in outcome.fitted.report.scalars.items()}
         rows.append(row)
     return rows
+
+
+def compare(session: Any, settings: Mapping[str, Any], progress: Progress) -> Any:
+    """Answer prompts under the base and each lane; the texts so far are in the job's `live["texts"]`."""
+    from workbench.decode import Sampling
+
+    names = ("max_new_tokens", "temperature", "top_k", "top_p", "repetition_penalty", "seed", "same_seed")
+    sampling = Sampling(**{name: settings[name] for name in names})
+    return session.compare(list(settings["prompts"]), stacks(settings["lanes"])[1:], sampling, progress=progress)
+
+
+def rename_edit(session: Any, edit: str, name: str) -> None:
+    """Give a saved edit another name."""
+    session.workspace.edits.rename(edit, name.strip())
+
+
+def delete_edit(session: Any, edit: str) -> None:
+    """Remove a saved edit; it is turned off first."""
+    state().turn_off(edit)
+    session.workspace.edits.delete(edit)
+
+
+def parity(report: Any) -> str:
+    """What an export says about itself: how far its logits are from those in the app."""
+    found = getattr(report, "parity", None)
+    if found is None:
+        return ""
+    number = getattr(found, "max_abs", found)
+    return f"Largest difference of logits between the export and the app: {number:.2g}" if isinstance(number, float) else str(found)
+
+
+def head_scores(found: Any, lane: int) -> dict[str, tuple[str, list[list[float]], bool]]:
+    """Scores of all heads for colouring the grid: name → (what it is, layer × head values, whether signed)."""
+    from workbench.lenses.head_kinds import WORDS, head_kinds
+
+    scores = {
+        name: (WORDS[name], values[lane].tolist(), False)
+        for name, values in head_kinds(found).items()
+        if values[lane, 0, 0] == values[lane, 0, 0]
+    }
+    if lane:
+        moved = (
+            "How far the head's attention moved from the base: total variation, mean over tokens.",
+            found.distance(lane).tolist(),
+            False,
+        )
+        scores = {"moved from the base": moved, **scores}
+    return scores

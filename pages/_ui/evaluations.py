@@ -147,3 +147,14 @@ def _finite(value: float) -> float | None:
 def plain_verdict(found: Any | None) -> str:
     """The verdict without Markdown, for a list of edits."""
     return "" if found is None else verdict(found).replace("**", "")
+
+
+def beats_placebo(found: Any) -> bool:
+    """Whether the edit's interval on the first metric lies wholly on the wanted side of its placebo's estimate."""
+    benefit = found.benefit
+    at, placebo = _edit_lane(benefit.lanes), _placebo_lane(benefit.lanes)
+    if not benefit.metrics or placebo is None:
+        return False
+    metric = benefit.metrics[0]
+    mine, other = metric.values[at], metric.values[placebo].estimate
+    return mine.high < other if metric.better == "lower" else mine.low > other

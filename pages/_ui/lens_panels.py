@@ -92,7 +92,7 @@ def _targets(found: Any, pos: int) -> None:
     figure = lines("How the targets rise through the layers", parts, "entry (0: the embedding)", "log probability (nats)")
     figure_panel(
         figure, rows, words.provenance(model=found.model, n="1 prompt", where=f"token {pos}"), key="lens-targets",
-        look_for="The layer where the target's line leaves the distractor's: that is where the answer is decided, and where an edit can act.",
+        look_for="The layer where the target's line leaves the distractor's: there the answer is decided, and there an edit can act.",
     )  # fmt: skip
 
 
@@ -109,16 +109,17 @@ def attention(session: Any, prompt: str, targets: tuple[str, ...]) -> None:
 
 def _attention(found: Any) -> None:
     lane = _lane(found.lanes, "attention-lane")
-    values, says, signed = calls.head_scores(found, lane)
-    with st.container(horizontal=True):
-        kind = st.selectbox("Colour the heads by", list(values), key="attention-score", width=320)
-    st.caption(says.get(kind, ""))
-    top = max((abs(x) for line in values[kind] for x in line), default=1.0) or 1.0
-    picked = grid(
-        [f"layer {layer}" for layer in found.layers], [str(h) for h in range(found.n_heads)], values[kind], key="head-grid", scale=top,
-        signed=signed, texts=[[words.number(x) for x in line] for line in values[kind]], corner="head", row_word="Layer", column_word="Head",
-    )  # fmt: skip
-    row, head = picked or _largest(values[kind])
+    scores = calls.head_scores(found, lane)
+    kind = st.selectbox("Colour the heads by", list(scores), key="attention-score", width=320)
+    if kind not in scores:
+        kind = next(iter(scores))
+    says, values, signed = scores[kind]
+    st.caption(says)
+    top = max((abs(x) for line in values for x in line), default=1.0) or 1.0
+    layers, heads = [f"layer {layer}" for layer in found.layers], [str(head) for head in range(found.n_heads)]
+    shown = [[words.number(x) for x in line] for line in values]
+    picked = grid(layers, heads, values, key="head-grid", scale=top, signed=signed, texts=shown, corner="head", column_word="Head")
+    row, head = picked or _largest(values)
     pattern = found.pattern[lane, row, head]
     st.markdown(f"**Layer {found.layers[row]}, head {head}**: {found.lanes[lane].label}")
     n = len(found.tokens)
@@ -128,10 +129,9 @@ def _attention(found: Any) -> None:
     st.session_state["attention-at"] = n - 1 if query is None else query
     st.caption(f"Colour: how much token {_query(n)} looks at each token before it. Pick another token to look from there.")
     with st.expander("The whole pattern"):
-        grid(
-            list(found.tokens), list(found.tokens), [[float(x) if j <= i else None for j, x in enumerate(line)] for i, line in enumerate(pattern)],
-            key="pattern-grid", corner="from ↓ to →", row_word="From", column_word="To",
-        )  # fmt: skip
+        shares = [[float(x) if j <= i else None for j, x in enumerate(line)] for i, line in enumerate(pattern)]
+        names = list(found.tokens)
+        grid(names, names, shares, key="pattern-grid", corner="from ↓ to →", row_word="From", column_word="To")
 
 
 def _query(n: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import streamlit as st
@@ -10,6 +11,8 @@ from pages._ui import frame, jobs
 from pages._ui.rows import counts
 from pages._ui.state import state
 from pages._ui.words import count, plain
+
+JUDGED = "judged answers"
 
 
 def picker(session: Any, *, key: str) -> str | None:
@@ -70,17 +73,6 @@ def move(session: Any, chosen: str, back: bool) -> None:
     state().draft.pop("editor-set", None)
 
 
-def append(session: Any, rows: Any, note: str) -> str:
-    """Add rows to the chosen set (a copy of it, if it ships); return the set's title."""
-    now = state()
-    chosen = now.set_name or "truthfulness"
-    old = session.demos(chosen)
-    saved = session.demos.save(old.with_rows([*old.rows, *rows]), key=chosen, note=note)
-    now.set_name = saved.id
-    now.draft.pop("editor-set", None)
-    return saved.name
-
-
 @st.dialog("Import demonstrations", width="large")
 def import_dialog(session: Any) -> None:
     """Upload a file, see what was read and what was not, keep the good rows."""
@@ -122,3 +114,23 @@ def failure() -> None:
     error = state().draft.get("editor-error")
     if error is not None:
         frame.problem(error, "editor")
+
+
+def judge(session: Any, prompt: str, text: str, good: bool) -> str:
+    """Add a judged answer to the set of judged answers; a row that lacks this side gets it. Return the set's name."""
+    from workbench.data.demonstrations import Demonstration, Demonstrations
+
+    known = {offer.title: offer.id for offer in session.demos.list() if not offer.is_shipped}
+    key = known.get(JUDGED)
+    old = Demonstrations((), JUDGED) if key is None else session.demos(key)
+    side, other = ("positive", "negative") if good else ("negative", "positive")
+    answer = text if text[:1].isspace() else f" {text}"
+    rows = list(old.rows)
+    at = next((i for i, row in enumerate(rows) if row.prompt == prompt and getattr(row, side) is None and getattr(row, other)), None)
+    if at is None:
+        rows.append(replace(Demonstration(prompt, id=f"judged-{len(rows):04d}"), **{side: answer}))
+    else:
+        rows[at] = replace(rows[at], **{side: answer})
+    saved = session.demos.save(old.with_rows(rows), key=key, note="judged on Compare")
+    state().draft.pop("editor-set", None)
+    return saved.name

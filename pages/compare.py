@@ -1,0 +1,77 @@
+"""What does the model say with the edit, and what without?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from pages._ui import comparing, frame, jobs
+from pages._ui.backend import ready
+from pages._ui.prompts import prompt
+
+PROMPTS = "Question: What do carrots help most? Answer:\nQuestion: Where does the sun go at night? Answer:"
+
+
+def main(session: Any) -> None:
+    """Prompts on top, lanes and sampling beside, the texts below."""
+    left, right = st.columns([2, 1], gap="large")
+    with left:
+        text = prompt("Prompts, one a line", PROMPTS, key="compare-prompts", tall=True)
+        with st.expander("Sampling"):
+            sampling = _sampling()
+    with right:
+        lanes = comparing.lane_controls(session)
+    settings = {
+        "prompts": tuple(line for line in text.splitlines() if line.strip())[:6],
+        "lanes": tuple((lane.edit, lane.dose) for lane in lanes),
+        **sampling,
+    }
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        st.button(
+            "Compare", type="primary", key="compare", on_click=comparing.begin, args=("compare", settings), disabled=not settings["prompts"]
+        )
+        colour = st.segmented_control(
+            "Colour", comparing.COLOURS, default=comparing.COLOURS[0], key="compare-colour", required=True, label_visibility="collapsed"
+        )
+    jobs.panel(
+        "compare", lambda found: comparing.draw(session, found, colour or comparing.COLOURS[0]), settings=settings, nothing=_nothing,
+        live=comparing.live,
+    )  # fmt: skip
+    comparing.dose_strip(session, lanes, settings)
+
+
+def _sampling() -> dict[str, Any]:
+    with st.container(horizontal=True):
+        n = st.number_input("New tokens", 1, 400, 24, key="sample-n", persist_state="session", width=140)
+        heat = st.number_input(
+            "Temperature", 0.0, 5.0, 0.0, step=0.1, key="sample-heat", persist_state="session", width=140, help="0 is greedy."
+        )
+        top_k = st.number_input("Top k", 1, 100000, None, key="sample-k", persist_state="session", width=140, placeholder="all")
+        top_p = st.number_input("Top p", 0.01, 1.0, 1.0, step=0.05, key="sample-p", persist_state="session", width=140)
+        penalty = st.number_input("Repetition penalty", 0.5, 3.0, 1.0, step=0.05, key="sample-rep", persist_state="session", width=160)
+        seed = st.number_input("Seed", 0, 2**31 - 1, 0, key="sample-seed", persist_state="session", width=140)
+    same = st.toggle(
+        "The same seed for all lanes",
+        True,
+        key="sample-same",
+        persist_state="session",
+        help="Lanes then differ only where their distributions do.",
+    )
+    return {
+        "max_new_tokens": int(n), "temperature": heat, "top_k": top_k, "top_p": top_p, "repetition_penalty": penalty, "seed": int(seed),
+        "same_seed": same,
+    }  # fmt: skip
+
+
+def _nothing() -> None:
+    frame.empty(
+        "The untouched model and your edits will answer here side by side, token by token.",
+        "Add an edit as a lane, or press *Compare* to hear the base alone.",
+        key="compare",
+    )
+
+
+frame.page("Compare", __doc__ or "")
+if (opened := ready()) is not None:
+    main(opened)

@@ -1,0 +1,66 @@
+"""Is the gain real, and what did it break?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from pages._ui import calls, evaluations, frame, jobs, sets
+from pages._ui.backend import ready
+
+
+def main(session: Any) -> None:
+    """Edits and set beside the table of gains and damages, with the placebo."""
+    known = calls.known_edits(session)
+    controls, picture = st.columns([1, 2], gap="large")
+    with controls:
+        chosen = sets.picker(session, key="evaluate-set")
+        if not known or chosen is None:
+            frame.empty("There is no edit to measure yet.", "Fit one first.", key="no-edit")
+            st.page_link("pages/edit.py", label="Fit an edit", icon=":material/tune:")
+            return
+        key = "evaluate-edits"
+        on = [edit for edit, _ in calls.lane_key() if edit in known] or list(known)[:1]
+        st.session_state[key] = [edit for edit in st.session_state.get(key, on) if edit in known]
+        edits = st.multiselect(
+            "Edits", list(known), format_func=lambda edit: known[edit], key=key, max_selections=5, persist_state="session"
+        )
+        split = st.segmented_control("Rows", ["test", "validation", "fit"], default="test", key="evaluate-split", required=True)
+        dose = st.slider("Dose of all", 0.0, 3.0, 1.0, step=0.05, key="evaluate-dose", persist_state="session")
+        placebos = st.number_input(
+            "Placebos", 0, 20, 3, key="evaluate-placebos", persist_state="session", help="Random edits of equal size, averaged row by row."
+        )
+        settings = {"set": chosen, "edits": tuple(edits), "split": split, "dose": dose, "placebos": int(placebos)}
+        st.button("Evaluate", type="primary", key="evaluate", width="stretch", on_click=_begin, args=(settings,), disabled=not edits)
+        if split == "fit":
+            st.caption(":orange[These rows were fitted on: the scores flatter.]")
+    with picture:
+        jobs.panel("evaluate", _draw, settings=settings, nothing=_nothing)
+
+
+def _begin(settings: dict[str, Any]) -> None:
+    def work(session: Any, progress: Any) -> Any:
+        stacks = [[(edit, settings["dose"])] for edit in settings["edits"]]
+        return session.evaluate(stacks, settings["set"], split=settings["split"], n_placebos=settings["placebos"], progress=progress)
+
+    jobs.start("evaluate", "Evaluating", work, settings, heavy=True)
+
+
+def _draw(found: Any) -> None:
+    evaluations.draw_verdict(found, key="evaluate", title="Base, edits and placebo")
+    evaluations.draw_all(found, key="evaluate")
+
+
+def _nothing() -> None:
+    frame.empty(
+        "Gains on held-out rows and damage on neutral text will stand here, each with n and a 95 % interval, each beside a placebo of "
+        "equal size.",
+        "Choose edits, then press *Evaluate*.",
+        key="evaluate",
+    )
+
+
+frame.page("Evaluate", __doc__ or "")
+if (opened := ready()) is not None:
+    main(opened)

@@ -1,0 +1,100 @@
+"""What have I kept, and how do I take it home?"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import streamlit as st
+
+from pages._ui import calls, exports, frame, words
+from pages._ui.backend import ready
+from pages._ui.state import state
+
+
+def main(session: Any) -> None:
+    """Saved edits, what can be done with the chosen one, and the runs."""
+    saved = {item.id: item for item in session.edits()}
+    edits, runs = st.tabs([f"Edits ({len(saved)})", "Runs"])
+    with edits:
+        if not saved:
+            with frame.empty(
+                "Edits that you save will stand here; they outlive the browser and the program.", "Fit one, then *Save*.", key="library"
+            ):
+                st.page_link("pages/edit.py", label="Fit an edit", icon=":material/tune:")
+        else:
+            _edits(session, saved)
+    with runs:
+        _runs(session)
+
+
+def _edits(session: Any, saved: dict[str, Any]) -> None:
+    table, side = st.columns([3, 2], gap="large")
+    with table:
+        rows = [
+            {
+                "name": item.name, "method": item.method.replace("_", " "), "verdict": item.verdict, "saved": _when(item.created),
+                "model": item.model.name, "seed": item.seed, "id": item.id,
+            }
+            for item in saved.values()
+        ]  # fmt: skip
+        st.dataframe(rows, hide_index=True, width="stretch", key="library-table")
+        ids = list(saved)
+        if st.session_state.get("library-edit") not in saved:
+            st.session_state["library-edit"] = state().edit if state().edit in saved else ids[0]
+        edit = st.selectbox("Edit", ids, format_func=lambda key: saved[key].name, key="library-edit")
+    with side:
+        _one(session, saved[edit])
+
+
+def _one(session: Any, item: Any) -> None:
+    fits = item.model.same_model(session.model.fingerprint)
+    st.subheader(words.plain(item.name), anchor=False)
+    st.text(item.verdict or "It was saved without a verdict.")
+    frame.source(words.provenance(model=item.model.name, edit=item.id, seed=item.seed, data=f"data {item.data[:6]}"), "library-one")
+    if not fits:
+        st.caption(f":orange[It was fitted on {words.plain(item.model.name)}; another model is open, so it can't be used here.]")
+    with st.container(horizontal=True):
+        if st.button("Compare", type="primary", disabled=not fits, key="library-compare"):
+            state().turn_on(item.id)
+            st.switch_page("pages/compare.py")
+        if st.button("Spectra", key="library-spectra", disabled=not fits):
+            state().edit = item.id
+            st.session_state["spectra-edits"] = [item.id]
+            st.switch_page("pages/spectra.py")
+        with st.popover("Rename"):
+            name = st.text_input("New name", item.name, key=f"rename-{item.id}")
+            st.button(
+                "Rename edit",
+                key=f"rename-go-{item.id}",
+                on_click=calls.rename_edit,
+                args=(session, item.id, name),
+                disabled=not name.strip(),
+            )
+        with st.popover("Delete"):
+            st.caption("The edit goes; the runs that used it stay.")
+            st.button("Delete edit", key=f"delete-{item.id}", on_click=calls.delete_edit, args=(session, item.id))
+    exports.panel(session, item, fits)
+
+
+def _runs(session: Any) -> None:
+    found = session.workspace.runs.list(limit=100)
+    if not found:
+        frame.empty("Every fit, comparison and evaluation is recorded here, with what it came from.", key="runs")
+        return
+    st.dataframe(
+        [
+            {"when": _when(run.created), "kind": run.kind, "what": run.title, "model": run.model, "seed": run.seed, "id": run.id}
+            for run in found
+        ],
+        hide_index=True, width="stretch", key="runs-table",
+    )  # fmt: skip
+
+
+def _when(at: float) -> str:
+    return datetime.fromtimestamp(at).strftime("%d %b %Y %H:%M")
+
+
+frame.page("Library", __doc__ or "")
+if (opened := ready()) is not None:
+    main(opened)

@@ -1,0 +1,66 @@
+"""What did the fit find, and how large is the edit where it acts?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from pages._ui import calls, fits, frame, words
+from pages._ui.backend import ready
+from pages._ui.state import state
+
+WHY_UNCENTRED = """
+Without centring, the first singular direction is the mean activation: every text, good or bad, points along it. It alone
+explains nearly all of the spectrum, so the share to keep is reached at rank 1 on both sides. The edit then keeps and drops the
+same direction, and the two cancel. Subtract the means first, and what is left is what tells good from bad.
+"""
+
+
+def main(session: Any) -> None:
+    """Pick one or two edits; their pictures stand side by side."""
+    known = calls.known_edits(session)
+    if not known:
+        with frame.empty(
+            "The spectra of your edits will stand here: what was kept and what was dropped, how far each layer is moved, where held-out "
+            "answers lie before and after.",
+            "Fit an edit first.",
+            key="spectra",
+        ):
+            st.page_link("pages/edit.py", label="Fit an edit", icon=":material/tune:")
+        return
+    key, now = "spectra-edits", state()
+    if key not in st.session_state:
+        st.session_state[key] = [edit for edit in (now.edit, next(iter(known))) if edit in known][:1]
+    st.session_state[key] = [edit for edit in st.session_state[key] if edit in known]
+    chosen = st.multiselect(
+        "One or two edits", list(known), format_func=lambda edit: known[edit], key=key, max_selections=2, persist_state="session"
+    )
+    if not chosen:
+        frame.empty("Pick an edit above to see its spectra.", key="pick")
+        return
+    now.edit = chosen[0]
+    for edit, column in zip(chosen, st.columns(len(chosen), gap="large")):
+        with column:
+            _one(session, edit, known[edit])
+
+
+def _one(session: Any, edit: str, name: str) -> None:
+    st.subheader(words.plain(name), anchor=False)
+    report = session.report(edit)
+    if report is None:
+        frame.empty(
+            "This edit was brought from elsewhere, without the report of its fit.", "Fit it again to see its spectra.", key=f"bare-{edit}"
+        )
+        return
+    loaded = session.load_edit(edit)
+    fits.notices(report)
+    if loaded.header.config.get("center") == "none":
+        with st.expander("Why does the uncentred edit do nothing?", expanded=True):
+            st.markdown(WHY_UNCENTRED)
+    fits.pictures(loaded.header.method, report, fits.caption(loaded), prefix=f"spectra-{edit}")
+
+
+frame.page("Spectra", __doc__ or "")
+if (opened := ready()) is not None:
+    main(opened)

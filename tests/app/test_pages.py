@@ -1,0 +1,295 @@
+"""Every page in its empty, running, failed and done states, without a browser."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from tests.app.conftest import fine, settled, texts
+from tests.conftest import contrast_rows
+from workbench.errors import BadDemonstrations, NotEnoughMemory, StorageFailed
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = ("start", "model", "inspect", "demonstrations", "edit", "compare", "spectra", "evaluate", "library", "learn")
+Run = Callable[..., AppTest]
+
+
+def own_set(backend: Any, n: int = 24) -> str:
+    """Put a set of the tiny model's words into the workspace; return its id."""
+    session = backend.sessions["embedded"]
+    return session.demos.save(contrast_rows(n)).id
+
+
+def fitted(app: Run, backend: Any) -> AppTest:
+    """The Edit page with a mean difference fitted on the set of the tiny model's words."""
+    test = app("edit")
+    chosen = own_set(backend)
+    test.session_state["retouch"].set_name = chosen
+    test.session_state["retouch"].method = "mean_difference"
+    fine(test.run())
+    fine(test.button(key="fit").click().run())
+    return settled(test)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_opens_with_its_question_and_nothing_done(app: Run, page: str) -> None:
+    test = app(page)
+    assert test.title[0].value == page.capitalize()
+    assert "?" in test.markdown[0].value
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_draws_itself_while_torch_imports(fresh_backend: Any, monkeypatch: pytest.MonkeyPatch, page: str) -> None:
+    from pages._ui import backend
+
+    gate = threading.Event()
+    monkeypatch.setattr(backend, "imports", lambda tell: (tell("importing torch…"), gate.wait(60)))
+    try:
+        test = fine(AppTest.from_file(str(ROOT / "app.py"), default_timeout=30).run())
+        if page != "start":
+            fine(test.switch_page(f"pages/{page}.py").run())
+        assert test.title[0].value == page.capitalize()
+        assert "importing torch…" in texts(test)
+    finally:
+        gate.set()
+        fresh_backend.thread.join(60)
+
+
+def test_a_failed_start_names_the_remedy_and_can_be_tried_again(fresh_backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pages._ui import backend
+
+    opened = backend.open_session
+
+    def refused(model: str, workspace: Any = None, **options: Any) -> Any:
+        raise NotEnoughMemory("embedded needs 1 GB; 0.5 GB are free.", "Close something.")
+
+    monkeypatch.setattr(backend, "open_session", refused)
+    fresh_backend.boot()
+    fresh_backend.thread.join(60)
+    test = fine(AppTest.from_file(str(ROOT / "app.py"), default_timeout=30).run().switch_page("pages/edit.py").run())
+    assert "0.5 GB are free" in texts(test) and "Close something" in texts(test)
+    monkeypatch.setattr(backend, "open_session", opened)
+    test.button(key="boot-again").click().run()
+    fresh_backend.thread.join(60)
+    assert fresh_backend.error is None
+    assert "demonstrations" in texts(fine(test.run())).lower()
+
+
+def test_a_fit_shows_progress_then_a_verdict_with_n_and_the_placebo(app: Run, fresh_backend: Any) -> None:
+    test = fitted(app, fresh_backend)
+    said = texts(test)
+    assert "with the edit" in said and "random edit of equal size" in said and "row" in said
+    assert test.button(key="fit-compare")
+    assert test.get("plotly_chart")
+
+
+def test_a_result_stays_when_a_knob_changes_and_says_that_it_is_old(app: Run, fresh_backend: Any) -> None:
+    test = fitted(app, fresh_backend)
+    assert "From earlier settings" not in texts(test)
+    test.number_input(key="fit-seed").set_value(7).run()
+    assert "From earlier settings" in texts(test) and "with the edit" in texts(test)
+
+
+def test_a_result_is_there_again_after_another_page(app: Run, fresh_backend: Any) -> None:
+    test = fitted(app, fresh_backend)
+    fine(test.switch_page("pages/library.py").run())
+    assert "with the edit" in texts(fine(test.switch_page("pages/edit.py").run()))
+
+
+def test_a_running_fit_shows_cancel_and_leaves_nothing_behind(app: Run, fresh_backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pages._ui import calls
+
+    def slow(session: Any, settings: Any, progress: Any) -> Any:
+        while True:
+            progress(0.3, "Turning the handle")
+            threading.Event().wait(0.02)
+
+    monkeypatch.setattr(calls, "fit", slow)
+    test = app("edit")
+    test.session_state["retouch"].set_name = own_set(fresh_backend)
+    fine(test.run())
+    fine(test.button(key="fit").click().run())
+    assert "Turning the handle" in texts(test)
+    test.button(key="fit-cancel").click().run()
+    assert "Cancelled" in texts(settled(test))
+
+
+def test_a_failed_fit_says_what_to_do_where_it_was_asked(app: Run, fresh_backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pages._ui import calls
+
+    def broken(session: Any, settings: Any, progress: Any) -> Any:
+        raise NotEnoughMemory("The fit ran out of memory.", "Use fewer rows.")
+
+    monkeypatch.setattr(calls, "fit", broken)
+    test = app("edit")
+    fine(test.button(key="fit").click().run())
+    said = texts(settled(test))
+    assert "ran out of memory" in said and "Use fewer rows" in said
+
+
+def test_a_method_that_cannot_run_is_grey_with_the_reason(app: Run, fresh_backend: Any) -> None:
+    test = app("edit")
+    test.session_state["retouch"].set_name = own_set(fresh_backend)
+    fine(test.run())
+    assert test.button(key="choose-senses").disabled
+    assert "has no senses" in texts(test)
+
+
+def test_an_edit_is_saved_compared_looked_at_measured_and_deleted(app: Run, fresh_backend: Any) -> None:
+    test = fitted(app, fresh_backend)
+    edit = test.session_state["retouch"].edit
+    test.button(key=f"fit-save-{edit}").click().run()
+    assert [item.id for item in fresh_backend.sessions["embedded"].edits()] == [edit]
+    fine(test.button(key="fit-compare").click().run())
+    assert test.title[0].value == "Compare"
+    test.text_area(key="compare-prompts").set_value("w1 w2 w3\nw4 w5").run()
+    fine(test.button(key="compare").click().run())
+    assert "KL to base" in texts(settled(test))
+    fine(test.switch_page("pages/spectra.py").run())
+    assert test.get("plotly_chart")
+    fine(test.switch_page("pages/evaluate.py").run())
+    fine(test.button(key="evaluate").click().run())
+    assert "with the edit" in texts(settled(test))
+    fine(test.switch_page("pages/library.py").run())
+    fine(test.button(key=f"delete-{edit}").click().run())
+    assert not fresh_backend.sessions["embedded"].edits()
+    assert "outlive the browser" in texts(test)
+
+
+def test_the_base_alone_can_be_heard_and_judged(app: Run, fresh_backend: Any) -> None:
+    test = app("compare")
+    test.text_area(key="compare-prompts").set_value("w1 w2 w3").run()
+    fine(test.button(key="compare").click().run())
+    settled(test)
+    assert "The untouched model" in texts(test)
+    fine(test.button(key="compare-0-0-positive").click().run())
+    judged = fresh_backend.sessions["embedded"].demos("judged answers")
+    assert len(judged) == 1 and judged[0].prompt == "w1 w2 w3" and judged[0].positive
+
+
+@pytest.mark.parametrize("lens", ["Logit lens", "Attention"])
+def test_a_lens_runs_and_its_grid_has_selectors_for_the_keyboard(app: Run, lens: str) -> None:
+    test = app("inspect")
+    test.text_input(key="inspect-prompt").set_value("w1 w2 w3 w1 w2").run()
+    test.text_input(key="inspect-target").set_value("w3").run()
+    test.segmented_control(key="inspect-lens").set_value(lens).run()
+    slot, grid = {"Logit lens": ("lens-run", "lens-grid"), "Attention": ("attention-run", "head-grid")}[lens]
+    fine(test.button(key=slot).click().run())
+    settled(test)
+    test.selectbox(key=f"{grid}-row").set_value(1).run()
+    fine(test.selectbox(key=f"{grid}-column").set_value(2).run())
+    assert ("layer" if lens == "Logit lens" else "head 2") in texts(test)
+
+
+def test_the_prompt_guard_mends_a_trailing_space(app: Run) -> None:
+    test = app("inspect")
+    test.text_input(key="inspect-prompt").set_value("w1 w2 ").run()
+    assert "ends in a space" in texts(test)
+    test.button(key="inspect-prompt-mend").click().run()
+    assert test.text_input(key="inspect-prompt").value == "w1 w2"
+    assert "ends in a space" not in texts(test)
+
+
+def test_target_and_distractor_swap(app: Run) -> None:
+    test = app("inspect")
+    test.text_input(key="inspect-target").set_value("w1").run()
+    test.text_input(key="inspect-distractor").set_value("w2").run()
+    test.button(key="inspect-swap").click().run()
+    assert (test.text_input(key="inspect-target").value, test.text_input(key="inspect-distractor").value) == ("w2", "w1")
+
+
+def test_a_change_of_the_table_is_a_version_on_disk_and_can_be_undone(app: Run, fresh_backend: Any) -> None:
+    test = app("demonstrations")
+    chosen = own_set(fresh_backend)
+    test.session_state["retouch"].set_name = chosen
+    fine(test.run())
+    key = f"editor-{test.session_state['retouch'].draft['editor-turn']}"
+    from pages._ui import sets
+    from pages._ui.rows import merged
+
+    session = fresh_backend.sessions["embedded"]
+    base = session.demos(chosen)
+    changed = merged(base, {"edited_rows": {0: {"positive": " w9"}}, "added_rows": [{"prompt": "w7 w8"}], "deleted_rows": [1]})
+    session.demos.save(changed, key=chosen)
+    assert key and sets.what_is_used(changed)
+    assert session.demos(chosen)[0].positive == " w9" and len(session.demos(chosen)) == len(base)
+    fine(test.run())
+    fine(test.button(key="set-undo").click().run())
+    assert session.demos(chosen).fingerprint == base.fingerprint
+
+
+@pytest.mark.parametrize("n", [0, 1])
+def test_no_or_one_demonstration_is_told_and_not_a_crash(app: Run, fresh_backend: Any, n: int) -> None:
+    session = fresh_backend.sessions["embedded"] if fresh_backend.sessions else None
+    test = app("demonstrations")
+    session = fresh_backend.sessions["embedded"]
+    test.session_state["retouch"].set_name = session.demos.save(contrast_rows(24).first(n)).id
+    fine(test.run())
+    fine(test.switch_page("pages/edit.py").run())
+    assert test.button(key="fit").disabled
+
+
+def test_emoji_right_to_left_and_markup_in_demonstrations_stay_text(app: Run, fresh_backend: Any) -> None:
+    from workbench.data.demonstrations import Demonstration, Demonstrations
+
+    odd = Demonstrations((Demonstration("<b>:red[x]</b> 🙂 שלום $x$", " **w1**", " w2", id="a"),), "odd :red[name] <i>")
+    test = app("demonstrations")
+    test.session_state["retouch"].set_name = fresh_backend.sessions["embedded"].demos.save(odd).id
+    fine(test.run())
+    assert not [item for item in test.markdown if "<b>" in item.value and item.allow_html]
+
+
+def test_a_locked_workspace_is_named_and_the_page_stays(app: Run, fresh_backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    test = fitted(app, fresh_backend)
+    session, edit = fresh_backend.sessions["embedded"], test.session_state["retouch"].edit
+
+    def full(*_: Any, **__: Any) -> Any:
+        raise StorageFailed("The workspace refuses: disk full.", "Free some space, then try again.")
+
+    monkeypatch.setattr(session, "save_edit", full)
+    fine(test.button(key=f"fit-save-{edit}").click().run())
+    assert "disk full" in texts(test) and "with the edit" in texts(test)
+
+
+def test_a_malformed_upload_is_told_line_by_line_and_good_rows_are_kept(app: Run, fresh_backend: Any) -> None:
+    app("demonstrations")
+    session = fresh_backend.sessions["embedded"]
+    read, saved = session.demos.import_file(b'{"prompt": "w1", "positive": " w2", "negative": " w3"}\n{broken\n', "mine.jsonl")
+    assert saved is not None and len(read.demonstrations) == 1 and read.problems[0].line == 2
+    with pytest.raises(BadDemonstrations):
+        session.demos.import_file(b"\x00\x01\x02", "x.bin")
+
+
+def test_two_tabs_have_their_own_edits_on_one_model(app: Run, fresh_backend: Any) -> None:
+    one = fitted(app, fresh_backend)
+    edit = one.session_state["retouch"].edit
+    other = app("compare")
+    one.session_state["retouch"].turn_on(edit)
+    fine(one.run())
+    fine(other.run())
+    assert one.session_state["retouch"].lanes and not other.session_state["retouch"].lanes
+
+
+def test_the_url_names_set_edits_and_doses(app: Run, fresh_backend: Any) -> None:
+    test = fitted(app, fresh_backend)
+    edit = test.session_state["retouch"].edit
+    test.session_state["retouch"].turn_on(edit, 0.5)
+    fine(test.run())
+    assert test.query_params["on"] == [f"{edit}:0.5"] and test.query_params["set"]
+
+
+def test_a_url_with_unknown_names_opens_all_the_same(app: Run, fresh_backend: Any) -> None:
+    app()
+    test = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60)
+    test.query_params["on"] = "nonsense:99,abc:x"
+    test.query_params["set"] = "no such set"
+    test.query_params["jobs"] = "fit:deadbeef"
+    test.query_params["layer"] = "-3"
+    fine(test.run())
+    fine(test.switch_page("pages/compare.py").run())
+    assert not test.session_state["retouch"].lanes
