@@ -1,0 +1,179 @@
+"""Knobs of TaRot, its presets, and the search that they ask for."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from workbench.errors import BadKnob
+from workbench.knobs import knob
+from workbench.models.base import LanguageModel, ModelInfo
+from workbench.numerics.rotations import AngleSpace, Tie, Variant
+from workbench.search import SearchConfig
+
+Objective = Literal["prob", "accuracy", "margin", "logit_gain", "rank", "loglik", "generated"]
+Shots = Literal["mix", "zero", "two", "four", "six"]
+SHOTS: dict[str, tuple[int, ...]] = {"mix": (0, 2, 4, 6), "zero": (0,), "two": (2,), "four": (4,), "six": (6,)}
+
+
+@dataclass(frozen=True)
+class TarotConfig:
+    """Knobs of TaRot. Ref: specs/tarot.md §5."""
+
+    layers: tuple[int, ...] | None = knob(
+        None, label="Layers", symbol="E", help="Layers whose heads turn; none: the first fifth, or all if heads are chosen.", main=True
+    )
+    budget: int = knob(124, label="Budget", help="Objective calls, the initial design included.", bounds=(10, 2000), main=True)
+    objective: Objective = knob(
+        "prob",
+        label="Objective",
+        symbol="f",
+        help="What rises: the answer's probability, accuracy, margin over the next answer, logit gain, rank, log-likelihood of the whole "
+        "label, or a classifier's score of generated text.",
+        main=True,
+    )
+    optimizer: Literal["auto", "random", "es", "turbo", "bo", "embedding", "official_bo"] = knob(
+        "auto", label="Optimizer", help="auto: turbo above 20 angles, else bo. random is the control.", main=True
+    )
+    top_heads: int | None = knob(
+        None, label="Relevant heads", help="Turn only so many heads, ranked by evidence.", bounds=(1, 512), main=True
+    )
+    n_train: int = knob(20, label="Training prompts", symbol="N", help="Half answered right at first.", bounds=(4, 200), main=True)
+    variant: Variant = knob("rotary", label="Variant", help="Pairs of coordinates, Givens products, scales, or pairs of the MLP's output.")
+    bound: float | None = knob(
+        None,
+        label="Bound",
+        symbol="Bnd",
+        unit="rad",
+        help="Largest angle; none: pi/4, and pi/6 when half of the layers or more turn.",
+        bounds=(0.0, math.pi),
+    )
+    heads: tuple[str, ...] | None = knob(None, label="Heads", help="Turn only these, written layer.head; none: all of the layers.")
+    rank_by: Literal["ablation", "attribution"] = knob("ablation", label="Evidence", help="How relevant heads are found.")
+    tie: Tie = knob("none", label="Tie", help="One angle a pair (none), a head, or a band of pairs.")
+    bands: int = knob(4, label="Bands", symbol="m", help="Angles a head when tied by band.", bounds=(1, 64))
+    value_bias: Literal["included", "excluded"] = knob(
+        "included", label="Value bias", help="Turn the value bias too (included), or hold it still as the released code."
+    )
+    n_val: int = knob(50, label="Validation prompts", help="Rows of split validation that choose among the best.", bounds=(0, 1000))
+    shots: Shots = knob("mix", label="Shots", help="Demonstrations before each prompt: none, a number, or a draw from 0, 2, 4, 6.")
+    resample_shots: bool = knob(False, label="Redraw shots", help="Draw anew at every call: a noisy objective, as released.")
+    template: Literal["plain", "chat"] = knob("plain", label="Template", help="Prompts as they are, or as turns of the chat template.")
+    instruction: str = knob("Answer with the label only.", label="Instruction", help="System line of the chat template.")
+    separator: str = knob("\n", label="Separator", help="Text between demonstrations of a plain prompt.")
+    answers: Literal["vocabulary", "labels"] = knob("vocabulary", label="Answers", help="Probability among all tokens or the labels only.")
+    n_init: int = knob(10, label="Initial points", help="Calls before the optimizer takes over.", bounds=(2, 100))
+    include_identity: bool = knob(True, label="Identity first", help="Evaluate the unedited model first.")
+    lanes: int = knob(4, label="Lanes", symbol="q", help="Candidates evaluated at once.", bounds=(1, 64))
+    tr_length: float = knob(0.8, label="Region", symbol="Ls", help="First side of the trust region, share of the box.", bounds=(0.01, 2.0))
+    tr_min: float = knob(2.0**-7, label="Smallest region", help="Side at which it starts again.", bounds=(1e-4, 1.0))
+    tr_max: float = knob(1.6, label="Largest region", help="Largest side.", bounds=(0.1, 2.0))
+    success_tol: int = knob(3, label="Successes", help="In a row, to double the region.", bounds=(1, 100))
+    failure_tol: int | None = knob(None, label="Failures", help="In a row, to halve it; none: from the budget.", bounds=(1, 1000))
+    step: float = knob(0.2, label="Mutation", help="First standard deviation of es, share of the box.", bounds=(0.001, 1.0))
+    kernel: Literal["rbf", "matern", "ibnn"] = knob("rbf", label="Kernel", help="Surrogate of bo.")
+    embedding_dim: int = knob(10, label="Embedding", help="Coordinates of the random embedding.", bounds=(1, 100))
+    target: float | None = knob(None, label="Target", help="Stop once the objective reaches it.")
+    patience: int | None = knob(None, label="Patience", help="Stop after so many calls without gain.", bounds=(1, 2000))
+    select_on: Literal["val", "train"] = knob("val", label="Select on", help="Validation prompts, or the training objective itself.")
+    n_top: int = knob(5, label="Finalists", help="Best by training objective, which validation chooses from.", bounds=(1, 20))
+    new_tokens: int = knob(10, label="New tokens", help="Length of generated text (objective generated).", bounds=(1, 200))
+
+
+OFFICIAL = {
+    "optimizer": "official_bo",
+    "n_init": 4,
+    "include_identity": False,
+    "resample_shots": True,
+    "value_bias": "excluded",
+    "select_on": "train",
+    "lanes": 1,
+}
+PRESETS = {
+    "official-compat": OFFICIAL,
+    "relevant-heads": {"top_heads": 4},
+    "evolution": {"optimizer": "es", "step": 0.3},
+    "random-control": {"optimizer": "random"},
+}
+
+
+def listed_heads(config: TarotConfig, info: ModelInfo) -> tuple[tuple[int, int], ...] | None:
+    """Return the heads knob as (layer, head) pairs.
+
+    Raises:
+        BadKnob: a head is not written layer.head, or the model does not have it.
+    """
+    if config.heads is None:
+        return None
+    pairs: list[tuple[int, int]] = []
+    for text in config.heads:
+        layer, dot, head = text.partition(".")
+        if not (dot and layer.isdigit() and head.isdigit() and int(layer) < info.n_layers and int(head) < info.n_heads):
+            raise BadKnob(
+                f"{text!r} is no head of a model with {info.n_layers} layers of {info.n_heads} heads.", "Write layer.head, for example 3.5."
+            )
+        pairs.append((int(layer), int(head)))
+    return tuple(sorted(set(pairs)))
+
+
+def angle_space(config: TarotConfig, model: LanguageModel, heads: tuple[tuple[int, int], ...] | None) -> AngleSpace:
+    """Return the angles that a fit is free to turn.
+
+    Raises:
+        BadKnob: a layer that the model does not have; heads of the MLP; an odd width.
+    """
+    info = model.info
+    if heads is not None and config.variant == "mlp":
+        raise BadKnob("The mlp variant turns the MLP's output, which has no heads.", "Leave heads and top_heads empty.")
+    listed = heads is not None and config.layers is None
+    layers = tuple(sorted({layer for layer, _ in heads or ()})) if listed else edited_layers(config, info)
+    if heads is not None:
+        heads = tuple(pair for pair in heads if pair[0] in layers)
+    half = len(layers) * 2 >= info.n_layers and heads is None
+    bound = (math.pi / 6 if half else math.pi / 4) if config.bound is None else config.bound
+    is_mlp = config.variant == "mlp"
+    return AngleSpace(
+        config.variant,
+        layers,
+        1 if is_mlp else info.n_heads,
+        info.d_model if is_mlp else info.d_head,
+        bound,
+        config.tie,
+        config.bands,
+        heads,
+    )
+
+
+def edited_layers(config: TarotConfig, info: ModelInfo) -> tuple[int, ...]:
+    """Return the layers knob, or the first fifth of the network, rounded up."""
+    layers = tuple(range(math.ceil(info.n_layers / 5))) if config.layers is None else tuple(sorted(set(config.layers)))
+    unknown = [layer for layer in layers if not 0 <= layer < info.n_layers]
+    if unknown or not layers:
+        raise BadKnob(f"Layers {list(layers)} of a model with layers 0 to {info.n_layers - 1}.", "Choose layers of this model.")
+    return layers
+
+
+def search_config(config: TarotConfig, space: AngleSpace, seed: int) -> SearchConfig:
+    """Return the search that the knobs ask for."""
+    asked = SearchConfig(
+        dim=space.dim,
+        optimizer=config.optimizer,
+        budget=config.budget,
+        n_init=config.n_init,
+        include_identity=config.include_identity,
+        identity=space.identity,
+        seed=seed,
+        lanes=config.lanes,
+        kernel=config.kernel,
+        embedding_dim=config.embedding_dim,
+        region_start=config.tr_length,
+        region_min=config.tr_min,
+        region_max=config.tr_max,
+        success_tol=config.success_tol,
+        failure_tol=config.failure_tol,
+        step=config.step,
+        target=config.target,
+        patience=config.patience,
+    )
+    return asked.official() if config.optimizer == "official_bo" else asked
