@@ -57,6 +57,8 @@ class TransformAt:
     where: Where = "all"
     gate: Gate | None = None
     reads_mask: bool = False
+    traceable: Callable[..., Activations] | None = None
+    """The same law without shapes or branches that depend on data, where `fn` has them: a stand-alone script records it."""
 
 
 @final

@@ -1,0 +1,123 @@
+"""Fold deltas into a copy of a network's parameters, and adapters into the files that PEFT reads."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from workbench.edits.base import AddToWeight, LowRank, Rows
+from workbench.errors import UnsupportedExport
+from workbench.models.base import LanguageModel, WeightSlot
+from workbench.shapes import Tensor
+
+
+def folded_network(model: LanguageModel, deltas: Sequence[AddToWeight]) -> Any:
+    """Return a copy of the model's network with the deltas added; tables shared by both ends are taken apart if need be.
+
+    Added in float64 and rounded once.
+    """
+    network: Any = copy.deepcopy(model.network)
+    sums: dict[str, Tensor] = {}
+    for op in deltas:
+        slot = model.weight(op.site)
+        old = slot.parameter.detach()
+        total = sums.setdefault(slot.parameter_name, torch.zeros_like(old, dtype=torch.float64))
+        add_delta(total, op, slot)
+    shared = {id(p) for p in (model.weight("w_e").parameter, model.weight("w_u").parameter)}
+    if model.info.tied_embeddings and any(id(model.weight(op.site).parameter) in shared for op in deltas):
+        _untie(model, network)
+    for name, total in sums.items():
+        holder, _, last = name.rpartition(".")
+        module = network.get_submodule(holder)
+        old = module._parameters[last]
+        module._parameters[last] = nn.Parameter((old.detach().double() + total).to(old.dtype), requires_grad=False)
+    return network
+
+
+def add_delta(total: Tensor, op: AddToWeight, slot: WeightSlot) -> None:
+    """Add a delta to a tensor of the stored shape of its weight, in place."""
+    if isinstance(op.delta, Rows):
+        total.index_add_(0, op.delta.ids, op.delta.values.to(total.dtype))
+        return
+    dense = (op.delta.dense() if isinstance(op.delta, LowRank) else op.delta).to(total.dtype)
+    stored = dense.T if slot.is_transposed else dense
+    if slot.columns is None:
+        total.add_(stored)
+    else:
+        total.index_add_(1 if slot.is_transposed else 0, slot.columns, stored)
+
+
+def _untie(model: LanguageModel, network: Any) -> None:
+    """Give the unembedding a table of its own, and say so in the config."""
+    if model.info.has_senses:
+        raise UnsupportedExport(
+            "The embeddings of a Backpack are shared by definition; this edit changes one end only.", "Export the report."
+        )
+    module = network.get_submodule(model.weight("w_u").parameter_name.rpartition(".")[0])
+    module.weight = nn.Parameter(module.weight.detach().clone(), requires_grad=False)
+    network.config.tie_word_embeddings = False
+    network.all_tied_weights_keys = {}
+
+
+def write_adapter(model: LanguageModel, deltas: Sequence[AddToWeight], folder: Path) -> None:
+    """Write low-rank deltas as a LoRA adapter in PEFT's format.
+
+    Scales are folded into B, so that alpha equals the rank. Several deltas of one matrix stack their ranks; a part of a
+    fused matrix gets a B that is zero elsewhere.
+
+    Raises:
+        UnsupportedExport: a delta is not low-rank, or not of a matrix that maps activations.
+    """
+    tensors: dict[str, Tensor] = {}
+    ranks: dict[str, int] = {}
+    transposed = False
+    for name, parts in _by_module(model, deltas).items():
+        a = torch.cat([low.a.float() for low, _ in parts])
+        b = torch.cat([_whole_output(low, slot) for low, slot in parts], 1)
+        ranks[name] = a.shape[0]
+        transposed |= parts[0][1].is_transposed
+        tensors[f"base_model.model.{name}.lora_A.weight"] = a.contiguous()
+        tensors[f"base_model.model.{name}.lora_B.weight"] = b.contiguous()
+    config = {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": model.info.name,
+        "inference_mode": True,
+        "r": max(ranks.values()),
+        "lora_alpha": max(ranks.values()),
+        "rank_pattern": ranks,
+        "alpha_pattern": ranks,
+        "lora_dropout": 0.0,
+        "bias": "none",
+        "fan_in_fan_out": transposed,
+        "target_modules": sorted(ranks),
+    }
+    save_file(tensors, folder / "adapter_model.safetensors")
+    (folder / "adapter_config.json").write_text(json.dumps(config, indent=1, sort_keys=True) + "\n")
+
+
+def _by_module(model: LanguageModel, deltas: Sequence[AddToWeight]) -> dict[str, list[tuple[LowRank, WeightSlot]]]:
+    found: dict[str, list[tuple[LowRank, WeightSlot]]] = {}
+    for op in deltas:
+        slot = model.weight(op.site)
+        if not isinstance(op.delta, LowRank) or slot.is_table or op.site.kind == "w_u":
+            raise UnsupportedExport(
+                f"The delta at {op.site} is not a low-rank change of a matrix inside the blocks.", "Export a checkpoint."
+            )
+        found.setdefault(slot.parameter_name.removesuffix(".weight"), []).append((op.delta, slot))
+    return found
+
+
+def _whole_output(low: LowRank, slot: WeightSlot) -> Tensor:
+    scaled = low.scale * low.b.float()
+    if slot.columns is None:
+        return scaled
+    n_out = slot.parameter.shape[1 if slot.is_transposed else 0]
+    return torch.zeros(n_out, scaled.shape[1]).index_copy(0, slot.columns.cpu(), scaled)

@@ -1,0 +1,52 @@
+"""Load an exported edit the way its user will, in a process that knows nothing of Retouch, and give its log-probabilities.
+
+Run as a file: `python fresh_load.py KIND SOURCE EXPORT PROBES OUT`. Needs torch, transformers and safetensors, for kind
+`peft` also peft. The process is fresh because building a bridge may replace functions inside transformers' modules.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+
+def log_probs(kind: str, source: str, export: str, probes: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the log-probabilities at every position of each probe (token ids) under an export of `kind`."""
+    import transformers
+
+    dtype = getattr(torch, (Path(export) / "dtype.txt").read_text()) if kind == "script" else "auto"
+    folder = export if kind == "checkpoint" else source
+    network: Any = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).eval()
+    if kind == "peft":
+        import peft
+
+        network = peft.PeftModel.from_pretrained(network, export).eval()
+    if kind == "script":
+        module = _module(Path(export) / "edit.py")
+        module.attach(network)
+    found: dict[str, Tensor] = {}
+    with torch.no_grad():
+        for name, ids in probes.items():
+            logits = network(input_ids=ids[None]).logits[0]
+            found[name] = (logits if logits.dtype == torch.float64 else logits.float()).log_softmax(-1)
+    return found
+
+
+def _module(path: Path) -> Any:
+    spec = importlib.util.spec_from_file_location("exported_edit", path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path} is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+if __name__ == "__main__":
+    kind, source, export, probes, out = sys.argv[1:]
+    save_file(log_probs(kind, source, export, load_file(probes)), out)
