@@ -67,6 +67,9 @@ class AreConfig:
     )
     disc: Literal["mlp", "linear"] = knob("mlp", label="Discriminator", help="One hidden layer, or a straight cut.")
     disc_hidden: int = knob(512, label="Hidden width", help="Of the discriminator.", bounds=(8, 2048))
+    inputs: Literal["raw", "centred"] = knob(
+        "raw", label="What it reads", help="Raw activations, or centred and scaled by those of the unedited model."
+    )
     lr_d: float = knob(1e-3, label="Learning rate of the discriminator", help="Step size of its Adam.", bounds=(1e-6, 1.0))
     eps_d: float = knob(1e-3, label="Discriminator's epsilon", help="Epsilon of its Adam.", bounds=(1e-10, 1.0))
     epochs_d: int = knob(30, label="Discriminator's passes", help="Over the prompts, each round.", bounds=(1, 200))

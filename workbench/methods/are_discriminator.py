@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal, cast, final
 
 import torch
@@ -51,6 +52,20 @@ def _wide(x: Tensor) -> Tensor:
 
 
 @final
+@dataclass(frozen=True)
+class Scaling:
+    """A fixed map of representations to ones of mean 0 and root mean square 1 a coordinate, the same for all coordinates."""
+
+    mean: Float[Tensor, " width"]
+    spread: Float[Tensor, ""]
+
+    @staticmethod
+    def of(r: Rows2d) -> Scaling:
+        """The scaling of some rows: centred, then divided by one number, so that the geometry is kept."""
+        return Scaling(r.mean(0), (r - r.mean(0)).square().mean().sqrt().clamp_min(1e-12))
+
+
+@final
 class Discriminator(nn.Module):
     """S: R(x) → two logits, anti-target and target.
 
@@ -58,8 +73,17 @@ class Discriminator(nn.Module):
     generator of its own, so that fits in other threads do not disturb it.
     """
 
-    def __init__(self, width: int, kind: Kind, hidden: int, generator: torch.Generator, like: Tensor | None = None) -> None:
+    def __init__(
+        self,
+        width: int,
+        kind: Kind,
+        hidden: int,
+        generator: torch.Generator,
+        like: Tensor | None = None,
+        scaling: Scaling | None = None,
+    ) -> None:
         super().__init__()
+        self._scaling = scaling
         sizes = [width, hidden, 2] if kind == "mlp" else [width, 2]
         layers: list[nn.Module] = []
         for into, out in zip(sizes, sizes[1:]):
@@ -70,7 +94,7 @@ class Discriminator(nn.Module):
             self.to(like.device, like.dtype)
 
     def forward(self, r: Rows2d) -> Float[Tensor, "row 2"]:
-        return self.layers(r)
+        return self.layers(r if self._scaling is None else (r - self._scaling.mean) / self._scaling.spread)
 
     def frozen(self) -> Discriminator:
         """Itself, in a state in which no optimiser can move it and no gradient stays on it."""

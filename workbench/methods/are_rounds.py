@@ -21,7 +21,7 @@ from workbench.methods import are_discriminator as adversary
 from workbench.methods.adapters import AdapterEdit, Adapters, relative_norms
 from workbench.methods.are_concept import Concept
 from workbench.methods.are_config import AreConfig
-from workbench.methods.are_discriminator import ANTI, TARGET, Discriminator
+from workbench.methods.are_discriminator import ANTI, TARGET, Discriminator, Scaling
 from workbench.methods.are_retention import Damage, damage, kl_per_token
 from workbench.models.base import LanguageModel
 from workbench.models.tokens import TokenBatch
@@ -82,6 +82,7 @@ class Contest:
         self._goal = TARGET if config.direction == "toward" else ANTI
         self._discriminator: Discriminator | None = None
         self._first: Discriminator | None = None
+        self._scaling: Scaling | None = None
         self._plane: tuple[Tensor, Tensor] | None = None
         self._outcomes: tuple[Demonstration, ...] = ()
 
@@ -182,10 +183,12 @@ class Contest:
     def relearn(self, index: int, r: Rows2d) -> tuple[float, ...]:
         """D: train a discriminator from scratch on R of the training prompts; return the mean loss of each epoch."""
         config = self._config
+        if not index and config.inputs == "centred":
+            self._scaling = Scaling.of(r)
         if index and config.adversary == "frozen":
             return ()
         draw = torch.Generator().manual_seed(self._seed * 1_000_003 + index)
-        self._discriminator = Discriminator(r.shape[1], config.disc, config.disc_hidden, draw, like=r)
+        self._discriminator = Discriminator(r.shape[1], config.disc, config.disc_hidden, draw, r, self._scaling)
         losses = adversary.train(
             self._discriminator, r, self._is_target,
             lr=config.lr_d, eps=config.eps_d, epochs=config.epochs_d, batch_size=config.batch_d, generator=draw,

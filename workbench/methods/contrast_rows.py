@@ -54,7 +54,7 @@ def with_period(text: str, period: Period, *, negative: bool) -> str:
 
 
 def tokens_of(
-    model: LanguageModel, rows: Demonstrations, period: Period, max_new_tokens: int, progress: Progress, *, batch_size: int = 64
+    model: LanguageModel, rows: Demonstrations, period: Period, max_new_tokens: int | None, progress: Progress, *, batch_size: int = 64
 ) -> ContrastTokens:
     """Tokenise the three versions; the own answers are generated here."""
     prompts = rows.column("prompt")
@@ -62,12 +62,14 @@ def tokens_of(
         side: model.tokens(prompts, [with_period(text, period, negative=side == "negative") for text in rows.column(side)])
         for side in ("positive", "negative")
     }
+    longest = max(int((batch.lengths - batch.n_prompt).max()) for batch in sides.values())
+    sampling = Sampling(max_new_tokens=longest + 1 if max_new_tokens is None else max_new_tokens)
     fed: list[list[int]] = []
     n_prompt: list[int] = []
     for start in range(0, len(prompts), batch_size):
         part = prompts[start : start + batch_size]
         inner = progress.part(start / len(prompts), min(1.0, (start + batch_size) / len(prompts)))
-        (answers,) = generate(model, part, sampling=Sampling(max_new_tokens=max_new_tokens), progress=inner)
+        (answers,) = generate(model, part, sampling=sampling, progress=inner)
         own = model.tokens(part)
         for i, answer in enumerate(answers):
             prompt_ids = own.ids[i][own.mask[i]].tolist()

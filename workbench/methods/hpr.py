@@ -21,6 +21,7 @@ import torch
 
 from workbench.data.demonstrations import Demonstrations
 from workbench.errors import BadKnob, FitFailed
+from workbench.methods.gating import gated
 from workbench.methods.hpr_config import PRESETS, HprConfig
 from workbench.methods.hpr_edit import HouseholderEdit, Turn
 from workbench.methods.hpr_report import HprFit, report
@@ -68,7 +69,8 @@ def fit(model: LanguageModel, demonstrations: Demonstrations, config: HprConfig,
     everything = HouseholderEdit(header("hpr", model, demonstrations, config, seed, facts), turns)
     chosen, selection = _selected(model, everything, trained, held_rows, neutral, config, progress.part(0.7, 0.9))
     result = HprFit(trained, train_rows, held, layers, everything.restricted(chosen), selection, held_rows, neutral)
-    return Fitted(result.edit, report(model, result, config, len(rows), progress.part(0.9, 1.0)))
+    fitted = Fitted(result.edit, report(model, result, config, len(rows), progress.part(0.9, 0.95)))
+    return gated(model, fitted, demonstrations, config.gate, seed=seed, progress=progress.part(0.95, 1.0))
 
 
 def _candidates(model: LanguageModel, config: HprConfig) -> tuple[int, ...]:

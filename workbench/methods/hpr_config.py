@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from workbench.knobs import knob
+from workbench.methods.gating import GateKind
 from workbench.numerics.angle_training import Checkpoint
 from workbench.numerics.householder import Formula
 
@@ -70,6 +71,7 @@ class HprConfig:
     last_block_fit: Literal["resid_post", "ln_final"] = knob(
         "resid_post", label="Last block is read", help="ln_final reproduces the released code."
     )
+    gate: GateKind = knob("none", label="Second gate", help="A probe against neutral text beside the method's own: hard, or soft.")
     clamp_angle: bool = knob(True, label="Clamp the angle", help="To half a turn at most, at doses above 1.")
 
 

@@ -17,6 +17,7 @@ from workbench.data.demonstrations import Demonstrations
 from workbench.edits.base import Edit, ExportTarget, Header, Operation, Possible, Refused, TransformAt, Where, edit_kind
 from workbench.errors import CorruptEdit
 from workbench.knobs import knob
+from workbench.methods.gating import GateKind, gated
 from workbench.methods.registry import Curve, FitReport, Fitted, Needs, Notice, header, method
 from workbench.models.base import LanguageModel
 from workbench.progress import Progress
@@ -41,6 +42,9 @@ class MeanDifferenceConfig:
         main=True,
     )
     where: Literal["all", "prompt", "generated"] = knob("all", label="Where", help="Positions that the edit acts on.", main=True)
+    gate: GateKind = knob(
+        "none", label="Gate", help="Let the edit act only on tokens that a probe tells from neutral text: at all (hard) or by share (soft)."
+    )
     read: Literal["last", "continuation"] = knob(
         "last", label="Read from", help="The last token of prompt and answer, or the mean over the answer's tokens."
     )
@@ -127,7 +131,8 @@ def fit(model: LanguageModel, demonstrations: Demonstrations, config: MeanDiffer
         ratios.append(float(vectors[layer].norm() / torch.cat([good, bad]).norm(dim=1).mean()))
     facts = {"layers": list(layers), "where": config.where}
     edit = AdditionEdit(header("mean_difference", model, demonstrations, config, seed, facts), vectors)
-    return Fitted(edit, _report(layers, ratios, len(rows)))
+    fitted = Fitted(edit, _report(layers, ratios, len(rows)))
+    return gated(model, fitted, demonstrations, config.gate, seed=seed, progress=progress.part(0.95, 1.0))
 
 
 def _report(layers: tuple[int, ...], ratios: list[float], n: int) -> FitReport:

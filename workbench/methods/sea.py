@@ -24,6 +24,7 @@ import torch
 from workbench.data.demonstrations import Demonstrations
 from workbench.errors import FitFailed
 from workbench.methods.contrast_rows import ContrastTokens, drawn, stream_rows, tokens_of
+from workbench.methods.gating import gated
 from workbench.methods.registry import Fitted, Needs, header, method
 from workbench.methods.sea_config import PRESETS, SeaConfig, checked, listed_layers, wanted_count
 from workbench.methods.sea_edit import SpectralEdit, mlp_facts
@@ -72,7 +73,8 @@ def fit(model: LanguageModel, demonstrations: Demonstrations, config: SeaConfig,
     if config.edit_site == "mlp_out":
         facts |= mlp_facts(model, layers)
     edit = SpectralEdit(header("sea", model, demonstrations, config, seed, facts), {layer: item.law for layer, item in fits.items()})
-    return Fitted(edit, report(model, edit, fits, config, demonstrations, rows, progress.part(0.9, 1.0)))
+    fitted = Fitted(edit, report(model, edit, fits, config, demonstrations, rows, progress.part(0.9, 0.95)))
+    return gated(model, fitted, demonstrations, config.gate, seed=seed, progress=progress.part(0.95, 1.0))
 
 
 def _moments(

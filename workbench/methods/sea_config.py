@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from workbench.errors import BadKnob
 from workbench.knobs import knob
+from workbench.methods.gating import GateKind
 from workbench.models.base import ModelInfo
 from workbench.numerics.covariance import Centre
 from workbench.numerics.feature_maps import Phi, SquaredExponentialInverse
@@ -88,13 +89,21 @@ class SeaConfig:
         "the texts. force_negative reproduces the released code for HaluEval.",
     )
     n_demos: int = knob(200, label="Demonstrations", symbol="N", help="At most so many, drawn with the seed.", bounds=(2, 100000))
-    max_new_tokens: int = knob(
-        64, label="Length of own answers", help="Tokens of the model's own greedy answer.", unit="tokens", bounds=(1, 512)
+    max_new_tokens: int | None = knob(
+        None,
+        label="Length of own answers",
+        help="Tokens of the model's own greedy answer at most; none: one more than the longest given answer. A model that does not stop by "
+        "itself would else be read far behind its answer.",
+        unit="tokens",
+        bounds=(1, 512),
     )
     last_layer_fit: Literal["resid_post", "ln_final"] = knob(
         "resid_post", label="Last layer is read", help="ln_final reproduces the released code, which reads it after the final norm."
     )
     where: Literal["all", "prompt", "generated"] = knob("all", label="Where", help="Positions that the edit acts on.")
+    gate: GateKind = knob(
+        "none", label="Gate", help="Let the edit act only on tokens that a probe tells from neutral text: at all (hard) or by share (soft)."
+    )
 
 
 _COMPAT: Mapping[str, Any] = {
@@ -112,7 +121,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     "linear": {"edit_site": "mlp_out", "fit_site": "mlp_out", "norm": "none"},
     "official-compat": {**_COMPAT, "keep": 0.998, "n_demos": 2000, "n_layers": 21, "final_period": "force_negative", "max_new_tokens": 256},
     "official-compat-bbq": {
-        **_COMPAT, "keep": 0.9999, "n_demos": 1000, "n_layers": 2, "final_period": "keep", "phi": "squared_exponential",
+        **_COMPAT, "keep": 0.9999, "max_new_tokens": 64, "n_demos": 1000, "n_layers": 2, "final_period": "keep", "phi": "squared_exponential",
     },
 }  # fmt: skip
 

@@ -1,0 +1,53 @@
+"""Choosing knobs and dose: by validation, within the limit, and never on test rows."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+
+from tests.conftest import contrast_rows
+from workbench.errors import NotEnoughData
+from workbench.methods.choice import chosen, grid
+
+ROWS = contrast_rows(30)
+OVER = {"layers": ((0,), (2,)), "strength": (1.0, 4.0)}
+
+
+def test_the_best_within_the_limit_wins_and_a_tighter_limit_is_kept(tiny_gpt2: Any) -> None:
+    free = chosen(tiny_gpt2, "mean_difference", ROWS, over=OVER, doses=(0.5, 1.0), max_damage=100.0)
+    assert len(free.candidates) == 8 and free.is_within_limit
+    assert free.best.measured.benefit >= max(item.measured.benefit for item in free.candidates) - 0.01
+    assert free.fitted.edit.dose == free.best.dose
+    limit = sorted(item.measured.damage for item in free.candidates)[2]
+    tight = chosen(tiny_gpt2, "mean_difference", ROWS, over=OVER, doses=(0.5, 1.0), max_damage=limit)
+    assert tight.best.measured.damage <= limit
+    none = chosen(tiny_gpt2, "mean_difference", ROWS, over=OVER, doses=(0.5, 1.0), max_damage=0.0)
+    assert not none.is_within_limit and any(notice.level == "warning" for notice in none.fitted.report.notices)
+
+
+def test_test_rows_change_nothing_and_validation_rows_do(tiny_gpt2: Any) -> None:
+    def swapped(split: str) -> Any:
+        rows = [
+            dataclasses.replace(row, positive=row.negative, negative=row.positive) if row.split == split else row for row in ROWS
+        ]
+        return ROWS.with_rows(rows)
+
+    def table(rows: Any) -> list[tuple[float, float]]:
+        found = chosen(tiny_gpt2, "mean_difference", rows, over={"layers": ((1,),)}, doses=(1.0,))
+        return [(item.measured.benefit, item.measured.damage) for item in found.candidates]
+
+    assert table(swapped("test")) == table(ROWS)
+    assert table(swapped("validation")) != table(ROWS)
+
+
+def test_without_validation_rows_it_refuses(tiny_gpt2: Any) -> None:
+    with pytest.raises(NotEnoughData, match="validation"):
+        chosen(tiny_gpt2, "mean_difference", ROWS.split("fit", "test"))
+
+
+def test_grids_name_layers_that_exist(tiny_gpt2: Any) -> None:
+    for n in (1, 2, 6, 32):
+        info = dataclasses.replace(tiny_gpt2.info, n_layers=n)
+        assert all(0 <= layer < n for layers in grid("sea", info)["layers"] for layer in layers)

@@ -1,0 +1,73 @@
+"""Gates: what passes, what does not, and that they travel with the edit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.conftest import contrast_rows, words
+from workbench import methods
+from workbench.edits.base import TransformAt
+from workbench.edits.engine import applied
+from workbench.edits.store import load, save
+from workbench.errors import UnsupportedExport
+from workbench.methods.gating import gated_edit
+from workbench.numerics.logistic import logistic
+
+ROWS = contrast_rows(40)
+
+
+def draw(n: int, shift: float, seed: int) -> torch.Tensor:
+    x = torch.randn(n, 12, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    x[:, 0] += shift
+    return x * torch.logspace(0, 3, 12, dtype=torch.float64)  # coordinates of very different size
+
+
+def test_a_probe_tells_shifted_classes_apart_and_not_equal_ones() -> None:
+    probe = logistic(draw(300, 3.0, 0), draw(900, -3.0, 1))
+    yes, no = probe.scores(draw(100, 3.0, 2)) > 0, probe.scores(draw(100, -3.0, 3)) <= 0
+    assert float(yes.double().mean()) > 0.95 and float(no.double().mean()) > 0.95
+    same = logistic(draw(300, 0.0, 0), draw(900, 0.0, 1))
+    assert 0.3 < float((same.scores(draw(200, 0.0, 2)) > 0).double().mean()) < 0.7
+
+
+@pytest.mark.parametrize("name", ["sea", "mean_difference"])
+def test_a_closed_gate_leaves_neutral_text_bit_equal_and_the_ungated_edit_does_not(tiny_gpt2: Any, name: str) -> None:
+    chosen = methods.get(name)
+    bare = chosen.fit(tiny_gpt2, ROWS, chosen.configure({"layers": (1,)})).edit
+    gated = gated_edit(tiny_gpt2, bare, ROWS)
+    (site,) = gated.gates
+    neutral = tiny_gpt2.tokens([words(*range(60 + i, 72)) for i in range(9)])
+    shut: list[torch.Tensor] = []
+    with torch.no_grad(), tiny_gpt2.intercept(site, lambda x: shut.append(gated.gates[site](x)[..., 0] == 0)):
+        base = tiny_gpt2.logits(neutral)
+    until = (shut[0] | ~neutral.mask).long().cumprod(1).bool()  # rows up to the first token that passes are untouched
+    assert float(until.double().mean()) > 0.5
+    with applied(tiny_gpt2, gated):
+        assert torch.equal(tiny_gpt2.logits(neutral)[until], base[until])
+    with applied(tiny_gpt2, bare):
+        assert not torch.allclose(tiny_gpt2.logits(neutral)[until], base[until], atol=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["hard", "soft"])
+def test_a_gate_is_saved_with_its_edit(tiny_gpt2: Any, tmp_path: Path, kind: str) -> None:
+    chosen = methods.get("mean_difference")
+    fitted = chosen.fit(tiny_gpt2, ROWS, chosen.configure({"gate": kind}))
+    batch = tiny_gpt2.tokens(ROWS.column("prompt")[:3])
+    with applied(tiny_gpt2, fitted.edit):
+        expected = tiny_gpt2.logits(batch)
+    with applied(tiny_gpt2, load(save(fitted.edit, tmp_path / "e"))):
+        assert torch.equal(tiny_gpt2.logits(batch), expected)
+    assert all(isinstance(op, TransformAt) and op.gate is not None and op.gate.kind == kind for op in fitted.edit.operations())
+    assert set(fitted.report.arrays) >= {"gate_passes", "gate_leaks"} and fitted.report.scalars["gate_leaks"] <= 0.05
+
+
+def test_edits_of_weights_take_no_gate(tiny_gpt2: Any) -> None:
+    chosen = methods.get("sea")
+    edit = chosen.fit(tiny_gpt2, ROWS, chosen.configure({"center": "none"}, "linear")).edit
+    assert gated_edit(tiny_gpt2, edit, ROWS).gates
+    with pytest.raises(UnsupportedExport, match="gate"):
+        gated_edit(tiny_gpt2, edit, ROWS).folded(tiny_gpt2)

@@ -1,0 +1,137 @@
+"""Choose knobs and dose of a method by what they gain on validation rows, under a limit on damage. Rows of split `test` are removed first.
+
+Every candidate is fitted on split `fit`, and all its doses are measured side by side. The best benefit whose damage (KL on neutral text, nats a token)
+stays within the limit wins; near-ties (0.5 %) go to the smaller damage.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from workbench.data.demonstrations import Demonstrations
+from workbench.errors import FitFailed, NotEnoughData
+from workbench.methods.neutral import neutral_of
+from workbench.methods.registry import Fitted, Notice, get, with_notices
+from workbench.methods.validation import Measured, measured
+from workbench.models.base import LanguageModel, ModelInfo
+from workbench.progress import Progress, silent
+
+DOSES = (0.5, 0.75, 1.0, 1.25, 1.5, 2.0)
+NEAR_TIE = 0.005
+N_NEUTRAL = 24
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """Knobs and a dose, with what they gain and break."""
+
+    values: Mapping[str, Any]
+    dose: float
+    measured: Measured
+
+    def row(self) -> dict[str, Any]:
+        """As a table row."""
+        found = {name: list(value) if isinstance(value, tuple) else value for name, value in self.values.items()}
+        return {**found, "dose": self.dose, "P(good)": self.measured.benefit, "good beats bad": self.measured.wins, "KL": self.measured.damage}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The fit that won, at its dose; the unedited model; and every candidate, the best first."""
+
+    fitted: Fitted
+    best: Candidate
+    base: Measured
+    candidates: tuple[Candidate, ...]
+    max_damage: float
+    is_within_limit: bool
+
+
+def grid(method: str, info: ModelInfo) -> dict[str, tuple[Any, ...]]:
+    """The knobs worth trying for a method on a model of this depth: layer windows in the second half, and for SEA shares to keep."""
+    n = info.n_layers
+    starts = sorted({min(n - 1, round(n * at)) for at in (1 / 3, 1 / 2, 2 / 3, 5 / 6)})
+    singles = [(start,) for start in starts]
+    pairs = [(start, start + 1) for start in starts if start + 1 < n]
+    if method == "sea":
+        return {"layers": (*pairs, *singles), "keep": (0.9, 0.99)}
+    if method == "mean_difference":
+        return {"layers": tuple(singles), "strength": (2.0, 4.0)}
+    return {}
+
+
+def chosen(
+    model: LanguageModel,
+    method: str,
+    demonstrations: Demonstrations,
+    values: Mapping[str, object] | None = None,
+    *,
+    preset: str | None = None,
+    over: Mapping[str, Sequence[Any]] | None = None,
+    doses: Sequence[float] = DOSES,
+    max_damage: float = 0.02,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Choice:
+    """Fit every combination of `over` (default `grid`) on top of preset and values, measure all doses on validation rows, and keep the best.
+
+    Raises:
+        NotEnoughData: no validation rows with a good and a bad answer. FitFailed: no combination could be fitted. Others: as `Method.fit`.
+    """
+    known, tell, fixed = get(method), progress or silent(), dict(values or {})
+    seen = demonstrations.split("fit", "validation")
+    rows = seen.split("validation").having("prompt", "positive", "negative")
+    if not len(rows):
+        raise NotEnoughData(f"No validation rows in {demonstrations.name!r} to choose by.", "Mark some rows validation.")
+    neutral = neutral_of(model, seen, seed).held[:N_NEUTRAL]
+    space = grid(method, model.info) if over is None else dict(over)
+    space = {name: options for name, options in space.items() if name not in fixed}
+    combinations = [dict(zip(space, options)) for options in itertools.product(*space.values())]
+    (base,) = measured(model, [()], rows, neutral)
+    found: list[Candidate] = []
+    failures: list[str] = []
+    for i, knobs in enumerate(combinations):
+        tell(0.9 * i / len(combinations), f"Trying {i + 1} of {len(combinations)}", best=max((c.measured.benefit for c in found), default=None))
+        try:
+            fitted = known.fit(model, seen, known.configure({**fixed, **knobs}, preset), seed=seed)
+        except FitFailed as error:  # one impossible combination is no reason to give up the others; it is told below
+            failures.append(f"{knobs}: {error}")
+            continue
+        results = measured(model, [(fitted.edit.scaled(dose),) for dose in doses], rows, neutral)
+        found += [Candidate(knobs, dose, result) for dose, result in zip(doses, results)]
+    if not found:
+        raise FitFailed(f"None of {len(combinations)} combinations could be fitted: {failures[0]}", "Change the demonstrations or the knobs.")
+    ranked = _ranked(found, max_damage)
+    within = ranked[0].measured.damage <= max_damage
+    # Fitted again on the whole set, so that the edit says which demonstrations it belongs to; the same rows give the same edit.
+    final = known.fit(model, demonstrations, known.configure({**fixed, **ranked[0].values}, preset), seed=seed, progress=tell.part(0.9, 1.0))
+    return Choice(_told(final, ranked, base, max_damage, within, failures), ranked[0], base, tuple(ranked), max_damage, within)
+
+
+def _ranked(found: Sequence[Candidate], max_damage: float) -> list[Candidate]:
+    """Within the limit before beyond it; by benefit, near-ties by damage."""
+
+    def key(item: Candidate) -> tuple[bool, float, float, float]:
+        beyond = item.measured.damage > max_damage
+        return (beyond, 0.0 if beyond else -round(item.measured.benefit / NEAR_TIE), item.measured.damage, item.dose)
+
+    return sorted(found, key=key)
+
+
+def _told(fitted: Fitted, ranked: Sequence[Candidate], base: Measured, max_damage: float, within: bool, failures: Sequence[str]) -> Fitted:
+    best = ranked[0]
+    report = replace(fitted.report, tables={**fitted.report.tables, "choice": tuple(item.row() for item in ranked)})
+    notices = [
+        Notice(
+            "note",
+            f"Chosen among {len(ranked)} on {base.n} validation rows: P(good) {base.benefit:.2f} → {best.measured.benefit:.2f} at dose {best.dose:g}, "
+            f"KL {best.measured.damage:.3g} nats a token on neutral text (limit {max_damage:g}).",
+        )
+    ]
+    if not within:
+        notices.append(Notice("warning", f"No candidate stays within KL {max_damage:g}; the least harmful was taken.", "Raise the limit, or gate the edit."))
+    notices += [Notice("note", f"Could not be fitted: {text}") for text in failures[:3]]
+    return with_notices(Fitted(fitted.edit.scaled(best.dose), report), *notices)
