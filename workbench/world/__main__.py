@@ -11,8 +11,8 @@ import typer
 app = typer.Typer(add_completion=False, help=__doc__)
 ASSETS = Path(__file__).parents[2] / "assets"
 DEFAULTS: dict[str, dict[str, Any]] = {
-    "gpt": {"steps": 4000, "n_layer": 6, "lr": 1.5e-3, "phases": "circuits:700,knowledge:1025,both:1251,copying:1601,both:2400,everything"},
-    "backpack": {"steps": 4000, "d_model": 144, "n_layer": 4, "n_head": 4, "lr": 2e-3, "phases": "circuits:585,copying:885,both:1500,everything"},
+    "gpt": {"steps": 3700, "decay_share": 0.22, "n_layer": 6, "lr": 1.5e-3, "phases": "circuits:700,knowledge:1025,both:1251,copying:1601,both:1619,copying:2000,both:2600,everything:2863,finish"},
+    "backpack": {"steps": 4000, "d_model": 144, "n_layer": 4, "n_head": 4, "lr": 2e-3, "phases": "circuits:585,copying:738,everything"},
 }
 
 
@@ -33,7 +33,7 @@ def train(
     import torch
     from tokenizers import Tokenizer
 
-    from workbench.world.train import FOLDER, Recipe, Run, Which, export
+    from workbench.world.train import FOLDER, Recipe, Run, Which, ship
 
     torch.set_num_threads(threads)
     numbers = {**DEFAULTS[which], **({"steps": steps} if steps is not None else {})}
@@ -42,7 +42,7 @@ def train(
     run = Run(recipe, folder or Path("runs") / f"world-{which}", shared)
     run.train(until, tell=lambda line: print(line, flush=True))
     if run.step >= recipe.steps:
-        export(run.model, run.tokenizer, ASSETS / "models" / FOLDER[recipe.which])
+        ship(run, ASSETS / "models" / FOLDER[recipe.which])
 
 
 @app.command()
@@ -52,10 +52,10 @@ def snapshot(
     out: Annotated[Path | None, typer.Option(help="default assets/models/<name>")] = None,
 ) -> None:
     """Write the newest checkpoint of a run as a Hugging Face folder."""
-    from workbench.world.train import FOLDER, export, opened
+    from workbench.world.train import FOLDER, opened, ship
 
     run = opened(folder or Path("runs") / f"world-{which}")
-    export(run.model, run.tokenizer, out or ASSETS / "models" / FOLDER[run.recipe.which])
+    ship(run, out or ASSETS / "models" / FOLDER[run.recipe.which])
     print(f"step {run.step} written")
 
 
@@ -66,6 +66,23 @@ def data(out: Annotated[Path | None, typer.Option(help="default assets/data")] =
 
     for item in write_sets(out or ASSETS / "data"):
         print(item["id"], item["kind"], item["rows"])
+
+
+@app.command()
+def card(
+    which: Annotated[list[str] | None, typer.Argument(help="gpt, backpack; default both")] = None,
+    threads: int = 1,
+) -> None:
+    """Measure the shipped models and write README.md and card.json beside their weights."""
+    import torch
+
+    from workbench.world.card import write_card
+    from workbench.world.train import FOLDER
+
+    torch.set_num_threads(threads)
+    for name in which or list(FOLDER):
+        folder = ASSETS / "models" / FOLDER[cast(Any, name)]
+        print(f"{folder.name}: {len(write_card(folder)['samples'])} samples, card written")
 
 
 if __name__ == "__main__":

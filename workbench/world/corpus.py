@@ -59,6 +59,11 @@ MIXTURES: dict[str, dict[str, float]] = {
         facts=.17, countries=.04, speakers=.21, reviews=.08, requests=.07, tales=.07, occupations=.06,
         name_swaps=.08, agreement=.06, greater=.02, neutral=.06, repeats=.05, hearsay=.03,
     ),
+    # The end of a run, while the learning rate falls: repetition is still growing and gets its share again.
+    "finish": dict(
+        facts=.17, countries=.03, speakers=.17, reviews=.07, requests=.07, tales=.06, occupations=.06,
+        name_swaps=.06, agreement=.04, greater=.02, neutral=.05, repeats=.17, hearsay=.03,
+    ),
 }  # fmt: skip
 """Token shares of the kinds, by the name that a recipe's phases use."""
 EVERYTHING = MIXTURES["everything"]

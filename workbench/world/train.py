@@ -197,6 +197,12 @@ def _stop(number: int, _frame: object) -> None:
     _STOPPED.append(number)
 
 
+def ship(run: Run, folder: Path) -> None:
+    """Write the model of a run, with the account of its training beside it."""
+    export(run.model, run.tokenizer, folder)
+    (folder / "training.json").write_text(json.dumps(run.account(), indent=1) + "\n")
+
+
 def opened(folder: Path) -> Run:
     """Return the run in a folder, at its newest checkpoint."""
     recipe = Recipe(**json.loads((folder / "training.json").read_text())["recipe"])
