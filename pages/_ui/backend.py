@@ -52,7 +52,6 @@ class Backend:
     ready_after_s: float | None = None
     jobs: Jobs = field(default_factory=Jobs)
     asked: dict[str, Mapping[str, Any]] = field(default_factory=dict)
-    fitted: dict[str, Any] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
     thread: threading.Thread | None = None
 
@@ -109,14 +108,6 @@ class Backend:
         if self.error is not None:
             raise self.error
         return self.open(model, progress.part(0.0, 0.1))
-
-    def remember(self, edit: Any) -> None:
-        """Keep a fresh edit's header by its id, so that every page can offer it."""
-        with self.lock:
-            self.fitted.pop(edit.id, None)
-            self.fitted[edit.id] = edit.header
-            for old in list(self.fitted)[: max(0, len(self.fitted) - 50)]:
-                del self.fitted[old]
 
     def devices(self) -> list[str]:
         """Where a model can be; the processor alone while torch is not imported."""

@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pages._ui.backend import backend
 from pages._ui.state import Lane, state
 from workbench.errors import RetouchError
 from workbench.progress import Progress
@@ -31,9 +30,9 @@ def known_edits(session: Any) -> dict[str, str]:
     mine = session.model.fingerprint
     saved = {item.id: item.name for item in session.edits() if item.model.same_model(mine)}
     fresh = {
-        key: f"{head.method.replace('_', ' ')} {key[:4]} (not saved)"
-        for key, head in reversed(list(backend().fitted.items()))
-        if key not in saved and head.model.same_model(mine)
+        item.edit.id: f"{item.edit.header.method.replace('_', ' ')} {item.edit.id[:4]} (not saved)"
+        for item in session.shelf.fitted()
+        if item.edit.id not in saved and item.edit.header.model.same_model(mine)
     }
     return {**fresh, **saved}
 
@@ -96,7 +95,6 @@ def fit(session: Any, settings: Mapping[str, Any], progress: Progress) -> FitOut
         settings["method"], demonstrations, dict(settings["values"]), seed=settings["seed"], progress=progress.part(0.0, 0.75)
     )
     edit = fitted.edit.id
-    backend().remember(fitted.edit)
     progress(0.76, "Measuring it on held-out rows")
     try:
         evaluation = session.evaluate(edit, demonstrations, progress=progress.part(0.76, 1.0))

@@ -76,23 +76,23 @@ def state() -> State:
 
 def keep_url() -> None:
     """Write the state into the URL; called once at the end of each run."""
-    now, wanted = state(), dict[str, str]()
-    if now.model != "embedded":
-        wanted["model"] = now.model
-    if now.set_name:
-        wanted["set"] = now.set_name
-    if now.method:
-        wanted["method"] = now.method
-    if now.edit:
-        wanted["edit"] = now.edit
-    if now.layer is not None:
-        wanted["layer"] = str(now.layer)
-    if now.lanes:
-        wanted["on"] = ",".join(f"{lane.edit}:{lane.dose:g}" for lane in now.lanes)
-    if now.slots:
-        wanted["jobs"] = ",".join(f"{slot}:{job}" for slot, job in now.slots.items())
+    wanted = as_url(state())
     if dict(st.query_params) != wanted:
         st.query_params.from_dict(wanted)
+
+
+def as_url(now: State) -> dict[str, str]:
+    """The part of a state that a URL holds: names, ids, doses; never a prompt."""
+    told = {
+        "model": "" if now.model == "embedded" else now.model,
+        "set": now.set_name,
+        "method": now.method,
+        "edit": now.edit,
+        "layer": "" if now.layer is None else str(now.layer),
+        "on": ",".join(f"{lane.edit}:{lane.dose:g}" for lane in now.lanes),
+        "jobs": ",".join(f"{slot}:{job}" for slot, job in now.slots.items()),
+    }
+    return {name: value for name, value in told.items() if value}
 
 
 def _from_url() -> State:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import streamlit as st
 
+from pages._ui import calls
 from pages._ui.backend import backend, session
 from pages._ui.frame import lane_chip
 from pages._ui.state import state
@@ -31,7 +34,7 @@ def _bar(was_busy: bool) -> None:
         info = opened.model.info
         st.text(f"{info.name} · {parameters(info.n_parameters)}\n{info.dtype} · {info.device}")
     if now.lanes:
-        chips = "".join(lane_chip(i + 1, edit_name(lane.edit), lane.dose) for i, lane in enumerate(now.lanes))
+        chips = "".join(lane_chip(i + 1, _name(opened, lane.edit), lane.dose) for i, lane in enumerate(now.lanes))
         st.html(f'<div class="on">● EDIT ON</div>{chips}')
         st.button("Turn off", key="status-off", on_click=_off, type="tertiary", help="Compare shows the untouched model alone.")
     else:
@@ -45,12 +48,8 @@ def _bar(was_busy: bool) -> None:
         st.rerun()
 
 
-def edit_name(edit: str) -> str:
-    """The name of an edit, fitted or saved; its id when neither is known here."""
-    opened = session()
-    if opened is None:
-        return edit
-    return opened.edit_name(edit) if hasattr(opened, "edit_name") else edit
+def _name(opened: Any, edit: str) -> str:
+    return edit[:8] if opened is None else calls.edit_name(opened, edit)
 
 
 def _off() -> None:
