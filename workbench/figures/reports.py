@@ -6,13 +6,14 @@ import importlib
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
+from workbench.figures import gate
 from workbench.figures.basic import Line, lines
 from workbench.figures.picture import Picture
 from workbench.methods.registry import Curve, FitReport
 from workbench.progress import Report
 
 # Module of `workbench.figures` with `pictures(report: FitReport) -> Sequence[Picture]`, a method each.
-OF_METHOD: Mapping[str, str] = {"are": "are"}
+OF_METHOD: Mapping[str, str] = {"are": "are", "hpr": "hpr", "sea": "spectra"}
 
 
 def pictures(method: str, report: FitReport) -> tuple[Picture, ...]:
@@ -20,7 +21,7 @@ def pictures(method: str, report: FitReport) -> tuple[Picture, ...]:
     own: Sequence[Picture] = ()
     if method in OF_METHOD:
         own = cast(Sequence[Picture], importlib.import_module(f"workbench.figures.{OF_METHOD[method]}").pictures(report))
-    return (*own, *curves(report.curves))
+    return (*own, *gate.pictures(report), *curves(report.curves))
 
 
 def curves(found: Sequence[Curve]) -> tuple[Picture, ...]:
