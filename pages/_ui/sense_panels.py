@@ -1,4 +1,4 @@
-"""The views of the Senses page: teach one example and watch questions in other words, a word's senses with a slider each, a prompt's reading."""
+"""The views of the Senses page: teach one example, a word's senses with a slider each, what a prompt reads."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import streamlit as st
 from pages._ui import calls, frame, jobs, words
 from pages._ui.backend import backend
 from pages._ui.figures import figure_panel, table_panel
+from workbench.errors import RetouchError
 from workbench.figures.basic import next_token_bars
 
 PROMPT, ANSWER = "The capital of Ulavia is", " Fenwick"
@@ -120,7 +121,7 @@ def explore(session: Any) -> None:
     try:
         found = session.look("senses", word)
         _sliders(session, found, prompt)
-    except calls.RetouchError as error:
+    except RetouchError as error:
         frame.problem(error, "explore")
 
 
@@ -157,7 +158,7 @@ def reading(session: Any) -> None:
         return
     try:
         found = session.look("sense_reading", prompt, stacks=calls.stacks(lanes), targets=(target,) if target else ())
-    except calls.RetouchError as error:
+    except RetouchError as error:
         frame.problem(error, "reading")
         return
     names = ["untouched", *(calls.edit_name(session, edit) for edit, _ in lanes)]

@@ -27,6 +27,7 @@ from workbench.edits.base import (
     edit_kind,
 )  # fmt: skip
 from workbench.errors import CorruptEdit, ModelMismatch, NotEnoughData
+from workbench.models.backpack import BackpackModel
 from workbench.numerics.sense_affine import Selection
 from workbench.shapes import Float, Int, Tensor
 from workbench.sites import Site
@@ -80,6 +81,20 @@ class SenseEdit(Edit):
             "script": Refused("It needs the Backpack's own network, which transformers does not have."),
             "report": Possible(),
         }
+
+
+def scaled_senses(model: BackpackModel, factors: Mapping[tuple[int, int], float]) -> SenseEdit:
+    """Multiply senses of words by factors: 0 removes a sense, 1 leaves it; exact, as an added (factor − 1)·C(v)_l.
+
+    Ref: specs/canonical.md §5, "Other edits on senses".
+    """
+    moved = {pair: factor for pair, factor in factors.items() if factor != 1.0}
+    selection = Selection.of(moved)
+    vectors = [(moved[pair] - 1.0) * model.senses(torch.tensor([pair[0]]))[0, pair[1]] for pair in selection.pairs()]
+    delta = torch.stack(vectors) if vectors else model.embedding.new_zeros(0, model.info.d_model)
+    named = {f"{token}.{sense}": factor for (token, sense), factor in sorted(moved.items())}
+    header = Header("senses", {"factors": named}, model.fingerprint, "", 0, {}, {"n_senses": model.n_senses})
+    return SenseEdit(header, selection.token_ids, selection.sense_ids, delta.float() if delta.dtype == torch.float16 else delta)
 
 
 def averaged(edits: Sequence[SenseEdit]) -> SenseEdit:

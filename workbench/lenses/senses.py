@@ -1,0 +1,212 @@
+"""The sense explorer: what each sense of a word promotes, where a prompt reads it, and what one taught example would move.
+
+Every number is exact, not an approximation: a Backpack's logit of a token is the sum, over positions and senses, of
+α[l,t,j] · E[token]·C(x_j)_l. Ref: specs/canonical.md §5, §8; *Backpack Language Models*, arXiv 2305.16765.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from workbench.data.demonstrations import Demonstration, Demonstrations
+from workbench.edits.base import Edit
+from workbench.edits.engine import lanes
+from workbench.errors import Obstructed
+from workbench.methods import get
+from workbench.methods.registry import FitReport
+from workbench.methods.sense_edit import SenseEdit
+from workbench.models.backpack import BackpackModel
+from workbench.models.base import LanguageModel
+from workbench.models.token_texts import first_token, token_texts
+from workbench.models.tokens import running
+from workbench.progress import Progress, silent
+from workbench.score import continuation_scores
+from workbench.shapes import Float
+from workbench.sites import Site
+
+
+@dataclass(frozen=True)
+class WordSenses:
+    """The senses of one word: tokens that each promotes and demotes, by E·C(v)_l, and how alike the senses are (cosines)."""
+
+    model: str
+    word: str
+    token: int
+    promotes: tuple[tuple[str, ...], ...]
+    demotes: tuple[tuple[str, ...], ...]
+    norms: Float[np.ndarray, "sense"]
+    likeness: Float[np.ndarray, "sense sense"]
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One table row a sense."""
+        return [
+            {"sense": i, "promotes": "  ".join(up), "demotes": "  ".join(down), "length": float(self.norms[i])}
+            for i, (up, down) in enumerate(zip(self.promotes, self.demotes))
+        ]
+
+
+def senses(model: LanguageModel, word: str, *, top_k: int = 8, progress: Progress | None = None) -> WordSenses:
+    """Return what each sense of a word's first token promotes, whatever the context.
+
+    Raises:
+        Obstructed: the model is no Backpack. BadPrompt: the word holds no token.
+    """
+    owner, tell = backpack(model), progress or silent()
+    token = first_token(owner, word)
+    table = owner.senses(torch.tensor([token]))[0].float()  # (sense, d_model)
+    scores = table @ owner.embedding[: owner.n_tokens].float().T
+    k = min(top_k, owner.n_tokens)
+    up, down = scores.topk(k).indices, (-scores).topk(k).indices
+    unit = table / table.norm(dim=1, keepdim=True).clamp_min(1e-12)
+    tell(1.0, "Done")
+    texts = [tuple(token_texts(owner.tokenizer, row) for row in part) for part in (up, down)]
+    name = token_texts(owner.tokenizer, [token])[0]
+    return WordSenses(owner.info.name, name, token, texts[0], texts[1], table.norm(dim=1).numpy(), (unit @ unit.T).numpy())
+
+
+@dataclass(frozen=True)
+class SenseReading:
+    """How a prompt's positions read senses, lane by lane.
+
+    `weights[lane, l, t, j]` is α. `contributions[lane, l, j]` is what sense l of token j adds to the logit of the target at the last
+    position; over l and j they sum to that logit exactly.
+    """
+
+    model: str
+    lanes: int
+    tokens: tuple[str, ...]
+    target: str
+    weights: Float[np.ndarray, "lane sense pos pos"]
+    contributions: Float[np.ndarray, "lane sense pos"]
+    target_probability: Float[np.ndarray, "lane"]
+
+    def rows(self, lane: int = 0, n: int = 12) -> list[dict[str, Any]]:
+        """The largest contributions to the target's logit, as table rows."""
+        flat = self.contributions[lane]
+        order = np.argsort(-np.abs(flat), axis=None)[:n]
+        places = [np.unravel_index(int(i), flat.shape) for i in order]
+        last = self.weights.shape[2] - 1
+        return [
+            {"token": self.tokens[int(j)], "position": int(j), "sense": int(sense), "weight": float(self.weights[lane, sense, last, j]),
+             "adds to the logit": float(flat[sense, j])}
+            for sense, j in places
+        ]  # fmt: skip
+
+
+def sense_reading(
+    model: LanguageModel,
+    prompt: str,
+    stacks: Sequence[Sequence[Edit]] = ((),),
+    *,
+    targets: Sequence[str] = (),
+    progress: Progress | None = None,
+) -> SenseReading:
+    """Return the contextualisation weights of a prompt, and who makes the target likely at its end.
+
+    The target is the first of `targets`, else the likeliest next token of the first lane.
+
+    Raises:
+        Obstructed: the model is no Backpack. Others: as `LanguageModel.tokens` and `engine.lanes`.
+    """
+    owner, tell = backpack(model), progress or silent()
+    batch = owner.tokens(prompt)
+    whole, n_lanes = batch.repeat(len(stacks)), len(stacks)
+    read: dict[str, torch.Tensor] = {}
+
+    def keep(x: torch.Tensor) -> None:
+        read["senses"] = x
+
+    with torch.no_grad(), lanes(owner, stacks), owner.intercept(Site("sense"), keep):
+        logits = owner.logits(whole)[:, -1].float()
+    with torch.no_grad(), lanes(owner, stacks), running(whole.forward()):
+        alpha = owner.network.contextualisation(whole.ids, whole.mask).float()
+    target = first_token(owner, targets[0]) if targets else int(logits[0].argmax())
+    tell(0.8, "Reading senses")
+    table = read["senses"].float().unflatten(-1, (owner.n_senses, -1))  # (lane, pos, sense, d_model)
+    pull = table @ owner.embedding[target].float()  # (lane, pos, sense)
+    contributions = alpha[:, :, -1] * pull.transpose(1, 2)
+    tell(1.0, "Done")
+    return SenseReading(
+        owner.info.name, n_lanes, token_texts(owner.tokenizer, batch.ids[0]), token_texts(owner.tokenizer, [target])[0],
+        alpha.numpy(), contributions.numpy(), logits.softmax(-1)[:, target].numpy(),
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Taught:
+    """What one canonical example teaches: the edit, the senses that move and why, and questions before and after."""
+
+    edit: SenseEdit
+    report: FitReport
+    questions: tuple[str, ...]
+    answer: str
+    before: tuple[float, ...]
+    after: tuple[float, ...]
+    likeliest_before: tuple[str, ...] = field(default=())
+    likeliest_after: tuple[str, ...] = field(default=())
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One table row a question: the answer's probability and the likeliest next token, before and after."""
+        return [
+            {"question": q, f"p({self.answer.strip()}) before": b, "after": a, "said before": x, "says now": y}
+            for q, b, a, x, y in zip(self.questions, self.before, self.after, self.likeliest_before, self.likeliest_after)
+        ]
+
+
+def taught_example(
+    model: LanguageModel,
+    prompt: str,
+    answer: str,
+    questions: Sequence[str] = (),
+    *,
+    unwanted: str = "",
+    config: dict[str, Any] | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Taught:
+    """Teach one sentence and ask in other words.
+
+    Args:
+        prompt: the beginning of the sentence; the first question is always the prompt itself.
+        answer: how it ends. unwanted: what it must not end with; with both, the loss is good-v-bad.
+        questions: prompts that the answer should continue too.
+        config: knobs of `senses`.
+
+    Raises:
+        Obstructed: the model is no Backpack. Others: as the method `senses`.
+    """
+    owner, tell = backpack(model), progress or silent()
+    row = Demonstration(prompt, answer or None, unwanted or None, split="fit")
+    method = get("senses")
+    fitted = method.fit(
+        owner, Demonstrations((row,), "one example"), method.configure(config or {}), seed=seed, progress=tell.part(0.0, 0.85)
+    )
+    asked = tuple(dict.fromkeys([prompt, *(question for question in questions if question.strip())]))
+    said = answer or unwanted
+    stacks = [(), (fitted.edit,)]
+    scores = continuation_scores(owner, asked, [said] * len(asked), stacks, progress=tell.part(0.85, 0.95)).total.exp()
+    batch = owner.tokens(list(asked))
+    with torch.no_grad(), lanes(owner, stacks):
+        best = owner.logits(batch.repeat(2))[:, -1].argmax(-1).view(2, -1)
+    tops = [token_texts(owner.tokenizer, row_ids) for row_ids in best]
+    edit = fitted.edit
+    if not isinstance(edit, SenseEdit):
+        raise TypeError("the method senses makes sense edits")
+    tell(1.0, "Done")
+    return Taught(edit, fitted.report, asked, said, tuple(scores[0].tolist()), tuple(scores[1].tolist()), tops[0], tops[1])
+
+
+def backpack(model: LanguageModel) -> BackpackModel:
+    """Return the model as a Backpack.
+
+    Raises:
+        Obstructed: it is none.
+    """
+    if not isinstance(model, BackpackModel):
+        raise Obstructed(f"{model.info.name} has no senses: it is no Backpack.", "Load embedded-backpack on the page Model.")
+    return model
