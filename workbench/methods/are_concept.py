@@ -77,7 +77,7 @@ def sided(demonstrations: Demonstrations, target: str | None = None) -> Sides:
         target: which of the names in `concept:` tags is the target; the first seen if none.
     """
     found: Sides = {"target": [], "anti_target": []}
-    names = list(dict.fromkeys(name for row in demonstrations for name in row.all_tagged("concept")))
+    names = _concepts(demonstrations)
     for row in demonstrations:
         side = _label(row, names, target)
         if side is not None:
@@ -88,6 +88,13 @@ def sided(demonstrations: Demonstrations, target: str | None = None) -> Sides:
         found["target"].append((row.prompt, row.positive))
         found["anti_target"].append((row.prompt, row.negative))
     return found
+
+
+def _concepts(demonstrations: Demonstrations) -> list[str]:
+    """Names in `concept:` tags, unless labels say the sides already."""
+    if any(_label(row, (), None) for row in demonstrations):
+        return []
+    return list(dict.fromkeys(name for row in demonstrations for name in row.all_tagged("concept")))
 
 
 def _label(row: Demonstration, names: Sequence[str], target: str | None) -> Side | None:
@@ -144,7 +151,7 @@ def concept_of(
 
 
 def _outcomes(rows: Demonstrations, target: str | None, changed: Side) -> tuple[tuple[Demonstration, ...], ...]:
-    names = list(dict.fromkeys(name for row in rows for name in row.all_tagged("concept")))
+    names = _concepts(rows)
     sides = [_label(row, names, target) for row in rows]
     free = tuple(row for row, side in zip(rows, sides) if side is None)
     other = tuple(row for row, side in zip(rows, sides) if side == changed)
