@@ -28,22 +28,25 @@ def cards(session: Any, demonstrations: Any) -> str:
     free = [name for name in order(names()) if not blocked[name]]
     if now.method not in names():
         now.method = free[0] if free else order(names())[0]
-    with st.container(horizontal=True, key="methods", gap="small"):
-        for name in order(names()):
+    with st.container(horizontal=True, key="methods", gap="xsmall"):
+        for name in sorted(order(names()), key=lambda name: bool(blocked[name])):
             _card(get(name), blocked[name], name == now.method)
+    if blocked[now.method]:
+        reason = blocked[now.method][0]
+        st.caption(f":orange[{plain(reason.reason)}] {plain(reason.hint)}")
+    else:
+        st.caption(f"**{plain(get(now.method).title)}.** {plain(get(now.method).summary)} {plain(get(now.method).paper)}")
     return now.method
 
 
 def _card(method: Any, obstacles: Any, is_chosen: bool) -> None:
-    with st.container(border=True, key=f"method-{'on' if is_chosen else 'off'}-{method.name}", width=236):
+    about = f"{obstacles[0].reason} {obstacles[0].hint}" if obstacles else method.summary
+    with st.container(border=True, key=f"method-{'on' if is_chosen else 'off'}-{method.name}", width=212, gap=None):
         st.button(
             method.title, key=f"choose-{method.name}", type="primary" if is_chosen else "tertiary", on_click=_choose, args=(method.name,),
-            disabled=bool(obstacles), help=f"{method.paper}" or None,
+            disabled=bool(obstacles), help=plain(about),
         )  # fmt: skip
-        if obstacles:
-            st.caption(f":orange[{plain(obstacles[0].reason)}] {plain(obstacles[0].hint)}")
-        else:
-            st.caption(plain(method.summary))
+        st.caption(f":orange[{plain(about)}]" if obstacles else plain(about))
 
 
 def _choose(name: str) -> None:

@@ -7,7 +7,6 @@ from typing import Any
 import streamlit as st
 
 from pages._ui import calls, frame, jobs, words
-from pages._ui.backend import backend
 from pages._ui.figures import figure_panel, table_panel
 from workbench.errors import RetouchError
 from workbench.figures.basic import next_token_bars
@@ -92,15 +91,12 @@ def _taught(session: Any, found: Any) -> None:
 
 
 def _keep(found: Any) -> None:
-    backend().remember(found.edit)
-
     def work(session: Any, progress: Any) -> Any:
         from workbench.data.demonstrations import Demonstration, Demonstrations
 
         settings = _settings()
         row = Demonstration(settings["prompt"], _ending(settings["answer"]) or None, _ending(settings["unwanted"]) or None)
         fitted = session.fit("senses", Demonstrations((row,), "one example"), seed=found.edit.header.seed, progress=progress)
-        backend().remember(fitted.edit)
         return session.save_edit(fitted.edit, f"taught: {settings['prompt'][:40]}")
 
     jobs.start("keep", "Keeping the edit", work, {})

@@ -6,12 +6,13 @@ lane departs from the base, not where two different texts differ.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 
-from workbench.decode import Generated, Sampling, generate
+from workbench.decode import Generated, Sampling, Step, collected, decode
 from workbench.edits.base import Edit
 from workbench.edits.engine import lanes
 from workbench.edits.labels import Lane, lane_records
@@ -22,6 +23,7 @@ from workbench.models.tokens import TokenBatch
 from workbench.progress import Progress, silent
 from workbench.shapes import Float, Tensor
 
+_TELL_EVERY_S = 0.15
 Top = tuple[tuple[str, float], ...]
 
 
@@ -94,10 +96,29 @@ def compare(
     top_k: int = 5,
     progress: Progress | None = None,
 ) -> Comparison:
-    """Generate under the base and each stack, and compare token by token. Raises: as `decode`."""
+    """Generate under the base and each stack, and compare token by token. Raises: as `decode`.
+
+    While it runs, `progress` is told `texts`: the labels of the lanes, and `texts[prompt][lane]` so far.
+    """
     whole, how, tell = with_base(stacks), sampling or Sampling(), progress or silent()
-    generated = generate(model, prompts, whole, how, progress=tell.part(0.0, 0.7))
+    generated = _streamed(model, prompts, whole, how, tell.part(0.0, 0.7))
     return annotated(model, prompts, whole, generated, how, top_k=top_k, progress=tell.part(0.7, 1.0))
+
+
+def _streamed(
+    model: LanguageModel, prompts: Sequence[str], stacks: Stacks, how: Sampling, tell: Progress
+) -> tuple[tuple[Generated, ...], ...]:
+    """Generate, telling the texts so far a few times a second (putting them together costs as much as a token)."""
+    labels, steps, told = [lane.label for lane in lane_records(stacks)], list[Step](), 0.0
+    for step in decode(model, prompts, stacks, how, progress=silent()):
+        steps.append(step)
+        live: dict[str, object] = {}
+        if time.monotonic() - told > _TELL_EVERY_S:
+            so_far = collected(model, prompts, len(stacks), steps, how)
+            live = {"texts": {"lanes": labels, "texts": list(zip(*([one.text for one in lane] for lane in so_far)))}}
+            told = time.monotonic()
+        tell(len(steps) / how.max_new_tokens, "Generating", **live)
+    return collected(model, prompts, len(stacks), steps, how)
 
 
 def annotated(

@@ -107,7 +107,7 @@ def intervals(
         figure.add_vline(x=chance, line={"dash": "dot", "color": PLACEBO_COLOUR}, annotation_text="chance", annotation_position="bottom")
     figure.update_layout(title=title, height=110 + 46 * len(rows))
     figure.update_xaxes(title=x_label, range=None if span is None else list(span))
-    figure.update_yaxes(autorange="reversed", showgrid=False)
+    figure.update_yaxes(range=[len(rows) - 0.5, -0.8], showgrid=False)
     return figure
 
 

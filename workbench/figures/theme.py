@@ -62,7 +62,7 @@ def template(dark: bool = False) -> go.layout.Template:
     }
     layout = go.Layout(
         font={"family": FONT, "size": 13, "color": INK[mode]},
-        title={"font": {"size": 15}, "x": 0, "xanchor": "left", "xref": "paper", "y": 0.98, "yanchor": "top", "pad": {"b": 8}},
+        title={"font": {"size": 15}, "x": 0.004, "xanchor": "left", "xref": "container", "y": 0.98, "yanchor": "top", "pad": {"b": 8}},
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
         colorway=[*LANE_COLOURS[1:], LANE_COLOURS[0]],
