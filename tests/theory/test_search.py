@@ -221,7 +221,7 @@ def test_surrogate_equals_botorchs_process_and_its_map_is_no_worse() -> None:
         process = SingleTaskGP(points, values[:, None], covar_module=module, outcome_transform=Standardize(1))
         process.covar_module.lengthscale = ours.lengthscale
         process.likelihood.noise = ours.noise
-        process.mean_module.constant = torch.nn.Parameter(torch.tensor(ours.mean, dtype=torch.float64))
+        process.mean_module.initialize(constant=torch.tensor(ours.mean, dtype=torch.float64))
         process.eval()
         at = torch.rand(9, 7, generator=generator, dtype=torch.float64)
         theirs = process.posterior(at)
