@@ -49,7 +49,7 @@ class HprConfig:
     batch_pairs: int = knob(16, label="Pairs a step", symbol="B", help="Token pairs in a batch.", bounds=(1, 256))
     n_pairs: int = knob(2000, label="Token pairs at most", help="Drawn with the seed; memory grows with them.", bounds=(2, 1_000_000))
     warmup_ratio: float = knob(0.05, label="Warm-up", help="Share of the steps.", bounds=(0.0, 0.9))
-    weight_decay: float = knob(0.0, label="Weight decay", help="Of AdamW.", bounds=(0.0, 0.1))
+    weight_decay: float = knob(0.0, label="Weight decay", help="Weight decay of AdamW; the paper uses none.", bounds=(0.0, 0.1))
     clip_norm: float = knob(1.0, label="Gradient clip", help="Norm, a probe and a network at a time.", bounds=(1e-6, 1e6))
     checkpoint: Checkpoint = knob(
         "per_module",
