@@ -37,6 +37,34 @@ def main(session: Any) -> None:
             st.caption(":orange[These rows were fitted on: the scores flatter.]")
     with picture:
         jobs.panel("evaluate", _draw, settings=settings, nothing=_nothing)
+        _doses(edits, {"set": chosen, "split": split})
+
+
+def _doses(edits: list[str], settings: dict[str, Any]) -> None:
+    """How much of the first edit: a sweep over doses, and the largest that is still coherent."""
+    if not edits:
+        return
+    wanted = {**settings, "edit": edits[0]}
+    with st.expander("How much of it? Effect and damage over the dose"):
+        with st.container(horizontal=True):
+            st.button("Sweep doses", key="sweep", on_click=_sweep, args=(wanted,))
+            st.button("Find max coherent dose", key="coherent", on_click=_coherent, args=(wanted,))
+        jobs.panel("coherent", evaluations.draw_coherent, settings={"edit": edits[0]})
+        jobs.panel("sweep", evaluations.draw_sweep, settings=wanted)
+
+
+def _sweep(wanted: dict[str, Any]) -> None:
+    def work(session: Any, progress: Any) -> Any:
+        return session.sweep(wanted["edit"], wanted["set"], split=wanted["split"], progress=progress)
+
+    jobs.start("sweep", "Sweeping doses", work, wanted, heavy=True)
+
+
+def _coherent(wanted: dict[str, Any]) -> None:
+    def work(session: Any, progress: Any) -> Any:
+        return session.coherent_dose(wanted["edit"], progress=progress)
+
+    jobs.start("coherent", "Looking for the largest coherent dose", work, {"edit": wanted["edit"]}, heavy=True)
 
 
 def _begin(settings: dict[str, Any]) -> None:

@@ -158,3 +158,36 @@ def beats_placebo(found: Any) -> bool:
     metric = benefit.metrics[0]
     mine, other = metric.values[at], metric.values[placebo].estimate
     return mine.high < other if metric.better == "lower" else mine.low > other
+
+
+def draw_sweep(found: Any) -> None:
+    """Effect and damage over the dose, each beside the placebo."""
+    from workbench.figures.basic import Line, dose_strip
+
+    effect = found.metrics[0]
+    damage = next((metric for metric in found.metrics if "kl" in metric.name.lower()), found.metrics[-1])
+
+    def parts(metric: Any) -> list[Any]:
+        mine = [Line(f"A {found.edit.split(' × ')[0]}", found.doses, [value.estimate for value in metric.values], 1)]
+        turned = next((item for item in found.placebo if item.name == metric.name), None)
+        return mine if turned is None else [*mine, Line("placebo", found.doses, [value.estimate for value in turned.values], None)]
+
+    labels = [metric.title + (f" ({metric.unit})" if metric.unit else "") for metric in (effect, damage)]
+    rows = [
+        {"dose": dose, "metric": metric.title, "value": value.estimate, "95 % low": _finite(value.low), "95 % high": _finite(value.high), "n": value.n}
+        for metric in found.metrics
+        for dose, value in zip(found.doses, metric.values)
+    ]
+    caption = words.provenance(model=found.model, edit=found.edit_id[:6], data=found.data, n=effect.n, split=found.split)
+    figure = dose_strip("Effect and damage over the dose", parts(effect), parts(damage), *labels)
+    figure_panel(
+        figure, rows, caption, key="sweep",
+        look_for="The widest band of doses where the upper line is high and the lower one still flat. The placebo shows what size alone does.",
+    )  # fmt: skip
+
+
+def draw_coherent(found: Any) -> None:
+    """The largest dose within limits, in words."""
+    limits = f"KL up to {found.limits.kl_nats:g} nats, perplexity up to ×{found.limits.perplexity_ratio:g}"
+    bound = "" if found.is_bounded else " It is the largest that was tried."
+    meaning(f"It stays coherent up to dose **{found.dose:.2f}** ({limits}; n={found.n_texts} neutral texts).{bound}", "coherent")
