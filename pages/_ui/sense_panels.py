@@ -88,6 +88,7 @@ def _taught(session: Any, found: Any) -> None:
         args=(found,),
         help="Fit it once more on the record, to apply it on other pages.",
     )
+    jobs.panel("keep", lambda info: st.caption(f"Kept as {words.plain(info.name)}. It can be applied on every page now."))
 
 
 def _keep(found: Any) -> None:
