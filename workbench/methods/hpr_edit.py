@@ -12,7 +12,7 @@ import torch
 from workbench.edits.base import Edit, ExportTarget, Header, Operation, Possible, Refused, TransformAt, Where, edit_kind
 from workbench.errors import CorruptEdit
 from workbench.numerics.angle_nets import AngleNets
-from workbench.numerics.householder import pseudo_rotation
+from workbench.numerics.householder import pseudo_rotation, pseudo_rotation_everywhere
 from workbench.shapes import Float, Tensor
 from workbench.sites import Site
 
@@ -97,6 +97,7 @@ class HouseholderEdit(Edit):
                 pseudo_rotation(turn.probe, turn.angle(), dose, clamp=clamp, formula=formula),
                 turn.probe.numel(),
                 where,
+                traceable=pseudo_rotation_everywhere(turn.probe, turn.angle(), dose, clamp=clamp, formula=formula),
             )
             for layer, turn in self.turns.items()
         )

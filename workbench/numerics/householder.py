@@ -95,3 +95,24 @@ def pseudo_rotation(
         return out
 
     return edited
+
+
+def pseudo_rotation_everywhere(
+    w: Float[Tensor, "d_model"],
+    angle: Callable[[Float[Tensor, "token d_model"]], Float[Tensor, "token"]],
+    dose: float = 1.0,
+    *,
+    clamp: bool = True,
+    formula: Formula = "closed_form",
+) -> Callable[[Activations], Activations]:
+    """As `pseudo_rotation`, computing every token and then choosing: its shapes do not depend on the data, so it can be recorded."""
+    parts = {dtype: w.to(dtype) for dtype in (torch.float32, torch.float64)}
+
+    def edited(x: Activations) -> Activations:
+        z = x if x.dtype == torch.float64 else x.float()
+        probe, flat = parts[z.dtype], z.reshape(-1, z.shape[-1])
+        turn = dose * angle(flat)
+        moved = rotated(flat, probe, turn.clamp(0.0, math.pi) if clamp else turn, formula).reshape(z.shape)
+        return torch.where(((z @ probe) <= 0)[..., None], moved.type_as(x), x)
+
+    return edited

@@ -1,0 +1,195 @@
+"""What kind of head is it? Previous-token, duplicate-token and induction heads on text with repetitions; name movers on a prompt.
+
+The patterns to look for are TransformerLens's (`head_detector`). A head's score is the share of its attention, from the
+tokens that have such a place at all, that goes there; `chance` is the score of a head that attends evenly.
+Ref: induction heads, arXiv 2209.11895; name movers, arXiv 2211.00593.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from transformer_lens.head_detector import (
+    compute_head_attention_similarity_score,
+    get_duplicate_token_head_detection_pattern,
+    get_induction_head_detection_pattern,
+    get_previous_token_head_detection_pattern,
+)
+
+from workbench.edits.base import Edit
+from workbench.edits.labels import Lane, lane_records
+from workbench.errors import BadPrompt
+from workbench.lenses.bridged import bridged, run
+from workbench.models.base import LanguageModel
+from workbench.models.bridge import BridgeModel
+from workbench.models.tokens import TokenBatch
+from workbench.progress import Progress, silent
+from workbench.shapes import Float, Tensor
+
+KINDS = ("previous token", "duplicate token", "induction")
+_PATTERNS = {
+    "previous token": get_previous_token_head_detection_pattern,
+    "duplicate token": get_duplicate_token_head_detection_pattern,
+    "induction": get_induction_head_detection_pattern,
+}
+
+
+@dataclass(frozen=True)
+class HeadScores:
+    """Scores in [0, 1] of every head for every kind, mean over `n` texts, with the standard error of that mean."""
+
+    model: str
+    lanes: tuple[Lane, ...]
+    kinds: tuple[str, ...]
+    scores: Float[np.ndarray, "lane kind layer head"]
+    errors: Float[np.ndarray, "lane kind layer head"]
+    chance: Float[np.ndarray, "kind"]
+    n: int
+    seed: int | None
+
+    def top(self, kind: str, k: int = 5, lane: int = 0) -> list[tuple[int, int, float]]:
+        """The k heads with the highest score of a kind: (layer, head, score)."""
+        scores = self.scores[lane, self.kinds.index(kind)]
+        order = np.argsort(-scores, axis=None)[:k]
+        return [(int(i // scores.shape[1]), int(i % scores.shape[1]), float(scores.flat[i])) for i in order]
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One table row a lane, layer and head."""
+        return [
+            {"lane": lane.label, "layer": layer, "head": head}
+            | {kind: float(self.scores[i, k, layer, head]) for k, kind in enumerate(self.kinds)}
+            for i, lane in enumerate(self.lanes)
+            for layer in range(self.scores.shape[2])
+            for head in range(self.scores.shape[3])
+        ]
+
+
+def head_scores(
+    model: LanguageModel,
+    stacks: Sequence[Sequence[Edit]] = ((),),
+    *,
+    texts: Sequence[str] | None = None,
+    n: int = 8,
+    length: int = 20,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> HeadScores:
+    """Score every head under each stack of edits, on given texts or on `n` random sequences of `length` tokens, said twice.
+
+    Raises:
+        Obstructed: the model has no TransformerLens bridge. BadPrompt: no text repeats a token, or none is given.
+    """
+    owner, tell = bridged(model), progress or silent()
+    batches = _repeated(owner, n, length, seed) if texts is None else [owner.tokens(text) for text in texts]
+    wanted = [{kind: _places(kind, batch.ids) for kind in KINDS} for batch in batches]
+    if not batches or any(not any(bool(w[kind].any()) for w in wanted) for kind in KINDS):
+        raise BadPrompt("No text repeats a token, so no head can look back to it.", "Give texts in which words come again.")
+    names = [f"blocks.{layer}.attn.hook_pattern" for layer in range(owner.info.n_layers)]
+    lanes: list[np.ndarray] = []
+    for i, stack in enumerate(stacks):
+        found: list[np.ndarray] = []
+        for j, (batch, places) in enumerate(zip(batches, wanted)):
+            tell((i + j / len(batches)) / len(stacks), "Reading heads")
+            cache = run(owner, batch, stack, names)[1]
+            patterns = torch.stack([cache[name][0].float().cpu() for name in names])
+            found.append(np.stack([_scores(patterns, places[kind]) for kind in KINDS]))
+        lanes.append(np.stack(found))
+    every = np.stack(lanes)  # lane text kind layer head
+    counts = np.maximum(1, (~np.isnan(every)).sum(1))
+    chance = np.array([np.nanmean([_chance(w[kind]) for w in wanted]) for kind in KINDS])
+    errors = np.nanstd(every, 1) / np.sqrt(counts)
+    tell(1.0, "Done")
+    return HeadScores(
+        owner.info.name, lane_records(stacks), KINDS, np.nanmean(every, 1), errors, chance, len(batches), None if texts else seed
+    )
+
+
+def _repeated(model: BridgeModel, n: int, length: int, seed: int) -> list[TokenBatch]:
+    """Sequences r r of distinct random tokens, behind the tokenizer's own first token where it has one."""
+    start: list[int] = [] if model.tokenizer.bos_token_id is None else [int(model.tokenizer.bos_token_id)]
+    special = set(model.tokenizer.all_special_ids)
+    usable = [i for i in range(min(len(model.tokenizer), model.info.d_vocab)) if i not in special]
+    size = min(length, len(usable), (model.info.n_ctx - len(start)) // 2)
+    draw = torch.Generator().manual_seed(seed)
+    found: list[TokenBatch] = []
+    for _ in range(n):
+        once = [usable[i] for i in torch.randperm(len(usable), generator=draw)[:size].tolist()]
+        found.append(TokenBatch.of([[*start, *once, *once]], None, model.device))
+    return found
+
+
+def _places(kind: str, ids: Tensor) -> Tensor:
+    """1 where a head of this kind would look (query, key)."""
+    pattern = _PATTERNS[kind](ids.cpu())
+    return pattern.fill_diagonal_(0)
+
+
+def _scores(patterns: Tensor, places: Tensor) -> np.ndarray:
+    queries = places.any(1)
+    if not bool(queries.any()):
+        return np.full(patterns.shape[:2], np.nan)
+    asked = patterns * queries[:, None]
+    options: dict[str, Any] = {"exclude_bos": False, "exclude_current_token": False, "error_measure": "mul"}
+    return np.array(
+        [
+            [compute_head_attention_similarity_score(head, detection_pattern=places, **options) for head in layer]
+            for layer in asked
+        ]
+    )
+
+
+def _chance(places: Tensor) -> float:
+    queries = places.any(1)
+    visible = torch.arange(1, len(places) + 1)
+    return float((places.sum(1) / visible)[queries].mean()) if bool(queries.any()) else float("nan")
+
+
+@dataclass(frozen=True)
+class NameMovers:
+    """How much each head looks from the last token to a name, and pushes the name over a distractor there.
+
+    `attention` is the share on all places of the target; `push` its direct attribution to the logit difference.
+    """
+
+    model: str
+    lanes: tuple[Lane, ...]
+    target: str
+    distractor: str
+    attention: Float[np.ndarray, "lane layer head"]
+    push: Float[np.ndarray, "lane layer head"]
+
+
+def name_movers(
+    model: LanguageModel,
+    prompt: str,
+    target: str,
+    distractor: str,
+    stacks: Sequence[Sequence[Edit]] = ((),),
+    *,
+    progress: Progress | None = None,
+) -> NameMovers:
+    """Find heads that carry a name from the prompt to the answer.
+
+    Raises:
+        Obstructed: the model has no TransformerLens bridge. BadPrompt: the target does not stand in the prompt.
+    """
+    # Here, because attribution needs this module's neighbours only for this lens.
+    from workbench.lenses.attention import attention
+    from workbench.lenses.attribution import direct_attribution
+    from workbench.models.token_texts import first_token, token_texts
+
+    tell = progress or silent()
+    ids = model.tokens(prompt).ids[0]
+    places = (ids == first_token(model, target)).cpu().numpy()
+    if not places.any():
+        raise BadPrompt(f"{target!r} does not stand in the prompt.", "Give the name as it stands there, with its leading space.")
+    looked = attention(model, prompt, stacks, progress=tell.part(0.0, 0.5))
+    pushed = direct_attribution(model, prompt, target, distractor, stacks, unit="head", progress=tell.part(0.5, 1.0))
+    n = model.info.n_layers * model.info.n_heads
+    push = pushed.values[:, :n].reshape(len(stacks), model.info.n_layers, model.info.n_heads)
+    names = token_texts(model.tokenizer, [first_token(model, target), first_token(model, distractor)])
+    return NameMovers(model.info.name, looked.lanes, names[0], names[1], looked.pattern[..., -1, :][..., places].sum(-1), push)
