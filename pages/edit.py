@@ -20,7 +20,7 @@ def main(session: Any) -> None:
     demonstrations = session.demos(chosen)
     name = methods.cards(session, demonstrations)
     method = calls.method(name)
-    blocked = method.obstacles(session.model, demonstrations)
+    blocked = calls.obstacles(session, demonstrations)[name]
     form, picture = st.columns([1, 2], gap="large")
     with form:
         values, seed = methods.form(session, method)

@@ -52,6 +52,7 @@ class Backend:
     ready_after_s: float | None = None
     jobs: Jobs = field(default_factory=Jobs)
     asked: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    obstacles: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
     thread: threading.Thread | None = None
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pages._ui.backend import backend
 from pages._ui.state import Lane, state
 from workbench.errors import RetouchError
 from workbench.progress import Progress
@@ -16,13 +17,17 @@ from workbench.progress import Progress
 
 @dataclass(frozen=True)
 class FitOutcome:
-    """A fit and what it did to held-out rows; `evaluation` is None where the set has nothing to score."""
+    """A fit and what it did to held-out rows; `evaluation` is None where the set has nothing to score.
+
+    `settings` are those of the fit with every knob's value, as `fit_settings` words them.
+    """
 
     edit: str
     method: str
     fitted: Any
     evaluation: Any | None
     why_not: str = ""
+    settings: Mapping[str, Any] | None = None
 
 
 def known_edits(session: Any) -> dict[str, str]:
@@ -79,6 +84,18 @@ def method(name: str) -> Any:
     return get(name)
 
 
+def obstacles(session: Any, demonstrations: Any) -> dict[str, Any]:
+    """Why each method cannot run here, by name; found once for each model and set (some methods look closely)."""
+    one, key = backend(), (session.model.fingerprint.weights, demonstrations.fingerprint)
+    if key not in one.obstacles:
+        found = {item.method.name: item.obstacles for item in session.methods(demonstrations)}
+        with one.lock:
+            one.obstacles[key] = found
+            for old in list(one.obstacles)[: max(0, len(one.obstacles) - 64)]:
+                del one.obstacles[old]
+    return one.obstacles[key]
+
+
 def knob_problem(method: Any, values: Mapping[str, Any]) -> RetouchError | None:
     """What is wrong with the form's values, if anything."""
     try:
@@ -99,13 +116,19 @@ def fit(session: Any, settings: Mapping[str, Any], progress: Progress) -> FitOut
     try:
         evaluation = session.evaluate(edit, demonstrations, progress=progress.part(0.76, 1.0))
     except RetouchError as error:
-        return FitOutcome(edit, settings["method"], fitted, None, str(error))
-    return FitOutcome(edit, settings["method"], fitted, evaluation)
+        return FitOutcome(edit, settings["method"], fitted, None, str(error), settings)
+    return FitOutcome(edit, settings["method"], fitted, evaluation, settings=settings)
 
 
-def fit_settings(chosen: str, demonstrations: Any, method: str, values: Mapping[str, Any], seed: int) -> dict[str, Any]:
-    """What a fit comes from; equal settings give an equal edit."""
-    return {"set": chosen, "data": demonstrations.fingerprint, "method": method, "values": dict(values), "seed": seed}
+def fit_settings(chosen: str, demonstrations: Any, name: str, values: Mapping[str, Any], seed: int) -> dict[str, Any]:
+    """What a fit comes from, with every knob's value; equal settings give an equal edit."""
+    from workbench.knobs import as_json
+
+    try:
+        told = as_json(method(name).configure(values))
+    except RetouchError:  # the form shows it; the values as typed still tell this form from another
+        told = dict(values)
+    return {"set": chosen, "data": demonstrations.fingerprint, "method": name, "values": told, "seed": seed}
 
 
 def fit_presets(session: Any, settings: Mapping[str, Any], progress: Progress) -> list[tuple[str, FitOutcome]]:

@@ -135,7 +135,8 @@ def collect(slot: str) -> None:
         now.failed[slot] = error
     else:
         now.failed.pop(slot, None)
-        now.kept[slot] = Kept(value, backend().asked.get(job.id, {}))
+        # A job that could not know its settings when it was asked for tells them with its result.
+        now.kept[slot] = Kept(value, getattr(value, "settings", None) or backend().asked.get(job.id, {}))
 
 
 def _job(slot: str) -> Any | None:

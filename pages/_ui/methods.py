@@ -6,6 +6,7 @@ from typing import Any
 
 import streamlit as st
 
+from pages._ui import calls
 from pages._ui.forms import knob_form, use_preset
 from pages._ui.state import state
 from pages._ui.words import plain
@@ -24,7 +25,7 @@ def cards(session: Any, demonstrations: Any) -> str:
     from workbench.methods import get, names
 
     now = state()
-    blocked = {name: get(name).obstacles(session.model, demonstrations) for name in names()}
+    blocked = calls.obstacles(session, demonstrations)
     free = [name for name in order(names()) if not blocked[name]]
     if now.method not in names():
         now.method = free[0] if free else order(names())[0]
