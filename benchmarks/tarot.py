@@ -1,6 +1,6 @@
 """TaRot on the embedded world: which searches change answers on prompts that nobody showed them.
 
-    python -m benchmarks.tarot [--seeds 10] [--tasks sentiment,agreement] [--minutes 60] [--out FILE.json]
+    python -m benchmarks.tarot [--seeds 10] [--tasks sentiment,agreement] [--only NAMES] [--minutes 60] [--out FILE.json]
     python -m benchmarks.tarot --speed
 
 Every cell is one fit: 124 objective calls on at most 20 training prompts of `fit`, finalists chosen on `validation`, `test` scored once
@@ -38,17 +38,17 @@ from workbench.numerics.intervals import mean_interval
 DATA = Path(__file__).parent.parent / "assets" / "data"
 SEARCHES: dict[str, dict[str, Any]] = {
     "random": {"optimizer": "random"},
-    "turbo (default)": {"optimizer": "turbo"},
+    "turbo": {"optimizer": "turbo"},
     "es": {"optimizer": "es", "step": 0.3},
-    "turbo, 4 relevant heads": {"optimizer": "turbo", "top_heads": 4},
-    "random, 4 relevant heads": {"optimizer": "random", "top_heads": 4},
+    "turbo on 4 relevant heads": {"optimizer": "turbo", "top_heads": 4},
+    "random on 4 relevant heads": {"optimizer": "random", "top_heads": 4},
     "embedding": {"optimizer": "embedding"},
-    "turbo, all layers": {"optimizer": "turbo", "layers": (0, 1, 2, 3, 4, 5)},
+    "turbo on all layers": {"optimizer": "turbo", "layers": (0, 1, 2, 3, 4, 5)},
     "bo": {"optimizer": "bo"},
 }
 COMMON = {"shots": "zero"}
 BASES = {"base, zero-shot": "zero", "base, 2 shots": "two", "base, 4 shots": "four"}
-NEUTRAL = 24
+NEUTRAL, LORA = 24, "LoRA, same rows"
 Cell = dict[str, Any]
 
 
@@ -100,7 +100,7 @@ def read_neutral() -> list[str]:
     return [row.prompt for row in read("neutral")]
 
 
-def run(model: LanguageModel, tasks: list[str], seeds: int, minutes: float, out: Path | None) -> list[Cell]:
+def run(model: LanguageModel, tasks: list[str], names: list[str], seeds: int, minutes: float, out: Path | None) -> list[Cell]:
     """Fill the table cell by cell; cells that `out` already holds for this model are kept."""
     cells: list[Cell] = []
     weights = model.fingerprint.weights
@@ -118,13 +118,13 @@ def run(model: LanguageModel, tasks: list[str], seeds: int, minutes: float, out:
 
     for task, rows in data.items():
         for name, shots in BASES.items():
-            if (task, name, 0) not in done:
+            if name in names and (task, name, 0) not in done:
                 config = get("tarot").configure({"shots": shots})
                 put(task, name, 0, {**tested(model, rows, (), config), "neutral_kl": 0.0})
     for seed in range(seeds):
         for task, rows in data.items():
-            for name in (*SEARCHES, "LoRA, same rows"):
-                if (task, name, seed) in done:
+            for name in names:
+                if name in BASES or (task, name, seed) in done:
                     continue
                 if time.monotonic() > end:
                     return cells
@@ -188,6 +188,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--model", default="embedded")
     parser.add_argument("--tasks", default="sentiment,agreement")
+    parser.add_argument("--only", default=";".join((*BASES, *SEARCHES, LORA)), help="names of rows of the table, split by semicolons")
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument("--out", type=Path)
@@ -198,7 +199,7 @@ def main() -> None:
     if args.speed:
         print(json.dumps(speed(model), indent=1))
         return
-    cells = run(model, args.tasks.split(","), args.seeds, args.minutes, args.out)
+    cells = run(model, args.tasks.split(","), args.only.split(";"), args.seeds, args.minutes, args.out)
     print(f"\nmodel {model.info.name}, weights {model.fingerprint.weights}\n\n{table(cells)}")
 
 
