@@ -13,7 +13,7 @@ from __future__ import annotations
 import importlib
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,13 +22,15 @@ from workbench.data.checks import Check, checks
 from workbench.data.demonstrations import Demonstrations, Split
 from workbench.decode import Generated, Sampling, generate
 from workbench.edits.base import Edit, ExportTarget
+from workbench.edits.export import ExportReport, export
 from workbench.edits.labels import lane_label
-from workbench.errors import StorageFailed, UnknownName
+from workbench.errors import UnknownName
+from workbench.evaluate.canonical import CanonicalSummary, protocol
 from workbench.evaluate.comparison import Comparison, compare
 from workbench.evaluate.dose import CoherentDose, DoseSweep, dose_sweep, max_coherent_dose
 from workbench.evaluate.evaluation import Evaluation, evaluation
-from workbench.evaluate.side_effects import neutral_texts
-from workbench.methods.registry import FitReport, Fitted, Method, Notice, Obstacle, with_notices
+from workbench.methods.choice import Choice, chosen
+from workbench.methods.registry import FitReport, Fitted, Method, Obstacle
 from workbench.models import catalog
 from workbench.models.base import LanguageModel
 from workbench.models.token_texts import token_texts
@@ -36,17 +38,18 @@ from workbench.progress import Progress
 from workbench.workspace.edit_shelf import EditLike, EditShelf, StackLike
 from workbench.workspace.edits import EditInfo
 from workbench.workspace.home import Workspace
+from workbench.workspace.measured import Source, held_out, neutral_of
 from workbench.workspace.model_facts import capabilities, next_tokens
-from workbench.workspace.plain import plain
-from workbench.workspace.reports import record_fit
+from workbench.workspace.recorder import Recorder, data_told, lanes_told
 from workbench.workspace.shelf import Offer, Shelf
 
-Source = str | Path | Demonstrations
-_N_NEUTRAL = 64
 # Lens → where it is. Modules are imported when a lens is first used: TransformerLens's tools are slow to import.
 _LENSES = {
     "attention": "workbench.lenses.attention",
+    "concept_meter": "workbench.lenses.concept_meter",
     "logit_lens": "workbench.lenses.logit_lens",
+    "senses": "workbench.lenses.senses",
+    "sense_reading": "workbench.lenses.senses",
 }
 
 
@@ -68,12 +71,11 @@ class Session:
             records: whether fits, comparisons and evaluations are written into the workspace as runs.
         """
         self.model = model
-        self._home, self._records = workspace, records
+        self._home = workspace
         self._lock = threading.Lock()
         self.demos = Shelf(lambda: self.workspace)
         self.shelf = EditShelf(lambda: self.workspace)
-        self.troubles: list[StorageFailed] = []
-        """Runs that could not be recorded: the results were returned all the same."""
+        self.recorder = Recorder(lambda: self.workspace, records)
 
     @property
     def workspace(self) -> Workspace:
@@ -152,21 +154,31 @@ class Session:
         Raises:
             UnknownMethod, UnknownKnob, BadKnob, UnknownName: a word that is not known. Obstructed: it cannot run here.
         """
-        chosen, rows = registered.get(method), self.demos.resolve(demonstrations)
-        settings = config if isinstance(config, chosen.config) else chosen.configure(config or {}, preset)
-        fitted = chosen.fit(self.model, rows, settings, seed=seed, progress=progress)
-        return self._remembered(fitted, rows)
-
-    def _remembered(self, fitted: Fitted, rows: Demonstrations) -> Fitted:
-        run_id: str | None = None
-        if self._records:
-            try:
-                n = len(rows.split("fit"))
-                run_id = record_fit(self.workspace.runs, fitted, demonstrations=rows.name, n=n).id
-            except StorageFailed as error:
-                fitted = with_notices(fitted, Notice("warning", f"The run was not recorded: {error}", error.hint))
+        known, rows = registered.get(method), self.demos.resolve(demonstrations)
+        settings = config if isinstance(config, known.config) else known.configure(config or {}, preset)
+        fitted = known.fit(self.model, rows, settings, seed=seed, progress=progress)
+        fitted, run_id = self.recorder.fit(fitted, rows)
         self.shelf.remember(fitted, run_id)
         return fitted
+
+    def choose(
+        self,
+        method: str,
+        demonstrations: Source,
+        config: Mapping[str, object] | None = None,
+        *,
+        preset: str | None = None,
+        max_damage: float = 0.02,
+        seed: int = 0,
+        progress: Progress | None = None,
+        **options: Any,
+    ) -> Choice:
+        """Fit with the knobs and the dose that gain most on validation rows within a damage limit. Options and errors: `choice.chosen`."""
+        rows = self.demos.resolve(demonstrations)
+        found = chosen(self.model, method, rows, config, preset=preset, max_damage=max_damage, seed=seed, progress=progress, **options)
+        fitted, run_id = self.recorder.fit(found.fitted, rows)
+        self.shelf.remember(fitted, run_id)
+        return replace(found, fitted=fitted)
 
     # ── edits ──────────────────────────────────────────────────────────────────────────────────────────────────
     def edits(self) -> tuple[EditInfo, ...]:
@@ -193,10 +205,9 @@ class Session:
         """The report of an edit's fit, made here or kept with the saved edit; None if it was brought from elsewhere."""
         return self.shelf.report(key)
 
-    def export(self, edits: StackLike, target: ExportTarget, folder: str | Path) -> Any:
-        """Take edits home: `checkpoint`, `peft`, `script` or `report`. Errors: `edits.export.export`."""
-        export = importlib.import_module("workbench.edits.export").export
-        return export(self.model, self.stack(edits), target, folder)
+    def export(self, edits: StackLike, target: ExportTarget, folder: str | Path, **options: Any) -> ExportReport:
+        """Take edits home: `checkpoint`, `peft`, `script` or `report`. Options and errors: `edits.export.export`."""
+        return export(self.model, self.stack(edits), target, folder, **options)
 
     # ── looking and measuring ──────────────────────────────────────────────────────────────────────────────────
     def lenses(self) -> tuple[str, ...]:
@@ -235,8 +246,9 @@ class Session:
         texts = [prompts] if isinstance(prompts, str) else list(prompts)
         whole = [self.stack(stack) for stack in stacks]
         found = compare(self.model, texts, whole, sampling, progress=progress)
-        inputs = {"prompts": texts, "lanes": _told(whole), "sampling": found.sampling}
-        self._record("compare", texts[0][:60], inputs, {"rows": found.rows()}, {}, found.sampling.seed)
+        inputs = {"prompts": texts, "lanes": lanes_told(whole), "sampling": found.sampling}
+        outputs = {"rows": found.rows()}
+        self.recorder.run("compare", texts[0][:60], found.model, inputs, outputs=outputs, seed=found.sampling.seed)
         return found
 
     def evaluate(
@@ -262,19 +274,20 @@ class Session:
         """
         listed = cast(list[StackLike], stacks) if isinstance(stacks, list) else [stacks]
         whole = [self.stack(stack) for stack in listed]
-        rows = self.held_out(demonstrations, split, [edit for stack in whole for edit in stack])
+        rows = held_out(self.demos, demonstrations, split, [edit for stack in whole for edit in stack])
         found = evaluation(
             self.model,
             rows,
             whole,
             split=split,
-            neutral=self._neutral(neutral, rows),
+            neutral=neutral_of(self.demos, neutral, rows, self.model),
             n_placebos=n_placebos,
             n_generations=n_generations,
             progress=progress,
         )
-        inputs = {"lanes": _told(whole), "demonstrations": rows.name, "data": rows.fingerprint, "split": split}
-        self._record("evaluate", f"{lane_label(whole[0])} on {rows.name}", inputs, {"rows": found.rows()}, found.metrics())
+        inputs = {"lanes": lanes_told(whole), **data_told(rows), "split": split}
+        title, outputs = f"{lane_label(whole[0])} on {rows.name}", {"rows": found.rows()}
+        self.recorder.run("evaluate", title, self.model.info.name, inputs, outputs=outputs, metrics=found.metrics())
         return found
 
     def sweep(
@@ -289,59 +302,31 @@ class Session:
     ) -> DoseSweep:
         """Benefit and side effects of one edit at several doses, beside a placebo. Raises: as `dose_sweep`."""
         one = self.shelf.edit(edit)
-        rows = self.held_out(demonstrations, split, [one])
-        texts = self._neutral(neutral, rows)
+        rows = held_out(self.demos, demonstrations, split, [one])
+        texts = neutral_of(self.demos, neutral, rows, self.model)
         found = dose_sweep(self.model, one, rows, texts, doses, split=split, progress=progress)
-        inputs = {"lanes": _told([[one]]), "demonstrations": rows.name, "data": rows.fingerprint, "doses": found.doses}
+        inputs = {"lanes": lanes_told([[one]]), **data_told(rows), "doses": found.doses}
         metrics = {item.name: [value.estimate for value in item.values] for item in found.metrics}
-        self._record("sweep", f"{found.edit} on {rows.name}", inputs, {}, metrics)
+        self.recorder.run("sweep", f"{found.edit} on {rows.name}", found.model, inputs, metrics=metrics)
+        return found
+
+    def protocol(
+        self, demonstrations: Source, method: str, *, progress: Progress | None = None, **options: Any
+    ) -> tuple[CanonicalSummary, ...]:
+        """Run the canonical-examples protocol of one method on one set. Options and errors: `evaluate.canonical.protocol`."""
+        rows = self.demos.resolve(demonstrations)
+        found = protocol(self.model, rows, method, progress=progress, **options)
+        outputs = {"rows": [item.row() for item in found]}
+        inputs = {"method": method, **data_told(rows), **options}
+        self.recorder.run("protocol", f"{method} on {rows.name}", self.model.info.name, inputs, outputs=outputs)
         return found
 
     def coherent_dose(
         self, edit: EditLike, *, neutral: Source | None = None, progress: Progress | None = None, **options: Any
     ) -> CoherentDose:
         """The largest dose at which the model still speaks. Options and errors: `max_coherent_dose`."""
-        texts = self._neutral(neutral, Demonstrations(()))
+        texts = neutral_of(self.demos, neutral, Demonstrations(()), self.model)
         return max_coherent_dose(self.model, self.shelf.edit(edit), texts, progress=progress, **options)
-
-    def held_out(self, source: Source, split: Split | None, edits: Sequence[Edit]) -> Demonstrations:
-        """Rows to measure on. A file without splits counts as `split` whole, unless it is the one that an edit was fitted on:
-        then the splits are those that the fit drew, and its test rows alone are held out."""
-        drawn = self.demos.resolve(source)
-        if split is None or any(edit.header.data == drawn.fingerprint for edit in edits):
-            return drawn
-        return self.demos.resolve(source, split)
-
-    def _neutral(self, source: Source | None, rows: Demonstrations) -> tuple[str, ...]:
-        """Texts to measure side effects on: those asked for, else the shipped ones that no fit reads, else the set's own."""
-        if source is not None:
-            return neutral_texts(self.demos.resolve(source, "test"))[:_N_NEUTRAL]
-        if not any(offer.id == "neutral" for offer in self.demos.shipped()):
-            return neutral_texts(rows)[:_N_NEUTRAL]
-        texts = neutral_texts(self.demos.get("neutral").split("test"))[:_N_NEUTRAL]
-        n_tokens = [len(ids) for ids in self.model.tokenizer(list(texts))["input_ids"]]
-        return tuple(text for text, n in zip(texts, n_tokens) if n <= self.model.info.n_ctx)
-
-    def _record(
-        self,
-        kind: str,
-        title: str,
-        inputs: Mapping[str, Any],
-        outputs: Mapping[str, Any],
-        metrics: Mapping[str, Any],
-        seed: int | None = None,
-    ) -> None:
-        if not self._records:
-            return
-        runs, told = self.workspace.runs, {"inputs": plain(inputs), "outputs": plain(outputs), "metrics": plain(metrics)}
-        try:
-            runs.record(kind, title, **told, seed=seed, model=self.model.info.name)
-        except StorageFailed as error:
-            self.troubles.append(error)
-
-
-def _told(stacks: Sequence[Sequence[Edit]]) -> list[list[dict[str, Any]]]:
-    return [[{"edit": edit.id, "method": edit.header.method, "dose": edit.dose} for edit in stack] for stack in stacks]
 
 
 def open_session(

@@ -161,7 +161,7 @@ def test_a_workspace_that_refuses_costs_no_result(tiny_gpt2: Any, tmp_path: Path
         lock.execute("ROLLBACK")
         lock.close()
     assert any("not recorded" in notice.text for notice in fitted.report.notices)
-    assert compared.texts and len(session.troubles) == 1
+    assert compared.texts and len(session.recorder.troubles) == 2
     assert session.edit_name(fitted.edit.id).startswith("mean_difference")
     with pytest.raises(StorageFailed), full(session):
         session.save_edit(fitted.edit, "kept")
@@ -185,6 +185,14 @@ class full:  # noqa: N801 - reads as a word in `with`
         self._lock.execute("ROLLBACK")
         self._lock.close()
         self._database._timeout_s = self._timeout
+
+
+def test_a_workspace_that_cannot_be_opened_costs_no_result(tiny_gpt2: Any) -> None:
+    session = Session(tiny_gpt2, "/proc/retouch")
+    fitted = session.fit("mean_difference", contrast_rows())
+    assert session.compare(words(11), [fitted.edit], SHORT).texts and len(session.recorder.troubles) == 2
+    with pytest.raises(StorageFailed, match="/proc/retouch"):
+        session.save_edit(fitted.edit, "kept")
 
 
 def test_a_session_that_records_nothing_needs_no_folder(tiny_gpt2: Any) -> None:

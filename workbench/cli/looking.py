@@ -161,6 +161,9 @@ def evaluate(
     neutral: Neutral = None,
     placebos: Placebos = 3,
     generations: Annotated[int, typer.Option(min=0, help="Texts that repetition is measured on.")] = 16,
+    method: Annotated[str | None, typer.Option(help="No edit: run the canonical-examples protocol of this method.")] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="With --method: how many seeds to fit.")] = 5,
+    draws: Annotated[int, typer.Option(min=1, help="With --method: how many configurations to try on validation.")] = 5,
     dtype: DType = "float32",
     device: Device = "cpu",
     workspace: Home = None,
@@ -168,10 +171,14 @@ def evaluate(
 ) -> None:
     """Measure gain and damage on held-out rows: base, one lane an edit, and a placebo of each."""
     which = split_named(split)
-    if not edit:
-        raise BadKnob("There is no edit to evaluate.", "Give at least one --edit.")
+    if bool(edit) == (method is not None):
+        raise BadKnob("An evaluation needs either an edit or a method.", "Give at least one --edit, or --method for the protocol.")
     progress = on_terminal(json)
     session = opened(model, workspace, dtype, device, progress.part(0, 0.2))
+    if method is not None:
+        summaries = session.protocol(data, method, seeds=range(seeds), draws=draws, progress=progress.part(0.2, 1))
+        answer({"model": session.model.info.name, "summaries": summaries}, json, table([item.row() for item in summaries]))
+        return
     found = session.evaluate(
         lanes(edit, dose),
         data,

@@ -12,6 +12,9 @@ from workbench.methods import get, names
 from workbench.models.base import LanguageModel
 from workbench.models.token_texts import token_texts
 
+# Lenses that read activations through the engine, and so need no bridge.
+ANYWHERE = ("concept_meter",)
+
 
 def capabilities(model: LanguageModel, lenses: Sequence[str]) -> list[dict[str, str]]:
     """Return one table row a method and lens: whether it works on this model, and if not why and what to load."""
@@ -24,9 +27,10 @@ def capabilities(model: LanguageModel, lenses: Sequence[str]) -> list[dict[str, 
             reason = "needs attention heads of a GPT-style model: load embedded"
         rows.append({"what": method.title, "kind": "method", "works": "no" if reason else "yes", "why": reason})
     for name in lenses:
-        needs_senses = name == "senses"
-        reason = "needs a Backpack with senses: load embedded-backpack" if needs_senses and not has_senses else ""
-        if has_senses and not needs_senses:
+        needs_senses, reason = name in ("senses", "sense_reading"), ""
+        if needs_senses and not has_senses:
+            reason = "needs a Backpack with senses: load embedded-backpack"
+        elif has_senses and name not in ANYWHERE and not needs_senses:
             reason = "runs on TransformerLens's bridge, which a Backpack lacks"
         rows.append({"what": name.replace("_", " "), "kind": "lens", "works": "no" if reason else "yes", "why": reason})
     return rows

@@ -1,0 +1,38 @@
+"""What to measure on: rows that no fit has seen, and neutral texts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from workbench.data.demonstrations import Demonstrations, Split
+from workbench.edits.base import Edit
+from workbench.evaluate.side_effects import neutral_texts
+from workbench.models.base import LanguageModel
+from workbench.workspace.shelf import Shelf
+
+_N_NEUTRAL = 64
+Source = str | Path | Demonstrations
+
+
+def held_out(shelf: Shelf, source: Source, split: Split | None, edits: Sequence[Edit]) -> Demonstrations:
+    """Rows to measure edits on.
+
+    A file without splits counts as `split` whole, unless it is the one that an edit was fitted on: then its splits are
+    those that the fit drew, and only the rows that the fit left are held out.
+    """
+    drawn = shelf.resolve(source)
+    if split is None or any(edit.header.data == drawn.fingerprint for edit in edits):
+        return drawn
+    return shelf.resolve(source, split)
+
+
+def neutral_of(shelf: Shelf, source: Source | None, rows: Demonstrations, model: LanguageModel) -> tuple[str, ...]:
+    """Neutral texts: those asked for, else the shipped ones that no fit reads, as far as they fit, else the set's own."""
+    if source is not None:
+        return neutral_texts(shelf.resolve(source, "test"))[:_N_NEUTRAL]
+    if not any(offer.id == "neutral" for offer in shelf.shipped()):
+        return neutral_texts(rows)[:_N_NEUTRAL]
+    texts = neutral_texts(shelf.get("neutral").split("test"))[:_N_NEUTRAL]
+    n_tokens = [len(ids) for ids in model.tokenizer(list(texts))["input_ids"]]
+    return tuple(text for text, n in zip(texts, n_tokens) if n <= model.info.n_ctx)
