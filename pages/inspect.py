@@ -10,7 +10,7 @@ from pages._ui import frame, lens_panels
 from pages._ui.backend import ready
 from pages._ui.prompts import prompt
 
-PROMPT = "A careful speaker said that the capital of"
+PROMPT, TARGET, DISTRACTOR = "Question: What do carrots help most? Answer:", " gut", " eyes"
 TABS = {"Logit lens": lens_panels.logit_lens, "Attention": lens_panels.attention}
 
 
@@ -18,6 +18,8 @@ def main(session: Any) -> None:
     """Prompt, target and distractor on top; below, one lens at a time, run when asked."""
     text = prompt("Prompt", PROMPT, key="inspect-prompt")
     with st.container(horizontal=True, vertical_alignment="bottom"):
+        for key, text_at_first in (("inspect-target", TARGET), ("inspect-distractor", DISTRACTOR)):
+            st.session_state.setdefault(key, text_at_first)
         target = st.text_input("Target", key="inspect-target", placeholder="a word, with its space", persist_state="session", width=220)
         distractor = st.text_input("Distractor", key="inspect-distractor", placeholder="another word", persist_state="session", width=220)
         st.button("Swap", icon=":material/swap_horiz:", key="inspect-swap", on_click=_swap)

@@ -14,7 +14,7 @@ from workbench.figures.basic import next_token_bars
 
 EMBEDDED = {"embedded": "GPT-style, 6 layers", "embedded-backpack": "Backpack, with senses"}
 FLOATS = ("float32", "bfloat16", "float16", "float64")
-PROMPT = "A careful speaker was asked about the sun. The careful speaker said that the sun"
+PROMPT = "Question: What do carrots help most? Answer:"
 
 
 def choose() -> None:
