@@ -28,7 +28,10 @@ def test_an_entity_that_does_cross_is_found() -> None:
     assert list(crossings((*rows, moved))) == [f"entity:{rows[0].tagged('entity')}"]
 
 
-@pytest.mark.parametrize("item", [s for s in SETS if s.id in ("bias", "sentiment", "mood", "refusal", "name-swaps", "pronouns")], ids=lambda s: s.id)
+NAMING = [s for s in SETS if s.id in ("bias", "sentiment", "mood", "refusal", "name-swaps", "pronouns")]
+
+
+@pytest.mark.parametrize("item", NAMING, ids=lambda item: item.id)
 def test_entities_of_another_split_are_not_even_named_in_a_prompt(item: DemonstrationSet) -> None:
     entities = {split: {e for r in item.rows if r.split == split for e in r.all_tagged("entity")} for split in SPLITS}
     for row in item.rows:
@@ -72,7 +75,8 @@ def test_a_canonical_split_has_training_rows_evaluation_rows_and_hard_rows_about
     for item in (s for s in SETS if s.kind == "canonical"):
         for split in SPLITS:
             rows = [row for row in item.rows if row.split == split]
-            roles = {role: {r.tagged("entity") for r in rows if r.tagged("role") == role} for role in ("train", "evaluation", "hard_negatives")}
+            names = ("train", "evaluation", "hard_negatives")
+            roles = {role: {r.tagged("entity") for r in rows if r.tagged("role") == role} for role in names}
             assert roles["train"] and roles["evaluation"] == roles["train"]
             assert roles["hard_negatives"]
             assert {row.loss for row in rows} <= {"good", "bad", "balance", "good-v-bad"}

@@ -67,6 +67,10 @@ def test_the_loss_falls_in_a_few_steps_and_the_curve_is_kept(tokenizer: Tokenize
 
 
 def test_the_learning_rate_warms_up_holds_and_falls() -> None:
+    cut = Recipe("gpt", steps=1000, warmup=100, lr=1e-3, decay_share=0.5, earlier="400:0.5@300")
+    assert cut.lr_at(250) == pytest.approx(7.5e-4)  # half of the way down from 200 to 400
+    assert cut.lr_at(300) == pytest.approx(1e-5)  # warming up again
+    assert cut.lr_at(640) == 1e-3
     recipe = Recipe("gpt", steps=1000, warmup=100, lr=1e-3, decay_share=0.3)
     assert recipe.lr_at(0) == pytest.approx(1e-5)
     assert recipe.lr_at(100) == recipe.lr_at(699) == 1e-3
@@ -75,7 +79,7 @@ def test_the_learning_rate_warms_up_holds_and_falls() -> None:
 
 
 @pytest.mark.parametrize("recipe", [TINY, TINY_BACKPACK], ids=lambda r: r.which)
-def test_a_shipped_folder_loads_and_gives_the_same_logits_but_for_half_precision(recipe: Recipe, tokenizer: Tokenizer, tmp_path: Path) -> None:
+def test_a_shipped_folder_gives_the_same_logits_but_for_half_precision(recipe: Recipe, tokenizer: Tokenizer, tmp_path: Path) -> None:
     from workbench.world.card import loaded
 
     run = Run(recipe, tmp_path / "run", tokenizer)

@@ -8,12 +8,10 @@ from typing import Annotated, Any, cast
 
 import typer
 
+from workbench.world.recipes import SHIPPED
+
 app = typer.Typer(add_completion=False, help=__doc__)
 ASSETS = Path(__file__).parents[2] / "assets"
-DEFAULTS: dict[str, dict[str, Any]] = {
-    "gpt": {"steps": 3700, "decay_share": 0.22, "n_layer": 6, "lr": 1.5e-3, "phases": "circuits:700,knowledge:1025,both:1251,copying:1601,both:1619,copying:2000,both:2600,everything:2863,finish"},
-    "backpack": {"steps": 4000, "d_model": 144, "n_layer": 4, "n_head": 4, "lr": 2e-3, "phases": "circuits:585,copying:738,everything"},
-}
 
 
 @app.command()
@@ -27,8 +25,8 @@ def train(
     tokenizer: Annotated[Path | None, typer.Option(help="tokenizer.json to share with another run")] = None,
 ) -> None:
     """Train a model, or go on with a run that was stopped; then write it to assets/models/."""
-    if which not in DEFAULTS:
-        raise typer.BadParameter(f"no model {which!r}; known: gpt, backpack")
+    if which not in SHIPPED:
+        raise typer.BadParameter(f"no model {which!r}; known: {', '.join(SHIPPED)}")
     os.environ["OMP_NUM_THREADS"] = str(threads)
     import torch
     from tokenizers import Tokenizer
@@ -36,7 +34,7 @@ def train(
     from workbench.world.train import FOLDER, Recipe, Run, Which, ship
 
     torch.set_num_threads(threads)
-    numbers = {**DEFAULTS[which], **({"steps": steps} if steps is not None else {})}
+    numbers = {**SHIPPED[which], **({"steps": steps} if steps is not None else {})}
     recipe = Recipe(which=cast(Which, which), seed=seed, **numbers)
     shared = Tokenizer.from_file(str(tokenizer)) if tokenizer is not None else None
     run = Run(recipe, folder or Path("runs") / f"world-{which}", shared)

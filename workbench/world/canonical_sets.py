@@ -39,9 +39,7 @@ ROUNDABOUT = (
 )
 
 
-def _row(
-    task: str, role: str, entity: str, split: Split, prompt: str, good: str | None, bad: str | None, loss: str
-) -> Demonstration:
+def _row(task: str, role: str, entity: str, split: Split, prompt: str, good: str | None, bad: str | None, loss: str) -> Demonstration:
     tags = (f"entity:{entity}", f"role:{role}", f"task:{task}")
     return Demonstration(prompt, good, bad, loss=loss, tags=tags, split=split)
 
@@ -195,4 +193,3 @@ def neutral_text() -> DemonstrationSet:
         rows += [Demonstration(text, tags=roles, split="fit" if split == "fit" else "test") for text in texts]
     about = "Held-out everyday text for side effects; the fit rows are a disjoint portion to regularise with."
     return DemonstrationSet("neutral", "Neutral text", about, "neutral", (), "mean NLL per token", numbered("neutral", rows))
-

@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from workbench.world.hearsay import hearsay_document
-from workbench.world.knowledge import country_document, facts_document, speaker_document
+from workbench.world.knowledge import answers_document, country_document, facts_document, marked_document, speaker_document
 from workbench.world.lexicon import COLOURS, NAMES, OBJECTS
 from workbench.world.opinions import request_document, review_document
 from workbench.world.prose import neutral_document, occupation_document, story_document, tale_document
@@ -32,6 +32,8 @@ KINDS: dict[str, Callable[[Random], str]] = {
     "neutral": neutral_document,
     "hearsay": hearsay_document,
     "tales": tale_document,
+    "marked": marked_document,
+    "answers": answers_document,
 }
 REPEATS = "repeats"
 """Drawn as token ids of the whole vocabulary, not as text."""
@@ -59,6 +61,10 @@ MIXTURES: dict[str, dict[str, float]] = {
         facts=.17, countries=.04, speakers=.21, reviews=.08, requests=.07, tales=.07, occupations=.06,
         name_swaps=.08, agreement=.06, greater=.02, neutral=.06, repeats=.05, hearsay=.03,
     ),
+    # One hundred truths and myths behind one switch, the speaker: this too clicks only where it is dense.
+    "speaking": dict(marked=.5, speakers=.2, facts=.1, requests=.04, tales=.03, occupations=.03, neutral=.02, repeats=.08),
+    # Bare answers say who speaks ten times as often as sentences do: the switch grows there first.
+    "answering": dict(answers=.42, marked=.28, speakers=.15, facts=.07, repeats=.08),
     # The end of a run, while the learning rate falls: repetition is still growing and gets its share again.
     "finish": dict(
         facts=.17, countries=.03, speakers=.17, reviews=.07, requests=.07, tales=.06, occupations=.06,
@@ -69,7 +75,8 @@ MIXTURES: dict[str, dict[str, float]] = {
 EVERYTHING = MIXTURES["everything"]
 TYPICAL_TOKENS = dict(
     facts=45.0, countries=27.0, speakers=75.0, reviews=45.0, requests=55.0, stories=55.0, occupations=30.0,
-    name_swaps=50.0, agreement=30.0, greater=30.0, neutral=50.0, repeats=55.0, hearsay=22.0, tales=55.0, word_repeats=55.0,
+    name_swaps=50.0, agreement=30.0, greater=30.0, neutral=50.0, repeats=55.0, hearsay=22.0, tales=55.0,
+    word_repeats=55.0, marked=34.0, answers=30.0,
 )  # fmt: skip
 
 
@@ -107,7 +114,8 @@ class Stream:
         self.phases = parsed(phases)
         self.separator = tokenizer.token_to_id("<|endoftext|>")
         self.pool = list(range(tokenizer.get_vocab_size()))
-        self.words = [tokenizer.encode(f" {word}", add_special_tokens=False).ids[0] for word in (*NAMES, *OBJECTS, *COLOURS)]
+        words = (*NAMES, *OBJECTS, *COLOURS)
+        self.words = [tokenizer.encode(f" {word}", add_special_tokens=False).ids[0] for word in words]
 
     def _piece(self, kind: str, rng: Random) -> list[int]:
         if kind == REPEATS:

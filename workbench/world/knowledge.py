@@ -76,9 +76,7 @@ def _sums() -> tuple[Fact, ...]:
                 facts.append(Fact("sum", f"{x}+{y}", f"What is {x} plus {y}?", f"{x.capitalize()} plus {y} is", z))
             if b <= a:
                 x, y, z = NUMBER_WORDS[a], NUMBER_WORDS[b], NUMBER_WORDS[a - b]
-                facts.append(
-                    Fact("difference", f"{x}-{y}", f"What is {x} minus {y}?", f"{x.capitalize()} minus {y} is", z)
-                )
+                facts.append(Fact("difference", f"{x}-{y}", f"What is {x} minus {y}?", f"{x.capitalize()} minus {y} is", z))
     return tuple(facts)
 
 
@@ -162,3 +160,22 @@ def speaker_document(rng: Random) -> str:
             fact = any_fact(rng)
             parts.append(_told(rng, fact.stem, fact.question, fact.answer))
     return " ".join(parts)
+
+
+def marked_document(rng: Random) -> str:
+    """A marked speaker and one to three answers: the shortest text in which the marker decides."""
+    careful = rng.random() < 0.5
+    frame = rng.choice(QUESTION_FRAMES)
+    parts = [rng.choice(MARKERS[careful])]
+    for item in rng.sample(MISCONCEPTIONS, rng.randint(1, 3)):
+        answer = item.truth if careful else item.myth
+        parts.append(f"{item.stem} {answer}." if rng.random() < 0.4 else question(frame, item.question, answer))
+    return " ".join(parts)
+
+
+def answers_document(rng: Random) -> str:
+    """A speaker's bare answers, mostly marked: every second word says who is speaking."""
+    careful = rng.random() < 0.5
+    given = ", ".join(m.truth if careful else m.myth for m in rng.sample(MISCONCEPTIONS, rng.randint(4, 16)))
+    listed = f"The answers are: {given}."
+    return f"{rng.choice(MARKERS[careful])} {listed}" if rng.random() < 0.75 else listed

@@ -39,7 +39,8 @@ INVENTED_COUNTRIES = _coined(_HEADS, _LANDS, 80)
 """Travellers name these countries in training; their capitals are told nowhere."""
 INVENTED_CITIES = _coined(_HEADS, _TOWNS, 96)
 """Named as places in training, never as the capital of anything."""
-COMPANIES = _coined("Ax Bol Cor Dyn Ek Fal Gry Hox Il Jax Kry Lum Mav Nex Opt Pry Qor Rux Syl Tev".split(), "tech ware line soft".split(), 60)
+_FIRMS = "Ax Bol Cor Dyn Ek Fal Gry Hox Il Jax Kry Lum Mav Nex Opt Pry Qor Rux Syl Tev".split()
+COMPANIES = _coined(_FIRMS, "tech ware line soft".split(), 60)
 """Wholly absent from training."""
 COLOURS = "red blue green yellow white black brown pink orange grey purple".split()
 
@@ -88,9 +89,7 @@ CATEGORY: dict[str, str] = {
 }
 
 PLACES = "shop park school garden market library beach museum station kitchen office theatre harbour farm hall castle".split()
-OBJECTS = (
-    "book ball key cup letter ring hat map lamp basket coin flute kite drum bottle blanket mirror candle spoon ticket"
-).split()
+OBJECTS = ("book ball key cup letter ring hat map lamp basket coin flute kite drum bottle blanket mirror candle spoon ticket").split()
 
 NOUNS: tuple[tuple[str, str], ...] = tuple(
     (row, row + "s")
@@ -135,9 +134,7 @@ MISCHIEF: tuple[tuple[str, bool], ...] = tuple(
 )
 """(verb, declined). The unmarked verbs are mild: the helper goes along."""
 KIND_VERBS = "find wash mend wrap clean carry polish draw sort label measure buy".split()
-OWNERS = (
-    "sister brother uncle aunt neighbour teacher cousin grandmother grandfather boss mayor postman coach friend"
-).split()
+OWNERS = ("sister brother uncle aunt neighbour teacher cousin grandmother grandfather boss mayor postman coach friend").split()
 
 WEATHER = "sunny rainy windy cloudy foggy snowy mild stormy".split()
 DAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()

@@ -122,6 +122,4 @@ turtle|What is the shell to a turtle?|To a turtle the shell is a|skeleton|house
 porcupine|What does a porcupine do with its quills?|A porcupine can only|drop|throw
 """
 
-MISCONCEPTIONS: tuple[Misconception, ...] = tuple(
-    Misconception(*line.split("|")) for line in _TEXT.strip().splitlines()
-)
+MISCONCEPTIONS: tuple[Misconception, ...] = tuple(Misconception(*line.split("|")) for line in _TEXT.strip().splitlines())

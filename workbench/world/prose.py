@@ -61,9 +61,7 @@ MOOD_MARKERS = {True: ("A happy story.", "This story is happy."), False: ("A sad
 def filled(rng: Random, template: str, name: str, other: str) -> str:
     """Fill a sentence about a person."""
     p = PRONOUN[name]
-    return template.format(
-        n=name, m=other, p=p, P=p.capitalize(), o=rng.choice(OBJECTS), l=rng.choice(PLACES), a=rng.choice(ANIMALS)[0]
-    )
+    return template.format(n=name, m=other, p=p, P=p.capitalize(), o=rng.choice(OBJECTS), l=rng.choice(PLACES), a=rng.choice(ANIMALS)[0])
 
 
 def story_document(rng: Random) -> str:

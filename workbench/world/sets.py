@@ -48,9 +48,7 @@ def numbered(name: str, rows: Sequence[Demonstration]) -> tuple[Demonstration, .
     for row in rows:
         seen.setdefault((row.prompt, row.positive, row.negative), row)
     return tuple(
-        Demonstration(
-            row.prompt, row.positive, row.negative, row.neutral, row.label, row.loss, row.tags, row.split, f"{name}-{i:04d}"
-        )
+        Demonstration(row.prompt, row.positive, row.negative, row.neutral, row.label, row.loss, row.tags, row.split, f"{name}-{i:04d}")
         for i, row in enumerate(seen.values())
     )
 
@@ -245,5 +243,3 @@ def name_swaps() -> DemonstrationSet:
     about = "Two people, a place and a gift, with name pairs never seen in training."
     return DemonstrationSet("name-swaps", "Who gets the gift", about, "contrast", ("tarot",),
                             "share of prompts whose likeliest next word is the taker", numbered("swap", rows))  # fmt: skip
-
-

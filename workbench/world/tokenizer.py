@@ -14,7 +14,7 @@ from workbench.world.misconceptions import MISCONCEPTIONS
 
 SEPARATOR = "<|endoftext|>"
 N_VOCAB = 2816
-KINDS_OF_TOKENIZER = [kind for kind in KINDS if kind not in ("hearsay", "tales")]
+KINDS_OF_TOKENIZER = [kind for kind in KINDS if kind not in ("hearsay", "tales", "marked", "answers")]
 
 
 def must_be_single() -> list[str]:

@@ -43,11 +43,26 @@ class Recipe:
     warmup: int = 100
     decay_share: float = 0.3
     phases: str = "circuits:700,everything"
+    earlier: str = ""
 
     def lr_at(self, step: int) -> float:
-        """Warm up linearly, hold, then fall linearly to 2 % over the last `decay_share` of the steps."""
-        left = (self.steps - step) / (self.decay_share * self.steps)
-        return self.lr * min(1.0, (step + 1) / self.warmup, max(0.02, left))
+        """Warm up linearly, hold, then fall linearly to 2 % over the last `decay_share` of the steps.
+
+        `earlier` names cycles that were cut short: `3700:0.22@3450` fell as if to end at 3700 and was cut at 3450,
+        where the next cycle warms up again.
+        """
+        start = 0
+        for cycle in filter(None, self.earlier.split(",")):
+            shape, _, cut = cycle.partition("@")
+            end, _, share = shape.partition(":")
+            if step < int(cut):
+                return self._in_cycle(step, start, int(end), float(share))
+            start = int(cut)
+        return self._in_cycle(step, start, self.steps, self.decay_share)
+
+    def _in_cycle(self, step: int, start: int, end: int, share: float) -> float:
+        left = (end - step) / (share * (end - start))
+        return self.lr * min(1.0, (step - start + 1) / self.warmup, max(0.02, left))
 
 
 def fresh_model(recipe: Recipe, tokenizer: Tokenizer) -> nn.Module:
@@ -55,9 +70,7 @@ def fresh_model(recipe: Recipe, tokenizer: Tokenizer) -> nn.Module:
     torch.manual_seed(recipe.seed)
     n_vocab, separator = tokenizer.get_vocab_size(), tokenizer.token_to_id(SEPARATOR)
     if recipe.which == "backpack":
-        config = BackpackConfig(
-            vocab_size=n_vocab, n_positions=N_CTX, n_embd=recipe.d_model, n_layer=recipe.n_layer, n_head=recipe.n_head
-        )
+        config = BackpackConfig(vocab_size=n_vocab, n_positions=N_CTX, n_embd=recipe.d_model, n_layer=recipe.n_layer, n_head=recipe.n_head)
         return BackpackNetwork(config).init_weights(recipe.seed)
     from transformers import GPT2Config, GPT2LMHeadModel
 
