@@ -5,7 +5,7 @@ from anti-target prompts by the model's representation R(x), and (G) with S froz
 prompt of both sides is read as the goal: L_G = mean CE(S(R(x)), goal). The adapters are the edit.
 Differs: the forward stops above the deepest block read (equal gradients); batches are read at each row's last token;
 the G optimiser holds only the adapters; stopping is judged on validation, never on test; the kept round is by default
-the least damaging one whose validation benefit is within one standard error of the best, since the trajectory shows the
+the least damaging one whose validation gain is within one standard error of the best, since the trajectory shows the
 benefit in the first rounds and damage in later ones (specs/are.md §3.8); an optional KL term on neutral text.
 """
 
@@ -26,6 +26,8 @@ from workbench.methods.registry import Fitted, Needs, Obstacle, header, method
 from workbench.models.base import LanguageModel
 from workbench.progress import Cancelled, Progress
 
+# A change of the mean probability of wanted answers below this is no gain.
+TOLERANCE = 0.01
 StopReason = Literal["window", "guard", "no further gain", "rounds used up", "cancelled"]
 
 
@@ -99,23 +101,26 @@ def fit(model: LanguageModel, demonstrations: Demonstrations, config: AreConfig,
 
 
 def stop_reason(rounds: Sequence[Round], config: AreConfig) -> StopReason | None:
-    """Why to stop after the last of these rounds; None to go on. The window is open: its ends do not stop."""
+    """Why to stop after the last of these rounds; None to go on. The window is open: its ends do not stop.
+
+    Where the kept round is chosen on validation, patience stops and the window does not: a discriminator of few steps can
+    fall into it while a linear probe still reads the concept, and the benefit goes on growing.
+    """
     last = rounds[-1]
     if config.max_retention_kl is not None and last.damage.kl > config.max_retention_kl:
         return "guard"
-    if config.stop_low < last.accuracy < config.stop_high:
-        return "window"
-    best = max(rounds[1:], key=lambda item: item.benefit)
-    if config.keep == "best_validation" and last.index - best.index >= config.patience:
-        return "no further gain"
-    return None
+    if config.keep != "best_validation":
+        return "window" if config.stop_low < last.accuracy < config.stop_high else None
+    gained = [item.index for i, item in enumerate(rounds) if i and item.probability > max(r.probability for r in rounds[:i]) + TOLERANCE]
+    return "no further gain" if last.index - max(gained, default=0) >= config.patience else None
 
 
-def kept_round(rounds: Sequence[Round], config: AreConfig, n_judged: int) -> Round:
+def kept_round(rounds: Sequence[Round], config: AreConfig) -> Round:
     """The round that becomes the edit.
 
-    best_validation: of the rounds inside the guard whose benefit is within one standard error √(p(1−p)/n) of the best,
-    the one with the least KL on neutral text. window and last: the last round inside the guard.
+    best_validation: of the rounds inside the guard, the one with the least KL on neutral text whose mean probability of
+    the wanted answers is within one standard error of the best round's, the error being that of the paired difference.
+    window and last: the last round inside the guard.
 
     Raises:
         FitFailed: no round is inside the guard.
@@ -129,9 +134,14 @@ def kept_round(rounds: Sequence[Round], config: AreConfig, n_judged: int) -> Rou
         )
     if config.keep != "best_validation":
         return inside[-1]
-    best = max(item.benefit for item in inside)
-    error = math.sqrt(best * (1 - best) / max(n_judged, 1))
-    return min((item for item in inside if item.benefit >= best - error), key=lambda item: item.damage.kl)
+    best = max(inside, key=lambda item: item.probability)
+    return min((item for item in inside if _as_good(item, best)), key=lambda item: item.damage.kl)
+
+
+def _as_good(item: Round, best: Round) -> bool:
+    lost = best.wanted - item.wanted
+    error = float(lost.std(ddof=1)) / math.sqrt(len(lost)) if len(lost) > 1 else 0.0
+    return float(lost.mean()) <= max(error, TOLERANCE)
 
 
 def _finished(
@@ -144,7 +154,7 @@ def _finished(
     neutral_source: str,
     samples: Sequence[tuple[int, str, str]],
 ) -> Fitted:
-    kept = kept_round(rounds, config, contest.n_judged)
+    kept = kept_round(rounds, config)
     edit = contest.edit(kept.factors, kept.index)
     report = report_of(model, concept, edit, contest.neutral, contest.read_blocks, rounds, kept, reason, neutral_source, samples)
     return Fitted(edit, report)

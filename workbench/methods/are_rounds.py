@@ -40,8 +40,8 @@ class Round:
     """One round's outcome; round 0 is the unedited model.
 
     `benefit`: share of validation rows whose wanted answer is the likelier, or, without such rows, of the other side's
-    validation prompts that the first discriminator takes for the goal. `probability`: mean probability of the wanted
-    answer against the other (or of the goal). `points`: training prompts in the plane of the unedited model.
+    validation prompts that the first discriminator takes for the goal. `wanted`: row by row the probability of the wanted
+    answer against the other (or of the goal), in the same order every round. `points`: training prompts in the plane of the unedited model.
     """
 
     index: int
@@ -57,12 +57,17 @@ class Round:
     norms: Mapping[Site, float]
     gradients: Mapping[Site, float]
     benefit: float
-    probability: float
+    wanted: np.ndarray
     points: np.ndarray
     class_cosine: float
     class_distance: float
     seconds: float
     memory_mb: float
+
+    @property
+    def probability(self) -> float:
+        """Mean of `wanted`."""
+        return float(self.wanted.mean())
 
 
 @final
@@ -85,11 +90,6 @@ class Contest:
         self._scaling: Scaling | None = None
         self._plane: tuple[Tensor, Tensor] | None = None
         self._outcomes: tuple[Demonstration, ...] = ()
-
-    @property
-    def n_judged(self) -> int:
-        """Number of rows behind each round's benefit."""
-        return len(self._outcomes) or len(self._concept.validation) // 2
 
     def open(self) -> Round:
         """Read the unedited model and train the first discriminator: round 0.
@@ -156,7 +156,7 @@ class Contest:
         after = self._share(self.discriminator, r_validation) if index else 0.0
         d_losses = self.relearn(index, r)
         now, factors = self.discriminator, self.adapters.factors()
-        benefit, probability = self._benefit(index, factors, r_validation)
+        benefit, wanted = self._benefit(index, factors, r_validation)
         points, cosine, distance = self._drift(r)
         return Round(
             index=index,
@@ -172,7 +172,7 @@ class Contest:
             norms=relative_norms(self._model, factors),
             gradients=self.adapters.gradient_norms(),
             benefit=benefit,
-            probability=probability,
+            wanted=wanted,
             points=points,
             class_cosine=cosine,
             class_distance=distance,
@@ -212,21 +212,21 @@ class Contest:
             r = adversary.representations(self._model, self._validation, self.read_blocks)
         return self._share(self.discriminator, r)
 
-    def _preferred(self, rows: Sequence[Demonstration], stack: Sequence[Sequence[Edit]]) -> tuple[float, float]:
-        """Share of rows whose wanted answer is the likelier, and its mean probability against the other."""
+    def _preferred(self, rows: Sequence[Demonstration], stack: Sequence[Sequence[Edit]]) -> tuple[float, np.ndarray]:
+        """Share of rows whose wanted answer is the likelier, and its probability against the other, row by row."""
         prompts = [row.prompt for row in rows]
         good = continuation_scores(self._model, prompts, [row.positive or "" for row in rows], stack).total[0]
         bad = continuation_scores(self._model, prompts, [row.negative or "" for row in rows], stack).total[0]
         gap = (good - bad) * (1 if self._goal == TARGET else -1)
-        return float((gap > 0).double().mean()), float(gap.sigmoid().mean())
+        return float((gap > 0).double().mean()), gap.double().sigmoid().cpu().numpy()
 
-    def _benefit(self, index: int, factors: Mapping[Site, LowRank], r_validation: Rows2d) -> tuple[float, float]:
+    def _benefit(self, index: int, factors: Mapping[Site, LowRank], r_validation: Rows2d) -> tuple[float, np.ndarray]:
         if self._outcomes:
             return self._preferred(self._outcomes, [(self.edit(factors, index),) if index else ()])
         others = self._is_target_validation != (self._goal == TARGET)
         p = (self._first or self.discriminator).probability(r_validation)[others]
         p = p if self._goal == TARGET else 1 - p
-        return float((p > 0.5).double().mean()), float(p.mean())
+        return float((p > 0.5).double().mean()), p.double().cpu().numpy()
 
     def _drift(self, r: Rows2d) -> tuple[np.ndarray, float, float]:
         if self._plane is None:

@@ -1,0 +1,123 @@
+"""Direction ablation: specs/baselines.md §10, each invariant with a negative control."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, final
+
+import pytest
+import torch
+
+from tests.concepts import concept_rows
+from tests.conftest import contrast_rows, words
+from workbench.edits.base import AddToWeight, Edit, Header
+from workbench.edits.engine import applied
+from workbench.errors import FitFailed, NotEnoughData, UnsupportedExport
+from workbench.methods import get
+from workbench.methods.adapters import AdapterEdit
+from workbench.methods.direction_edit import DirectionEdit, folded_ablation
+from workbench.methods.refusal_direction import Candidate, DirectionConfig, chosen
+from workbench.record import activations
+from workbench.sites import Site
+
+TEXTS = [words(1, 2, 3, 4), words(5, 6)]
+
+
+@final
+@dataclass(frozen=True)
+class Folded(Edit):
+    """Deltas as an edit, for tests."""
+
+    kind = "folded-for-tests"
+    deltas: tuple[AddToWeight, ...] = ()
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        return {}
+
+    @classmethod
+    def from_tensors(cls, header: Header, tensors: Any) -> Folded:
+        return cls(header)
+
+    def at_dose(self, dose: float) -> tuple[AddToWeight, ...]:
+        return self.deltas
+
+    def exports(self) -> dict[Any, Any]:
+        return {}
+
+
+def direction_on(model: Any, mode: str = "ablate", seed: int = 0) -> DirectionEdit:
+    facts = {"mode": mode, "layer": 1, "n_layers": model.info.n_layers, "tied": model.info.tied_embeddings}
+    made = torch.randn(model.info.d_model, generator=torch.Generator().manual_seed(seed))
+    return DirectionEdit(Header("refusal_direction", {}, model.fingerprint, "none", 0, {}, facts), made)
+
+
+def last_stream(model: Any, *edits: Edit) -> torch.Tensor:
+    batch, site = model.tokens(TEXTS), Site("resid_post", model.info.n_layers - 1)
+    with torch.no_grad(), applied(model, *edits):
+        return activations(model, batch, [site])[site][batch.mask]
+
+
+def test_the_ablated_stream_has_nothing_along_the_direction_and_ablating_twice_is_ablating_once(tiny: Any) -> None:
+    edit = direction_on(tiny)
+    unit, base = edit.unit.float(), last_stream(tiny)
+    ablated = last_stream(tiny, edit)
+    # float32 rounding of sums over three blocks
+    assert (ablated @ unit).abs().max() < 1e-4 < (base @ unit).abs().max() / 100
+    torch.testing.assert_close(last_stream(tiny, edit, edit), ablated, atol=1e-4, rtol=1e-3)
+    other = direction_on(tiny, seed=1).unit.float()
+    assert (ablated @ other).abs().max() > 0.1, "another direction stays"
+
+
+@pytest.mark.parametrize("dose", [0.5, 1.0])
+def test_hooks_equal_weights_at_every_dose(tiny: Any, dose: float) -> None:
+    edit = direction_on(tiny).scaled(dose)
+    deltas = folded_ablation(tiny, edit.unit, dose)
+    by_weights = last_stream(tiny, Folded(edit.header, deltas=deltas))
+    torch.testing.assert_close(last_stream(tiny, edit), by_weights, atol=2e-4, rtol=1e-3)  # float32 through three blocks
+    without_embeddings = tuple(delta for delta in deltas if delta.site.kind != "w_e")
+    assert not torch.allclose(last_stream(tiny, edit), last_stream(tiny, Folded(edit.header, deltas=without_embeddings)), atol=1e-2)
+
+
+def test_folding_is_refused_where_the_table_is_also_the_unembedding_and_for_additions(tiny_models: dict[str, Any]) -> None:
+    for model, mode in ((tiny_models["gpt2"], "ablate"), (tiny_models["llama"], "add")):
+        with pytest.raises(UnsupportedExport):
+            direction_on(model, mode).folded(model)
+    assert len(direction_on(tiny_models["llama"]).folded(tiny_models["llama"])) == 1 + 2 * 3
+
+
+def test_adding_moves_the_input_of_one_block_by_the_vector_times_the_dose(tiny_gpt2: Any) -> None:
+    edit, batch, site = direction_on(tiny_gpt2, "add").scaled(0.5), tiny_gpt2.tokens(TEXTS), Site("resid_pre", 1)
+    with torch.no_grad():
+        base = activations(tiny_gpt2, batch, [site])[site]
+        with applied(tiny_gpt2, edit):
+            moved = activations(tiny_gpt2, batch, [site])[site]
+    torch.testing.assert_close(moved - base, (0.5 * edit.direction).expand_as(base), atol=1e-5, rtol=1e-5)
+
+
+def test_the_chosen_direction_has_the_lowest_metric_within_the_limits() -> None:
+    def made(layer: int, ablated: float, kl: float, induced: float) -> Candidate:
+        return Candidate(-1, layer, torch.ones(2), ablated, kl, induced)
+
+    tried = [made(0, -5.0, 0.5, 1.0), made(1, -3.0, 0.05, 1.0), made(2, -2.0, 0.01, 1.0), made(3, -9.0, 0.01, -1.0), made(4, float("nan"), 0, 1)]
+    assert chosen(tried, DirectionConfig()).layer == 1
+    assert chosen(tried, DirectionConfig(max_kl=1.0)).layer == 0
+    with pytest.raises(FitFailed, match="layer 2"):
+        chosen(tried, DirectionConfig(max_kl=0.001))
+
+
+def test_the_fit_reads_the_difference_of_means_and_needs_to_know_the_behaviour(tiny_gpt2: Any) -> None:
+    method, rows = get("refusal_direction"), concept_rows()
+    fitted = method.fit(tiny_gpt2, rows, method.configure({"layer": 1, "positions": 1}))
+    assert isinstance(fitted.edit, DirectionEdit) and not isinstance(fitted.edit, AdapterEdit)
+    opposite = method.fit(
+        tiny_gpt2, rows.with_rows(type(row)(**{**row.__dict__, "label": {"target": "anti_target", "anti_target": "target"}[row.label]}) for row in rows),
+        method.configure({"layer": 1, "positions": 1}),
+    )  # fmt: skip
+    # the two sides are cut to the same number in the same order, so only the sign differs
+    assert isinstance(opposite.edit, DirectionEdit)
+    torch.testing.assert_close(opposite.edit.direction, -fitted.edit.direction, atol=1e-5, rtol=1e-4)
+    with pytest.raises(NotEnoughData, match="begin in"):
+        method.fit(tiny_gpt2, rows, method.configure({"layer": 1}))
+    loose = {"answers": (" w1", " w2"), "max_kl": 100.0, "min_induced": -20.0}
+    report = method.fit(tiny_gpt2, contrast_rows(40), method.configure(loose)).report
+    assert report.scalars["candidates"] == len(report.tables["candidates"]) >= 2

@@ -1,0 +1,108 @@
+"""How two sets of prompts are read from demonstrations."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from tests.concepts import concept_rows
+from tests.conftest import contrast_rows, words
+from workbench.data.demonstrations import Demonstration, Demonstrations
+from workbench.errors import NotEnoughData
+from workbench.methods import get
+from workbench.methods.are_concept import concept_of, neutral_texts, rendered, sided
+
+
+def tagged(n: int, name: str, start: int) -> list[Demonstration]:
+    return [Demonstration(words(start + i % 7, start + i % 5), tags=(f"concept:{name}",), id=f"{name}-{i}") for i in range(n)]
+
+
+def test_labels_say_the_sides_and_unlabelled_rows_are_left_out() -> None:
+    rows = concept_rows(20)
+    free = Demonstration(words(9), positive=" w1", negative=" w2", id="free")
+    sides = sided(rows.with_rows((*rows.rows, free)))
+    assert len(sides["target"]) == len(sides["anti_target"]) == 10
+    assert (words(9), None) not in sides["target"] + sides["anti_target"]
+
+
+def test_two_files_of_concept_prompts_make_a_concept_and_the_target_can_be_named() -> None:
+    rows = Demonstrations((*tagged(6, "happiness", 5), *tagged(4, "sadness", 60)), "emotions")
+    assert [len(side) for side in sided(rows).values()] == [6, 4]
+    assert [len(side) for side in sided(rows, "sadness").values()] == [4, 6]
+
+
+def test_concept_tags_do_not_count_where_labels_say_the_sides() -> None:
+    rows = Demonstrations((*tagged(6, "a", 5), *tagged(4, "b", 60)), "both")
+    labelled = rows.with_rows(replace(row, label=("target", "anti_target")[i % 2]) if i < 4 else row for i, row in enumerate(rows))
+    assert [len(side) for side in sided(labelled).values()] == [2, 2]
+
+
+def test_answers_give_a_prompt_to_each_side() -> None:
+    rows = contrast_rows(10).split("fit")
+    sides = sided(rows)
+    assert sides["target"][0] == (rows[0].prompt, rows[0].positive)
+    assert sides["anti_target"][0] == (rows[0].prompt, rows[0].negative)
+
+
+def test_both_sides_are_cut_to_the_same_number_and_alternate(tiny_gpt2: Any) -> None:
+    rows = Demonstrations((*tagged(30, "a", 5), *tagged(20, "b", 60)), "uneven")
+    concept = concept_of(tiny_gpt2, rows, n_prompts=12)
+    assert len(concept.train) == 12
+    assert concept.train.sides[:4] == ("target", "anti_target") * 2
+    assert concept.train.is_target.tolist() == [True, False] * 6
+
+
+def test_a_small_validation_split_is_filled_from_fit_and_says_so_and_test_is_never_read(tiny_gpt2: Any) -> None:
+    rows = concept_rows(60)
+    concept = concept_of(tiny_gpt2, rows)
+    assert "held out" in concept.notices[0].text
+    seen = set(concept.train.texts) | set(concept.validation.texts)
+    assert not set(concept.train.texts) & set(concept.validation.texts)
+    assert not seen & {row.prompt for row in rows.split("test")}
+    assert len(concept.validation) >= 16
+    assert not concept_of(tiny_gpt2, concept_rows(120)).notices
+
+
+def test_outcomes_put_rows_without_a_side_first_and_then_the_side_to_change(tiny_gpt2: Any) -> None:
+    free = [Demonstration(words(9, i), " w1", " w2", split="validation", id=f"free-{i}") for i in range(9)]
+    labelled = [replace(row, positive=" w1", negative=" w2") for row in concept_rows(120)]
+    concept = concept_of(tiny_gpt2, Demonstrations((*labelled, *free), "mixed"), changed="target")
+    assert len(concept.outcomes) == 2
+    assert all(row.label is None for row in concept.outcomes[0])
+    assert {row.label for row in concept.outcomes[1]} == {"target"}
+    assert {row.split for group in concept.outcomes for row in group} == {"validation"}
+
+
+def test_one_side_only_is_an_obstacle_and_an_error_that_names_the_concepts(tiny_gpt2: Any) -> None:
+    rows = Demonstrations(tuple(tagged(9, "happiness", 5)), "one")
+    assert "0 anti_target" in get("are").obstacles(tiny_gpt2, rows)[0].reason
+    two = Demonstrations((*tagged(9, "happiness", 5), *tagged(9, "sadness", 60)), "two")
+    with pytest.raises(NotEnoughData, match="happiness, sadness; asked for 'joy'"):
+        concept_of(tiny_gpt2, two, target="joy")
+
+
+def test_a_constant_last_word_on_one_side_is_told(tiny_gpt2: Any) -> None:
+    rows = concept_rows(120)
+    fixed = rows.with_rows(replace(row, prompt=row.prompt + " w99") if row.label == "target" else row for row in rows)
+    assert any("always the same" in notice.text for notice in concept_of(tiny_gpt2, fixed).notices)
+    assert not any("always the same" in notice.text for notice in concept_of(tiny_gpt2, rows).notices)
+
+
+def test_neutral_text_comes_from_general_rows_or_from_the_model(tiny_gpt2: Any) -> None:
+    rows = concept_rows(20)
+    general = [Demonstration(words(80 + i), tags=("role:general",), id=f"general-{i}") for i in range(8)]
+    texts, source = neutral_texts(tiny_gpt2, rows.with_rows((*rows.rows, *general)), 0)
+    assert texts == tuple(row.prompt for row in general) and "role:general" in source
+    texts, source = neutral_texts(tiny_gpt2, rows, 0)
+    assert len(texts) > 32 and "own samples" in source
+
+
+def test_a_chat_template_renders_one_turn_without_a_second_begin_of_text() -> None:
+    def template(turns: list[dict[str, str]], **_: Any) -> str:
+        return f"<s>[user] {turns[0]['content']} [assistant]"
+
+    model: Any = SimpleNamespace(tokenizer=SimpleNamespace(bos_token="<s>", apply_chat_template=template))
+    assert rendered(model, "hello") == "[user] hello [assistant]"
