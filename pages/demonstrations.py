@@ -79,10 +79,10 @@ def _row(session: Any, demonstrations: Any, picked: tuple[int, ...]) -> None:
     row = demonstrations[index or 0]
     for side, text in (("positive", row.positive), ("negative", row.negative)):
         if text:
-            head, tail = calls.tokens(session, row.prompt), calls.tokens(session, text)
-            st.caption(f"{side}: {len(head) + len(tail)} tokens, {len(tail)} of them the answer")
-            marks = [""] * len(head) + ["write"] * (len(tail) - 1) + ["read write"]
-            token_strip([*head, *tail], key=f"set-strip-{side}", marks=marks, twin=False)
+            tokens, n_prompt = calls.tokens(session, row.prompt, text)
+            st.caption(f"{side}: {len(tokens)} tokens, {len(tokens) - n_prompt} of them the answer")
+            marks = [""] * n_prompt + ["write"] * (len(tokens) - n_prompt - 1) + ["read write"]
+            token_strip(tokens, key=f"set-strip-{side}", marks=marks, twin=False)
     st.caption("Dashed: the answer. Double: its last token, where most methods read.")
 
 

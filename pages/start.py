@@ -50,7 +50,7 @@ def recent(opened: Any) -> None:
         st.caption("What you do is kept: your fits, comparisons and evaluations will be listed here.")
         return
     table = [
-        {"when": datetime.fromtimestamp(run.created).strftime("%d %b %H:%M"), "what": run.kind, "": run.title, "model": run.model}
+        {"when": datetime.fromtimestamp(run.created).strftime("%d %b %H:%M"), "kind": run.kind, "what": run.title, "model": run.model}
         for run in runs
     ]
     st.dataframe(table, hide_index=True, width="stretch")
