@@ -278,11 +278,18 @@ def test_log_improvement_is_exact_where_improvement_underflows() -> None:
     torch.testing.assert_close(got[5:], asymptotic, atol=1e-6, rtol=0)  # next term of the series is 15/u^4 = 1.5e-7
 
 
-def test_noise_free_data_is_explained_and_pure_noise_is_called_uninformative() -> None:
-    points = found("random", quadratic(5, 0), budget=40).trials
-    assert fitted(points.points, points.values).noise < 0.1
-    noise = torch.randn(60, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    assert fitted(torch.rand(60, 5, generator=torch.Generator().manual_seed(1), dtype=torch.float64), noise).uninformative
+def test_noise_free_data_is_foretold_and_pure_noise_is_not() -> None:
+    """On pure noise the noise prior makes a short lengthscale likelier than much noise: only left-out trials tell."""
+    points = torch.rand(40, 5, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    noise = torch.randn(40, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    explained = []
+    for values in (quadratic(5, 0)(points), noise):
+        surrogate = fitted(points, values)
+        assert surrogate.noise < 0.1
+        residual = values - surrogate.leave_one_out()
+        explained.append(1 - float(residual.var() / values.var()))
+    assert explained[0] > 0.9
+    assert explained[1] < 0.1
 
 
 def test_leave_one_out_equals_refitting_without_the_trial() -> None:

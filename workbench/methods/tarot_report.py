@@ -26,6 +26,9 @@ from workbench.numerics.rotations import mean_cosine
 from workbench.search import Found, health
 from workbench.shapes import Float, Tensor
 
+BLIND = 0.1
+"""Rank correlation of forecast and outcome below which a surrogate cannot be said to have guided the search."""
+
 
 @dataclass(frozen=True, eq=False)
 class Selection:
@@ -185,10 +188,14 @@ def _notices(
         notices.append(
             Notice(
                 "warning",
-                f"The surrogate explained less than half of the variance at {calls:.0f} of {len(found.trials)} calls: there it only mutated.",
+                f"The surrogate explained less than half of the variance at {calls:.0f} of {len(found.trials)} calls",
                 "Turn fewer heads, tie angles, or use optimizer = es.",
             )
         )
+    follows = scalars.get("surrogate_rank_correlation", 1.0)
+    if follows < BLIND:
+        text = f"The surrogate's forecasts do not follow the outcomes (rank correlation {follows:.2f}): it searched blindly."
+        notices.append(Notice("warning", text, "Turn fewer heads, use optimizer = es, or more training prompts."))
     answers = {row["answer"] for row in confusion if row["when"] == "after"}
     if len(answers) == 1 and len({row["label"] for row in confusion}) > 1:
         text = f"The edited model answers {answers.pop()!r} to everything."
