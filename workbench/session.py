@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import importlib
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -46,8 +46,13 @@ from workbench.workspace.shelf import Offer, Shelf
 # Lens → where it is. Modules are imported when a lens is first used: TransformerLens's tools are slow to import.
 _LENSES = {
     "attention": "workbench.lenses.attention",
-    "concept_meter": "workbench.lenses.concept_meter",
     "logit_lens": "workbench.lenses.logit_lens",
+    "direct_attribution": "workbench.lenses.attribution",
+    "activation_patching": "workbench.lenses.patching",
+    "attribution_patching": "workbench.lenses.patching",
+    "head_scores": "workbench.lenses.heads",
+    "name_movers": "workbench.lenses.heads",
+    "concept_meter": "workbench.lenses.concept_meter",
     "senses": "workbench.lenses.senses",
     "sense_reading": "workbench.lenses.senses",
 }
@@ -214,13 +219,21 @@ class Session:
         """Names of the lenses."""
         return tuple(_LENSES)
 
+    def lens(self, name: str) -> Callable[..., Any]:
+        """The function behind a lens; its first argument is the model.
+
+        Raises:
+            UnknownName: there is no such lens.
+        """
+        if name not in _LENSES:
+            raise UnknownName("lens", name, _LENSES)
+        return getattr(importlib.import_module(_LENSES[name]), name)
+
     def look(self, lens: str, *args: Any, stacks: Sequence[StackLike] | None = None, **options: Any) -> Any:
         """Look through a lens; arguments, result and errors are those of the function of that name in `lenses/`."""
-        if lens not in _LENSES:
-            raise UnknownName("lens", lens, _LENSES)
         if stacks is not None:
             options["stacks"] = [self.stack(stack) for stack in stacks]
-        return getattr(importlib.import_module(_LENSES[lens]), lens)(self.model, *args, **options)
+        return self.lens(lens)(self.model, *args, **options)
 
     def generate(
         self,

@@ -141,15 +141,17 @@ def test_sweep_runs_doses_of_an_edit_and_grids_of_a_method(line: Line, fitted: s
     kl = [row["kl_nats"] for row in doses["rows"]]
     assert kl[0] == 0 < kl[1] < kl[2]
     assert json.loads(out.read_text()) == doses
-    grid = line.json(
-        "sweep", "--method", "mean_difference", "--data", pairs, "--neutral", pairs, "--grid", "strength=1|9", "--grid", "layers=0|0,1"
-    )
-    assert [(row["strength"], row["layers"]) for row in grid["rows"]] == [("1", "0"), ("1", "0,1"), ("9", "0"), ("9", "0,1")]
-    assert len({row["edit"] for row in grid["rows"]}) == 4
+    command = ["sweep", "--method", "mean_difference", "--data", pairs, "--neutral", pairs]
+    grid = line.json(*command, "--grid", "strength=9", "--grid", "layers=0|0,1")
+    assert [(row["strength"], row["layers"]) for row in grid["rows"]] == [("9", "0"), ("9", "0,1")]
+    assert len({row["edit"] for row in grid["rows"]}) == 2
 
 
 def test_look_goes_through_a_lens_with_its_settings(line: Line, fitted: str) -> None:
     told = line.json("look", "logit_lens", "--prompt", PROMPT, "--edit", fitted, "--set", "targets=w3,w4", "--set", "top_k=2")
+    named_target = line.json("look", "direct_attribution", "--prompt", PROMPT, "--set", "target=w3", "--set", "distractor=w4")
+    assert [lane["label"] for lane in named_target["lanes"]] == ["base"]
+    assert len(line.json("look", "head_scores", "--set", "n=2", "--set", "length=6")["lanes"]) == 1
     assert len(told["lanes"]) == 2 and len(told["targets"]) == 2
     assert "entry" in line("look", "logit_lens", "--prompt", PROMPT).stdout
 
@@ -223,7 +225,9 @@ def test_app_starts_streamlit_on_the_port_with_the_workspace(line: Line, monkeyp
         (["generate", "--prompt", "w1", "--max-new-tokens", "many"], "'--max-new-tokens'", "generate --help"),
         (["compare", "--prompt", "w1"], "nothing to compare", "--edit"),
         (["look", "telescope", "--prompt", "w1"], "No lens 'telescope'", "lens"),
-        (["look", "attention", "--prompt", "w1", "--set", "zoom=3"], "does not take these settings", "README"),
+        (["look", "attention", "--prompt", "w1", "--set", "zoom=3"], "does not take 'zoom'; it takes prompt, layers", "Leave it out"),
+        (["look", "attention"], "needs prompt", "--prompt"),
+        (["look", "direct_attribution", "--prompt", "w1"], "needs target", "--set target="),
         (["evaluate", "--data", "x", "--edit", "y", "--split", "training"], "'training' is no split", "validation"),
         (["sweep", "--data", "x"], "either an edit or a method", "--grid"),
         (["sweep", "--data", "x", "--edit", "y", "--doses", "a,b"], "holds something that is no number", "0.5,1,2"),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import json as json_text
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -120,7 +122,7 @@ def compare(
 
 def look(
     lens: Annotated[str, typer.Argument(help="A lens, for example attention or logit_lens.")],
-    prompt: Annotated[str, typer.Option(help="What the model reads.")],
+    prompt: Annotated[str | None, typer.Option(help="What the model reads: a prompt, or for senses a word.")] = None,
     model: Model = "embedded",
     edit: Edits = None,
     dose: Dose = 1.0,
@@ -130,21 +132,39 @@ def look(
     workspace: Home = None,
     json: Json = False,
 ) -> None:
-    """Look through a lens, at the base model and at one lane an edit."""
-    options = {name: _value(text) for name, text in named(settings).items()}
+    """Look through a lens, at the base model and at one lane an edit; `--set target=…` and the like go to the lens."""
+    told = named(settings)
     progress = on_terminal(json)
     session = opened(model, workspace, dtype, device, progress.part(0, 0.3))
-    stacks = [(), *lanes(edit, dose)]
-    try:
-        found = session.look(lens, prompt, stacks=stacks, progress=progress.part(0.3, 1), **options)
-    except TypeError as error:
-        raise BadKnob(f"The lens {lens} does not take these settings: {error}.", "Its page in the README lists them.") from error
+    takes = dict(list(inspect.signature(session.lens(lens)).parameters.items())[1:])
+    options = _options(lens, takes, told, prompt)
+    if "stacks" in takes:
+        options["stacks"] = [(), *lanes(edit, dose)]
+    elif edit:
+        raise BadKnob(f"The lens {lens} looks at the base model alone.", "Leave --edit out.")
+    if "demonstrations" in options:
+        options["demonstrations"] = session.demos.resolve(str(options["demonstrations"]))
+    found = session.look(lens, progress=progress.part(0.3, 1), **options)
     rows = found.rows() if hasattr(found, "rows") else []
     answer(found, json, table(rows) or [f"{lens}: use --json for the numbers."])
 
 
+def _options(lens: str, takes: Mapping[str, inspect.Parameter], told: Mapping[str, str], prompt: str | None) -> dict[str, Any]:
+    """The lens' arguments: the prompt is its first text, the rest is set by name."""
+    free = {name: item for name, item in takes.items() if name not in ("stacks", "progress")}
+    first = next(iter(free), "")
+    texts = {**told, **({} if prompt is None else {first: prompt})}
+    lacking = [name for name, item in free.items() if item.default is item.empty and name not in texts]
+    wrong = [name for name in texts if name not in free]
+    if lacking or wrong:
+        what = f"needs {lacking[0]}" if lacking else f"does not take {wrong[0]!r}"
+        way = "--prompt" if lacking and lacking[0] in ("prompt", "word", "clean") else f"--set {(lacking or ['x'])[0]}=…"
+        raise BadKnob(f"The lens {lens} {what}; it takes {', '.join(free)}.", f"Give {way}." if lacking else "Leave it out.")
+    return {name: text if str(free[name].annotation).startswith("str") else _value(text) for name, text in texts.items()}
+
+
 def _value(text: str) -> Any:
-    """A setting of a lens: JSON where it is JSON, numbers and words with commas as a list, else a text."""
+    """A setting of a lens: JSON where it is JSON, several with commas as a list, else a text."""
     try:
         return json_text.loads(text)
     except json_text.JSONDecodeError:
