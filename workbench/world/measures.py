@@ -43,7 +43,8 @@ def share(name: str, hits: Sequence[bool]) -> Measure:
     """A share with its Wilson interval."""
     n, p = len(hits), sum(hits) / len(hits)
     middle, spread = p + Z * Z / (2 * n), Z * math.sqrt(p * (1 - p) / n + Z * Z / (4 * n * n))
-    return Measure(name, p, n, (middle - spread) / (1 + Z * Z / n), (middle + spread) / (1 + Z * Z / n))
+    low, high = ((middle + sign * spread) / (1 + Z * Z / n) for sign in (-1, 1))
+    return Measure(name, p, n, max(0.0, low), min(1.0, high))
 
 
 def average(name: str, values: Sequence[float], draws: int = 1000) -> Measure:
