@@ -1,7 +1,8 @@
-"""Name movers: found by where they look and what they write, confirmed by taking them out.
+"""Name movers: found by what they write, confirmed by taking them out.
 
-A head is a name mover if, at the last position of a name-swap prompt, it attends to the taker's name and its output
-raises the taker's logit over the giver's. Ablation: its output z is replaced by its mean over the prompts.
+A head moves names if its output at the last position of a name-swap prompt raises the taker's logit over the giver's and
+the gap falls without it. Ablation: at every position its output z is replaced by its
+mean over the prompts at the last one.
 Ref: Wang et al., *Interpretability in the Wild* (arXiv 2211.00593), direct logit attribution and mean ablation.
 """
 
