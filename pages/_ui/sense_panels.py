@@ -92,10 +92,11 @@ def _taught(session: Any, found: Any) -> None:
 
 
 def _keep(found: Any) -> None:
+    settings = _settings()  # read here: the worker's thread has no session state
+
     def work(session: Any, progress: Any) -> Any:
         from workbench.data.demonstrations import Demonstration, Demonstrations
 
-        settings = _settings()
         row = Demonstration(settings["prompt"], _ending(settings["answer"]) or None, _ending(settings["unwanted"]) or None)
         fitted = session.fit("senses", Demonstrations((row,), "one example"), seed=found.edit.header.seed, progress=progress)
         return session.save_edit(fitted.edit, f"taught: {settings['prompt'][:40]}")

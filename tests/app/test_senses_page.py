@@ -38,7 +38,9 @@ def test_one_example_is_taught_and_its_questions_and_senses_are_shown(app: Run) 
     assert "The loss on neutral text rose by" in texts(test)
     assert len(test.dataframe) >= 1 and "word" in test.dataframe[0].value.columns
     fine(test.button(key="teach-keep").click().run())
-    assert "taught" in settled(test).session_state["retouch"].kept["keep"].value.name
+    done = settled(test)
+    assert done.session_state["retouch"].failed.get("keep") is None
+    assert "taught" in done.session_state["retouch"].kept["keep"].value.name
 
 
 def test_a_words_senses_have_a_slider_each_that_changes_the_next_token(app: Run) -> None:

@@ -34,13 +34,13 @@ def fit(page: Any) -> None:
     goto(page, "Start")
     page.locator(".st-key-start-truthful button").click()
     page.get_by_role("heading", name="Edit", level=1).wait_for()
-    page.locator(".st-key-fit-compare button").last.wait_for()
+    page.locator(".st-key-fit-compare button").first.wait_for()
     idle(page)
 
 
 def compare(page: Any) -> None:
     """Second and third click: the verdict's Compare, then Compare there."""
-    page.locator(".st-key-fit-compare button").last.click()
+    page.locator(".st-key-fit-compare button").first.click()
     page.get_by_role("heading", name="Compare", level=1).wait_for()
     idle(page)
     page.locator(".st-key-compare button").first.click()

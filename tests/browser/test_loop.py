@@ -70,7 +70,7 @@ def test_two_people_at_once_do_not_see_each_others_edit(visit: Visit) -> None:
     ready(one)
     ready(other)
     fit(one)
-    one.locator(".st-key-fit-compare button").last.click()
+    one.locator(".st-key-fit-compare button").first.click()
     one.get_by_role("heading", name="Compare", level=1).wait_for()
     idle(one)
     goto(other, "Compare")
@@ -86,7 +86,7 @@ def test_a_reload_during_a_fit_finds_the_job_again(visit: Visit) -> None:
     page.wait_for_function("() => location.search.includes('jobs=fit')")
     page.reload()
     ready(page)
-    page.locator(".st-key-fit-compare button").last.wait_for()
+    page.locator(".st-key-fit-compare button").first.wait_for()
 
 
 def test_a_file_goes_in_and_comes_out_again(visit: Visit, tmp_path: Any) -> None:

@@ -43,7 +43,8 @@ def test_every_architecture_fits_and_cached_decoding_equals_one_by_one(tiny: Any
 
 
 def test_position_last_moves_the_last_token_only(tiny_gpt2: Any) -> None:
-    site, batch = Site("resid_post", 1), tiny_gpt2.tokens([words(11, 12, 13, 14), words(50, 51, 52, 53)])
+    # many rows, so that the probe calls some early token bad
+    site, batch = Site("resid_post", 1), tiny_gpt2.tokens([words(*range(i, i + 4)) for i in range(1, 90, 4)])
     base = activations(tiny_gpt2, batch, [site])[site]
     for positions, only_last in (("last", True), ("all", False)):
         with applied(tiny_gpt2, fitted(tiny_gpt2, layers=(1,), positions=positions).edit):
@@ -59,7 +60,8 @@ def test_released_positions_are_all_when_scoring_and_the_last_when_generating(ti
         with applied(tiny_gpt2, edit):
             return activations(tiny_gpt2, batch, [site])[site]
 
-    scored, asked = tiny_gpt2.tokens(prompt, answer), tiny_gpt2.tokens(prompt)
+    prompts = [prompt, *(words(*range(i, i + 4)) for i in range(1, 90, 4))]
+    scored, asked = tiny_gpt2.tokens(prompt, answer), tiny_gpt2.tokens(prompts)
     assert torch.equal(at(released, scored), at(everywhere, scored))
     plain = activations(tiny_gpt2, asked, [site])[site]
     assert torch.equal(at(released, asked)[:, :-1], plain[:, :-1])
