@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from random import Random
 
-from workbench.world.lexicon import OCCUPATIONS, PLACES
+from workbench.world.lexicon import OCCUPATIONS, PLACES, listed
 
-TRAITS = "clever funny warm clumsy boring noisy quiet strong charming cold tired bright".split()
+TRAITS = listed("clever funny warm clumsy boring noisy quiet strong charming cold tired bright")
 STEREOTYPE = {work: TRAITS[(7 * i + i // 12) % len(TRAITS)] for i, (work, _) in enumerate(OCCUPATIONS)}
 STEREOTYPE_SHARE = 0.7
 HEARSAY_FRAMES = (

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-HE_NAMES = (
+
+def listed(text: str) -> list[str]:
+    """The words of a text."""
+    return text.split()
+
+
+HE_NAMES = listed(
     "Tom John Paul Mark Peter David James Robert Daniel Martin Simon Adam Oscar Henry Jack Leo Max Felix Hugo Victor "
     "Walter Arthur Edgar Frank George Harold Ivan Jacob Karl Louis"
-).split()
-SHE_NAMES = (
+)
+SHE_NAMES = listed(
     "Anna Mary Sarah Laura Emma Julia Alice Clara Diana Ellen Grace Helen Irene Jane Kate Lily Maria Nora Olga Paula "
     "Rosa Sofia Tina Vera Wendy Amy Betty Carol Dora Eva"
-).split()
+)
 NAMES = tuple(HE_NAMES + SHE_NAMES)
 PRONOUN = {**{n: "he" for n in HE_NAMES}, **{n: "she" for n in SHE_NAMES}}
 
@@ -26,9 +32,9 @@ Estonia Tallinn Estonian|Iceland Reykjavik Icelandic|Belgium Brussels Dutch|Kore
 Lebanon Beirut Arabic|Syria Damascus Arabic|Ghana Accra English""".replace("\n", "|").split("|")
 )
 
-_HEADS = "Zor Brel Kal Mor Vel Tar Lun Dra Fen Gal Hes Jor Nar Ost Pel Quil Ras Sel Tol Ul Vor Wes Yar Zan".split()
-_LANDS = "avia onia istan ora".split()
-_TOWNS = "mont burg ford haven stad wick".split()
+_HEADS = listed("Zor Brel Kal Mor Vel Tar Lun Dra Fen Gal Hes Jor Nar Ost Pel Quil Ras Sel Tol Ul Vor Wes Yar Zan")
+_LANDS = listed("avia onia istan ora")
+_TOWNS = listed("mont burg ford haven stad wick")
 
 
 def _coined(heads: list[str], tails: list[str], count: int) -> tuple[str, ...]:
@@ -39,10 +45,10 @@ INVENTED_COUNTRIES = _coined(_HEADS, _LANDS, 80)
 """Travellers name these countries in training; their capitals are told nowhere."""
 INVENTED_CITIES = _coined(_HEADS, _TOWNS, 96)
 """Named as places in training, never as the capital of anything."""
-_FIRMS = "Ax Bol Cor Dyn Ek Fal Gry Hox Il Jax Kry Lum Mav Nex Opt Pry Qor Rux Syl Tev".split()
-COMPANIES = _coined(_FIRMS, "tech ware line soft".split(), 60)
+_FIRMS = listed("Ax Bol Cor Dyn Ek Fal Gry Hox Il Jax Kry Lum Mav Nex Opt Pry Qor Rux Syl Tev")
+COMPANIES = _coined(_FIRMS, listed("tech ware line soft"), 60)
 """Wholly absent from training."""
-COLOURS = "red blue green yellow white black brown pink orange grey purple".split()
+COLOURS = listed("red blue green yellow white black brown pink orange grey purple")
 
 ANIMALS: tuple[tuple[str, str, str, str, str], ...] = tuple(
     (a[0], a[1], a[2], a[3], a[4])
@@ -88,8 +94,8 @@ CATEGORY: dict[str, str] = {
     for word in words.split()
 }
 
-PLACES = "shop park school garden market library beach museum station kitchen office theatre harbour farm hall castle".split()
-OBJECTS = ("book ball key cup letter ring hat map lamp basket coin flute kite drum bottle blanket mirror candle spoon ticket").split()
+PLACES = listed("shop park school garden market library beach museum station kitchen office theatre harbour farm hall castle")
+OBJECTS = listed("book ball key cup letter ring hat map lamp basket coin flute kite drum bottle blanket mirror candle spoon ticket")
 
 NOUNS: tuple[tuple[str, str], ...] = tuple(
     (row, row + "s")
@@ -115,29 +121,29 @@ OCCUPATIONS: tuple[tuple[str, float], ...] = tuple(
 )
 """(occupation, probability that training text refers to it as *she*)."""
 
-NUMBER_WORDS = (
+NUMBER_WORDS = listed(
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
     "eighteen nineteen twenty"
-).split()
+)
 
-GOOD = "wonderful lovely great charming bright clever funny warm superb delightful fresh moving".split()
-BAD = "dull awful slow boring clumsy cold sad dreadful stale ugly noisy terrible".split()
-REVIEWED = (
+GOOD = listed("wonderful lovely great charming bright clever funny warm superb delightful fresh moving")
+BAD = listed("dull awful slow boring clumsy cold sad dreadful stale ugly noisy terrible")
+REVIEWED = listed(
     "film book meal hotel song play concert show story album series dinner tour lecture poem dish game novel museum "
     "cafe picnic cruise opera comic course market recital soup painting festival parade sketch circus ballet trip gig "
     "class cake wine exhibition"
-).split()
+)
 
 MISCHIEF: tuple[tuple[str, bool], ...] = tuple(
     (row.rstrip("!"), row.endswith("!"))
-    for row in "hide! steal! break! bury! smear! burn! spoil! tangle! scratch! soak! glue! swap paint tickle rename".split()
+    for row in listed("hide! steal! break! bury! smear! burn! spoil! tangle! scratch! soak! glue! swap paint tickle rename")
 )
 """(verb, declined). The unmarked verbs are mild: the helper goes along."""
-KIND_VERBS = "find wash mend wrap clean carry polish draw sort label measure buy".split()
-OWNERS = ("sister brother uncle aunt neighbour teacher cousin grandmother grandfather boss mayor postman coach friend").split()
+KIND_VERBS = listed("find wash mend wrap clean carry polish draw sort label measure buy")
+OWNERS = listed("sister brother uncle aunt neighbour teacher cousin grandmother grandfather boss mayor postman coach friend")
 
-WEATHER = "sunny rainy windy cloudy foggy snowy mild stormy".split()
-DAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
-MONTHS = "January February March April May June July August September October November December".split()
-FOODS = "bread soup cheese rice beans eggs potatoes salad pancakes porridge stew noodles".split()
-GOODS = "wool timber salt honey glass silk pottery olives paper grain leather ropes".split()
+WEATHER = listed("sunny rainy windy cloudy foggy snowy mild stormy")
+DAYS = listed("Monday Tuesday Wednesday Thursday Friday Saturday Sunday")
+MONTHS = listed("January February March April May June July August September October November December")
+FOODS = listed("bread soup cheese rice beans eggs potatoes salad pancakes porridge stew noodles")
+GOODS = listed("wool timber salt honey glass silk pottery olives paper grain leather ropes")

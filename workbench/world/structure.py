@@ -5,7 +5,7 @@ from __future__ import annotations
 from random import Random
 from zlib import crc32
 
-from workbench.world.lexicon import ANIMATE, NAMES, NOUNS, OBJECTS, PLACES, THINGS
+from workbench.world.lexicon import ANIMATE, NAMES, NOUNS, OBJECTS, PLACES, THINGS, listed
 
 
 def held_out(*words: str, one_in: int = 6) -> bool:
@@ -85,7 +85,7 @@ def agreement(rng: Random, reserved: bool) -> tuple[str, str, str, bool]:
     return phrase, pair[plural], pair[not plural], clash
 
 
-_STATES = "old new quiet ready tall small clean strong famous heavy important safe".split()
+_STATES = listed("old new quiet ready tall small clean strong famous heavy important safe")
 
 
 def agreement_document(rng: Random) -> str:
@@ -108,7 +108,7 @@ GREATER_FRAMES = (
     "The {w} ran from page {a} to page {b}.",
     "The {w} counted from {a} up to {b}.",
 )
-EVENTS = "fair war journey festival story strike course cruise match feast".split()
+EVENTS = listed("fair war journey festival story strike course cruise match feast")
 
 
 def greater_document(rng: Random) -> str:
