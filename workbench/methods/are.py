@@ -27,7 +27,7 @@ from workbench.models.base import LanguageModel
 from workbench.progress import Cancelled, Progress
 
 # A change of the mean probability of wanted answers below this is no gain.
-TOLERANCE = 0.01
+TOLERANCE = 0.02
 StopReason = Literal["window", "guard", "no further gain", "rounds used up", "cancelled"]
 
 
