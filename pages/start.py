@@ -11,7 +11,9 @@ from pages._ui import calls, frame, jobs
 from pages._ui.backend import FIRST, backend, session
 from pages._ui.state import state
 
-SET, METHOD = "truthfulness", "sea"
+SET, METHOD = "truthfulness", "mean_difference"
+# Chosen on the validation rows: SEA's default does not turn the truth up on this set (see the model's card and the README).
+VALUES = {"layers": (2,), "strength": 0.5}
 INDUCTION = "Anna sees the cat. Anna sees the"
 
 
@@ -21,10 +23,10 @@ def truthful() -> None:
     now.model, now.set_name, now.method = FIRST, SET, METHOD
 
     def work(opened: Any, progress: Any) -> Any:
-        settings = calls.fit_settings(SET, opened.demos(SET), METHOD, {}, 0)
+        settings = calls.fit_settings(SET, opened.demos(SET), METHOD, VALUES, 0)
         return calls.fit(opened, settings, progress)
 
-    jobs.start("fit", "Fitting SEA", work, {"card": "truthful"}, heavy=True)
+    jobs.start("fit", "Fitting mean difference", work, {"card": "truthful"}, heavy=True)
     st.switch_page("pages/edit.py")
 
 

@@ -85,7 +85,7 @@ def visit(server: Server, browser: Any) -> Iterator[Callable[..., Any]]:
         context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme, accept_downloads=True)
         contexts.append(context)
         page = context.new_page()
-        page.set_default_timeout(30_000)
+        page.set_default_timeout(120_000)
         page.goto(f"{server.url}/{path}")
         page.get_by_role("heading", level=1).first.wait_for()
         return page
