@@ -26,8 +26,9 @@ from workbench.methods.registry import Fitted, Needs, Obstacle, header, method
 from workbench.models.base import LanguageModel
 from workbench.progress import Cancelled, Progress
 
-# A change of the mean probability of wanted answers below this is no gain.
+# A loss of mean probability of wanted answers up to this is worth less damage; a gain above GAIN is worth another round.
 TOLERANCE = 0.02
+GAIN = 0.001
 StopReason = Literal["window", "guard", "no further gain", "rounds used up", "cancelled"]
 
 
@@ -111,7 +112,7 @@ def stop_reason(rounds: Sequence[Round], config: AreConfig) -> StopReason | None
         return "guard"
     if config.keep != "best_validation":
         return "window" if config.stop_low < last.accuracy < config.stop_high else None
-    gained = [item.index for i, item in enumerate(rounds) if i and item.probability > max(r.probability for r in rounds[:i]) + TOLERANCE]
+    gained = [item.index for i, item in enumerate(rounds) if i and item.probability > max(r.probability for r in rounds[:i]) + GAIN]
     return "no further gain" if last.index - max(gained, default=0) >= config.patience else None
 
 
