@@ -48,13 +48,13 @@ class Task:
     direction: str
     shown: str
     kept: tuple[str, ...] = ()
-    inputs: str = "raw"
+    preset: str | None = None
 
 
 TASKS = (
     Task("careful", "careful", "toward", "role:evaluation"),
-    Task("refusal-up", "refusal", "toward", "request:mild", ("request:kind",)),
-    Task("refusal-down", "refusal", "away", "request:rude", ("request:kind",)),
+    Task("refusal-up", "refusal", "toward", "request:mild", ("request:kind",), "later-blocks"),
+    Task("refusal-down", "refusal", "away", "request:rude", ("request:kind",), "later-blocks"),
     Task("mood-happy", "mood", "toward", "role:evaluation"),
     Task("mood-sad", "mood", "away", "role:evaluation"),
 )
@@ -111,7 +111,7 @@ def adversarial(model: LanguageModel, rows: Demonstrations, task: Task, **values
     """ARE with the defaults, and what it cost."""
     how = get("are")
     wall, cpu = time.perf_counter(), time.process_time()
-    fitted = how.fit(model, rows, how.configure({"direction": task.direction, "sample_every": 0, **values}))
+    fitted = how.fit(model, rows, how.configure({"direction": task.direction, "sample_every": 0, **values}, task.preset))
     return fitted, {"wall_s": time.perf_counter() - wall, "cpu_s": time.process_time() - cpu}
 
 

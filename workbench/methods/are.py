@@ -51,6 +51,7 @@ def _obstacles(model: LanguageModel, demonstrations: Demonstrations) -> tuple[Ob
     needs=Needs(("prompt",), task="concept", min_rows=2),
     presets={
         "official-compat": {"modules": ("w_q", "w_v"), "keep": "window", "max_rounds": 50, "min_accuracy": 0.0},
+        "later-blocks": {"lr_g": 4e-4, "read_blocks": (4, 3), "adapter_blocks": (2, 3, 4)},
         "paper-log": {"keep": "window", "max_rounds": 50, "min_accuracy": 0.0},
     },
     obstacles=_obstacles,
