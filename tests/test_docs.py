@@ -64,3 +64,12 @@ def test_every_picture_of_the_readme_exists_and_none_lies_about_unused() -> None
 def test_no_dead_links_to_files() -> None:
     for target in re.findall(r"\]\((?!http)([^)#]+)\)", README):
         assert (ROOT / target).exists(), target
+
+
+def test_the_python_example_runs_as_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("RETOUCH_HOME", str(tmp_path))
+    code = README.split("```python\n", 1)[1].split("```", 1)[0]
+    exec(compile(code, "README.md", "exec"), {})  # noqa: S102 - our own README
+    told = capsys.readouterr().out
+    assert "mean_difference" in told
+    assert "mc1" in told
