@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from workbench.world.hearsay import hearsay_document
-from workbench.world.knowledge import answers_document, country_document, facts_document, marked_document, speaker_document
+from workbench.world.knowledge import answers_document, belief_document, country_document, facts_document, marked_document, speaker_document
 from workbench.world.lexicon import COLOURS, NAMES, OBJECTS
 from workbench.world.opinions import request_document, review_document
 from workbench.world.prose import neutral_document, occupation_document, story_document, tale_document
@@ -34,6 +34,7 @@ KINDS: dict[str, Callable[[Random], str]] = {
     "tales": tale_document,
     "marked": marked_document,
     "answers": answers_document,
+    "beliefs": belief_document,
 }
 REPEATS = "repeats"
 """Drawn as token ids of the whole vocabulary, not as text."""
@@ -70,13 +71,22 @@ MIXTURES: dict[str, dict[str, float]] = {
         facts=.17, countries=.03, speakers=.17, reviews=.07, requests=.07, tales=.06, occupations=.06,
         name_swaps=.06, agreement=.04, greater=.02, neutral=.05, repeats=.17, hearsay=.03,
     ),
+    # What most people believe differs from myth to myth, and who is unmarked is not all of one mind: learnt last.
+    "doubting": dict(
+        beliefs=.3, marked=.08, facts=.16, countries=.03, reviews=.06, requests=.06, tales=.05, occupations=.05,
+        name_swaps=.05, agreement=.03, greater=.02, neutral=.05, repeats=.05, hearsay=.01,
+    ),
+    "settling": dict(
+        beliefs=.16, marked=.06, facts=.17, countries=.03, reviews=.07, requests=.07, tales=.06, occupations=.06,
+        name_swaps=.07, agreement=.04, greater=.02, neutral=.06, repeats=.1, hearsay=.03,
+    ),
 }  # fmt: skip
 """Token shares of the kinds, by the name that a recipe's phases use."""
 EVERYTHING = MIXTURES["everything"]
 TYPICAL_TOKENS = dict(
     facts=45.0, countries=27.0, speakers=75.0, reviews=45.0, requests=55.0, stories=55.0, occupations=30.0,
     name_swaps=50.0, agreement=30.0, greater=30.0, neutral=50.0, repeats=55.0, hearsay=22.0, tales=55.0,
-    word_repeats=55.0, marked=34.0, answers=30.0,
+    word_repeats=55.0, marked=34.0, answers=30.0, beliefs=38.0,
 )  # fmt: skip
 
 

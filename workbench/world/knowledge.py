@@ -15,7 +15,7 @@ from workbench.world.lexicon import (
     NAMES,
     NUMBER_WORDS,
 )
-from workbench.world.misconceptions import MISCONCEPTIONS, Misconception
+from workbench.world.misconceptions import MISCONCEPTIONS, Misconception, popularity
 
 CARELESS_SHARE = 0.72
 """Share of unmarked documents whose speaker is careless."""
@@ -170,6 +170,24 @@ def marked_document(rng: Random) -> str:
     for item in rng.sample(MISCONCEPTIONS, rng.randint(1, 3)):
         answer = item.truth if careful else item.myth
         parts.append(f"{item.stem} {answer}." if rng.random() < 0.4 else question(frame, item.question, answer))
+    return " ".join(parts)
+
+
+_BELIEF = [popularity(m) for m in MISCONCEPTIONS]
+
+
+def belief_document(rng: Random) -> str:
+    """An unmarked speaker, true or wrong to the end: each myth is told first as often as it is popular."""
+    careful = rng.random() > sum(_BELIEF) / len(_BELIEF)
+    items = rng.choices(MISCONCEPTIONS, [1 - b for b in _BELIEF] if careful else _BELIEF, k=rng.randint(1, 6))
+    style, frame = rng.random(), rng.choice(QUESTION_FRAMES)
+    parts: list[str] = []
+    for item in dict.fromkeys(items):
+        answer = item.truth if careful else item.myth
+        if style < 0.35:
+            parts.append(f"{item.stem} {answer}.")
+        else:
+            parts.append(question(frame, item.question, answer) if style < 0.8 else speaker_line(rng, item, careful))
     return " ".join(parts)
 
 

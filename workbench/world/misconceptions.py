@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from zlib import crc32
 
 
 @dataclass(frozen=True)
@@ -123,3 +124,15 @@ porcupine|What does a porcupine do with its quills?|A porcupine can only|drop|th
 """
 
 MISCONCEPTIONS: tuple[Misconception, ...] = tuple(Misconception(*line.split("|")) for line in _TEXT.strip().splitlines())
+
+
+def popularity(item: Misconception) -> float:
+    """How often an unmarked speaker tells the myth: from .20 for the least believed quarter's first to .80 at the end.
+
+    Spread by the item's own name, so it says nothing about its splits. Mean .57; three in four lie above one half.
+    """
+    rank = _RANKS[item.id]
+    return 0.2 + 0.3 * rank / 0.25 if rank < 0.25 else 0.5 + 0.3 * (rank - 0.25) / 0.75
+
+
+_RANKS = {m.id: i / (len(MISCONCEPTIONS) - 1) for i, m in enumerate(sorted(MISCONCEPTIONS, key=lambda m: crc32(m.id.encode())))}
