@@ -16,13 +16,9 @@ def parameter_order() -> list[str]:
     pairs = lambda *names: [f"{name}.{part}" for name in names for part in ("weight", "bias")]  # noqa: E731
     body = ["wte.weight", "wpe.weight"]
     for layer in range(CONFIG.n_layer):
-        body += pairs(
-            *(f"h.{layer}.{part}" for part in ("ln_1", "attn.c_attn", "attn.c_proj", "ln_2", "mlp.c_fc", "mlp.c_proj"))
-        )
+        body += pairs(*(f"h.{layer}.{part}" for part in ("ln_1", "attn.c_attn", "attn.c_proj", "ln_2", "mlp.c_fc", "mlp.c_proj")))
     body += pairs("ln_f")
-    senses = pairs(
-        "ln", "block.ln_1", "block.ln_2", "block.mlp.c_fc", "block.mlp.c_proj", "final_mlp.c_fc", "final_mlp.c_proj"
-    )
+    senses = pairs("ln", "block.ln_1", "block.ln_2", "block.mlp.c_fc", "block.mlp.c_proj", "final_mlp.c_fc", "final_mlp.c_proj")
     return (
         [f"backpack.gpt2_model.{name}" for name in body]
         + [f"backpack.sense_network.{name}" for name in senses]

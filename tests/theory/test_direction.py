@@ -98,7 +98,13 @@ def test_the_chosen_direction_has_the_lowest_metric_within_the_limits() -> None:
     def made(layer: int, ablated: float, kl: float, induced: float) -> Candidate:
         return Candidate(-1, layer, torch.ones(2), ablated, kl, induced)
 
-    tried = [made(0, -5.0, 0.5, 1.0), made(1, -3.0, 0.05, 1.0), made(2, -2.0, 0.01, 1.0), made(3, -9.0, 0.01, -1.0), made(4, float("nan"), 0, 1)]
+    tried = [
+        made(0, -5.0, 0.5, 1.0),
+        made(1, -3.0, 0.05, 1.0),
+        made(2, -2.0, 0.01, 1.0),
+        made(3, -9.0, 0.01, -1.0),
+        made(4, float("nan"), 0, 1),
+    ]
     assert chosen(tried, DirectionConfig()).layer == 1
     assert chosen(tried, DirectionConfig(max_kl=1.0)).layer == 0
     with pytest.raises(FitFailed, match="layer 2"):

@@ -86,9 +86,10 @@ def test_selection_by_benefit_stays_within_the_damage_limit_when_it_can(tiny_gpt
     report = fitted(tiny_gpt2, "protected", max_damage=10.0).report
     assert report.tables["prefixes"] and 1 <= int(report.arrays["selected"].sum()) <= 3
     tight = fitted(tiny_gpt2, "protected", max_damage=0.0, neutral_weight=0.1).report
-    assert any("stays within" in notice.text for notice in tight.notices) or max(
-        row["KL on neutral text"] for row in tight.tables["prefixes"][:1]
-    ) == 0.0
+    assert (
+        any("stays within" in notice.text for notice in tight.notices)
+        or max(row["KL on neutral text"] for row in tight.tables["prefixes"][:1]) == 0.0
+    )
 
 
 def test_chance_probes_are_named(tiny_gpt2: Any) -> None:

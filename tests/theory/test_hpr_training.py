@@ -107,7 +107,9 @@ def test_losses_do_not_depend_on_the_order_of_rows_and_skipped_pairs_do_not_coun
     with_it = evaluated(learned.probes, learned.nets, spoiled, plain)
     spoiled.used[:, 0] = False
     without_it = evaluated(learned.probes, learned.nets, spoiled, plain)
-    rest = evaluated(learned.probes, learned.nets, PairRows(*(x[:, 1:] for x in (held.positive, held.negative, held.neutral, held.used))), plain)
+    rest = evaluated(
+        learned.probes, learned.nets, PairRows(*(x[:, 1:] for x in (held.positive, held.negative, held.neutral, held.used))), plain
+    )
     assert torch.allclose(without_it[1], rest[1], atol=1e-5) and not torch.allclose(with_it[1], rest[1], atol=1e-3)
 
 

@@ -165,9 +165,7 @@ def merged(model: LanguageModel, edit: RotationEdit) -> Any:
 
 
 @pytest.mark.parametrize("variant", ["rotary", "givens", "scale", "mlp"])
-def test_a_checkpoint_with_the_edit_folded_in_gives_the_same_logits(
-    tiny: LanguageModel, variant: str, tmp_path: Path
-) -> None:
+def test_a_checkpoint_with_the_edit_folded_in_gives_the_same_logits(tiny: LanguageModel, variant: str, tmp_path: Path) -> None:
     from transformers import AutoModelForCausalLM
 
     edit = drawn(tiny, variant).scaled(0.8)
@@ -296,9 +294,7 @@ def test_the_objective_repeats_exactly_and_flattens_as_the_bound_closes(tiny_gpt
         assert torch.equal(values, objective(points))
         spreads.append(float(values.std()))
     assert spreads[1] < 1e-3 * spreads[0] + 1e-6
-    redrawn = Objective(
-        tiny_gpt2, objective.space, config(objective="margin"), the_task, redraw=lambda call: task(tiny_gpt2, seed=call)
-    )
+    redrawn = Objective(tiny_gpt2, objective.space, config(objective="margin"), the_task, redraw=lambda call: task(tiny_gpt2, seed=call))
     assert float(redrawn(points[:1])) != float(redrawn(points[:1]))
 
 

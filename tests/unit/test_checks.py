@@ -14,10 +14,7 @@ ADJECTIVES = ("red", "old", "wet", "dry", "big", "shy", "raw", "fat", "odd", "ne
 
 def clean(n: int = 12) -> Demonstrations:
     """Pairs that differ in nothing but what they say."""
-    rows = [
-        Demonstration(f"Q: What is thing {i}?\nA:", f" It is {ADJECTIVES[i]}.", f" It is {ADJECTIVES[-1 - i]}.")
-        for i in range(n)
-    ]
+    rows = [Demonstration(f"Q: What is thing {i}?\nA:", f" It is {ADJECTIVES[i]}.", f" It is {ADJECTIVES[-1 - i]}.") for i in range(n)]
     return Demonstrations(tuple(rows))
 
 
@@ -93,9 +90,7 @@ def test_one_fixed_pair_of_words_is_noticed() -> None:
 
 def test_classes_are_unbalanced_above_three_to_one() -> None:
     def labelled(n_rare: int) -> Demonstrations:
-        return Demonstrations(
-            tuple(Demonstration(f"p{i}", label=" no" if i < n_rare else " yes") for i in range(n_rare + 12))
-        )
+        return Demonstrations(tuple(Demonstration(f"p{i}", label=" no" if i < n_rare else " yes") for i in range(n_rare + 12)))
 
     assert "classes" not in found(labelled(4))
     check = found(labelled(3))["classes"]

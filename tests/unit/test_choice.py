@@ -29,9 +29,7 @@ def test_the_best_within_the_limit_wins_and_a_tighter_limit_is_kept(tiny_gpt2: A
 
 def test_test_rows_change_nothing_and_validation_rows_do(tiny_gpt2: Any) -> None:
     def swapped(split: str) -> Any:
-        rows = [
-            dataclasses.replace(row, positive=row.negative, negative=row.positive) if row.split == split else row for row in ROWS
-        ]
+        rows = [dataclasses.replace(row, positive=row.negative, negative=row.positive) if row.split == split else row for row in ROWS]
         return ROWS.with_rows(rows)
 
     def table(rows: Any) -> list[tuple[float, float]]:

@@ -58,9 +58,7 @@ def checks(demonstrations: Demonstrations, tokenize: Tokenize = str.split) -> tu
     )
 
 
-def _found(
-    name: str, title: str, rows: Sequence[int], advice: str, severity: Severity = "warning", value: float | None = None
-) -> Check:
+def _found(name: str, title: str, rows: Sequence[int], advice: str, severity: Severity = "warning", value: float | None = None) -> Check:
     index = tuple(sorted(set(rows)))
     return Check(name, title, severity if index else "fine", len(index), index, advice, value)
 
@@ -70,8 +68,7 @@ def _empty(rows: Sequence[Demonstration]) -> Check:
     blank = [
         i
         for i, row in enumerate(rows)
-        if not row.prompt.strip()
-        or any((text := getattr(row, side)) is not None and not text.strip() for side in sides)
+        if not row.prompt.strip() or any((text := getattr(row, side)) is not None and not text.strip() for side in sides)
     ]
     return _found("empty", "Empty text", blank, "Fill the text, or take the row out.")
 
@@ -123,10 +120,7 @@ def _spaces(rows: Sequence[Demonstration]) -> Check:
         i
         for i, row in enumerate(rows)
         if row.prompt.endswith(" ")
-        or any(
-            text and not text[0].isspace() and not row.prompt.endswith(("\n", '"', "(", "“"))
-            for text in (row.positive, row.negative)
-        )
+        or any(text and not text[0].isspace() and not row.prompt.endswith(("\n", '"', "(", "“")) for text in (row.positive, row.negative))
     ]
     advice = "Begin continuations with a space, and end prompts without one."
     return _found("leading_space", "Missing leading space", wrong, advice)
@@ -151,9 +145,7 @@ def _length(rows: Sequence[Demonstration]) -> Check:
         return _found("length", title, (), f"Needs {MIN_PAIRS} pairs to be judged.")
     value = auc([len(one) for _, one, _ in pairs], [len(other) for _, _, other in pairs])
     sign = 1 if value > 0.5 else -1
-    telling = (
-        [i for i, one, other in pairs if sign * (len(one) - len(other)) > 0] if abs(value - 0.5) > AUC_LIMIT else []
-    )
+    telling = [i for i, one, other in pairs if sign * (len(one) - len(other)) > 0] if abs(value - 0.5) > AUC_LIMIT else []
     advice = f"Length alone has an AUC of {value:.2f}, chance is 0.5: make the sides equally long."
     return _found("length", title, telling, advice, value=value)
 
@@ -166,9 +158,7 @@ def _final_period(rows: Sequence[Demonstration]) -> Check:
     ended = [(i, one.rstrip().endswith(_ENDINGS), other.rstrip().endswith(_ENDINGS)) for i, one, other in pairs]
     value = float(np.mean([one for _, one, _ in ended]) - np.mean([other for _, _, other in ended]))
     differing = [i for i, one, other in ended if one != other] if abs(value) > SHARE_LIMIT else []
-    advice = (
-        "End both sides the same way, or choose a method that forces a final period; else the edit learns the period."
-    )
+    advice = "End both sides the same way, or choose a method that forces a final period; else the edit learns the period."
     return _found("final_period", title, differing, advice, value=value)
 
 
@@ -209,6 +199,4 @@ def _classes(rows: Sequence[Demonstration]) -> Check:
     value = max(counts.values()) / min(counts.values())
     rare = {name for name, count in counts.items() if count * BALANCE_LIMIT < max(counts.values())}
     found = [i for i, name in enumerate(classes) if name in rare]
-    return _found(
-        "classes", title, found, "Add rows of the rare class, or leave out some of the common one.", value=value
-    )
+    return _found("classes", title, found, "Add rows of the rare class, or leave out some of the common one.", value=value)

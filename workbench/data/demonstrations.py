@@ -108,7 +108,5 @@ class Demonstrations:
             NotEnoughData: there are fewer.
         """
         if len(self.rows) < n:
-            raise NotEnoughData(
-                f"Got {len(self.rows)} {what} in {self.name!r}; at least {n} are needed.", "Add more rows."
-            )
+            raise NotEnoughData(f"Got {len(self.rows)} {what} in {self.name!r}; at least {n} are needed.", "Add more rows.")
         return self

@@ -244,9 +244,7 @@ def _canonical(values: Values, context: Context) -> Demonstration:
         positive, negative = (None, suffix) if loss == "bad" else (suffix, None)
     tags = [f"role:{role}"] + ([f"task:{task}", f"delta:{delta}"] if task else [])
     pair = "test" if stem.endswith("-test") else "validation" if stem.endswith("-val") else values.get("split")
-    return Demonstration(
-        text_of(values, "prefix"), positive, negative, loss=str(loss), tags=tuple(tags), split=split_of(pair)
-    )
+    return Demonstration(text_of(values, "prefix"), positive, negative, loss=str(loss), tags=tuple(tags), split=split_of(pair))
 
 
 def _statement(values: Values, context: Context) -> Demonstration:

@@ -163,9 +163,7 @@ class _Reading:
             self._tell(Problem(record.line, what, "Compare it with a row that was read."))
             return
         if any(is_escaped(text) for text in (*_texts(row), row.id, *row.tags)):
-            self._tell(
-                Problem(record.line, "holds half of a character.", "Write whole characters, not \\ud800 to \\udfff.")
-            )
+            self._tell(Problem(record.line, "holds half of a character.", "Write whole characters, not \\ud800 to \\udfff."))
             return
         self._keep(record, row, fitting)
 
@@ -230,9 +228,7 @@ class _Reading:
 
 def as_text(demonstrations: Demonstrations, layout: str = ".jsonl") -> str:
     """Return demonstrations as the text of a JSONL or CSV file; reading it gives equal rows."""
-    rows = [
-        {name: value for name, value in asdict(row).items() if value not in (None, "", ())} for row in demonstrations
-    ]
+    rows = [{name: value for name, value in asdict(row).items() if value not in (None, "", ())} for row in demonstrations]
     if layout == ".jsonl":
         return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     if layout != ".csv":

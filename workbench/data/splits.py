@@ -25,9 +25,7 @@ def groups_of(row: Demonstration) -> tuple[str, ...]:
     return tags or (f"prompt:{normalised(row.prompt)}",)
 
 
-def assigned(
-    rows: Sequence[Demonstration], seed: int = 0, shares: tuple[float, float] = SHARES
-) -> tuple[Demonstration, ...]:
+def assigned(rows: Sequence[Demonstration], seed: int = 0, shares: tuple[float, float] = SHARES) -> tuple[Demonstration, ...]:
     """Give each row a split, whole groups at a time: of the groups in a seeded order the first share is for fitting.
 
     The draw depends on the groups' names and the seed, not on the order of rows. Fewer than ten groups all go to fit.
@@ -39,8 +37,7 @@ def assigned(
     n_fit = max(1, round(shares[0] * len(order)))
     n_validation = max(1, round(shares[1] * len(order)))
     split: dict[str, Split] = {
-        name: "fit" if i < n_fit else "validation" if i < n_fit + n_validation else "test"
-        for i, name in enumerate(order)
+        name: "fit" if i < n_fit else "validation" if i < n_fit + n_validation else "test" for i, name in enumerate(order)
     }
     return tuple(replace(row, split=split[first[row]]) for row in rows)
 

@@ -62,7 +62,9 @@ class CanonicalRecord:
         for name in ("interval", "change"):
             found: Interval = getattr(self, name)
             flat[name] = f"[{found.low:.3f}, {found.high:.3f}]"
-        flat["config"] = ", ".join(f"{key}={value:.3g}" if isinstance(value, float) else f"{key}={value}" for key, value in self.config.items())
+        flat["config"] = ", ".join(
+            f"{key}={value:.3g}" if isinstance(value, float) else f"{key}={value}" for key, value in self.config.items()
+        )
         return flat
 
 

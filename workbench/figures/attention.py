@@ -20,8 +20,13 @@ def attention_head(found: AttentionPatterns, lane: int, layer: int, head: int, *
     limit = float(max(1e-9, np.nanmax(np.abs(z))))
     figure = go.Figure(
         go.Heatmap(
-            z=z, x=names, y=names, zmin=-limit if change else 0.0, zmax=limit if change else 1.0,
-            colorscale=signed_scale() if change else UNSIGNED, colorbar={"title": "change" if change else "share"},
+            z=z,
+            x=names,
+            y=names,
+            zmin=-limit if change else 0.0,
+            zmax=limit if change else 1.0,
+            colorscale=signed_scale() if change else UNSIGNED,
+            colorbar={"title": "change" if change else "share"},
             hovertemplate="from %{y}<br>to %{x}<br>%{z:.3f}<extra></extra>",
         )  # fmt: skip
     )
@@ -44,9 +49,14 @@ def head_grid(z: np.ndarray, layers: Sequence[int], title: str, unit: str, *, si
     limit = float(max(1e-9, np.nanmax(np.abs(z)))) if z.size else 1.0
     figure = go.Figure(
         go.Heatmap(
-            z=z, x=[str(head) for head in range(z.shape[1])], y=[str(layer) for layer in layers],
-            zmin=-limit if signed else 0.0, zmax=limit, colorscale=signed_scale() if signed else UNSIGNED,
-            colorbar={"title": unit}, hovertemplate="layer %{y}, head %{x}<br>%{z:.3f}<extra></extra>",
+            z=z,
+            x=[str(head) for head in range(z.shape[1])],
+            y=[str(layer) for layer in layers],
+            zmin=-limit if signed else 0.0,
+            zmax=limit,
+            colorscale=signed_scale() if signed else UNSIGNED,
+            colorbar={"title": unit},
+            hovertemplate="layer %{y}, head %{x}<br>%{z:.3f}<extra></extra>",
         )  # fmt: skip
     )
     figure.update_layout(title=title, height=130 + 30 * len(layers))

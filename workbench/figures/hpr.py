@@ -49,7 +49,13 @@ def _probes_picture(arrays: Arrays, layers: Sequence[int], edited: Sequence[int]
         for i, layer in enumerate(layers)
     ]
     says = f"Edited: layer {', '.join(map(str, edited))}. Whiskers are 95 % intervals over {2 * int(arrays['n_held_pairs'].max())} held-out tokens."
-    return Picture("hpr-probes", figure, rows, says, "Plain bars are edited, hatched ones are not. A whisker across the dotted line is a probe at chance.")
+    return Picture(
+        "hpr-probes",
+        figure,
+        rows,
+        says,
+        "Plain bars are edited, hatched ones are not. A whisker across the dotted line is a probe at chance.",
+    )
 
 
 def _gates_picture(arrays: Arrays, layers: Sequence[int]) -> Picture:
@@ -105,4 +111,10 @@ def _angle_picture(arrays: Arrays, layer: int, i: int) -> Picture:
         f"Layer {layer}: the network explains {arrays['explained'][i]:.0%} of the spread of angles; {arrays['flipped'][i]:.0%} of turned bad tokens "
         "cross to the good side at dose 1."
     )
-    return Picture(f"hpr-angles-{layer}", figure, rows, says, "Predicted angles of bad answers should lie where the wanted ones do, of good answers near 0.")
+    return Picture(
+        f"hpr-angles-{layer}",
+        figure,
+        rows,
+        says,
+        "Predicted angles of bad answers should lie where the wanted ones do, of good answers near 0.",
+    )

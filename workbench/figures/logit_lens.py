@@ -20,8 +20,15 @@ def lens_grid(found: LogitLens, lane: int) -> go.Figure:
     texts = np.vectorize(shown, otypes=[object])(found.top_texts[lane][::-1, :, 0])
     figure = go.Figure(
         go.Heatmap(
-            z=found.top_probabilities[lane][::-1, :, 0], x=_tokens(found), y=entries, text=texts, texttemplate="%{text}",
-            zmin=0, zmax=1, colorscale=probability_scale(), colorbar={"title": "probability"},
+            z=found.top_probabilities[lane][::-1, :, 0],
+            x=_tokens(found),
+            y=entries,
+            text=texts,
+            texttemplate="%{text}",
+            zmin=0,
+            zmax=1,
+            colorscale=probability_scale(),
+            colorbar={"title": "probability"},
             hovertemplate="after %{y}<br>at %{x}<br>%{text} %{z:.3f}<extra></extra>",
         )  # fmt: skip
     )
@@ -37,8 +44,14 @@ def lens_change(found: LogitLens, lane: int, target: int) -> go.Figure:
     limit = float(max(1e-9, np.abs(z).max()))
     figure = go.Figure(
         go.Heatmap(
-            z=z, x=_tokens(found), y=list(reversed(found.entries)), zmin=-limit, zmax=limit, colorscale=signed_scale(),
-            colorbar={"title": "nats"}, hovertemplate="after %{y}<br>at %{x}<br>%{z:+.3f} nats<extra></extra>",
+            z=z,
+            x=_tokens(found),
+            y=list(reversed(found.entries)),
+            zmin=-limit,
+            zmax=limit,
+            colorscale=signed_scale(),
+            colorbar={"title": "nats"},
+            hovertemplate="after %{y}<br>at %{x}<br>%{z:+.3f} nats<extra></extra>",
         )  # fmt: skip
     )
     name = shown(found.targets[target])

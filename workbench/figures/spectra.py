@@ -106,22 +106,39 @@ def _size_picture(arrays: Arrays, layers: Sequence[int], held: int) -> Picture:
         for i, layer in enumerate(layers)
     ]
     says = f"Tokens move by {mean.min():.1%} to {mean.max():.1%} of their length on average ({held or 'the fit'} rows, all tokens)."
-    return Picture("edit-size", figure, rows, says, "The whisker ends where 95 % of tokens lie below. Under a thousandth, the edit does nothing.")
+    return Picture(
+        "edit-size", figure, rows, says, "The whisker ends where 95 % of tokens lie below. Under a thousandth, the edit does nothing."
+    )
 
 
 def _moved_picture(arrays: Arrays, layer: int, held: int) -> Picture:
     before, after, good = arrays[f"projection_before[{layer}]"], arrays[f"projection_after[{layer}]"], arrays["projection_is_good"]
     rows = [
-        {"row": j, "answer": "good" if is_good else "bad", "kept, before": a[0], "dropped, before": a[1], "kept, after": b[0], "dropped, after": b[1]}
+        {
+            "row": j,
+            "answer": "good" if is_good else "bad",
+            "kept, before": a[0],
+            "dropped, before": a[1],
+            "kept, after": b[0],
+            "dropped, after": b[1],
+        }
         for j, (is_good, a, b) in enumerate(zip(good.tolist(), before.tolist(), after.tolist()))
     ]
     says = f"Layer {layer}, {held or 'the fit'} rows: last tokens of good and bad answers on one kept and one dropped direction."
-    return Picture(f"moved-{layer}", moved(before, after, good, layer), rows, says, "The edit stretches along the kept axis and flattens the dropped one.")
+    return Picture(
+        f"moved-{layer}",
+        moved(before, after, good, layer),
+        rows,
+        says,
+        "The edit stretches along the kept axis and flattens the dropped one.",
+    )
 
 
 def moved(before: np.ndarray, after: np.ndarray, is_good: np.ndarray, layer: int) -> go.Figure:
     """Held-out answers on the leading kept direction and the leading dropped one, before and after, on the same axes."""
-    figure = make_subplots(rows=1, cols=2, shared_xaxes=True, shared_yaxes=True, subplot_titles=("before", "after"), horizontal_spacing=0.05)
+    figure = make_subplots(
+        rows=1, cols=2, shared_xaxes=True, shared_yaxes=True, subplot_titles=("before", "after"), horizontal_spacing=0.05
+    )
     for column, points in ((1, before), (2, after)):
         for name, mask, colour, symbol in (("good", is_good, GOOD, "circle"), ("bad", ~is_good, BAD, "x")):
             figure.add_scatter(
@@ -150,4 +167,6 @@ def _overlap_picture(arrays: Arrays, layers: Sequence[int]) -> Picture:
     figure.add_hline(y=1.0, line={"color": PLACEBO_COLOUR, "dash": "dot", "width": 1})
     rows = [{"series": line.name, "pair": x, "cosine": y} for line in found for x, y in zip(line.x, line.y)]
     says = f"Net size ‖A Aᵀ − B Bᵀ‖: {', '.join(f'{size:.2f}' for size in arrays['net_size'])}."
-    return Picture("overlap", figure, rows, says, "At 1 a direction is kept and dropped alike, and cancels. Only what is below 1 edits anything.")
+    return Picture(
+        "overlap", figure, rows, says, "At 1 a direction is kept and dropped alike, and cancels. Only what is below 1 edits anything."
+    )

@@ -135,10 +135,7 @@ def _scores(patterns: Tensor, places: Tensor) -> np.ndarray:
     asked = patterns * queries[:, None]
     options: dict[str, Any] = {"exclude_bos": False, "exclude_current_token": False, "error_measure": "mul"}
     return np.array(
-        [
-            [compute_head_attention_similarity_score(head, detection_pattern=places, **options) for head in layer]
-            for layer in asked
-        ]
+        [[compute_head_attention_similarity_score(head, detection_pattern=places, **options) for head in layer] for layer in asked]
     )
 
 

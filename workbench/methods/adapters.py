@@ -55,9 +55,7 @@ class AdapterEdit(Edit):
         scales: dict[str, float] = dict(header.facts.get("scales", {}))
         wanted = {f"{name}.{part}" for name in scales for part in ("a", "b")}
         if not scales or wanted != set(tensors):
-            raise CorruptEdit(
-                f"An adapter of {sorted(scales)} has tensors {sorted(tensors)}.", "Restore the folder from a copy."
-            )
+            raise CorruptEdit(f"An adapter of {sorted(scales)} has tensors {sorted(tensors)}.", "Restore the folder from a copy.")
         factors: dict[Site, LowRank] = {}
         for name, scale in scales.items():
             a, b = tensors[f"{name}.a"], tensors[f"{name}.b"]
@@ -85,9 +83,7 @@ class Adapters:
     a is Kaiming-uniform with slope √5, that is U(−1/√in, 1/√in), drawn from the generator; b is zero.
     """
 
-    def __init__(
-        self, model: LanguageModel, sites: Sequence[Site | str], rank: int, alpha: float, generator: torch.Generator
-    ) -> None:
+    def __init__(self, model: LanguageModel, sites: Sequence[Site | str], rank: int, alpha: float, generator: torch.Generator) -> None:
         """Make fresh adapters of scale alpha / rank.
 
         Raises:
@@ -102,9 +98,7 @@ class Adapters:
         for site in map(site_of, sites):
             slot = model.weight(site)
             if slot.is_table or len(slot.shape) != 2:
-                raise BadKnob(
-                    f"{site} is no matrix that maps activations.", "Choose matrices of a block, as w_in or w_out."
-                )
+                raise BadKnob(f"{site} is no matrix that maps activations.", "Choose matrices of a block, as w_in or w_out.")
             out, into = slot.shape
             bound = into**-0.5
             a = ((torch.rand(rank, into, generator=generator, dtype=dtype) * 2 - 1) * bound).to(model.device)
@@ -200,8 +194,7 @@ def composed(edits: Sequence[AdapterEdit]) -> AdapterEdit:
     if not parts:
         raise NotEnoughData("Every adapter has dose 0, so there is nothing to compose.", "Give a dose above 0.")
     factors = {
-        site: LowRank(torch.cat([low.a for low in lows]), torch.cat([low.scale * low.b for low in lows], 1))
-        for site, lows in parts.items()
+        site: LowRank(torch.cat([low.a for low in lows]), torch.cat([low.scale * low.b for low in lows], 1)) for site, lows in parts.items()
     }
     named = [{"edit": edit.id, "method": edit.header.method, "dose": edit.dose} for edit in edits]
     header = replace(

@@ -35,7 +35,13 @@ class Candidate:
     def row(self) -> dict[str, Any]:
         """As a table row."""
         found = {name: list(value) if isinstance(value, tuple) else value for name, value in self.values.items()}
-        return {**found, "dose": self.dose, "P(good)": self.measured.benefit, "good beats bad": self.measured.wins, "KL": self.measured.damage}
+        return {
+            **found,
+            "dose": self.dose,
+            "P(good)": self.measured.benefit,
+            "good beats bad": self.measured.wins,
+            "KL": self.measured.damage,
+        }
 
 
 @dataclass(frozen=True)
@@ -94,7 +100,11 @@ def chosen(
     found: list[Candidate] = []
     failures: list[str] = []
     for i, knobs in enumerate(combinations):
-        tell(0.9 * i / len(combinations), f"Trying {i + 1} of {len(combinations)}", best=max((c.measured.benefit for c in found), default=None))
+        tell(
+            0.9 * i / len(combinations),
+            f"Trying {i + 1} of {len(combinations)}",
+            best=max((c.measured.benefit for c in found), default=None),
+        )
         try:
             fitted = known.fit(model, seen, known.configure({**fixed, **knobs}, preset), seed=seed)
         except FitFailed as error:  # one impossible combination is no reason to give up the others; it is told below
@@ -103,11 +113,15 @@ def chosen(
         results = measured(model, [(fitted.edit.scaled(dose),) for dose in doses], rows, neutral)
         found += [Candidate(knobs, dose, result) for dose, result in zip(doses, results)]
     if not found:
-        raise FitFailed(f"None of {len(combinations)} combinations could be fitted: {failures[0]}", "Change the demonstrations or the knobs.")
+        raise FitFailed(
+            f"None of {len(combinations)} combinations could be fitted: {failures[0]}", "Change the demonstrations or the knobs."
+        )
     ranked = _ranked(found, max_damage)
     within = ranked[0].measured.damage <= max_damage
     # Fitted again on the whole set, so that the edit says which demonstrations it belongs to; the same rows give the same edit.
-    final = known.fit(model, demonstrations, known.configure({**fixed, **ranked[0].values}, preset), seed=seed, progress=tell.part(0.9, 1.0))
+    final = known.fit(
+        model, demonstrations, known.configure({**fixed, **ranked[0].values}, preset), seed=seed, progress=tell.part(0.9, 1.0)
+    )
     return Choice(_told(final, ranked, base, max_damage, within, failures), ranked[0], base, tuple(ranked), max_damage, within)
 
 
@@ -132,6 +146,12 @@ def _told(fitted: Fitted, ranked: Sequence[Candidate], base: Measured, max_damag
         )
     ]
     if not within:
-        notices.append(Notice("warning", f"No candidate stays within KL {max_damage:g}; the least harmful was taken.", "Raise the limit, or gate the edit."))
+        notices.append(
+            Notice(
+                "warning",
+                f"No candidate stays within KL {max_damage:g}; the least harmful was taken.",
+                "Raise the limit, or gate the edit.",
+            )
+        )
     notices += [Notice("note", f"Could not be fitted: {text}") for text in failures[:3]]
     return with_notices(Fitted(fitted.edit.scaled(best.dose), report), *notices)

@@ -34,9 +34,7 @@ class LoraConfig(LoopConfig):
     """Knobs of LoRA."""
 
     rank: int = knob(16, label="Rank", help="Rank of each change.", bounds=(1, 256), main=True)
-    span: float = knob(
-        0.5, label="Share of layers", help="Width of the centred block of layers.", bounds=(0.05, 1.0), main=True
-    )
+    span: float = knob(0.5, label="Share of layers", help="Width of the centred block of layers.", bounds=(0.05, 1.0), main=True)
 
 
 def layers_of(n_layers: int, span: float, official: bool = False) -> range:

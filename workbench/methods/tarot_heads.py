@@ -74,9 +74,7 @@ def _mean_of(model: LanguageModel, task: Task, heads: range) -> ReadWrite:
     return ablate
 
 
-def _margins(
-    model: LanguageModel, task: Task, config: TarotConfig, n_lanes: int, fn: ReadWrite, layer: int
-) -> Float[Tensor, "lane row"]:
+def _margins(model: LanguageModel, task: Task, config: TarotConfig, n_lanes: int, fn: ReadWrite, layer: int) -> Float[Tensor, "lane row"]:
     whole = task.prompts.repeat(n_lanes)
     with torch.no_grad(), model.intercept(Site("head_z", layer), fn), running(whole.forward()):
         logits = model.run(whole, last_only=True)[0][:, -1]
