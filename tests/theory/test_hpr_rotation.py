@@ -94,7 +94,7 @@ def test_the_gate_does_not_depend_on_lengths_and_the_sign_swaps_it() -> None:
 
 def test_a_second_application_changes_nothing_once_the_plane_was_crossed() -> None:
     once = edited(X, 3.0)
-    crossed = 3.0 > mirror_angle(X, W) / 2
+    crossed = mirror_angle(X, W) / 2 < 3.0
     assert torch.equal(edited(once, 3.0)[crossed], once[crossed])
     short = edited(X, 0.01)
     assert not torch.equal(edited(short, 0.01), short)

@@ -18,7 +18,7 @@ from workbench.data.demonstrations import Demonstrations
 from workbench.edits.base import Edit, Gate, TransformAt
 from workbench.errors import NotEnoughData, UnsupportedExport
 from workbench.methods.neutral import neutral_of, sampled_positions
-from workbench.methods.registry import Fitted, FitReport, Notice
+from workbench.methods.registry import FitReport, Fitted, Notice
 from workbench.models.base import LanguageModel
 from workbench.models.tokens import TokenBatch
 from workbench.numerics.intervals import wilson
