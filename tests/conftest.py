@@ -38,7 +38,7 @@ def _config(family: str) -> Any:
             attn_pdrop=0.0,
             embd_pdrop=0.0,
             resid_pdrop=0.0,
-        ),  # fmt: skip
+        ),
         "neox": lambda: hf.GPTNeoXConfig(**common),
         "llama": lambda: hf.LlamaConfig(**gqa),
         "qwen2": lambda: hf.Qwen2Config(**gqa),

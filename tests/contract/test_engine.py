@@ -25,7 +25,7 @@ from workbench.edits.base import (
     Refused,
     Rows,
     TransformAt,
-)  # fmt: skip
+)
 from workbench.edits.engine import applied, lanes
 from workbench.errors import ModelMismatch, NotFinite, ShapeMismatch, UnknownSite
 from workbench.models.base import Fingerprint, LanguageModel

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, final
 
 import pytest
@@ -115,10 +115,9 @@ def test_the_fit_reads_the_difference_of_means_and_needs_to_know_the_behaviour(t
     method, rows = get("refusal_direction"), concept_rows()
     fitted = method.fit(tiny_gpt2, rows, method.configure({"layer": 1, "positions": 1}))
     assert isinstance(fitted.edit, DirectionEdit) and not isinstance(fitted.edit, AdapterEdit)
-    opposite = method.fit(
-        tiny_gpt2, rows.with_rows(type(row)(**{**row.__dict__, "label": {"target": "anti_target", "anti_target": "target"}[row.label]}) for row in rows),
-        method.configure({"layer": 1, "positions": 1}),
-    )  # fmt: skip
+    other_side = {"target": "anti_target", "anti_target": "target"}
+    swapped = rows.with_rows(replace(row, label=other_side[str(row.label)]) for row in rows)
+    opposite = method.fit(tiny_gpt2, swapped, method.configure({"layer": 1, "positions": 1}))
     # the two sides are cut to the same number in the same order, so only the sign differs
     assert isinstance(opposite.edit, DirectionEdit)
     torch.testing.assert_close(opposite.edit.direction, -fitted.edit.direction, atol=1e-5, rtol=1e-4)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
 from workbench.cli import looking, making, showing
 from workbench.cli.printing import complain
@@ -18,7 +19,7 @@ INTERRUPTED = 130
 _ClickException: Any = next(item for item in typer.BadParameter.__mro__ if item.__name__ == "ClickException")
 
 
-class Commands(typer.core.TyperGroup):
+class Commands(TyperGroup):
     """A group whose commands end in a sentence, not in a traceback."""
 
     def invoke(self, ctx: Any) -> Any:

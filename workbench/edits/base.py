@@ -47,8 +47,9 @@ class Gate:
 class TransformAt:
     """Replace the activation x at `site` by fn(x): pure, position-wise, of the same shape, returned as the type of x.
 
-    `where`: all positions, those of the prompt, those whose output decides generated tokens, the last of each call, or `Forward.released`. `reads_mask`:
-    fn(x, real) also gets the mask of real tokens (batch pos), for the one law that is not position-wise (specs/sea.md §4, norm=feature).
+    `where`: all positions, those of the prompt, those whose output decides generated tokens, the last of each call, or
+    `Forward.released`. `reads_mask`: fn(x, real) also gets the mask of real tokens (batch pos), for the one law that is not position-wise
+    (specs/sea.md §4, norm=feature).
     """
 
     site: Site

@@ -112,17 +112,17 @@ class _Constants:
 
 def _add_to_weight(module: nn.Module, step: dict[str, Any], known: dict[str, Tensor]) -> Callable[[], None]:
     name = step["parameter"]
-    old = module._parameters[name]
+    old = getattr(module, name, None)
     if old is None:
         raise ValueError(f"The model has no parameter {step['module']}.{name}: this edit belongs to another model.")
     new = old.detach().clone()
     for delta in step["deltas"]:
         _add(new, delta, known)
     # A parameter of its own, so that a table shared with the other end of the network is left alone there.
-    module._parameters[name] = nn.Parameter(new, requires_grad=False)
+    setattr(module, name, nn.Parameter(new, requires_grad=False))
 
     def restore() -> None:
-        module._parameters[name] = old
+        setattr(module, name, old)
 
     return restore
 

@@ -1,4 +1,4 @@
-"""Runs of the protocol: a configuration on one pair, measured step by step. Epochs for what trains by the canonical loop, doses for the rest."""
+"""Runs of the protocol: a configuration on one pair, measured step by step: epochs for the canonical loop, doses for the rest."""
 
 from __future__ import annotations
 

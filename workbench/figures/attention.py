@@ -28,7 +28,7 @@ def attention_head(found: AttentionPatterns, lane: int, layer: int, head: int, *
             colorscale=signed_scale() if change else UNSIGNED,
             colorbar={"title": "change" if change else "share"},
             hovertemplate="from %{y}<br>to %{x}<br>%{z:.3f}<extra></extra>",
-        )  # fmt: skip
+        )
     )
     label = found.lanes[lane].label
     what = f"{label} minus {found.lanes[0].label}" if change else label
@@ -57,7 +57,7 @@ def head_grid(z: np.ndarray, layers: Sequence[int], title: str, unit: str, *, si
             colorscale=signed_scale() if signed else UNSIGNED,
             colorbar={"title": unit},
             hovertemplate="layer %{y}, head %{x}<br>%{z:.3f}<extra></extra>",
-        )  # fmt: skip
+        )
     )
     figure.update_layout(title=title, height=130 + 30 * len(layers))
     figure.update_xaxes(title="head", type="category", showgrid=False)

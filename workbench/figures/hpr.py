@@ -48,7 +48,8 @@ def _probes_picture(arrays: Arrays, layers: Sequence[int], edited: Sequence[int]
         {"layer": layer, "accuracy": float(value[i]), "low": float(low[i]), "high": float(high[i]), "edited": layer in edited}
         for i, layer in enumerate(layers)
     ]
-    says = f"Edited: layer {', '.join(map(str, edited))}. Whiskers are 95 % intervals over {2 * int(arrays['n_held_pairs'].max())} held-out tokens."
+    n_held = 2 * int(arrays["n_held_pairs"].max())
+    says = f"Edited: layer {', '.join(map(str, edited))}. Whiskers are 95 % intervals over {n_held} held-out tokens."
     return Picture(
         "hpr-probes",
         figure,
@@ -71,7 +72,10 @@ def _gates_picture(arrays: Arrays, layers: Sequence[int]) -> Picture:
     figure.update_layout(title="Share of held-out tokens that turn", height=320, barmode="group")
     figure.update_yaxes(title="share on the negative side", range=[0, 1.02])
     rows = [{"layer": layer, **{name: float(arrays[key][i]) for name, key, _ in series}} for i, layer in enumerate(layers)]
-    look = "Bad answers and the ends of prompts should turn, neutral text should not. If no prompt end turns, the first answer token cannot change."
+    look = (
+        "Bad answers and the ends of prompts should turn, neutral text should not. "
+        "If no prompt end turns, the first answer token cannot change."
+    )
     return Picture("hpr-gates", figure, rows, "", look)
 
 
@@ -108,8 +112,8 @@ def _angle_picture(arrays: Arrays, layer: int, i: int) -> Picture:
     figure = histograms(f"Angles at layer {layer}", groups, "radians")
     rows = [{"group": name, "angle": value} for name, values in groups.items() for value in values]
     says = (
-        f"Layer {layer}: the network explains {arrays['explained'][i]:.0%} of the spread of angles; {arrays['flipped'][i]:.0%} of turned bad tokens "
-        "cross to the good side at dose 1."
+        f"Layer {layer}: the network explains {arrays['explained'][i]:.0%} of the spread of angles; "
+        f"{arrays['flipped'][i]:.0%} of turned bad tokens cross to the good side at dose 1."
     )
     return Picture(
         f"hpr-angles-{layer}",

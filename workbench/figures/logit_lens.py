@@ -30,7 +30,7 @@ def lens_grid(found: LogitLens, lane: int) -> go.Figure:
             colorscale=probability_scale(),
             colorbar={"title": "probability"},
             hovertemplate="after %{y}<br>at %{x}<br>%{text} %{z:.3f}<extra></extra>",
-        )  # fmt: skip
+        )
     )
     figure.update_layout(title=f"What {found.lanes[lane].label} would say after each layer", height=130 + 26 * len(entries))
     figure.update_xaxes(title="token", showgrid=False)
@@ -52,7 +52,7 @@ def lens_change(found: LogitLens, lane: int, target: int) -> go.Figure:
             colorscale=signed_scale(),
             colorbar={"title": "nats"},
             hovertemplate="after %{y}<br>at %{x}<br>%{z:+.3f} nats<extra></extra>",
-        )  # fmt: skip
+        )
     )
     name = shown(found.targets[target])
     title = f"Where {found.lanes[lane].label} changes {name}"

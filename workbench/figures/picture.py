@@ -13,8 +13,8 @@ import plotly.graph_objects as go
 class Picture:
     """One figure.
 
-    `says` is the takeaway in one sentence, `look_for` tells somebody who sees such a figure for the first time where to look, `rows` are the
-    numbers behind it, `name` is a slug for keys and file names.
+    `says` is the takeaway in one sentence, `look_for` tells somebody who sees such a figure for the first time where to look, `rows` are
+    the numbers behind it, `name` is a slug for keys and file names.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Pictures of SEA: spectra with the cut, directions as a function of the share, angles between both spaces, edit size, held-out pairs moved."""
+"""Pictures of SEA: spectra with the cut, directions by the share, angles between both spaces, edit size, held-out pairs moved."""
 
 from __future__ import annotations
 

@@ -99,8 +99,7 @@ class Objective:
             total = self._examples([self._items[example] for example, _ in draws])
             if self._chunks and self._kl_weight:
                 total = total + self._kl([chunk for _, chunk in draws])
-            found = torch.autograd.grad(total, list(self._trainee.parameters), allow_unused=True)
-        return [torch.zeros_like(p) if g is None else g for p, g in zip(self._trainee.parameters, found)]
+            return list(torch.autograd.grad(total, list(self._trainee.parameters), allow_unused=True, materialize_grads=True))
 
     def _examples(self, items: Sequence[CanonicalItem]) -> Tensor:
         means = iter(side_means(self._trainee.logits, items, self._model.device))

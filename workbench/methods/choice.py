@@ -1,7 +1,7 @@
 """Choose knobs and dose of a method by what they gain on validation rows, under a limit on damage. Rows of split `test` are removed first.
 
-Every candidate is fitted on split `fit`, and all its doses are measured side by side. The best benefit whose damage (KL on neutral text, nats a token)
-stays within the limit wins; near-ties (0.5 %) go to the smaller damage.
+Every candidate is fitted on split `fit`, and all its doses are measured side by side. The best benefit whose damage (KL on neutral text,
+nats a token) stays within the limit wins; near-ties (0.5 %) go to the smaller damage.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def chosen(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Choice:
-    """Fit every combination of `over` (default `grid`) on top of preset and values, measure all doses on validation rows, and keep the best.
+    """Fit every combination of `over` (default `grid`) on top of preset and values, measure all doses on validation rows, keep the best.
 
     Raises:
         NotEnoughData: no validation rows with a good and a bad answer. FitFailed: no combination could be fitted. Others: as `Method.fit`.
@@ -141,8 +141,8 @@ def _told(fitted: Fitted, ranked: Sequence[Candidate], base: Measured, max_damag
     notices = [
         Notice(
             "note",
-            f"Chosen among {len(ranked)} on {base.n} validation rows: P(good) {base.benefit:.2f} → {best.measured.benefit:.2f} at dose {best.dose:g}, "
-            f"KL {best.measured.damage:.3g} nats a token on neutral text (limit {max_damage:g}).",
+            f"Chosen among {len(ranked)} on {base.n} validation rows: P(good) {base.benefit:.2f} → {best.measured.benefit:.2f} "
+            f"at dose {best.dose:g}, KL {best.measured.damage:.3g} nats a token on neutral text (limit {max_damage:g}).",
         )
     ]
     if not within:

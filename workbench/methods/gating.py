@@ -1,8 +1,9 @@
 """A gate for any edit of activations: a linear probe decides token by token whether the edit acts.
 
-Ref: conditional activation steering, arXiv 2409.05907; specs/hpr.md §3.7. At each edited site a probe is fitted on unedited activations: the tokens
-from which answers of the demonstrations are decided (the last of the prompt, and the answers') against tokens of neutral text. hard: act iff
-w·x + b > 0, b moved so that at most `leak` of held-out neutral tokens pass. soft: act by the share σ(a (w·x + b)). The gate is part of the edit.
+Ref: conditional activation steering, arXiv 2409.05907; specs/hpr.md §3.7. At each edited site a probe is fitted on unedited activations:
+the tokens from which answers of the demonstrations are decided (the last of the prompt, and the answers') against tokens of neutral text.
+hard: act iff w·x + b > 0, b moved so that at most `leak` of held-out neutral tokens pass. soft: act by the share σ(a (w·x + b)).
+The gate is part of the edit.
 """
 
 from __future__ import annotations
@@ -55,8 +56,8 @@ def gated(
 ) -> Fitted:
     """Return the fit with a gate at every site of its edit, and what the gates do in its report. `none` returns it as it is.
 
-    The report gains arrays `gate_passes` and `gate_leaks` (S,), the shares of held-out answer tokens and of held-out neutral tokens that pass, with
-    `_low` and `_high`, and `gate_scores[site]`, `gate_scores_neutral[site]`.
+    The report gains arrays `gate_passes` and `gate_leaks` (S,), the shares of held-out answer tokens and of held-out neutral tokens that
+    pass, with `_low` and `_high`, and `gate_scores[site]`, `gate_scores_neutral[site]`.
 
     Raises:
         UnsupportedExport: the edit changes weights, which no gate can hold back token by token. NotEnoughData: no neutral text.

@@ -20,8 +20,8 @@ class HprConfig:
     select: Literal["benefit", "accuracy", "threshold"] = knob(
         "benefit",
         label="Layers by",
-        help="benefit: layers that help on validation rows within the damage limit. accuracy: the best probes, as the paper does. threshold: "
-        "all probes above the least.",
+        help="benefit: layers that help on validation rows within the damage limit. accuracy: the best probes, as the paper does. "
+        "threshold: all probes above the least.",
         main=True,
     )
     neutral_weight: float = knob(
@@ -54,7 +54,7 @@ class HprConfig:
     checkpoint: Checkpoint = knob(
         "per_module",
         label="Checkpoint",
-        help="per_module: each probe and network at its own best. joint_probe_accuracy: the released code's, with one clip over all layers.",
+        help="per_module: each probe and network at its own best. joint_probe_accuracy: the released code's, one clip over all layers.",
     )
     pairing: Literal["aligned", "last"] = knob(
         "aligned", label="Pairing", help="Answer tokens of equal index, or the last token of each answer."

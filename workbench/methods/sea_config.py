@@ -121,9 +121,15 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     "linear": {"edit_site": "mlp_out", "fit_site": "mlp_out", "norm": "none"},
     "official-compat": {**_COMPAT, "keep": 0.998, "n_demos": 2000, "n_layers": 21, "final_period": "force_negative", "max_new_tokens": 256},
     "official-compat-bbq": {
-        **_COMPAT, "keep": 0.9999, "max_new_tokens": 64, "n_demos": 1000, "n_layers": 2, "final_period": "keep", "phi": "squared_exponential",
+        **_COMPAT,
+        "keep": 0.9999,
+        "max_new_tokens": 64,
+        "n_demos": 1000,
+        "n_layers": 2,
+        "final_period": "keep",
+        "phi": "squared_exponential",
     },
-}  # fmt: skip
+}
 
 
 def checked(config: SeaConfig, info: ModelInfo) -> SeaConfig:

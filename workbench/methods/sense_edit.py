@@ -25,7 +25,7 @@ from workbench.edits.base import (
     Refused,
     Rows,
     edit_kind,
-)  # fmt: skip
+)
 from workbench.errors import CorruptEdit, ModelMismatch, NotEnoughData
 from workbench.models.backpack import BackpackModel
 from workbench.numerics.sense_affine import Selection

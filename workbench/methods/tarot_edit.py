@@ -5,7 +5,7 @@ Ref: specs/tarot.md §4, §6-8. Position-wise and input-independent: with a cach
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self, final
 
@@ -13,7 +13,7 @@ import torch
 
 from workbench.edits.base import AddToWeight, Edit, ExportTarget, Header, Operation, Possible, Refused, TransformAt, edit_kind
 from workbench.errors import CorruptEdit, ShapeMismatch, UnsupportedExport
-from workbench.models.base import LanguageModel, ReadWrite, WeightSlot
+from workbench.models.base import LanguageModel, WeightSlot
 from workbench.numerics.rotations import Variant, at_dose, mapped, matrices
 from workbench.shapes import Activations, Float, Tensor
 from workbench.sites import Site
@@ -109,7 +109,9 @@ class RotationEdit(Edit):
         }
 
 
-def turner(variant: Variant, angles: Float[Tensor, "... head angle"], held: Float[Tensor, "head d_head"] | None) -> ReadWrite:
+def turner(
+    variant: Variant, angles: Float[Tensor, "... head angle"], held: Float[Tensor, "head d_head"] | None
+) -> Callable[[Activations], Activations]:
     """Return the map of head outputs side by side (batch, pos, head * d_head) that turns every head by its angles.
 
     With angles (lane, head, angle) the batch is lane-major: its row group i turns by the angles of lane i.

@@ -105,5 +105,5 @@ def _with_blocks(model: LanguageModel, stand_ins: dict[int, nn.Module]) -> Langu
 
 def _copied(module: nn.Module) -> Any:
     twin: Any = copy.copy(module)
-    twin._modules = dict(module._modules)
+    twin._modules = dict(twin._modules)
     return twin

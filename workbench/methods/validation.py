@@ -25,8 +25,9 @@ _AT_ONCE = 256
 
 @dataclass(frozen=True)
 class Measured:
-    """One stack of edits. `benefit`: mean p(good) / (p(good) + p(bad)), summed log-probabilities; `wins`: share of rows in which good beats bad.
+    """One stack of edits.
 
+    `benefit`: mean p(good) / (p(good) + p(bad)), summed log-probabilities. `wins`: share of rows in which good beats bad.
     `damage`: mean KL(base ‖ edited) on neutral text, nats a token.
     """
 

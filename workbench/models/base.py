@@ -71,7 +71,7 @@ class Fingerprint:
 class WeightSlot:
     """A live parameter behind a weight site.
 
-    `is_transposed`: stored (in, out), as GPT-2's Conv1D. `columns`: which output columns of a fused matrix belong to the site, None for all.
+    `is_transposed`: stored (in, out), as GPT-2's Conv1D. `columns`: output columns of a fused matrix that belong to the site, None for all.
     A matrix delta is always given as (out, in) of the slot; other parameters (`param:` sites) take a delta of their stored shape.
     """
 

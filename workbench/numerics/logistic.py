@@ -24,7 +24,7 @@ class LinearProbe:
 def logistic(yes: Rows2d, no: Rows2d, l2: float = 1e-2, n_steps: int = 60) -> LinearProbe:
     """Minimise ½ mean BCE over `yes` + ½ mean BCE over `no` + l2 ‖w‖² in standardised coordinates; return the probe in raw ones.
 
-    Strictly convex, so the result does not depend on a seed. Standardised, because residual streams hold coordinates of very different size.
+    Strictly convex, so the result does not depend on a seed. Standardised, because coordinates of a residual stream differ much in size.
     """
     x = torch.cat([yes, no]).double()
     centre, scale = x.mean(0), x.std(0).clamp_min(1e-8)
