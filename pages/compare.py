@@ -28,9 +28,7 @@ def main(session: Any) -> None:
         **sampling,
     }
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        st.button(
-            "Compare", type="primary", key="compare", on_click=comparing.begin, args=("compare", settings), disabled=not settings["prompts"]
-        )
+        frame.act("Compare", comparing.begin, "compare", settings, type="primary", key="compare", disabled=not settings["prompts"])
         colour = st.segmented_control(
             "Colour", comparing.COLOURS, default=comparing.COLOURS[0], key="compare-colour", required=True, label_visibility="collapsed"
         )

@@ -28,10 +28,8 @@ def main(session: Any) -> None:
         problem = calls.knob_problem(method, values)
         if problem is not None:
             frame.problem(problem, "knobs")
-        st.button(
-            "Fit edit", type="primary", key="fit", width="stretch", disabled=bool(blocked) or problem is not None,
-            on_click=fits.begin, args=(settings,),
-        )  # fmt: skip
+        stuck = bool(blocked) or problem is not None
+        frame.act("Fit edit", fits.begin, settings, type="primary", key="fit", width="stretch", disabled=stuck)
         if blocked:
             st.caption(blocked[0].reason + " " + blocked[0].hint)
         else:

@@ -32,7 +32,7 @@ def main(session: Any) -> None:
             "Placebos", 0, 20, 3, key="evaluate-placebos", persist_state="session", help="Random edits of equal size, averaged row by row."
         )
         settings = {"set": chosen, "edits": tuple(edits), "split": split, "dose": dose, "placebos": int(placebos)}
-        st.button("Evaluate", type="primary", key="evaluate", width="stretch", on_click=_begin, args=(settings,), disabled=not edits)
+        frame.act("Evaluate", _begin, settings, type="primary", key="evaluate", width="stretch", disabled=not edits)
         if split == "fit":
             st.caption(":orange[These rows were fitted on: the scores flatter.]")
     with picture:
@@ -47,8 +47,8 @@ def _doses(edits: list[str], settings: dict[str, Any]) -> None:
     wanted = {**settings, "edit": edits[0]}
     with st.expander("How much of it? Effect and damage over the dose"):
         with st.container(horizontal=True):
-            st.button("Sweep doses", key="sweep", on_click=_sweep, args=(wanted,))
-            st.button("Find max coherent dose", key="coherent", on_click=_coherent, args=(wanted,))
+            frame.act("Sweep doses", _sweep, wanted, key="sweep")
+            frame.act("Find max coherent dose", _coherent, wanted, key="coherent")
         jobs.panel("coherent", evaluations.draw_coherent, settings={"edit": edits[0]})
         jobs.panel("sweep", evaluations.draw_sweep, settings=wanted)
 

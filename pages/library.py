@@ -64,13 +64,7 @@ def _one(session: Any, item: Any) -> None:
             st.switch_page("pages/spectra.py")
         with st.popover("Rename"):
             name = st.text_input("New name", item.name, key=f"rename-{item.id}")
-            st.button(
-                "Rename edit",
-                key=f"rename-go-{item.id}",
-                on_click=calls.rename_edit,
-                args=(session, item.id, name),
-                disabled=not name.strip(),
-            )
+            frame.act("Rename edit", calls.rename_edit, session, item.id, name, key=f"rename-go-{item.id}", disabled=not name.strip())
         with st.popover("Delete"):
             st.caption("The edit goes; the runs that used it stay.")
             st.button("Delete edit", key=f"delete-{item.id}", on_click=calls.delete_edit, args=(session, item.id))

@@ -33,8 +33,8 @@ def choose() -> None:
         device = st.selectbox("Device", backend().devices(), key="model-device")
     settings = {"name": name, "dtype": dtype, "device": device}
     with st.container(horizontal=True):
-        st.button("Check size", key="model-check", disabled=not name, on_click=_check, args=(settings,))
-        st.button("Load", type="primary", key="model-load", disabled=not name, on_click=_load, args=(settings,))
+        frame.act("Check size", _check, settings, key="model-check", disabled=not name)
+        frame.act("Load", _load, settings, type="primary", key="model-load", disabled=not name)
     jobs.panel("estimate", _estimate, settings=settings)
     jobs.panel("load", lambda loaded: _loaded(loaded))
 
@@ -85,7 +85,7 @@ def facts(session: Any) -> None:
     with speak:
         prompt = st.text_input("Prompt", PROMPT, key="model-prompt", persist_state="session")
         settings = {"prompt": prompt, "model": info.name}
-        st.button("Predict", key="model-predict", type="primary", on_click=_predict, args=(settings,))
+        frame.act("Predict", _predict, settings, key="model-predict", type="primary")
         jobs.panel(
             "next", _next, settings=settings, nothing=lambda: frame.empty("The likeliest next tokens will stand here.", key="next").space()
         )

@@ -184,5 +184,5 @@ def dose_strip(session: Any, lanes: Sequence[Lane], settings: Mapping[str, Any])
     with st.expander("Dose strip: one edit, five doses"):
         edit = st.selectbox("Edit", [lane.edit for lane in lanes], format_func=lambda key: known.get(key, key), key="strip-edit")
         wanted = {**settings, "prompts": settings["prompts"][:1], "lanes": tuple((edit, dose) for dose in DOSES[1:])}
-        st.button("Run five doses", key="strip-run", on_click=begin, args=("doses", wanted))
+        frame.act("Run five doses", begin, "doses", wanted, key="strip-run")
         jobs.panel("doses", lambda found: draw(session, found, "KL", key="doses"), settings=wanted, live=live)

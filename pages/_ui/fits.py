@@ -7,7 +7,7 @@ from typing import Any
 
 import streamlit as st
 
-from pages._ui import calls, evaluations, jobs, words
+from pages._ui import calls, evaluations, frame, jobs, words
 from pages._ui.backend import session
 from pages._ui.figures import figure_panel
 from pages._ui.state import state
@@ -101,14 +101,7 @@ def save_popover(opened: Any, edit: str, verdict: str, *, key: str = "fit") -> N
         return
     with st.popover("Save"):
         name = st.text_input("Name", f"{state().method or 'edit'} {edit[:4]}".replace("_", " "), key=f"{key}-name-{edit}")
-        st.button(
-            "Save edit",
-            type="primary",
-            key=f"{key}-save-{edit}",
-            on_click=_save,
-            args=(opened, edit, name, verdict),
-            disabled=not name.strip(),
-        )
+        frame.act("Save edit", _save, opened, edit, name, verdict, type="primary", key=f"{key}-save-{edit}", disabled=not name.strip())
         error = state().draft.get("save-error")
         if error is not None:
             st.caption(words.plain(f"{error} {getattr(error, 'hint', '')}"))
@@ -130,7 +123,7 @@ def presets_side_by_side(method: Any, settings: Mapping[str, Any], *, blocked: b
     with st.expander(f"What would *{names[1]}* do?", key="presets"):
         st.caption(f"Fits *{names[0]}* and *{names[1]}* with the same rows and seed.")
         wanted = {**settings, "values": {}, "presets": names}
-        st.button("Fit both", key="fit-both", on_click=_begin_both, args=(wanted,))
+        frame.act("Fit both", _begin_both, wanted, key="fit-both")
         jobs.panel("presets", _both, settings=wanted)
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import streamlit as st
 
@@ -27,6 +28,16 @@ def page(title: str, question: str) -> None:
     st.title(title, anchor=False)
     with st.container(key=f"question-{_slug(title)}"):
         st.markdown(question)
+
+
+def act(label: str, do: Callable[..., object], *args: Any, **look: Any) -> None:
+    """Draw a button that does something with what the controls say now.
+
+    A button's callback gets the arguments of the run before: what was typed just before the click would be lost.
+    """
+    if st.button(label, **look):
+        do(*args)
+        st.rerun()
 
 
 def problem(error: BaseException, key: str) -> None:

@@ -17,7 +17,7 @@ def logit_lens(session: Any, prompt: str, targets: tuple[str, ...]) -> None:
     """What the model would say if it stopped after each layer."""
     settings = {"prompt": prompt, "targets": targets, "lanes": calls.lane_key()}
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.button("Read every layer", type="primary", key="lens-run", on_click=_run, args=("logit_lens", "Logit lens", settings))
+        frame.act("Read every layer", _run, "logit_lens", "Logit lens", settings, type="primary", key="lens-run")
         halves = st.toggle("Between attention and MLP too", key="lens-halves", persist_state="session")
     jobs.panel(
         "logit_lens", lambda found: _lens(found, halves), settings=settings,
@@ -99,7 +99,7 @@ def _targets(found: Any, pos: int) -> None:
 def attention(session: Any, prompt: str, targets: tuple[str, ...]) -> None:
     """Where each head looks."""
     settings = {"prompt": prompt, "lanes": calls.lane_key()}
-    st.button("Read the heads", type="primary", key="attention-run", on_click=_run, args=("attention", "Attention", settings))
+    frame.act("Read the heads", _run, "attention", "Attention", settings, type="primary", key="attention-run")
     jobs.panel(
         "attention", _attention, settings=settings,
         nothing=lambda: frame.empty("The heads will stand here, a cell each; pick one to see where it looks.", "Press *Read the heads*.",

@@ -27,7 +27,7 @@ def teach(session: Any) -> None:
             "How it should not end", key="teach-unwanted", persist_state="session", on_change=_teach, width=200, help="May be empty."
         )
     st.text_area("Questions in other words, one a line", key="teach-questions", persist_state="session", on_change=_teach, height=110)
-    st.button("Teach", type="primary", key="teach-run", on_click=_teach)
+    frame.act("Teach", _teach, type="primary", key="teach-run")
     jobs.panel(
         "teach", lambda found: _taught(session, found), settings=_settings(),
         nothing=lambda: frame.empty("The senses that move will stand here, and each question's answer before and after.", "Press *Teach*.",

@@ -300,3 +300,17 @@ def test_a_url_with_unknown_names_opens_all_the_same(app: Run, fresh_backend: An
     fine(test.run())
     fine(test.switch_page("pages/compare.py").run())
     assert not test.session_state["retouch"].lanes
+
+
+def test_what_is_typed_just_before_a_click_counts(app: Run, fresh_backend: Any) -> None:
+    # Text and click reach the script in one message: a callback would get the arguments of the run before.
+    test = fitted(app, fresh_backend)
+    edit = test.session_state["retouch"].edit
+    test.text_input(key=f"fit-name-{edit}").input("typed last")
+    fine(test.button(key=f"fit-save-{edit}").click().run())
+    assert "Saved as typed last" in texts(test)
+    test = fine(test.switch_page("pages/compare.py").run())
+    test.text_area(key="compare-prompts").input("w3 w4")
+    fine(test.button(key="compare").click().run())
+    settled(test)
+    assert test.session_state["retouch"].kept["compare"].settings["prompts"] == ("w3 w4",)

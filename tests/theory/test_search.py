@@ -234,7 +234,7 @@ def test_surrogate_equals_botorchs_process_and_its_map_is_no_worse() -> None:
         torch.testing.assert_close(scored, log_ei, atol=1e-4, rtol=1e-4)
         process.train()
         mll = ExactMarginalLogLikelihood(process.likelihood, process)
-        theirs_value = float(mll(process(points), process.train_targets)) * len(points)
+        theirs_value = mll(process(points), process.train_targets).item() * len(points)
         squared = torch.cdist(points, points).square().numpy()
         ours_value, _ = log_posterior(squared, ours.standardised.numpy(), 7, name, ours.lengthscale, ours.noise)
         assert abs(ours_value - theirs_value) < 1e-4

@@ -43,8 +43,9 @@ def _obstacles(model: LanguageModel, demonstrations: Demonstrations) -> tuple[Ob
 
 @method(
     "are",
-    title="Adversarial representation engineering",
-    summary="Train low-rank adapters until a discriminator, made anew each round, takes every prompt for one of the concept.",
+    title="ARE",
+    summary="Adversarial representation engineering: train low-rank adapters until a discriminator, made anew each round, "
+    "takes every prompt for one of the concept.",
     paper="arXiv 2404.13752",
     config=AreConfig,
     edit=AdapterEdit,
