@@ -16,7 +16,8 @@ from torch import nn
 
 from workbench.edits.base import AddToWeight, Edit, LowRank, Rows, TransformAt
 from workbench.errors import ModelMismatch, NotFinite, ShapeMismatch
-from workbench.models.base import LanguageModel, ReadWrite, WeightSlot, WeightTerm
+from workbench.models.base import LanguageModel, WeightSlot
+from workbench.models.hooks import ReadWrite, WeightTerm
 from workbench.models.tokens import current_forward
 from workbench.shapes import Activations, Tensor
 from workbench.sites import Site

@@ -28,7 +28,8 @@ from workbench.edits.base import (
     edit_kind,
 )
 from workbench.errors import BadKnob, CorruptEdit, ModelMismatch, NotEnoughData
-from workbench.models.base import LanguageModel, WeightSlot, WeightTerm
+from workbench.models.base import LanguageModel, WeightSlot
+from workbench.models.hooks import WeightTerm
 from workbench.shapes import Float, Tensor
 from workbench.sites import Site
 from workbench.sites import site as site_of

@@ -13,7 +13,8 @@ import torch
 
 from workbench.edits.base import Edit
 from workbench.edits.engine import applied
-from workbench.models.base import LanguageModel, ReadWrite
+from workbench.models.base import LanguageModel
+from workbench.models.hooks import ReadWrite
 from workbench.models.tokens import TokenBatch
 from workbench.record import activations
 from workbench.shapes import Activations, Float, Rows2d, Tensor

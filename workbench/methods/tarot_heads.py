@@ -14,7 +14,8 @@ from workbench.errors import BadKnob
 from workbench.methods.tarot_config import TarotConfig
 from workbench.methods.tarot_objective import scores
 from workbench.methods.tarot_task import Task
-from workbench.models.base import LanguageModel, ReadWrite
+from workbench.models.base import LanguageModel
+from workbench.models.hooks import ReadWrite
 from workbench.models.tokens import running
 from workbench.shapes import Activations, Float, Tensor
 from workbench.sites import Site

@@ -17,7 +17,8 @@ from workbench.methods.tarot_config import TarotConfig
 from workbench.methods.tarot_edit import HEADS_KIND, MLP_KIND, turner
 from workbench.methods.tarot_prefix import Prefix
 from workbench.methods.tarot_task import Task, decided, masked_to
-from workbench.models.base import LanguageModel, ReadWrite
+from workbench.models.base import LanguageModel
+from workbench.models.hooks import ReadWrite
 from workbench.models.tokens import TokenBatch, running
 from workbench.numerics.rotations import AngleSpace
 from workbench.shapes import Float, Logits, Tensor

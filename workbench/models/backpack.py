@@ -9,20 +9,19 @@ import torch
 from torch import nn
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from workbench.errors import ModelUnavailable, UnknownSite
+from workbench.errors import ModelUnavailable
 from workbench.models.backpack_cache import BackpackCache
 from workbench.models.backpack_files import ARCHITECTURE, read_config
 from workbench.models.backpack_network import BackpackNetwork
-from workbench.models.base import LanguageModel, ModelInfo, Point, WeightSlot, fingerprint_of
+from workbench.models.base import LanguageModel, ModelInfo, WeightSlot, fingerprint_of
+from workbench.models.hooks import Point, share
 from workbench.models.tokens import TokenBatch
 from workbench.shapes import Float, Int, Logits, Tensor
 from workbench.sites import LAYER_ACTIVATIONS, Site
 from workbench.sites import site as site_of
 
-_LAYER_WEIGHTS = {"w_q": "attn.c_attn", "w_k": "attn.c_attn", "w_v": "attn.c_attn", "w_o": "attn.c_proj"} | {
-    "w_in": "mlp.c_fc",
-    "w_out": "mlp.c_proj",
-}
+_FUSED = "attn.c_attn"
+_LAYER_WEIGHTS = {"w_q": _FUSED, "w_k": _FUSED, "w_v": _FUSED, "w_o": "attn.c_proj", "w_in": "mlp.c_fc", "w_out": "mlp.c_proj"}
 _BODY = "backpack.gpt2_model"
 
 
@@ -66,25 +65,18 @@ class BackpackModel(LanguageModel):
 
     def width(self, site: Site | str) -> int:
         address = site_of(site)
-        if address.head is None:
-            self.require(address, [item for item in self._sites if not item.is_weight])
-        elif address.layer is None or address.layer >= self.info.n_layers or address.head >= self.info.n_heads:
-            raise UnknownSite(str(address), [str(s) for s in self._sites if s.kind == "head_z"])
-        if address.kind == "sense":
-            return self.info.d_model * (self.n_senses if address.layer is None else 1)
-        if address.kind == "head_z":
-            return self.info.d_head * (self.info.n_heads if address.head is None else 1)
-        return self.info.d_mlp if address.kind == "mlp_post" else self.info.d_model
+        width = super().width(address)
+        return width * self.n_senses if address.kind == "sense" and address.layer is None else width
 
     def point(self, site: Site) -> Point:
         self.width(site)
         if site.kind == "ln_final":
             return Point(self._body.ln_f, "out")
         if site.kind == "sense":
-            return Point(self._network.sense_table, "out", _slice(site.layer, self.info.d_model))
+            return Point(self._network.sense_table, "out", share(site.layer, self.info.d_model))
         block: Any = self._body.h[site.layer or 0]
         if site.kind == "head_z":
-            return Point(block.attn.c_proj, "in", _slice(site.head, self.info.d_head))
+            return Point(block.attn.c_proj, "in", share(site.head, self.info.d_head))
         places: dict[str, Point] = {
             "resid_pre": Point(block, "in"),
             "attn_out": Point(block.attn, "out"),
@@ -97,7 +89,7 @@ class BackpackModel(LanguageModel):
     def weight(self, site: Site | str) -> WeightSlot:
         address = site_of(site)
         if address.kind == "param":
-            return self._raw_parameter(address)
+            return self.raw_parameter(address)
         self.require(address, [item for item in self._sites if item.is_weight])
         if address.kind == "sense_table":
             return WeightSlot(self._virtual_table, "sense_table", self._network.sense_table, is_table=True)
@@ -132,8 +124,7 @@ class BackpackModel(LanguageModel):
         with torch.no_grad():
             return self._network.senses(token_ids.to(self.device))
 
-    # ── how the addresses resolve
-    # ───────────────────────────────────────────────────────────────────────────────────────────────────────
+    # ── how the addresses resolve ───────────────────────────────────────────────────────────────────────────────────────────────────────
     def _facts(self, name: str) -> ModelInfo:
         config = self._network.config
         return ModelInfo(
@@ -160,13 +151,6 @@ class BackpackModel(LanguageModel):
             found += [Site(kind, layer) for kind in (*LAYER_ACTIVATIONS, *_LAYER_WEIGHTS)]
         found += [Site("ln_final"), Site("sense"), *(Site("sense", sense) for sense in range(self.n_senses))]
         return found + [Site("w_e"), Site("w_u"), Site("w_pos"), Site("sense_table")]
-
-    def _raw_parameter(self, site: Site) -> WeightSlot:
-        name = site.name or ""
-        known = dict(self._network.named_parameters())
-        if name not in known:
-            raise UnknownSite(str(site), [f"param:{key}" for key in known])
-        return WeightSlot(known[name], name, self._network.get_submodule(name.rpartition(".")[0]), is_table=True)
 
 
 def load_backpack(folder: Path, *, name: str = "", dtype: torch.dtype = torch.float32, device: str = "cpu") -> BackpackModel:
@@ -197,7 +181,3 @@ def _tokenizer(folder: Path) -> Any:
             f"{folder} holds no tokenizer.json, and GPT-2's tokenizer could not be fetched.",
             "Put the tokenizer's files into the folder; for released Backpacks they are GPT-2's.",
         ) from error
-
-
-def _slice(index: int | None, width: int) -> slice | None:
-    return None if index is None else slice(index * width, (index + 1) * width)

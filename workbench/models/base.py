@@ -1,8 +1,6 @@
 """The one interface to a language model: tokens in, logits out, and addresses where a forward can be read and written.
 
-Hooks live here and nowhere else. A hook is put on the module behind a site while some context uses the site, counted, and taken off by its
-own handle when the last user leaves. It does nothing unless the *running* context asked for it: what is asked for is data in a context
-variable, so threads with different edits on one model never meet, and there is nothing on the model to restore.
+A model says which module stands behind a site (`point`, `weight`); reading and writing there is `hooks.Hooks`, for every model alike.
 """
 
 from __future__ import annotations
@@ -10,24 +8,20 @@ from __future__ import annotations
 import hashlib
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
-from contextvars import ContextVar
-from dataclasses import dataclass, field
-from typing import Any, Literal, final
+from dataclasses import dataclass
+from typing import Any, final
 
 import torch
 from torch import nn
-from torch.utils.hooks import RemovableHandle
 
 from workbench.errors import UnknownSite
-from workbench.models.tokens import Forward, TokenBatch, running
-from workbench.shapes import Activations, Float, Logits, Tensor
+from workbench.models.hooks import Hooks, Point, ReadWrite, WeightTerm
+from workbench.models.tokens import TokenBatch, running
+from workbench.shapes import Float, Logits, Tensor
 from workbench.sites import Site
 from workbench.sites import site as site_of
-
-ReadWrite = Callable[[Activations], "Activations | None"]
-WeightTerm = Callable[[nn.Module, Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -91,43 +85,6 @@ class WeightSlot:
         return (rows if self.columns is None else int(self.columns.numel()), cols)
 
 
-@dataclass(frozen=True)
-class Point:
-    """Where a hook sits: the input or output of a module, or the weight term beside it. `columns` are a head's slice of the width."""
-
-    module: nn.Module
-    side: Literal["in", "out", "weight"]
-    columns: slice | None = None
-
-    @property
-    def key(self) -> tuple[int, str]:
-        return (id(self.module), self.side)
-
-
-_plan: ContextVar[Mapping[tuple[int, str], tuple[Any, ...]]] = ContextVar("plan", default={})  # noqa: B039 - never mutated
-
-
-@dataclass
-class _Handles:
-    """Hooks that are on the modules now, with the number of contexts that use each."""
-
-    lock: threading.Lock = field(default_factory=threading.Lock)
-    counted: dict[tuple[int, str], tuple[RemovableHandle, int]] = field(default_factory=dict)
-
-    def take(self, point: Point) -> None:
-        with self.lock:
-            handle, count = self.counted.get(point.key, (None, 0))
-            self.counted[point.key] = (handle or _install(point), count + 1)
-
-    def give(self, point: Point) -> None:
-        with self.lock:
-            handle, count = self.counted.pop(point.key)
-            if count > 1:
-                self.counted[point.key] = (handle, count - 1)
-            else:
-                handle.remove()
-
-
 class LanguageModel(ABC):
     """A language model with addresses. Final subclasses: `BridgeModel`, `BackpackModel`."""
 
@@ -139,7 +96,7 @@ class LanguageModel(ABC):
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
-        self._handles = _Handles()
+        self._hooks = Hooks()
 
     @property
     @abstractmethod
@@ -148,23 +105,17 @@ class LanguageModel(ABC):
 
     @property
     def device(self) -> torch.device:
+        """Where the parameters lie."""
         return next(self.network.parameters()).device
 
     @property
     def dtype(self) -> torch.dtype:
+        """The precision of the parameters."""
         return next(self.network.parameters()).dtype
 
     @abstractmethod
     def sites(self) -> tuple[Site, ...]:
         """Every activation and weight site, in the order of the forward; `param:` sites are not listed."""
-
-    @abstractmethod
-    def width(self, site: Site | str) -> int:
-        """Width of an activation site.
-
-        Raises:
-            UnknownSite: the model has no such site; the message names the nearest.
-        """
 
     @abstractmethod
     def point(self, site: Site) -> Point:
@@ -194,6 +145,34 @@ class LanguageModel(ABC):
         """Read residual vectors through the final norm and the unembedding (the logit lens' map)."""
 
     # ── what every model does the same way ──────────────────────────────────────────────────────────────────────────────────────────────
+    def width(self, site: Site | str) -> int:
+        """Width of an activation site.
+
+        Raises:
+            UnknownSite: the model has no such site; the message names the nearest.
+        """
+        address = site_of(site)
+        if address.head is None:
+            self.require(address, [item for item in self.sites() if not item.is_weight])
+        elif address.layer is None or address.layer >= self.info.n_layers or address.head >= self.info.n_heads:
+            raise UnknownSite(str(address), [str(item) for item in self.sites() if item.kind == "head_z"])
+        if address.kind == "head_z":
+            return self.info.d_head * (self.info.n_heads if address.head is None else 1)
+        return self.info.d_mlp if address.kind == "mlp_post" else self.info.d_model
+
+    @final
+    def raw_parameter(self, site: Site) -> WeightSlot:
+        """The live parameter that a `param:` site names, as it is stored.
+
+        Raises:
+            UnknownSite: the network has no parameter of this name.
+        """
+        name = site.name or ""
+        known = dict(self.network.named_parameters(remove_duplicate=False))
+        if name not in known:
+            raise UnknownSite(str(site), [f"param:{key}" for key in known])
+        return WeightSlot(known[name], name, self.network.get_submodule(name.rpartition(".")[0]), is_table=True)
+
     @final
     def tokens(self, text: str | Sequence[str], continuation: str | Sequence[str] | None = None) -> TokenBatch:
         """Tokenise prompts, and with them continuations that are tokenised apart and appended; pad on the left.
@@ -234,22 +213,10 @@ class LanguageModel(ABC):
         self, readers: Sequence[tuple[Site | str, ReadWrite]], weights: Sequence[tuple[Site | str, WeightTerm]] = ()
     ) -> Generator[None]:
         """As `intercept`, for many sites at once, and for terms beside weights: `fn(module, input, output) -> output`."""
-        entries = [_entry(self.point(site_of(address)), fn) for address, fn in readers]
-        entries += [(Point(self.weight(address).module, "weight"), fn) for address, fn in weights]
-        plan = dict(_plan.get())
-        for point, fn in entries:
-            plan[point.key] = (*plan.get(point.key, ()), fn)
-        taken: list[Point] = []
-        token = _plan.set(plan)
-        try:
-            for point, _ in entries:
-                self._handles.take(point)
-                taken.append(point)
+        at = [(self.point(site_of(address)), fn) for address, fn in readers]
+        beside = [(Point(self.weight(address).module, "weight"), fn) for address, fn in weights]
+        with self._hooks.asked(at, beside):
             yield
-        finally:
-            _plan.reset(token)
-            for point in taken:
-                self._handles.give(point)
 
     def hook_count(self) -> int:
         """Number of forward hooks on all modules, ours and anybody's: equal before and after any use."""
@@ -267,61 +234,6 @@ class LanguageModel(ABC):
         return site
 
 
-def _entry(point: Point, fn: ReadWrite) -> tuple[Point, ReadWrite]:
-    if point.columns is None:
-        return point, fn
-    columns = point.columns
-
-    def on_columns(x: Activations) -> Activations | None:
-        part = fn(x[..., columns])
-        if part is None:
-            return None
-        whole = x.clone()
-        whole[..., columns] = part
-        return whole
-
-    return point, on_columns
-
-
-def _install(point: Point) -> RemovableHandle:
-    key = point.key
-
-    def before(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]] | None:
-        fns = _plan.get().get(key)
-        if not fns:
-            return None
-        if args:
-            return (_through(fns, args[0]), *args[1:]), kwargs
-        return args, {**kwargs, "hidden_states": _through(fns, kwargs["hidden_states"])}
-
-    def after(_: nn.Module, __: Any, output: Any) -> Any:
-        fns = _plan.get().get(key)
-        if not fns:
-            return None
-        if isinstance(output, tuple):
-            return (_through(fns, output[0]), *output[1:])
-        return _through(fns, output)
-
-    def beside(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor | None:
-        fns = _plan.get().get(key)
-        if not fns:
-            return None
-        for fn in fns:
-            output = fn(module, args[0], output)
-        return output
-
-    if point.side == "in":
-        return point.module.register_forward_pre_hook(before, with_kwargs=True)
-    return point.module.register_forward_hook(after if point.side == "out" else beside)
-
-
-def _through(fns: tuple[ReadWrite, ...], x: Tensor) -> Tensor:
-    for fn in fns:
-        changed = fn(x)
-        x = x if changed is None else changed
-    return x
-
-
 def fingerprint_of(network: nn.Module, name: str, revision: str, processing: str = "raw") -> Fingerprint:
     """Hash 64 evenly spaced values of every parameter, by name, in their own precision."""
     digest = hashlib.sha256()
@@ -332,6 +244,3 @@ def fingerprint_of(network: nn.Module, name: str, revision: str, processing: str
         digest.update(picked.to("cpu", torch.float64).numpy().tobytes())
     dtype = str(next(network.parameters()).dtype).removeprefix("torch.")
     return Fingerprint(name, revision, dtype, processing, digest.hexdigest()[:32])
-
-
-__all__ = ["Fingerprint", "Forward", "LanguageModel", "ModelInfo", "Point", "WeightSlot", "fingerprint_of"]

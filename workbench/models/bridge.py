@@ -15,8 +15,9 @@ from torch import nn
 from transformer_lens.model_bridge import TransformerBridge
 from transformers.cache_utils import DynamicCache
 
-from workbench.errors import ModelUnavailable, UnknownSite
-from workbench.models.base import LanguageModel, ModelInfo, Point, WeightSlot, fingerprint_of
+from workbench.errors import ModelUnavailable
+from workbench.models.base import LanguageModel, ModelInfo, WeightSlot, fingerprint_of
+from workbench.models.hooks import Point, share
 from workbench.models.tokens import TokenBatch
 from workbench.shapes import Float, Int, Logits, Tensor
 from workbench.sites import LAYER_ACTIVATIONS, Site
@@ -55,28 +56,16 @@ class BridgeModel(LanguageModel):
     def sites(self) -> tuple[Site, ...]:
         return self._sites
 
-    def width(self, site: Site | str) -> int:
-        address = site_of(site)
-        if address.head is None:
-            self.require(address, [item for item in self._sites if not item.is_weight])
-        elif address.layer is None or address.layer >= self.info.n_layers or address.head >= self.info.n_heads:
-            raise UnknownSite(str(address), [str(s) for s in self._sites if s.kind == "head_z"])
-        if address.kind == "head_z":
-            return self.info.d_head * (self.info.n_heads if address.head is None else 1)
-        return self.info.d_mlp if address.kind == "mlp_post" else self.info.d_model
-
     def point(self, site: Site) -> Point:
         self.width(site)
         if site.kind == "ln_final":
             return Point(self._named("ln_final"), "out")
         block = self._blocks[site.layer or 0]
         parts: dict[str, Any] = self._components["blocks"].submodules
-        d_head = self.info.d_head
         if site.kind in ("resid_pre", "resid_post"):
             return Point(block, "in" if site.kind == "resid_pre" else "out")
         if site.kind == "head_z":
-            columns = None if site.head is None else slice(site.head * d_head, (site.head + 1) * d_head)
-            return Point(self._inside(block, "attn", "o"), "in", columns)
+            return Point(self._inside(block, "attn", "o"), "in", share(site.head, self.info.d_head))
         if site.kind == "mlp_post":
             return Point(self._inside(block, "mlp", "out"), "in")
         part, post_norm = ("attn", "ln1_post") if site.kind == "attn_out" else ("mlp", "ln2_post")
@@ -86,7 +75,7 @@ class BridgeModel(LanguageModel):
     def weight(self, site: Site | str) -> WeightSlot:
         address = site_of(site)
         if address.kind == "param":
-            return self._raw_parameter(address)
+            return self.raw_parameter(address)
         self.require(address, [item for item in self._sites if item.is_weight])
         if address.kind in ("w_e", "w_pos", "w_u"):
             component = {"w_e": "embed", "w_pos": "pos_embed", "w_u": "unembed"}[address.kind]
@@ -171,15 +160,6 @@ class BridgeModel(LanguageModel):
         module = holder.get_submodule(name)
         parameter: Any = module.weight
         return WeightSlot(parameter, self._path(module), module, type(module).__name__ == "Conv1D", columns)
-
-    def _raw_parameter(self, site: Site) -> WeightSlot:
-        name = site.name or ""
-        known = dict(self._network.named_parameters(remove_duplicate=False))
-        if name not in known:
-            raise UnknownSite(str(site), [f"param:{key}" for key in known])
-        module = self._network.get_submodule(name.rpartition(".")[0])
-        # (module's own class decides the orientation: a raw parameter is taken as stored)
-        return WeightSlot(known[name], name, module, is_table=True)
 
     def _path(self, module: nn.Module) -> str:
         return self._tables[id(module)] + ".weight"
