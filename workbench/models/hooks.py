@@ -1,0 +1,140 @@
+"""Hooks on the modules of a network: put on while somebody uses a place, silent unless the running context asked for it.
+
+A hook is counted, and taken off by its own handle when the last user leaves. What is asked for is data in a context variable, so threads
+with different edits on one model never meet, and there is nothing on the model to restore.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any, Literal, final
+
+from torch import nn
+from torch.utils.hooks import RemovableHandle
+
+from workbench.shapes import Activations, Tensor
+
+ReadWrite = Callable[[Activations], "Activations | None"]
+WeightTerm = Callable[[nn.Module, Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Point:
+    """Where a hook sits: the input or output of a module, or the weight term beside it. `columns` are a head's slice of the width."""
+
+    module: nn.Module
+    side: Literal["in", "out", "weight"]
+    columns: slice | None = None
+
+    @property
+    def key(self) -> tuple[int, str]:
+        """What points of one hook have in common."""
+        return (id(self.module), self.side)
+
+
+def share(index: int | None, width: int) -> slice | None:
+    """The columns of one head or sense among several side by side; None for all of them."""
+    return None if index is None else slice(index * width, (index + 1) * width)
+
+
+_plan: ContextVar[Mapping[tuple[int, str], tuple[Any, ...]]] = ContextVar("plan", default={})  # noqa: B039 - never mutated
+
+
+@final
+class Hooks:
+    """Hooks that are on the modules of one model now, with the number of contexts that use each."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._counted: dict[tuple[int, str], tuple[RemovableHandle, int]] = {}
+
+    @contextmanager
+    def asked(self, readers: Sequence[tuple[Point, ReadWrite]], terms: Sequence[tuple[Point, WeightTerm]] = ()) -> Generator[None]:
+        """Within this context, call each function at its point, those of outer contexts first."""
+        entries: list[tuple[Point, Any]] = [*((point, _on_columns(point, fn)) for point, fn in readers), *terms]
+        plan = dict(_plan.get())
+        for point, fn in entries:
+            plan[point.key] = (*plan.get(point.key, ()), fn)
+        taken: list[Point] = []
+        token = _plan.set(plan)
+        try:
+            for point, _ in entries:
+                self._take(point)
+                taken.append(point)
+            yield
+        finally:
+            _plan.reset(token)
+            for point in taken:
+                self._give(point)
+
+    def _take(self, point: Point) -> None:
+        with self._lock:
+            handle, count = self._counted.get(point.key, (None, 0))
+            self._counted[point.key] = (handle or _install(point), count + 1)
+
+    def _give(self, point: Point) -> None:
+        with self._lock:
+            handle, count = self._counted.pop(point.key)
+            if count > 1:
+                self._counted[point.key] = (handle, count - 1)
+            else:
+                handle.remove()
+
+
+def _on_columns(point: Point, fn: ReadWrite) -> ReadWrite:
+    if point.columns is None:
+        return fn
+    columns = point.columns
+
+    def act(x: Activations) -> Activations | None:
+        part = fn(x[..., columns])
+        if part is None:
+            return None
+        whole = x.clone()
+        whole[..., columns] = part
+        return whole
+
+    return act
+
+
+def _install(point: Point) -> RemovableHandle:
+    key = point.key
+
+    def before(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]] | None:
+        fns = _plan.get().get(key)
+        if not fns:
+            return None
+        if args:
+            return (_through(fns, args[0]), *args[1:]), kwargs
+        return args, {**kwargs, "hidden_states": _through(fns, kwargs["hidden_states"])}
+
+    def after(_: nn.Module, __: Any, output: Any) -> Any:
+        fns = _plan.get().get(key)
+        if not fns:
+            return None
+        if isinstance(output, tuple):
+            return (_through(fns, output[0]), *output[1:])
+        return _through(fns, output)
+
+    def beside(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor | None:
+        fns = _plan.get().get(key)
+        if not fns:
+            return None
+        for fn in fns:
+            output = fn(module, args[0], output)
+        return output
+
+    if point.side == "in":
+        return point.module.register_forward_pre_hook(before, with_kwargs=True)
+    return point.module.register_forward_hook(after if point.side == "out" else beside)
+
+
+def _through(fns: tuple[ReadWrite, ...], x: Tensor) -> Tensor:
+    for fn in fns:
+        changed = fn(x)
+        x = x if changed is None else changed
+    return x
