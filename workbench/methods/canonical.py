@@ -23,7 +23,6 @@ from workbench.models.base import LanguageModel
 from workbench.numerics.canonical_losses import LOSS_KINDS, LossKind, needs
 
 LossChoice = Literal["auto", "good", "bad", "balance", "good-v-bad"]
-# Rows with these roles are for measuring, or are neutral text; the others are examples to train on.
 # Largest loss, in nats, that counts as a success where a task names none (specs/canonical.md §3): the right answer has p > 0.2; the two
 # are within a factor 1.5; the right one is 16 times likelier; the unwanted one has p < 0.001.
 THRESHOLDS: dict[LossKind, float] = {"good": 1.6094, "balance": 0.4055, "good-v-bad": -2.7726, "bad": -6.9078}
@@ -31,6 +30,7 @@ THRESHOLDS: dict[LossKind, float] = {"good": 1.6094, "balance": 0.4055, "good-v-
 TASK_THRESHOLDS = {"new-companies": 2.9957, "stereotypes": -2.3026}
 MOST_CHECKS = 200
 SHIPPED_NEUTRAL = Path(__file__).resolve().parents[2] / "assets" / "data" / "neutral.jsonl"
+# Rows with these roles are for measuring, or are neutral text; the others are examples to train on.
 OTHER_ROLES = frozenset(("evaluation", "hard_negatives", "general", "regularisation"))
 
 

@@ -8,27 +8,27 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Protocol
 
 import torch
 
 from workbench.data.demonstrations import Demonstrations
 from workbench.edits.base import Edit, Header
-from workbench.knobs import knob
 from workbench.methods.canonical import (
     CanonicalItem,
-    LossChoice,
     canonical_items,
     checks,
     neutral_chunks,
     regularisation_texts,
     training_rows,
 )
-from workbench.methods.registry import Curve, FitReport, Fitted, Notice
+from workbench.methods.canonical_config import CanonicalConfig
+from workbench.methods.canonical_report import Epochs
+from workbench.methods.registry import FitReport, Fitted
 from workbench.models.base import LanguageModel
 from workbench.models.tokens import TokenBatch
 from workbench.numerics.canonical_loop import Draw, LoopSettings, descend, seeded_schedule
-from workbench.numerics.canonical_losses import loss_slopes, loss_value, succeeds
+from workbench.numerics.canonical_losses import loss_slopes, loss_value
 from workbench.progress import Progress
 from workbench.shapes import Float, Logits, Tensor
 
@@ -38,45 +38,25 @@ KEPT_NUMBERS = 50_000_000
 
 
 @dataclass(frozen=True)
-class LoopConfig:
-    """Knobs that LoRA and full finetuning share."""
-
-    lr: float | None = knob(
-        None, label="Learning rate", help="Step size of Adam; none chooses by method and size.", bounds=(1e-9, 1.0), main=True
-    )
-    epochs: int = knob(10, label="Epochs", help="Passes over the examples.", bounds=(1, 100), main=True)
-    kl_weight: float = knob(
-        0.3,
-        label="Hold on neutral text",
-        help="Weight of KL(before‖after) on neutral text; more keeps the rest as it was.",
-        bounds=(0.0, 10.0),
-        symbol="w",
-        main=True,
-    )
-    loss: LossChoice = knob("auto", label="Loss", help="Of every row; auto takes each row's own, or what its sides suggest.")
-    ball: Literal["none", "1e-3", "1e-4", "1e-5"] = knob(
-        "none",
-        label="Degradation ball",
-        symbol="ε",
-        help="Keep the last epoch in which the loss on neutral text has risen by at most this share; none keeps the last epoch.",
-    )
-    n_neutral: int = knob(32, label="Neutral chunks", help="How many chunks of neutral text hold the model.", bounds=(0, 3000))
-    chunk_tokens: int = knob(128, label="Chunk length", help="Tokens of a neutral chunk at most.", bounds=(2, 512), unit="tokens")
-    group: int = knob(5, label="Examples per step", help="Examples whose mean gradient makes a step.", bounds=(1, 100))
-    compat: Literal["ours", "official"] = knob(
-        "ours", label="Compatibility", help="official repeats the released code, its quirks included."
-    )
+class LoopConfig(CanonicalConfig):
+    """Knobs of what trains weights through the network."""
 
 
 class Trainee(Protocol):
     """Weights in training: its parameters, a forward that carries them, and a frozen copy as an edit."""
 
     @property
-    def parameters(self) -> Sequence[Tensor]: ...
+    def parameters(self) -> Sequence[Tensor]:
+        """What is trained."""
+        ...
 
-    def logits(self, batch: TokenBatch) -> Logits: ...
+    def logits(self, batch: TokenBatch) -> Logits:
+        """Run the model under the weights as they are now."""
+        ...
 
-    def edit(self, header: Header) -> Edit: ...
+    def edit(self, header: Header) -> Edit:
+        """Freeze the weights as they are now."""
+        ...
 
 
 class Objective:
@@ -204,31 +184,23 @@ def fit_by_loop(
     chunks = neutral_chunks(model, texts, config.chunk_tokens, 2 * config.n_neutral)
     held, apart = chunks[: config.n_neutral], chunks[config.n_neutral :] or chunks
     objective = Objective(model, trainee, items, held, config.kl_weight)
-    train: list[float] = []
-    rise: list[float] = []
-    success: list[float] = []
-    base, kept, edit = float("nan"), 0, trainee.edit(header)
+    seen, base, edit = Epochs(), float("nan"), trainee.edit(header)
     for epoch in epochs(objective, trainee, len(items), len(held), settings_of(config, lr), seed):
-        with torch.no_grad():
-            train.append(_training_loss(trainee, items, model.device))
+        seen.train.append(_training_loss(trainee, items, model.device))
         general = general_loss(trainee.logits, apart, model.device)
         base = general if epoch == 0 else base
-        rise.append(general / base - 1)
-        values = evaluation_losses(trainee.logits, asked, model.device)
-        success.append(sum(succeeds(value, item.threshold) for value, item in zip(values, asked)) / max(1, len(asked)))
-        if config.ball == "none" or rise[-1] <= float(config.ball):
-            kept, edit = epoch, trainee.edit(header)
-        progress(epoch / config.epochs, f"Epoch {epoch} of {config.epochs}", loss=train[-1], general_loss_rise=rise[-1])
-    scalars = {
-        "n_fit": float(len(items)), "n_parameters": float(sum(p.numel() for p in trainee.parameters)), "kept_epoch": float(kept),
-        "loss_before_nats": train[0], "loss_after_nats": train[kept], "general_loss_rise": rise[kept],
-        "n_general_tokens": float(sum(map(len, apart)) - len(apart)), "seconds": time.perf_counter() - started,
-    }  # fmt: skip
-    if asked:
-        scalars |= {"n_checks": float(len(asked)), "success_before": success[0], "success_after": success[kept]}
-    return Fitted(edit, FitReport(scalars, _curves(train, rise, success if asked else []), notices=_notices(kept, borrowed, bool(held))))
+        seen.rise.append(general / base - 1)
+        seen.checked(evaluation_losses(trainee.logits, asked, model.device), asked)
+        if config.keeps(seen.rise[-1]):
+            seen.kept, edit = epoch, trainee.edit(header)
+        progress(epoch / config.epochs, f"Epoch {epoch} of {config.epochs}", loss=seen.train[-1], general_loss_rise=seen.rise[-1])
+    scalars = seen.scalars(len(items), len(asked), sum(map(len, apart)) - len(apart), time.perf_counter() - started)
+    scalars["n_parameters"] = float(sum(p.numel() for p in trainee.parameters))
+    notices = seen.notices(has_neutral=bool(held), borrowed=borrowed)
+    return Fitted(edit, FitReport(scalars, seen.curves(), notices=tuple(notices)))
 
 
+@torch.no_grad()
 def _training_loss(trainee: Trainee, items: Sequence[CanonicalItem], device: torch.device) -> float:
     total = 0.0
     for start in range(0, len(items), 32):
@@ -237,24 +209,3 @@ def _training_loss(trainee: Trainee, items: Sequence[CanonicalItem], device: tor
         for item in part:
             total += loss_value(item.kind, *(0.0 if side is None else next(means).item() for side in (item.good, item.bad)))
     return total / len(items)
-
-
-def _curves(train: Sequence[float], rise: Sequence[float], success: Sequence[float]) -> tuple[Curve, ...]:
-    x = tuple(float(epoch) for epoch in range(len(train)))
-    made = [Curve("training loss", x, tuple(train), "epoch", "nats per token")]
-    made += [Curve("general loss rise", x, tuple(rise), "epoch", "ρ − 1")] if rise and rise[0] == rise[0] else []
-    made += [Curve("success in other words", x, tuple(success), "epoch", "share")] if success else []
-    return tuple(made)
-
-
-def _notices(kept: int, borrowed: bool, is_held: bool) -> tuple[Notice, ...]:
-    found: list[Notice] = []
-    if kept == 0:
-        found.append(
-            Notice("warning", "No epoch stayed in the ball, so the edit is empty.", "Allow a wider ball or a smaller learning rate.")
-        )
-    if not is_held:
-        found.append(Notice("warning", "No row has neutral text, so nothing holds the model back.", "Add rows of role general."))
-    elif borrowed:
-        found.append(Notice("note", "The set has no neutral text; the embedded world's holds the model.", "Add rows of role general."))
-    return tuple(found)

@@ -12,7 +12,6 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 
@@ -20,7 +19,6 @@ from workbench.data.demonstrations import Demonstrations
 from workbench.errors import Obstructed
 from workbench.knobs import knob
 from workbench.methods.canonical import (
-    LossChoice,
     canonical_items,
     canonical_obstacles,
     checks,
@@ -28,14 +26,15 @@ from workbench.methods.canonical import (
     regularisation_texts,
     training_rows,
 )
-from workbench.methods.registry import Curve, FitReport, Fitted, Needs, Notice, header, method
+from workbench.methods.canonical_config import CanonicalConfig
+from workbench.methods.canonical_report import Epochs
+from workbench.methods.registry import FitReport, Fitted, Needs, Notice, header, method
 from workbench.methods.sense_edit import SenseEdit
 from workbench.methods.sense_problem import SenseProblem, SenseSettings, item_texts, losses, posed, trained
 from workbench.methods.sense_readings import NeutralReading, neutral_reading
 from workbench.models.backpack import BackpackModel
 from workbench.models.base import LanguageModel
 from workbench.numerics.canonical_loop import LoopSettings
-from workbench.numerics.canonical_losses import succeeds
 from workbench.numerics.sense_training import NeutralLoss
 from workbench.progress import Progress
 from workbench.shapes import Tensor
@@ -45,12 +44,9 @@ SMALL_VOCABULARY = 10_000
 
 
 @dataclass(frozen=True)
-class SensesConfig:
+class SensesConfig(CanonicalConfig):
     """Knobs of sense finetuning."""
 
-    top_k: int = knob(
-        8, label="Senses per example", help="How many senses each example may move.", bounds=(1, 64), symbol="top_k", main=True
-    )
     lr: float | None = knob(
         None,
         label="Learning rate",
@@ -58,14 +54,9 @@ class SensesConfig:
         bounds=(1e-5, 1.0),
         main=True,
     )
-    epochs: int = knob(10, label="Epochs", help="Passes over the examples.", bounds=(1, 100), main=True)
-    kl_weight: float = knob(
-        0.3,
-        label="Hold on neutral text",
-        help="Weight of KL(before‖after) on neutral text; more keeps the rest as it was.",
-        bounds=(0.0, 10.0),
-        symbol="w",
-        main=True,
+    n_neutral: int = knob(64, label="Neutral chunks", help="How many chunks of neutral text hold the model.", bounds=(0, 3000))
+    top_k: int = knob(
+        8, label="Senses per example", help="How many senses each example may move.", bounds=(1, 64), symbol="top_k", main=True
     )
     penalty: float | None = knob(
         None,
@@ -73,19 +64,6 @@ class SensesConfig:
         symbol="λ",
         bounds=(0.0, 1e5),
         help="How much less a sense scores for being read in neutral text; none: 1 for a small vocabulary, 1000 for a full one.",
-    )
-    loss: LossChoice = knob("auto", label="Loss", help="Of every row; auto takes each row's own, or what its sides suggest.")
-    ball: Literal["none", "1e-3", "1e-4", "1e-5"] = knob(
-        "none",
-        label="Degradation ball",
-        symbol="ε",
-        help="Keep the last epoch in which the loss on neutral text has risen by at most this share; none keeps the last epoch.",
-    )
-    n_neutral: int = knob(64, label="Neutral chunks", help="How many chunks of neutral text hold the model.", bounds=(0, 3000))
-    chunk_tokens: int = knob(128, label="Chunk length", help="Tokens of a neutral chunk at most.", bounds=(2, 512), unit="tokens")
-    group: int = knob(5, label="Examples per step", help="Examples whose mean gradient makes a step.", bounds=(1, 100))
-    compat: Literal["ours", "official"] = knob(
-        "ours", label="Compatibility", help="official repeats the released code, its quirks included."
     )
 
 
@@ -125,13 +103,12 @@ def fit(model: LanguageModel, demonstrations: Demonstrations, config: SensesConf
     apart = neutral_reading(model, chunks[config.n_neutral :], progress.part(0.4, 0.5))
     watch = _Watch(model, problem, checks(demonstrations), config, neutral, apart, borrowed)
     kept = problem.fresh()
-    epsilon = None if config.ball == "none" else float(config.ball)
     for epoch, delta in trained(problem, settings, seed):
-        rise = watch.note(epoch, delta)
-        if epsilon is None or rise <= epsilon:
-            kept, watch.kept_epoch = delta.clone(), epoch
-        progress(0.5 + 0.5 * epoch / config.epochs, f"Epoch {epoch} of {config.epochs}", loss=watch.train[-1], general_loss_rise=rise)
-    facts = {"n_senses": model.n_senses, "epoch": watch.kept_epoch, "lr": settings.loop.lr, "penalty": settings.penalty}
+        rise = watch.note(delta)
+        if config.keeps(rise):
+            kept, watch.seen.kept = delta.clone(), epoch
+        progress(0.5 + 0.5 * epoch / config.epochs, f"Epoch {epoch} of {config.epochs}", loss=watch.seen.train[-1], general_loss_rise=rise)
+    facts = {"n_senses": model.n_senses, "epoch": watch.seen.kept, "lr": settings.loop.lr, "penalty": settings.penalty}
     top = header("senses", model, demonstrations, config, seed, facts)
     edit = SenseEdit(top, problem.selection.token_ids, problem.selection.sense_ids, kept.cpu())
     return Fitted(edit, watch.report(kept, time.perf_counter() - started))
@@ -156,68 +133,31 @@ class _Watch:
         self._general: NeutralLoss = self._measured.loss(problem.selection)
         self._items = canonical_items(model, rows, config.loss)
         self._texts = item_texts(model, self._items)
-        self.train: list[float] = []
-        self.rise: list[float] = []
-        self.success: list[float] = []
-        self.kept_epoch = 0
+        self.seen = Epochs()
 
-    def note(self, epoch: int, delta: Tensor) -> float:
+    def note(self, delta: Tensor) -> float:
         """Record an epoch; return the general loss's relative rise."""
         E = self._problem.objective.E
-        self.train.append(self._problem.objective.mean_loss(delta))
-        self.rise.append(self._general.ratio(delta, E) - 1 if self._measured.n_tokens else math.nan)
-        if self._items:
-            found = losses(self._items, self._texts, self._problem.selection, delta, E)
-            self.success.append(sum(succeeds(value, item.threshold) for value, item in zip(found, self._items)) / len(found))
-        return self.rise[-1]
+        self.seen.train.append(self._problem.objective.mean_loss(delta))
+        self.seen.rise.append(self._general.ratio(delta, E) - 1 if self._measured.n_tokens else math.nan)
+        self.seen.checked(losses(self._items, self._texts, self._problem.selection, delta, E), self._items)
+        return self.seen.rise[-1]
 
     def report(self, delta: Tensor, seconds: float) -> FitReport:
         """Put what was recorded together."""
-        at = self.kept_epoch
-        scalars = {
-            "n_fit": float(len(self._problem.picks)),
-            "n_senses": float(len(self._problem.selection)),
-            "n_words": float(len(self._problem.selection.token_ids.unique())),
-            "kept_epoch": float(at),
-            "loss_before_nats": self.train[0],
-            "loss_after_nats": self.train[at],
-            "general_loss_rise": self.rise[at],
-            "n_general_tokens": float(self._measured.n_tokens),
-            "seconds": seconds,
-        }
-        epochs = tuple(float(epoch) for epoch in range(len(self.train)))
-        curves = [Curve("training loss", epochs, tuple(self.train), "epoch", "nats per token")]
-        if self._measured.n_tokens:
-            curves.append(Curve("general loss rise", epochs, tuple(self.rise), "epoch", "ρ − 1"))
-        if self.success:
-            curves.append(Curve("success in other words", epochs, tuple(self.success), "epoch", "share"))
-            scalars |= {"n_checks": float(len(self._items)), "success_before": self.success[0], "success_after": self.success[at]}
+        selection = self._problem.selection
+        scalars = self.seen.scalars(len(self._problem.picks), len(self._items), self._measured.n_tokens, seconds)
+        scalars |= {"n_senses": float(len(selection)), "n_words": float(len(selection.token_ids.unique()))}
         rows = sense_rows(self._model, self._problem, delta)
-        return FitReport(scalars, tuple(curves), {}, {"senses": rows}, self._notices())
+        return FitReport(scalars, self.seen.curves(), {}, {"senses": rows}, self._notices())
 
     def _notices(self) -> tuple[Notice, ...]:
-        found: list[Notice] = []
+        found = self.seen.notices(has_neutral=self._measured.n_tokens > 0, borrowed=self._borrowed)
         short = sum(len(picked) < self._config.top_k for picked in self._problem.picks)
         if short:
             found.append(Notice("note", f"{short} examples read fewer than {self._config.top_k} senses; they move all that they read."))
-        if not self._measured.n_tokens:
-            found.append(
-                Notice("warning", "No row has neutral text, so nothing holds the rest of the model back.", "Add rows of role general.")
-            )
-        elif self._borrowed:
-            found.append(Notice("note", "The set has no neutral text; the embedded world's holds the model.", "Add rows of role general."))
         if self._measured.n_tokens and not self._held_apart:
             found.append(Notice("note", "The general loss was measured on the neutral text that the fit was held by.", "Add neutral rows."))
-        if self.kept_epoch == 0:
-            found.append(
-                Notice(
-                    "warning",
-                    "No epoch stayed in the ball, so the edit is empty.",
-                    "Allow a wider ball, a smaller learning rate, or more hold.",
-                )
-            )
-        elif self.train[self.kept_epoch] >= self.train[0]:
-            found.append(Notice("warning", "The training loss did not fall.", "Raise the learning rate or the number of epochs."))
         return tuple(found)
 
 
