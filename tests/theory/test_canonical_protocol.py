@@ -183,6 +183,16 @@ def test_the_ball_of_a_fit_is_kept_or_the_edit_is_empty(tiny_backpack_model: Any
         assert (fit.edit.delta == 0).all() and any("empty" in notice.text for notice in fit.report.notices)
 
 
+@pytest.mark.parametrize("name", ["senses", "lora"])
+def test_a_set_that_asks_nothing_in_other_words_can_be_fitted_and_shows_no_success(tiny_backpack_model: Any, name: str) -> None:
+    method, rows = get(name), canonical_rows()
+    alone = rows.where(lambda row: row.split == "fit" and row.tagged("role") != "evaluation")
+    for source, has in ((rows, True), (alone, False)):
+        report = method.fit(tiny_backpack_model, source, method.configure({"epochs": 1, "n_neutral": 2})).report
+        assert ("success_after" in report.scalars) is has
+        assert ("success in other words" in {curve.name for curve in report.curves}) is has
+
+
 def test_an_ensemble_with_beta_zero_is_the_big_model_and_with_beta_one_it_moves(
     tiny_backpack_model: Any, tiny_gpt2: Any, sense_fit: Any
 ) -> None:

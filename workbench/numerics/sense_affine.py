@@ -122,6 +122,8 @@ def nll_rows(
     texts: Sequence[AffineText], delta: Float[Tensor, "chosen d_model"], E: Float[Tensor, "d_vocab d_model"]
 ) -> list[Float[Tensor, " row"]]:
     """Return each text's NLL per row (nats) under the table δ, in the order given; rows are batched across texts."""
+    if not texts:
+        return []
     h = torch.cat([text.h(delta) for text in texts])
     targets = torch.cat([text.targets for text in texts])
     found = [
