@@ -10,25 +10,18 @@ or as (edit, dose). Every method that takes time takes `progress`. What is done 
 
 from __future__ import annotations
 
-import importlib
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, final
 
 from workbench import methods as registered
 from workbench.data.checks import Check, checks
-from workbench.data.demonstrations import Demonstrations, Split
 from workbench.decode import Generated, Sampling, generate
 from workbench.edits.base import Edit, ExportTarget
 from workbench.edits.export import ExportReport, export
-from workbench.edits.labels import lane_label
-from workbench.errors import UnknownName
-from workbench.evaluate.canonical import CanonicalSummary, protocol
-from workbench.evaluate.comparison import Comparison, compare
-from workbench.evaluate.dose import CoherentDose, DoseSweep, dose_sweep, max_coherent_dose
-from workbench.evaluate.evaluation import Evaluation, evaluation
+from workbench.lenses import registry as lens_registry
 from workbench.methods.choice import Choice, chosen
 from workbench.methods.registry import FitReport, Fitted, Method, Obstacle
 from workbench.models import catalog
@@ -38,24 +31,11 @@ from workbench.progress import Progress
 from workbench.workspace.edit_shelf import EditLike, EditShelf, StackLike
 from workbench.workspace.edits import EditInfo
 from workbench.workspace.home import Workspace
-from workbench.workspace.measured import Source, held_out, neutral_of
+from workbench.workspace.measured import Source
+from workbench.workspace.measuring import Measuring
 from workbench.workspace.model_facts import capabilities, next_tokens
-from workbench.workspace.recorder import Recorder, data_told, lanes_told
+from workbench.workspace.recorder import Recorder
 from workbench.workspace.shelf import Offer, Shelf
-
-# Lens → where it is. Modules are imported when a lens is first used: TransformerLens's tools are slow to import.
-_LENSES = {
-    "attention": "workbench.lenses.attention",
-    "logit_lens": "workbench.lenses.logit_lens",
-    "direct_attribution": "workbench.lenses.attribution",
-    "activation_patching": "workbench.lenses.patching",
-    "attribution_patching": "workbench.lenses.patching",
-    "head_scores": "workbench.lenses.heads",
-    "name_movers": "workbench.lenses.heads",
-    "concept_meter": "workbench.lenses.concept_meter",
-    "senses": "workbench.lenses.senses",
-    "sense_reading": "workbench.lenses.senses",
-}
 
 
 @dataclass(frozen=True)
@@ -66,7 +46,8 @@ class Offered:
     obstacles: tuple[Obstacle, ...]
 
 
-class Session:
+@final
+class Session(Measuring):
     """One model and one workspace. Safe to call from several threads."""
 
     def __init__(self, model: LanguageModel, workspace: Workspace | str | Path | None = None, *, records: bool = True):
@@ -198,10 +179,6 @@ class Session:
         """An edit fitted here, saved in the workspace, or in a folder. Raises: as `EditShelf.load`."""
         return self.shelf.load(key)
 
-    def stack(self, stack: StackLike) -> tuple[Edit, ...]:
-        """The edits of one lane. Raises: as `EditShelf.load`."""
-        return self.shelf.stack(stack)
-
     def edit_name(self, key: str) -> str:
         """What to call an edit: its saved name, else its method and the start of its id."""
         return self.shelf.name(key)
@@ -214,20 +191,14 @@ class Session:
         """Take edits home: `checkpoint`, `peft`, `script` or `report`. Options and errors: `edits.export.export`."""
         return export(self.model, self.stack(edits), target, folder, **options)
 
-    # ── looking and measuring ──────────────────────────────────────────────────────────────────────────────────
+    # ── looking; what is measured is in `Measuring` ────────────────────────────────────────────────────────────
     def lenses(self) -> tuple[str, ...]:
         """Names of the lenses."""
-        return tuple(_LENSES)
+        return lens_registry.names()
 
     def lens(self, name: str) -> Callable[..., Any]:
-        """The function behind a lens; its first argument is the model.
-
-        Raises:
-            UnknownName: there is no such lens.
-        """
-        if name not in _LENSES:
-            raise UnknownName("lens", name, _LENSES)
-        return getattr(importlib.import_module(_LENSES[name]), name)
+        """The function behind a lens; its first argument is the model. Raises: UnknownName."""
+        return lens_registry.lens(name)
 
     def look(self, lens: str, *args: Any, stacks: Sequence[StackLike] | None = None, **options: Any) -> Any:
         """Look through a lens; arguments, result and errors are those of the function of that name in `lenses/`."""
@@ -246,100 +217,6 @@ class Session:
         """Continue prompts under each stack; one tuple of continuations a lane. Errors: `decode.generate`."""
         texts = [prompts] if isinstance(prompts, str) else list(prompts)
         return generate(self.model, texts, [self.stack(stack) for stack in stacks], sampling, progress=progress)
-
-    def compare(
-        self,
-        prompts: str | Sequence[str],
-        stacks: Sequence[StackLike],
-        sampling: Sampling | None = None,
-        *,
-        progress: Progress | None = None,
-    ) -> Comparison:
-        """Base and stacks side by side, token by token. Errors: `evaluate.comparison.compare`."""
-        texts = [prompts] if isinstance(prompts, str) else list(prompts)
-        whole = [self.stack(stack) for stack in stacks]
-        found = compare(self.model, texts, whole, sampling, progress=progress)
-        inputs = {"prompts": texts, "lanes": lanes_told(whole), "sampling": found.sampling}
-        outputs = {"rows": found.rows()}
-        self.recorder.run("compare", texts[0][:60], found.model, inputs, outputs=outputs, seed=found.sampling.seed)
-        return found
-
-    def evaluate(
-        self,
-        stacks: StackLike | list[StackLike],
-        demonstrations: Source,
-        *,
-        split: Split | None = "test",
-        neutral: Source | None = None,
-        n_placebos: int = 3,
-        n_generations: int = 16,
-        progress: Progress | None = None,
-    ) -> Evaluation:
-        """What stacks of edits gain on held-out rows and break on neutral text, beside placebos of equal size.
-
-        Args:
-            stacks: one stack, or several in a list.
-            split: the rows that are scored; None for all.
-            neutral: a set with neutral texts; the one that ships if None.
-            n_placebos: how many random rotations of each stack are averaged into its placebo; 0 for none.
-
-        Raises: as `evaluate.evaluation.evaluation`.
-        """
-        listed = cast(list[StackLike], stacks) if isinstance(stacks, list) else [stacks]
-        whole = [self.stack(stack) for stack in listed]
-        rows = held_out(self.demos, demonstrations, split, [edit for stack in whole for edit in stack])
-        found = evaluation(
-            self.model,
-            rows,
-            whole,
-            split=split,
-            neutral=neutral_of(self.demos, neutral, rows, self.model),
-            n_placebos=n_placebos,
-            n_generations=n_generations,
-            progress=progress,
-        )
-        inputs = {"lanes": lanes_told(whole), **data_told(rows), "split": split}
-        title, outputs = f"{lane_label(whole[0])} on {rows.name}", {"rows": found.rows()}
-        self.recorder.run("evaluate", title, self.model.info.name, inputs, outputs=outputs, metrics=found.metrics())
-        return found
-
-    def sweep(
-        self,
-        edit: EditLike,
-        demonstrations: Source,
-        doses: Sequence[float] = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0),
-        *,
-        split: Split | None = "test",
-        neutral: Source | None = None,
-        progress: Progress | None = None,
-    ) -> DoseSweep:
-        """Benefit and side effects of one edit at several doses, beside a placebo. Raises: as `dose_sweep`."""
-        one = self.shelf.edit(edit)
-        rows = held_out(self.demos, demonstrations, split, [one])
-        texts = neutral_of(self.demos, neutral, rows, self.model)
-        found = dose_sweep(self.model, one, rows, texts, doses, split=split, progress=progress)
-        inputs = {"lanes": lanes_told([[one]]), **data_told(rows), "doses": found.doses}
-        metrics = {item.name: [value.estimate for value in item.values] for item in found.metrics}
-        self.recorder.run("sweep", f"{found.edit} on {rows.name}", found.model, inputs, metrics=metrics)
-        return found
-
-    def protocol(
-        self, demonstrations: Source, method: str, *, progress: Progress | None = None, **options: Any
-    ) -> tuple[CanonicalSummary, ...]:
-        """Run the canonical-examples protocol of one method on one set. Options and errors: `evaluate.canonical.protocol`."""
-        rows = self.demos.resolve(demonstrations)
-        found = protocol(self.model, rows, method, progress=progress, **options)
-        outputs = {"rows": [item.row() for item in found]}
-        inputs = {"method": method, **data_told(rows), **options}
-        self.recorder.run("protocol", f"{method} on {rows.name}", self.model.info.name, inputs, outputs=outputs)
-        return found
-
-    def coherent_dose(
-        self, edit: EditLike, *, neutral: Source | None = None, progress: Progress | None = None, **options: Any
-    ) -> CoherentDose:
-        """The largest dose at which the model still speaks. Options and errors: `max_coherent_dose`."""
-        texts = neutral_of(self.demos, neutral, Demonstrations(()), self.model)
-        return max_coherent_dose(self.model, self.shelf.edit(edit), texts, progress=progress, **options)
 
 
 def open_session(
