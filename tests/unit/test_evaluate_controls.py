@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tests.conftest import contrast_rows, words
-from tests.unit.test_lenses_bridged import edit_of, half_open, noise
+from tests.operations import edit_of, half_open, noise
 from workbench.edits.base import AddToWeight, LowRank, Rows, TransformAt
 from workbench.edits.engine import applied
 from workbench.edits.store import load, save

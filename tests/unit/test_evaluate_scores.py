@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tests.conftest import contrast_rows, words
-from tests.unit.test_lenses_bridged import edit_of, shift
+from tests.operations import edit_of, shift
 from workbench.data.demonstrations import Demonstration, Demonstrations
 from workbench.decode import Sampling
 from workbench.edits.engine import applied

@@ -5,18 +5,18 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, final
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from tests.conftest import FAMILIES, contrast_rows, words
-from tests.unit.test_lenses_bridged import half_open, hooks_on, noise, operations_of, shift
+from tests.operations import edit_of, half_open, hooks_on, noise, operations_of, shift
 from workbench.edits import fresh_load
-from workbench.edits.base import AddToWeight, Edit, Header, LowRank, Possible, Rows, TransformAt, edit_kind
+from workbench.edits.base import AddToWeight, Edit, LowRank, Rows, TransformAt
 from workbench.edits.engine import applied
 from workbench.edits.export import export
 from workbench.errors import StorageFailed, UnsupportedExport
@@ -26,30 +26,6 @@ from workbench.sites import Site
 
 # float32 and three layers: parities of exact exports are of the order of 1e-6 nats; edits here move log-probabilities by 0.1 and more.
 EXACT = 3e-5
-
-
-@edit_kind("exported-test")
-@final
-@dataclass(frozen=True)
-class Exportable(Edit):
-    op: Any = None
-
-    def tensors(self):
-        return {}
-
-    @classmethod
-    def from_tensors(cls, header, tensors):
-        return cls(header)
-
-    def at_dose(self, dose):
-        return self.op
-
-    def exports(self):
-        return dict.fromkeys(("checkpoint", "peft", "script", "report"), Possible())
-
-
-def edit_of(model: Any, *ops: Any) -> Exportable:
-    return Exportable(Header("<b>test</b>", {"knob": "<i>"}, model.fingerprint, "", 0, {}), ops)
 
 
 def low(model: Any, kind: str, rank: int = 2, seed: float = 1.0) -> AddToWeight:
@@ -91,10 +67,11 @@ def test_a_script_of_every_operation_is_the_edited_model_and_leaves_it_as_it_was
         report = export(model, edit, "script", tmp_path / str(index), fresh_process=False)
         assert report.parity is not None and report.parity < EXACT, name
     edit = edit_of(model, *kept["rows"], *kept["w_u"], *kept["resid_post@0"], *kept["gate"], *kept["w_q"])
-    export(model, edit, "script", tmp_path / "all", fresh_process=False)
+    report = export(model, edit, "script", tmp_path / "all", fresh_process=False)
+    assert report.files == ("dtype.txt", "edit.py", "edit.safetensors"), "and no bytecode of the run that measured it"
     import transformers
 
-    script: Any = fresh_load._module(tmp_path / "all" / "edit.py")
+    script: Any = fresh_load.script(tmp_path / "all" / "edit.py")
     network: Any = transformers.AutoModelForCausalLM.from_pretrained(model.info.name).eval()
     ids = model.tokens(words(3, 7, 12, 5)).ids
     with torch.no_grad():
@@ -117,7 +94,7 @@ def test_a_script_edits_cached_generation_where_the_engine_does(tiny_gpt2: Any, 
         edit = edit_of(tiny_gpt2, replace(op, fn=lambda x, fn=op.fn: 0.5 * x + 0.5 * fn(x)))
         export(tiny_gpt2, edit, "script", tmp_path / where, fresh_process=False)
         network: Any = transformers.AutoModelForCausalLM.from_pretrained(tiny_gpt2.info.name).eval()
-        script: Any = fresh_load._module(tmp_path / where / "edit.py")
+        script: Any = fresh_load.script(tmp_path / where / "edit.py")
         script.attach(network)
         wanted = generate(tiny_gpt2, [prompt], [(edit,)], Sampling(max_new_tokens=8))[0][0].ids
         ids = tiny_gpt2.tokens(prompt).ids
@@ -146,6 +123,7 @@ def test_exports_load_in_a_fresh_process(target: Any, tiny_gpt2: Any, tmp_path: 
     assert report.parity is not None and report.parity < EXACT
     assert "differ from the edited model's by at most" in str(report)
     if target == "script":
+        assert report.files == ("dtype.txt", "edit.py", "edit.safetensors")
         command = [sys.executable, "-I", str(tmp_path / target / "edit.py"), "--prompt", words(1, 2), "--max-new-tokens", "2"]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         assert done.stdout.startswith("w1 w2")
@@ -205,6 +183,7 @@ def test_refusals_say_why_and_what_else_and_a_folder_is_never_overwritten(tiny_g
 
 def test_a_report_escapes_what_it_tells(tiny_gpt2: Any, tmp_path: Path) -> None:
     edit = edit_of(tiny_gpt2, low(tiny_gpt2, "w_in"), shift(32, "prompt", site="resid_post@1"))
+    edit = replace(edit, header=replace(edit.header, method="<b>test</b>", config={"knob": "<i>"}))
     report = export(tiny_gpt2, edit, "report", tmp_path / "out", sections=["<p>ready</p>"])
     page = (tmp_path / "out" / "report.html").read_text()
     assert report.parity is None and report.files == ("report.html",)

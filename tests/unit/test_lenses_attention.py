@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tests.conftest import FAMILIES, contrast_rows, words
-from tests.unit.test_lenses_bridged import edit_of, shift
+from tests.operations import edit_of, shift
 from workbench.edits.base import AddToWeight
 from workbench.edits.engine import applied
 from workbench.errors import BadPrompt, UnknownName

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tests.conftest import FAMILIES, words
-from tests.unit.test_lenses_bridged import edit_of, hooks_on, noise, shift
+from tests.operations import edit_of, hooks_on, noise, shift
 from workbench.edits.base import AddToWeight
 from workbench.edits.engine import applied
 from workbench.errors import BadPrompt

@@ -33,12 +33,8 @@ _DOSED = re.compile(r"^(?P<edit>.+)@(?P<dose>-?\d+(?:\.\d+)?)$")
 
 def opened(model: str, workspace: Path | None, dtype: str = "float32", device: str = "cpu", progress: Progress | None = None) -> Session:
     """Open a session; torch is imported here, so that `--help` does not wait for it."""
-    from transformers.utils import logging
-
     from workbench.session import open_session
 
-    # Its bars would mix with our own progress, and with errors on stderr.
-    logging.disable_progress_bar()
     return open_session(model, workspace, dtype=dtype, device=device, progress=progress)
 
 

@@ -6,9 +6,10 @@ Run as a file: `python fresh_load.py KIND SOURCE EXPORT PROBES OUT`. Needs torch
 
 from __future__ import annotations
 
-import importlib.util
+import runpy
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -28,8 +29,7 @@ def log_probs(kind: str, source: str, export: str, probes: dict[str, Tensor]) ->
 
         network = peft.PeftModel.from_pretrained(network, export).eval()
     if kind == "script":
-        module = _module(Path(export) / "edit.py")
-        module.attach(network)
+        script(Path(export) / "edit.py").attach(network)
     found: dict[str, Tensor] = {}
     with torch.no_grad():
         for name, ids in probes.items():
@@ -38,13 +38,9 @@ def log_probs(kind: str, source: str, export: str, probes: dict[str, Tensor]) ->
     return found
 
 
-def _module(path: Path) -> Any:
-    spec = importlib.util.spec_from_file_location("exported_edit", path)
-    if spec is None or spec.loader is None:
-        raise ImportError(f"{path} is not a Python file")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def script(path: Path) -> Any:
+    """What an exported `edit.py` defines. Run, not imported: an import would leave its bytecode in the folder that was exported."""
+    return SimpleNamespace(**runpy.run_path(str(path)))
 
 
 if __name__ == "__main__":

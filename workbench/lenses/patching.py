@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
+from transformer_lens import patching
 from transformer_lens.patching import get_act_patch_attn_head_out_all_pos, get_act_patch_block_every
 from transformer_lens.tools.analysis import attribution_patch
 
@@ -26,6 +28,10 @@ from workbench.models.token_texts import first_token, token_texts
 from workbench.models.tokens import TokenBatch, running
 from workbench.progress import Progress, silent
 from workbench.shapes import Float, Tensor
+
+# TransformerLens draws a bar on stderr and gives no switch for it; here the metric tells the progress.
+_with_bars: Any = patching
+_with_bars.tqdm = partial(_with_bars.tqdm, disable=True)
 
 KINDS = ("resid_pre", "attn_out", "mlp_out")
 

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import psutil
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
+from transformers.utils import logging
 
 from workbench.errors import CorruptModel, ModelUnavailable, NotEnoughMemory
 from workbench.models.base import LanguageModel
@@ -24,6 +25,9 @@ DTYPES: dict[str, torch.dtype] = {
     "bfloat16": torch.bfloat16,
     "float16": torch.float16,
 }
+# transformers' own bars would mix with our progress, and with errors on stderr.
+logging.disable_progress_bar()
+
 # Below this many parameters a second thread costs more than it brings, and with another busy process 5 to 50 times more.
 _ONE_THREAD_BELOW = 30_000_000
 # Weights, plus activations, a cache and a loading buffer; measured peaks of GPT-2-shaped models lie between 1.1 and 1.3.
