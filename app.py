@@ -37,6 +37,7 @@ def main() -> None:
         st.Page(PAGES / file, title=title, icon=icon, default=title == "Start") for title, file, icon in MENU if (PAGES / file).exists()
     ]
     chosen = st.navigation(menu, expanded=True)
+    frame.enter(menu)
     with st.sidebar:
         bar = st.container(key="statusbar")
     try:

@@ -153,7 +153,8 @@ def _pin(text: Any, pinned: int | None, lane: int, label: str, key: str) -> None
     rows = [{"lane": "base", "token": words.token(name), "probability": share} for name, share in token.base_top]
     if lane:
         rows += [{"lane": label, "token": words.token(name), "probability": share} for name, share in token.top]
-    st.dataframe(rows, hide_index=True, key=f"{key}-pinned")
+    with st.container(key=f"{key}-top"):
+        st.dataframe(rows, hide_index=True)
 
 
 def _thumbs(session: Any, found: Any, p: int, text: str, key: str) -> None:

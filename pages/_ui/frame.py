@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import streamlit as st
 
+from pages._ui.state import state
 from pages._ui.words import plain, safe
 
 ASSETS = Path(__file__).resolve().parents[2] / "assets" / "styles"
@@ -23,8 +25,26 @@ def styles() -> None:
     st.html(ASSETS / "app.css")
 
 
+_drawn = threading.Event()
+_ASKED = "asked-page"
+
+
+def enter(menu: Sequence[Any]) -> None:
+    """Note that the app has drawn its menu; go on to the page that was asked for before it had."""
+    _drawn.set()
+    asked = st.session_state.pop(_ASKED, None)
+    if asked is not None:
+        st.switch_page(next(item for item in menu if item.title == asked))
+
+
 def page(title: str, question: str) -> None:
     """Draw the title and the question that the page answers."""
+    if not _drawn.is_set():
+        # A server's very first visit to a page's own address (a reload after a restart, a shared link): Streamlit runs the file
+        # of that page alone, without the app around it, as long as no app has named its pages.
+        state()
+        st.session_state[_ASKED] = title
+        st.switch_page("app.py")
     st.title(title, anchor=False)
     with st.container(key=f"question-{_slug(title)}"):
         st.markdown(question)

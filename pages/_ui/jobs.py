@@ -48,6 +48,13 @@ def is_running(slot: str) -> bool:
     return job is not None and not job.snapshot().is_over
 
 
+def wait(slot: str) -> None:
+    """Stand still until the slot's job is over: for what takes a moment, where nothing else can be done meanwhile."""
+    job = _job(slot)
+    if job is not None:
+        job.wait()
+
+
 def result(slot: str) -> Any | None:
     """The slot's last result."""
     collect(slot)

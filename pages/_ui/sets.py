@@ -88,6 +88,8 @@ def import_dialog(session: Any) -> None:
     if not jobs.is_running("import") and dict(kept) != settings:
         data = given.getvalue()
         jobs.start("import", f"Reading {given.name}", lambda session, progress: session.demos.import_file(data, given.name), settings)
+    with st.spinner(f"Reading {given.name}"):  # a panel that polls would end in a rerun of the page, which closes the dialog
+        jobs.wait("import")
     jobs.panel("import", _imported, settings=settings)
 
 

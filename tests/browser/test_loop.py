@@ -75,8 +75,8 @@ def test_a_pinned_token_shows_its_top_five(visit: Visit) -> None:
     page.locator(".st-key-compare-0-0-strip button").first.hover()
     assert page.locator(".st-key-compare-0-0-strip .card .row").count() == 5
     page.locator(".st-key-compare-0-0-strip button").first.click()
-    page.locator(".st-key-compare-0-0-pinned").wait_for()
-    assert page.locator(".st-key-compare-0-0-pinned").inner_text().strip()
+    page.locator(".st-key-compare-0-0-top").wait_for()
+    assert page.locator(".st-key-compare-0-0-top").inner_text().strip()
 
 
 def test_two_people_at_once_do_not_see_each_others_edit(visit: Visit) -> None:
