@@ -11,131 +11,70 @@ from typing import Annotated, Any
 
 import typer
 
-from workbench.cli.options import (
-    Data,
-    Device,
-    Dose,
-    DType,
-    Edits,
-    Home,
-    Json,
-    Model,
-    Prompts,
-    Seed,
-    Settings,
-    SplitName,
-    lanes,
-    named,
-    numbers,
-    opened,
-    split_named,
-)
-from workbench.cli.printing import answer, on_terminal, table, visible
+from workbench.cli.groups import Drawing, Opening, grouped
+from workbench.cli.options import Data, Dose, Edits, Prompts, Seed, Settings, SplitName, lanes, named, numbers, split_named
+from workbench.cli.printing import answer, table, visible
 from workbench.errors import BadKnob
 
-MaxNewTokens = Annotated[int, typer.Option(help="How many tokens to add at most.")]
-Temperature = Annotated[float, typer.Option(help="0 is greedy.")]
-TopK = Annotated[int | None, typer.Option(help="Draw among the k likeliest tokens.")]
-TopP = Annotated[float, typer.Option(help="Draw among the tokens that make up this share.")]
-Penalty = Annotated[float, typer.Option("--repetition-penalty", help="Above 1 avoids what was said before.")]
-Stops = Annotated[list[str] | None, typer.Option("--stop", help="End a text before this string.")]
 Neutral = Annotated[str | None, typer.Option(help="A set or file with neutral texts, for side effects.")]
 Placebos = Annotated[int, typer.Option(min=0, help="Random edits of equal size to average into the placebo; 0 for none.")]
 
 
-def _sampling(
-    max_new_tokens: int,
-    temperature: float,
-    top_k: int | None,
-    top_p: float,
-    repetition_penalty: float,
-    seed: int,
-    stop: list[str] | None,
-) -> Any:
-    from workbench.decode import Sampling
-
-    return Sampling(max_new_tokens, temperature, top_k, top_p, repetition_penalty, seed, stop=tuple(stop or ()))
-
-
+@grouped
 def generate(
     prompt: Prompts,
-    model: Model = "embedded",
+    drawing: Drawing,
+    opening: Opening,
     edit: Edits = None,
     dose: Dose = 1.0,
-    max_new_tokens: MaxNewTokens = 30,
-    temperature: Temperature = 0.0,
-    top_k: TopK = None,
-    top_p: TopP = 1.0,
-    repetition_penalty: Penalty = 1.0,
-    seed: Seed = 0,
-    stop: Stops = None,
-    dtype: DType = "float32",
-    device: Device = "cpu",
-    workspace: Home = None,
-    json: Json = False,
 ) -> None:
     """Continue prompts under all the edits at once, in the order given; without any, under the base model."""
-    how = _sampling(max_new_tokens, temperature, top_k, top_p, repetition_penalty, seed, stop)
-    progress = on_terminal(json)
-    session = opened(model, workspace, dtype, device, progress.part(0, 0.3))
+    how = drawing.sampling()
+    session, progress = opening.session(0.3)
     edits = [item for lane in lanes(edit, dose) for item in lane]
-    found = session.generate(prompt, [edits], how, progress=progress.part(0.3, 1))[0]
+    found = session.generate(prompt, [edits], how, progress=progress)[0]
     texts = [
         {"prompt": one.prompt, "text": one.text, "ended": one.ended, "tokens": one.tokens, "log_probs": one.log_probs} for one in found
     ]
-    told = {"model": session.model.info.name, "edits": edits, "seed": seed, "texts": texts}
-    answer(told, json, [line for one in found for line in (f"> {visible(one.prompt)}", visible(one.text), "")][:-1])
+    told = {"model": session.model.info.name, "edits": edits, "seed": drawing.seed, "texts": texts}
+    answer(told, opening.json, [line for one in found for line in (f"> {visible(one.prompt)}", visible(one.text), "")][:-1])
 
 
+@grouped
 def compare(
     prompt: Prompts,
-    model: Model = "embedded",
+    drawing: Drawing,
+    opening: Opening,
     edit: Edits = None,
     dose: Dose = 1.0,
-    max_new_tokens: MaxNewTokens = 30,
-    temperature: Temperature = 0.0,
-    top_k: TopK = None,
-    top_p: TopP = 1.0,
-    repetition_penalty: Penalty = 1.0,
-    seed: Seed = 0,
-    stop: Stops = None,
-    dtype: DType = "float32",
-    device: Device = "cpu",
-    workspace: Home = None,
-    json: Json = False,
 ) -> None:
     """Put the base model and one lane an edit side by side; write `--edit a+b` to stack two in one lane."""
     if not edit:
         raise BadKnob("There is nothing to compare with the base model.", "Give at least one --edit.")
-    how = _sampling(max_new_tokens, temperature, top_k, top_p, repetition_penalty, seed, stop)
-    progress = on_terminal(json)
-    session = opened(model, workspace, dtype, device, progress.part(0, 0.3))
-    found = session.compare(prompt, lanes(edit, dose), how, progress=progress.part(0.3, 1))
+    how = drawing.sampling()
+    session, progress = opening.session(0.3)
+    found = session.compare(prompt, lanes(edit, dose), how, progress=progress)
     lines: list[str] = []
     for index, text in enumerate(found.prompts):
         lines += ["", f"> {visible(text)}"]
         for lane, said in zip(found.lanes, found.texts[index]):
             kl = sum(token.kl_nats for token in said.tokens) / max(1, len(said.tokens))
             lines.append(f"{lane.label}: {visible(said.text)}  [mean KL {kl:.3g} nats/token]")
-    answer(found, json, lines[1:])
+    answer(found, opening.json, lines[1:])
 
 
+@grouped
 def look(
     lens: Annotated[str, typer.Argument(help="A lens, for example attention or logit_lens.")],
+    opening: Opening,
     prompt: Annotated[str | None, typer.Option(help="What the model reads: a prompt, or for senses a word.")] = None,
-    model: Model = "embedded",
     edit: Edits = None,
     dose: Dose = 1.0,
     settings: Settings = None,
-    dtype: DType = "float32",
-    device: Device = "cpu",
-    workspace: Home = None,
-    json: Json = False,
 ) -> None:
     """Look through a lens, at the base model and at one lane an edit; `--set target=…` and the like go to the lens."""
     told = named(settings)
-    progress = on_terminal(json)
-    session = opened(model, workspace, dtype, device, progress.part(0, 0.3))
+    session, progress = opening.session(0.3)
     takes = dict(list(inspect.signature(session.lens(lens)).parameters.items())[1:])
     options = _options(lens, takes, told, prompt)
     if "stacks" in takes:
@@ -144,9 +83,9 @@ def look(
         raise BadKnob(f"The lens {lens} looks at the base model alone.", "Leave --edit out.")
     if "demonstrations" in options:
         options["demonstrations"] = session.demos.resolve(str(options["demonstrations"]))
-    found = session.look(lens, progress=progress.part(0.3, 1), **options)
+    found = session.look(lens, progress=progress, **options)
     rows = found.rows() if hasattr(found, "rows") else []
-    answer(found, json, table(rows) or [f"{lens}: use --json for the numbers."])
+    answer(found, opening.json, table(rows) or [f"{lens}: use --json for the numbers."])
 
 
 def _options(lens: str, takes: Mapping[str, inspect.Parameter], told: Mapping[str, str], prompt: str | None) -> dict[str, Any]:
@@ -172,10 +111,11 @@ def _value(text: str) -> Any:
         return [_value(part) for part in parts] if len(parts) > 1 else text
 
 
+@grouped
 def evaluate(
     data: Data,
+    opening: Opening,
     edit: Edits = None,
-    model: Model = "embedded",
     dose: Dose = 1.0,
     split: SplitName = "test",
     neutral: Neutral = None,
@@ -184,20 +124,15 @@ def evaluate(
     method: Annotated[str | None, typer.Option(help="No edit: run the canonical-examples protocol of this method.")] = None,
     seeds: Annotated[int, typer.Option(min=1, help="With --method: how many seeds to fit.")] = 5,
     draws: Annotated[int, typer.Option(min=1, help="With --method: how many configurations to try on validation.")] = 5,
-    dtype: DType = "float32",
-    device: Device = "cpu",
-    workspace: Home = None,
-    json: Json = False,
 ) -> None:
     """Measure gain and damage on held-out rows: base, one lane an edit, and a placebo of each."""
     which = split_named(split)
     if bool(edit) == (method is not None):
         raise BadKnob("An evaluation needs either an edit or a method.", "Give at least one --edit, or --method for the protocol.")
-    progress = on_terminal(json)
-    session = opened(model, workspace, dtype, device, progress.part(0, 0.2))
+    session, progress = opening.session(0.2)
     if method is not None:
-        summaries = session.protocol(data, method, seeds=range(seeds), draws=draws, progress=progress.part(0.2, 1))
-        answer({"model": session.model.info.name, "summaries": summaries}, json, table([item.row() for item in summaries]))
+        summaries = session.protocol(data, method, seeds=range(seeds), draws=draws, progress=progress)
+        answer({"model": session.model.info.name, "summaries": summaries}, opening.json, table([item.row() for item in summaries]))
         return
     found = session.evaluate(
         lanes(edit, dose),
@@ -206,13 +141,13 @@ def evaluate(
         neutral=neutral,
         n_placebos=placebos,
         n_generations=generations,
-        progress=progress.part(0.2, 1),
+        progress=progress,
     )
     rows = found.rows()
     told = {"model": session.model.info.name, "data": found.benefit.data, "split": split, "n": found.benefit.n}
     told |= {"n_placebos": found.n_placebos, "rows": rows}
     lines = [f"{found.benefit.data}, split {split}, {found.benefit.n} rows; intervals are 95 %."]
-    answer(told, json, [*lines, *table([_short(row) for row in rows])])
+    answer(told, opening.json, [*lines, *table([_short(row) for row in rows])])
 
 
 def _short(row: dict[str, Any]) -> dict[str, Any]:
@@ -221,42 +156,37 @@ def _short(row: dict[str, Any]) -> dict[str, Any]:
     return {"lane": row["lane"], "metric": row["metric"], "value": value, "change": change, "n": row["n"], "unit": row["unit"]}
 
 
+@grouped
 def sweep(
     data: Data,
+    opening: Opening,
     edit: Annotated[str | None, typer.Option(help="An edit to run at several doses.")] = None,
     method: Annotated[str | None, typer.Option(help="Or a method to fit at every point of a grid of knobs.")] = None,
     doses: Annotated[str, typer.Option(help="Doses with commas.")] = "0.25,0.5,0.75,1,1.5,2,3",
     grid: Annotated[list[str] | None, typer.Option("--grid", help="A knob's values as name=a|b|c; again for more.")] = None,
-    model: Model = "embedded",
     seed: Seed = 0,
     split: SplitName = "test",
     neutral: Neutral = None,
     out: Annotated[Path | None, typer.Option(help="Write the rows to this JSON file too.")] = None,
-    dtype: DType = "float32",
-    device: Device = "cpu",
-    workspace: Home = None,
-    json: Json = False,
 ) -> None:
     """Run one edit over doses, or fit a method over a grid of knobs, and measure gain and damage of each."""
     which, strengths = split_named(split), numbers(doses, "--doses")
     if (edit is None) == (method is None):
         raise BadKnob("A sweep needs either an edit or a method.", "Give --edit for doses, or --method with --grid.")
     points = _grid(method, grid)
-    progress = on_terminal(json)
-    session = opened(model, workspace, dtype, device, progress.part(0, 0.2))
-    rest = progress.part(0.2, 1)
+    session, progress = opening.session(0.2)
     if edit is not None:
-        swept = session.sweep(lanes([edit])[0][0], data, strengths, split=which, neutral=neutral, progress=rest)
+        swept = session.sweep(lanes([edit])[0][0], data, strengths, split=which, neutral=neutral, progress=progress)
         rows = [
             {"dose": dose, **{item.name: item.values[i].estimate for item in swept.metrics}, "n": swept.metrics[0].n}
             for i, dose in enumerate(swept.doses)
         ]
     else:
-        rows = _fits(session, str(method), points, data, seed, which, neutral, rest)
+        rows = _fits(session, str(method), points, data, seed, which, neutral, progress)
     told = {"model": session.model.info.name, "data": data, "split": split, "rows": rows}
     if out is not None:
         _write(out, told)
-    answer(told, json, table(rows))
+    answer(told, opening.json, table(rows))
 
 
 def _write(path: Path, told: Any) -> None:

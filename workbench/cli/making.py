@@ -7,18 +7,20 @@ from typing import Annotated, Any
 
 import typer
 
-from workbench.cli.options import Data, Device, Dose, DType, Home, Json, Model, Seed, Settings, named, opened, stack
-from workbench.cli.printing import answer, on_terminal, table
+from workbench.cli.groups import Opening, grouped
+from workbench.cli.options import Data, Dose, Seed, Settings, named, stack
+from workbench.cli.printing import answer, table
 from workbench.errors import StorageFailed, UnknownName
 from workbench.workspace.plain import plain
 
 TARGETS = ("checkpoint", "peft", "script", "report")
 
 
+@grouped
 def fit(
     method: Annotated[str, typer.Argument(help="A method; `methods` lists them.")],
     data: Data,
-    model: Model = "embedded",
+    opening: Opening,
     settings: Settings = None,
     preset: Annotated[str | None, typer.Option(help="A preset to start from; `methods NAME` lists them.")] = None,
     seed: Seed = 0,
@@ -26,10 +28,6 @@ def fit(
     name: Annotated[str | None, typer.Option(help="Keep the edit in the workspace under this name.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the folder if it exists.")] = False,
     all_rows: Annotated[bool, typer.Option("--all-rows", help="Fit on every row of a file that names no splits.")] = False,
-    dtype: DType = "float32",
-    device: Device = "cpu",
-    workspace: Home = None,
-    json: Json = False,
 ) -> None:
     """Fit an edit on the rows marked fit. A file without splits gets them drawn by question: 40 % fit, 10 % validation."""
     from workbench.knobs import as_json
@@ -39,10 +37,9 @@ def fit(
     config = get(method).configure(named(settings), preset)
     if out is not None and out.exists() and not overwrite:
         raise StorageFailed(f"{out} exists already.", "Choose another folder, or give --overwrite.")
-    progress = on_terminal(json)
-    session = opened(model, workspace, dtype, device, progress.part(0, 0.2))
+    session, progress = opening.session(0.2)
     rows = session.demos.resolve(data, "fit" if all_rows else None)
-    fitted = session.fit(method, rows, config, seed=seed, progress=progress.part(0.2, 1))
+    fitted = session.fit(method, rows, config, seed=seed, progress=progress)
     counts = {split: sum(row.split == split for row in rows) for split in ("fit", "validation", "test")}
     told: dict[str, Any] = {"edit": fitted.edit.id, "method": method, "config": as_json(config), "seed": seed}
     told |= {"model": session.model.info.name, "data": rows.name, "data_fingerprint": rows.fingerprint, "n_rows": counts}
@@ -56,27 +53,23 @@ def fit(
     if name is not None:
         told["saved"] = session.save_edit(fitted.edit, name).name
         lines.append(f"Saved as {name}.")
-    answer(told, json, lines)
+    answer(told, opening.json, lines)
 
 
+@grouped
 def export(
     edit: Annotated[list[str], typer.Option("--edit", help="An edit's folder, id or name, with a dose as edit@0.5.")],
     to: Annotated[str, typer.Option("--to", help="checkpoint, peft, script or report.")],
     out: Annotated[Path, typer.Option(help="The folder to write.")],
-    model: Model = "embedded",
+    opening: Opening,
     dose: Dose = 1.0,
-    dtype: DType = "float32",
-    device: Device = "cpu",
-    workspace: Home = None,
-    json: Json = False,
 ) -> None:
     """Take an edit home: a checkpoint, a PEFT adapter, a stand-alone script, or a report."""
     if to not in TARGETS:
         raise UnknownName("export", to, TARGETS)
-    progress = on_terminal(json)
-    session = opened(model, workspace, dtype, device, progress)
+    session, progress = opening.session(0.3)
     edits = [item for text in edit for item in stack(text, dose)]
-    found = session.export(edits, to, out)  # pyright: ignore[reportArgumentType]
+    found = session.export(edits, to, out, progress=progress)  # pyright: ignore[reportArgumentType]
     told = plain(found)
     parts = [{"what": key, "value": value} for key, value in told.items()] if isinstance(told, dict) else []
-    answer(told, json, [f"Exported to {out}.", *table(parts)])
+    answer(told, opening.json, [f"Exported to {out}.", *table(parts)])

@@ -5,21 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from workbench.errors import BadKnob
 
-if TYPE_CHECKING:
-    from workbench.cli.printing import Progress
-    from workbench.session import Session
-
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
-Model = Annotated[str, typer.Option(help="embedded, embedded-backpack, a local Hugging Face folder, or a hub id.")]
-DType = Annotated[str, typer.Option("--dtype", help="float32, float64, bfloat16 or float16.")]
-Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1 …")]
-Home = Annotated[Path | None, typer.Option("--workspace", help="The workspace's folder, if not RETOUCH_HOME or ~/.retouch.")]
 Data = Annotated[str, typer.Option(help="A demonstration set, a file, or hf:org/name[/config][@part].")]
 Edits = Annotated[list[str] | None, typer.Option("--edit", help="An edit's folder, id or name, with a dose as edit@0.5.")]
 Dose = Annotated[float, typer.Option(help="Multiplies the dose of every edit: 0 is the base model, 1 as fitted.")]
@@ -29,13 +20,6 @@ Seed = Annotated[int, typer.Option(help="Drives every random choice.")]
 SplitName = Annotated[str, typer.Option("--split", help="The rows that are scored: fit, validation, test or all.")]
 
 _DOSED = re.compile(r"^(?P<edit>.+)@(?P<dose>-?\d+(?:\.\d+)?)$")
-
-
-def opened(model: str, workspace: Path | None, dtype: str = "float32", device: str = "cpu", progress: Progress | None = None) -> Session:
-    """Open a session; torch is imported here, so that `--help` does not wait for it."""
-    from workbench.session import open_session
-
-    return open_session(model, workspace, dtype=dtype, device=device, progress=progress)
 
 
 def named(pairs: Sequence[str] | None, option: str = "--set") -> dict[str, str]:

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from workbench.cli.options import Device, DType, Home, Json
+from workbench.cli.groups import Device, DType, Home, Json
 from workbench.cli.printing import answer, table
 from workbench.errors import ModelUnavailable, StorageFailed
 from workbench.workspace.database import HOME
