@@ -13,19 +13,7 @@ from torch import Tensor
 
 from tests.conftest import words
 from workbench.decode import Sampling, decode, generate
-from workbench.edits.base import (
-    AddToWeight,
-    Edit,
-    ExportTarget,
-    Gate,
-    Header,
-    LowRank,
-    Operation,
-    Possible,
-    Refused,
-    Rows,
-    TransformAt,
-)
+from workbench.edits.base import AddToWeight, Edit, ExportTarget, Gate, Header, LowRank, Operation, Possible, Refused, Rows, TransformAt
 from workbench.edits.engine import applied, lanes
 from workbench.errors import ModelMismatch, NotFinite, ShapeMismatch, UnknownSite
 from workbench.models.base import Fingerprint, LanguageModel

@@ -10,15 +10,9 @@ import tests.contract.test_methods as contract
 from tests.contract.test_methods import (
     test_a_fit_leaves_the_model_bit_equal_and_reports_its_progress_to_the_end as test_a_fit_leaves_the_model_bit_equal,
 )
-from tests.contract.test_methods import (
-    test_an_edit_comes_back_from_disk_with_bit_equal_logits as test_an_edit_comes_back_from_disk,
-)
-from tests.contract.test_methods import (
-    test_cached_equals_uncached_and_batched_equals_alone as test_cached_equals_uncached,
-)
-from tests.contract.test_methods import (
-    test_cancelling_in_the_middle_leaves_nothing_behind as test_cancelling_leaves_nothing_behind,
-)
+from tests.contract.test_methods import test_an_edit_comes_back_from_disk_with_bit_equal_logits as test_an_edit_comes_back_from_disk
+from tests.contract.test_methods import test_cached_equals_uncached_and_batched_equals_alone as test_cached_equals_uncached
+from tests.contract.test_methods import test_cancelling_in_the_middle_leaves_nothing_behind as test_cancelling_leaves_nothing_behind
 from tests.contract.test_methods import (
     test_dose_zero_is_the_identity_and_nothing_below_the_first_site_moves as test_dose_zero_is_the_identity,
 )

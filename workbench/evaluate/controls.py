@@ -17,19 +17,7 @@ import numpy as np
 import torch
 
 from workbench.data.demonstrations import Demonstrations
-from workbench.edits.base import (
-    AddToWeight,
-    Edit,
-    ExportTarget,
-    Header,
-    LowRank,
-    Operation,
-    Refused,
-    Rows,
-    TransformAt,
-    edit_kind,
-    kind_of,
-)
+from workbench.edits.base import AddToWeight, Edit, ExportTarget, Header, LowRank, Operation, Refused, Rows, TransformAt, edit_kind, kind_of
 from workbench.errors import RetouchError
 from workbench.methods.registry import get
 from workbench.models.base import LanguageModel

@@ -16,17 +16,7 @@ from typing import Any, Self, final
 import torch
 from torch import nn
 
-from workbench.edits.base import (
-    AddToWeight,
-    Edit,
-    ExportTarget,
-    Header,
-    LowRank,
-    Operation,
-    Possible,
-    Refused,
-    edit_kind,
-)
+from workbench.edits.base import AddToWeight, Edit, ExportTarget, Header, LowRank, Operation, Possible, Refused, edit_kind
 from workbench.errors import BadKnob, CorruptEdit, ModelMismatch, NotEnoughData
 from workbench.models.base import LanguageModel, WeightSlot
 from workbench.models.hooks import WeightTerm

@@ -14,14 +14,7 @@ import torch
 
 from workbench.data.demonstrations import Demonstrations
 from workbench.edits.base import Edit, Header
-from workbench.methods.canonical import (
-    CanonicalItem,
-    canonical_items,
-    checks,
-    neutral_chunks,
-    regularisation_texts,
-    training_rows,
-)
+from workbench.methods.canonical import CanonicalItem, canonical_items, checks, neutral_chunks, regularisation_texts, training_rows
 from workbench.methods.canonical_config import CanonicalConfig
 from workbench.methods.canonical_report import Epochs
 from workbench.methods.registry import FitReport, Fitted

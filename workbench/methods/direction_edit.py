@@ -15,18 +15,7 @@ from typing import Self, final
 import torch
 from torch import nn
 
-from workbench.edits.base import (
-    AddToWeight,
-    Edit,
-    ExportTarget,
-    Header,
-    LowRank,
-    Operation,
-    Possible,
-    Refused,
-    TransformAt,
-    edit_kind,
-)
+from workbench.edits.base import AddToWeight, Edit, ExportTarget, Header, LowRank, Operation, Possible, Refused, TransformAt, edit_kind
 from workbench.errors import CorruptEdit, UnsupportedExport
 from workbench.methods.adapters import matrix_of
 from workbench.models.base import LanguageModel

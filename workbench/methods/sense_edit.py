@@ -15,17 +15,7 @@ from typing import Any, Self, cast, final
 
 import torch
 
-from workbench.edits.base import (
-    AddToWeight,
-    Edit,
-    ExportTarget,
-    Header,
-    Operation,
-    Possible,
-    Refused,
-    Rows,
-    edit_kind,
-)
+from workbench.edits.base import AddToWeight, Edit, ExportTarget, Header, Operation, Possible, Refused, Rows, edit_kind
 from workbench.errors import CorruptEdit, ModelMismatch, NotEnoughData
 from workbench.models.backpack import BackpackModel
 from workbench.numerics.sense_affine import Selection

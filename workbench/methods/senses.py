@@ -18,14 +18,7 @@ import torch
 from workbench.data.demonstrations import Demonstrations
 from workbench.errors import Obstructed
 from workbench.knobs import knob
-from workbench.methods.canonical import (
-    canonical_items,
-    canonical_obstacles,
-    checks,
-    neutral_chunks,
-    regularisation_texts,
-    training_rows,
-)
+from workbench.methods.canonical import canonical_items, canonical_obstacles, checks, neutral_chunks, regularisation_texts, training_rows
 from workbench.methods.canonical_config import CanonicalConfig
 from workbench.methods.canonical_report import Epochs
 from workbench.methods.registry import FitReport, Fitted, Needs, Notice, header, method

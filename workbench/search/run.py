@@ -11,14 +11,7 @@ from workbench.progress import Cancelled, Progress, silent
 from workbench.search.bayes import whole_box
 from workbench.search.config import SearchConfig
 from workbench.search.embedding import EmbeddingProposer
-from workbench.search.proposers import (
-    EvolutionProposer,
-    Proposal,
-    Proposer,
-    RandomProposer,
-    improves,
-    initial_design,
-)
+from workbench.search.proposers import EvolutionProposer, Proposal, Proposer, RandomProposer, improves, initial_design
 from workbench.search.trials import Found, Trial, Trials
 from workbench.search.trust_region import TrustRegionProposer
 from workbench.shapes import Float, Tensor
