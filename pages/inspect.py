@@ -6,16 +6,23 @@ from typing import Any
 
 import streamlit as st
 
-from pages._ui import frame, lens_panels
+from pages._ui import attribution_panels, frame, head_panels, lens_panels, patching_panels, scope
 from pages._ui.backend import ready
 from pages._ui.prompts import prompt
 
 PROMPT, TARGET, DISTRACTOR = "Question: What do carrots help most? Answer:", " gut", " eyes"
-TABS = {"Logit lens": lens_panels.logit_lens, "Attention": lens_panels.attention}
+TABS = {
+    "Logit lens": lens_panels.logit_lens,
+    "Attention": lens_panels.attention,
+    "Attribution": attribution_panels.attribution,
+    "Patching": patching_panels.patching,
+    "Heads": head_panels.heads,
+    "Circuit": patching_panels.circuit,
+}
 
 
 def main(session: Any) -> None:
-    """Prompt, target and distractor on top; below, one lens at a time, run when asked."""
+    """Prompt, target and distractor on top; below, one lens at a time, run when asked; the scope at the foot."""
     text = prompt("Prompt", PROMPT, key="inspect-prompt")
     with st.container(horizontal=True, vertical_alignment="bottom"):
         for key, text_at_first in (("inspect-target", TARGET), ("inspect-distractor", DISTRACTOR)):
@@ -26,6 +33,7 @@ def main(session: Any) -> None:
     targets = tuple(word for word in (target, distractor) if word)
     name = st.segmented_control("Lens", list(TABS), default="Logit lens", key="inspect-lens", required=True, label_visibility="collapsed")
     TABS[name or "Logit lens"](session, text, targets)
+    scope.tray()
 
 
 def _swap() -> None:

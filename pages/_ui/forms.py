@@ -31,14 +31,14 @@ def knob_form(knobs: Sequence[Any], *, key: str, n_layers: int | None = None) ->
 def use_preset(knobs: Sequence[Any], preset: Mapping[str, Any], *, key: str) -> None:
     """Set the form to the defaults with a preset on top; call it from a callback, before the form is drawn."""
     for knob in knobs:
-        st.session_state[_key(key, knob)] = _shown(knob, preset.get(knob.name, knob.default))
+        st.session_state[_key(key, knob)] = shown(knob, preset.get(knob.name, knob.default))
 
 
 def _key(key: str, knob: Any) -> str:
     return f"{key}-{knob.name}"
 
 
-def _shown(knob: Any, value: Any) -> Any:
+def shown(knob: Any, value: Any) -> Any:
     """A knob's value as its widget holds it."""
     if knob.choices is not None:
         return AUTO if value is None else value
@@ -63,7 +63,7 @@ def _help(knob: Any) -> str:
 
 def _field(knob: Any, key: str, n_layers: int | None) -> Any:
     if key not in st.session_state:
-        st.session_state[key] = _shown(knob, knob.default)
+        st.session_state[key] = shown(knob, knob.default)
     draw: Callable[[Any, str, int | None], Any] = {
         "bool": _switch,
         "int": _whole,

@@ -6,7 +6,7 @@ from typing import Any
 
 import streamlit as st
 
-from pages._ui import calls, frame, jobs, words
+from pages._ui import calls, frame, jobs, scope, words
 from pages._ui.components import Bars, grid, token_strip
 from pages._ui.figures import figure_panel
 from pages._ui.state import state
@@ -37,7 +37,7 @@ def _run(lens: str, title: str, settings: dict[str, Any]) -> None:
 
 
 def _lens(found: Any, halves: bool) -> None:
-    lane = _lane(found.lanes, "lens-lane")
+    lane = lane_choice(found.lanes, "lens-lane")
     kept = [i for i, name in enumerate(found.entries) if halves or not name.endswith("mid")]
     kept.reverse()
     names = [_entry(found.entries[i]) for i in kept]
@@ -76,9 +76,9 @@ def _cell(found: Any, entry: int, pos: int) -> None:
         if found.targets:
             _targets(found, pos)
         layer = _layer(found.entries[entry], 1 + max(int(n[: n.index("_")]) for n in found.entries if n[0].isdigit()))
-        if layer is not None and st.button(f"Fit an edit at layer {layer}", key="lens-scope"):
-            state().draft["layers"] = [layer]
-            st.switch_page("pages/edit.py")
+        if layer is not None:
+            state().layer = layer
+            scope.verbs(layer, key="lens-scope")
 
 
 def _targets(found: Any, pos: int) -> None:
@@ -108,7 +108,7 @@ def attention(session: Any, prompt: str, targets: tuple[str, ...]) -> None:
 
 
 def _attention(found: Any) -> None:
-    lane = _lane(found.lanes, "attention-lane")
+    lane = lane_choice(found.lanes, "attention-lane")
     scores = calls.head_scores(found, lane)
     kind = st.selectbox("Colour the heads by", list(scores), key="attention-score", width=320)
     if kind not in scores:
@@ -119,9 +119,12 @@ def _attention(found: Any) -> None:
     layers, heads = [f"layer {layer}" for layer in found.layers], [str(head) for head in range(found.n_heads)]
     shown = [[words.number(x) for x in line] for line in values]
     picked = grid(layers, heads, values, key="head-grid", scale=top, signed=signed, texts=shown, corner="head", column_word="Head")
-    row, head = picked or _largest(values)
+    row, head = picked or _shown_first(values, found.layers)
+    if picked is not None:
+        state().layer = found.layers[row]
     pattern = found.pattern[lane, row, head]
-    st.markdown(f"**Layer {found.layers[row]}, head {head}**: {found.lanes[lane].label}")
+    st.markdown(f"**Layer {found.layers[row]}, head {head}**: {words.plain(found.lanes[lane].label)}")
+    scope.verbs(found.layers[row], head, key="attention-scope")
     n = len(found.tokens)
     query = token_strip(
         found.tokens, key="attention-query", values=[float(x) for x in pattern[_query(n)]], notes=[f"{x:.2f}" for x in pattern[_query(n)]],
@@ -141,11 +144,14 @@ def _query(n: int) -> int:
     return at if isinstance(at, int) and at < n else n - 1
 
 
-def _largest(values: list[list[float]]) -> tuple[int, int]:
-    return max(((i, j) for i, line in enumerate(values) for j in range(len(line))), key=lambda at: abs(values[at[0]][at[1]]))
+def _shown_first(values: list[list[float]], layers: Any) -> tuple[int, int]:
+    """The largest value, in the tab's layer if it has one."""
+    rows = [i for i, layer in enumerate(layers) if layer == state().layer] or list(range(len(values)))
+    return max(((i, j) for i in rows for j in range(len(values[i]))), key=lambda at: abs(values[at[0]][at[1]]))
 
 
-def _lane(lanes: Any, key: str) -> int:
+def lane_choice(lanes: Any, key: str) -> int:
+    """Choose one of a result's lanes; nothing is drawn for the base alone."""
     if len(lanes) == 1:
         return 0
     return st.segmented_control("Lane", range(len(lanes)), format_func=lambda i: lanes[i].label, default=0, key=key, required=True) or 0

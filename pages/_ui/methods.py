@@ -6,8 +6,8 @@ from typing import Any
 
 import streamlit as st
 
-from pages._ui import calls
-from pages._ui.forms import knob_form, use_preset
+from pages._ui import calls, scope
+from pages._ui.forms import knob_form, shown, use_preset
 from pages._ui.state import state
 from pages._ui.words import plain
 
@@ -67,7 +67,9 @@ def form(session: Any, method: Any) -> tuple[dict[str, Any], int]:
             "Preset", names, key=chosen, persist_state="session", on_change=lambda: _preset(items, method, chosen, key),
             help="Sets every knob below. *paper* is what the authors published, the first is ours.",
         )  # fmt: skip
-    values = knob_form(items, key=key, n_layers=session.model.info.n_layers)
+    info = session.model.info
+    scope.fill(items, method.name, key=key, shown=shown, n_layers=info.n_layers, n_heads=info.n_heads)
+    values = knob_form(items, key=key, n_layers=info.n_layers)
     seed = st.number_input(
         "Seed", 0, 2**31 - 1, 0, step=1, key="fit-seed", persist_state="session", help="The same seed gives the same edit."
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,15 +16,24 @@ _KEY, _HANDED = "scope", "handed"
 
 @dataclass
 class Handed:
-    """What was handed to the form; `filled` names the methods whose forms have taken it over."""
+    """What was handed to the form: places for any method, or knobs of one; `filled` names the methods whose forms have taken it over."""
 
-    layers: tuple[int, ...]
-    heads: tuple[str, ...]
+    layers: tuple[int, ...] = ()
+    heads: tuple[str, ...] = ()
+    method: str = ""
+    values: Mapping[str, Any] = field(default_factory=dict)
+    source: str = "Inspect"
     filled: set[str] = field(default_factory=set)
 
     @property
     def words(self) -> str:
-        return words.listed([part for part in (_told("layer", map(str, self.layers)), _told("head", self.heads)) if part])
+        parts = [_told("layer", map(str, self.layers)), _told("head", self.heads)]
+        parts += [f"{name.replace('_', ' ')} = {_plain(value)}" for name, value in self.values.items()]
+        return words.listed([part for part in parts if part])
+
+
+def _plain(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
 
 
 def _told(what: str, names: Iterable[str]) -> str:
@@ -58,11 +67,17 @@ def hand_over(addresses: Sequence[str]) -> None:
     """Give layers and heads to the Edit page's form; heads alone choose the method that can turn heads."""
     layers = tuple(int(name) for name in addresses if "." not in name)
     heads = tuple(name for name in addresses if "." in name)
-    state().draft[_HANDED] = Handed(layers, heads)
+    state().draft[_HANDED] = Handed(layers=layers, heads=heads)
     if layers or heads:
         state().layer = layers[0] if layers else int(heads[0].split(".")[0])
     if heads and not layers:
         state().method = "tarot"
+
+
+def hand_knobs(method: str, values: Mapping[str, Any], source: str) -> None:
+    """Give knobs of one method to the Edit page's form."""
+    state().draft[_HANDED] = Handed(method=method, values=dict(values), source=source)
+    state().method = method
 
 
 def verbs(layer: int, head: int | None = None, *, key: str) -> None:
@@ -80,22 +95,22 @@ def verbs(layer: int, head: int | None = None, *, key: str) -> None:
 def tray() -> None:
     """The scope at the foot of a page: what is in it, and the way to the form."""
     names = picked()
-    with st.container(border=True, key="scope-tray"):
-        with st.container(horizontal=True, vertical_alignment="center"):
-            st.markdown("**Scope**")
-            if not names:
-                st.caption("Empty. Pick a cell above and add its layer or head; the form on Edit starts from what is here.")
-                return
-            for name in names:
-                what = f"head {name}" if "." in name else f"layer {name}"
-                st.button(what, key=f"scope-{name}", icon=":material/close:", type="tertiary", on_click=remove, args=(name,), help="Take it out.")
-            st.button("Clear", key="scope-clear", on_click=clear)
-            if st.button("Fit an edit here", key="scope-fit", type="primary"):
-                hand_over(names)
-                st.switch_page("pages/edit.py")
+    with st.container(border=True, key="scope-tray"), st.container(horizontal=True, vertical_alignment="center"):
+        st.markdown("**Scope**")
+        if not names:
+            st.caption("Empty. Pick a cell above and add its layer or head; the form on Edit starts from what is here.")
+            return
+        for name in names:
+            what = f"head {name}" if "." in name else f"layer {name}"
+            icon = ":material/close:"
+            st.button(what, key=f"scope-{name}", icon=icon, type="tertiary", on_click=remove, args=(name,), help="Take it out.")
+        st.button("Clear", key="scope-clear", on_click=clear)
+        if st.button("Fit an edit here", key="scope-fit", type="primary"):
+            hand_over(names)
+            st.switch_page("pages/edit.py")
 
 
-def fill(knobs: Sequence[Any], method: str, *, key: str, shown: Any, n_layers: int, n_heads: int) -> None:
+def fill(knobs: Sequence[Any], method: str, *, key: str, shown: Callable[[Any, Any], Any], n_layers: int, n_heads: int) -> None:
     """Set the form's layers and heads to what was handed over, once a method, and say so above the form.
 
     Args:
@@ -104,18 +119,18 @@ def fill(knobs: Sequence[Any], method: str, *, key: str, shown: Any, n_layers: i
     handed = state().draft.get(_HANDED)
     if handed is None:
         return
-    wanted = _wanted(knobs, handed, n_layers, n_heads)
+    wanted = _wanted(knobs, handed, n_layers, n_heads) if not handed.method else handed.values if handed.method == method else {}
     values = {f"{key}-{knob.name}": shown(knob, wanted[knob.name]) for knob in knobs if knob.name in wanted}
     if method not in handed.filled:
         handed.filled.add(method)
         st.session_state.update(values)
     with st.container(horizontal=True, vertical_alignment="center", key="handed"):
         if not values:
-            st.caption(f"From Inspect: {handed.words}. This method has no knob for them, or the model has no such place.")
+            st.caption(f"From {handed.source}: {handed.words}. This method has no knob for them, or the model has no such place.")
         elif all(st.session_state.get(name) == value for name, value in values.items()):
-            st.caption(f"From Inspect: {handed.words}.")
+            st.caption(f"From {handed.source}: {handed.words}.")
         else:
-            st.button(f"Use {handed.words} from Inspect", key="handed-use", on_click=st.session_state.update, args=(values,))
+            st.button(f"Use {handed.words} from {handed.source}", key="handed-use", on_click=st.session_state.update, args=(values,))
         defaults = {f"{key}-{knob.name}": shown(knob, knob.default) for knob in knobs if knob.name in wanted}
         st.button("Forget", key="handed-forget", type="tertiary", on_click=_forget, args=(defaults,))
 

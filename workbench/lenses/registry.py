@@ -16,6 +16,8 @@ _PLACES = {
     "attribution_patching": "workbench.lenses.patching",
     "head_scores": "workbench.lenses.heads",
     "name_movers": "workbench.lenses.heads",
+    "head_ablation": "workbench.lenses.ablation",
+    "circuit": "workbench.lenses.circuits",
     "concept_meter": "workbench.lenses.concept_meter",
     "senses": "workbench.lenses.senses",
     "sense_reading": "workbench.lenses.senses",

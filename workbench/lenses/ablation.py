@@ -1,0 +1,99 @@
+"""Silence one head at a time and measure what happens to target against distractor.
+
+Law: change(l, h) = D(z^{l,h} ← 0 at every position) − D, with D = logit(target) − logit(distractor) at the last token; without a
+distractor, D = logit(target). A head that helps the target has a negative change.
+Ref: arXiv 2211.00593 (knockouts). Differs: zero instead of the mean over a corpus, so no corpus is needed; a head whose output is
+mostly a constant looks more important than it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from workbench.edits.base import Edit
+from workbench.edits.labels import Lane, lane_records
+from workbench.lenses.bridged import bridged, edited_bridge
+from workbench.models.base import LanguageModel
+from workbench.models.bridge import BridgeModel
+from workbench.models.token_texts import first_token, token_texts
+from workbench.models.tokens import TokenBatch, running
+from workbench.progress import Progress, silent
+from workbench.shapes import Float, Tensor
+
+
+@dataclass(frozen=True)
+class HeadAblation:
+    """Change of the logit difference when a head is silent, and the difference with every head speaking."""
+
+    model: str
+    lanes: tuple[Lane, ...]
+    target: str
+    distractor: str | None
+    change: Float[np.ndarray, "lane layer head"]
+    difference: Float[np.ndarray, "lane"]
+
+
+def head_ablation(
+    model: LanguageModel,
+    prompt: str,
+    target: str,
+    distractor: str | None = None,
+    stacks: Sequence[Sequence[Edit]] = ((),),
+    *,
+    progress: Progress | None = None,
+) -> HeadAblation:
+    """Measure every head under each stack of edits: one forward a layer, with a row a head.
+
+    Raises:
+        Obstructed: the model has no TransformerLens bridge. BadPrompt: a word holds no token. Others: `engine.lanes`.
+    """
+    owner, tell = bridged(model), progress or silent()
+    batch = owner.tokens(prompt)
+    ids = [first_token(owner, text) for text in (target, distractor) if text is not None]
+    changes: list[np.ndarray] = []
+    totals: list[float] = []
+    for index, stack in enumerate(stacks):
+        change, total = _measured(owner, batch, stack, ids, tell.part(index / len(stacks), (index + 1) / len(stacks)))
+        changes.append(change)
+        totals.append(total)
+    tell(1.0, "Done")
+    names = token_texts(owner.tokenizer, ids)
+    other = None if distractor is None else names[1]
+    return HeadAblation(owner.info.name, lane_records(stacks), names[0], other, np.stack(changes), np.array(totals))
+
+
+def _measured(model: BridgeModel, batch: TokenBatch, stack: Sequence[Edit], ids: list[int], tell: Progress) -> tuple[np.ndarray, float]:
+    n_layers, n_heads = model.info.n_layers, model.info.n_heads
+    rows = TokenBatch(batch.ids.expand(n_heads, -1), batch.mask.expand(n_heads, -1), batch.n_prompt.expand(n_heads))
+    with torch.no_grad(), edited_bridge(model, stack) as bridge:
+        with running(batch.forward()):
+            whole = float(_difference(bridge(batch.ids), ids).sum())
+        found: list[np.ndarray] = []
+        for layer in range(n_layers):
+            tell(layer / n_layers, f"Silencing the heads of layer {layer}")
+            with running(rows.forward()):
+                logits: Tensor = bridge.run_with_hooks(rows.ids, fwd_hooks=[(f"blocks.{layer}.attn.hook_z", _silent(n_heads))])
+            found.append(_difference(logits, ids).cpu().numpy() - whole)
+    return np.stack(found), whole
+
+
+def _silent(n_heads: int) -> Callable[..., Tensor]:
+    """Row i loses head i."""
+
+    def act(z: Tensor, hook: Any) -> Tensor:
+        x = z.reshape(*z.shape[:2], n_heads, -1).clone()
+        own = torch.arange(n_heads, device=x.device)
+        x[own, :, own] = 0
+        return x.reshape(z.shape)
+
+    return act
+
+
+def _difference(logits: Tensor, ids: list[int]) -> Tensor:
+    last = logits[:, -1].double()
+    return last[:, ids[0]] - last[:, ids[1]] if len(ids) > 1 else last[:, ids[0]]

@@ -1,0 +1,138 @@
+"""Which components speak to which: the edges of the residual graph that bring a clean answer back, and how much they bring back alone.
+
+Law: edge (writer w, reader r) is estimated as (a_clean[w] − a_corrupt[w]) · ∂D/∂(input of r), summed over positions and told as a share of
+D_clean − D_corrupt, with D = logit(target) − logit(distractor). `recovered` is measured: every other edge gets the corrupted run's
+contribution. Ref: edge attribution patching, arXiv 2310.10348; faithfulness as in arXiv 2403.17806.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformer_lens.tools.analysis.attribution_patching import EdgeAttributionConfig, attribution_patch, faithfulness
+
+from workbench.errors import BadPrompt, Obstructed
+from workbench.lenses.bridged import bridged, edited_bridge
+from workbench.models.base import LanguageModel
+from workbench.models.bridge import BridgeModel
+from workbench.models.token_texts import first_token, token_texts
+from workbench.models.tokens import running
+from workbench.progress import Progress, silent
+from workbench.shapes import Tensor
+
+_READS = {"q_input": "Q", "k_input": "K", "v_input": "V"}
+
+
+@dataclass(frozen=True)
+class Edge:
+    """A writer and a reader by name (`embedding`, `head 3.1`, `MLP 2`, `logits`), what the reader does with it, and its estimated share."""
+
+    writer: str
+    reader: str
+    port: str
+    share: float
+
+
+@dataclass(frozen=True)
+class Circuit:
+    """The strongest edges, the largest first. `recovered` is the share of the effect that they bring back alone; 1 is all of it."""
+
+    model: str
+    clean_tokens: tuple[str, ...]
+    corrupt_tokens: tuple[str, ...]
+    target: str
+    distractor: str
+    clean: float
+    corrupt: float
+    edges: tuple[Edge, ...]
+    n_edges: int
+    recovered: float
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One table row an edge."""
+        return [{"from": edge.writer, "to": edge.reader, "port": edge.port, "estimated share": edge.share} for edge in self.edges]
+
+
+def circuit(
+    model: LanguageModel, clean: str, corrupt: str, target: str, distractor: str, *, n_edges: int = 30, progress: Progress | None = None
+) -> Circuit:
+    """Find the strongest edges from one gradient, then measure what they recover.
+
+    Raises:
+        Obstructed: no TransformerLens bridge, or blocks whose heads do not add up to the attention's output one by one.
+        BadPrompt: the prompts differ in length, or make no difference.
+    """
+    owner, tell = bridged(model), progress or silent()
+    _check(owner)
+    pair, ids = owner.tokens([clean, corrupt]), (first_token(owner, target), first_token(owner, distractor))
+    lengths = pair.lengths.tolist()
+    if lengths[0] != lengths[1]:
+        raise BadPrompt(
+            f"The prompts have {lengths[0]} and {lengths[1]} tokens; a circuit needs equal lengths.",
+            "Swap a word for one of as many tokens.",
+        )
+
+    def metric(logits: Tensor) -> Tensor:
+        return logits[0, -1, ids[0]] - logits[0, -1, ids[1]]
+
+    with edited_bridge(owner) as bridge, running(pair.rows(slice(0, 1)).forward()):
+        tell(0.05, "Following the gradient")
+        good, bad = _metrics(bridge, pair.ids, metric)
+        if abs(good - bad) < 1e-6:
+            raise BadPrompt(
+                "Both prompts give the same logit difference, so there is nothing to bring back.", "Change the word that decides."
+            )
+        sums, members = _edges(bridge, pair.ids, metric)
+        best = sorted(sums, key=lambda key: -abs(sums[key]))[:n_edges]
+        tell(0.6, f"Running with {len(best)} of {len(sums)} edges alone")
+        kept = [edge for key in best for edge in members[key]]
+        alone = faithfulness(bridge, pair.ids[:1], pair.ids[1:], metric, kept).recovered
+    tell(1.0, "Done")
+    texts, names = [token_texts(owner.tokenizer, row) for row in pair.ids], token_texts(owner.tokenizer, ids)
+    edges = tuple(Edge(*key, sums[key] / (good - bad)) for key in best)
+    return Circuit(owner.info.name, texts[0], texts[1], names[0], names[1], good, bad, edges, len(sums), float(alone))
+
+
+def _check(model: BridgeModel) -> None:
+    info = model.info
+    if info.parallel_blocks or info.n_key_value_heads != info.n_heads:
+        raise Obstructed(
+            f"Edges are read head by head; {info.name} has parallel blocks or heads that share keys and values.",
+            "Use Patching and Attribution on this model.",
+        )
+
+
+def _metrics(bridge: Any, ids: Tensor, metric: Callable[[Tensor], Tensor]) -> tuple[float, float]:
+    with torch.no_grad():
+        return float(metric(bridge(ids[:1]))), float(metric(bridge(ids[1:])))
+
+
+_Key = tuple[str, str, str]
+
+
+def _edges(bridge: Any, ids: Tensor, metric: Callable[[Tensor], Tensor]) -> tuple[dict[_Key, float], dict[_Key, list[Any]]]:
+    # The parameters need no gradient, so the graph has to begin at the embedding.
+    handle = bridge.hook_dict["hook_embed"].register_forward_pre_hook(lambda _, args: (args[0].detach().requires_grad_(), *args[1:]))
+    try:
+        with torch.enable_grad():
+            found = attribution_patch(bridge, ids[:1], ids[1:], metric, EdgeAttributionConfig("edge"))
+    except ValueError as error:
+        raise Obstructed(f"The edges of this model cannot be read: {error}", "Use Patching and Attribution on this model.") from error
+    finally:
+        handle.remove()
+    sums: dict[_Key, float] = {}
+    members: dict[_Key, list[Any]] = {}
+    for (writer, reader), score in found.edge_scores.items():
+        key = (_name(writer), _name(reader), _READS.get(reader.kind, ""))
+        sums[key] = sums.get(key, 0.0) + float(score)
+        members.setdefault(key, []).append((writer, reader))
+    return sums, members
+
+
+def _name(node: Any) -> str:
+    if node.kind in ("embed", "logits"):
+        return "embedding" if node.kind == "embed" else "logits"
+    return f"head {node.layer}.{node.head}" if node.head is not None else f"MLP {node.layer}"
