@@ -81,9 +81,11 @@ class Demonstrations:
         return self.where(lambda row: all(getattr(row, column) for column in columns))
 
     def with_rows(self, rows: Iterable[Demonstration]) -> Demonstrations:
+        """The same set with other rows."""
         return replace(self, rows=tuple(rows))
 
     def first(self, n: int) -> Demonstrations:
+        """The first n rows."""
         return replace(self, rows=self.rows[:n])
 
     def column(self, name: str) -> list[str]:

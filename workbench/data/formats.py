@@ -8,39 +8,15 @@ answers is seeded by file, line and seed: the same file gives the same demonstra
 from __future__ import annotations
 
 import json
-import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, get_args
+from typing import Any
 
-from workbench.data.demonstrations import COLUMNS, Demonstration, Split
+from workbench.data.demonstrations import COLUMNS, Demonstration
 from workbench.data.reading import BARE
+from workbench.data.rows import BadRow, Context, Values, answer, distinct, split_of, text_of
 
-Values = dict[str, Any]
-_WORDS: dict[str, Split] = {"train": "fit", "val": "validation", "dev": "validation"}
-_SPLITS: dict[str, Split] = {name: name for name in get_args(Split)} | _WORDS
 _LOSSES = ("good", "bad", "balance", "good-v-bad")
-
-
-class BadRow(Exception):  # noqa: N818 - a row is bad, the program is not
-    """A record that does not make a demonstration: what is wrong, and what to do."""
-
-    def __init__(self, what: str, hint: str) -> None:
-        super().__init__(what)
-        self.hint = hint
-
-
-@dataclass(frozen=True)
-class Context:
-    """What a converter may know beside its record: the file's stem, the line, and the seed of every choice."""
-
-    stem: str
-    line: int
-    seed: int
-
-    def pick(self, options: Sequence[str]) -> str:
-        """Choose one, the same one each time this row is read."""
-        return random.Random(f"{self.seed}:{self.stem}:{self.line}").choice(options)
 
 
 @dataclass(frozen=True)
@@ -53,32 +29,13 @@ class Format:
     convert: Callable[[Values, Context], Demonstration]
 
     def fits(self, columns: set[str]) -> bool:
+        """Whether these columns give the layout away."""
         return any(needed <= columns for needed in self.columns)
 
 
 def recognised(values: Values) -> Format | None:
     """Return the first format whose columns a record has, None for an unknown layout."""
     return next((item for item in FORMATS if item.fits(set(values))), None)
-
-
-def text_of(values: Values, column: str) -> str:
-    """Return a column's text.
-
-    Raises:
-        BadRow: it is missing, empty, or not a text.
-    """
-    value = values.get(column)
-    if not isinstance(value, str):
-        got = "no" if value is None else f"a {type(value).__name__} as"
-        raise BadRow(f"has {got} {column}.", f"Give {column} a text.")
-    if not value.strip():
-        raise BadRow(f"has an empty {column}.", f"Give {column} a text.")
-    return value
-
-
-def answer(text: str) -> str:
-    """The text as a continuation: stripped, with one leading space."""
-    return " " + text.strip()
 
 
 def _own(values: Values, context: Context) -> Demonstration:
@@ -110,19 +67,6 @@ def _tags(value: Any) -> tuple[str, ...]:
     raise BadRow("has tags that are not texts.", 'Write tags as a list of texts, for example ["topic:animals"].')
 
 
-def split_of(value: Any) -> Split:
-    """Read a split; `train`, `val` and `dev` are understood, an empty one is `fit`.
-
-    Raises:
-        BadRow: some other word.
-    """
-    if value is None or value == "":
-        return "fit"
-    if not isinstance(value, str) or value.strip().lower() not in _SPLITS:
-        raise BadRow(f"has the split {value!r}.", "Use fit, validation or test.")
-    return _SPLITS[value.strip().lower()]
-
-
 def _question(
     prompt: str,
     true: Sequence[str],
@@ -132,16 +76,12 @@ def _question(
     best: str | None = None,
 ) -> Demonstration:
     """A question with references: the best true answer against one false answer, all of them as tags."""
-    rights, wrongs = _distinct(true), [text for text in _distinct(false) if text not in true]
+    rights, wrongs = distinct(true), [text for text in distinct(false) if text not in true]
     if not rights or not wrongs:
         raise BadRow(f"has {len(rights)} right and {len(wrongs)} wrong answers.", "Give at least one of each.")
     references = [f"true:{text}" for text in rights] + [f"false:{text}" for text in wrongs]
     negative = answer(context.pick(wrongs))
     return Demonstration(prompt, answer(best or rights[0]), negative, tags=(*tags, *references))
-
-
-def _distinct(texts: Sequence[str]) -> list[str]:
-    return list(dict.fromkeys(text.strip() for text in texts if text and text.strip()))
 
 
 def _asked(question: str) -> str:
@@ -278,11 +218,11 @@ def _task(values: Values, context: Context) -> Demonstration:
     if not rights:
         raise BadRow("has no target.", "Give target a text.")
     prompt = question if question.endswith(":") else question + "\nA:"
-    wrongs = [text for text in _distinct(options) if text not in rights]
+    wrongs = [text for text in distinct(options) if text not in rights]
     label = answer(rights[0])
     if wrongs:
         return replace(_question(prompt, rights, wrongs, context), label=label)
-    return Demonstration(prompt, label, label=label, tags=tuple(f"true:{text}" for text in _distinct(rights)))
+    return Demonstration(prompt, label, label=label, tags=tuple(f"true:{text}" for text in distinct(rights)))
 
 
 def _sets(*columns: str) -> tuple[frozenset[str], ...]:

@@ -79,13 +79,16 @@ class Source:
 
     @property
     def layout(self) -> str:
+        """The file name's ending, which says how to read it."""
         return Path(self.name).suffix.lower()
 
     @property
     def stem(self) -> str:
+        """The file name without its ending."""
         return Path(self.name).stem
 
     def open(self) -> BinaryIO:
+        """Open it for reading bytes."""
         return io.BytesIO(self.content) if isinstance(self.content, bytes) else self.content.open("rb")
 
 

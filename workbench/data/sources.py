@@ -16,8 +16,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from workbench.data.demonstrations import COLUMNS, Demonstration, Demonstrations, Split
-from workbench.data.formats import FORMATS, OWN_COLUMNS, BadRow, Context, Format, recognised
+from workbench.data.formats import FORMATS, OWN_COLUMNS, Format, recognised
 from workbench.data.reading import BARE, MAX_BYTES, Problem, Record, Source, is_escaped, records
+from workbench.data.rows import BadRow, Context
 from workbench.data.splits import MIN_GROUPS, assigned, groups_of
 from workbench.errors import BadDemonstrations, StorageFailed
 
