@@ -11,7 +11,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -81,29 +82,36 @@ def export(
         raise StorageFailed(f"{goal} exists already.", "Choose another folder.")
     with applied(model, *stack):  # validates every edit against the model before anything is written
         pass
+    tell(0.1, f"Writing the {target}")
+    with _whole_or_nothing(goal) as draft:
+        _write(model, stack, target, draft, sections)
+        tell(0.5, "Loading it afresh")
+        parity, n_tokens = (None, 0) if target == "report" else _parity(model, stack, target, draft, fresh_process)
+        tolerance = TOLERANCE.get(model.info.dtype, 1e-3)
+        if parity is not None and not parity <= tolerance:
+            raise UnsupportedExport(
+                f"The {target} differs from the edited model by {parity:.3g} nats; rounding explains {tolerance:g}.",
+                "Export in float32, or export a script.",
+            )
+    tell(1.0, "Done")
+    files = tuple(sorted(path.name for path in goal.iterdir()))
+    return ExportReport(target, goal, files, parity, tolerance, n_tokens)
+
+
+@contextmanager
+def _whole_or_nothing(goal: Path) -> Generator[Path]:
+    """A folder to write into, that becomes `goal` when the context ends well and is removed when it does not."""
     try:
         goal.parent.mkdir(parents=True, exist_ok=True)
         draft = Path(tempfile.mkdtemp(prefix=f".{goal.name}-", dir=goal.parent))
         try:
-            tell(0.1, f"Writing the {target}")
-            _write(model, stack, target, draft, sections)
-            tell(0.5, "Loading it afresh")
-            parity, n_tokens = (None, 0) if target == "report" else _parity(model, stack, target, draft, fresh_process)
-            tolerance = TOLERANCE.get(model.info.dtype, 1e-3)
-            if parity is not None and not parity <= tolerance:
-                raise UnsupportedExport(
-                    f"The {target} differs from the edited model by {parity:.3g} nats; rounding explains {tolerance:g}.",
-                    "Export in float32, or export a script.",
-                )
+            yield draft
             draft.chmod(0o755)
             os.replace(draft, goal)
         finally:
             shutil.rmtree(draft, ignore_errors=True)
     except OSError as error:
         raise StorageFailed(f"The export could not be written to {goal}: {error}", "Free some space or choose another folder.") from error
-    tell(1.0, "Done")
-    files = tuple(sorted(path.name for path in goal.iterdir()))
-    return ExportReport(target, goal, files, parity, tolerance, n_tokens)
 
 
 def _refuse(edits: Sequence[Edit], target: ExportTarget) -> None:

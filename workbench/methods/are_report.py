@@ -110,12 +110,6 @@ def report_of(
     samples: Samples,
 ) -> FitReport:
     """The whole trajectory, with the kept round marked."""
-    rows = tuple({**round_row(item), "kept": item is kept} for item in rounds)
-    norms = tuple(
-        {"round": item.index, "site": str(site), "norm": norm, "gradient": item.gradients[site]}
-        for item in rounds
-        for site, norm in item.norms.items()
-    )
     batch = concept.validation.tokens(model)
     is_target = concept.validation.is_target
     moved = drift(model, edit, {"target": batch.rows(is_target), "anti_target": batch.rows(~is_target), "neutral": neutral})
@@ -124,18 +118,7 @@ def report_of(
         scalars={
             "n_fit": float(len(concept.train)),
             "n_validation": float(len(concept.validation)),
-            "kept_round": float(kept.index),
-            "rounds": float(rounds[-1].index),
-            "accuracy_base": rounds[0].accuracy,
-            "accuracy": kept.accuracy,
-            "benefit_base": rounds[0].benefit,
-            "benefit": kept.benefit,
-            "probability_base": rounds[0].probability,
-            "probability": kept.probability,
-            "kl_nats_per_token": kept.damage.kl,
-            "perplexity_ratio": kept.damage.perplexity_ratio,
-            "seconds": sum(item.seconds for item in rounds),
-            "memory_mb": max(item.memory_mb for item in rounds),
+            **_scalars(rounds, kept),
         },
         curves=(*_curves(rounds), *_drift_curves(moved)),
         arrays={
@@ -145,13 +128,39 @@ def report_of(
             "singular_values": np.stack([value.cpu().numpy() for value in values]),
             "read_blocks": np.array(read_blocks),
         },
-        tables={
-            "rounds": rows,
-            "norms": norms,
-            "samples": tuple({"round": index, "prompt": prompt, "text": text} for index, prompt, text in samples),
-        },
+        tables=_tables(rounds, kept, samples),
         notices=(*concept.notices, *_notices(rounds, kept, reason, neutral_source)),
     )
+
+
+def _scalars(rounds: Sequence[Round], kept: Round) -> dict[str, float]:
+    return {
+        "kept_round": float(kept.index),
+        "rounds": float(rounds[-1].index),
+        "accuracy_base": rounds[0].accuracy,
+        "accuracy": kept.accuracy,
+        "benefit_base": rounds[0].benefit,
+        "benefit": kept.benefit,
+        "probability_base": rounds[0].probability,
+        "probability": kept.probability,
+        "kl_nats_per_token": kept.damage.kl,
+        "perplexity_ratio": kept.damage.perplexity_ratio,
+        "seconds": sum(item.seconds for item in rounds),
+        "memory_mb": max(item.memory_mb for item in rounds),
+    }
+
+
+def _tables(rounds: Sequence[Round], kept: Round, samples: Samples) -> dict[str, tuple[Mapping[str, Any], ...]]:
+    norms = [
+        {"round": item.index, "site": str(site), "norm": norm, "gradient": item.gradients[site]}
+        for item in rounds
+        for site, norm in item.norms.items()
+    ]
+    return {
+        "rounds": tuple({**round_row(item), "kept": item is kept} for item in rounds),
+        "norms": tuple(norms),
+        "samples": tuple({"round": index, "prompt": prompt, "text": text} for index, prompt, text in samples),
+    }
 
 
 def _curves(rounds: Sequence[Round]) -> tuple[Curve, ...]:

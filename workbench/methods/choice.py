@@ -100,28 +100,23 @@ def chosen(
     found: list[Candidate] = []
     failures: list[str] = []
     for i, knobs in enumerate(combinations):
-        tell(
-            0.9 * i / len(combinations),
-            f"Trying {i + 1} of {len(combinations)}",
-            best=max((c.measured.benefit for c in found), default=None),
-        )
+        best = max((candidate.measured.benefit for candidate in found), default=None)
+        tell(0.9 * i / len(combinations), f"Trying {i + 1} of {len(combinations)}", best=best)
         try:
-            fitted = known.fit(model, seen, known.configure({**fixed, **knobs}, preset), seed=seed)
+            edit = known.fit(model, seen, known.configure({**fixed, **knobs}, preset), seed=seed).edit
         except FitFailed as error:  # one impossible combination is no reason to give up the others; it is told below
             failures.append(f"{knobs}: {error}")
-            continue
-        results = measured(model, [(fitted.edit.scaled(dose),) for dose in doses], rows, neutral)
-        found += [Candidate(knobs, dose, result) for dose, result in zip(doses, results)]
+        else:
+            results = measured(model, [(edit.scaled(dose),) for dose in doses], rows, neutral)
+            found += [Candidate(knobs, dose, result) for dose, result in zip(doses, results)]
     if not found:
-        raise FitFailed(
-            f"None of {len(combinations)} combinations could be fitted: {failures[0]}", "Change the demonstrations or the knobs."
-        )
+        text = f"None of {len(combinations)} combinations could be fitted: {failures[0]}"
+        raise FitFailed(text, "Change the demonstrations or the knobs.")
     ranked = _ranked(found, max_damage)
     within = ranked[0].measured.damage <= max_damage
     # Fitted again on the whole set, so that the edit says which demonstrations it belongs to; the same rows give the same edit.
-    final = known.fit(
-        model, demonstrations, known.configure({**fixed, **ranked[0].values}, preset), seed=seed, progress=tell.part(0.9, 1.0)
-    )
+    config = known.configure({**fixed, **ranked[0].values}, preset)
+    final = known.fit(model, demonstrations, config, seed=seed, progress=tell.part(0.9, 1.0))
     return Choice(_told(final, ranked, base, max_damage, within, failures), ranked[0], base, tuple(ranked), max_damage, within)
 
 

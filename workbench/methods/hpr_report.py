@@ -191,43 +191,42 @@ def _tokens(model: LanguageModel, fit: HprFit) -> tuple[dict[str, Any], ...]:
 
 
 def _notices(fit: HprFit, arrays: Mapping[str, np.ndarray], config: HprConfig, chosen: list[int]) -> tuple[Notice, ...]:
-    found: list[Notice] = []
-
-    def warn(text: str, hint: str) -> None:
-        found.append(Notice("warning", text, hint))
-
-    n_held = int(arrays["n_held_pairs"].max())
-    if all(arrays["probe_accuracy_low"][i] <= 0.5 for i in chosen):
-        best = float(arrays["probe_accuracy"][chosen].max())
-        warn(
-            f"Probes at chance: the best edited layer has accuracy {best:.2f} on {n_held} held-out pairs.",
-            "Add demonstrations, or check their labels.",
-        )
-    if n_held < 50:
-        found.append(
-            Notice("note", f"{n_held} held-out tokens a class; probe accuracies of fewer than 50 are rough.", "Mark more rows validation.")
-        )
-    if float(arrays["edit_size_mean"].max()) < NEAR_IDENTITY:
-        warn("The edit is near the identity: hardly any held-out token turns.", "Choose other layers, or a smaller neutral weight.")
-    if float(arrays["gated_prompt_end"][chosen].max()) == 0.0:
-        warn(
-            "The gate never fires at the end of a held-out prompt, so the first answer token cannot change.",
-            "Choose later layers, or select by benefit.",
-        )
-    calm = arrays["gated_neutral"][chosen]
-    if np.isfinite(calm).any() and float(np.nanmax(calm)) > 0.25:
-        warn(f"{np.nanmax(calm):.0%} of neutral tokens are on the negative side and turn too.", "Raise the neutral weight.")
+    found = [*_probe_notices(arrays, chosen), *_turn_notices(fit, arrays, config, chosen)]
     if fit.selection is not None and not fit.selection.is_within_limit:
-        warn(
-            f"No choice of layers stays within KL {config.max_damage:g} on neutral text; the least harmful was taken.",
-            "Raise max_damage or the neutral weight.",
-        )
-    delicate = max(float((np.abs(arrays[f"cosine_to_probe[{layer}]"]) < DELICATE).mean()) for layer in fit.edit.layers)
-    if config.formula == "official" and delicate > 0:
-        warn(
-            f"{delicate:.1%} of held-out tokens are so near the hyperplane that the official formula loses their norm.",
-            "Use formula = closed_form.",
-        )
+        text = f"No choice of layers stays within KL {config.max_damage:g} on neutral text; the least harmful was taken."
+        found.append(Notice("warning", text, "Raise max_damage or the neutral weight."))
     if fit.neutral is not None:
         found.append(Notice("note", f"Neutral text is from {fit.neutral.source}."))
     return tuple(found)
+
+
+def _probe_notices(arrays: Mapping[str, np.ndarray], chosen: list[int]) -> list[Notice]:
+    found: list[Notice] = []
+    n_held = int(arrays["n_held_pairs"].max())
+    if all(arrays["probe_accuracy_low"][i] <= 0.5 for i in chosen):
+        best = float(arrays["probe_accuracy"][chosen].max())
+        text = f"Probes at chance: the best edited layer has accuracy {best:.2f} on {n_held} held-out pairs."
+        found.append(Notice("warning", text, "Add demonstrations, or check their labels."))
+    if n_held < 50:
+        text = f"{n_held} held-out tokens a class; probe accuracies of fewer than 50 are rough."
+        found.append(Notice("note", text, "Mark more rows validation."))
+    return found
+
+
+def _turn_notices(fit: HprFit, arrays: Mapping[str, np.ndarray], config: HprConfig, chosen: list[int]) -> list[Notice]:
+    found: list[Notice] = []
+    if float(arrays["edit_size_mean"].max()) < NEAR_IDENTITY:
+        text = "The edit is near the identity: hardly any held-out token turns."
+        found.append(Notice("warning", text, "Choose other layers, or a smaller neutral weight."))
+    if float(arrays["gated_prompt_end"][chosen].max()) == 0.0:
+        text = "The gate never fires at the end of a held-out prompt, so the first answer token cannot change."
+        found.append(Notice("warning", text, "Choose later layers, or select by benefit."))
+    calm = arrays["gated_neutral"][chosen]
+    if np.isfinite(calm).any() and float(np.nanmax(calm)) > 0.25:
+        text = f"{np.nanmax(calm):.0%} of neutral tokens are on the negative side and turn too."
+        found.append(Notice("warning", text, "Raise the neutral weight."))
+    delicate = max(float((np.abs(arrays[f"cosine_to_probe[{layer}]"]) < DELICATE).mean()) for layer in fit.edit.layers)
+    if config.formula == "official" and delicate > 0:
+        text = f"{delicate:.1%} of held-out tokens are so near the hyperplane that the official formula loses their norm."
+        found.append(Notice("warning", text, "Use formula = closed_form."))
+    return found

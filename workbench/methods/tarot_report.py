@@ -70,7 +70,7 @@ def report(
     space, trials = train.space, found.trials
     identity = selection.points.new_full((space.dim,), space.identity)
     both = torch.stack([identity, selection.point])
-    right, p = train.answers(both)
+    before_after, arrays = _answers("train", train, both)
     scalars = {
         "n_train": float(len(chosen.train)),
         "n_right_before": float(chosen.n_right),
@@ -80,29 +80,18 @@ def report(
         "calls": float(len(trials)),
         "best_objective": trials.best.value,
         "first_objective": trials.rows[0].value,
-        "train_accuracy_before": float(right[0].mean()),
-        "train_accuracy_after": float(right[1].mean()),
-        "train_p_before": float(p[0].mean()),
-        "train_p_after": float(p[1].mean()),
+        **before_after,
     }
-    arrays = {
+    arrays |= {
         "angles_rms": _rms(edit),
         "cosine": mean_cosine(edit.variant, edit.angles, edit.width).numpy(),
-        "p_before": p[0].numpy(),
-        "p_after": p[1].numpy(),
         **{name: tensor.numpy() for name, tensor in trials.tensors().items()},
     }
     if evidence is not None:
         arrays["relevance"] = evidence.relevance.numpy()
     if validation is not None:
-        right, p = validation.answers(both)
-        scalars |= {
-            "validation_accuracy_before": float(right[0].mean()),
-            "validation_accuracy_after": float(right[1].mean()),
-            "validation_p_before": float(p[0].mean()),
-            "validation_p_after": float(p[1].mean()),
-        }
-        arrays |= {"p_before_validation": p[0].numpy(), "p_after_validation": p[1].numpy()}
+        before_after, more = _answers("validation", validation, both)
+        scalars, arrays = scalars | before_after, arrays | more
     scalars |= _health(found)
     scored = train if validation is None else validation
     confusion = _confusion(model, scored, both)
@@ -110,6 +99,19 @@ def report(
     notices = _notices(config, found, selection, chosen, scalars, confusion)
     tables = {"trials": tuple(trials.table()), "finalists": selection.table(), "confusion": confusion}
     return FitReport(scalars, _curves(found), arrays, tables, notices)
+
+
+def _answers(split: str, objective: Objective, both: Tensor) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+    """How the unedited model and the winner answer the prompts of one split."""
+    right, p = objective.answers(both)
+    scalars = {
+        f"{split}_accuracy_before": float(right[0].mean()),
+        f"{split}_accuracy_after": float(right[1].mean()),
+        f"{split}_p_before": float(p[0].mean()),
+        f"{split}_p_after": float(p[1].mean()),
+    }
+    suffix = "" if split == "train" else f"_{split}"
+    return scalars, {f"p_before{suffix}": p[0].numpy(), f"p_after{suffix}": p[1].numpy()}
 
 
 def _rms(edit: RotationEdit) -> np.ndarray:
@@ -172,30 +174,12 @@ def _notices(
     notices: list[Notice] = []
     half = config.n_train // 2
     if chosen.n_right < half or chosen.n_wrong < half:
-        notices.append(
-            Notice(
-                "note",
-                f"The unedited model answers {chosen.n_right} of the training prompts right and {chosen.n_wrong} wrong; {half} of each "
-                "were asked for.",
-                "Add harder or easier rows of split fit.",
-            )
-        )
+        text = f"The unedited model answers {chosen.n_right} of the training prompts right and {chosen.n_wrong} wrong"
+        notices.append(Notice("note", f"{text}; {half} of each were asked for.", "Add harder or easier rows of split fit."))
     if selection.size[selection.chosen] == 0.0:
         text = "No candidate beat the unedited model; the edit is the identity."
         notices.append(Notice("warning", text, "Raise the budget or the bound."))
-    calls = scalars.get("surrogate_uninformative_calls", 0.0)
-    if calls > len(found.trials) / 2:
-        notices.append(
-            Notice(
-                "warning",
-                f"The surrogate explained less than half of the variance at {calls:.0f} of {len(found.trials)} calls",
-                "Turn fewer heads, tie angles, or use optimizer = es.",
-            )
-        )
-    follows = scalars.get("surrogate_rank_correlation", 1.0)
-    if follows < BLIND:
-        text = f"The surrogate's forecasts do not follow the outcomes (rank correlation {follows:.2f}): it searched blindly."
-        notices.append(Notice("warning", text, "Turn fewer heads, use optimizer = es, or more training prompts."))
+    notices += _search_notices(found, scalars)
     answers = {row["answer"] for row in confusion if row["when"] == "after"}
     if len(answers) == 1 and len({row["label"] for row in confusion}) > 1:
         text = f"The edited model answers {answers.pop()!r} to everything."
@@ -203,6 +187,19 @@ def _notices(
     if selection.on == "train":
         text = "The winner was chosen on the training objective; its value is optimistic."
         notices.append(Notice("note", text, "Set select_on = val."))
+    return tuple(notices)
+
+
+def _search_notices(found: Found, scalars: Mapping[str, float]) -> list[Notice]:
+    notices: list[Notice] = []
+    calls = scalars.get("surrogate_uninformative_calls", 0.0)
+    if calls > len(found.trials) / 2:
+        text = f"The surrogate explained less than half of the variance at {calls:.0f} of {len(found.trials)} calls."
+        notices.append(Notice("warning", text, "Turn fewer heads, tie angles, or use optimizer = es."))
+    follows = scalars.get("surrogate_rank_correlation", 1.0)
+    if follows < BLIND:
+        text = f"The surrogate's forecasts do not follow the outcomes (rank correlation {follows:.2f}): it searched blindly."
+        notices.append(Notice("warning", text, "Turn fewer heads, use optimizer = es, or more training prompts."))
     if found.stopped == "cancelled":
         notices.append(Notice("note", f"The search was cancelled after {len(found.trials)} calls.", "Resume it from its trials."))
-    return tuple(notices)
+    return notices
