@@ -23,6 +23,7 @@ class Commands(TyperGroup):
     """A group whose commands end in a sentence, not in a traceback."""
 
     def invoke(self, ctx: Any) -> Any:
+        """Run a command; an error leaves with exit code 2, an interruption with 130."""
         try:
             return super().invoke(ctx)
         except RetouchError as error:

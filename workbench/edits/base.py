@@ -73,9 +73,11 @@ class LowRank:
 
     @property
     def shape(self) -> tuple[int, int]:
+        """(out, in), as the matrix would have."""
         return (self.b.shape[0], self.a.shape[1])
 
     def dense(self) -> Float[Tensor, "out in"]:
+        """The matrix itself, in float64: for folding and exports."""
         return self.scale * (self.b.double() @ self.a.double())
 
 
@@ -115,6 +117,7 @@ class Header:
     schema: int = SCHEMA
 
     def as_json(self) -> dict[str, Any]:
+        """As JSON types, as `edit.json` holds it."""
         return {
             "method": self.method,
             "config": dict(self.config),

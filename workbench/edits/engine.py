@@ -63,6 +63,11 @@ def planned(model: LanguageModel, stacks: Sequence[Stack]) -> Callable[[], Abstr
 
 
 def checked(model: LanguageModel, edit: Edit) -> Edit:
+    """Return the edit if it belongs to the model and holds finite numbers.
+
+    Raises:
+        ModelMismatch: it was fitted on another model. NotFinite: a tensor holds NaN or infinite values.
+    """
     ours, theirs = model.fingerprint, edit.header.model
     if not theirs.same_model(ours):
         what = (
@@ -167,6 +172,11 @@ class _Plan:
 
 
 def transformed(op: TransformAt, x: Activations, rows: slice) -> Activations:
+    """Apply one operation to the activations of a group of rows: its function, its gate, its positions.
+
+    Raises:
+        ShapeMismatch: the function changed the shape or the type.
+    """
     forward = current_forward()
     if forward is None and (op.where != "all" or op.reads_mask):
         raise RuntimeError("An edit that acts at some positions needs LanguageModel.logits or step, which know the positions.")
@@ -193,6 +203,7 @@ def _widened(op: TransformAt, columns: slice) -> TransformAt:
 
 
 def is_whole(op: AddToWeight, slot: WeightSlot) -> bool:
+    """Whether the delta needs a changed copy of its module, as no added term of the output equals it."""
     return isinstance(op.delta, Tensor) and (slot.is_table or slot.parameter.ndim != 2)
 
 

@@ -32,10 +32,12 @@ class Evaluation:
 
     @property
     def lanes(self) -> tuple[Lane, ...]:
+        """What was measured side by side: the base, the stacks, their placebos."""
         return self.benefit.lanes
 
     @property
     def all_metrics(self) -> tuple[Metric, ...]:
+        """Benefit first, then side effects."""
         return (*self.benefit.metrics, *(self.side_effects.metrics if self.side_effects else ()))
 
     def rows(self) -> list[dict[str, Any]]:

@@ -38,6 +38,7 @@ class Metric:
 
     @property
     def n(self) -> int:
+        """Number of items that each value is over."""
         return int(self.per_item.shape[1])
 
     def pooled(self, groups: Sequence[Sequence[int]]) -> Metric:

@@ -1,0 +1,1 @@
+"""Result records as plotly figures. Nothing is computed here."""

@@ -1,0 +1,1 @@
+"""Ways to look inside a model, edited or not; each gives a frozen record. `registry` knows them by name."""

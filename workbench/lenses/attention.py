@@ -32,6 +32,7 @@ class AttentionPatterns:
 
     @property
     def n_heads(self) -> int:
+        """Heads a layer."""
         return int(self.pattern.shape[2])
 
     def change(self, lane: int) -> Float[np.ndarray, "layer head query key"]:

@@ -70,6 +70,7 @@ class MeteredText:
 
     @property
     def summary(self) -> float:
+        """Mean probability over the generated tokens; where there are none, that of the last token."""
         said = [token.probability for token in self.tokens if token.generated]
         return sum(said) / len(said) if said else self.tokens[-1].probability
 

@@ -45,10 +45,12 @@ class ConceptPrompts:
         return len(self.texts)
 
     def tokens(self, model: LanguageModel) -> TokenBatch:
+        """All prompts with their continuations as one batch."""
         return model.tokens(list(self.texts), None if self.ends is None else list(self.ends))
 
     @property
     def is_target(self) -> Bool[Tensor, " row"]:
+        """Which prompts are of the concept."""
         return torch.tensor([side == "target" for side in self.sides])
 
     def whole(self, index: int) -> str:

@@ -33,6 +33,7 @@ class EditSize:
 
     @property
     def mean(self) -> float:
+        """Mean of ‖Δ‖/‖h‖."""
         return float(self.sizes.mean())
 
     @property
@@ -42,6 +43,7 @@ class EditSize:
 
     @property
     def cosine(self) -> float:
+        """Mean of cos(h', h)."""
         return float(self.cosines.mean())
 
 

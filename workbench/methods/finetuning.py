@@ -82,6 +82,7 @@ class TwinTrainee:
 
     @property
     def parameters(self) -> Sequence[Tensor]:
+        """Every parameter of the twin."""
         return list(self._twin.parameters())
 
     def logits(self, batch: TokenBatch) -> Logits:

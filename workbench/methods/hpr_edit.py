@@ -58,6 +58,7 @@ class HouseholderEdit(Edit):
 
     @property
     def layers(self) -> tuple[int, ...]:
+        """Edited layers."""
         return tuple(self.turns)
 
     def tensors(self) -> Mapping[str, Tensor]:

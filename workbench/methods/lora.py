@@ -57,6 +57,7 @@ class AdapterTrainee:
 
     @property
     def parameters(self) -> Sequence[Tensor]:
+        """Both factors of every adapter."""
         return self._adapters.parameters()
 
     def logits(self, batch: TokenBatch) -> Logits:

@@ -41,10 +41,12 @@ class SpectralEdit(Edit):
 
     @property
     def layers(self) -> tuple[int, ...]:
+        """Edited layers."""
         return tuple(self.laws)
 
     @property
     def site_kind(self) -> str:
+        """Kind of the edited sites, as `mlp_out`."""
         return str(self.header.facts["site"])
 
     def tensors(self) -> Mapping[str, Tensor]:

@@ -57,6 +57,7 @@ class MemoryEstimate:
 
     @property
     def fits(self) -> bool:
+        """Whether it fits into what is free."""
         return self.bytes_needed <= self.bytes_free
 
 

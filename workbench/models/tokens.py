@@ -28,6 +28,7 @@ class Forward:
 
     @property
     def last(self) -> Bool[Tensor, "batch pos"]:
+        """The final position of this call."""
         mask = torch.zeros_like(self.real)
         mask[:, -1] = True
         return mask
@@ -113,6 +114,7 @@ class TokenBatch:
 
     @property
     def lengths(self) -> Int[Tensor, "batch"]:
+        """Real tokens of each row."""
         return self.mask.sum(-1)
 
     def forward(self, n_before: int = 0) -> Forward:
@@ -135,6 +137,7 @@ class TokenBatch:
         return TokenBatch(self.ids.repeat(times, 1), self.mask.repeat(times, 1), self.n_prompt.repeat(times))
 
     def rows(self, index: slice | Tensor) -> TokenBatch:
+        """Some rows, with their padding."""
         return TokenBatch(self.ids[index], self.mask[index], self.n_prompt[index])
 
     def __len__(self) -> int:

@@ -1,0 +1,1 @@
+"""Linear algebra and small trainings on plain tensors; knows no model."""

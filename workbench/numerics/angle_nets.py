@@ -55,6 +55,7 @@ class AngleNets:
         return math.pi * torch.sigmoid(self.logits(x))
 
     def parameters(self) -> list[Tensor]:
+        """Weights, then biases."""
         return [*self.weights, *self.biases]
 
     def map(self, change: Sequence[Tensor]) -> AngleNets:

@@ -34,6 +34,7 @@ class PairRows:
 
     @property
     def n_pairs(self) -> int:
+        """Pairs a layer, used or not."""
         return int(self.positive.shape[1])
 
 

@@ -69,6 +69,7 @@ class CrossMoments:
         return bool(self._cross)
 
     def mean(self, side: str = "base") -> Float[Tensor, "d_model"]:
+        """Mean row of a side."""
         return self._shift[side] + self._sum[side] / self.n_rows
 
     def centre(self, side: str, how: Centre) -> Float[Tensor, "d_model"]:

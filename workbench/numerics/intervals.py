@@ -34,6 +34,7 @@ class Interval:
 
     @property
     def excludes_zero(self) -> bool:
+        """Whether all of the interval lies on one side of 0; False where it has no bounds."""
         return self.low > 0 or self.high < 0
 
     def exp(self) -> Interval:

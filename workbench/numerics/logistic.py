@@ -18,6 +18,7 @@ class LinearProbe:
     bias: Float[Tensor, ""]
 
     def scores(self, x: Rows2d) -> Float[Tensor, "row"]:
+        """w·x + b of each row, in float64."""
         return x.double() @ self.weight + self.bias
 
 

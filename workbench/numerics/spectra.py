@@ -29,6 +29,7 @@ class Spectrum:
 
     @property
     def d_model(self) -> int:
+        """Width of the activations."""
         return self.inner.shape[0] if self.outer is None else self.outer.shape[0]
 
     @property

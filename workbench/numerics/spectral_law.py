@@ -49,6 +49,7 @@ class SpectralLaw:
 
     @property
     def restores_norm(self) -> bool:
+        """Whether the edited activation gets its old length back; averaging both branches does not."""
         return self.norm != "none" and self.merge != "average"
 
     def at_dose(self, dose: float) -> Callable[..., Activations]:

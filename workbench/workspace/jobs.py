@@ -52,6 +52,7 @@ class Snapshot:
 
     @property
     def is_over(self) -> bool:
+        """Whether nothing more will happen."""
         return self.state in ("done", "failed", "cancelled")
 
 
@@ -98,6 +99,7 @@ class Job:
 
     @property
     def state(self) -> State:
+        """Where it stands now."""
         with self._lock:
             return self._state
 

@@ -36,6 +36,7 @@ class Offer:
 
     @property
     def is_shipped(self) -> bool:
+        """Whether it ships with Retouch, and so cannot be changed."""
         return self.saved is None
 
 
