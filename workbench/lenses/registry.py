@@ -19,6 +19,7 @@ _PLACES = {
     "head_ablation": "workbench.lenses.ablation",
     "circuit": "workbench.lenses.circuits",
     "concept_meter": "workbench.lenses.concept_meter",
+    "demonstration_geometry": "workbench.lenses.geometry",
     "senses": "workbench.lenses.senses",
     "sense_reading": "workbench.lenses.senses",
 }

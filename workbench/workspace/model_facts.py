@@ -13,7 +13,7 @@ from workbench.models.base import LanguageModel
 from workbench.models.token_texts import token_texts
 
 # Lenses that read activations through the engine, and so need no bridge.
-ANYWHERE = ("concept_meter",)
+ANYWHERE = ("concept_meter", "demonstration_geometry")
 
 
 def capabilities(model: LanguageModel, lenses: Sequence[str]) -> list[dict[str, str]]:
