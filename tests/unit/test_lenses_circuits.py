@@ -14,8 +14,10 @@ from tests.operations import edit_of, hooks_on, noise, shift
 from workbench.edits.base import AddToWeight
 from workbench.edits.engine import applied
 from workbench.errors import BadPrompt
+from workbench.lenses.attention import attention
 from workbench.lenses.attribution import direct_attribution
 from workbench.lenses.directions import direction_tokens
+from workbench.lenses.head_kinds import head_kinds
 from workbench.lenses.heads import KINDS, _scores, head_scores, name_movers
 from workbench.lenses.patching import activation_patching, attribution_patching
 from workbench.sites import Site
@@ -52,6 +54,19 @@ def test_head_scores_follow_an_edit_and_need_a_repetition(tiny_gpt2: Any) -> Non
     assert len(found.rows()) == 2 * 3 * 4 and np.array_equal(head_scores(tiny_gpt2, n=1).scores, head_scores(tiny_gpt2, n=1).scores)
     with pytest.raises(BadPrompt, match="No text repeats"):
         head_scores(tiny_gpt2, texts=[words(1, 2, 3)])
+
+
+def test_kinds_read_off_one_prompt_are_transformer_lens_scores_on_it(tiny_gpt2: Any) -> None:
+    """Two ways to one number: places found from words and summed at once, or TransformerLens's patterns head by head."""
+    text = words(3, 7, 12, 3, 7, 9, 3)
+    theirs = head_scores(tiny_gpt2, texts=[text])
+    ours = head_kinds(attention(tiny_gpt2, text))
+    named = zip(("looks at the token before", "looks at the same word", "looks back to what came after"), KINDS, strict=True)
+    for i, (name, kind) in enumerate(named):
+        assert theirs.kinds[i] == kind
+        np.testing.assert_allclose(ours[name], theirs.scores[:, i], atol=1e-6)  # float32 shares of attention
+    assert not np.allclose(ours["looks at the first token"], ours["looks at the token before"], atol=1e-2)
+    assert np.isnan(head_kinds(attention(tiny_gpt2, words(1, 2, 3)))["looks at the same word"]).all(), "nothing comes again"
 
 
 @pytest.mark.parametrize("family", FAMILIES)

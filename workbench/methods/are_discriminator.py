@@ -94,7 +94,7 @@ class Discriminator(nn.Module):
             self.to(like.device, like.dtype)
 
     def forward(self, r: Rows2d) -> Float[Tensor, "row 2"]:
-        """Logits of (concept, not)."""
+        """Logits of (not the concept, the concept)."""
         return self.layers(r if self._scaling is None else (r - self._scaling.mean) / self._scaling.spread)
 
     def frozen(self) -> Discriminator:
