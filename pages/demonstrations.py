@@ -6,14 +6,14 @@ from typing import Any
 
 import streamlit as st
 
-from pages._ui import calls, frame, sets
+from pages._ui import calls, frame, geometry_panels, sets
 from pages._ui.backend import ready
 from pages._ui.components import token_strip
 from pages._ui.rows import as_jsonl, counts, editor, merged
 
 
 def main(session: Any) -> None:
-    """Picker, table and its foot; beside them the checks and the chosen row's tokens."""
+    """Picker, table and its foot; beside them the checks and the chosen row's tokens; below, both sides inside the model."""
     chosen = sets.picker(session, key="demonstrations-set")
     if chosen is None:
         with frame.empty("Your demonstrations will stand here, one row each.", "Import a file to begin.", key="no-set"):
@@ -28,8 +28,9 @@ def main(session: Any) -> None:
         st.caption(f"{len(demonstrations)} rows: {counts(demonstrations)}. Every change is a version on disk.")
         _foot(session, chosen, demonstrations)
     with side:
-        picked = _checks(session, demonstrations)
-        _row(session, demonstrations, picked)
+        troubled = _checks(session, demonstrations)
+        index = _row(session, demonstrations, geometry_panels.picked_rows(demonstrations) or troubled)
+    geometry_panels.panel(session, chosen, demonstrations, index)
 
 
 def _foot(session: Any, chosen: str, demonstrations: Any) -> None:
@@ -67,11 +68,11 @@ def _checks(session: Any, demonstrations: Any) -> tuple[int, ...]:
     return troubled[title].rows
 
 
-def _row(session: Any, demonstrations: Any, picked: tuple[int, ...]) -> None:
+def _row(session: Any, demonstrations: Any, picked: tuple[int, ...]) -> int | None:
     st.subheader("A row as the model reads it", anchor=False)
     if not len(demonstrations):
         st.caption("Add a row to see its tokens.")
-        return
+        return None
     options = [i for i in picked if i < len(demonstrations)] or list(range(len(demonstrations)))
     index = st.selectbox(
         "Row", options, format_func=lambda i: f"{i + 1}  {demonstrations[i].prompt[:60]}", key="set-row", label_visibility="collapsed"
@@ -84,6 +85,7 @@ def _row(session: Any, demonstrations: Any, picked: tuple[int, ...]) -> None:
             marks = [""] * n_prompt + ["write"] * (len(tokens) - n_prompt - 1) + ["read write"]
             token_strip(tokens, key=f"set-strip-{side}", marks=marks, twin=False)
     st.caption("Dashed: the answer. Double: its last token, where most methods read.")
+    return index
 
 
 frame.page("Demonstrations", __doc__ or "")

@@ -6,7 +6,7 @@ from typing import Any
 
 import streamlit as st
 
-from pages._ui import calls, fits, frame, words
+from pages._ui import calls, fits, frame, spectra_panels, words
 from pages._ui.backend import ready
 from pages._ui.state import state
 
@@ -43,6 +43,8 @@ def main(session: Any) -> None:
     for edit, column in zip(chosen, st.columns(len(chosen), gap="large")):
         with column:
             _one(session, edit, known[edit])
+    if len(chosen) == 2:
+        spectra_panels.angles(*chosen)
 
 
 def _one(session: Any, edit: str, name: str) -> None:
@@ -58,6 +60,8 @@ def _one(session: Any, edit: str, name: str) -> None:
     if loaded.header.config.get("center") == "none":
         with st.expander("Why does the uncentred edit do nothing?", expanded=True):
             st.markdown(WHY_UNCENTRED)
+    if spectra_panels.has_cut(report):
+        spectra_panels.movable_cut(loaded, report, fits.caption(loaded), prefix=f"cut-{edit}")
     fits.pictures(loaded.header.method, report, fits.caption(loaded), prefix=f"spectra-{edit}")
 
 

@@ -164,6 +164,16 @@ def compare(session: Any, settings: Mapping[str, Any], progress: Progress) -> An
     return session.compare(list(settings["prompts"]), stacks(settings["lanes"])[1:], sampling, progress=progress)
 
 
+def edit_angles(session: Any, one: str, other: str, *, n_texts: int, progress: Progress) -> Any:
+    """The angles between what two edits add on neutral text."""
+    from workbench.data.demonstrations import Demonstrations
+    from workbench.lenses.edit_angles import edit_angles as compared
+    from workbench.workspace.measured import neutral_of
+
+    texts = neutral_of(session.demos, None, Demonstrations(()), session.model)[:n_texts]
+    return compared(session.model, texts, session.stack([one]), session.stack([other]), progress=progress)
+
+
 def rename_edit(session: Any, edit: str, name: str) -> None:
     """Give a saved edit another name."""
     session.workspace.edits.rename(edit, name.strip())

@@ -12,7 +12,8 @@ import streamlit as st
 from pages._ui.frame import is_dark, meaning, source
 
 Rows = Sequence[Mapping[str, Any]]
-_CONFIG = {
+_PICKING = ("select2d", "lasso2d")
+_CONFIG: dict[str, Any] = {
     "displaylogo": False,
     "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d", "zoomIn2d", "zoomOut2d", "pan2d", "zoom2d"],
     "toImageButtonOptions": {"format": "png", "scale": 2},
@@ -20,7 +21,16 @@ _CONFIG = {
 
 
 def figure_panel(
-    figure: Any, table: Rows, caption: str, *, key: str, says: str = "", look_for: str = "", height: int | None = None, alt: str = ""
+    figure: Any,
+    table: Rows,
+    caption: str,
+    *,
+    key: str,
+    says: str = "",
+    look_for: str = "",
+    height: int | None = None,
+    alt: str = "",
+    selects: bool = False,
 ) -> None:
     """Draw a figure.
 
@@ -30,6 +40,7 @@ def figure_panel(
         caption: where it is from: model, edit, seed, n, split (`words.provenance`).
         says: what it means, in one sentence. look_for: what to look for, for those who see it the first time.
         alt: the takeaway for screen readers; `says` by default.
+        selects: points can be picked with a lasso or a box; read them with `selected`.
     """
     from workbench.figures.theme import themed
 
@@ -42,7 +53,10 @@ def figure_panel(
             st.dataframe(list(table), hide_index=True, width="stretch", key=f"{key}-table")
         else:
             config = {**_CONFIG, "toImageButtonOptions": {**_CONFIG["toImageButtonOptions"], "filename": f"retouch-{key}"}}
-            st.plotly_chart(figure, key=f"{key}-plot", config=config, theme=None, alt=alt or says or _title(figure))
+            if selects:
+                config |= {"modeBarButtonsToRemove": [name for name in _CONFIG["modeBarButtonsToRemove"] if name not in _PICKING]}
+            picking: dict[str, Any] = {"on_select": "rerun", "selection_mode": ("points", "box", "lasso")} if selects else {}
+            st.plotly_chart(figure, key=f"{key}-plot", config=config, theme=None, alt=alt or says or _title(figure), **picking)
         if says:
             meaning(says, key)
         with st.container(horizontal=True, vertical_alignment="center", key=f"{key}-foot"):
@@ -62,6 +76,13 @@ def figure_panel(
                 with st.popover("What to look for", type="tertiary", icon=":material/visibility:"):
                     st.markdown(look_for)
         source(caption, key)
+
+
+def selected(key: str) -> tuple[int, ...]:
+    """The places of the points picked in the figure of this key: the first value of each one's custom data, in order, once each."""
+    event = st.session_state.get(f"{key}-plot")
+    points = ((event or {}).get("selection") or {}).get("points", []) if hasattr(event, "get") else []
+    return tuple(dict.fromkeys(int(point["customdata"][0]) for point in points if point.get("customdata")))
 
 
 def table_panel(table: Rows, caption: str, *, key: str, columns: Mapping[str, Any] | None = None) -> None:

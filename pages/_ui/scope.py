@@ -23,10 +23,13 @@ class Handed:
     method: str = ""
     values: Mapping[str, Any] = field(default_factory=dict)
     source: str = "Inspect"
+    said: str = ""
     filled: set[str] = field(default_factory=set)
 
     @property
     def words(self) -> str:
+        if self.said:
+            return self.said
         parts = [_told("layer", map(str, self.layers)), _told("head", self.heads)]
         parts += [f"{name.replace('_', ' ')} = {_plain(value)}" for name, value in self.values.items()]
         return words.listed([part for part in parts if part])
@@ -74,9 +77,9 @@ def hand_over(addresses: Sequence[str]) -> None:
         state().method = "tarot"
 
 
-def hand_knobs(method: str, values: Mapping[str, Any], source: str) -> None:
-    """Give knobs of one method to the Edit page's form."""
-    state().draft[_HANDED] = Handed(method=method, values=dict(values), source=source)
+def hand_knobs(method: str, values: Mapping[str, Any], source: str, *, said: str = "") -> None:
+    """Give knobs of one method to the Edit page's form; `said` names those that matter, where they are many."""
+    state().draft[_HANDED] = Handed(method=method, values=dict(values), source=source, said=said)
     state().method = method
 
 

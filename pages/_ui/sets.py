@@ -7,7 +7,7 @@ from typing import Any
 
 import streamlit as st
 
-from pages._ui import frame, jobs
+from pages._ui import frame, jobs, templates
 from pages._ui.rows import counts
 from pages._ui.state import state
 from pages._ui.words import count, plain
@@ -80,6 +80,8 @@ def import_dialog(session: Any) -> None:
         "JSONL or CSV with the columns prompt, positive, negative, neutral, label, loss, tags, split, id. TruthfulQA, BBQ, StereoSet, "
         "canonical examples and RepE emotions are recognised by their columns."
     )
+    with st.expander("Templates: a few rows of each kind to start from"):
+        templates.panel(session)
     given = st.file_uploader("File", type=["jsonl", "json", "csv", "tsv", "txt"], key="import-file")
     if given is None:
         return
