@@ -9,86 +9,27 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 from tests.conftest import words
-from workbench.data.demonstrations import Demonstration, Demonstrations
+from tests.rotations import CLOSE, HELD, config, edit_of, logits
 from workbench.edits.base import Possible, Refused
 from workbench.edits.engine import applied
-from workbench.errors import BadKnob, NotEnoughData, UnsupportedExport
-from workbench.methods import get
-from workbench.methods.registry import Fitted
-from workbench.methods.tarot import fit_rotation
-from workbench.methods.tarot_config import TarotConfig, angle_space
-from workbench.methods.tarot_edit import RotationEdit, fold_facts, value_bias
-from workbench.methods.tarot_generation import WordClassifier
-from workbench.methods.tarot_heads import rank_heads
-from workbench.methods.tarot_objective import Objective, generation_objective, scores
-from workbench.methods.tarot_prefix import Prefix
-from workbench.methods.tarot_task import Task, chosen_rows, label_of, labels_of, task_of
+from workbench.errors import UnsupportedExport
+from workbench.methods.tarot_config import angle_space
+from workbench.methods.tarot_edit import RotationEdit
 from workbench.models.base import LanguageModel
 from workbench.models.catalog import load
-from workbench.models.tokens import running
 from workbench.numerics.rotations import AngleSpace
-from workbench.progress import Cancelled, Progress, silent
 from workbench.record import activations
-from workbench.search import Trials
 from workbench.sites import Site
 
-CLOSE = 3e-5  # float32 rounding of the same products in another order, logits of order 10
 EXACT = 1e-9  # float64
-ADD, HELD = "included", "excluded"
-
-
-def labelled(n: int = 60, seed: int = 0) -> Demonstrations:
-    """Prompts of random words whose label is w1 or w2 at random."""
-    draw = torch.Generator().manual_seed(seed)
-    rows = [
-        Demonstration(
-            words(*torch.randint(10, 90, (3 + i % 4,), generator=draw).tolist()),
-            label=f" w{1 + int(torch.randint(2, (1,), generator=draw))}",
-            split=("fit", "fit", "fit", "validation", "test")[i % 5],
-            id=f"row-{i}",
-        )
-        for i in range(n)
-    ]
-    return Demonstrations(tuple(rows), "random labels")
-
-
-QUICK: dict[str, Any] = {
-    "budget": 12, "n_init": 6, "n_train": 8, "n_val": 6, "answers": "labels", "optimizer": "es", "layers": (1, 2),
-}  # fmt: skip
-
-
-def config(**more: Any) -> TarotConfig:
-    return get("tarot").configure(QUICK | more)
-
-
-def edit_of(model: LanguageModel, space: AngleSpace, angles: Tensor, convention: str = ADD) -> RotationEdit:
-    """Return the edit of given angles, as a fit builds it."""
-    from workbench.methods.registry import header
-
-    facts = {"layers": list(space.layers), "variant": space.variant, "width": space.width}
-    facts |= fold_facts(model, space.layers, space.variant)
-    biases = [value_bias(model, layer) for layer in space.layers]
-    held = torch.stack([b for b in biases if b is not None]) if convention == HELD and biases[0] is not None else None
-    return RotationEdit(header("tarot", model, labelled(), TarotConfig(), 0, facts), angles, held)
 
 
 def drawn(model: LanguageModel, variant: str = "rotary", layers: tuple[int, ...] = (1, 2), seed: int = 0, **more: Any) -> RotationEdit:
     space = angle_space(config(variant=variant, layers=layers), model, None)
     point = torch.rand(space.dim, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     return edit_of(model, space, space.angles(point), **more)
-
-
-def logits(model: LanguageModel, *edits: RotationEdit, text: tuple[str, ...] = (words(11, 12, 13, 14), words(20, 21))) -> Tensor:
-    batch = model.tokens(list(text))
-    with torch.no_grad(), applied(model, *edits):
-        return model.logits(batch)[:, -1]
-
-
-def fitted(model: LanguageModel, seed: int = 0, **more: Any) -> Fitted:
-    return fit_rotation(model, labelled(), config(**more), seed=seed, progress=silent())
 
 
 @pytest.mark.parametrize("variant", ["rotary", "givens", "scale", "mlp"])
@@ -229,200 +170,3 @@ def test_turning_values_instead_of_outputs_is_the_same_without_shared_values(tin
     with torch.no_grad():
         plain = network(batch.ids).logits[:, -1]
     torch.testing.assert_close(plain, logits(model, edit, text=(words(11, 12, 13, 14),)), atol=CLOSE, rtol=0)
-
-
-def task(model: LanguageModel, n: int = 6, shots: str = "mix", seed: int = 0) -> Task:
-    rows = labelled()
-    return task_of(model, config(shots=shots), rows.split("fit").rows[:n], rows.split("fit").rows[20:30], labels_of(rows), seed)
-
-
-def objective_of(model: LanguageModel, the_task: Task, **more: Any) -> Objective:
-    knobs = config(**more)
-    return Objective(model, angle_space(knobs, model, None), knobs, the_task)
-
-
-@pytest.mark.parametrize("name", ["prob", "accuracy", "margin", "logit_gain", "rank", "loglik"])
-def test_lanes_equal_one_by_one_and_edits_of_the_engine(tiny: LanguageModel, name: str) -> None:
-    objective = objective_of(tiny, task(tiny), objective=name, answers="vocabulary")
-    points = torch.rand(3, objective.space.dim, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    together = objective.per_prompt(points)
-    alone = torch.cat([objective.per_prompt(point[None]) for point in points])
-    torch.testing.assert_close(together, alone, atol=CLOSE, rtol=0)
-    if name == "loglik":
-        from workbench.score import batch_scores
-
-        edit = edit_of(tiny, objective.space, objective.space.angles(points[1]))
-        by_engine = batch_scores(tiny, objective.task.whole, [(edit,)]).total[0].double()
-    else:
-        edit = edit_of(tiny, objective.space, objective.space.angles(points[1]))
-        batch = objective.task.prompts
-        with torch.no_grad(), applied(tiny, edit):
-            by_engine = scores(objective.task, tiny.logits(batch)[None, :, -1], name, "vocabulary")[0].double()
-    torch.testing.assert_close(together[1], by_engine, atol=CLOSE, rtol=0)
-
-
-def test_the_prefix_equals_the_whole_network_and_skips_the_lower_blocks(tiny: LanguageModel) -> None:
-    the_task = task(tiny)
-    ran: list[int] = []
-    with_prefix = objective_of(tiny, the_task, layers=(2,))
-    without = objective_of(tiny, the_task, layers=(2,))
-    without._prefix = None
-    points = torch.rand(2, with_prefix.space.dim, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    torch.testing.assert_close(with_prefix.per_prompt(points), without.per_prompt(points), atol=CLOSE, rtol=0)
-    with tiny.intercept("head_z@0", lambda x: ran.append(1)):
-        with_prefix.per_prompt(points)
-        assert not ran
-        without.per_prompt(points)
-        assert ran
-    base, hooks = logits(tiny), tiny.hook_count()
-    prefix = Prefix.of(tiny, the_task.prompts, 2)
-    with torch.no_grad(), running(the_task.prompts.forward()):
-        same = prefix.network(1).run(the_task.prompts)[0][:, -1]
-        whole = tiny.run(the_task.prompts)[0][:, -1]
-    torch.testing.assert_close(same, whole, atol=CLOSE, rtol=0)
-    assert torch.equal(logits(tiny), base)
-    assert tiny.hook_count() == hooks
-
-
-def test_the_objective_repeats_exactly_and_flattens_as_the_bound_closes(tiny_gpt2: LanguageModel) -> None:
-    the_task = task(tiny_gpt2)
-    points = torch.rand(4, 2 * 4 * 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    spreads = []
-    for bound in (0.5, 1e-4):
-        objective = objective_of(tiny_gpt2, the_task, bound=bound, objective="margin")
-        values = objective(points)
-        assert torch.equal(values, objective(points))
-        spreads.append(float(values.std()))
-    assert spreads[1] < 1e-3 * spreads[0] + 1e-6
-    redrawn = Objective(tiny_gpt2, objective.space, config(objective="margin"), the_task, redraw=lambda call: task(tiny_gpt2, seed=call))
-    assert float(redrawn(points[:1])) != float(redrawn(points[:1]))
-
-
-def test_scores_mean_what_they_say() -> None:
-    values = torch.tensor([[[0.0, 2.0, 1.0, -1.0]]])
-    the_task = Task((), None, None, torch.tensor([2]), torch.tensor([[2, 3, -1]]), torch.tensor([0.25]))  # type: ignore[arg-type]
-    got = {name: float(scores(the_task, values, name, "vocabulary")) for name in ("prob", "accuracy", "margin", "logit_gain", "rank")}
-    assert got["prob"] == pytest.approx(math.exp(1) / (1 + math.exp(2) + math.exp(1) + math.exp(-1)), abs=1e-6)
-    assert (got["accuracy"], got["margin"], got["logit_gain"], got["rank"]) == (0.0, -1.0, 0.75, -1.0)
-    among = {name: float(scores(the_task, values, name, "labels")) for name in ("prob", "accuracy", "margin", "rank")}
-    assert among["prob"] == pytest.approx(1 / (1 + math.exp(-2)), abs=1e-6)
-    assert (among["accuracy"], among["margin"], among["rank"]) == (1.0, 2.0, 0.0)
-
-
-def test_rows_are_balanced_and_disjoint_and_test_rows_are_never_seen(tiny_gpt2: LanguageModel) -> None:
-    rows = labelled()
-    chosen = chosen_rows(tiny_gpt2, rows, config(n_train=12), 0)
-    sets = [set(chosen.train), set(chosen.pool), set(chosen.validation), set(rows.split("test").rows)]
-    assert sum(len(s) for s in sets) == len(set.union(*sets))
-    assert chosen.n_right <= 6 >= chosen.n_wrong
-    assert len(chosen.train) == chosen.n_right + chosen.n_wrong
-    zero = task_of(tiny_gpt2, config(shots="zero"), chosen.train, (), labels_of(rows), 0)
-    right = [row in chosen.answered for row in zero.rows]
-    assert right == [True] * chosen.n_right + [False] * chosen.n_wrong
-    assert chosen_rows(tiny_gpt2, rows, config(n_train=12), 1).train != chosen.train
-
-
-def test_a_shortage_is_reported(tiny_gpt2: LanguageModel) -> None:
-    one_sided = chosen_rows(tiny_gpt2, labelled(), config(n_train=12), 0)
-    only_wrong = Demonstrations(tuple(row for row in labelled() if row.split != "fit" or row not in one_sided.answered))
-    fit = fit_rotation(tiny_gpt2, only_wrong, config(n_train=12), seed=0, progress=silent())
-    assert fit.report.scalars["n_right_before"] == 0
-    assert any("right" in notice.text for notice in fit.report.notices)
-
-
-def test_prompts_carry_their_demonstrations_and_one_start_token(tiny_gpt2: LanguageModel) -> None:
-    rows = labelled().split("fit").rows
-    counts = task_of(tiny_gpt2, config(shots="six"), rows[:3], rows[10:20], labels_of(labelled()), 0).prompts.lengths
-    shown = sum(len(row.prompt.split()) + 1 for row in rows[10:16])
-    assert counts.tolist() == [shown + len(row.prompt.split()) for row in rows[:3]]
-    mixed = [task_of(tiny_gpt2, config(), rows[:9], rows[10:20], labels_of(labelled()), seed).prompts for seed in (0, 0, 1)]
-    assert torch.equal(mixed[0].ids, mixed[1].ids)
-    assert mixed[0].lengths.tolist() != mixed[2].lengths.tolist()
-
-
-def test_a_fit_reports_selects_on_validation_and_repeats(tiny_gpt2: LanguageModel) -> None:
-    first, again = fitted(tiny_gpt2), fitted(tiny_gpt2)
-    assert first.edit.id == again.edit.id
-    finalists = first.report.tables["finalists"]
-    best = max(finalists, key=lambda row: (row["accuracy"], row["mean_p"], -row["rms_rad"]))
-    assert best["chosen"]
-    assert sum(row["chosen"] for row in finalists) == 1
-    assert first.report.scalars["validation_accuracy_after"] >= first.report.scalars["validation_accuracy_before"]
-    assert first.report.scalars["best_objective"] >= first.report.scalars["first_objective"]
-    assert len(first.report.tables["trials"]) == 12
-    assert fitted(tiny_gpt2, seed=1).edit.id != first.edit.id
-
-
-def test_a_fit_resumes_from_its_trials(tiny_gpt2: LanguageModel) -> None:
-    kept: list[Trials] = []
-    whole = fit_rotation(tiny_gpt2, labelled(), config(), seed=0, progress=silent(), record=kept.append)
-    half = Trials.from_tensors(kept[1].tensors())
-    again = fit_rotation(tiny_gpt2, labelled(), config(), seed=0, progress=silent(), resume=half)
-    assert again.edit.id == whole.edit.id
-    assert [row["value"] for row in again.report.tables["trials"]] == [row["value"] for row in whole.report.tables["trials"]]
-
-
-def test_cancelling_hands_back_the_best_so_far(tiny_gpt2: LanguageModel) -> None:
-    progress = Progress(lambda report: progress.cancel() if report.share > 0.5 else None)
-    with pytest.raises(Cancelled) as caught:
-        fit_rotation(tiny_gpt2, labelled(), config(), seed=0, progress=progress)
-    assert isinstance(caught.value.best, Fitted)
-    assert any("cancelled" in notice.text for notice in caught.value.best.report.notices)
-
-
-@pytest.mark.parametrize("more", [{"variant": "givens"}, {"variant": "scale"}, {"variant": "mlp"}, {"tie": "head"}, {"value_bias": HELD},
-                                  {"resample_shots": True}, {"top_heads": 2, "layers": None}, {"heads": ("0.1", "2.3"), "layers": None},
-                                  {"objective": "loglik"}, {"optimizer": "auto"}, {"optimizer": "auto", "tie": "head", "layers": (1,)},
-                                  {"optimizer": "embedding", "embedding_dim": 3}])  # fmt: skip
-def test_every_variant_fits_and_never_falls_below_the_identity(tiny_models: dict[str, Any], more: dict[str, Any]) -> None:
-    fit = fitted(tiny_models["qwen2"], **more)
-    assert fit.report.scalars["best_objective"] >= fit.report.scalars["first_objective"]
-    if "top_heads" in more or "heads" in more:
-        assert int((fit.edit.angles.abs().sum(-1) > 0).sum()) <= 2  # type: ignore[attr-defined]
-
-
-def test_evidence_finds_the_head_that_the_answer_hangs_on(tiny_gpt2: LanguageModel) -> None:
-    the_task = task(tiny_gpt2, shots="zero")
-    kinds = {kind: rank_heads(tiny_gpt2, the_task, config(rank_by=kind), (0, 1, 2)) for kind in ("ablation", "attribution")}
-    assert all(bool((found.relevance > 0).all()) for found in kinds.values())
-    d_head, dead = tiny_gpt2.info.d_head, slice(2 * tiny_gpt2.info.d_head, 3 * tiny_gpt2.info.d_head)
-
-    def silence(x: Tensor) -> Tensor:
-        y = x.clone()
-        y[..., dead] = 0.0
-        return y
-
-    with tiny_gpt2.intercept("head_z@1", silence):
-        for kind in kinds:
-            relevance = rank_heads(tiny_gpt2, the_task, config(rank_by=kind), (0, 1, 2)).relevance
-            assert float(relevance[1, 2]) == 0.0
-            assert (1, 2) not in rank_heads(tiny_gpt2, the_task, config(rank_by=kind), (0, 1, 2)).top(8)
-    assert d_head == 8
-
-
-def test_generated_text_can_be_the_objective(tiny_gpt2: LanguageModel) -> None:
-    rows = labelled()
-    pairs = Demonstrations(tuple(Demonstration(r.prompt, r.label, " w50", split=r.split, id=r.id) for r in rows))
-    fit = fit_rotation(tiny_gpt2, pairs, config(objective="generated", new_tokens=3, budget=10), seed=0, progress=silent())
-    assert fit.report.scalars["best_objective"] >= fit.report.scalars["first_objective"]
-    space = angle_space(config(), tiny_gpt2, None)
-    reward = WordClassifier.of(["w7 w8"], ["w9"])
-    assert reward(["w7 w7", "w9", "w80"]).sign().tolist() == [1.0, -1.0, 0.0]
-    points = torch.rand(2, space.dim, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    objective = generation_objective(
-        tiny_gpt2, [words(11, 12), words(13, 14)], reward, lambda point: edit_of(tiny_gpt2, space, space.angles(point)), 3
-    )
-    alone = torch.cat([objective(point[None]) for point in points])
-    assert torch.equal(objective(points), alone)
-
-
-def test_what_is_wrong_is_named(tiny_gpt2: LanguageModel) -> None:
-    with pytest.raises(BadKnob, match="layers"):
-        fitted(tiny_gpt2, layers=(9,))
-    with pytest.raises(BadKnob, match="head"):
-        fitted(tiny_gpt2, heads=("1-2",))
-    with pytest.raises(NotEnoughData, match="validation"):
-        fit_rotation(tiny_gpt2, labelled().split("fit"), config(), seed=0, progress=silent())
-    same = Demonstrations(tuple(Demonstration(r.prompt, label=f" w1{' w2' * (i % 2)}", split=r.split) for i, r in enumerate(labelled())))
-    assert "same token" in get("tarot").obstacles(tiny_gpt2, same)[0].reason
-    assert label_of(Demonstration("w1", positive=" w2")) == " w2"

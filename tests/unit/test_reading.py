@@ -1,0 +1,202 @@
+"""Reading and writing demonstrations: every way in which a file can be bad, splits, and the hub."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.samples import jsonl, only
+from workbench.data.demonstrations import Demonstration, Demonstrations
+from workbench.data.sources import Imported, as_text, read, read_hub, write
+from workbench.data.splits import assigned
+from workbench.errors import BadDemonstrations, StorageFailed
+
+# Texts as files can hold them: no half characters, no NUL (csv cannot write it), not blank (blank is absent).
+texts = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"), min_size=1).filter(str.strip)
+rows = st.builds(
+    Demonstration,
+    prompt=texts,
+    positive=st.none() | texts,
+    negative=st.none() | texts,
+    neutral=st.none() | texts,
+    label=st.none() | texts,
+    loss=st.sampled_from([None, "good", "bad"]),
+    tags=st.lists(texts, max_size=3).map(tuple),
+    split=st.sampled_from(["fit", "validation", "test"]),
+    id=st.just("") | texts,
+)
+
+
+def lines(imported: Imported) -> list[int | None]:
+    return [problem.line for problem in imported.problems if problem.line is not None]
+
+
+def test_bad_lines_are_told_by_number_and_the_good_ones_kept_in_order() -> None:
+    content = (
+        b'{"prompt": "a", "positive": " x"}\n'
+        b"{not json}\n"
+        b"\n"
+        b'{"prompt": "caf\xe9"}\n'
+        b'{"positive": " x"}\n'
+        b'{"prompt": 5}\n'
+        b'{"prompt": "b", "split": "later"}\n'
+        b'["a list"]\n'
+        b'{"prompt": "\\ud800"}\n'
+        b'{"prompt": "c"}\n'
+    )
+    imported = read(content, name="mixed.jsonl")
+    assert [row.prompt for row in imported.demonstrations] == ["a", "c"]
+    assert lines(imported) == [2, 4, 5, 6, 7, 8, 9]
+    assert all(problem.what and problem.hint for problem in imported.problems)
+
+
+def test_a_broken_line_of_a_csv_costs_only_itself() -> None:
+    content = b'prompt,positive\na, x\nb, y, too many\nc,"unquoted" end\nd,caf\xe9\n"two\nlines", z\ne, w\n'
+    imported = read(content, name="t.csv")
+    assert [row.prompt for row in imported.demonstrations] == ["a", "two\nlines", "e"]
+    assert lines(imported) == [3, 4, 5]
+
+
+def test_what_the_hint_says_mends_the_line() -> None:
+    broken, mended = b'prompt,positive\n"a, b, x\n', b'prompt,positive\n"a, b", x\n'
+    assert lines(read(broken, name="t.csv")) == [2]
+    assert only(read(mended, name="t.csv")).prompt == "a, b"
+
+
+def test_duplicates_and_equal_sides_are_set_aside_for_the_user_to_take_back() -> None:
+    row = {"prompt": "p", "positive": " a", "negative": " b"}
+    imported = read(jsonl(row, row, row | {"negative": " a "}, row | {"positive": " c"}), name="d.jsonl")
+    assert len(imported.demonstrations) == 2
+    assert lines(imported) == [2, 3]
+    assert [item.negative for item in imported.set_aside] == [" b", " a "]
+
+
+def test_one_row_or_none_is_said() -> None:
+    for content, n in ((b"", 0), (jsonl({"prompt": "p"}), 1)):
+        imported = read(content, name="few.jsonl")
+        assert len(imported.demonstrations) == n
+        assert any(f"{n} usable rows" in problem.what for problem in imported.problems)
+    two = read(jsonl({"prompt": "p"}, {"prompt": "q"}), name="two.jsonl")
+    assert not any("usable rows" in problem.what for problem in two.problems)
+
+
+def test_a_file_above_the_limit_is_refused_by_name_before_it_is_opened(tmp_path: Path) -> None:
+    big = tmp_path / "huge.jsonl"
+    with big.open("wb") as stream:
+        stream.truncate(2**30)  # sparse: takes no space on disk
+    with pytest.raises(BadDemonstrations, match=r"huge\.jsonl has 1,024 MiB; at most 256 MiB") as caught:
+        read(big)
+    assert "split the file" in caught.value.hint
+
+
+def test_columns_of_no_known_layout_are_listed_with_the_known_ones() -> None:
+    with pytest.raises(BadDemonstrations, match="columns answer, query") as caught:
+        read(b"query,answer\na,b\n", name="t.csv")
+    assert "prompt" in caught.value.hint and "inputs + targets" in caught.value.hint
+
+
+def test_what_is_not_a_text_file_is_named_so(tmp_path: Path) -> None:
+    with pytest.raises(BadDemonstrations, match="not a text file"):
+        read(b"PK\x03\x04rest", name="sheet.csv")
+    with pytest.raises(BadDemonstrations, match=r"ends in \.xlsx"):
+        read(b"x", name="sheet.xlsx")
+    with pytest.raises(BadDemonstrations, match="is a folder"):
+        read(tmp_path)
+    (tmp_path / "pairs.csv").write_text("prompt\n")
+    with pytest.raises(BadDemonstrations, match="There is no file") as caught:
+        read(tmp_path / "pair.csv")
+    assert "pairs.csv" in caught.value.hint
+
+
+def test_utf_16_of_a_spreadsheet_is_read_by_its_mark() -> None:
+    assert only(read("prompt\tpositive\ncafé\t oui\n".encode("utf-16"), name="t.csv")).prompt == "café"
+
+
+def test_an_unknown_column_is_said_once_and_left_out() -> None:
+    imported = read(jsonl(*[{"prompt": f"p{i}", "postive": " x"} for i in range(20)]), name="t.jsonl")
+    said = [problem for problem in imported.problems if "postive" in problem.what]
+    assert len(said) == 1 and "line 1" in said[0].what and "positive" in said[0].hint
+
+
+def questions(n: int, each: int = 3) -> tuple[Demonstration, ...]:
+    return tuple(Demonstration(f"p{i}{j}", tags=(f"question:q{i}",)) for i in range(n) for j in range(each))
+
+
+def test_a_file_without_splits_gets_them_by_question_from_the_seed() -> None:
+    rows = assigned(questions(100), seed=3)
+    by_question = [{row.split for row in rows if row.tagged("question") == f"q{i}"} for i in range(100)]
+    assert all(len(splits) == 1 for splits in by_question)
+    counts = {name: sum(name in splits for splits in by_question) for name in ("fit", "validation", "test")}
+    assert counts == {"fit": 40, "validation": 10, "test": 50}
+    assert assigned(questions(100), seed=4) != rows
+
+
+def test_the_draw_does_not_depend_on_the_order_of_rows() -> None:
+    rows = questions(30)
+    assert set(assigned(rows)) == set(assigned(rows[::-1]))
+
+
+def test_splits_of_a_file_are_kept_and_a_stated_split_fills_a_file_without_any() -> None:
+    named = jsonl({"prompt": "a", "split": "train"}, {"prompt": "b", "split": "test"})
+    bare = jsonl(*[{"prompt": f"p{i}"} for i in range(40)])
+    assert [row.split for row in read(named, name="t.jsonl", split="test").demonstrations] == ["fit", "test"]
+    assert {row.split for row in read(bare, name="t.jsonl", split="test").demonstrations} == {"test"}
+    assert {row.split for row in read(bare, name="t.jsonl").demonstrations} == {"fit", "validation", "test"}
+
+
+@settings(max_examples=60, deadline=None)
+@given(row=rows, layout=st.sampled_from([".jsonl", ".csv"]))
+def test_what_is_written_is_read_back_equal(row: Demonstration, layout: str) -> None:
+    imported = read(as_text(Demonstrations((row,)), layout).encode(), name="t" + layout)
+    if row.positive is not None and row.negative is not None and row.positive.strip() == row.negative.strip():
+        assert imported.set_aside == (row,)
+    else:
+        assert only(imported) == row
+
+
+def test_a_write_that_fails_leaves_the_old_file_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(Demonstrations((Demonstration("old"),)), tmp_path / "set.jsonl")
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("workbench.data.sources.os.replace", full)
+    with pytest.raises(StorageFailed, match="No space left") as caught:
+        write(Demonstrations((Demonstration("new"),)), path)
+    assert "space" in caught.value.hint
+    assert only(read(path)).prompt == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_hub_dataset_streams_through_the_same_formats(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[object] = []
+
+    def load(name: str, config: str | None, *, split: str, streaming: bool) -> list[dict[str, object]]:
+        asked.append((name, config, split, streaming))
+        return [{"inputs": f"Is {i} even?\nA:", "targets": ["yes"]} for i in range(1000)]
+
+    monkeypatch.setattr("huggingface_hub.HfApi.dataset_info", lambda *_, **__: None)
+    monkeypatch.setattr("datasets.load_dataset", load)
+    imported = read_hub("org/parity", "small", part="test", limit=25)
+    assert asked == [("org/parity", "small", "test", True)]
+    assert len(imported.demonstrations) == 25 and imported.format == "bigbench"
+
+
+def test_a_hub_without_a_network_is_a_named_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreachable(*_: object, **__: object) -> None:
+        raise ConnectionError("Couldn't reach the hub")
+
+    def missing(*_: object, **__: object) -> None:
+        raise FileNotFoundError("Couldn't find any data file at org/none")
+
+    monkeypatch.setattr("huggingface_hub.HfApi.dataset_info", unreachable)
+    with pytest.raises(BadDemonstrations, match="needs the network") as caught:
+        read_hub("org/parity")
+    assert "import it from disk" in caught.value.hint
+    monkeypatch.setattr("huggingface_hub.HfApi.dataset_info", lambda *_, **__: None)
+    monkeypatch.setattr("datasets.load_dataset", missing)
+    with pytest.raises(BadDemonstrations, match="cannot be read: Couldn't find"):
+        read_hub("org/none")
