@@ -7,12 +7,12 @@ from typing import Any
 
 import streamlit as st
 
-from pages._ui import calls, frame, jobs, sets, words
+from pages._ui import calls, frame, jobs, meter_panels, sets, words
 from pages._ui.components import Bars, token_strip
 from pages._ui.figures import table_panel
 from pages._ui.state import MAX_LANES, Lane, state
 
-COLOURS = ("Text difference", "KL", "Δ log-probability")
+COLOURS = ("Text difference", "KL", "Δ log-probability", meter_panels.COLOUR)
 _LEGEND = {
     "Text difference": "Underlined: the first token at which the text leaves the base's, and all after it.",
     "KL": "Colour: KL(base ‖ lane) at this token, in nats; full colour is 1 nat. Both score the lane's own text.",
@@ -77,13 +77,15 @@ def live(shot: Any) -> None:
 
 def draw(session: Any, found: Any, colour: str, *, key: str = "compare") -> None:
     """Every prompt with its lanes."""
-    st.caption(_LEGEND[colour])
+    meter = meter_panels.reading(session, found) if colour == meter_panels.COLOUR else None
+    if colour in _LEGEND:
+        st.caption(_LEGEND[colour])
     for p, prompt in enumerate(found.prompts):
         if len(found.prompts) > 1:
             st.text(prompt)
         for column, i in zip(st.columns(len(found.lanes), gap="small"), range(len(found.lanes))):
             with column, frame.lane_box(i, f"{key}-{p}"):
-                _lane(session, found, p, i, colour, f"{key}-{p}-{i}")
+                _lane(session, found, p, i, colour, f"{key}-{p}-{i}", meter)
     how = found.sampling
     kind = "greedy" if how.temperature == 0 else f"temperature {how.temperature:g}, seed {how.seed}"
     caption = words.provenance(model=found.model, how=kind, n=words.count(len(found.prompts), "prompt"))
@@ -92,15 +94,16 @@ def draw(session: Any, found: Any, colour: str, *, key: str = "compare") -> None
     frame.source(caption, f"{key}-source")
 
 
-def _lane(session: Any, found: Any, p: int, i: int, colour: str, key: str) -> None:
+def _lane(session: Any, found: Any, p: int, i: int, colour: str, key: str, meter: Any) -> None:
     lane, text = found.lanes[i], found.texts[p][i]
     st.html(frame.lane_chip(i, lane.label))
     if not text.tokens:
         st.caption("Nothing was written: the first token was the end.")
         return
+    values = meter_panels.strip_values(meter, p, i, len(text.tokens)) if colour == meter_panels.COLOUR else _values(text, i, colour)
     pinned = token_strip(
         [token.text for token in text.tokens], key=f"{key}-strip", twin=False, signed=colour == "Δ log-probability",
-        values=_values(text, i, colour), marks=_marks(found, p, i, colour), notes=[_note(token, i) for token in text.tokens],
+        values=values, marks=_marks(found, p, i, colour), notes=[_note(token, i) for token in text.tokens],
         cards=[_card(token, i, lane.label) for token in text.tokens],
     )  # fmt: skip
     if i:
@@ -109,6 +112,8 @@ def _lane(session: Any, found: Any, p: int, i: int, colour: str, key: str) -> No
         st.caption(f"{len(text.tokens)} tokens, ended by {text.ended}. KL to base {words.number(mean)} nats a token. Edit {edits}")
     else:
         st.caption(f"{len(text.tokens)} tokens, ended by {text.ended}. The untouched model.")
+    if told := meter_panels.mean(meter, p, i):
+        st.caption(told)
     _thumbs(session, found, p, text.text, key)
     _pin(text, pinned, i, lane.label, key)
 
