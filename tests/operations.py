@@ -1,44 +1,21 @@
-"""Edits made by hand, one a kind of operation, for what has to treat every kind alike: the bridge and the exports."""
+"""Operations of every kind, for what has to treat all kinds alike: the bridge, the lenses and the exports."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Self, final
+from typing import Any
 
 import torch
 
 from tests.conftest import words
-from workbench.edits.base import AddToWeight, Edit, ExportTarget, Gate, Header, LowRank, Operation, Possible, Rows, TransformAt, edit_kind
+from tests.made_edits import MadeEdit
+from workbench.edits.base import AddToWeight, Gate, Header, LowRank, Operation, Rows, TransformAt
 from workbench.record import gather
 from workbench.sites import Site
 
 
-@edit_kind("made-by-hand")
-@final
-@dataclass(frozen=True)
-class MadeByHand(Edit):
-    """Given operations, the same at every dose, that claim to be exportable in every form."""
-
-    given: tuple[Operation, ...] = ()
-
-    def tensors(self) -> Mapping[str, torch.Tensor]:
-        return {}
-
-    @classmethod
-    def from_tensors(cls, header: Header, tensors: Mapping[str, torch.Tensor]) -> Self:
-        return cls(header)
-
-    def at_dose(self, dose: float) -> tuple[Operation, ...]:
-        return self.given
-
-    def exports(self) -> Mapping[ExportTarget, Possible]:
-        return {"checkpoint": Possible(), "peft": Possible(), "script": Possible(), "report": Possible()}
-
-
-def edit_of(model: Any, *ops: Operation) -> MadeByHand:
-    """An edit of these operations."""
-    return MadeByHand(Header("test", {}, model.fingerprint, "", 0, {}), ops)
+def edit_of(model: Any, *ops: Operation) -> MadeEdit:
+    """An edit of these operations, the same at every dose."""
+    return MadeEdit(Header("test", {}, model.fingerprint, "", 0, {}), make=lambda dose: ops)
 
 
 def shift(width: int, where: str = "all", gate: Any = None, *, site: str, seed: int = 0) -> TransformAt:

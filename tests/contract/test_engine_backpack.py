@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 import torch
 
-import tests.contract.test_engine as engine
 from tests.conftest import words
 from tests.contract.test_engine import *  # noqa: F403 - its tests run here with this module's `tiny`
-from tests.contract.test_engine import CLOSE, batch_of, draw, logits, made, real, under
+from tests.made_edits import CLOSE, batch_of, dense, draw, logits, made, real, rows, under
 from workbench.decode import Sampling, generate
 from workbench.edits.base import AddToWeight, Rows, TransformAt
 from workbench.edits.engine import lanes
 from workbench.errors import ShapeMismatch
+from workbench.models.tokens import TokenBatch
 from workbench.sites import Site
 
 
@@ -76,7 +76,7 @@ def test_a_row_of_the_sense_table_changes_the_rows_that_read_its_word_and_no_oth
 
 
 def test_sense_edits_in_lanes_equal_each_alone_and_edits_of_the_embedding_too(tiny: Any) -> None:
-    edits = [table_edit(tiny, 12, 2), zero_sense(tiny, 0), engine.rows(tiny), engine.dense(tiny, "w_out")]
+    edits = [table_edit(tiny, 12, 2), zero_sense(tiny, 0), rows(tiny), dense(tiny, "w_out")]
     stacks = [(), *((edit,) for edit in edits), tuple(edits)]
     batch = batch_of(tiny)
     with lanes(tiny, stacks):
@@ -87,12 +87,12 @@ def test_sense_edits_in_lanes_equal_each_alone_and_edits_of_the_embedding_too(ti
 
 
 def test_cached_decoding_under_sense_edits_equals_growing_the_prompt(tiny: Any) -> None:
-    stacks = [(), (table_edit(tiny, 12, 2),), (zero_sense(tiny, 1),), (engine.rows(tiny),)]
+    stacks = [(), (table_edit(tiny, 12, 2),), (zero_sense(tiny, 1),), (rows(tiny),)]
     found = generate(tiny, [words(12, 13, 14)], stacks, Sampling(max_new_tokens=4))
     for lane, stack in enumerate(stacks):
         ids = tiny.tokens([words(12, 13, 14)]).ids[0].tolist()
         for token in found[lane][0].ids:
-            whole = engine.TokenBatch.of([ids], None)
+            whole = TokenBatch.of([ids], None)
             assert int(under(tiny, *stack, batch=whole)[0, -1].argmax()) == token
             ids.append(token)
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tests.conftest import words
-from tests.contract.test_engine import shift
+from tests.made_edits import shift
 from workbench.decode import Sampling, decode, generate
 from workbench.errors import BadKnob
 from workbench.models.base import LanguageModel
