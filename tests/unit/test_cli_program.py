@@ -1,0 +1,75 @@
+"""The command line as a program: how its options are read, what it prints, and what it does not wait for."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from workbench.cli.options import lanes, named, numbers, stack
+from workbench.cli.printing import cell, table
+from workbench.errors import BadKnob
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_lanes_are_read_with_doses_and_stacks_and_a_folder_wins_over_both(tmp_path: Path) -> None:
+    assert stack("a@0.5+b", 2.0) == [("a", 1.0), ("b", 2.0)]
+    assert lanes(["a", "b@-1"]) == [[("a", 1.0)], [("b", -1.0)]]
+    folder = tmp_path / "a+b@2"
+    folder.mkdir()
+    assert stack(str(folder)) == [(str(folder), 1.0)]
+
+
+def test_settings_and_numbers_are_refused_when_unclear() -> None:
+    assert named(["a=1", "b=x=y"]) == {"a": "1", "b": "x=y"}
+    with pytest.raises(BadKnob, match="twice"):
+        named(["a=1", "a=2"])
+    assert numbers("0.5, 1", "--doses") == (0.5, 1.0)
+    with pytest.raises(BadKnob, match="empty"):
+        numbers(",", "--doses")
+
+
+def test_model_output_cannot_move_the_cursor_of_a_terminal() -> None:
+    assert cell("a\x1b[2Jb\nc") == "a\\x1b[2Jb⏎c"
+    assert "\x1b" not in "".join(table([{"text": "\x1b[31m"}]))
+
+
+def run(*arguments: str, **environment: str) -> Any:
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=ROOT, env=os.environ | environment, capture_output=True, text=True, timeout=240, check=False
+    )
+
+
+def test_help_does_not_wait_for_torch() -> None:
+    code = (
+        "import sys\nfrom workbench.cli.main import app\n"
+        "try:\n    app(['--help'])\nexcept SystemExit:\n    pass\n"
+        "sys.exit(7 if 'torch' in sys.modules else 0)"
+    )
+    found = run("-c", code)
+    assert found.returncode == 0, found.stderr
+    assert "evaluate" in found.stdout
+
+
+def test_sets_and_files_are_shown_without_torch(tmp_path: Path) -> None:
+    (tmp_path / "pairs.jsonl").write_text('{"prompt": "a"}\n{"prompt": "b"}\n')
+    code = (
+        "import sys\nfrom workbench.cli.main import app\n"
+        f"for command in (['demos'], ['demos', {str(tmp_path / 'pairs.jsonl')!r}, '--save']):\n"
+        "    try:\n        app(command)\n    except SystemExit as end:\n        assert not end.code\n"
+        "sys.exit(7 if 'torch' in sys.modules else 0)"
+    )
+    found = run("-c", code, RETOUCH_HOME=str(tmp_path / "home"))
+    assert found.returncode == 0, found.stderr
+    assert "Saved as pairs" in found.stdout
+
+
+def test_the_module_runs_from_a_shell_and_fails_in_one_sentence(tmp_path: Path) -> None:
+    found = run("-m", "workbench", "demos", str(tmp_path / "no.jsonl"), RETOUCH_HOME=str(tmp_path))
+    assert found.returncode == 2 and found.stdout == ""
+    assert len(found.stderr.strip().splitlines()) == 2 and "There is no file" in found.stderr
