@@ -66,14 +66,7 @@ def fit(model: LanguageModel, demonstrations: Demonstrations, config: AreConfig,
         Cancelled: with the best round so far as `best`, if one was finished.
     """
     progress(0.0, "Reading the prompts")
-    concept = concept_of(
-        model,
-        demonstrations,
-        target=config.target,
-        changed="anti_target" if config.direction == "toward" else "target",
-        n_prompts=config.n_prompts,
-        template=config.template == "auto",
-    )
+    concept = _concept(model, demonstrations, config)
     texts, source = neutral_texts(model, demonstrations, seed)
     contest = Contest(model, concept, model.tokens(list(texts)), config, header("are", model, demonstrations, config, seed), seed)
     progress(0.01, "Training the first discriminator")
@@ -101,6 +94,12 @@ def fit(model: LanguageModel, demonstrations: Demonstrations, config: AreConfig,
             raise
         raise Cancelled(best=_finished(model, contest, concept, config, rounds, "cancelled", source, samples)) from None
     return _finished(model, contest, concept, config, rounds, reason, source, samples)
+
+
+def _concept(model: LanguageModel, demonstrations: Demonstrations, config: AreConfig) -> Concept:
+    changed = "anti_target" if config.direction == "toward" else "target"
+    template = config.template == "auto"
+    return concept_of(model, demonstrations, target=config.target, changed=changed, n_prompts=config.n_prompts, template=template)
 
 
 def stop_reason(rounds: Sequence[Round], config: AreConfig) -> StopReason | None:

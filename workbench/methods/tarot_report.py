@@ -71,17 +71,8 @@ def report(
     identity = selection.points.new_full((space.dim,), space.identity)
     both = torch.stack([identity, selection.point])
     before_after, arrays = _answers("train", train, both)
-    scalars = {
-        "n_train": float(len(chosen.train)),
-        "n_right_before": float(chosen.n_right),
-        "n_wrong_before": float(chosen.n_wrong),
-        "n_validation": float(len(chosen.validation)),
-        "angles": float(space.dim),
-        "calls": float(len(trials)),
-        "best_objective": trials.best.value,
-        "first_objective": trials.rows[0].value,
-        **before_after,
-    }
+    scalars = {**_counts(chosen), "angles": float(space.dim), "calls": float(len(trials))}
+    scalars |= {"best_objective": trials.best.value, "first_objective": trials.rows[0].value, **before_after}
     arrays |= {
         "angles_rms": _rms(edit),
         "cosine": mean_cosine(edit.variant, edit.angles, edit.width).numpy(),
@@ -99,6 +90,15 @@ def report(
     notices = _notices(config, found, selection, chosen, scalars, confusion)
     tables = {"trials": tuple(trials.table()), "finalists": selection.table(), "confusion": confusion}
     return FitReport(scalars, _curves(found), arrays, tables, notices)
+
+
+def _counts(chosen: Chosen) -> dict[str, float]:
+    return {
+        "n_train": float(len(chosen.train)),
+        "n_right_before": float(chosen.n_right),
+        "n_wrong_before": float(chosen.n_wrong),
+        "n_validation": float(len(chosen.validation)),
+    }
 
 
 def _answers(split: str, objective: Objective, both: Tensor) -> tuple[dict[str, float], dict[str, np.ndarray]]:

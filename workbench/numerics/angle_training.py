@@ -8,7 +8,7 @@ does not depend on which others are trained; `joint` reproduces the released cod
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal, final
 
@@ -87,17 +87,11 @@ def train(
     nets = drawn.map([tensor.to(probes.device).requires_grad_() for tensor in drawn.parameters()])
     optimizer = torch.optim.AdamW([probes, *nets.parameters()], lr=how.lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=how.weight_decay)
     target = _targets(rows, how)
-    order = torch.Generator().manual_seed(seed)
     best = _Best(len(layers), how.checkpoint)
     steps: list[int] = []
     checks: list[tuple[Tensor, Tensor, Tensor]] = []
     every = max(1, how.n_steps // how.n_evaluations)
-    queue = torch.zeros(0, dtype=torch.long)
-    for step in range(how.n_steps):
-        if len(queue) == 0:
-            queue = torch.randperm(rows.n_pairs, generator=order)
-        picked, queue = queue[: how.batch_pairs].to(probes.device), queue[how.batch_pairs :]
-        calm = torch.randint(max(1, rows.neutral.shape[1]), (len(picked),), generator=order).to(probes.device)
+    for step, (picked, calm) in enumerate(_batches(rows, how, seed)):
         for group in optimizer.param_groups:
             group["lr"] = how.lr * _schedule(step, how)
         optimizer.zero_grad()
@@ -114,6 +108,17 @@ def train(
     kept_probes, kept_nets = best.kept(nets)
     series = [torch.stack([check[i] for check in checks]) for i in range(3)]
     return Trained(kept_probes, kept_nets, torch.tensor(steps), series[0], series[1], series[2])
+
+
+def _batches(rows: PairRows, how: Training, seed: int) -> Iterator[tuple[Int[Tensor, "pair"], Int[Tensor, "token"]]]:
+    """Indices of pairs, every one once before any comes again, and of as many neutral tokens, drawn freely; one batch a step."""
+    order, queue = torch.Generator().manual_seed(seed), torch.zeros(0, dtype=torch.long)
+    for _ in range(how.n_steps):
+        if len(queue) == 0:
+            queue = torch.randperm(rows.n_pairs, generator=order)
+        picked, queue = queue[: how.batch_pairs], queue[how.batch_pairs :]
+        calm = torch.randint(max(1, rows.neutral.shape[1]), (len(picked),), generator=order)
+        yield picked.to(rows.positive.device), calm.to(rows.positive.device)
 
 
 def _targets(rows: PairRows, how: Training) -> Float[Tensor, "layer pair"]:
