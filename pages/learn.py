@@ -7,12 +7,12 @@ from typing import Any
 
 import streamlit as st
 
-from pages._ui import frame, lessons
+from pages._ui import frame, lessons, patching_panels
 from pages._ui.backend import ready
 from pages._ui.state import state
 
 
-def main() -> None:
+def main(session: Any) -> None:
     """Pick a lesson; its steps, each with its check and its ladder of hints."""
     units = {unit["id"]: unit for unit in lessons.lessons()}
     chosen = st.segmented_control(
@@ -23,18 +23,18 @@ def main() -> None:
     st.caption(f"About {unit['minutes']} minutes")
     frame.meaning(unit["concept"], "lesson")
     for i, step in enumerate(unit["steps"]):
-        _step(unit["id"], i, step)
+        _step(session, unit["id"], i, step)
     st.text_area("What did you see? (stays in this tab)", key=f"saw-{unit['id']}", persist_state="session")
 
 
-def _step(unit: str, i: int, step: Mapping[str, Any]) -> None:
+def _step(session: Any, unit: str, i: int, step: Mapping[str, Any]) -> None:
     done = lessons.passed(step["check"])
     with st.container(border=True, key=f"step-{unit}-{i}"):
         st.markdown(f"{':material/check_circle:' if done else ':material/radio_button_unchecked:'} **{i + 1}.** {step['task']}")
         rung = st.session_state.get(f"rung-{unit}-{i}", 0)
         with st.container(horizontal=True):
             if st.button("Go there", key=f"go-{unit}-{i}"):
-                _prepare(step)
+                _prepare(session, step)
                 st.switch_page(f"pages/{step['page']}.py")
             if not done:
                 st.button(
@@ -54,16 +54,18 @@ def _climb(key: str, top: int) -> None:
     st.session_state[key] = min(top, st.session_state.get(key, 0) + 1)
 
 
-def _prepare(step: Mapping[str, Any]) -> None:
+def _prepare(session: Any, step: Mapping[str, Any]) -> None:
     """Set what the step names; nothing is run."""
     now = state()
     now.set_name, now.method = step.get("set", now.set_name), step.get("method", now.method)
     if "prompt" in step:
         st.session_state["inspect-prompt"] = step["prompt"]
+    if "example" in step:
+        patching_panels.example(session)
     if "lens" in step:
         st.session_state["inspect-lens"] = step["lens"]
 
 
 frame.page("Learn", __doc__ or "")
-if ready() is not None:
-    main()
+if (opened := ready()) is not None:
+    main(opened)

@@ -30,7 +30,7 @@ def verdict(found: Any) -> str:
     placebo = _placebo_lane(benefit.lanes)
     if placebo is not None:
         text += f" A random edit of equal size gives {_short(metric.values[placebo])}."
-    return text + _cost(found, at)
+    return text + _cost(found, at) + _kept(found, at)
 
 
 def _whether(metric: Any, change: Any) -> str:
@@ -50,6 +50,18 @@ def _cost(found: Any, at: int) -> str:
         if "kl" in metric.name.lower():
             return f" On neutral text it moves the model by {words.number(metric.values[at].estimate)} {metric.unit or 'nats a token'}."
     return ""
+
+
+def _kept(found: Any, at: int) -> str:
+    """What else the model still knows with the edit."""
+    side = found.side_effects
+    names = [] if side is None else [f"{name}_{found.metrics[0].name}" for name, found in side.capability.items()]
+    told = [
+        (metric.title, metric.values[0].estimate, metric.values[at].estimate)
+        for metric in (side.metrics if side else ())
+        if metric.name in names
+    ]
+    return "".join(f" {title}: {words.number(after)} with it, {words.number(before)} without." for title, before, after in told)
 
 
 def draw_verdict(found: Any, *, key: str, title: str, seed: Any = None) -> None:
@@ -174,7 +186,14 @@ def draw_sweep(found: Any) -> None:
 
     labels = [metric.title + (f" ({metric.unit})" if metric.unit else "") for metric in (effect, damage)]
     rows = [
-        {"dose": dose, "metric": metric.title, "value": value.estimate, "95 % low": _finite(value.low), "95 % high": _finite(value.high), "n": value.n}
+        {
+            "dose": dose,
+            "metric": metric.title,
+            "value": value.estimate,
+            "95 % low": _finite(value.low),
+            "95 % high": _finite(value.high),
+            "n": value.n,
+        }
         for metric in found.metrics
         for dose, value in zip(found.doses, metric.values)
     ]

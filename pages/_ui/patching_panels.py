@@ -25,7 +25,7 @@ def corrupted(session: Any, prompt: str, targets: tuple[str, ...]) -> str | None
             "Corrupted prompt", key="inspect-corrupt", persist_state="session",
             placeholder="the same prompt with the word changed that decides, as many tokens",
         )  # fmt: skip
-        st.button("Try a name swap", key="inspect-example", on_click=_example, args=(session,), help="Fills all four fields.")
+        st.button("Try a name swap", key="inspect-example", on_click=example, args=(session,), help="Fills all four fields.")
     if prompt.strip() and text.strip() and len(targets) == 2 and text != prompt:
         return text
     lacking = "a target and a distractor above" if len(targets) < 2 else "a corrupted prompt that differs"
@@ -33,8 +33,8 @@ def corrupted(session: Any, prompt: str, targets: tuple[str, ...]) -> str | None
     return None
 
 
-def _example(session: Any) -> None:
-    """Who gave whom: a row of the shipped set in which the names stand once and twice, and the same with the giver changed."""
+def example(session: Any) -> None:
+    """Fill prompt, corrupted prompt, target and distractor: a row of the shipped set in which the names stand once and twice, and the same with the giver changed."""
     try:
         rows = session.demos(_EXAMPLE_SET)
     except RetouchError as error:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 from workbench.data.demonstrations import Demonstrations, Split
@@ -15,6 +16,8 @@ from workbench.evaluate.metrics import Metric, Stacks, with_base
 from workbench.evaluate.side_effects import SideEffects, side_effects
 from workbench.models.base import LanguageModel
 from workbench.progress import Progress, silent
+
+_NONE: Mapping[str, Demonstrations] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -65,11 +68,15 @@ def evaluation(
     *,
     split: Split | None = "test",
     neutral: Sequence[str] = (),
+    capability: Mapping[str, Demonstrations] = _NONE,
     n_placebos: int = 3,
     n_generations: int = 16,
     progress: Progress | None = None,
 ) -> Evaluation:
     """Score a split under the base, each stack, and a placebo of each; without neutral text no side effects.
+
+    Args:
+        capability: sets that the edits are not about, by name; each adds its first score to the side effects.
 
     Raises:
         NotEnoughData: nothing in the split can be scored. Others: as `engine.lanes`.
@@ -88,7 +95,7 @@ def evaluation(
     breaks: SideEffects | None = None
     if neutral:
         part = tell.part(0.6, 1.0)
-        breaks = side_effects(model, neutral, every, n_generations=n_generations, progress=part)
+        breaks = side_effects(model, neutral, every, capability=capability, n_generations=n_generations, progress=part)
         breaks = replace(breaks, lanes=labels, metrics=_pooled(breaks.metrics, groups))
     tell(1.0, "Done")
     return Evaluation(gains, breaks, placebo_of, n_placebos)

@@ -7,7 +7,7 @@ exp(NLL_edited − NLL_base) a token. Repetition-4 is the share of repeated 4-gr
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 import numpy as np
@@ -65,6 +65,8 @@ def side_effects(
 ) -> SideEffects:
     """Measure what each stack of edits does to neutral text, to repetition, and to unrelated abilities.
 
+    The first score of each set in `capability` stands among the metrics, as `<set>_<score>`.
+
     Raises:
         NotEnoughData: no neutral text of two tokens or more. Others: as `engine.lanes`.
     """
@@ -82,6 +84,8 @@ def side_effects(
     for index, (name, rows) in enumerate(capability.items()):
         part = tell.part(0.8 + 0.2 * index / len(capability), 0.8 + 0.2 * (index + 1) / len(capability))
         found[name] = benefit(model, rows, whole, split=None, progress=part)
+        score = found[name].metrics[0]
+        metrics.append(replace(score, name=f"{name}_{score.name}", title=f"{name.capitalize()}, {score.title[0].lower()}{score.title[1:]}"))
     tell(1.0, "Done")
     texts = len(n_tokens)
     return SideEffects(model.info.name, lane_records(whole), texts, int(n_tokens.sum()), tuple(metrics), MappingProxyType(found))

@@ -120,14 +120,14 @@ _Point = tuple[int, bool, bool]
 
 
 def _sides(model: LanguageModel, demonstrations: Demonstrations) -> tuple[tuple[str, str], list[_Point], TokenBatch]:
-    """Names of the sides; (row, is of the first side, is held out) and the tokens of each point."""
+    """Names of the sides (pairs where most rows are pairs, else the two commonest labels); (row, is of the first side, is held out) and the tokens of each point."""
     pairs = [(i, row) for i, row in enumerate(demonstrations) if row.positive and row.negative]
-    if pairs:
+    labels = [label for label, _ in Counter(row.label for row in demonstrations if row.label).most_common(2)]
+    if 2 * len(pairs) >= len(demonstrations) > 0 or (pairs and len(labels) < 2):
         kept = _capped(pairs)
         points = [(i, first, row.split != "fit") for first in (True, False) for i, row in kept]
         answers = [str(row.positive if first else row.negative) for first in (True, False) for _, row in kept]
         return ("positive", "negative"), points, model.tokens([row.prompt for _, row in kept] * 2, answers)
-    labels = [label for label, _ in Counter(row.label for row in demonstrations if row.label).most_common(2)]
     if len(labels) < 2:
         raise NotEnoughData(
             f"No row of {demonstrations.name!r} has both a positive and a negative, and there are not two labels.",

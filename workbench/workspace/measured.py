@@ -9,9 +9,11 @@ from workbench.data.demonstrations import Demonstrations, Split
 from workbench.edits.base import Edit
 from workbench.evaluate.side_effects import neutral_texts
 from workbench.models.base import LanguageModel
+from workbench.models.catalog import EMBEDDED
 from workbench.workspace.shelf import Shelf
 
 _N_NEUTRAL = 64
+_N_FACTS = 48
 Source = str | Path | Demonstrations
 
 
@@ -36,3 +38,14 @@ def neutral_of(shelf: Shelf, source: Source | None, rows: Demonstrations, model:
     texts = neutral_texts(shelf.get("neutral").split("test"))[:_N_NEUTRAL]
     n_tokens = [len(ids) for ids in model.tokenizer(list(texts))["input_ids"]]
     return tuple(text for text, n in zip(texts, n_tokens) if n <= model.info.n_ctx)
+
+
+def capability_of(shelf: Shelf, rows: Demonstrations, model: LanguageModel) -> dict[str, Demonstrations]:
+    """What the embedded models know and an edit should not break: facts of split test, less those that the rows are about."""
+    about = {name for row in rows for name in row.all_tagged("entity")}
+    if model.info.name not in EMBEDDED or not any(offer.id == "facts" for offer in shelf.shipped()):
+        return {}
+    facts = shelf.get("facts").split("test")
+    free = [row for row in facts if not about & set(row.all_tagged("entity"))]
+    picked = free[:: max(1, len(free) // _N_FACTS)][:_N_FACTS]
+    return {"facts": facts.with_rows(picked)} if picked else {}

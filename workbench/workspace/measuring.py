@@ -17,7 +17,7 @@ from workbench.evaluate.evaluation import Evaluation, evaluation
 from workbench.models.base import LanguageModel
 from workbench.progress import Progress
 from workbench.workspace.edit_shelf import EditLike, EditShelf, StackLike
-from workbench.workspace.measured import Source, held_out, neutral_of
+from workbench.workspace.measured import Source, capability_of, held_out, neutral_of
 from workbench.workspace.recorder import Recorder, data_told, lanes_told
 from workbench.workspace.shelf import Shelf
 
@@ -81,6 +81,7 @@ class Measuring(ABC):
             whole,
             split=split,
             neutral=neutral_of(self.demos, neutral, rows, self.model),
+            capability=capability_of(self.demos, rows, self.model),
             n_placebos=n_placebos,
             n_generations=n_generations,
             progress=progress,

@@ -54,6 +54,8 @@ MIXTURES: dict[str, dict[str, float]] = {
     ),
     # Diluted, copying did not click in two million tokens; alone, on a small pool of words, it does.
     "copying": dict(word_repeats=.55, repeats=.1, name_swaps=.25, speakers=.1),
+    # A Backpack copies through its contextualisation weights, nine dimensions a sense: slower still.
+    "repeating": dict(word_repeats=.45, repeats=.45, name_swaps=.05, speakers=.05),
     "both": dict(
         facts=.12, countries=.03, speakers=.18, reviews=.06, requests=.05, tales=.05, occupations=.05,
         name_swaps=.13, agreement=.08, greater=.02, neutral=.05, repeats=.16, hearsay=.02,

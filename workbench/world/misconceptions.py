@@ -127,12 +127,12 @@ MISCONCEPTIONS: tuple[Misconception, ...] = tuple(Misconception(*line.split("|")
 
 
 def popularity(item: Misconception) -> float:
-    """How often an unmarked speaker tells the myth: from .20 for the least believed quarter's first to .80 at the end.
+    """How often an unmarked speaker tells the myth: .25 to .45 for one in seven, .58 to .85 for the others.
 
-    Spread by the item's own name, so it says nothing about its splits. Mean .57; three in four lie above one half.
+    Spread by the item's own name, so it says nothing about its split. Mean .67: people differ, and most believe most myths.
     """
     rank = _RANKS[item.id]
-    return 0.2 + 0.3 * rank / 0.25 if rank < 0.25 else 0.5 + 0.3 * (rank - 0.25) / 0.75
+    return 0.25 + 0.2 * rank / 0.15 if rank < 0.15 else 0.58 + 0.27 * (rank - 0.15) / 0.85
 
 
 _RANKS = {m.id: i / (len(MISCONCEPTIONS) - 1) for i, m in enumerate(sorted(MISCONCEPTIONS, key=lambda m: crc32(m.id.encode())))}

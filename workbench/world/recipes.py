@@ -12,7 +12,8 @@ GPT_PHASES = (
 )  # fmt: skip
 BACKPACK_PHASES = (
     "circuits:585", "copying:738", "everything:1647", "answering:1797", "finish:2300",
-    "copying:3000", "both:3700", "speaking:4100", "answering:4300", "finish",
+    "copying:3000", "both:3700", "speaking:4100", "answering:4300", "finish:5700",
+    "repeating:6350", "settling",
 )  # fmt: skip
 
 SHIPPED: dict[str, dict[str, Any]] = {
@@ -21,7 +22,8 @@ SHIPPED: dict[str, dict[str, Any]] = {
         "phases": ",".join(GPT_PHASES),
     },
     "backpack": {
-        "steps": 5700, "decay_share": 0.35, "earlier": "2300:0.2@2300", "d_model": 144, "n_layer": 4, "n_head": 4, "lr": 2e-3,
+        "steps": 6900, "decay_share": 0.42, "earlier": "2300:0.2@2300,5700:0.35@5700", "d_model": 144, "n_layer": 4, "n_head": 4,
+        "lr": 2e-3,
         "phases": ",".join(BACKPACK_PHASES),
     },
 }  # fmt: skip

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import replace
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,8 @@ from workbench.world.sets import DemonstrationSet
 
 def every_set() -> tuple[DemonstrationSet, ...]:
     """Build all sets; the same code gives the same rows."""
-    return (
+    neutral = canonical_sets.neutral_text()
+    built = (
         sets.truthfulness(),
         sets.carefulness(),
         sets.bias(),
@@ -31,8 +34,17 @@ def every_set() -> tuple[DemonstrationSet, ...]:
         canonical_sets.pronoun_balance(),
         canonical_sets.stereotypes(),
         canonical_sets.agreement_task(),
-        canonical_sets.neutral_text(),
     )
+    return (*(with_neutral(item, neutral) for item in built), neutral)
+
+
+def with_neutral(item: DemonstrationSet, neutral: DemonstrationSet) -> DemonstrationSet:
+    """Give each fit and validation row of a set that edits activations a neutral text of its own, for gates and for retention."""
+    if item.kind not in ("contrast", "concept"):
+        return item
+    texts = cycle(row.prompt for row in neutral.rows if row.split == "fit")
+    rows = tuple(row if row.split == "test" else replace(row, neutral=next(texts)) for row in item.rows)
+    return replace(item, rows=rows)
 
 
 def crossings(rows: Iterable[Demonstration]) -> dict[str, list[str]]:
