@@ -34,7 +34,7 @@ def corrupted(session: Any, prompt: str, targets: tuple[str, ...]) -> str | None
 
 
 def example(session: Any) -> None:
-    """Fill prompt, corrupted prompt, target and distractor: a row of the shipped set in which the names stand once and twice, and the same with the giver changed."""
+    """Fill all four fields from a shipped row in which one name stands once and the giver's twice, and the same with the giver changed."""
     try:
         rows = session.demos(_EXAMPLE_SET)
     except RetouchError as error:

@@ -120,7 +120,10 @@ _Point = tuple[int, bool, bool]
 
 
 def _sides(model: LanguageModel, demonstrations: Demonstrations) -> tuple[tuple[str, str], list[_Point], TokenBatch]:
-    """Names of the sides (pairs where most rows are pairs, else the two commonest labels); (row, is of the first side, is held out) and the tokens of each point."""
+    """Names of the sides; (row, is of the first side, is held out) and the tokens of each point.
+
+    Sides are the answers where most rows are pairs, else the prompts of the two commonest labels.
+    """
     pairs = [(i, row) for i, row in enumerate(demonstrations) if row.positive and row.negative]
     labels = [label for label, _ in Counter(row.label for row in demonstrations if row.label).most_common(2)]
     if 2 * len(pairs) >= len(demonstrations) > 0 or (pairs and len(labels) < 2):
