@@ -209,3 +209,29 @@ def test_a_picked_layer_is_in_the_url_and_is_read_back(app: Run) -> None:
     other.session_state["retouch"].layer = 1
     fine(other.button(key="attention-run").click().run())
     assert "Layer 1, head" in texts(settled(other))
+
+
+def test_a_url_with_a_layer_opens_the_heads_of_that_layer_and_one_the_model_lacks_is_passed_over(app: Run) -> None:
+    from tests.app.conftest import ROOT
+
+    for given, shown in (("2", "Layer 2, head"), ("77", "Layer ")):
+        app()
+        test = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60)
+        test.query_params["layer"] = given
+        fine(test.run())
+        fine(test.switch_page("pages/inspect.py").run())
+        fine(test.segmented_control(key="inspect-lens").set_value("Attention").run())
+        fine(test.text_input(key="inspect-prompt").set_value(PROMPT).run())
+        fine(test.button(key="attention-run").click().run())
+        said = texts(settled(test))
+        assert shown in said and "Layer 77" not in said
+
+
+@pytest.mark.parametrize("lens", ["Attribution", "Heads", "Circuit"])
+def test_a_model_without_a_bridge_is_told_where_the_run_was_asked_for(
+    app: Run, fresh_backend: Any, tiny_backpack_model: Any, monkeypatch: pytest.MonkeyPatch, lens: str
+) -> None:
+    test = inspect(app, lens)
+    monkeypatch.setattr(fresh_backend.sessions["embedded"], "model", tiny_backpack_model)
+    fine(test.button(key=f"{lens.lower()}-run").click().run())
+    assert "TransformerLens's bridge" in texts(settled(test))
