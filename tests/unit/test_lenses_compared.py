@@ -18,6 +18,7 @@ from workbench.lenses.ablation import head_ablation
 from workbench.lenses.circuits import circuit
 from workbench.lenses.edit_angles import edit_angles
 from workbench.lenses.geometry import demonstration_geometry
+from workbench.progress import Cancelled, Progress
 from workbench.sites import Site
 
 PROMPT, CORRUPT = words(1, 2, 3, 2, 5), words(1, 2, 3, 1, 5)
@@ -80,6 +81,23 @@ def test_a_circuit_is_refused_where_it_would_be_wrong(tiny_gpt2: Any, tiny_model
         circuit(tiny_gpt2, PROMPT, PROMPT, "w1", "w2")
     with pytest.raises(Obstructed, match="share keys and values"):
         circuit(tiny_models["llama"], PROMPT, CORRUPT, "w1", "w2")
+
+
+@pytest.mark.parametrize("last", [1, 3, 6])
+def test_a_circuit_that_is_stopped_leaves_the_bridge_as_it_was(tiny_gpt2: Any, last: int) -> None:
+    whole = circuit(tiny_gpt2, PROMPT, CORRUPT, "w1", "w2", n_edges=3)
+    before, flags = hooks_on(tiny_gpt2), dict(vars(tiny_gpt2.bridge.cfg))
+    n = [0]
+
+    def stop(report: Any) -> None:
+        n[0] += 1
+        if n[0] > last:
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        circuit(tiny_gpt2, PROMPT, CORRUPT, "w1", "w2", n_edges=3, progress=Progress(stop))
+    assert hooks_on(tiny_gpt2) == before and dict(vars(tiny_gpt2.bridge.cfg)) == flags
+    assert circuit(tiny_gpt2, PROMPT, CORRUPT, "w1", "w2", n_edges=3) == whole
 
 
 def sides(n: int, split: Any, first: int, second: int) -> list[Demonstration]:
