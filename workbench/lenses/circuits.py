@@ -23,6 +23,8 @@ from workbench.models.tokens import running
 from workbench.progress import Progress, silent
 from workbench.shapes import Tensor
 
+# Two runs, two for the gradient, two of reference, and one for all edges and for each of their classes.
+_N_FORWARDS = 12
 _READS = {"q_input": "Q", "k_input": "K", "v_input": "V"}
 
 
@@ -63,7 +65,7 @@ def circuit(
 
     Raises:
         Obstructed: no TransformerLens bridge, or blocks whose heads do not add up to the attention's output one by one.
-        BadPrompt: the prompts differ in length, or make no difference.
+        BadPrompt: the prompts differ in length, or make no difference. Cancelled: between two forwards.
     """
     owner, tell = bridged(model), progress or silent()
     _check(owner)
@@ -75,11 +77,14 @@ def circuit(
             "Swap a word for one of as many tokens.",
         )
 
+    done = [0]
+
     def metric(logits: Tensor) -> Tensor:
+        done[0] += 1
+        tell(min(0.95, done[0] / _N_FORWARDS), "Tracing edges")  # each forward ends here: the places where a person can stop it
         return logits[0, -1, ids[0]] - logits[0, -1, ids[1]]
 
     with edited_bridge(owner) as bridge, running(pair.rows(slice(0, 1)).forward()):
-        tell(0.05, "Following the gradient")
         good, bad = _metrics(bridge, pair.ids, metric)
         if abs(good - bad) < 1e-6:
             raise BadPrompt(
@@ -87,7 +92,6 @@ def circuit(
             )
         sums, members = _edges(bridge, pair.ids, metric)
         best = sorted(sums, key=lambda key: -abs(sums[key]))[:n_edges]
-        tell(0.6, f"Running with {len(best)} of {len(sums)} edges alone")
         kept = [edge for key in best for edge in members[key]]
         alone = faithfulness(bridge, pair.ids[:1], pair.ids[1:], metric, kept).recovered
     tell(1.0, "Done")
