@@ -37,6 +37,14 @@ class HeadAblation:
     change: Float[np.ndarray, "lane layer head"]
     difference: Float[np.ndarray, "lane"]
 
+    def rows(self) -> list[dict[str, Any]]:
+        """One table row a head, lanes side by side."""
+        return [
+            {"layer": layer, "head": head} | {lane.label: float(self.change[i, layer, head]) for i, lane in enumerate(self.lanes)}
+            for layer in range(self.change.shape[1])
+            for head in range(self.change.shape[2])
+        ]
+
 
 def head_ablation(
     model: LanguageModel,
