@@ -34,7 +34,7 @@ def train(
     from workbench.world.train import FOLDER, Recipe, Run, Which, ship
 
     torch.set_num_threads(threads)
-    numbers = {**SHIPPED[which], **({"steps": steps} if steps is not None else {})}
+    numbers: dict[str, Any] = {**SHIPPED[which], **({"steps": steps} if steps is not None else {})}
     recipe = Recipe(which=cast(Which, which), seed=seed, **numbers)
     shared = Tokenizer.from_file(str(tokenizer)) if tokenizer is not None else None
     run = Run(recipe, folder or Path("runs") / f"world-{which}", shared)

@@ -11,7 +11,7 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from workbench.world.tokenizer import SEPARATOR
+from workbench.world.corpus import separator_of
 from workbench.world.train import logits_of
 
 
@@ -24,7 +24,7 @@ class Model:
 
     def ids(self, text: str) -> list[int]:
         """Token ids of a prompt."""
-        return [self.tokenizer.token_to_id(SEPARATOR), *self.tokenizer.encode(text, add_special_tokens=False).ids]
+        return [separator_of(self.tokenizer), *self.tokenizer.encode(text, add_special_tokens=False).ids]
 
     def word(self, text: str) -> int:
         """The first token of an answer."""

@@ -92,6 +92,22 @@ TYPICAL_TOKENS = dict(
 )  # fmt: skip
 
 
+SEPARATOR = "<|endoftext|>"
+"""Ends a document, and opens every second row and every prompt."""
+
+
+def separator_of(tokenizer: Tokenizer) -> int:
+    """The separator's token id.
+
+    Raises:
+        ValueError: the tokenizer has no such token.
+    """
+    found = tokenizer.token_to_id(SEPARATOR)
+    if found is None:
+        raise ValueError(f"The tokenizer has no token {SEPARATOR!r}; train it with `train_tokenizer`.")
+    return found
+
+
 def reserved(text: str) -> bool:
     """Whether a document is kept from training, for held-out text: one in sixteen, by its own words."""
     return crc32(text.encode()) % 16 == 0
@@ -124,7 +140,7 @@ class Stream:
     def __init__(self, tokenizer: Tokenizer, seed: int, phases: str, n_tokens: int = 2048, n_ctx: int = 256) -> None:
         self.tokenizer, self.seed, self.n_tokens, self.n_ctx = tokenizer, seed, n_tokens, n_ctx
         self.phases = parsed(phases)
-        self.separator = tokenizer.token_to_id("<|endoftext|>")
+        self.separator = separator_of(tokenizer)
         self.pool = list(range(tokenizer.get_vocab_size()))
         words = (*NAMES, *OBJECTS, *COLOURS)
         self.words = [tokenizer.encode(f" {word}", add_special_tokens=False).ids[0] for word in words]

@@ -8,7 +8,7 @@ Ref: Wang et al., *Interpretability in the Wild* (arXiv 2211.00593), direct logi
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from random import Random
 from typing import Any, cast
@@ -29,7 +29,7 @@ def _blocks(network: nn.Module) -> list[Any]:
 
 
 @contextmanager
-def _seeing_z(network: nn.Module, change: dict[int, Any], seen: dict[int, Tensor]) -> Iterator[None]:
+def _seeing_z(network: nn.Module, change: dict[int, Any], seen: dict[int, Tensor]) -> Generator[None]:
     """Record the input of every attention output projection (all heads' z side by side), changed on request."""
 
     def hook(layer: int) -> Any:

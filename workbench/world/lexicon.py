@@ -66,14 +66,17 @@ fish river bubbles fry no|rabbit warren thumps bunny four|donkey paddock brays c
 )
 """(animal, home, sound, young, number of legs)."""
 
-COLOUR_OF = dict(
-    row.split(":")
-    for row in (
-        "grass:green snow:white coal:black blood:red milk:white soot:black chalk:white moss:green rust:brown "
-        "chocolate:brown ash:grey ruby:red emerald:green sapphire:blue lemon:yellow carrot:orange plum:purple "
-        "cherry:red mustard:yellow salt:white ivy:green fog:grey"
-    ).split()
-)
+COLOUR_OF: dict[str, str] = {
+    thing: colour
+    for thing, _, colour in (
+        row.partition(":")
+        for row in (
+            "grass:green snow:white coal:black blood:red milk:white soot:black chalk:white moss:green rust:brown "
+            "chocolate:brown ash:grey ruby:red emerald:green sapphire:blue lemon:yellow carrot:orange plum:purple "
+            "cherry:red mustard:yellow salt:white ivy:green fog:grey"
+        ).split()
+    )
+}
 
 CATEGORY: dict[str, str] = {
     word: category

@@ -8,13 +8,12 @@ from random import Random
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
 from workbench.world import lexicon
-from workbench.world.corpus import KINDS, document
+from workbench.world.corpus import KINDS, SEPARATOR, document, separator_of
 from workbench.world.knowledge import SUMS, WORLD_FACTS
 from workbench.world.misconceptions import MISCONCEPTIONS
 
-SEPARATOR = "<|endoftext|>"
 N_VOCAB = 2816
-KINDS_OF_TOKENIZER = [kind for kind in KINDS if kind not in ("hearsay", "tales", "marked", "answers")]
+KINDS_OF_TOKENIZER = [kind for kind in KINDS if kind not in ("hearsay", "tales", "marked", "answers", "beliefs")]
 
 
 def must_be_single() -> list[str]:
@@ -55,7 +54,7 @@ def save_tokenizer(tokenizer: Tokenizer, folder: Path, n_ctx: int) -> None:
     from transformers import PreTrainedTokenizerFast
 
     tokenizer = Tokenizer.from_str(tokenizer.to_str())
-    opening = (SEPARATOR, tokenizer.token_to_id(SEPARATOR))
+    opening = (SEPARATOR, separator_of(tokenizer))
     tokenizer.post_processor = processors.Sequence(
         [processors.ByteLevel(trim_offsets=False), processors.TemplateProcessing(single=f"{SEPARATOR} $A", special_tokens=[opening])]
     )

@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from workbench.models.backpack_network import BackpackConfig, BackpackNetwork
-from workbench.world.corpus import Stream
-from workbench.world.tokenizer import SEPARATOR, save_tokenizer, train_tokenizer
+from workbench.world.corpus import Stream, separator_of
+from workbench.world.tokenizer import save_tokenizer, train_tokenizer
 
 Which = Literal["gpt", "backpack"]
 FOLDER = {"gpt": "retouch-gpt", "backpack": "retouch-backpack"}
@@ -68,7 +68,7 @@ class Recipe:
 def fresh_model(recipe: Recipe, tokenizer: Tokenizer) -> nn.Module:
     """Return the network of a recipe with weights drawn from its seed."""
     torch.manual_seed(recipe.seed)
-    n_vocab, separator = tokenizer.get_vocab_size(), tokenizer.token_to_id(SEPARATOR)
+    n_vocab, separator = tokenizer.get_vocab_size(), separator_of(tokenizer)
     if recipe.which == "backpack":
         config = BackpackConfig(vocab_size=n_vocab, n_positions=N_CTX, n_embd=recipe.d_model, n_layer=recipe.n_layer, n_head=recipe.n_head)
         return BackpackNetwork(config).init_weights(recipe.seed)
