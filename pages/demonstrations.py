@@ -55,7 +55,7 @@ def _foot(session: Any, chosen: str, demonstrations: Any) -> None:
 def _checks(session: Any, demonstrations: Any) -> tuple[int, ...]:
     """Chips of all checks; a choice among those that found something shows its rows."""
     st.subheader("Checks", anchor=False)
-    found = session.checks(demonstrations)
+    found = calls.checks(session, demonstrations)
     st.html("".join(frame.check_chip(check.title, check.count) for check in found))
     troubled = {check.title: check for check in found if check.count}
     if not troubled:

@@ -96,6 +96,16 @@ def obstacles(session: Any, demonstrations: Any) -> dict[str, Any]:
     return one.obstacles[key]
 
 
+def checks(session: Any, demonstrations: Any) -> Any:
+    """What a set teaches besides what was meant; found once for each set and model, since it reads every row."""
+    key = (session.model.fingerprint.weights, demonstrations.fingerprint)
+    kept = state().draft.get("checks")
+    if kept is None or kept[0] != key:
+        kept = (key, session.checks(demonstrations))
+        state().draft["checks"] = kept
+    return kept[1]
+
+
 def knob_problem(method: Any, values: Mapping[str, Any]) -> RetouchError | None:
     """What is wrong with the form's values, if anything."""
     try:

@@ -81,8 +81,8 @@ def _draw(found: Any, ringed: int | None) -> None:
         says = f"Layer {layer}: AUC {found.auc[at]}; {beside}."
         figure_panel(
             separation(found), found.rows(), where, key="geometry-separation", says=words.plain(says),
-            look_for="The layer from which on the line leaves the grey one. High everywhere, random directions too: the sides differ in "
-            "something plain, such as length or one word.",
+            look_for="The layer from which on the line leaves the grey one. High from layer 0 on: the answers' own "
+            "words tell the sides apart, before the model has made anything of them. High for random directions too: something plain does.",
         )  # fmt: skip
 
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from typing import Literal, final
 
 from workbench.errors import NotEnoughData
@@ -58,7 +59,7 @@ class Demonstrations:
     def __getitem__(self, index: int) -> Demonstration:
         return self.rows[index]
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """Hash of all rows in order: two sets with equal rows have equal fingerprints, whatever their names."""
         text = json.dumps([asdict(row) for row in self.rows], sort_keys=True, ensure_ascii=False)
