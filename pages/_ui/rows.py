@@ -20,7 +20,7 @@ _HIDDEN = ("neutral", "label", "loss")
 
 def as_records(demonstrations: Demonstrations) -> list[dict[str, Any]]:
     """Rows as the table shows them; tags in one text."""
-    return [{**asdict(row), "tags": ", ".join(row.tags)} for row in demonstrations]
+    return [{name: getattr(row, name) for name in COLUMNS} | {"tags": ", ".join(row.tags)} for row in demonstrations]
 
 
 def merged(base: Demonstrations, changes: Mapping[str, Any]) -> Demonstrations:

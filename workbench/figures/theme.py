@@ -5,6 +5,8 @@ Figures carry no colour for the ground: the page gives it, light or dark. `theme
 
 from __future__ import annotations
 
+from functools import cache
+
 import plotly.graph_objects as go
 
 # Base, then edits A to E: Okabe and Ito's colours, told apart by all common kinds of colour blindness.
@@ -46,6 +48,7 @@ def probability_scale(dark: bool = False) -> list[list[float | str]]:
     return [[0.0, GROUND[mode]], [1.0, ACCENT[mode]]]
 
 
+@cache
 def template(dark: bool = False) -> go.layout.Template:
     """Return the Plotly template for a light or a dark ground."""
     mode = "dark" if dark else "light"
