@@ -94,10 +94,10 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         for node in ast.parse((ROOT / "pages" / "start.py").read_text(encoding="utf-8")).body
         if isinstance(node, ast.Assign) and not isinstance(node.targets[0], ast.Tuple)
     }
-    settings = calls.fit_settings("truthfulness", session.demos("truthfulness"), "mean_difference", ast.literal_eval(start["VALUES"]), 0)
+    settings = calls.fit_settings("truthfulness", session.demos("truthfulness"), "sea", ast.literal_eval(start["VALUES"]), 0, 2.0)
     fits = {"card": calls.fit(session, settings, silent())}
-    for preset in ("paper", "centred"):
-        fitted = session.fit("sea", "truthfulness", preset=preset)
+    for preset, knobs in (("paper", {}), ("centred", {"keep": 0.999})):
+        fitted = session.fit("sea", "truthfulness", knobs, preset=preset)
         fits[preset] = calls.FitOutcome(fitted.edit.id, "sea", fitted, None)
     row = next(row for row in session.demos("name-swaps") if row.prompt.count(row.positive) == 1 and row.prompt.count(row.negative) == 2)
     head, _, tail = row.prompt.rpartition(row.negative)
