@@ -13,8 +13,10 @@ from tests.conftest import words
 from workbench.data.demonstrations import Demonstration, Demonstrations
 from workbench.edits.engine import applied
 from workbench.errors import CorruptEdit, NotEnoughData
-from workbench.evaluate.canonical import chosen, in_ball, last_in_ball, protocol, recorded
-from workbench.evaluate.canonical_measure import EngineMeter, Measured, SenseMeter, ensemble_losses, task_of
+from workbench.evaluate.canonical import CONTROL, chosen, protocol, recorded
+from workbench.evaluate.canonical_ensemble import ensemble_losses
+from workbench.evaluate.canonical_measure import EngineMeter, LogitsMeter, Measured, SenseMeter, task_of
+from workbench.evaluate.canonical_rules import in_ball, last_in_ball
 from workbench.evaluate.canonical_runs import Run
 from workbench.methods import get
 from workbench.methods.adapters import AdapterEdit
@@ -173,6 +175,12 @@ def test_the_edit_of_trained_weights_gives_the_loss_that_training_saw(tiny_gpt2:
         task = replace(task_of(model, rows, "fit"), evaluation=items, hard_negatives=items)
         mean = EngineMeter(model, task, []).measure(fit.edit).hard_negatives  # one-token answers: summed = mean
         assert mean == pytest.approx(fit.report.scalars["loss_after_nats"], abs=SINGLE)
+        general = [(3, 14, 15, 12, 40), (10, 11, 62, 5)]
+        with applied(model, fit.edit):
+            direct = LogitsMeter(task, general, model.device).measure(model.logits)
+        engine = EngineMeter(model, task, general).measure(fit.edit)
+        for part in ("general", "hard_negatives", "rest", "success"):
+            assert getattr(direct, part) == pytest.approx(getattr(engine, part), abs=SINGLE)
 
 
 def test_the_ball_of_a_fit_is_kept_or_the_edit_is_empty(tiny_backpack_model: Any) -> None:
@@ -207,7 +215,7 @@ def test_an_ensemble_with_beta_zero_is_the_big_model_and_with_beta_one_it_moves(
 @pytest.mark.parametrize("name", ["senses", "lora"])
 def test_the_protocol_reports_every_ball_over_seeds(tiny_backpack_model: Any, name: str) -> None:
     found = protocol(tiny_backpack_model, canonical_rows(), name, draws=2, seeds=(0, 1), n_general=4, epsilons=(1.0, 1e-5))
-    assert [summary.epsilon for summary in found] == [1.0, 1e-5]
+    assert [(summary.method, summary.epsilon) for summary in found] == [(f"{name}{end}", e) for end in ("", CONTROL) for e in (1.0, 1e-5)]
     for summary in found:
         assert len(summary.records) == 2 and summary.standard_error >= 0
         assert all(in_ball(record.rho, summary.epsilon) for record in summary.records)
@@ -218,7 +226,7 @@ def test_the_protocol_reports_every_ball_over_seeds(tiny_backpack_model: Any, na
 def test_a_method_without_epochs_runs_by_doses(tiny_gpt2: Any) -> None:
     rows = canonical_rows()
     paired = rows.with_rows(replace(row, negative=" w1") if row.positive else row for row in rows)
-    (summary,) = protocol(tiny_gpt2, paired, "mean_difference", draws=1, seeds=(0,), n_general=4, epsilons=(1e-3,))
+    (summary,) = protocol(tiny_gpt2, paired, "mean_difference", draws=1, seeds=(0,), n_general=4, epsilons=(1e-3,), control=False)
     assert in_ball(summary.records[0].rho, 1e-3) and 0 <= summary.records[0].epoch <= 13
 
 

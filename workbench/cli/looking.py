@@ -121,17 +121,23 @@ def evaluate(
     neutral: Neutral = None,
     placebos: Placebos = 3,
     generations: Annotated[int, typer.Option(min=0, help="Texts that repetition is measured on.")] = 16,
-    method: Annotated[str | None, typer.Option(help="No edit: run the canonical-examples protocol of this method.")] = None,
+    method: Annotated[
+        list[str] | None, typer.Option(help="No edit: run the canonical-examples protocol of this method; give the option again for more.")
+    ] = None,
+    rule: Annotated[
+        list[str] | None, typer.Option(help="With --method: a rule of the protocol as name=value, for example compat=official.")
+    ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="With --method: how many seeds to fit.")] = 5,
     draws: Annotated[int, typer.Option(min=1, help="With --method: how many configurations to try on validation.")] = 5,
 ) -> None:
     """Measure gain and damage on held-out rows: base, one lane an edit, and a placebo of each."""
     which = split_named(split)
-    if bool(edit) == (method is not None):
+    if bool(edit) == bool(method):
         raise BadKnob("An evaluation needs either an edit or a method.", "Give at least one --edit, or --method for the protocol.")
     session, progress = opening.session(0.2)
-    if method is not None:
-        summaries = session.protocol(data, method, seeds=range(seeds), draws=draws, progress=progress)
+    if method:
+        options = {"seeds": range(seeds), "draws": draws, "rules": named(rule, "--rule")}
+        summaries = [item for name in method for item in session.protocol(data, name, progress=progress, **options)]
         answer({"model": session.model.info.name, "summaries": summaries}, opening.json, table([item.row() for item in summaries]))
         return
     found = session.evaluate(

@@ -3,7 +3,8 @@
 1. On the validation pair, draw configurations at random; a run yields a trajectory of steps (epochs, or doses for methods without epochs).
 2. A step is in the ball of ε when ρ = ℓ_G(step)/ℓ_G(0) ≤ 1 + ε. Per ε, the configuration whose last step in the ball succeeds most wins,
    and that step is the cap.
-3. On the test pair, fit anew per seed with the winner; take the last step in the ball up to the cap. Report mean and standard error.
+3. On the test pair, fit anew per seed with the winner; take the last step in the ball up to the cap. Report mean and standard error,
+   and the same of that edit turned into a random direction.
 
 Step 0 is the unedited model and always in the ball, so a hopeless method reports a change of 0.
 Ref: specs/canonical.md §1; for doses specs/baselines.md §0: there a step counts only when all smaller doses are in the ball too.
@@ -13,15 +14,18 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from workbench.data.demonstrations import Demonstrations
+from workbench.edits.base import Edit
 from workbench.errors import NotEnoughData
-from workbench.evaluate.canonical_measure import Chunk, Measured, task_of
+from workbench.evaluate.canonical_control import random_direction
+from workbench.evaluate.canonical_measure import CanonicalTask, Chunk, Measured, task_of
+from workbench.evaluate.canonical_rules import OURS, Rules
 from workbench.evaluate.canonical_runs import Run, drawn, run_of
 from workbench.methods import get
 from workbench.methods.canonical import neutral_chunks, neutral_texts, shipped_neutral
@@ -30,6 +34,8 @@ from workbench.numerics.intervals import Interval, mean_interval, wilson
 from workbench.progress import Progress, silent
 
 EPSILONS = (1e-3, 1e-4, 1e-5)
+# What follows a method's name in the rows of its control.
+CONTROL = ", random direction"
 
 
 @dataclass(frozen=True)
@@ -102,34 +108,15 @@ class CanonicalSummary:
         }  # fmt: skip
 
 
-def in_ball(rho: float, epsilon: float) -> bool:
-    """Say whether a ratio of general losses is in the ball; what is not finite is outside every ball."""
-    return math.isfinite(rho) and rho <= 1 + epsilon
-
-
-def last_in_ball(rhos: Sequence[float], epsilon: float, cap: int | None = None, unbroken: bool = False) -> int:
-    """Return the last admissible step: in the ball, at most `cap`, and with all smaller steps in the ball too if `unbroken`.
-
-    Step 0 is admissible for every ε > 0. Admissible steps are nested in ε; the success at the last of them need not grow with ε.
-    """
-    last = 0
-    for step in range(1, len(rhos) if cap is None else min(cap + 1, len(rhos))):
-        if in_ball(rhos[step], epsilon):
-            last = step
-        elif unbroken:
-            break
-    return last
-
-
-def chosen(runs: Sequence[Run], epsilon: float) -> tuple[int, int]:
-    """Return the run that succeeds most at its last step in the ball, and that step; ties go to the first run."""
-    steps = [last_in_ball(run.rhos, epsilon, unbroken=run.by_dose) for run in runs]
+def chosen(runs: Sequence[Run], epsilon: float, rules: Rules = OURS) -> tuple[int, int]:
+    """Return the run that succeeds most at the step that counts, and that step; ties go to the first run."""
+    steps = [rules.step(run.rhos, run.successes, epsilon, "validation", None, run.by_dose) for run in runs]
     best = max(range(len(runs)), key=lambda i: (runs[i].steps[steps[i]].success, -i))
     return best, steps[best]
 
 
 def general_chunks(
-    model: LanguageModel, demonstrations: Demonstrations, length: int = 128, limit: int = 64
+    model: LanguageModel, demonstrations: Demonstrations, length: int = 128, limit: int = 128, train_limit: int = 512
 ) -> tuple[list[Chunk], list[Chunk]]:
     """Return neutral chunks to train against (R) and, disjoint from them, to measure on (G): the set's own, else the shipped ones.
 
@@ -142,7 +129,7 @@ def general_chunks(
     general = neutral_chunks(model, apart, length, limit)
     if not general:
         raise NotEnoughData("There is no neutral text of split test to measure the ball on.", "Add rows of role general to split test.")
-    return neutral_chunks(model, train, length, limit), general
+    return neutral_chunks(model, train, length, train_limit), general
 
 
 def protocol(
@@ -153,10 +140,13 @@ def protocol(
     epsilons: Sequence[float] = EPSILONS,
     draws: int = 5,
     seeds: Sequence[int] = (0, 1, 2, 3, 4),
-    n_general: int = 64,
+    n_general: int = 128,
+    rules: Rules = OURS,
+    control: bool = True,
+    keep: Callable[[float, int, Edit], None] | None = None,
     progress: Progress | None = None,
 ) -> tuple[CanonicalSummary, ...]:
-    """Run the protocol of one method on one canonical set; one summary an ε.
+    """Run the protocol of one method on one canonical set; one summary an ε, then one an ε of its control.
 
     Args:
         model: the model; `senses` needs a Backpack.
@@ -165,31 +155,56 @@ def protocol(
         epsilons: degradation balls.
         draws: configurations tried on the validation pair; the first is the method's default.
         seeds: fits on the test pair.
-        n_general: chunks of neutral text on either side.
+        n_general: chunks of neutral text that the ball is measured on; up to 512 others hold the fits.
+        rules: which step counts, and which hard negatives are measured.
+        control: also measure each reported edit turned into a random direction.
+        keep: takes ε, seed and edit of each run that reports another step than the unedited model.
 
     Raises:
         NotEnoughData: a pair or the neutral text is missing. Obstructed: the method cannot run here.
     """
     tell, registered = progress or silent(), get(method)
     regularisation, general = general_chunks(model, demonstrations, limit=n_general)
-    validation, test = (task_of(model, demonstrations, pair) for pair in ("validation", "test"))
+    validation, test = (task_of(model, demonstrations, pair, rules.hard(pair)) for pair in ("validation", "test"))
     configs = [drawn(registered, model, seed) for seed in range(max(1, draws))]
     tried: list[Run] = []
     for i, config in enumerate(configs):
         part = tell.part(0.5 * i / len(configs), 0.5 * (i + 1) / len(configs))
         tried.append(run_of(model, validation, registered, config, 0, regularisation, general, part))
-    winners = {epsilon: chosen(tried, epsilon) for epsilon in epsilons}
-    records: dict[float, list[CanonicalRecord]] = {epsilon: [] for epsilon in epsilons}
+    winners = {epsilon: chosen(tried, epsilon, rules) for epsilon in epsilons}
+    records: dict[tuple[float, bool], list[CanonicalRecord]] = {(epsilon, on): [] for epsilon in epsilons for on in (False, True)}
     wanted = sorted({run for run, _ in winners.values()})
     for i, (run, seed) in enumerate((run, seed) for run in wanted for seed in seeds):
         start, whole = time.perf_counter(), len(wanted) * len(seeds)
         part = tell.part(0.5 + 0.5 * i / whole, 0.5 + 0.5 * (i + 1) / whole)
-        found = run_of(model, test, registered, configs[run], seed, regularisation, general, part)
-        for epsilon in (epsilon for epsilon in epsilons if winners[epsilon][0] == run):
-            step = last_in_ball(found.rhos, epsilon, winners[epsilon][1], found.by_dose)
+        caps = {epsilon: step for epsilon, (winner, step) in winners.items() if winner == run}
+        found = run_of(model, test, registered, configs[run], seed, regularisation, general, part, rules, caps)
+        wall = time.perf_counter() - start
+        for epsilon, cap in caps.items():
+            step = rules.step(found.rhos, found.successes, epsilon, "test", cap, found.by_dose)
             record = recorded(found, step, epsilon, seed, test.name, sum(map(len, general)) - len(general))
-            records[epsilon].append(replace(record, wall_s=time.perf_counter() - start))
-    return tuple(CanonicalSummary(test.name, method, epsilon, tuple(records[epsilon])) for epsilon in epsilons)
+            records[epsilon, False].append(replace(record, wall_s=wall))
+            if keep is not None and epsilon in found.kept:
+                keep(epsilon, seed, found.kept[epsilon])
+            if control:
+                records[epsilon, True].append(_controlled(model, test, found, record, general))
+    return tuple(
+        CanonicalSummary(test.name, records[epsilon, on][0].method, epsilon, tuple(records[epsilon, on]))
+        for on in ((False, True) if control else (False,))
+        for epsilon in epsilons
+    )
+
+
+def _controlled(model: LanguageModel, task: CanonicalTask, run: Run, record: CanonicalRecord, general: Sequence[Chunk]) -> CanonicalRecord:
+    """Make the record of the control of a record: its edit in a random direction, at most as large, in the same ball."""
+    start, before = time.perf_counter(), run.steps[0]
+    after, dose = before, 0.0
+    if record.epsilon in run.kept:
+        after, dose = random_direction(model, task, run.kept[record.epsilon], before, general, record.epsilon, record.seed)
+    moved = replace(run, method=f"{run.method}{CONTROL}", steps=(before, after), doses=None)
+    found = recorded(moved, 1, record.epsilon, record.seed, record.task, record.n_general_tokens)
+    config = {**record.config, "dose": dose}
+    return replace(found, epoch=record.epoch, config=config, tokens_trained=0, wall_s=time.perf_counter() - start)
 
 
 def recorded(run: Run, step: int, epsilon: float, seed: int, task: str, n_general_tokens: int) -> CanonicalRecord:

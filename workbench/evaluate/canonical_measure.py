@@ -5,7 +5,7 @@ Ref: specs/canonical.md §1, §2. Summed NLLs per item; general and rest losses 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -24,7 +24,7 @@ from workbench.models.tokens import TokenBatch
 from workbench.numerics.canonical_losses import loss_value, succeeds
 from workbench.numerics.sense_affine import Selection
 from workbench.score import batch_scores
-from workbench.shapes import Float, Tensor
+from workbench.shapes import Float, Logits, Tensor
 
 Chunk = tuple[int, ...]
 
@@ -40,8 +40,8 @@ class CanonicalTask:
     hard_negatives: Sequence[CanonicalItem]
 
 
-def task_of(model: LanguageModel, demonstrations: Demonstrations, pair: Split) -> CanonicalTask:
-    """Take one pair of a canonical set apart by the roles of its rows.
+def task_of(model: LanguageModel, demonstrations: Demonstrations, pair: Split, hard: Sequence[Split] = ()) -> CanonicalTask:
+    """Take one pair of a canonical set apart by the roles of its rows; hard negatives are the pair's own unless splits are named.
 
     Raises:
         NotEnoughData: the split has no example to train on, or none to evaluate on.
@@ -55,7 +55,8 @@ def task_of(model: LanguageModel, demonstrations: Demonstrations, pair: Split) -
             "Tag rows role:train and role:evaluation; the protocol needs both in the splits validation and test.",
         )
     name = train[0].tagged("task") or demonstrations.name
-    return CanonicalTask(name, pair, train, evaluation, canonical_items(model, rows.tagged("role:hard_negatives")))
+    kept = [item for split in hard or (pair,) for item in canonical_items(model, demonstrations.split(split).tagged("role:hard_negatives"))]
+    return CanonicalTask(name, pair, train, evaluation, kept)
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,64 @@ def rest_chunks(items: Sequence[CanonicalItem]) -> list[Chunk]:
     return list(dict.fromkeys(item.prompt + item.sides[0] for item in items))
 
 
+class _Reading:
+    """The texts of a task as ids, each once, and what is read off their tokens' NLLs."""
+
+    def __init__(self, task: CanonicalTask, general: Sequence[Chunk]) -> None:
+        rest = rest_chunks(task.evaluation)
+        sides = [item.prompt + side for items in (task.evaluation, task.hard_negatives) for item in items for side in item.sides]
+        # Rows of like length waste less padding.
+        self.texts: list[Chunk] = sorted(dict.fromkeys([*sides, *rest, *general]), key=len)
+        self._at = {text: i for i, text in enumerate(self.texts)}
+        self._task, self._general, self._rest = task, general, rest
+
+    def measured(self, nll: Sequence[Float[Tensor, " token"]]) -> Measured:
+        """Take the measures from each text's NLLs, of every token but its first."""
+        values = self._losses(self._task.evaluation, nll)
+        hard = self._losses(self._task.hard_negatives, nll)
+        general, rest = (self._per_token(chunks, nll) for chunks in (self._general, self._rest))
+        return Measured(succeeded(self._task.evaluation, values), general, sum(hard) / len(hard) if hard else 0.0, rest)
+
+    def _losses(self, items: Sequence[CanonicalItem], nll: Sequence[Tensor]) -> list[float]:
+        sums = [
+            [0.0 if side is None else float(nll[self._at[item.prompt + side]][-len(side) :].sum()) for side in (item.good, item.bad)]
+            for item in items
+        ]
+        return [loss_value(item.kind, *pair) for item, pair in zip(items, sums, strict=True)]
+
+    def _per_token(self, chunks: Sequence[Chunk], nll: Sequence[Tensor]) -> float:
+        rows = [nll[self._at[chunk]] for chunk in chunks]
+        return sum(float(row.sum()) for row in rows) / sum(map(len, rows)) if rows else 0.0
+
+
+class LogitsMeter:
+    """Measures whatever gives logits: weights in training, without an edit made of them; each text is run once."""
+
+    def __init__(self, task: CanonicalTask, general: Sequence[Chunk], device: torch.device) -> None:
+        self._reading, self._device = _Reading(task, general), device
+        self._general = sorted(general, key=len)
+
+    def measure(self, logits: Callable[[TokenBatch], Logits]) -> Measured:
+        """Measure a forward."""
+        return self._reading.measured(self._nll(logits, self._reading.texts))
+
+    def general(self, logits: Callable[[TokenBatch], Logits]) -> float:
+        """Measure general text alone."""
+        nll = self._nll(logits, self._general)
+        return sum(float(row.sum()) for row in nll) / sum(map(len, nll))
+
+    @torch.no_grad()
+    def _nll(self, logits: Callable[[TokenBatch], Logits], texts: Sequence[Chunk]) -> list[Tensor]:
+        nll: list[Tensor] = []
+        for start in range(0, len(texts), 64):
+            batch = TokenBatch.of(texts[start : start + 64], None, self._device)
+            rows = logits(batch)
+            rows = rows if rows.dtype == torch.float64 else rows.float()
+            found = rows.logsumexp(-1)[:, :-1] - rows[:, :-1].gather(-1, batch.ids[:, 1:, None])[..., 0]
+            nll += [row[-n + 1 :].double() for row, n in zip(found, batch.lengths.tolist(), strict=True)]
+        return nll
+
+
 class EngineMeter:
     """Measures any edit, by running the model under it."""
 
@@ -105,10 +164,10 @@ class EngineMeter:
         per_token = {name: -self._total(batch, stacks).sum(1) / self._n(batch) for name, batch in self._texts.items()}
         found: list[Measured] = []
         for lane in range(len(edits)):
-            values = _item_losses(self._task.evaluation, nll["E"][lane])
+            values = item_values(self._task.evaluation, nll["E"][lane].tolist())
             hard = float(nll["H"][lane].mean()) if "H" in nll else 0.0
             general, rest = (float(per_token[name][lane]) if name in per_token else 0.0 for name in ("G", "rest"))
-            found.append(Measured(_successes(self._task.evaluation, values), general, hard, rest))
+            found.append(Measured(succeeded(self._task.evaluation, values), general, hard, rest))
         return found
 
     def _total(self, batch: TokenBatch, stacks: Sequence[Sequence[Edit]]) -> Float[Tensor, "lane row"]:
@@ -131,12 +190,16 @@ class SenseMeter:
         rest: NeutralReading = neutral_reading(model, rest_chunks(task.evaluation))
         self._rest = rest.loss(selection)
 
+    def general(self, delta: Float[Tensor, "chosen d_model"]) -> float:
+        """Measure general text alone."""
+        return self._general.mean(delta, self._E)
+
     def measure_table(self, delta: Float[Tensor, "chosen d_model"]) -> Measured:
         """Measure a table over the selection."""
         values = losses(self._task.evaluation, self._evaluation, self._selection, delta, self._E)
         hard = losses(self._task.hard_negatives, self._hard, self._selection, delta, self._E) if self._hard else [0.0]
         return Measured(
-            _successes(self._task.evaluation, values),
+            succeeded(self._task.evaluation, values),
             self._general.mean(delta, self._E),
             sum(hard) / len(hard),
             self._rest.mean(delta, self._E),
@@ -153,35 +216,14 @@ def _text_batch(chunks: Sequence[Chunk]) -> TokenBatch:
     return TokenBatch.of(ordered, [1] * len(ordered))
 
 
-def _item_losses(items: Sequence[CanonicalItem], nll: Float[Tensor, " row"]) -> list[float]:
-    rows = iter(nll.tolist())
+def item_values(items: Sequence[CanonicalItem], nll: Sequence[float]) -> list[float]:
+    """Return each item's evaluation loss from the summed NLLs of the continuations that the losses read, in order."""
+    rows = iter(nll)
     return [
         loss_value(item.kind, next(rows) if item.good is not None else 0.0, next(rows) if item.bad is not None else 0.0) for item in items
     ]
 
 
-def _successes(items: Sequence[CanonicalItem], values: Sequence[float]) -> tuple[bool, ...]:
+def succeeded(items: Sequence[CanonicalItem], values: Sequence[float]) -> tuple[bool, ...]:
+    """Say of each item whether its loss is within its threshold."""
     return tuple(succeeds(value, item.threshold) for item, value in zip(items, values, strict=True))
-
-
-def ensemble_losses(
-    big: LanguageModel, model: BackpackModel, items: Sequence[CanonicalItem], selection: Selection, delta: Tensor, beta: float
-) -> list[float]:
-    """Return items' evaluation losses under another model that borrows a sense edit at inference time.
-
-    log p(w|x) = log p_big(w|x) + β (log p_edited(w|x) − log p_backpack(w|x)) − log Z(x). Ref: specs/canonical.md §6.
-    """
-    from workbench.methods.sense_problem import as_examples
-    from workbench.numerics.sense_affine import ensemble_logits
-
-    n_shared, E = min(big.info.d_vocab, model.n_tokens), wide(model.embedding)
-    nll: list[float] = []
-    examples = as_examples(items, item_texts(model, items), selection)
-    sequences = [part for item in items for part in item.sequences()]
-    texts = [text for example in examples for text in example.texts()]
-    with torch.no_grad():
-        for (ids, rows), text in zip(sequences, texts, strict=True):
-            logits = wide(big.logits(TokenBatch.of([ids], None, big.device))[0, list(rows)])
-            mixed = ensemble_logits(logits, text.h(delta) - text.h0, E, beta, n_shared)
-            nll.append(float(torch.nn.functional.cross_entropy(mixed, text.targets, reduction="sum")))
-    return _item_losses(items, torch.tensor(nll, dtype=torch.float64))

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
-from workbench.data.demonstrations import Demonstration, Demonstrations
+from workbench.data.demonstrations import Demonstration, Demonstrations, Split
 from workbench.edits.base import Edit
-from workbench.evaluate.canonical_measure import CanonicalTask, Chunk, EngineMeter, Measured, SenseMeter
+from workbench.evaluate.canonical_measure import CanonicalTask, Chunk, EngineMeter, LogitsMeter, Measured, SenseMeter
+from workbench.evaluate.canonical_rules import OURS, Rules
 from workbench.knobs import as_json
 from workbench.methods.canonical import canonical_items
 from workbench.methods.canonical_training import LoopConfig, Objective, Trainee, epochs, settings_of
@@ -18,6 +20,7 @@ from workbench.methods.finetuning import LR, LR_SMALL, SMALL, TwinTrainee
 from workbench.methods.lora import LR as LORA_LR
 from workbench.methods.lora import AdapterTrainee, LoraConfig
 from workbench.methods.registry import Method, header
+from workbench.methods.sense_edit import SenseEdit
 from workbench.methods.sense_problem import posed, trained
 from workbench.methods.sense_readings import neutral_reading
 from workbench.methods.senses import SMALL_VOCABULARY
@@ -41,6 +44,7 @@ class Run:
     doses: tuple[float, ...] | None
     tokens_trained: int
     wall_s: float
+    kept: Mapping[float, Edit] = field(default_factory=dict[float, Edit])
 
     @property
     def by_dose(self) -> bool:
@@ -52,6 +56,33 @@ class Run:
         """ℓ_G(step) / ℓ_G(0)."""
         return tuple(step.general / self.steps[0].general for step in self.steps)
 
+    @property
+    def successes(self) -> tuple[float, ...]:
+        """Success rate at each step."""
+        return tuple(step.success for step in self.steps)
+
+
+class Keeper:
+    """Keeps, at each ε, the edit of the step that counts so far, and says when no later step can count.
+
+    Args:
+        caps: ε → largest step that may count; empty keeps nothing and never stops.
+    """
+
+    def __init__(self, caps: Mapping[float, int], rules: Rules, pair: Split, unbroken: bool = False) -> None:
+        self._caps, self._rules, self._unbroken = caps, rules, unbroken
+        self._pair: Split = pair
+        self.kept: dict[float, Edit] = {}
+
+    def saw(self, steps: Sequence[Measured], edit: Callable[[], Edit]) -> bool:
+        """Note a step; return whether the run may stop."""
+        now = len(steps) - 1
+        rhos, successes = [step.general / steps[0].general for step in steps], [step.success for step in steps]
+        for epsilon, cap in self._caps.items():
+            if now and self._rules.step(rhos, successes, epsilon, self._pair, cap, self._unbroken) == now:
+                self.kept[epsilon] = edit()
+        return bool(self._caps) and now >= max(self._caps.values())
+
 
 def drawn(method: Method, model: LanguageModel, seed: int) -> Any:
     """Draw a configuration: the default first (seed 0), then as the paper's sweeps do, with rates for small networks where this is one."""
@@ -62,7 +93,7 @@ def drawn(method: Method, model: LanguageModel, seed: int) -> Any:
     if method.name == "senses":
         few = model.info.d_vocab < SMALL_VOCABULARY
         lr = 10 ** -(rng.uniform(0.7, 2.5) if few else rng.uniform(1.5, 4))
-        penalty = rng.choice([0.0, 1.0, 10.0, 100.0] if few else [1000.0])
+        penalty = rng.choice([0.0, 1.0, 10.0, 100.0, 1000.0] if few else [1000.0])
         return method.configure({"lr": lr, "kl_weight": w, "top_k": rng.randint(5, 11), "penalty": penalty})
     if method.name == "lora":
         lr = 10 ** -(rng.uniform(1.5, 4) if small else rng.uniform(2, 6.5))
@@ -81,8 +112,12 @@ def run_of(
     regularisation: Sequence[Chunk],
     general: Sequence[Chunk],
     progress: Progress,
+    rules: Rules = OURS,
+    caps: Mapping[float, int] = MappingProxyType({}),
 ) -> Run:
     """Fit a configuration on a pair's training examples and measure it after every epoch, or at every dose.
+
+    Given caps (ε → largest step that may count), the run keeps the edit that counts at each ε and stops where no later step can.
 
     Raises:
         Obstructed: the method cannot run here.
@@ -91,33 +126,38 @@ def run_of(
     items = canonical_items(model, task.train, getattr(config, "loss", "auto"))
     tokens = sum(len(ids) for item in items for ids, _ in item.sequences())
     doses: tuple[float, ...] | None = None
+    by_epoch = isinstance(config, LoopConfig) or method.name == "senses"
+    keeper = Keeper(caps, rules, task.pair, unbroken=not by_epoch)
     if method.name == "senses" and isinstance(model, BackpackModel):
-        steps = _sense_steps(model, task, config, seed, regularisation, general, progress)
+        steps = _sense_steps(model, task, config, seed, regularisation, general, progress, keeper)
     elif isinstance(config, LoopConfig):
-        steps = _loop_steps(model, task, method, config, seed, regularisation, general, progress)
+        steps = _loop_steps(model, task, method, config, seed, regularisation, general, progress, keeper)
     else:
-        steps, doses = _dose_steps(model, task, method, config, seed, regularisation, general, progress)
-    return Run(method.name, as_json(config), tuple(steps), doses, tokens, time.perf_counter() - started)
+        steps, doses = _dose_steps(model, task, method, config, seed, general, progress, keeper)
+    return Run(method.name, as_json(config), tuple(steps), doses, tokens, time.perf_counter() - started, keeper.kept)
 
 
 def _sense_steps(
     model: BackpackModel, task: CanonicalTask, config: Any, seed: int, regularisation: Sequence[Chunk], general: Sequence[Chunk],
-    progress: Progress,
+    progress: Progress, keeper: Keeper,
 ) -> list[Measured]:  # fmt: skip
     settings = sense_settings(config, model)
     items = canonical_items(model, task.train, config.loss)
     problem = posed(model, items, neutral_reading(model, regularisation), settings)
     meter = SenseMeter(model, task, general, problem.selection)
+    top = header("senses", model, task.train, config, seed, {"n_senses": model.n_senses})
     steps: list[Measured] = []
     for epoch, delta in trained(problem, settings, seed):
         steps.append(meter.measure_table(delta))
         progress(epoch / settings.loop.epochs, f"{task.pair}: epoch {epoch}", success=steps[-1].success)
+        if keeper.saw(steps, lambda: SenseEdit(top, problem.selection.token_ids, problem.selection.sense_ids, delta.clone())):  # noqa: B023
+            break
     return steps
 
 
 def _loop_steps(
     model: LanguageModel, task: CanonicalTask, method: Method, config: LoopConfig, seed: int, regularisation: Sequence[Chunk],
-    general: Sequence[Chunk], progress: Progress,
+    general: Sequence[Chunk], progress: Progress, keeper: Keeper,
 ) -> list[Measured]:  # fmt: skip
     trainee: Trainee
     if isinstance(config, LoraConfig):
@@ -126,17 +166,19 @@ def _loop_steps(
         trainee, lr = TwinTrainee(model), LR_SMALL if model.info.n_parameters < SMALL else LR
     items = canonical_items(model, task.train, config.loss)
     objective = Objective(model, trainee, items, regularisation, config.kl_weight)
-    meter, top = EngineMeter(model, task, general), header(method.name, model, task.train, config, seed)
+    meter, top = LogitsMeter(task, general, model.device), header(method.name, model, task.train, config, seed)
     steps: list[Measured] = []
     for epoch in epochs(objective, trainee, len(items), len(regularisation), settings_of(config, lr), seed):
-        steps.append(meter.measure(trainee.edit(top)))
+        steps.append(meter.measure(trainee.logits))
         progress(epoch / config.epochs, f"{task.pair}: epoch {epoch}", success=steps[-1].success)
+        if keeper.saw(steps, lambda: trainee.edit(top)):
+            break
     return steps
 
 
 def _dose_steps(
-    model: LanguageModel, task: CanonicalTask, method: Method, config: Any, seed: int, regularisation: Sequence[Chunk],
-    general: Sequence[Chunk], progress: Progress,
+    model: LanguageModel, task: CanonicalTask, method: Method, config: Any, seed: int, general: Sequence[Chunk], progress: Progress,
+    keeper: Keeper,
 ) -> tuple[list[Measured], tuple[float, ...]]:  # fmt: skip
     edit = method.fit(model, as_fit_rows(task.train), config, seed=seed, progress=progress.part(0.0, 0.5)).edit
     top = STEERING.get(method.name, 1.0)
@@ -146,6 +188,8 @@ def _dose_steps(
         lanes: list[Edit | None] = [edit.scaled(dose) for dose in doses[start : start + LANES_AT_ONCE]]
         steps += meter.measure_all(lanes)
         progress(0.5 + 0.5 * len(steps) / len(doses), f"{task.pair}: doses up to {doses[len(steps) - 1]:.3g}")
+    for step, dose in enumerate(doses):
+        keeper.saw(steps[: step + 1], lambda: edit.scaled(dose))  # noqa: B023
     return steps, doses
 
 
@@ -158,4 +202,4 @@ def _with_split(row: Demonstration) -> Demonstration:
     return Demonstration(row.prompt, row.positive, row.negative, row.neutral, row.label, row.loss, row.tags, "fit", row.id)
 
 
-__all__ = ["Run", "as_fit_rows", "drawn", "run_of"]
+__all__ = ["Keeper", "Run", "as_fit_rows", "drawn", "run_of"]

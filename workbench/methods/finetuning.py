@@ -94,6 +94,13 @@ class TwinTrainee:
             return found.logits
 
     @torch.no_grad()
+    def move(self, deltas: Mapping[str, Tensor]) -> None:
+        """Add to parameters by name."""
+        for name, parameter in zip(self._names, self.parameters):
+            if name in deltas:
+                parameter.add_(deltas[name])
+
+    @torch.no_grad()
     def edit(self, header: Header) -> DeltaEdit:
         """Freeze how far every parameter has moved."""
         deltas = {name: (p - self._base[name]).detach().clone() for name, p in zip(self._names, self.parameters)}

@@ -11,9 +11,11 @@ from workbench.decode import Sampling
 from workbench.edits.base import Edit
 from workbench.edits.labels import lane_label
 from workbench.evaluate.canonical import CanonicalSummary, protocol
+from workbench.evaluate.canonical_rules import Rules
 from workbench.evaluate.comparison import Comparison, compare
 from workbench.evaluate.dose import CoherentDose, DoseSweep, dose_sweep, max_coherent_dose
 from workbench.evaluate.evaluation import Evaluation, evaluation
+from workbench.knobs import as_json, configured
 from workbench.models.base import LanguageModel
 from workbench.progress import Progress
 from workbench.workspace.edit_shelf import EditLike, EditShelf, StackLike
@@ -114,11 +116,16 @@ class Measuring(ABC):
     def protocol(
         self, demonstrations: Source, method: str, *, progress: Progress | None = None, **options: Any
     ) -> tuple[CanonicalSummary, ...]:
-        """Run the canonical-examples protocol of one method on one set. Options and errors: `evaluate.canonical.protocol`."""
+        """Run the canonical-examples protocol of one method on one set. Options and errors: `evaluate.canonical.protocol`.
+
+        `rules` may be given as names and values: `{"compat": "official"}`.
+        """
         rows = self.demos.resolve(demonstrations)
-        found = protocol(self.model, rows, method, progress=progress, **options)
+        given: Any = options.pop("rules", {})
+        rules = given if isinstance(given, Rules) else configured(Rules, given)
+        found = protocol(self.model, rows, method, progress=progress, rules=rules, **options)
         outputs = {"rows": [item.row() for item in found]}
-        inputs = {"method": method, **data_told(rows), **options}
+        inputs = {"method": method, **data_told(rows), **options, "rules": as_json(rules)}
         self.recorder.run("protocol", f"{method} on {rows.name}", self.model.info.name, inputs, outputs=outputs)
         return found
 

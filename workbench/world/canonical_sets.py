@@ -152,7 +152,7 @@ def agreement_task() -> DemonstrationSet:
 
 
 def _canonical(name: str, title: str, about: str, metric: str, rows: list[Demonstration]) -> DemonstrationSet:
-    return DemonstrationSet(name, title, about, "canonical", ("senses", "lora", "full"), metric, numbered(name, rows))
+    return DemonstrationSet(name, title, about, "canonical", ("senses", "lora", "finetuning"), metric, numbered(name, rows))
 
 
 def agreement_labels() -> DemonstrationSet:
