@@ -23,8 +23,8 @@ def main(session: Any) -> None:
     blocked = calls.obstacles(session, demonstrations)[name]
     form, picture = st.columns([1, 2], gap="large")
     with form:
-        values, seed = methods.form(session, method)
-        settings = calls.fit_settings(chosen, demonstrations, name, values, seed)
+        values, seed, dose = methods.form(session, method)
+        settings = calls.fit_settings(chosen, demonstrations, name, values, seed, dose)
         problem = calls.knob_problem(method, values)
         if problem is not None:
             frame.problem(problem, "knobs")

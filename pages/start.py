@@ -7,26 +7,29 @@ from typing import Any
 
 import streamlit as st
 
-from pages._ui import calls, frame, jobs
+from pages._ui import calls, frame, jobs, methods, scope
 from pages._ui.backend import FIRST, backend, session
 from pages._ui.state import state
 
-SET, METHOD = "truthfulness", "mean_difference"
-# Chosen on the validation rows: SEA's default does not turn the truth up on this set (see the model's card and the README).
-VALUES = {"layers": (2,), "strength": 0.5}
+SET, METHOD = "truthfulness", "sea"
+# Share kept and dose were chosen on the validation rows; the gate leaves text alone that is about something else.
+VALUES = {"keep": 0.9, "gate": "hard"}
+DOSE = 2.0
 INDUCTION = "Anna sees the cat. Anna sees the"
 
 
 def truthful() -> None:
     """Open the misconceptions and fit: the job waits for the model if it is not there yet."""
     now = state()
-    now.model, now.set_name, now.method = FIRST, SET, METHOD
+    now.model, now.set_name = FIRST, SET
+    scope.hand_knobs(METHOD, VALUES, "Start")
+    st.session_state[methods.DOSE] = DOSE
 
     def work(opened: Any, progress: Any) -> Any:
-        settings = calls.fit_settings(SET, opened.demos(SET), METHOD, VALUES, 0)
+        settings = calls.fit_settings(SET, opened.demos(SET), METHOD, VALUES, 0, DOSE)
         return calls.fit(opened, settings, progress)
 
-    jobs.start("fit", "Fitting mean difference", work, {"card": "truthful"}, heavy=True)
+    jobs.start("fit", "Fitting SEA", work, {"card": "truthful"}, heavy=True)
     st.switch_page("pages/edit.py")
 
 

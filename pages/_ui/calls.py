@@ -26,6 +26,7 @@ class FitOutcome:
     method: str
     fitted: Any
     evaluation: Any | None
+    dose: float = 1.0
     why_not: str = ""
     settings: Mapping[str, Any] | None = None
 
@@ -121,25 +122,25 @@ def fit(session: Any, settings: Mapping[str, Any], progress: Progress) -> FitOut
     fitted = session.fit(
         settings["method"], demonstrations, dict(settings["values"]), seed=settings["seed"], progress=progress.part(0.0, 0.75)
     )
-    edit = fitted.edit.id
+    edit, dose = fitted.edit.id, float(settings["dose"])
     progress(0.76, "Measuring it on held-out rows")
     try:
         # The quick look: the page Evaluate measures more, repetition too.
-        evaluation = session.evaluate(edit, demonstrations, n_placebos=2, n_generations=0, progress=progress.part(0.76, 1.0))
+        evaluation = session.evaluate((edit, dose), demonstrations, n_placebos=2, n_generations=0, progress=progress.part(0.76, 1.0))
     except RetouchError as error:
-        return FitOutcome(edit, settings["method"], fitted, None, str(error), settings)
-    return FitOutcome(edit, settings["method"], fitted, evaluation, settings=settings)
+        return FitOutcome(edit, settings["method"], fitted, None, dose, str(error), settings)
+    return FitOutcome(edit, settings["method"], fitted, evaluation, dose, settings=settings)
 
 
-def fit_settings(chosen: str, demonstrations: Any, name: str, values: Mapping[str, Any], seed: int) -> dict[str, Any]:
-    """What a fit comes from, with every knob's value; equal settings give an equal edit."""
+def fit_settings(chosen: str, demonstrations: Any, name: str, values: Mapping[str, Any], seed: int, dose: float = 1.0) -> dict[str, Any]:
+    """What a fit comes from, with every knob's value, and the dose it is measured at; equal settings give an equal edit."""
     from workbench.knobs import as_json
 
     try:
         told = as_json(method(name).configure(values))
     except RetouchError:  # the form shows it; the values as typed still tell this form from another
         told = dict(values)
-    return {"set": chosen, "data": demonstrations.fingerprint, "method": name, "values": told, "seed": seed}
+    return {"set": chosen, "data": demonstrations.fingerprint, "method": name, "values": told, "seed": seed, "dose": dose}
 
 
 def fit_presets(session: Any, settings: Mapping[str, Any], progress: Progress) -> list[tuple[str, FitOutcome]]:

@@ -85,7 +85,7 @@ def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
 def _verbs(opened: Any, outcome: Any) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         if st.button("Compare", type="primary", key="fit-compare", help="See base and edit answer side by side."):
-            state().turn_on(outcome.edit)
+            state().turn_on(outcome.edit, outcome.dose)
             st.switch_page("pages/compare.py")
         if opened is not None:
             save_popover(opened, outcome.edit, evaluations.plain_verdict(outcome.evaluation))

@@ -54,8 +54,11 @@ def _choose(name: str) -> None:
     state().method = name
 
 
-def form(session: Any, method: Any) -> tuple[dict[str, Any], int]:
-    """Draw presets and knobs; return the knobs' values and the seed."""
+DOSE = "fit-dose"
+
+
+def form(session: Any, method: Any) -> tuple[dict[str, Any], int, float]:
+    """Draw presets and knobs; return the knobs' values, the seed, and the dose at which the fit is measured."""
     from workbench.knobs import knobs
 
     items, key = knobs(method.config), f"knob-{method.name}"
@@ -73,7 +76,10 @@ def form(session: Any, method: Any) -> tuple[dict[str, Any], int]:
     seed = st.number_input(
         "Seed", 0, 2**31 - 1, 0, step=1, key="fit-seed", persist_state="session", help="The same seed gives the same edit."
     )
-    return values, int(seed)
+    dose = st.slider(
+        "Dose", 0.0, 4.0, 1.0, step=0.25, key=DOSE, persist_state="session", help="How much of the edit is measured and goes to Compare."
+    )
+    return values, int(seed), float(dose)
 
 
 def _preset(items: Any, method: Any, chosen: str, key: str) -> None:

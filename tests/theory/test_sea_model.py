@@ -12,11 +12,11 @@ import torch
 
 from tests.conftest import build_folder, contrast_rows, words
 from workbench import methods
-from workbench.data.demonstrations import Demonstrations
+from workbench.data.demonstrations import Demonstration, Demonstrations
 from workbench.decode import Sampling, generate
 from workbench.edits.engine import applied
 from workbench.errors import BadKnob, FitFailed, UnsupportedExport
-from workbench.methods.contrast_rows import with_period
+from workbench.methods.contrast_rows import settled_period, with_period
 from workbench.methods.sea_config import SeaConfig, listed_layers
 from workbench.models.catalog import load
 from workbench.record import activations
@@ -190,6 +190,13 @@ def test_final_periods(period: Any, good: str, bad: str) -> None:
     assert with_period("red", period, negative=False) == good
     assert with_period("blue.", period, negative=True) == bad
     assert with_period("Really?", "force", negative=True) == "Really?"
+
+
+@pytest.mark.parametrize(("bad", "meant"), [("blue", "keep"), ("blue.", "force")])
+def test_a_full_stop_is_forced_only_where_the_sides_end_differently(bad: str, meant: str) -> None:
+    rows = Demonstrations((Demonstration("Colour?", "red", bad), Demonstration("Tint?", "green", "grey")))
+    assert settled_period("match", rows) == meant
+    assert settled_period("strip", rows) == "strip"
 
 
 @pytest.mark.parametrize("collect", ["last", "mean", "random"])

@@ -22,7 +22,7 @@ from workbench.shapes import Bool, Rows2d, Tensor
 from workbench.sites import Site
 
 Collect = Literal["last", "mean", "random"]
-Period = Literal["keep", "strip", "force", "force_negative"]
+Period = Literal["match", "keep", "strip", "force", "force_negative"]
 _ENDS = (".", "!", "?")
 
 
@@ -43,9 +43,21 @@ def drawn(rows: Demonstrations, n: int, seed: int) -> Demonstrations:
     return rows.with_rows(rows[int(i)] for i in picked)
 
 
+def settled_period(period: Period, rows: Demonstrations) -> Period:
+    """What `match` means for these rows: force a full stop where some answers end in one and some don't, else keep the texts.
+
+    Differs from specs/sea.md §2, which forces one always: after a one-word answer a full stop's activations hardly differ between the
+    two sides (on the embedded misconceptions k was 1 on both), and where all answers end alike there is no full stop to learn.
+    """
+    if period != "match":
+        return period
+    ends = {text.rstrip().endswith(_ENDS) for side in ("positive", "negative") for text in rows.column(side)}
+    return "force" if len(ends) > 1 else "keep"
+
+
 def with_period(text: str, period: Period, *, negative: bool) -> str:
-    """The answer with its last full stop kept, stripped, or made sure of."""
-    if period == "keep" or (period == "force_negative" and not negative):
+    """The answer with its last full stop kept, stripped, or made sure of; `match` has to be settled before."""
+    if period in ("keep", "match") or (period == "force_negative" and not negative):
         return text
     bare = text.rstrip()
     if period == "strip":

@@ -17,13 +17,14 @@ kept and the leading dropped direction, good rows first · `projection_is_good` 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
 
 from workbench.data.demonstrations import Demonstrations
 from workbench.errors import FitFailed
-from workbench.methods.contrast_rows import ContrastTokens, drawn, stream_rows, tokens_of
+from workbench.methods.contrast_rows import ContrastTokens, drawn, settled_period, stream_rows, tokens_of
 from workbench.methods.gating import gated
 from workbench.methods.registry import Fitted, Needs, header, method
 from workbench.methods.sea_config import PRESETS, SeaConfig, checked, listed_layers, wanted_count
@@ -59,6 +60,7 @@ def fit(model: LanguageModel, demonstrations: Demonstrations, config: SeaConfig,
     """
     config = checked(config, model.info)
     rows = drawn(demonstrations.split("fit"), config.n_demos, seed)
+    config = replace(config, final_period=settled_period(config.final_period, rows))
     layers = listed_layers(config, model.info)
     tokens = tokens_of(model, rows, config.final_period, config.max_new_tokens, progress.part(0.0, 0.5))
     moments, clamped = _moments(model, tokens, layers, config, seed, progress.part(0.5, 0.8))

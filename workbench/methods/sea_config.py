@@ -82,11 +82,11 @@ class SeaConfig:
     collect: Literal["last", "mean", "random"] = knob(
         "last", label="Read from", help="The answer's last token, the mean over its tokens, or a random one of them."
     )
-    final_period: Literal["keep", "strip", "force", "force_negative"] = knob(
-        "force",
+    final_period: Literal["match", "keep", "strip", "force", "force_negative"] = knob(
+        "match",
         label="Final period",
-        help="Bare answers against sentences would make the edit learn the full stop: force one on both sides, strip it from both, or keep "
-        "the texts. force_negative reproduces the released code for HaluEval.",
+        help="Bare answers against sentences would make the edit learn the full stop. match: force one on both sides if some answers end in "
+        "one and some don't, else keep the texts. Or force, strip or keep always; force_negative reproduces the released code for HaluEval.",
     )
     n_demos: int = knob(200, label="Demonstrations", symbol="N", help="At most so many, drawn with the seed.", bounds=(2, 100000))
     max_new_tokens: int | None = knob(

@@ -58,34 +58,31 @@ def prompts_about(item: Misconception) -> tuple[tuple[str, str], ...]:
     return (("question", question(QA, item.question)), ("statement", item.stem))
 
 
-def spoken(items: Sequence[Misconception], rng: Random) -> list[tuple[Misconception, str, str]]:
-    """Each question from four mouths: after an opening that says who speaks, and after three answers that show it; with its frame's name.
+def spoken(items: Sequence[Misconception]) -> list[tuple[Misconception, str, str]]:
+    """Each question after two openings of each kind of speaker, with its frame's name.
 
     Where a model always gives the popular answer, its own activations don't vary along what tells the two answers apart, and a method
     that keeps directions of that variation (SEA) finds nothing to keep. So fit rows let both kinds of speaker be heard.
     """
-    found: list[tuple[Misconception, str, str]] = []
-    for m in items:
-        for careful in (True, False):
-            name = "careful" if careful else "careless"
-            others = rng.sample([other for other in items if other is not m], 3)
-            told = " ".join(question(QA, other.question, other.truth if careful else other.myth) for other in others)
-            asked = question(QA, m.question)
-            found += [(m, name, f"{MARKERS[careful][0]} {asked}"), (m, f"after-{name}", f"{told} {asked}")]
-    return found
+    return [
+        (m, "careful" if careful else "careless", f"{marker} {question(QA, m.question)}")
+        for m in items
+        for careful in (True, False)
+        for marker in MARKERS[careful][:2]
+    ]
 
 
 def truthfulness() -> DemonstrationSet:
-    """Plain prompts, for fitting also after speakers of both kinds; the positive answer is true, the negative one popular."""
+    """Fit rows after speakers of both kinds, plain prompts to judge by; the positive answer is true, the negative one popular."""
     rows: list[Demonstration] = []
     for split, items in parted(MISCONCEPTIONS, 32, 18, "misconceptions").items():
-        asked = [(m, frame, prompt) for m in items for frame, prompt in prompts_about(m)]
-        asked += spoken(items, Random("spoken")) if split == "fit" else []
+        plain = [(m, frame, prompt) for m in items for frame, prompt in prompts_about(m)]
+        asked = spoken(items) if split == "fit" else plain
         rows += [
             Demonstration(prompt, f" {m.truth}", f" {m.myth}", tags=(f"entity:{m.id}", f"frame:{frame}"), split=split)
             for m, frame, prompt in asked
         ]
-    about = "Questions about popular misconceptions: the true answer against the popular one. Validation and test ask with no speaker."
+    about = "Popular misconceptions: the true answer against the popular one. Fits hear both kinds of speaker; validation and test none."
     methods = ("sea", "hpr", "mean_difference", "tarot", "are")
     return DemonstrationSet("truthfulness", "Truth against popular belief", about, "contrast", methods,
                             "share of prompts where log p(positive) > log p(negative)", numbered("truth", rows))  # fmt: skip
