@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -15,6 +15,7 @@ from workbench.evaluate.canonical_measure import CanonicalTask, Chunk, EngineMet
 from workbench.evaluate.canonical_rules import OURS, Rules
 from workbench.knobs import as_json
 from workbench.methods.canonical import canonical_items
+from workbench.methods.canonical_config import CanonicalConfig
 from workbench.methods.canonical_training import LoopConfig, Objective, Trainee, epochs, settings_of
 from workbench.methods.finetuning import LR, LR_SMALL, SMALL, TwinTrainee
 from workbench.methods.lora import LR as LORA_LR
@@ -84,8 +85,13 @@ class Keeper:
         return bool(self._caps) and now >= max(self._caps.values())
 
 
-def drawn(method: Method, model: LanguageModel, seed: int) -> Any:
+def drawn(method: Method, model: LanguageModel, seed: int, rules: Rules = OURS) -> Any:
     """Draw a configuration: the default first (seed 0), then as the paper's sweeps do, with rates for small networks where this is one."""
+    config = _drawn(method, model, seed)
+    return replace(config, compat=rules.compat) if isinstance(config, CanonicalConfig) else config
+
+
+def _drawn(method: Method, model: LanguageModel, seed: int) -> Any:
     if seed == 0:
         return method.configure({})
     rng = random.Random(f"{method.name}:{seed}")
@@ -163,9 +169,9 @@ def _loop_steps(
     if isinstance(config, LoraConfig):
         trainee, lr = AdapterTrainee(model, config, seed), LORA_LR
     else:
-        trainee, lr = TwinTrainee(model), LR_SMALL if model.info.n_parameters < SMALL else LR
+        trainee, lr = TwinTrainee(model, config.master), LR_SMALL if model.info.n_parameters < SMALL else LR
     items = canonical_items(model, task.train, config.loss)
-    objective = Objective(model, trainee, items, regularisation, config.kl_weight)
+    objective = Objective(model, trainee, items, regularisation, config)
     meter, top = LogitsMeter(task, general, model.device), header(method.name, model, task.train, config, seed)
     steps: list[Measured] = []
     for epoch in epochs(objective, trainee, len(items), len(regularisation), settings_of(config, lr), seed):

@@ -8,12 +8,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 
 from workbench.data.demonstrations import Demonstrations
 from workbench.edits.base import Edit, Header
+from workbench.knobs import knob
 from workbench.methods.canonical import CanonicalItem, canonical_items, checks, neutral_chunks, regularisation_texts, training_rows
 from workbench.methods.canonical_config import CanonicalConfig
 from workbench.methods.canonical_report import Epochs
@@ -33,6 +34,17 @@ KEPT_NUMBERS = 50_000_000
 @dataclass(frozen=True)
 class LoopConfig(CanonicalConfig):
     """Knobs of what trains weights through the network."""
+
+    master_dtype: Literal["float32", "bfloat16"] | None = knob(
+        None,
+        label="Precision of trained weights",
+        help="float32 (ours), or bfloat16 (official), where small steps round to nothing: a weight near 0.02 moves by 6e-5 or not.",
+    )
+
+    @property
+    def master(self) -> torch.dtype:
+        """What trained weights are kept and updated in."""
+        return getattr(torch, self.master_dtype or ("bfloat16" if self.official else "float32"))
 
 
 class Trainee(Protocol):
@@ -61,9 +73,10 @@ class Objective:
         trainee: Trainee,
         items: Sequence[CanonicalItem],
         chunks: Sequence[tuple[int, ...]],
-        kl_weight: float,
+        config: LoopConfig,
     ) -> None:
-        self._model, self._trainee, self._items, self._chunks, self._kl_weight = model, trainee, items, chunks, kl_weight
+        self._model, self._trainee, self._items, self._chunks, self._kl_weight = model, trainee, items, chunks, config.kl_weight
+        self._scale, self._reverse = (RELEASED_CHUNK if config.kl_reduce == "sum" else 1), config.kl_direction == "p_to_p0"
         self._log_p0: dict[int, Tensor] = {}
 
     def gradients(self, draws: Sequence[Draw]) -> list[Tensor]:
@@ -89,8 +102,10 @@ class Objective:
         total = torch.zeros((), device=self._model.device)
         for row, i in enumerate(chunks):
             n = len(self._chunks[i])
-            log_p0 = self._before(i)
-            total = total + RELEASED_CHUNK / n * (log_p0.exp() * (log_p0 - log_p[row, -n:])).sum()
+            one, other = self._before(i), log_p[row, -n:]
+            if self._reverse:
+                one, other = other, one
+            total = total + self._scale / n * (one.exp() * (one - other)).sum()
         return self._kl_weight * total
 
     @torch.no_grad()
@@ -155,7 +170,7 @@ def epochs(objective: Objective, trainee: Trainee, n_items: int, n_chunks: int, 
 
 def settings_of(config: LoopConfig, lr: float) -> LoopSettings:
     """Resolve a config."""
-    return LoopSettings(config.lr or lr, config.epochs, config.group, "official" if config.compat == "official" else "fixed")
+    return LoopSettings(config.lr or lr, config.epochs, config.group, config.accumulates, optimiser=config.optimises)
 
 
 def fit_by_loop(
@@ -176,7 +191,7 @@ def fit_by_loop(
     texts, borrowed = regularisation_texts(demonstrations)
     chunks = neutral_chunks(model, texts, config.chunk_tokens, 2 * config.n_neutral)
     held, apart = chunks[: config.n_neutral], chunks[config.n_neutral :] or chunks
-    objective = Objective(model, trainee, items, held, config.kl_weight)
+    objective = Objective(model, trainee, items, held, config)
     seen, base, edit = Epochs(), float("nan"), trainee.edit(header)
     for epoch in epochs(objective, trainee, len(items), len(held), settings_of(config, lr), seed):
         seen.train.append(_training_loss(trainee, items, model.device))
@@ -184,13 +199,13 @@ def fit_by_loop(
         base = general if epoch == 0 else base
         seen.rise.append(general / base - 1)
         seen.checked(evaluation_losses(trainee.logits, asked, model.device), asked)
-        if config.keeps(seen.rise[-1]):
+        if config.keeps(seen.rise, seen.success, seen.kept):
             seen.kept, edit = epoch, trainee.edit(header)
         progress(epoch / config.epochs, f"Epoch {epoch} of {config.epochs}", loss=seen.train[-1], general_loss_rise=seen.rise[-1])
     scalars = seen.scalars(len(items), len(asked), sum(map(len, apart)) - len(apart), time.perf_counter() - started)
     scalars["n_parameters"] = float(sum(p.numel() for p in trainee.parameters))
     notices = seen.notices(has_neutral=bool(held), borrowed=borrowed)
-    return Fitted(edit, FitReport(scalars, seen.curves(), notices=tuple(notices)))
+    return Fitted(edit, FitReport(scalars, seen.curves(), notices=(*notices, *config.notices())))
 
 
 @torch.no_grad()

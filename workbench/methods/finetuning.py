@@ -69,14 +69,17 @@ class DeltaEdit(Edit):
 
 
 class TwinTrainee:
-    """A copy of the network in training; the shared model is never touched."""
+    """A copy of the network in training; the shared model is never touched. In bfloat16 the copy starts rounded."""
 
-    def __init__(self, model: LanguageModel) -> None:
+    def __init__(self, model: LanguageModel, dtype: torch.dtype | None = None) -> None:
         self._model, self._base = model, dict(model.network.named_parameters())
         self._twin: Any = copy.deepcopy(model.network)
         for module in self._twin.modules():
             module._forward_hooks.clear()
             module._forward_pre_hooks.clear()
+        # A model in half precision is trained as it is.
+        if dtype == torch.bfloat16 or model.dtype == torch.bfloat16:
+            self._twin.to(torch.bfloat16)
         self._twin.requires_grad_(True)
         self._names = [name for name, _ in self._twin.named_parameters()]
 
@@ -103,7 +106,7 @@ class TwinTrainee:
     @torch.no_grad()
     def edit(self, header: Header) -> DeltaEdit:
         """Freeze how far every parameter has moved."""
-        deltas = {name: (p - self._base[name]).detach().clone() for name, p in zip(self._names, self.parameters)}
+        deltas = {name: (p.to(self._base[name].dtype) - self._base[name]).detach().clone() for name, p in zip(self._names, self.parameters)}
         end = self._model.weight("w_u").parameter
         tied = next((name for name, p in self._base.items() if p is end), None) if self._model.info.tied_embeddings else None
         facts = {**header.facts, "tied": tied}
@@ -120,11 +123,14 @@ class TwinTrainee:
     config=LoopConfig,
     edit=DeltaEdit,
     needs=Needs(("prompt",), task="canonical", min_rows=1),
-    presets={"gentle": {"kl_weight": 1.0, "ball": "1e-3"}},
+    presets={
+        "gentle": {"kl_weight": 1.0, "ball": "1e-3"},
+        "official-compat": {"lr": 1e-6, "compat": "official", "chunk_tokens": 500},
+    },
     obstacles=canonical_obstacles,
 )
 def fit(model: LanguageModel, demonstrations: Demonstrations, config: LoopConfig, *, seed: int, progress: Progress) -> Fitted:
     """Fit all weights to the canonical examples of split `fit`."""
     lr = LR_SMALL if model.info.n_parameters < SMALL else LR
     top = header("finetuning", model, demonstrations, config, seed)
-    return fit_by_loop(model, demonstrations, config, TwinTrainee(model), top, lr, seed=seed, progress=progress)
+    return fit_by_loop(model, demonstrations, config, TwinTrainee(model, config.master), top, lr, seed=seed, progress=progress)

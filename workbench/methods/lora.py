@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 
@@ -35,6 +36,14 @@ class LoraConfig(LoopConfig):
 
     rank: int = knob(16, label="Rank", help="Rank of each change.", bounds=(1, 256), main=True)
     span: float = knob(0.5, label="Share of layers", help="Width of the centred block of layers.", bounds=(0.05, 1.0), main=True)
+    lora_span: Literal["c", "c+1"] | None = knob(
+        None, label="Layers of the block", help="As many as the share says (ours, c), or one more where there is one (official, c+1)."
+    )
+
+    @property
+    def one_more(self) -> bool:
+        """Whether the block has one layer more than its share says."""
+        return (self.lora_span or ("c+1" if self.official else "c")) == "c+1"
 
 
 def layers_of(n_layers: int, span: float, official: bool = False) -> range:
@@ -48,12 +57,15 @@ class AdapterTrainee:
     """Adapters in training on both MLP matrices of some layers."""
 
     def __init__(self, model: LanguageModel, config: LoraConfig, seed: int) -> None:
-        layers = layers_of(model.info.n_layers, config.span, config.compat == "official")
+        layers = layers_of(model.info.n_layers, config.span, config.one_more)
         sites = [Site(kind, layer) for layer in layers for kind in ("w_in", "w_out")]
         # The schedule draws from the bare seed; the adapters start elsewhere.
         generator = torch.Generator().manual_seed(seed + 1_000_003)
         narrow = min(min(model.weight(site).shape) for site in sites)
         self._model, self._adapters = model, Adapters(model, sites, min(config.rank, narrow), ALPHA, generator)
+        if config.master == torch.bfloat16:
+            for parameter in self._adapters.parameters():
+                parameter.data = parameter.data.bfloat16()
 
     @property
     def parameters(self) -> Sequence[Tensor]:
@@ -67,7 +79,8 @@ class AdapterTrainee:
 
     def edit(self, header: Header) -> AdapterEdit:
         """Freeze the adapters as they are."""
-        factors = self._adapters.factors()
+        factors = {site: replace(low, a=low.a.float(), b=low.b.float()) if low.a.dtype == torch.bfloat16 else low
+                   for site, low in self._adapters.factors().items()}  # fmt: skip
         facts = {**header.facts, **AdapterEdit.facts(factors)}
         return AdapterEdit(Header(header.method, header.config, header.model, header.data, header.seed, header.versions, facts), factors)
 
@@ -80,7 +93,10 @@ class AdapterTrainee:
     config=LoraConfig,
     edit=AdapterEdit,
     needs=Needs(("prompt",), task="canonical", min_rows=1),
-    presets={"gentle": {"lr": 1e-3, "kl_weight": 1.0, "ball": "1e-3"}},
+    presets={
+        "gentle": {"lr": 1e-3, "kl_weight": 1.0, "ball": "1e-3"},
+        "official-compat": {"lr": 1e-4, "compat": "official", "chunk_tokens": 500},
+    },
     obstacles=canonical_obstacles,
 )
 def fit(model: LanguageModel, demonstrations: Demonstrations, config: LoraConfig, *, seed: int, progress: Progress) -> Fitted:

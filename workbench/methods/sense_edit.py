@@ -59,8 +59,10 @@ class SenseEdit(Edit):
             return ()
         types, where = self.token_ids.unique(return_inverse=True)
         n_senses, d = int(self.header.facts["n_senses"]), self.delta.shape[1]
-        values = self.delta.new_zeros(len(types), n_senses, d)
-        values.index_put_((where, self.sense_ids), dose * self.delta, accumulate=True)
+        # A table may be stored in half precision; it is added in single.
+        delta = self.delta.float() if self.delta.dtype == torch.float16 else self.delta
+        values = delta.new_zeros(len(types), n_senses, d)
+        values.index_put_((where, self.sense_ids), dose * delta, accumulate=True)
         return (AddToWeight(Site("sense_table"), Rows(types, values.flatten(1))),)
 
     def exports(self) -> Mapping[ExportTarget, Possible | Refused]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 
@@ -58,15 +59,35 @@ class SensesConfig(CanonicalConfig):
         bounds=(0.0, 1e5),
         help="How much less a sense scores for being read in neutral text; none: 1 for a small vocabulary, 1000 for a full one.",
     )
+    gvb_importance: Literal["add", "subtract"] | None = knob(
+        None,
+        label="Importance of pairs",
+        help="good-v-bad: senses that either side reads (add, ours), or the good side's minus the bad side's (subtract, official).",
+    )
+    pick_ineligible: Literal["no", "yes"] | None = knob(
+        None,
+        label="Pick senses that are not read",
+        help="Fill up top_k with senses that the example never reads (official), or leave them (ours).",
+    )
+    delta_dtype: Literal["float32", "float16"] | None = knob(
+        None, label="Precision of the stored table", help="float32 (ours), or float16 (official): half the file, rounded to three digits."
+    )
 
 
 def settings_of(config: SensesConfig, model: LanguageModel) -> SenseSettings:
     """Resolve a config for a model: what is left open, and what `compat` switches (specs/canonical.md §10)."""
-    small, official = model.info.d_vocab < SMALL_VOCABULARY, config.compat == "official"
+    small, official = model.info.d_vocab < SMALL_VOCABULARY, config.official
     lr = config.lr if config.lr is not None else (0.1 if small else 0.01)
     penalty = config.penalty if config.penalty is not None else (1.0 if small else 1000.0)
-    loop = LoopSettings(lr, config.epochs, config.group, "official" if official else "fixed")
-    return SenseSettings(loop, config.top_k, penalty, config.kl_weight, gvb="subtract" if official else "add", pick_ineligible=official)
+    loop = LoopSettings(lr, config.epochs, config.group, config.accumulates, optimiser=config.optimises)
+    gvb = config.gvb_importance or ("subtract" if official else "add")
+    ineligible = official if config.pick_ineligible is None else config.pick_ineligible == "yes"
+    return SenseSettings(loop, config.top_k, penalty, config.kl_weight, config.kl_direction, config.kl_reduce, gvb, ineligible)
+
+
+def stored(config: SensesConfig) -> torch.dtype:
+    """Return what a fitted table is stored in."""
+    return getattr(torch, config.delta_dtype or ("float16" if config.official else "float32"))
 
 
 @method(
@@ -79,7 +100,7 @@ def settings_of(config: SensesConfig, model: LanguageModel) -> SenseSettings:
     needs=Needs(("prompt",), task="canonical", min_rows=1, senses=True),
     presets={
         "gentle": {"lr": 0.03, "kl_weight": 1.0, "ball": "1e-3"},
-        "released": {"lr": 0.01, "penalty": 1000.0, "compat": "official", "chunk_tokens": 500},
+        "official-compat": {"lr": 0.01, "penalty": 1000.0, "compat": "official", "chunk_tokens": 500},
     },
     obstacles=canonical_obstacles,
 )
@@ -98,12 +119,12 @@ def fit(model: LanguageModel, demonstrations: Demonstrations, config: SensesConf
     kept = problem.fresh()
     for epoch, delta in trained(problem, settings, seed):
         rise = watch.note(delta)
-        if config.keeps(rise):
+        if config.keeps(watch.seen.rise, watch.seen.success, watch.seen.kept):
             kept, watch.seen.kept = delta.clone(), epoch
         progress(0.5 + 0.5 * epoch / config.epochs, f"Epoch {epoch} of {config.epochs}", loss=watch.seen.train[-1], general_loss_rise=rise)
     facts = {"n_senses": model.n_senses, "epoch": watch.seen.kept, "lr": settings.loop.lr, "penalty": settings.penalty}
     top = header("senses", model, demonstrations, config, seed, facts)
-    edit = SenseEdit(top, problem.selection.token_ids, problem.selection.sense_ids, kept.cpu())
+    edit = SenseEdit(top, problem.selection.token_ids, problem.selection.sense_ids, kept.cpu().to(stored(config)))
     return Fitted(edit, watch.report(kept, time.perf_counter() - started))
 
 
@@ -151,7 +172,7 @@ class _Watch:
             found.append(Notice("note", f"{short} examples read fewer than {self._config.top_k} senses; they move all that they read."))
         if self._measured.n_tokens and not self._held_apart:
             found.append(Notice("note", "The general loss was measured on the neutral text that the fit was held by.", "Add neutral rows."))
-        return tuple(found)
+        return (*found, *self._config.notices())
 
 
 def sense_rows(model: BackpackModel, problem: SenseProblem, delta: Tensor, limit: int = 64) -> tuple[dict[str, object], ...]:

@@ -7,11 +7,13 @@ per epoch.
 `fixed`: a step follows the mean gradient of its group, and the last group of an epoch may be short. `official`: as
 released, a step sees only the fifth example and its chunk, and a short last group is dropped (canonical.md §10, D1).
 
-Ref: canonical.md §4. Differs: plain fp32 Adam for bitsandbytes' 8-bit Adam; `fixed` is the default.
+Ref: canonical.md §4. Differs: plain fp32 Adam for bitsandbytes' 8-bit Adam unless asked for; `fixed` is the default.
 """
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -35,6 +37,7 @@ class LoopSettings:
     accumulate: Literal["fixed", "official"] = "fixed"
     betas: tuple[float, float] = (0.9, 0.995)
     eps: float = 1e-8
+    optimiser: Literal["adam", "adam8bit"] = "adam"
     cosine_epochs: int | None = None  # the cosine's length where a run stops early
 
     def lr_in(self, epoch: int) -> float:
@@ -53,12 +56,25 @@ def seeded_schedule(n_examples: int, n_chunks: int, generator: torch.Generator) 
     return draws
 
 
+def has_adam8bit() -> bool:
+    """Whether bitsandbytes, which has the 8-bit Adam of the released runs, is installed."""
+    return importlib.util.find_spec("bitsandbytes") is not None
+
+
+def optimiser_of(parameters: Sequence[Tensor], settings: LoopSettings) -> torch.optim.Optimizer:
+    """Make the optimiser: 8-bit Adam where it is asked for and installed, else plain Adam."""
+    kind = torch.optim.Adam
+    if settings.optimiser == "adam8bit" and has_adam8bit():
+        kind = importlib.import_module("bitsandbytes.optim").Adam8bit
+    return kind(list(parameters), lr=settings.lr, betas=settings.betas, eps=settings.eps)
+
+
 def descend(parameters: Sequence[Tensor], gradients: Gradients, schedule: Schedule, settings: LoopSettings) -> Iterator[int]:
     """Train the parameters in place, yielding 0 before the first step and then each epoch's number after it.
 
     The caller evaluates between epochs; closing the iterator ends the run.
     """
-    optimiser = torch.optim.Adam(list(parameters), lr=settings.lr, betas=settings.betas, eps=settings.eps)
+    optimiser = optimiser_of(parameters, settings)
     yield 0
     for epoch in range(1, settings.epochs + 1):
         optimiser.param_groups[0]["lr"] = settings.lr_in(epoch)
