@@ -3,7 +3,8 @@
     python -m benchmarks.protocol [--tasks new-facts pronouns …] [--methods senses lora finetuning] [--draws 5] [--seeds 5] --out FOLDER
 
 Chooses configurations on the validation pair, fits anew per seed on the test pair, and writes a JSON file a cell (task × method) and one
-Markdown table of all cells in the folder; a cell that is there already is not run again.
+Markdown table of all cells in the folder; a cell that is there already is not run again. The method `ensemble` lends the sense edits to
+another model (--big), in that model's own ball.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import torch
 
 from workbench.data.sources import read
 from workbench.evaluate.canonical import protocol
+from workbench.evaluate.canonical_ensemble import ensemble_protocol
 from workbench.models.catalog import load
 
 TASKS = ("new-facts", "pronouns", "stereotypes", "agreement-canonical")
@@ -38,12 +40,13 @@ def shown(value: object) -> str:
 def table(rows: list[dict[str, Any]]) -> str:
     """Rows as Markdown."""
     lines = ["| " + " | ".join(COLUMNS) + " |", "|" + "---|" * len(COLUMNS)]
-    return "\n".join([*lines, *("| " + " | ".join(shown(row[name]) for name in COLUMNS) + " |" for row in rows)]) + "\n"
+    return "\n".join([*lines, *("| " + " | ".join(shown(row.get(name, "")) for name in COLUMNS) + " |" for row in rows)]) + "\n"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--model", default="embedded-backpack")
+    parser.add_argument("--big", default="embedded", help="the model that method `ensemble` lends sense edits to")
     parser.add_argument("--tasks", nargs="+", default=list(TASKS))
     parser.add_argument("--methods", nargs="+", default=list(METHODS))
     parser.add_argument("--draws", type=int, default=5)
@@ -61,7 +64,11 @@ def main() -> None:
                 continue
             start, cpu = time.perf_counter(), time.process_time()
             rows = read(SETS / f"{task}.jsonl").demonstrations
-            found = protocol(model, rows, method, draws=args.draws, seeds=range(args.seeds), n_general=args.n_general)
+            options = {"draws": args.draws, "seeds": range(args.seeds), "n_general": args.n_general}
+            if method == "ensemble":
+                found = ensemble_protocol(load(args.big), model, rows, **options)[0]
+            else:
+                found = protocol(model, rows, method, **options)
             told = {
                 "model": args.model, "fingerprint": str(model.fingerprint), "set": task, "method": method, "draws": args.draws,
                 "rows": [{**item.row(), "set": task} for item in found],

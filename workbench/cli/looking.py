@@ -15,6 +15,7 @@ from workbench.cli.groups import Drawing, Opening, grouped
 from workbench.cli.options import Data, Dose, Edits, Prompts, Seed, Settings, SplitName, lanes, named, numbers, split_named
 from workbench.cli.printing import answer, table, visible
 from workbench.errors import BadKnob
+from workbench.models.catalog import load
 
 Neutral = Annotated[str | None, typer.Option(help="A set or file with neutral texts, for side effects.")]
 Placebos = Annotated[int, typer.Option(min=0, help="Random edits of equal size to average into the placebo; 0 for none.")]
@@ -127,6 +128,9 @@ def evaluate(
     rule: Annotated[
         list[str] | None, typer.Option(help="With --method: a rule of the protocol as name=value, for example compat=official.")
     ] = None,
+    lend_to: Annotated[
+        str | None, typer.Option(help="With --method senses: lend each edit to this larger model, in its own degradation ball.")
+    ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="With --method: how many seeds to fit.")] = 5,
     draws: Annotated[int, typer.Option(min=1, help="With --method: how many configurations to try on validation.")] = 5,
 ) -> None:
@@ -135,8 +139,15 @@ def evaluate(
     if bool(edit) == bool(method):
         raise BadKnob("An evaluation needs either an edit or a method.", "Give at least one --edit, or --method for the protocol.")
     session, progress = opening.session(0.2)
+    if lend_to is not None and method != ["senses"]:
+        raise BadKnob("Only sense edits of a Backpack can be lent to another model.", "Give --method senses with --lend-to.")
     if method:
         options = {"seeds": range(seeds), "draws": draws, "rules": named(rule, "--rule")}
+        if lend_to is not None:
+            summaries = [item for part in session.ensemble(data, load(lend_to), progress=progress, **options) for item in part]
+            rows = [{name: item.row().get(name) for name in summaries[0].row()} for item in summaries]
+            answer({"model": session.model.info.name, "summaries": summaries}, opening.json, table(rows))
+            return
         summaries = [item for name in method for item in session.protocol(data, name, progress=progress, **options)]
         answer({"model": session.model.info.name, "summaries": summaries}, opening.json, table([item.row() for item in summaries]))
         return

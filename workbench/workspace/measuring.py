@@ -10,12 +10,15 @@ from workbench.data.demonstrations import Demonstrations, Split
 from workbench.decode import Sampling
 from workbench.edits.base import Edit
 from workbench.edits.labels import lane_label
+from workbench.errors import Obstructed
 from workbench.evaluate.canonical import CanonicalSummary, protocol
+from workbench.evaluate.canonical_ensemble import EnsembleSummary, ensemble_protocol
 from workbench.evaluate.canonical_rules import Rules
 from workbench.evaluate.comparison import Comparison, compare
 from workbench.evaluate.dose import CoherentDose, DoseSweep, dose_sweep, max_coherent_dose
 from workbench.evaluate.evaluation import Evaluation, evaluation
 from workbench.knobs import as_json, configured
+from workbench.models.backpack import BackpackModel
 from workbench.models.base import LanguageModel
 from workbench.progress import Progress
 from workbench.workspace.edit_shelf import EditLike, EditShelf, StackLike
@@ -121,13 +124,26 @@ class Measuring(ABC):
         `rules` may be given as names and values: `{"compat": "official"}`.
         """
         rows = self.demos.resolve(demonstrations)
-        given: Any = options.pop("rules", {})
-        rules = given if isinstance(given, Rules) else configured(Rules, given)
+        rules = _rules(options.pop("rules", {}))
         found = protocol(self.model, rows, method, progress=progress, rules=rules, **options)
         outputs = {"rows": [item.row() for item in found]}
         inputs = {"method": method, **data_told(rows), **options, "rules": as_json(rules)}
         self.recorder.run("protocol", f"{method} on {rows.name}", self.model.info.name, inputs, outputs=outputs)
         return found
+
+    def ensemble(
+        self, demonstrations: Source, big: LanguageModel, *, progress: Progress | None = None, **options: Any
+    ) -> tuple[tuple[EnsembleSummary, ...], tuple[CanonicalSummary, ...]]:
+        """Fit senses of this Backpack by the protocol and lend each edit to a larger model. Options and errors: `ensemble_protocol`."""
+        if not isinstance(self.model, BackpackModel):
+            raise Obstructed(f"{self.model.info.name} is no Backpack.", "Load embedded-backpack, and name the larger model beside it.")
+        rows = self.demos.resolve(demonstrations)
+        rules = _rules(options.pop("rules", {}))
+        found, alone = ensemble_protocol(big, self.model, rows, rules=rules, progress=progress, **options)
+        outputs = {"rows": [item.row() for item in (*found, *alone)]}
+        inputs = {"big": big.info.name, **data_told(rows), **options, "rules": as_json(rules)}
+        self.recorder.run("protocol", f"ensemble with {big.info.name} on {rows.name}", self.model.info.name, inputs, outputs=outputs)
+        return found, alone
 
     def coherent_dose(
         self, edit: EditLike, *, neutral: Source | None = None, progress: Progress | None = None, **options: Any
@@ -135,3 +151,7 @@ class Measuring(ABC):
         """The largest dose at which the model still speaks. Options and errors: `max_coherent_dose`."""
         texts = neutral_of(self.demos, neutral, Demonstrations(()), self.model)
         return max_coherent_dose(self.model, self.shelf.edit(edit), texts, progress=progress, **options)
+
+
+def _rules(given: Any) -> Rules:
+    return given if isinstance(given, Rules) else configured(Rules, given)
