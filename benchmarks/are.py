@@ -87,7 +87,8 @@ def steered(model: LanguageModel, rows: Demonstrations, task: Task, neutral: Seq
         for i, value in enumerate(wanted(model, judged, lanes, task.direction).values):
             damage = float((kl[i] * weights).sum() / weights.sum())
             if i and damage <= DAMAGE:
-                found.append((value.estimate, -damage, lanes[i][0], {"layer": layer, "dose": lanes[i][0].dose, "validation": value.estimate}))
+                told = {"layer": layer, "dose": lanes[i][0].dose, "validation": value.estimate}
+                found.append((value.estimate, -damage, lanes[i][0], told))
     best = max(found, key=lambda item: item[:2])
     return best[2], best[3]
 
@@ -134,7 +135,9 @@ def run(model: LanguageModel, task: Task, neutral: Sequence[str], neutral_test: 
         lanes["direction"] = (direction,)
     names, stacks = list(lanes), list(lanes.values())
     test = rows.split("test")
-    scores = {tag: wanted(model, test.tagged(tag).having("positive", "negative").rows, stacks, task.direction) for tag in (task.shown, *task.kept)}
+    scores = {
+        tag: wanted(model, test.tagged(tag).having("positive", "negative").rows, stacks, task.direction) for tag in (task.shown, *task.kept)
+    }
     costs = side_effects(model, neutral_test, stacks, n_generations=24)
     found = []
     for i, name in enumerate(names):
@@ -154,7 +157,8 @@ def retention(model: LanguageModel, neutral: Sequence[str], weights: Sequence[fl
     found: list[dict[str, Any]] = []
     for beta in weights:
         fitted, _ = adversarial(model, rows, TASKS[0], retention_kl=beta, max_rounds=4, keep="last", stop_low=0.69)
-        found += [{"beta": beta, **{name: row[name] for name in ("round", "benefit", "probability", "kl")}} for row in fitted.report.tables["rounds"]]
+        names = ("round", "benefit", "probability", "kl")
+        found += [{"beta": beta, **{name: row[name] for name in names}} for row in fitted.report.tables["rounds"]]
     return found
 
 
@@ -178,7 +182,7 @@ def markdown(results: dict[str, Any]) -> str:
         lines += ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
         for row in item["methods"]:
             cells = [row["method"], *(_interval(row[tag]) for tag in tags)]
-            cells += [f"{row['kl_nats']['estimate']:.4f}", f"{row['perplexity_ratio']['estimate']:.4f}", f"{row['repetition_4']['estimate']:.3f}"]
+            cells += [f"{row[name]['estimate']:.4f}" for name in ("kl_nats", "perplexity_ratio", "repetition_4")]
             lines.append("| " + " | ".join(cells) + " |")
         lines.append("")
     if "timing" in results:

@@ -1,7 +1,7 @@
 """SEA's speed as ratios: thin factors against dense covariance and full SVD (7B shape), and edited decode against unedited.
 
-    python -m benchmarks.sea --d 4096 --n 200 2000        # the dense reference takes minutes on one core
-    python -m benchmarks.sea --decode
+python -m benchmarks.sea --d 4096 --n 200 2000        # the dense reference takes minutes on one core
+python -m benchmarks.sea --decode
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
     python -m benchmarks.truth --data truthfulness --out runs/truth
 
-Each method is fitted on split `fit` and tuned on `validation` (knobs and dose, `methods.choice`); rows of `test` are scored once, beside a placebo of
-equal size and rank (`evaluate.controls.rotated`), a fit on shuffled sides, and the same edit behind a gate. Neutral text is of split `test`.
+Each method is fitted on split `fit` and tuned on `validation` (knobs and dose, `methods.choice`); rows of `test` are scored once, beside
+a placebo of equal size and rank (`evaluate.controls.rotated`) and a fit on shuffled sides. Neutral text is of split `test`, facts too.
 Writes `<out>/<data>.json` and `<out>/<data>.md`.
 """
 
@@ -18,37 +18,31 @@ from typing import Any
 
 import torch
 
-from workbench.data.demonstrations import Demonstration, Demonstrations
 from workbench.edits.base import Edit
 from workbench.errors import RetouchError
 from workbench.evaluate.controls import shuffled_fit
 from workbench.evaluate.evaluation import Evaluation, evaluation
 from workbench.methods.choice import Choice, chosen
-from workbench.methods.gating import gated_edit
 from workbench.session import Session, open_session
+from workbench.workspace.measured import capability_of
 
+LAYERS, KEEP = ((3, 4), (3,), (2, 3, 4)), (0.9, 0.95, 0.99)
 # Method, preset, what to try (none: the method's own grid).
 ENTRIES: dict[str, tuple[str, str | None, dict[str, Sequence[Any]] | None]] = {
     "mean difference": ("mean_difference", None, None),
-    "SEA": ("sea", None, None),
+    "mean difference, gate": ("mean_difference", None, {"gate": ("hard",), "layers": ((2,), (3,), (4,)), "strength": (2.0, 4.0)}),
+    "SEA": ("sea", None, {"layers": LAYERS, "keep": KEEP}),
+    "SEA, gate": ("sea", None, {"layers": LAYERS, "keep": KEEP, "gate": ("hard",)}),
     "SEA, paper": ("sea", "paper", {"keep": (0.998,)}),
-    "Φ-SEA, elu": ("sea", "phi-elu", {"layers": ((3,), (4,), (5,)), "keep": (0.99,)}),
+    "Φ-SEA, elu": ("sea", "phi-elu", {"layers": ((3,), (4,)), "keep": (0.99,)}),
     "HPR": ("hpr", None, {"neutral_weight": (1.0,)}),
 }
-METRICS = ("mc1", "p_truth", "imbalance_nats", "kl_nats", "perplexity_ratio")
-
-
-def with_neutral(rows: Demonstrations, texts: Sequence[str]) -> Demonstrations:
-    """The set with neutral rows of split validation beside it: fits read them as neutral text, nothing scores them."""
-    more = tuple(Demonstration(text, tags=("role:general",), split="validation", id=f"neutral-{i}") for i, text in enumerate(texts))
-    return rows.with_rows((*rows.rows, *more))
+METRICS = ("mc1", "p_truth", "imbalance_nats", "kl_nats", "perplexity_ratio", "facts_mc1")
 
 
 def measured(session: Session, data: str, names: Sequence[str], limit: float, seed: int) -> dict[str, Any]:
     """Fit, tune and score every entry; return what the files hold."""
     model, rows = session.model, session.demos.resolve(data)
-    neutral = [row.prompt for row in session.demos.resolve("neutral").split("fit")][:96]
-    shown = with_neutral(rows, neutral)
     held_out = [row.prompt for row in session.demos.resolve("neutral").split("test")][:64]
     stacks: dict[str, tuple[Edit, ...]] = {}
     facts: dict[str, Any] = {}
@@ -56,22 +50,23 @@ def measured(session: Session, data: str, names: Sequence[str], limit: float, se
         method, preset, over = ENTRIES[name]
         started = time.perf_counter()
         try:
-            choice: Choice = chosen(model, method, shown, preset=preset, over=over, max_damage=limit, seed=seed)
+            choice: Choice = chosen(model, method, rows, preset=preset, over=over, max_damage=limit, seed=seed)
         except RetouchError as error:
             facts[name] = {"error": str(error)}
             continue
         edit = choice.fitted.edit
         facts[name] = {"seconds": time.perf_counter() - started, "chosen": choice.best.row(), "candidates": len(choice.candidates)}
         stacks[name] = (edit,)
-        stacks[f"{name}, gated"] = (gated_edit(model, edit, shown, seed=seed),)
-        other = shuffled_fit(model, edit, shown, seed=seed)
+        other = shuffled_fit(model, edit, rows, seed=seed)
         if isinstance(other, str):
             facts[name]["shuffled"] = other
         else:
             stacks[f"{name}, shuffled sides"] = (other,)
         print(name, facts[name], flush=True)
-    found = evaluation(model, rows, list(stacks.values()), neutral=held_out, n_placebos=3, n_generations=0)
-    return {"data": data, "limit": limit, "seed": seed, "model": model.fingerprint.weights, "methods": facts, "rows": _rows(found, list(stacks))}
+    known = capability_of(session.demos, rows, model)
+    found = evaluation(model, rows, list(stacks.values()), neutral=held_out, capability=known, n_placebos=3, n_generations=0)
+    told = {"data": data, "limit": limit, "seed": seed, "model": model.fingerprint.weights}
+    return {**told, "methods": facts, "rows": _rows(found, list(stacks))}
 
 
 def _rows(found: Evaluation, names: Sequence[str]) -> list[dict[str, Any]]:

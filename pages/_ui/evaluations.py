@@ -53,15 +53,20 @@ def _cost(found: Any, at: int) -> str:
 
 
 def _kept(found: Any, at: int) -> str:
-    """What else the model still knows with the edit."""
+    """How likely a true answer is among everything that could be said, and what else the model still knows."""
     side = found.side_effects
+    given = next((metric for metric in found.benefit.metrics if metric.name == "p_answer"), None)
+    text = ""
+    if given is not None:
+        before, after = (words.number(given.values[lane].estimate) for lane in (0, at))
+        text = f" A true answer gets {after} of all probability, {before} without."
     names = [] if side is None else [f"{name}_{found.metrics[0].name}" for name, found in side.capability.items()]
     told = [
         (metric.title, metric.values[0].estimate, metric.values[at].estimate)
         for metric in (side.metrics if side else ())
         if metric.name in names
     ]
-    return "".join(f" {title}: {words.number(after)} with it, {words.number(before)} without." for title, before, after in told)
+    return text + "".join(f" {title}: {words.number(after)} with it, {words.number(before)} without." for title, before, after in told)
 
 
 def draw_verdict(found: Any, *, key: str, title: str, seed: Any = None) -> None:
@@ -201,7 +206,7 @@ def draw_sweep(found: Any) -> None:
     figure = dose_strip("Effect and damage over the dose", parts(effect), parts(damage), *labels)
     figure_panel(
         figure, rows, caption, key="sweep",
-        look_for="The widest band of doses where the upper line is high and the lower one still flat. The placebo shows what size alone does.",
+        look_for="The widest band of doses where the upper line is high and the lower one flat. The placebo shows what size alone does.",
     )  # fmt: skip
 
 

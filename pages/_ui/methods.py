@@ -76,8 +76,9 @@ def form(session: Any, method: Any) -> tuple[dict[str, Any], int, float]:
     seed = st.number_input(
         "Seed", 0, 2**31 - 1, 0, step=1, key="fit-seed", persist_state="session", help="The same seed gives the same edit."
     )
+    st.session_state.setdefault(DOSE, 1.0)
     dose = st.slider(
-        "Dose", 0.0, 4.0, 1.0, step=0.25, key=DOSE, persist_state="session", help="How much of the edit is measured and goes to Compare."
+        "Dose", 0.0, 4.0, step=0.25, key=DOSE, persist_state="session", help="How much of the edit is measured and goes to Compare."
     )
     return values, int(seed), float(dose)
 

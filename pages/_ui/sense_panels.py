@@ -69,7 +69,7 @@ def _taught(session: Any, found: Any) -> None:
     with left:
         figure_panel(
             before_after(found.questions, found.before, found.after, found.answer), found.rows(), where, key="teach-questions-figure",
-            look_for="Squares far to the right of the circles: the example reached that question. A question about something else should not move.",
+            look_for="Squares far to the right of the circles: the example reached it. A question about something else should not move.",
         )  # fmt: skip
     with right:
         figure_panel(

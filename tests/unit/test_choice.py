@@ -9,7 +9,10 @@ import pytest
 
 from tests.conftest import contrast_rows
 from workbench.errors import NotEnoughData
+from workbench.evaluate.benefit import benefit
+from workbench.methods import get
 from workbench.methods.choice import chosen, grid
+from workbench.methods.validation import measured
 
 ROWS = contrast_rows(30)
 OVER = {"layers": ((0,), (2,)), "strength": (1.0, 4.0)}
@@ -49,3 +52,16 @@ def test_grids_name_layers_that_exist(tiny_gpt2: Any) -> None:
     for n in (1, 2, 6, 32):
         info = dataclasses.replace(tiny_gpt2.info, n_layers=n)
         assert all(0 <= layer < n for layers in grid("sea", info)["layers"] for layer in layers)
+
+
+def test_an_edit_that_makes_both_answers_rare_gains_less_than_its_preference_says(tiny_gpt2: Any) -> None:
+    held = ROWS.split("validation")
+    away = get("mean_difference").fit(tiny_gpt2, ROWS).edit.scaled(40.0)
+    scores = benefit(tiny_gpt2, held, [(away,)], split=None)
+    base, moved = measured(tiny_gpt2, [(), (away,)], held, [])
+    preferred = scores.metric("p_truth").values
+    # Control: nothing is lost by the unedited model, whose measure is the preference itself.
+    assert base.benefit == pytest.approx(preferred[0].estimate, abs=1e-6)
+    assert moved.benefit < preferred[1].estimate
+    answer = scores.metric("p_answer").values
+    assert answer[1].estimate < answer[0].estimate

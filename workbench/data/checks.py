@@ -76,7 +76,7 @@ def _empty(rows: Sequence[Demonstration]) -> Check:
 def _missing_side(rows: Sequence[Demonstration]) -> Check:
     """Rows without a side that at least half of the rows have."""
     missing: list[int] = []
-    for side in ("positive", "negative", "neutral", "label"):
+    for side in ("positive", "negative", "label"):
         lacking = [i for i, row in enumerate(rows) if getattr(row, side) is None]
         missing += lacking if 0 < len(lacking) <= len(rows) / 2 else []
     return _found("missing_side", "Missing side", missing, "Fill the column that other rows have.", "notice")

@@ -2,6 +2,7 @@
 
 Scores are sums of log-probabilities over a continuation's tokens, not length-normalised (specs/sea.md §12).
 MC1: the best true reference beats every false one, strictly. P(truth) = Σ p(true) / (Σ p(true) + Σ p(false)).
+Both compare listed answers only; the probability of a true answer, Σ p(true), falls when an edit makes the model say something else.
 """
 
 from __future__ import annotations
@@ -114,12 +115,13 @@ def _choices(model: LanguageModel, rows: list[Demonstration], stacks: Stacks, ba
     texts = [(*true, *false) for true, false in options]
     scores = _scored(model, rows, texts, stacks, batch, progress)
     shape = (len(stacks), len(rows))
-    mc1, p_truth, margin = np.zeros(shape, dtype=bool), np.zeros(shape), np.zeros(shape)
+    mc1, p_truth, p_answer, margin = np.zeros(shape, dtype=bool), np.zeros(shape), np.zeros(shape), np.zeros(shape)
     items: list[dict[str, Any]] = []
     for i, (row, (true, _), log_p) in enumerate(zip(rows, options, scores)):
         right, wrong = log_p[:, : len(true)], log_p[:, len(true) :]
         mc1[:, i] = right.max(1) > wrong.max(1)
         p_truth[:, i] = _share(right, wrong)
+        p_answer[:, i] = np.exp(right).sum(1)
         margin[:, i] = right.max(1) - wrong.max(1)
         for lane in range(len(stacks)):
             item: dict[str, Any] = {"id": row.id, "prompt": row.prompt, "lane": lane}
@@ -128,6 +130,7 @@ def _choices(model: LanguageModel, rows: list[Demonstration], stacks: Stacks, ba
     metrics = (
         share_metric("mc1", "Multiple choice (MC1)", mc1, "higher"),
         mean_metric("p_truth", "P(truth)", p_truth, "", "higher"),
+        mean_metric("p_answer", "Probability of a true answer", p_answer, "", "higher"),
         mean_metric("margin_nats", "Margin of the best positive", margin, "nats", "higher"),
     )
     return Part(metrics, tuple(items))

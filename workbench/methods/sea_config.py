@@ -85,8 +85,8 @@ class SeaConfig:
     final_period: Literal["match", "keep", "strip", "force", "force_negative"] = knob(
         "match",
         label="Final period",
-        help="Bare answers against sentences would make the edit learn the full stop. match: force one on both sides if some answers end in "
-        "one and some don't, else keep the texts. Or force, strip or keep always; force_negative reproduces the released code for HaluEval.",
+        help="Bare answers against sentences would make the edit learn the full stop. match: force one on both sides if some answers end "
+        "in one and some don't, else keep the texts. Or always force, strip or keep; force_negative is the released code for HaluEval.",
     )
     n_demos: int = knob(200, label="Demonstrations", symbol="N", help="At most so many, drawn with the seed.", bounds=(2, 100000))
     max_new_tokens: int | None = knob(

@@ -27,8 +27,9 @@ _AT_ONCE = 256
 class Measured:
     """One stack of edits.
 
-    `benefit`: mean p(good) / (p(good) + p(bad)), summed log-probabilities. `wins`: share of rows in which good beats bad.
-    `damage`: mean KL(base ‖ edited) on neutral text, nats a token.
+    `benefit`: mean p(good) / (p(good) + p(bad)), summed log-probabilities, times the share of the unedited model's probability of the
+    two that is left (at most 1): an edit that makes both answers rare in favour of something else gains nothing.
+    `wins`: share of rows in which good beats bad. `damage`: mean KL(base ‖ edited) on neutral text, nats a token.
     """
 
     benefit: float
@@ -49,19 +50,27 @@ def measured(
     tell, found = progress or silent(), list[Measured]()
     prompts, good, bad = rows.column("prompt"), rows.column("positive"), rows.column("negative")
     step = max(1, min(len(stacks), _AT_ONCE // 16))
+    both = [*prompts, *prompts], [*good, *bad]
+    before = _mass(continuation_scores(model, *both, [()], batch_size=_AT_ONCE).total.double())
     for start in range(0, len(stacks), step):
         part = stacks[start : start + step]
         batch = max(1, _AT_ONCE // len(part))
         tell(start / len(stacks), "Measuring on validation rows")
-        scores = continuation_scores(model, [*prompts, *prompts], [*good, *bad], part, batch_size=batch).total.double()
+        scores = continuation_scores(model, *both, part, batch_size=batch).total.double()
         margin = scores[:, : len(prompts)] - scores[:, len(prompts) :]
+        benefit = torch.sigmoid(margin) * (_mass(scores) - before).clamp(max=0.0).exp()
         kl = neutral_kl(model, part, neutral)
         found += [
-            Measured(float(torch.sigmoid(margin[i]).mean()), float((margin[i] > 0).double().mean()), float(kl[i]), len(prompts))
+            Measured(float(benefit[i].mean()), float((margin[i] > 0).double().mean()), float(kl[i]), len(prompts))
             for i in range(len(part))
         ]
     tell(1.0, "Measuring on validation rows")
     return found
+
+
+def _mass(scores: Float[Tensor, "lane twice_row"]) -> Float[Tensor, "lane row"]:
+    """Log-probability of a row's two answers together; the good ones come first."""
+    return torch.logaddexp(*scores.chunk(2, dim=1))
 
 
 def neutral_kl(model: LanguageModel, stacks: Sequence[Sequence[Edit]], neutral: Sequence[str]) -> Float[np.ndarray, "lane"]:
