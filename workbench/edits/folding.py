@@ -18,26 +18,30 @@ from workbench.models.base import LanguageModel, WeightSlot
 from workbench.shapes import Tensor
 
 
+@torch.no_grad()
 def folded_network(model: LanguageModel, deltas: Sequence[AddToWeight]) -> Any:
     """Return a copy of the model's network with the deltas added; tables shared by both ends are taken apart if need be.
 
     Added in float64 and rounded once.
     """
     network: Any = copy.deepcopy(model.network)
+    ends = [model.weight(kind) for kind in ("w_e", "w_u")]
+    shared = {id(end.parameter) for end in ends}
+    apart = model.info.tied_embeddings and any(op.site.kind != "param" and id(model.weight(op.site).parameter) in shared for op in deltas)
+    if apart:
+        _untie(model, network)
     sums: dict[str, Tensor] = {}
     for op in deltas:
         slot = model.weight(op.site)
-        old = slot.parameter.detach()
-        total = sums.setdefault(slot.parameter_name, torch.zeros_like(old, dtype=torch.float64))
-        add_delta(total, op, slot)
-    shared = {id(p) for p in (model.weight("w_e").parameter, model.weight("w_u").parameter)}
-    if model.info.tied_embeddings and any(id(model.weight(op.site).parameter) in shared for op in deltas):
-        _untie(model, network)
+        # A parameter that both ends share moves at both, also where another delta takes them apart.
+        both = apart and op.site.kind == "param" and id(slot.parameter) in shared
+        for name in {end.parameter_name for end in ends} if both else (slot.parameter_name,):
+            add_delta(sums.setdefault(name, torch.zeros_like(slot.parameter, dtype=torch.float64)), op, slot)
     for name, total in sums.items():
-        holder, _, last = name.rpartition(".")
-        module = network.get_submodule(holder)
-        old = module._parameters[last]
-        module._parameters[last] = nn.Parameter((old.detach().double() + total).to(old.dtype), requires_grad=False)
+        parameter = network.get_parameter(name)
+        parameter.requires_grad_(False)
+        # In place, so that whoever shares the parameter goes along.
+        parameter.copy_((parameter.double() + total).to(parameter.dtype))
     return network
 
 
