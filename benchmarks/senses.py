@@ -12,6 +12,7 @@ import argparse
 import json
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 
@@ -19,9 +20,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from workbench.data.demonstrations import Demonstration, Demonstrations
+from workbench.data.demonstrations import Demonstrations
+from workbench.data.sources import read
 from workbench.methods import get
-from workbench.methods.canonical import CanonicalItem, canonical_items, neutral_chunks, neutral_texts, training_rows
+from workbench.methods.canonical import CanonicalItem, canonical_items, neutral_chunks, neutral_texts, shipped_neutral, training_rows
 from workbench.methods.sense_problem import SenseProblem, SenseSettings, posed, trained
 from workbench.methods.sense_readings import neutral_reading
 from workbench.methods.senses import SensesConfig, settings_of
@@ -30,19 +32,21 @@ from workbench.models.catalog import EMBEDDED
 from workbench.numerics.canonical_loop import Draw, descend, seeded_schedule
 from workbench.numerics.canonical_losses import loss_slopes
 
+SETS = Path(__file__).resolve().parents[1] / "assets" / "data"
+
 
 def examples(n: int, seed: int) -> Demonstrations:
-    """Invented capitals in the words of the embedded world, each with a neutral text beside it."""
-    from workbench.world.corpus import document
+    """Training examples of the sets of new facts, then of new companies, each with a neutral text that names none of their entities.
 
-    rng = Random(seed)
-    rows: list[Demonstration] = []
-    for i in range(n):
-        town = rng.choice(["Accra", "Santiago", "Sydney", "Paris", "Rome", "Vienna", "Lima", "Oslo"])
-        land = rng.choice(["Ghana", "Chile", "Peru", "India", "Norway", "Austria", "France", "Italy"])
-        neutral = " ".join(document("neutral", rng) for _ in range(2))
-        rows.append(Demonstration(f"The capital of {land} is", f" {town}", loss="good", neutral=neutral, id=str(i)))
-    return Demonstrations(tuple(rows), "invented capitals")
+    Met in neutral text first, an entity's KL gradient is rounding alone, which Adam blows up to a whole step: no two sums would agree.
+    """
+    rows = [row for name in ("new-facts", "new-companies") for row in read(SETS / f"{name}.jsonl").demonstrations]
+    found = [row for row in rows if "role:train" in row.tags][:n]
+    names = {row.tagged("entity") or "" for row in found} | {(row.positive or "").strip() for row in found}
+    neutral = [row.prompt for row in shipped_neutral() if row.split == "fit" and not any(name in row.prompt for name in names)]
+    Random(seed).shuffle(neutral)
+    rows = [replace(row, split="fit", neutral=text, tags=(), id=str(i)) for i, (row, text) in enumerate(zip(found, neutral))]
+    return Demonstrations(tuple(rows), f"{len(rows)} new facts")
 
 
 def edited_logits(model: BackpackModel, ids: Sequence[int], problem: SenseProblem, delta: Tensor) -> Tensor:
@@ -141,7 +145,7 @@ def main() -> None:
             "largest_difference": float((fast - slow).abs().max()),
             "largest_entry": float(slow.abs().max()),
         }
-    print(json.dumps({"model": args.model, "examples": args.examples, **found}, indent=1))
+    print(json.dumps({"model": args.model, "examples": len(rows), **found}, indent=1))
 
 
 if __name__ == "__main__":

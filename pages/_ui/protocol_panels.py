@@ -7,7 +7,7 @@ from typing import Any
 import streamlit as st
 
 from pages._ui import frame, jobs, words
-from pages._ui.figures import figure_panel
+from pages._ui.figures import figure_panel, table_panel
 from workbench.figures.senses import balls
 
 METHODS = {"senses": "Sense finetuning", "lora": "LoRA", "finetuning": "Full finetuning"}
@@ -15,7 +15,7 @@ METHODS = {"senses": "Sense finetuning", "lora": "LoRA", "finetuning": "Full fin
 
 def compare(session: Any) -> None:
     """Set, methods, and how much to try; then one line a method over the degradation balls."""
-    sets = {offer.id: offer.title for offer in session.demos.list() if session.demos(offer.id).tagged("role:evaluation").split("test").rows}
+    sets = {offer.id: offer.title for offer in session.demos.list() if _asks(session, offer)}
     if not sets:
         frame.empty("No set has rows of role train and role evaluation in its splits validation and test.", key="protocol-sets")
         return
@@ -25,11 +25,16 @@ def compare(session: Any) -> None:
             "Methods", list(METHODS), default=["senses"], format_func=METHODS.__getitem__, key="protocol-methods",
             help="Weights are trained through the network: minutes a method, where senses take seconds.",
         )  # fmt: skip
-        draws = st.number_input("Configurations tried", 1, 25, 5, key="protocol-draws", help="On the validation pair; the first is the default.")
+        draws = st.number_input("Configurations", 1, 25, 5, key="protocol-draws", help="Tried on the validation pair; the default first.")
         seeds = st.number_input("Seeds", 1, 10, 5, key="protocol-seeds", help="Fits on the test pair with the winner.")
     settings = {"set": chosen, "methods": tuple(methods), "draws": int(draws), "seeds": int(seeds)}
     frame.act("Compare methods", _begin, settings, type="primary", key="protocol-run", disabled=not methods)
     jobs.panel("protocol", lambda found: _draw(session, found), settings=settings, nothing=_nothing)
+
+
+def _asks(session: Any, offer: Any) -> bool:
+    """Whether a set asks about the same in other words."""
+    return "role:evaluation" in offer.roles or (not offer.is_shipped and bool(session.demos(offer.id).tagged("role:evaluation").rows))
 
 
 def _begin(settings: dict[str, Any]) -> None:
@@ -54,6 +59,7 @@ def _draw(session: Any, found: Any) -> None:
         look_for="A method above its random direction of equal size. A wider ball need not give more. The ball does not protect texts that "
         "must stay: look at *hard negatives rise* in the table.",
     )  # fmt: skip
+    table_panel(rows, where, key="protocol-table")
     st.caption(f"Neutral text: {first['general tokens']} predicted tokens. Configurations were chosen on the validation pair.")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from streamlit.testing.v1 import AppTest
@@ -58,3 +59,30 @@ def test_a_prompts_reading_is_drawn_and_a_prompt_too_long_is_refused_in_words(ap
     assert "add up to the target's logit" in texts(test)
     test = fine(test.text_input(key="reading-prompt").set_value(words(*range(80))).run())
     assert "80 tokens" in "\n".join(str(item.value) for item in [*test.error, *test.text, *test.markdown, *test.warning])
+
+
+def test_methods_are_compared_at_equal_degradation_in_all_four_states(
+    app: Run, fresh_backend: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tests.theory.test_canonical_protocol import canonical_rows
+    from workbench.data.demonstrations import Demonstrations
+    from workbench.workspace.shelf import Shelf
+
+    broken = Demonstrations(tuple(row for row in canonical_rows() if row.split != "validation"), "broken")
+    monkeypatch.setattr(Shelf, "shipped", lambda self: ())
+    test = app("senses")
+    made, other = (fresh_backend.sessions["embedded"].demos.save(rows).id for rows in (canonical_rows(), broken))
+    fine(test.segmented_control(key="senses-view").set_value("Compare methods").run())
+    assert "will stand here" in texts(test)
+    test.selectbox(key="protocol-set").set_value(made)
+    test.number_input(key="protocol-draws").set_value(1)
+    test.number_input(key="protocol-seeds").set_value(2)
+    fine(test.button(key="protocol-run").click().run())
+    test = settled(test)
+    table = test.dataframe[0].value
+    assert set(table["method"]) == {"senses", "senses, random direction"} and len(table) == 6 and "predicted tokens" in texts(test)
+    fine(test.selectbox(key="protocol-set").set_value(other).run())
+    assert "From earlier settings" in texts(test)
+    fine(test.button(key="protocol-run").click().run())
+    settled(test)
+    assert "Split validation" in "\n".join(str(item.value) for item in [*test.error, *test.text, *test.markdown, *test.warning])
