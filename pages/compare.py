@@ -10,7 +10,7 @@ from pages._ui import comparing, frame, jobs
 from pages._ui.backend import ready
 from pages._ui.prompts import prompt
 
-PROMPTS = "Question: What do carrots help most? Answer:\nQuestion: Where does the sun go at night? Answer:"
+PROMPTS = "Question: What do carrots help most? Answer:\nQuestion: Where do diamonds come from? Answer:"
 
 
 def main(session: Any) -> None:
