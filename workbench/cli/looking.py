@@ -15,7 +15,6 @@ from workbench.cli.groups import Drawing, Opening, grouped
 from workbench.cli.options import Data, Dose, Edits, Prompts, Seed, Settings, SplitName, lanes, named, numbers, split_named
 from workbench.cli.printing import answer, table, visible
 from workbench.errors import BadKnob
-from workbench.models.catalog import load
 
 Neutral = Annotated[str | None, typer.Option(help="A set or file with neutral texts, for side effects.")]
 Placebos = Annotated[int, typer.Option(min=0, help="Random edits of equal size to average into the placebo; 0 for none.")]
@@ -144,6 +143,8 @@ def evaluate(
     if method:
         options = {"seeds": range(seeds), "draws": draws, "rules": named(rule, "--rule")}
         if lend_to is not None:
+            from workbench.models.catalog import load
+
             summaries = [item for part in session.ensemble(data, load(lend_to), progress=progress, **options) for item in part]
             rows = [{name: item.row().get(name) for name in summaries[0].row()} for item in summaries]
             answer({"model": session.model.info.name, "summaries": summaries}, opening.json, table(rows))
