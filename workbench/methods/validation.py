@@ -61,8 +61,7 @@ def measured(
         benefit = torch.sigmoid(margin) * (_mass(scores) - before).clamp(max=0.0).exp()
         kl = neutral_kl(model, part, neutral)
         found += [
-            Measured(float(benefit[i].mean()), float((margin[i] > 0).double().mean()), float(kl[i]), len(prompts))
-            for i in range(len(part))
+            Measured(float(benefit[i].mean()), float((margin[i] > 0).double().mean()), float(kl[i]), len(prompts)) for i in range(len(part))
         ]
     tell(1.0, "Measuring on validation rows")
     return found
