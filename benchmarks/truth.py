@@ -37,7 +37,7 @@ ENTRIES: dict[str, tuple[str, str | None, dict[str, Sequence[Any]] | None]] = {
     "Φ-SEA, elu": ("sea", "phi-elu", {"layers": ((3,), (4,)), "keep": (0.99,)}),
     "HPR": ("hpr", None, {"neutral_weight": (1.0,)}),
 }
-METRICS = ("mc1", "p_truth", "imbalance_nats", "kl_nats", "perplexity_ratio", "facts_mc1")
+METRICS = ("mc1", "p_truth", "p_answer", "imbalance_nats", "kl_nats", "perplexity_ratio", "facts_mc1")
 
 
 def measured(session: Session, data: str, names: Sequence[str], limit: float, seed: int) -> dict[str, Any]:

@@ -12,9 +12,9 @@ from pages._ui.backend import FIRST, backend, session
 from pages._ui.state import state
 
 SET, METHOD = "truthfulness", "sea"
-# Share kept and dose were chosen on the validation rows; the gate leaves text alone that is about something else.
-VALUES = {"keep": 0.9, "gate": "hard"}
-DOSE = 1.0
+# Gate, share kept (the default) and dose were chosen on the validation rows; the gate leaves text alone that is about something else.
+VALUES = {"gate": "hard"}
+DOSE = 2.0
 INDUCTION = "Anna sees the cat. Anna sees the"
 
 
