@@ -71,5 +71,5 @@ def test_the_python_example_runs_as_printed(tmp_path: Path, monkeypatch: pytest.
     code = README.split("```python\n", 1)[1].split("```", 1)[0]
     exec(compile(code, "README.md", "exec"), {})  # noqa: S102 - our own README
     told = capsys.readouterr().out
-    assert "sea × 1" in told
+    assert "sea × 2" in told
     assert "mc1" in told
