@@ -27,14 +27,14 @@ def test_three_clicks_make_the_model_truthful_and_the_edit_outlives_the_tab(visi
     ready(page)
     fit(page)
     assert page.get_by_text("with the edit").first.is_visible()
-    assert page.get_by_text("placebo", exact=True).first.is_visible()
+    page.get_by_text("placebo", exact=True).first.wait_for()  # an axis label: drawn when the picture is
     page.get_by_role("button", name="Save").first.click()
     page.get_by_label("Name", exact=True).fill("truthful sea")
     page.get_by_role("button", name="Save edit").click()
     page.get_by_text("Saved as truthful sea").first.wait_for()
     compare(page)
     assert "EDIT ON" in page.locator(".st-key-statusbar").inner_text()
-    assert page.locator(".st-key-compare-0-1-strip button").count() > 0
+    page.locator(".st-key-compare-0-1-strip button").first.wait_for()
     page.context.close()
     again = visit("library")
     ready(again)
@@ -48,7 +48,7 @@ def test_what_was_fitted_is_seen_from_every_page(visit: Visit) -> None:
     fit(page)
     compare(page)
     goto(page, "Spectra")
-    assert page.locator("[data-testid='stMain'] .js-plotly-plot").count() > 0
+    page.locator("[data-testid='stMain'] .js-plotly-plot").first.wait_for()
     goto(page, "Demonstrations")
     assert page.locator("[data-testid='stAlert']").count() == 0
 
@@ -73,10 +73,11 @@ def test_a_pinned_token_shows_its_top_five(visit: Visit) -> None:
     page.locator(".st-key-compare-0-0-strip button").first.wait_for()
     idle(page)
     page.locator(".st-key-compare-0-0-strip button").first.hover()
+    page.locator(".st-key-compare-0-0-strip .card .row").nth(4).wait_for()
     assert page.locator(".st-key-compare-0-0-strip .card .row").count() == 5
     page.locator(".st-key-compare-0-0-strip button").first.click()
     page.locator(".st-key-compare-0-0-top").wait_for()
-    assert page.locator(".st-key-compare-0-0-top [data-testid='stDataFrame']").is_visible()
+    page.locator(".st-key-compare-0-0-top [data-testid='stDataFrame']").wait_for()
 
 
 def test_two_people_at_once_do_not_see_each_others_edit(visit: Visit) -> None:
