@@ -29,13 +29,7 @@ def heads(session: Any, prompt: str, targets: tuple[str, ...]) -> None:
 def _kinds(prompt: str, targets: tuple[str, ...]) -> None:
     seed = st.number_input("Seed", 0, 2**31 - 1, 0, key="heads-seed", persist_state="session", width=140, help="Of the random sequences.")
     settings = {"seed": int(seed), "lanes": calls.lane_key()}
-    frame.act(
-        "Score the heads",
-        _score,
-        settings,
-        type="primary",
-        key="heads-run",
-    )
+    frame.act("Score the heads", _score, settings, type="primary", key="heads-run")
     jobs.panel(
         "heads", _scored, settings=settings,
         nothing=lambda: frame.empty(
@@ -87,13 +81,7 @@ def _movers(prompt: str, targets: tuple[str, ...]) -> None:
         what = "The heads that carry a name from the prompt to the answer will stand here."
         frame.empty(what, "Write a target that stands in the prompt, and a distractor.", key="movers-need")
         return
-    frame.act(
-        "Find name movers",
-        _find,
-        settings,
-        type="primary",
-        key="movers-run",
-    )
+    frame.act("Find name movers", _find, settings, type="primary", key="movers-run")
     jobs.panel(
         "movers", _moved, settings=settings,
         nothing=lambda: frame.empty(

@@ -58,15 +58,7 @@ def patching(session: Any, prompt: str, targets: tuple[str, ...]) -> None:
     settings = {"prompt": prompt, "corrupt": corrupt, "targets": targets, "lanes": calls.lane_key()}
     with st.container(horizontal=True):
         frame.act("Estimate", _run, settings, True, key="patching-estimate", help="One gradient, to first order.")
-        frame.act(
-            "Measure",
-            _run,
-            settings,
-            False,
-            type="primary",
-            key="patching-run",
-            help="One run a cell: exact, slower.",
-        )
+        frame.act("Measure", _run, settings, False, type="primary", key="patching-run", help="One run a cell: exact, slower.")
     estimate = jobs.settings_of("patching").get("estimate", False)
     jobs.panel(
         "patching", _draw, settings={**settings, "estimate": estimate},
@@ -154,13 +146,7 @@ def circuit(session: Any, prompt: str, targets: tuple[str, ...]) -> None:
         return
     n = st.select_slider("Edges", [5, 10, 20, 30, 50, 100], 20, key="circuit-n", persist_state="session", width=320)
     settings = {"prompt": prompt, "corrupt": corrupt, "targets": targets, "n_edges": n}
-    frame.act(
-        "Trace the circuit",
-        _trace,
-        settings,
-        type="primary",
-        key="circuit-run",
-    )
+    frame.act("Trace the circuit", _trace, settings, type="primary", key="circuit-run")
     jobs.panel(
         "circuit", _circuit, settings=settings,
         nothing=lambda: frame.empty(

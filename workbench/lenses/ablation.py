@@ -18,9 +18,9 @@ import torch
 from workbench.edits.base import Edit
 from workbench.edits.labels import Lane, lane_records
 from workbench.lenses.bridged import bridged, edited_bridge
+from workbench.lenses.logit_difference import LogitDifference, logit_difference
 from workbench.models.base import LanguageModel
 from workbench.models.bridge import BridgeModel
-from workbench.models.token_texts import first_token, token_texts
 from workbench.models.tokens import TokenBatch, running
 from workbench.progress import Progress, silent
 from workbench.shapes import Float, Tensor
@@ -62,31 +62,31 @@ def head_ablation(
     """
     owner, tell = bridged(model), progress or silent()
     batch = owner.tokens(prompt)
-    ids = [first_token(owner, text) for text in (target, distractor) if text is not None]
+    asked = logit_difference(owner, target, distractor)
     changes: list[np.ndarray] = []
     totals: list[float] = []
     for index, stack in enumerate(stacks):
-        change, total = _measured(owner, batch, stack, ids, tell.part(index / len(stacks), (index + 1) / len(stacks)))
+        change, total = _measured(owner, batch, stack, asked, tell.part(index / len(stacks), (index + 1) / len(stacks)))
         changes.append(change)
         totals.append(total)
     tell(1.0, "Done")
-    names = token_texts(owner.tokenizer, ids)
-    other = None if distractor is None else names[1]
-    return HeadAblation(owner.info.name, lane_records(stacks), names[0], other, np.stack(changes), np.array(totals))
+    return HeadAblation(owner.info.name, lane_records(stacks), asked.target, asked.distractor, np.stack(changes), np.array(totals))
 
 
-def _measured(model: BridgeModel, batch: TokenBatch, stack: Sequence[Edit], ids: list[int], tell: Progress) -> tuple[np.ndarray, float]:
+def _measured(
+    model: BridgeModel, batch: TokenBatch, stack: Sequence[Edit], asked: LogitDifference, tell: Progress
+) -> tuple[np.ndarray, float]:
     n_layers, n_heads = model.info.n_layers, model.info.n_heads
     rows = TokenBatch(batch.ids.expand(n_heads, -1), batch.mask.expand(n_heads, -1), batch.n_prompt.expand(n_heads))
     with torch.no_grad(), edited_bridge(model, stack) as bridge:
         with running(batch.forward()):
-            whole = float(_difference(bridge(batch.ids), ids).sum())
+            whole = float(asked(bridge(batch.ids)).sum())
         found: list[np.ndarray] = []
         for layer in range(n_layers):
             tell(layer / n_layers, f"Silencing the heads of layer {layer}")
             with running(rows.forward()):
                 logits: Tensor = bridge.run_with_hooks(rows.ids, fwd_hooks=[(f"blocks.{layer}.attn.hook_z", _silent(n_heads))])
-            found.append(_difference(logits, ids).cpu().numpy() - whole)
+            found.append(asked(logits).cpu().numpy() - whole)
     return np.stack(found), whole
 
 
@@ -100,8 +100,3 @@ def _silent(n_heads: int) -> Callable[..., Tensor]:
         return x.reshape(z.shape)
 
     return act
-
-
-def _difference(logits: Tensor, ids: list[int]) -> Tensor:
-    last = logits[:, -1].double()
-    return last[:, ids[0]] - last[:, ids[1]] if len(ids) > 1 else last[:, ids[0]]

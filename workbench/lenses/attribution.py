@@ -19,9 +19,9 @@ import torch
 from workbench.edits.base import Edit
 from workbench.edits.labels import Lane, lane_records
 from workbench.lenses.bridged import bridged, edited_bridge
+from workbench.lenses.logit_difference import LogitDifference, logit_difference
 from workbench.models.base import LanguageModel
 from workbench.models.bridge import BridgeModel
-from workbench.models.token_texts import first_token, token_texts
 from workbench.models.tokens import TokenBatch, running
 from workbench.progress import Progress, silent
 from workbench.shapes import Float, Tensor
@@ -70,24 +70,22 @@ def direct_attribution(
     """
     owner, tell = bridged(model), progress or silent()
     batch = owner.tokens(prompt)
-    ids = [first_token(owner, text) for text in (target, distractor) if text is not None]
+    asked = logit_difference(owner, target, distractor)
     values: list[np.ndarray] = []
     totals: list[float] = []
     labels: tuple[str, ...] = ()
     for index, stack in enumerate(stacks):
         tell(index / len(stacks), "Taking the residual stream apart")
-        labels, found, total = _attributed(owner, batch, stack, ids, unit)
+        labels, found, total = _attributed(owner, batch, stack, asked, unit)
         values.append(found)
         totals.append(total)
     tell(1.0, "Done")
-    names = token_texts(owner.tokenizer, ids)
-    return DirectAttribution(
-        owner.info.name, lane_records(stacks), names[0], names[1] if len(names) > 1 else None, labels, np.stack(values), np.array(totals)
-    )
+    words = asked.target, asked.distractor
+    return DirectAttribution(owner.info.name, lane_records(stacks), *words, labels, np.stack(values), np.array(totals))
 
 
 def _attributed(
-    model: BridgeModel, batch: TokenBatch, stack: Sequence[Edit], ids: list[int], unit: Unit
+    model: BridgeModel, batch: TokenBatch, stack: Sequence[Edit], asked: LogitDifference, unit: Unit
 ) -> tuple[tuple[str, ...], np.ndarray, float]:
     last = model.info.n_layers - 1
     parts = ["attn.hook_z"] if unit == "head" else ["hook_attn_out", "hook_mlp_out"]
@@ -101,14 +99,12 @@ def _attributed(
         else:
             found, labels = cache.decompose_resid(apply_ln=False, pos_slice=-1, return_labels=True)
         resid = cache[f"blocks.{last}.hook_resid_post"][0, -1].double()
-        read = bridge.W_U.double()[:, ids]
-    direction = read[:, 0] - read[:, 1] if len(ids) > 1 else read[:, 0]
+        direction = asked.direction(bridge.W_U)
     components = found[:, 0].double()
     rest = resid - components.sum(0)
     whole = torch.cat([components, rest[None]])
     spoken = _normed(bridge.ln_final, whole, resid, float(bridge.cfg.eps)) @ direction
-    out = logits[0, -1].double()
-    total = float(out[ids[0]] - out[ids[1]]) if len(ids) > 1 else float(out[ids[0]])
+    total = float(asked(logits)[0])
     values = np.append(spoken.cpu().numpy(), total - float(spoken.sum()))
     return (*map(str, labels), "rest", "constant"), values, total
 

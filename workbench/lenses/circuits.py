@@ -14,11 +14,12 @@ from typing import Any
 import torch
 from transformer_lens.tools.analysis.attribution_patching import EdgeAttributionConfig, attribution_patch, faithfulness
 
-from workbench.errors import BadPrompt, Obstructed
+from workbench.errors import Obstructed
 from workbench.lenses.bridged import bridged, edited_bridge
+from workbench.lenses.logit_difference import gap, logit_difference, prompt_pair
 from workbench.models.base import LanguageModel
 from workbench.models.bridge import BridgeModel
-from workbench.models.token_texts import first_token, token_texts
+from workbench.models.token_texts import token_texts
 from workbench.models.tokens import running
 from workbench.progress import Progress, silent
 from workbench.shapes import Tensor
@@ -69,35 +70,25 @@ def circuit(
     """
     owner, tell = bridged(model), progress or silent()
     _check(owner)
-    pair, ids = owner.tokens([clean, corrupt]), (first_token(owner, target), first_token(owner, distractor))
-    lengths = pair.lengths.tolist()
-    if lengths[0] != lengths[1]:
-        raise BadPrompt(
-            f"The prompts have {lengths[0]} and {lengths[1]} tokens; a circuit needs equal lengths.",
-            "Swap a word for one of as many tokens.",
-        )
-
+    pair, asked = prompt_pair(owner, clean, corrupt), logit_difference(owner, target, distractor)
     done = [0]
 
     def metric(logits: Tensor) -> Tensor:
         done[0] += 1
         tell(min(0.95, done[0] / _N_FORWARDS), "Tracing edges")  # each forward ends here: the places where a person can stop it
-        return logits[0, -1, ids[0]] - logits[0, -1, ids[1]]
+        return asked(logits)[0]
 
     with edited_bridge(owner) as bridge, running(pair.rows(slice(0, 1)).forward()):
         good, bad = _metrics(bridge, pair.ids, metric)
-        if abs(good - bad) < 1e-6:
-            raise BadPrompt(
-                "Both prompts give the same logit difference, so there is nothing to bring back.", "Change the word that decides."
-            )
+        whole = gap(good, bad)
         sums, members = _edges(bridge, pair.ids, metric)
         best = sorted(sums, key=lambda key: -abs(sums[key]))[:n_edges]
         kept = [edge for key in best for edge in members[key]]
         alone = faithfulness(bridge, pair.ids[:1], pair.ids[1:], metric, kept).recovered
     tell(1.0, "Done")
-    texts, names = [token_texts(owner.tokenizer, row) for row in pair.ids], token_texts(owner.tokenizer, ids)
-    edges = tuple(Edge(*key, sums[key] / (good - bad)) for key in best)
-    return Circuit(owner.info.name, texts[0], texts[1], names[0], names[1], good, bad, edges, len(sums), float(alone))
+    texts = [token_texts(owner.tokenizer, row) for row in pair.ids]
+    edges = tuple(Edge(*key, sums[key] / whole) for key in best)
+    return Circuit(owner.info.name, texts[0], texts[1], asked.texts[0], asked.texts[1], good, bad, edges, len(sums), float(alone))
 
 
 def _check(model: BridgeModel) -> None:

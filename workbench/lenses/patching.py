@@ -20,11 +20,11 @@ from transformer_lens.tools.analysis import attribution_patch
 
 from workbench.edits.base import Edit
 from workbench.edits.labels import Lane, lane_records
-from workbench.errors import BadPrompt
 from workbench.lenses.bridged import bridged, edited_bridge
+from workbench.lenses.logit_difference import LogitDifference, gap, logit_difference, prompt_pair
 from workbench.models.base import LanguageModel
 from workbench.models.bridge import BridgeModel
-from workbench.models.token_texts import first_token, token_texts
+from workbench.models.token_texts import token_texts
 from workbench.models.tokens import TokenBatch, running
 from workbench.progress import Progress, silent
 from workbench.shapes import Float, Tensor
@@ -74,14 +74,14 @@ def activation_patching(
         difference to the metric. Cancelled: between two forwards. Others: as `engine.lanes`.
     """
     owner, tell = bridged(model), progress or silent()
-    pair, ids = _pair(owner, clean, corrupt), _ids(owner, target, distractor)
+    pair, asked = prompt_pair(owner, clean, corrupt), logit_difference(owner, target, distractor)
     n_calls = len(stacks) * owner.info.n_layers * (3 * pair.ids.shape[1] + owner.info.n_heads)
     done = [0]
 
     def metric(logits: Tensor) -> Tensor:
         done[0] += 1
         tell(min(1.0, done[0] / n_calls), "Patching")
-        return _difference(logits, ids)
+        return asked(logits)[0]
 
     def measured(bridge: Any) -> _Found:
         names = [f"blocks.{layer}.{part}" for layer in range(owner.info.n_layers) for part in _READ]
@@ -90,9 +90,9 @@ def activation_patching(
             bad = bridge(pair.ids[1:])
             streams = get_act_patch_block_every(bridge, pair.ids[1:], cache, metric)
             heads = get_act_patch_attn_head_out_all_pos(bridge, pair.ids[1:], cache, metric)
-        return _Found(float(_difference(logits, ids)), float(_difference(bad, ids)), _array(streams), _array(heads))
+        return _Found(float(asked(logits)[0]), float(asked(bad)[0]), _array(streams), _array(heads))
 
-    return _effects(owner, pair, ids, stacks, measured, is_estimate=False)
+    return _effects(owner, pair, asked, stacks, measured, is_estimate=False)
 
 
 def attribution_patching(
@@ -110,19 +110,19 @@ def attribution_patching(
     Raises: as `activation_patching`.
     """
     owner, tell = bridged(model), progress or silent()
-    pair, ids = _pair(owner, clean, corrupt), _ids(owner, target, distractor)
+    pair, asked = prompt_pair(owner, clean, corrupt), logit_difference(owner, target, distractor)
     info, n_pos = owner.info, pair.ids.shape[1]
 
     def estimated(bridge: Any) -> _Found:
         tell(0.1, "Following the gradient")
         with torch.no_grad():
-            good, bad = (_difference(bridge(pair.ids[i : i + 1]), ids) for i in (0, 1))
+            good, bad = (asked(bridge(pair.ids[i : i + 1]))[0] for i in (0, 1))
         # The parameters need no gradient, so the graph has to begin at the embedding.
         start = bridge.hook_dict["hook_embed"]
         handle = start.register_forward_pre_hook(lambda _, args: (args[0].detach().requires_grad_(), *args[1:]))
         try:
             with torch.enable_grad():
-                found = attribution_patch(bridge, pair.ids[:1], pair.ids[1:], lambda logits: _difference(logits, ids))
+                found = attribution_patch(bridge, pair.ids[:1], pair.ids[1:], lambda logits: asked(logits)[0])
         finally:
             handle.remove()
         streams, heads = np.full((len(KINDS), info.n_layers, n_pos), np.nan), np.zeros((info.n_layers, info.n_heads))
@@ -134,7 +134,7 @@ def attribution_patching(
                 heads[node.layer, node.head] += score
         return _Found(float(good), float(bad), streams + float(bad), heads + float(bad))
 
-    return _effects(owner, pair, ids, stacks, estimated, is_estimate=True)
+    return _effects(owner, pair, asked, stacks, estimated, is_estimate=True)
 
 
 _READ = ("hook_resid_pre", "hook_attn_out", "hook_mlp_out", "attn.hook_z")
@@ -153,7 +153,7 @@ class _Found:
 def _effects(
     model: BridgeModel,
     pair: TokenBatch,
-    ids: tuple[int, int],
+    asked: LogitDifference,
     stacks: Sequence[Sequence[Edit]],
     look: Callable[[Any], _Found],
     *,
@@ -163,47 +163,22 @@ def _effects(
     for stack in stacks:
         with edited_bridge(model, stack) as bridge, running(pair.rows(slice(0, 1)).forward()):
             found.append(look(bridge))
-    gaps = np.array([one.clean - one.corrupt for one in found])
-    if np.abs(gaps).min() < 1e-6:
-        raise BadPrompt(
-            "Both prompts give the same logit difference, so there is nothing to bring back.",
-            "Change the word that decides between target and distractor.",
-        )
+    gaps = [gap(one.clean, one.corrupt) for one in found]
     corrupt = np.array([one.corrupt for one in found])
     texts = [token_texts(model.tokenizer, row) for row in pair.ids]
-    names = token_texts(model.tokenizer, ids)
     return PatchingEffects(
         model.info.name,
         lane_records(stacks),
         texts[0],
         texts[1],
-        names[0],
-        names[1],
+        asked.texts[0],
+        asked.texts[1],
         np.array([one.clean for one in found]),
         corrupt,
         np.stack([(one.streams - one.corrupt) / gap for one, gap in zip(found, gaps)]),
         np.stack([(one.heads - one.corrupt) / gap for one, gap in zip(found, gaps)]),
         is_estimate,
     )
-
-
-def _pair(model: BridgeModel, clean: str, corrupt: str) -> TokenBatch:
-    batch = model.tokens([clean, corrupt])
-    lengths = batch.lengths.tolist()
-    if lengths[0] != lengths[1]:
-        raise BadPrompt(
-            f"The prompts have {lengths[0]} and {lengths[1]} tokens; patching needs equal lengths.",
-            "Swap a word for one of as many tokens.",
-        )
-    return batch
-
-
-def _ids(model: BridgeModel, target: str, distractor: str) -> tuple[int, int]:
-    return first_token(model, target), first_token(model, distractor)
-
-
-def _difference(logits: Tensor, ids: tuple[int, int]) -> Tensor:
-    return logits[0, -1, ids[0]] - logits[0, -1, ids[1]]
 
 
 def _array(x: Any) -> np.ndarray:
