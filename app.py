@@ -28,7 +28,7 @@ MENU = (
 
 def main() -> None:
     """Draw the frame, then the page, then write the state into the URL."""
-    st.set_page_config(page_title="Retouch", page_icon=":material/tune:", layout="wide", initial_sidebar_state="auto")
+    st.set_page_config(page_title="Retouch", page_icon=frame.ICON, layout="wide", initial_sidebar_state="auto")
     st.logo(frame.LOGO, size="large")
     frame.styles()
     backend.boot()

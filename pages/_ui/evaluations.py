@@ -60,13 +60,10 @@ def _kept(found: Any, at: int) -> str:
     if given is not None:
         before, after = (words.number(given.values[lane].estimate) for lane in (0, at))
         text = f" A true answer gets {after} of all probability, {before} without."
-    names = [] if side is None else [f"{name}_{found.metrics[0].name}" for name, found in side.capability.items()]
-    told = [
-        (metric.title, metric.values[0].estimate, metric.values[at].estimate)
-        for metric in (side.metrics if side else ())
-        if metric.name in names
-    ]
-    return text + "".join(f" {title}: {words.number(after)} with it, {words.number(before)} without." for title, before, after in told)
+    for metric in side.metrics if side is not None else ():
+        if any(metric.name.startswith(f"{name}_") for name in side.capability):
+            text += f" {metric.title}: {_short(metric.values[at])} with it, {_short(metric.values[0])} without, {metric.n} rows."
+    return text
 
 
 def draw_verdict(found: Any, *, key: str, title: str, seed: Any = None) -> None:

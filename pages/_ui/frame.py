@@ -15,6 +15,8 @@ from pages._ui.words import plain, safe
 
 ASSETS = Path(__file__).resolve().parents[2] / "assets" / "styles"
 LOGO = ASSETS / "logo.svg"
+# A file of our own: the browser would fetch a named symbol from a font service, and Retouch is used offline.
+ICON = ASSETS / "icon.svg"
 _BASE = "#6B7280"
 LANE_COLOURS = (_BASE, "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00")
 LANE_KEYS = ("base", "a", "b", "c", "d", "e")

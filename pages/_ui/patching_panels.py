@@ -103,7 +103,7 @@ def _streams(found: Any, lane: int, kind: int, where: str) -> None:
     z = found.streams[lane, kind]
     values = [[float(x) for x in line] for line in z]
     names = [a if a == b else f"{a} → {b}" for b, a in zip(found.clean_tokens, found.corrupt_tokens)]
-    layers, texts = [f"layer {i}" for i in range(len(values))], [[f"{x:.2f}" for x in line] for line in values]
+    layers, texts = [f"layer {i}" for i in range(len(values))], [[f"{x:z.2f}" for x in line] for line in values]
     picked = grid(layers, names, values, key=f"patching-grid-{kind}", scale=limit_of(z), signed=True, texts=texts, corner="patched at")
     if picked is not None:
         layer, pos = picked

@@ -22,6 +22,17 @@ def test_the_page_answers_while_the_model_still_loads(server: Server, visit: Vis
     ready(page)
 
 
+def test_nothing_is_fetched_from_another_machine(server: Server, visit: Visit) -> None:
+    page = visit()
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.reload()
+    page.get_by_role("heading", level=1).first.wait_for()
+    idle(page)
+    assert any(url.startswith(server.url) for url in asked)
+    assert [url for url in asked if not url.startswith((server.url, "data:", "blob:"))] == []
+
+
 def test_three_clicks_make_the_model_truthful_and_the_edit_outlives_the_tab(visit: Visit) -> None:
     page = visit()
     ready(page)

@@ -17,7 +17,7 @@ def component_word(label: str) -> str:
     layer, _, part = label.partition("_")
     if layer.isdigit():
         return f"layer {layer}, {'attention' if part.startswith('attn') else 'MLP'}"
-    words = {"embed": "token embedding", "pos_embed": "position embedding", "rest": "in none of these", "constant": "constant"}
+    words = {"embed": "token embedding", "pos_embed": "position embedding", "rest": "an edit, or none of these", "constant": "constant"}
     return words.get(label, label.replace("_", " "))
 
 

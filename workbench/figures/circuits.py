@@ -36,7 +36,9 @@ def circuit_graph(found: Circuit, n_edges: int | None = None) -> go.Figure:
     top = max((y for _, y in places.values()), default=1)
     title = f"The {len(edges)} strongest edges for {shown(found.target)}"
     figure.update_layout(title=title, height=170 + 46 * (int(top) + 1), showlegend=True)
-    figure.update_xaxes(visible=False)
+    # Plotly leaves room for the points of a line, not for the bow of its curve.
+    reach = [x for trace in figure.data for x in trace.x or ()]  # pyright: ignore
+    figure.update_xaxes(visible=False, range=[min(reach) - 0.4, max(reach) + 0.4] if reach else None)
     figure.update_yaxes(visible=False, range=[-0.6, top + 0.8])
     return figure
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import cycle
+
 import numpy as np
 import plotly.graph_objects as go
 
@@ -45,15 +47,17 @@ def name_mover_map(found: NameMovers, lane: int = 0) -> go.Figure:
     """Attention to the name against push, a mark a head; name movers lie at the upper right, negative ones at the lower right."""
     looks, push = found.attention[lane], found.push[lane]
     labels = [f"{layer}.{head}" for layer in range(push.shape[0]) for head in range(push.shape[1])]
-    loud = set(np.argsort(-np.abs(push.ravel()))[:5].tolist())
+    # Names of heads that lie together would cover each other if all stood on the same side of their marks.
+    loudest = np.argsort(-np.abs(push.ravel()))[:5].tolist()
+    beside = dict(zip(loudest, cycle(("top center", "middle right", "bottom center", "middle left"))))
     figure = go.Figure(
         go.Scatter(
             x=looks.ravel().tolist(),
             y=push.ravel().tolist(),
             mode="markers+text",
             name=f"{lane_letter(lane)} {found.lanes[lane].label}",
-            text=[label if i in loud else "" for i, label in enumerate(labels)],
-            textposition="top center",
+            text=[label if i in beside else "" for i, label in enumerate(labels)],
+            textposition=[beside.get(i, "top center") for i in range(len(labels))],
             customdata=labels,
             marker={"size": 9, "color": lane_colour(lane + 1), "symbol": LANE_SYMBOLS[lane % 6]},
             hovertemplate="head %{customdata}<br>attention %{x:.3f}<br>push %{y:+.3f}<extra></extra>",

@@ -12,29 +12,33 @@ FIRST_CAPACITY = 64
 
 
 class GrowingRows:
-    """A tensor that grows along dimension 1 by doubling, so that appending one position copies one position."""
+    """A tensor that grows along one dimension (the second, unless told) by doubling: appending a position copies one position."""
 
-    def __init__(self) -> None:
+    def __init__(self, dim: int = 1) -> None:
         self._buffer: Tensor | None = None
+        self._dim = dim
         self.length = 0
 
     def append(self, new: Tensor) -> Tensor:
-        """Append (batch, new, ...) and return all rows so far, as a view."""
-        end = self.length + new.shape[1]
-        if self._buffer is None or end > self._buffer.shape[1]:
-            grown = new.new_empty(new.shape[0], max(FIRST_CAPACITY, 2 * end), *new.shape[2:])
+        """Append positions and return all rows so far, as a view."""
+        n_new = new.shape[self._dim]
+        end = self.length + n_new
+        if self._buffer is None or end > self._buffer.shape[self._dim]:
+            shape = list(new.shape)
+            shape[self._dim] = max(FIRST_CAPACITY, 2 * end)
+            grown = new.new_empty(shape)
             if self._buffer is not None:
-                grown[:, : self.length] = self._buffer[:, : self.length]
+                grown.narrow(self._dim, 0, self.length).copy_(self.rows())
             self._buffer = grown
-        self._buffer[:, self.length : end] = new
+        self._buffer.narrow(self._dim, self.length, n_new).copy_(new)
         self.length = end
-        return self._buffer[:, :end]
+        return self.rows()
 
     def rows(self) -> Tensor:
         """Return all rows so far."""
         if self._buffer is None:
             raise IndexError("nothing has been appended yet")
-        return self._buffer[:, : self.length]
+        return self._buffer.narrow(self._dim, 0, self.length)
 
     def select(self, batch: Int[Tensor, " chosen"]) -> None:
         """Keep the given batch rows, in this order, repeats allowed."""

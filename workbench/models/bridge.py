@@ -13,9 +13,10 @@ from typing import Any, final
 import torch
 from torch import nn
 from transformer_lens.model_bridge import TransformerBridge
-from transformers.cache_utils import DynamicCache
+from transformers.cache_utils import DynamicCache, DynamicLayer
 
 from workbench.errors import ModelUnavailable
+from workbench.models.backpack_cache import GrowingRows
 from workbench.models.base import LanguageModel, ModelInfo, WeightSlot, fingerprint_of
 from workbench.models.hooks import Point, share
 from workbench.models.tokens import TokenBatch
@@ -96,7 +97,9 @@ class BridgeModel(LanguageModel):
         return out.logits, out.past_key_values
 
     def new_cache(self) -> Any:
-        return DynamicCache(config=self._network.config)
+        cache: Any = DynamicCache(config=self._network.config)
+        cache.layers = [_GrowingLayer() if type(layer) is DynamicLayer else layer for layer in cache.layers]
+        return cache
 
     def unembed(self, resid: Float[Tensor, "... d_model"]) -> Float[Tensor, "... d_vocab"]:
         logits = self._named("unembed")(self._named("ln_final")(resid))
@@ -163,6 +166,21 @@ class BridgeModel(LanguageModel):
 
     def _path(self, module: nn.Module) -> str:
         return self._tables[id(module)] + ".weight"
+
+
+class _GrowingLayer(DynamicLayer):
+    """Keys and values in buffers that double: transformers copies the whole cache for every token, which six lanes pay six times."""
+
+    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
+        super().lazy_initialization(key_states, value_states)
+        self._rows = (GrowingRows(dim=2), GrowingRows(dim=2))
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        keys, values = self._rows
+        self.keys, self.values = keys.append(key_states), values.append(value_states)
+        return self.keys, self.values
 
 
 def _bridge_over_twin(network: Any, tokenizer: Any, source: str) -> Any:
