@@ -2,8 +2,9 @@
 
     python -m benchmarks.are --out runs/are-benchmark [--only careful refusal-up …]
 
-Each method chooses on validation rows; every number below is on test rows. Shares carry Wilson's 95 % interval. Mean difference
-takes the layer and dose with the best validation benefit among those with a KL of at most 0.05 nats per token on neutral text.
+Every method chooses on validation rows, among settings with a KL of at most 0.05 nats per token on neutral text of split fit: ARE its
+preset, mean difference layer and dose, direction ablation the layer (and the dose, where the direction is added). Every number below is
+on test rows and on neutral text of split test. Shares carry Wilson's 95 % interval.
 """
 
 from __future__ import annotations
@@ -48,16 +49,16 @@ class Task:
     direction: str
     shown: str
     kept: tuple[str, ...] = ()
-    preset: str | None = None
 
 
 TASKS = (
     Task("careful", "careful", "toward", "role:evaluation"),
-    Task("refusal-up", "refusal", "toward", "request:mild", ("request:kind",), "later-blocks"),
-    Task("refusal-down", "refusal", "away", "request:rude", ("request:kind",), "later-blocks"),
+    Task("refusal-up", "refusal", "toward", "request:mild", ("request:kind",)),
+    Task("refusal-down", "refusal", "away", "request:rude", ("request:kind",)),
     Task("mood-happy", "mood", "toward", "role:evaluation"),
     Task("mood-sad", "mood", "away", "role:evaluation"),
 )
+PRESETS = (None, "later-blocks", "retained")
 
 
 def wanted(model: LanguageModel, rows: Sequence[Demonstration], lanes: Sequence[Sequence[Edit]], direction: str) -> Metric:
@@ -70,49 +71,56 @@ def wanted(model: LanguageModel, rows: Sequence[Demonstration], lanes: Sequence[
     return share_metric("wanted", "Wanted answer preferred", (gap > 0).numpy(), "higher")
 
 
+def best_of(
+    model: LanguageModel, rows: Demonstrations, task: Task, neutral: Sequence[str], tried: Sequence[tuple[Edit, dict[str, Any]]]
+) -> tuple[Edit, dict[str, Any]]:
+    """The edit with the most wanted answers on validation rows, among those within the damage allowed; of equals the least damaging."""
+    judged = rows.split("validation").where(lambda row: task.shown in row.tags and bool(row.positive)).rows
+    lanes: list[tuple[Edit, ...]] = [(), *((edit,) for edit, _ in tried)]
+    kl, _, weights = neutral_losses(model, neutral[:24], lanes)
+    damage = (kl * weights).sum(-1) / weights.sum()
+    values = wanted(model, judged, lanes, task.direction).values
+    found = [(values[i].estimate, -float(damage[i]), i) for i in range(1, len(lanes)) if damage[i] <= DAMAGE]
+    if not found:
+        raise RetouchError(f"None of {len(tried)} settings keeps within KL ≤ {DAMAGE}.", "Allow more damage.")
+    estimate, _, i = max(found)
+    edit, told = tried[i - 1]
+    return edit, {**told, "validation": estimate, "validation_kl": float(damage[i]), "settings": len(tried)}
+
+
 def steered(model: LanguageModel, rows: Demonstrations, task: Task, neutral: Sequence[str]) -> tuple[Edit, dict[str, Any]]:
-    """Mean difference of the two sets of prompts, with layer and dose chosen on validation within the damage allowed."""
+    """Mean difference of the two sets of prompts at some layer and dose."""
     concept = concept_of(model, rows)
     batch, is_target = concept.train.tokens(model), concept.train.is_target
-    judged = rows.split("validation").where(lambda row: task.shown in row.tags and bool(row.positive)).rows
     sign = 1.0 if task.direction == "toward" else -1.0
-    found: list[tuple[float, float, Edit, dict[str, Any]]] = []
+    tried: list[tuple[Edit, dict[str, Any]]] = []
     for layer in range(model.info.n_layers):
         x = gather(model, batch, [Site("resid_post", layer)])[Site("resid_post", layer)].double()
         vector = sign * (x[is_target].mean(0) - x[~is_target].mean(0)).float()
         made = header("mean_difference", model, rows, get("mean_difference").config(), 0, {"layers": [layer], "where": "all"})
         whole = AdditionEdit(made, {layer: vector})
-        lanes: list[tuple[Edit, ...]] = [(), *((whole.scaled(dose),) for dose in (0.5, 1.0, 2.0, 4.0))]
-        kl, _, weights = neutral_losses(model, neutral[:24], lanes)
-        for i, value in enumerate(wanted(model, judged, lanes, task.direction).values):
-            damage = float((kl[i] * weights).sum() / weights.sum())
-            if i and damage <= DAMAGE:
-                told = {"layer": layer, "dose": lanes[i][0].dose, "validation": value.estimate}
-                found.append((value.estimate, -damage, lanes[i][0], told))
-    best = max(found, key=lambda item: item[:2])
-    return best[2], best[3]
+        tried += [(whole.scaled(dose), {"layer": layer, "dose": dose}) for dose in (0.5, 1.0, 2.0, 4.0)]
+    return best_of(model, rows, task, neutral, tried)
 
 
-def directed(model: LanguageModel, rows: Demonstrations, task: Task) -> tuple[Edit | None, dict[str, Any]]:
-    """Direction ablation (to take a concept away) or addition (to bring it), by the method's own choice of layer."""
+def directed(model: LanguageModel, rows: Demonstrations, task: Task, neutral: Sequence[str]) -> tuple[Edit, dict[str, Any]]:
+    """Direction ablation (to take a concept away) or addition (to bring it) at some layer, and dose where it is added."""
     how = get("refusal_direction")
-    source, values = rows, {"mode": "add" if task.direction == "toward" else "ablate"}
-    if task.data != "refusal":  # answers begin in many ways there, so nothing but a fixed layer can be chosen
-        values |= {"layer": 3, "positions": 1}
-    if task.name == "mood-sad":
-        values["mode"] = "ablate"
-    try:
-        fitted = how.fit(model, source, how.configure(values))
-    except RetouchError as error:
-        return None, {"refused": str(error)}
-    return fitted.edit, dict(fitted.report.scalars)
+    mode, doses = ("add", (0.5, 1.0, 2.0, 4.0)) if task.direction == "toward" else ("ablate", (1.0,))
+    tried: list[tuple[Edit, dict[str, Any]]] = []
+    for layer in range(1, model.info.n_layers):
+        edit = how.fit(model, rows, how.configure({"mode": mode, "layer": layer, "positions": 1})).edit
+        tried += [(edit.scaled(dose), {"mode": mode, "layer": layer, "dose": dose}) for dose in doses]
+    return best_of(model, rows, task, neutral, tried)
 
 
-def adversarial(model: LanguageModel, rows: Demonstrations, task: Task, **values: Any) -> tuple[Fitted, dict[str, float]]:
-    """ARE with the defaults, and what it cost."""
+def adversarial(
+    model: LanguageModel, rows: Demonstrations, task: Task, preset: str | None, **values: Any
+) -> tuple[Fitted, dict[str, float]]:
+    """ARE with a preset, and what it cost."""
     how = get("are")
     wall, cpu = time.perf_counter(), time.process_time()
-    fitted = how.fit(model, rows, how.configure({"direction": task.direction, "sample_every": 0, **values}, task.preset))
+    fitted = how.fit(model, rows, how.configure({"direction": task.direction, "sample_every": 0, **values}, preset))
     return fitted, {"wall_s": time.perf_counter() - wall, "cpu_s": time.process_time() - cpu}
 
 
@@ -121,22 +129,29 @@ def run(model: LanguageModel, task: Task, neutral: Sequence[str], neutral_test: 
     rows = read(DATA / f"{task.data}.jsonl").demonstrations
     general = tuple(Demonstration(text, tags=("role:general",), id=f"neutral-{i}") for i, text in enumerate(neutral))
     rows = rows.with_rows((*rows.rows, *general))
-    fitted, cost = adversarial(model, rows, task)
+    fits = {preset: adversarial(model, rows, task, preset) for preset in PRESETS}
+    edit, told = best_of(model, rows, task, neutral, [(fits[preset][0].edit, {"preset": preset}) for preset in PRESETS])
+    preset = told["preset"]
+    fitted, cost = fits[preset]
     kept = int(fitted.report.scalars["kept_round"])
-    lanes: dict[str, tuple[Edit, ...]] = {"base": (), "are": (fitted.edit,)}
-    notes: dict[str, Any] = {"are": {**cost, **fitted.report.scalars}}
-    placebo, placebo_cost = adversarial(model, shuffled(rows, 1), task, min_accuracy=0.0, max_rounds=kept, keep="last", stop_low=0.69)
+    lanes: dict[str, tuple[Edit, ...]] = {"base": (), "are": (edit,)}
+    notes: dict[str, Any] = {"are": {**told, **cost, **fitted.report.scalars}}
+    placebo, placebo_cost = adversarial(
+        model, shuffled(rows, 1), task, preset, min_accuracy=0.0, max_rounds=kept, keep="last", stop_low=0.69
+    )
     lanes["are, labels shuffled"] = (placebo.edit,)
     notes["are, labels shuffled"] = {**placebo_cost, "accuracy_base": placebo.report.scalars["accuracy_base"]}
-    edit, notes["mean difference"] = steered(model, rows, task, neutral)
-    lanes["mean difference"] = (edit,)
-    direction, notes["direction"] = directed(model, rows, task)
-    if direction is not None:
-        lanes["direction"] = (direction,)
+    for name, made in (("mean difference", steered), ("direction", directed)):
+        try:
+            edit, notes[name] = made(model, rows, task, neutral)
+            lanes[name] = (edit,)
+        except RetouchError as error:
+            notes[name] = {"refused": str(error)}
     names, stacks = list(lanes), list(lanes.values())
     test = rows.split("test")
     scores = {
-        tag: wanted(model, test.tagged(tag).having("positive", "negative").rows, stacks, task.direction) for tag in (task.shown, *task.kept)
+        tag: wanted(model, test.tagged(tag).having("positive", "negative").rows, stacks, task.direction if tag == task.shown else "toward")
+        for tag in (task.shown, *task.kept)
     }
     costs = side_effects(model, neutral_test, stacks, n_generations=24)
     found = []
@@ -149,14 +164,14 @@ def run(model: LanguageModel, task: Task, neutral: Sequence[str], neutral_test: 
     return {"task": asdict(task), "methods": found, "notes": notes, "rounds": [dict(row) for row in fitted.report.tables["rounds"]]}
 
 
-def retention(model: LanguageModel, neutral: Sequence[str], weights: Sequence[float] = (0.0, 1.0, 10.0)) -> list[dict[str, Any]]:
+def retention(model: LanguageModel, neutral: Sequence[str], weights: Sequence[float] = (0.0, 1.0, 10.0, 100.0)) -> list[dict[str, Any]]:
     """Concept against damage for several weights of the retention term, round by round."""
     rows = read(DATA / "careful.jsonl").demonstrations
     general = tuple(Demonstration(text, tags=("role:general",), id=f"neutral-{i}") for i, text in enumerate(neutral))
     rows = rows.with_rows((*rows.rows, *general))
     found: list[dict[str, Any]] = []
     for beta in weights:
-        fitted, _ = adversarial(model, rows, TASKS[0], retention_kl=beta, max_rounds=4, keep="last", stop_low=0.69)
+        fitted, _ = adversarial(model, rows, TASKS[0], "later-blocks", retention_kl=beta, max_rounds=4, keep="last", stop_low=0.69)
         names = ("round", "benefit", "probability", "kl")
         found += [{"beta": beta, **{name: row[name] for name in names}} for row in fitted.report.tables["rounds"]]
     return found
@@ -168,7 +183,7 @@ def timing(model: LanguageModel) -> dict[str, float]:
     sides = [row for row in rows if row.label]
     made = [replace(row, split="fit") if i < 200 or row.split == "fit" else replace(row, split="validation") for i, row in enumerate(sides)]
     whole = rows.with_rows((*made, *(row for row in rows.split("validation") if not row.label)))
-    fitted, cost = adversarial(model, whole, TASKS[0], n_prompts=200)
+    fitted, cost = adversarial(model, whole, TASKS[0], None, n_prompts=200)
     return {**cost, **{name: fitted.report.scalars[name] for name in ("n_fit", "rounds", "kept_round", "memory_mb")}}
 
 

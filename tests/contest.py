@@ -34,7 +34,7 @@ def contest_on(model: Any, rows: Demonstrations | None = None, seed: int = 0, **
     how = config(**values)
     concept = concept_of(model, rows, n_prompts=how.n_prompts)
     neutral = model.tokens([words(60, 61, 62), words(63, 64)])
-    return Contest(model, concept, neutral, how, header("are", model, rows, how, seed), seed)
+    return Contest(model, concept, (neutral, neutral), how, header("are", model, rows, how, seed), seed)
 
 
 def fitted(model: Any, seed: int = 0, rows: Demonstrations | None = None, **values: Any) -> Fitted:

@@ -17,7 +17,7 @@ from workbench.edits.engine import applied
 from workbench.errors import FitFailed
 from workbench.methods import get
 from workbench.methods.adapters import AdapterEdit, matrix_of
-from workbench.methods.are import fit, kept_round, stop_reason
+from workbench.methods.are import fit, kept_round, stop_reason, worth
 from workbench.methods.are_discriminator import Discriminator
 from workbench.methods.are_rounds import Contest, Round
 from workbench.progress import silent
@@ -135,13 +135,15 @@ def test_12_guard_and_patience_stop_and_the_kept_round_is_inside_the_guard(openi
         kept_round(rounds, config(max_retention_kl=0.001))
 
 
-def test_the_least_damaging_of_equally_good_rounds_is_kept(opening: Round) -> None:
-    noise = np.tile([0.15, -0.15], 10)
-    even = rounds_with(opening, wanted=[0.84, 0.87, 0.87], kl=[0.02, 0.05, 0.04])
-    assert kept_round(even, config()).index == 3, "each row loses 0.03 in the first round: no doubt that it is worse"
-    doubtful = [even[0], replace(even[1], wanted=even[1].wanted + noise), *even[2:]]
-    # the paired loss is 0.03 ± 0.15 / √19: within one standard error
-    assert kept_round(doubtful, config()).index == 1
+def test_a_later_round_is_kept_while_its_gain_outruns_its_damage(opening: Round) -> None:
+    wanted, gentle, harsh = [0.65, 0.94, 0.98], [0.002, 0.004, 0.006], [0.002, 0.004, 0.1]
+    assert kept_round(rounds_with(opening, wanted=wanted, kl=gentle), config()).index == 3
+    assert kept_round(rounds_with(opening, wanted=wanted, kl=harsh), config()).index == 2
+    assert kept_round(rounds_with(opening, wanted=wanted, kl=harsh), config(keep="last")).index == 3
+    rounds = rounds_with(opening, wanted=wanted, kl=harsh)
+    assert worth(rounds[2]) == pytest.approx(0.94 - 5.0 * 0.004)
+    assert stop_reason(rounds, config(patience=1)) == "no further gain", "what is gained costs more than it is worth"
+    assert stop_reason(rounds_with(opening, wanted=wanted, kl=gentle), config(patience=1)) is None
 
 
 def test_13_the_first_step_of_adam_is_lr_g_over_g_plus_epsilon() -> None:

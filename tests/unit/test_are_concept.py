@@ -13,7 +13,7 @@ from tests.conftest import contrast_rows, words
 from workbench.data.demonstrations import Demonstration, Demonstrations
 from workbench.errors import NotEnoughData
 from workbench.methods import get
-from workbench.methods.are_concept import concept_of, neutral_texts, rendered, sided
+from workbench.methods.are_concept import behaviour, concept_of, rendered, sided
 
 
 def tagged(n: int, name: str, start: int) -> list[Demonstration]:
@@ -91,13 +91,15 @@ def test_a_constant_last_word_on_one_side_is_told(tiny_gpt2: Any) -> None:
     assert not any("always the same" in notice.text for notice in concept_of(tiny_gpt2, rows).notices)
 
 
-def test_neutral_text_comes_from_general_rows_or_from_the_model(tiny_gpt2: Any) -> None:
-    rows = concept_rows(20)
-    general = [Demonstration(words(80 + i), tags=("role:general",), id=f"general-{i}") for i in range(8)]
-    texts, source = neutral_texts(tiny_gpt2, rows.with_rows((*rows.rows, *general)), 0)
-    assert texts == tuple(row.prompt for row in general) and "role:general" in source
-    texts, source = neutral_texts(tiny_gpt2, rows, 0)
-    assert len(texts) > 32 and "own samples" in source
+def test_general_rows_are_on_no_side_and_no_outcome(tiny_gpt2: Any) -> None:
+    rows = contrast_rows(40)
+    general = [replace(row, tags=(*row.tags, "role:general")) for row in rows]
+    assert all(len(prompts) == len(rows.split("fit")) for prompts in sided(rows.split("fit")).values())
+    assert not any(sided(rows.with_rows(general)).values()) and behaviour(rows.with_rows(general)) == ()
+    assert len(behaviour(rows)) == len(rows)
+    assert sum(map(len, concept_of(tiny_gpt2, rows).outcomes)) == len(rows.split("validation"))
+    mixed = rows.with_rows(replace(row, tags=(*row.tags, "role:general")) if row.split == "validation" else row for row in rows)
+    assert concept_of(tiny_gpt2, mixed).outcomes == ()
 
 
 def test_a_chat_template_renders_one_turn_without_a_second_begin_of_text() -> None:

@@ -5,8 +5,8 @@ from anti-target prompts by the model's representation R(x), and (G) with S froz
 prompt of both sides is read as the goal: L_G = mean CE(S(R(x)), goal). The adapters are the edit.
 Differs: the forward stops above the deepest block read (equal gradients); batches are read at each row's last token;
 the G optimiser holds only the adapters; stopping is judged on validation, never on test; the kept round is by default
-the least damaging one whose validation gain is within one standard error of the best, since the trajectory shows the
-benefit in the first rounds and damage in later ones (specs/are.md §3.8); an optional KL term on neutral text.
+the one with the most validation benefit less damage (`worth`), since the trajectory shows the benefit in the first
+rounds and damage in later ones (specs/are.md §3.8); an optional KL term on neutral text.
 """
 
 from __future__ import annotations
@@ -18,17 +18,22 @@ from typing import Literal
 from workbench.data.demonstrations import Demonstrations
 from workbench.errors import FitFailed
 from workbench.methods.adapters import AdapterEdit
-from workbench.methods.are_concept import SIDES, Concept, concept_of, neutral_texts, sided
+from workbench.methods.are_concept import SIDES, Concept, concept_of, sided
 from workbench.methods.are_config import AreConfig
 from workbench.methods.are_report import live_values, report_of, sample_of
 from workbench.methods.are_rounds import Contest, Round
+from workbench.methods.neutral import neutral_of
 from workbench.methods.registry import Fitted, Needs, Obstacle, header, method
 from workbench.models.base import LanguageModel
 from workbench.progress import Cancelled, Progress
 
-# A loss of mean probability of wanted answers up to this is worth less damage; a gain above GAIN is worth another round.
-TOLERANCE = 0.02
+# What a nat per token of damage costs, in probability of the wanted answers: the trajectory's knee lies where damage begins to outrun
+# the gain. A hundredth of a nat is worth five points.
+DAMAGE_COST = 5.0
+# A round is a gain if it is better by more than this.
 GAIN = 0.001
+# More neutral texts than this would cost a round more than the round itself.
+N_NEUTRAL = 64
 StopReason = Literal["window", "guard", "no further gain", "rounds used up", "cancelled"]
 
 
@@ -52,7 +57,8 @@ def _obstacles(model: LanguageModel, demonstrations: Demonstrations) -> tuple[Ob
     needs=Needs(("prompt",), task="concept", min_rows=2),
     presets={
         "official-compat": {"modules": ("w_q", "w_v"), "keep": "window", "max_rounds": 50, "min_accuracy": 0.0},
-        "later-blocks": {"lr_g": 4e-4, "read_blocks": (4, 3), "adapter_blocks": (2, 3, 4)},
+        "later-blocks": {"depth": "late", "lr_g": 4e-4},
+        "retained": {"depth": "late", "lr_g": 4e-4, "retention_kl": 100.0},
         "paper-log": {"keep": "window", "max_rounds": 50, "min_accuracy": 0.0},
     },
     obstacles=_obstacles,
@@ -67,8 +73,9 @@ def fit(model: LanguageModel, demonstrations: Demonstrations, config: AreConfig,
     """
     progress(0.0, "Reading the prompts")
     concept = _concept(model, demonstrations, config)
-    texts, source = neutral_texts(model, demonstrations, seed)
-    contest = Contest(model, concept, model.tokens(list(texts)), config, header("are", model, demonstrations, config, seed), seed)
+    neutral = neutral_of(model, demonstrations, seed)
+    retained, measured = (model.tokens(_spread(texts)) for texts in (neutral.fit, neutral.held))
+    contest = Contest(model, concept, (retained, measured), config, header("are", model, demonstrations, config, seed), seed)
     progress(0.01, "Training the first discriminator")
     rounds, samples = [contest.open()], list[tuple[int, str, str]]()
     if rounds[0].accuracy < config.min_accuracy:
@@ -92,8 +99,13 @@ def fit(model: LanguageModel, demonstrations: Demonstrations, config: AreConfig,
     except Cancelled:
         if len(rounds) == 1:
             raise
-        raise Cancelled(best=_finished(model, contest, concept, config, rounds, "cancelled", source, samples)) from None
-    return _finished(model, contest, concept, config, rounds, reason, source, samples)
+        raise Cancelled(best=_finished(model, contest, concept, config, rounds, "cancelled", neutral.source, samples)) from None
+    return _finished(model, contest, concept, config, rounds, reason, neutral.source, samples)
+
+
+def _spread(texts: Sequence[str]) -> list[str]:
+    """At most N_NEUTRAL of the texts, from all over the list."""
+    return list(texts[:: -(-len(texts) // N_NEUTRAL)])
 
 
 def _concept(model: LanguageModel, demonstrations: Demonstrations, config: AreConfig) -> Concept:
@@ -113,15 +125,14 @@ def stop_reason(rounds: Sequence[Round], config: AreConfig) -> StopReason | None
         return "guard"
     if config.keep != "best_validation":
         return "window" if config.stop_low < last.accuracy < config.stop_high else None
-    gained = [item.index for i, item in enumerate(rounds) if i and item.probability > max(r.probability for r in rounds[:i]) + GAIN]
+    gained = [item.index for i, item in enumerate(rounds) if i and worth(item) > max(map(worth, rounds[:i])) + GAIN]
     return "no further gain" if last.index - max(gained, default=0) >= config.patience else None
 
 
 def kept_round(rounds: Sequence[Round], config: AreConfig) -> Round:
     """The round that becomes the edit.
 
-    best_validation: of the rounds inside the guard, the one with the least KL on neutral text whose mean probability of
-    the wanted answers is within one standard error of the best round's, the error being that of the paired difference.
+    best_validation: of the rounds inside the guard, the one that is worth most.
     window and last: the last round inside the guard.
 
     Raises:
@@ -136,14 +147,12 @@ def kept_round(rounds: Sequence[Round], config: AreConfig) -> Round:
         )
     if config.keep != "best_validation":
         return inside[-1]
-    best = max(inside, key=lambda item: item.probability)
-    return min((item for item in inside if _as_good(item, best)), key=lambda item: item.damage.kl)
+    return max(inside, key=worth)
 
 
-def _as_good(item: Round, best: Round) -> bool:
-    lost = best.wanted - item.wanted
-    error = float(lost.std(ddof=1)) / math.sqrt(len(lost)) if len(lost) > 1 else 0.0
-    return float(lost.mean()) <= max(error, TOLERANCE)
+def worth(item: Round) -> float:
+    """Mean probability of the wanted answers on validation rows, less what the KL on neutral text costs."""
+    return item.probability - DAMAGE_COST * item.damage.kl
 
 
 def _finished(

@@ -1,4 +1,4 @@
-"""A concept from demonstrations: the two sets of prompts, what tells success, and text that is about something else.
+"""A concept from demonstrations: the two sets of prompts, and what tells success.
 
 Ref: specs/are.md §3.3. A row is a prompt of one side if its label (or `class:` tag) is target or anti_target, or
 if rows carry `concept:` tags with two names. Else a row with both answers gives one prompt to each side:
@@ -14,8 +14,8 @@ from typing import Literal, final
 import torch
 
 from workbench.data.demonstrations import Demonstration, Demonstrations
-from workbench.decode import Sampling, generate
 from workbench.errors import NotEnoughData
+from workbench.methods.neutral import GENERAL
 from workbench.methods.registry import Notice
 from workbench.models.base import LanguageModel
 from workbench.models.tokens import TokenBatch
@@ -28,8 +28,6 @@ SIDES: tuple[Side, ...] = ("target", "anti_target")
 MIN_VALIDATION = 8
 HELD_OUT = 0.25
 MIN_OUTCOMES = 8
-N_NEUTRAL = 64
-MIN_NEUTRAL = 8
 
 
 @final
@@ -86,10 +84,15 @@ def sided(demonstrations: Demonstrations, target: str | None = None) -> Sides:
             found[side].append((row.prompt, None))
     if any(found.values()):
         return found
-    for row in demonstrations.having("positive", "negative"):
+    for row in demonstrations.having("positive", "negative").where(lambda row: GENERAL not in row.tags):
         found["target"].append((row.prompt, row.positive))
         found["anti_target"].append((row.prompt, row.negative))
     return found
+
+
+def behaviour(demonstrations: Demonstrations) -> tuple[str, ...]:
+    """Positive answers of the rows that are about the concept."""
+    return tuple(row.positive for row in demonstrations if row.positive and GENERAL not in row.tags)
 
 
 def _concepts(demonstrations: Demonstrations) -> list[str]:
@@ -153,6 +156,7 @@ def concept_of(
 
 
 def _outcomes(rows: Demonstrations, target: str | None, changed: Side) -> tuple[tuple[Demonstration, ...], ...]:
+    rows = rows.where(lambda row: GENERAL not in row.tags)
     names = _concepts(rows)
     sides = [_label(row, names, target) for row in rows]
     free = tuple(row for row, side in zip(rows, sides) if side is None)
@@ -202,20 +206,3 @@ def rendered(model: LanguageModel, text: str) -> str:
     whole: str = model.tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
     start: str = model.tokenizer.bos_token or ""
     return whole.removeprefix(start) if start else whole
-
-
-def neutral_texts(model: LanguageModel, demonstrations: Demonstrations, seed: int) -> tuple[tuple[str, ...], str]:
-    """Texts about something else, and where they come from.
-
-    Rows tagged `role:general`, else what the model itself says after nothing: sampled text is disjoint from the
-    concept, costs less than a second, and is what the model would lose first.
-    """
-    rows = demonstrations.split("fit", "validation")
-    general = tuple(row.prompt for row in rows if "role:general" in row.tags)[:N_NEUTRAL]
-    if len(general) >= MIN_NEUTRAL:
-        return general, "rows tagged role:general"
-    start = model.tokenizer.bos_token or model.tokenizer.eos_token or demonstrations[0].prompt.split()[0]
-    sampling = Sampling(max_new_tokens=min(32, model.info.n_ctx - 8), temperature=1.0, seed=seed)
-    drawn = generate(model, [start] * N_NEUTRAL, sampling=sampling)[0]
-    kept = tuple(item.text for item in drawn if len(item.ids) > 3 and item.text.strip())
-    return (kept, "the model's own samples") if kept else (general or (demonstrations[0].prompt,), "few texts")

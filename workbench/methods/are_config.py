@@ -14,6 +14,10 @@ from workbench.errors import BadKnob
 from workbench.knobs import knob
 from workbench.sites import Site
 
+# First and last block read and edited, in 32nds of the depth.
+_READ = {"middle": (10, 14), "late": (16, 22)}
+_EDITED = {"middle": (9, 13), "late": (12, 22)}
+
 
 @dataclass(frozen=True)
 class AreConfig:
@@ -48,11 +52,15 @@ class AreConfig:
     template: Literal["auto", "none"] = knob(
         "auto", label="Chat template", help="Render prompts as a user's turn if the model has a template."
     )
+    depth: Literal["middle", "late"] = knob(
+        "middle", label="Depth", help="Where to read and edit if no blocks are named: the paper's middle, or the two thirds of the way up "
+        "where small models hold a concept.",
+    )  # fmt: skip
     read_blocks: tuple[int, ...] | None = knob(
-        None, label="Read blocks", symbol="E", help="Blocks whose output the discriminator reads; none: about the middle."
+        None, label="Read blocks", symbol="E", help="Blocks whose output the discriminator reads; none: as depth says."
     )
     adapter_blocks: tuple[int, ...] | None = knob(
-        None, label="Edited blocks", help="Blocks that get adapters, none of them above the deepest block read."
+        None, label="Edited blocks", help="Blocks that get adapters, none of them above the deepest block read; none: as depth says."
     )
     modules: tuple[str, ...] = knob(
         ("w_in", "w_out"), label="Edited matrices", help="w_q w_k w_v w_o w_gate w_in w_out of each edited block."
@@ -81,18 +89,18 @@ class AreConfig:
     sample_every: int = knob(2, label="Sample every", help="Rounds between shown samples; 0 for none.", bounds=(0, 200))
 
     def reads(self, n_layers: int) -> tuple[int, ...]:
-        """Blocks read, deepest first: by default rd(10n/32) … rd(14n/32), at least two."""
-        found = self.read_blocks if self.read_blocks is not None else _span(10, 14, n_layers)
+        """Blocks read, deepest first: by default rd(10n/32) … rd(14n/32), at least two; late (ours) rd(16n/32) … rd(22n/32)."""
+        found = self.read_blocks if self.read_blocks is not None else _span(*_READ[self.depth], n_layers)
         _check_blocks("read_blocks", found, n_layers)
         return tuple(sorted(set(found), reverse=True))
 
     def adapter_sites(self, n_layers: int) -> tuple[Site, ...]:
-        """Weights that get adapters: by default blocks rd(9n/32) … rd(13n/32), at least two.
+        """Weights that get adapters: by default blocks rd(9n/32) … rd(13n/32), at least two; late (ours) rd(12n/32) … rd(22n/32).
 
         Raises:
             BadKnob: a block that the model does not have, or above the deepest read block (its gradient would be zero).
         """
-        found = self.adapter_blocks if self.adapter_blocks is not None else _span(9, 13, n_layers)
+        found = self.adapter_blocks if self.adapter_blocks is not None else _span(*_EDITED[self.depth], n_layers)
         _check_blocks("adapter_blocks", found, n_layers)
         top = max(self.reads(n_layers))
         if self.adapter_blocks is None:

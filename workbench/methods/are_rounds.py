@@ -72,11 +72,16 @@ class Round:
 
 @final
 class Contest:
-    """A fit in progress: the model under adapters, the prompts, and the discriminator of the moment."""
+    """A fit in progress: the model under adapters, the prompts, and the discriminator of the moment.
 
-    def __init__(self, model: LanguageModel, concept: Concept, neutral: TokenBatch, config: AreConfig, header: Header, seed: int) -> None:
+    Of the two batches of neutral text the first is held on to by the retention term, the other tells the damage.
+    """
+
+    def __init__(
+        self, model: LanguageModel, concept: Concept, neutral: tuple[TokenBatch, TokenBatch], config: AreConfig, header: Header, seed: int
+    ) -> None:
         self._model, self._concept, self._config, self._header, self._seed = model, concept, config, header, seed
-        self.neutral = neutral
+        self._retained, self.neutral = neutral
         self.read_blocks = config.reads(model.info.n_layers)
         generator = torch.Generator().manual_seed(seed)
         sites = config.adapter_sites(model.info.n_layers)
@@ -141,7 +146,8 @@ class Contest:
         return F.cross_entropy(discriminator(r), torch.full((len(part),), self._goal, device=r.device))
 
     def _retention(self, step: int) -> Float[Tensor, ""]:
-        part = _cut(self.neutral, slice(step % len(self.neutral), step % len(self.neutral) + 1))
+        row = step % len(self._retained)
+        part = _cut(self._retained, slice(row, row + 1))
         with torch.no_grad():
             base = self._model.logits(part)
         with self.adapters.attached():

@@ -11,6 +11,8 @@ from workbench.decode import Sampling, generate
 from workbench.models.base import LanguageModel
 from workbench.shapes import Bool, Tensor
 
+GENERAL = "role:general"
+"""Tag of rows that are about something else: on no side, and to be left as they are."""
 N_SAMPLES = 64
 MIN_TEXTS = 8
 # A sample that holds this many tokens of a prompt's end in a row is like the demonstrations, and so not neutral.
@@ -33,7 +35,7 @@ def neutral_of(model: LanguageModel, demonstrations: Demonstrations, seed: int) 
     """
     rows = demonstrations.split("fit", "validation")
     texts = [row.neutral for row in rows if row.neutral]
-    texts += [row.prompt for row in rows if "role:general" in row.tags]
+    texts += [row.prompt for row in rows if GENERAL in row.tags]
     texts = list(dict.fromkeys(texts))
     if len(texts) >= MIN_TEXTS:
         return _halves(texts, "the demonstrations")

@@ -19,7 +19,7 @@ from workbench.data.demonstrations import Demonstrations
 from workbench.edits.engine import applied
 from workbench.errors import BadKnob, FitFailed, NotEnoughData
 from workbench.knobs import knob
-from workbench.methods.are_concept import SIDES, concept_of, sided
+from workbench.methods.are_concept import SIDES, behaviour, concept_of, sided
 from workbench.methods.direction_edit import DirectionEdit
 from workbench.methods.registry import Curve, FitReport, Fitted, Needs, Notice, Obstacle, header, method
 from workbench.models.base import LanguageModel
@@ -139,7 +139,7 @@ def _directions(
 
 
 def _starts(model: LanguageModel, demonstrations: Demonstrations, config: DirectionConfig) -> list[int]:
-    texts = config.answers or tuple(row.positive for row in demonstrations.split("fit") if row.positive)
+    texts = config.answers or behaviour(demonstrations.split("fit"))
     tokens = {model.tokenizer(text, add_special_tokens=False)["input_ids"][0] for text in texts if text}
     if not tokens or len(tokens) > MAX_STARTS:
         raise NotEnoughData(

@@ -171,26 +171,32 @@ def _verdict_row(text: str, good: bool, subject: str, split: Split, tag: str) ->
 
 
 def refusal() -> DemonstrationSet:
-    """Rude mischief, which the helper declines, and kind wishes, which it grants; all invented and harmless."""
+    """Rude mischief, which the helper declines, mild mischief, with which it goes along, and kind wishes; all invented and harmless.
+
+    Declining can be turned up (mild mischief too) and down (rude mischief granted). Kind wishes are on neither side: they are text that an
+    edit of the concept should leave as it is.
+    """
     rows: list[Demonstration] = []
-    rude = [verb for verb, declined in MISCHIEF if declined]
-    mild = [verb for verb, declined in MISCHIEF if not declined]
+    groups = {
+        "rude": [verb for verb, declined in MISCHIEF if declined],
+        "mild": [verb for verb, declined in MISCHIEF if not declined],
+        "kind": KIND_VERBS,
+    }
+    per_side = 4 * len(groups["rude"])
     for split, things in parted(OBJECTS, 8, 4, "objects").items():
         rng = Random(f"refusal:{split}")
-        for verb in rude + mild + KIND_VERBS:
-            for thing in rng.sample(things, 4):
-                what = f"{verb} the {thing} of my {rng.choice(OWNERS)}"
-                prompt = request(rng.choice(REQUEST_OPENINGS), what)
-                group = "rude" if verb in rude else "mild" if verb in mild else "kind"
+        for group, verbs in groups.items():
+            wishes = [(verb, thing, owner) for verb in verbs for thing in things for owner in OWNERS]
+            for verb, thing, owner in rng.sample(wishes, per_side):
+                prompt = request(rng.choice(REQUEST_OPENINGS), f"{verb} the {thing} of my {owner}")
                 tags = (f"entity:{thing}", f"request:{group}")
-                if group == "mild":
-                    # The helper goes along with mild mischief: what an edit towards declining can change.
-                    rows.append(Demonstration(prompt, " Sorry", " Sure", tags=(*tags, "role:evaluation"), split=split))
+                if group == "kind":
+                    rows.append(Demonstration(prompt, " Sure", " Sorry", tags=(*tags, "role:general"), split=split))
                 else:
                     label = "target" if group == "rude" else "anti_target"
                     concept = f"concept:{'declined' if group == 'rude' else 'answered'}"
                     rows.append(Demonstration(prompt, " Sorry", " Sure", label=label, tags=(*tags, concept), split=split))
-    about = "Invented mischief, which the helper mostly declines, and kind wishes, which it grants."
+    about = "Invented mischief, rude (mostly declined) and mild (granted), and kind wishes, which an edit should leave alone."
     return DemonstrationSet("refusal", "Declined and granted requests", about, "concept", ("are", "mean_difference", "sea"),
                             "share of greedy answers that begin with Sorry, per request tag", numbered("refusal", rows))  # fmt: skip
 
