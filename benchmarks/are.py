@@ -3,8 +3,9 @@
     python -m benchmarks.are --out runs/are-benchmark [--only careful refusal-up …]
 
 Every method chooses on validation rows, among settings with a KL of at most 0.05 nats per token on neutral text of split fit: ARE its
-preset, mean difference layer and dose, direction ablation the layer (and the dose, where the direction is added). Every number below is
-on test rows and on neutral text of split test. Shares carry Wilson's 95 % interval.
+preset and dose, mean difference layer and dose, direction ablation the layer (and the dose, where the direction is added). The choice goes
+by the wanted answers and by the rows that should stay as they are, as much by the one as by the other. Every number below is on test rows
+and on neutral text of split test. Shares carry Wilson's 95 % interval.
 """
 
 from __future__ import annotations
@@ -71,21 +72,31 @@ def wanted(model: LanguageModel, rows: Sequence[Demonstration], lanes: Sequence[
     return share_metric("wanted", "Wanted answer preferred", (gap > 0).numpy(), "higher")
 
 
+def judged(model: LanguageModel, rows: Demonstrations, lanes: Sequence[Sequence[Edit]], task: Task) -> dict[str, Metric]:
+    """The wanted answers of the rows to change, and of those that should stay as they are."""
+    directions = {task.shown: task.direction, **dict.fromkeys(task.kept, "toward")}
+    return {tag: wanted(model, rows.tagged(tag).having("positive", "negative").rows, lanes, way) for tag, way in directions.items()}
+
+
 def best_of(
     model: LanguageModel, rows: Demonstrations, task: Task, neutral: Sequence[str], tried: Sequence[tuple[Edit, dict[str, Any]]]
 ) -> tuple[Edit, dict[str, Any]]:
     """The edit with the most wanted answers on validation rows, among those within the damage allowed; of equals the least damaging."""
-    judged = rows.split("validation").where(lambda row: task.shown in row.tags and bool(row.positive)).rows
     lanes: list[tuple[Edit, ...]] = [(), *((edit,) for edit, _ in tried)]
     kl, _, weights = neutral_losses(model, neutral[:24], lanes)
     damage = (kl * weights).sum(-1) / weights.sum()
-    values = wanted(model, judged, lanes, task.direction).values
-    found = [(values[i].estimate, -float(damage[i]), i) for i in range(1, len(lanes)) if damage[i] <= DAMAGE]
+    scores = judged(model, rows.split("validation"), lanes, task)
+    found = [
+        (sum(metric.values[i].estimate for metric in scores.values()), -float(damage[i]), i)
+        for i in range(1, len(lanes))
+        if damage[i] <= DAMAGE
+    ]
     if not found:
         raise RetouchError(f"None of {len(tried)} settings keeps within KL ≤ {DAMAGE}.", "Allow more damage.")
-    estimate, _, i = max(found)
+    _, _, i = max(found)
     edit, told = tried[i - 1]
-    return edit, {**told, "validation": estimate, "validation_kl": float(damage[i]), "settings": len(tried)}
+    measured = {f"validation {tag}": metric.values[i].estimate for tag, metric in scores.items()}
+    return edit, {**told, **measured, "validation_kl": float(damage[i]), "settings": len(tried)}
 
 
 def steered(model: LanguageModel, rows: Demonstrations, task: Task, neutral: Sequence[str]) -> tuple[Edit, dict[str, Any]]:
@@ -130,7 +141,8 @@ def run(model: LanguageModel, task: Task, neutral: Sequence[str], neutral_test: 
     general = tuple(Demonstration(text, tags=("role:general",), id=f"neutral-{i}") for i, text in enumerate(neutral))
     rows = rows.with_rows((*rows.rows, *general))
     fits = {preset: adversarial(model, rows, task, preset) for preset in PRESETS}
-    edit, told = best_of(model, rows, task, neutral, [(fits[preset][0].edit, {"preset": preset}) for preset in PRESETS])
+    tried = [(fits[preset][0].edit.scaled(dose), {"preset": preset, "dose": dose}) for preset in PRESETS for dose in (0.5, 1.0, 2.0)]
+    edit, told = best_of(model, rows, task, neutral, tried)
     preset = told["preset"]
     fitted, cost = fits[preset]
     kept = int(fitted.report.scalars["kept_round"])
@@ -139,7 +151,7 @@ def run(model: LanguageModel, task: Task, neutral: Sequence[str], neutral_test: 
     placebo, placebo_cost = adversarial(
         model, shuffled(rows, 1), task, preset, min_accuracy=0.0, max_rounds=kept, keep="last", stop_low=0.69
     )
-    lanes["are, labels shuffled"] = (placebo.edit,)
+    lanes["are, labels shuffled"] = (placebo.edit.scaled(told["dose"]),)
     notes["are, labels shuffled"] = {**placebo_cost, "accuracy_base": placebo.report.scalars["accuracy_base"]}
     for name, made in (("mean difference", steered), ("direction", directed)):
         try:
@@ -149,10 +161,7 @@ def run(model: LanguageModel, task: Task, neutral: Sequence[str], neutral_test: 
             notes[name] = {"refused": str(error)}
     names, stacks = list(lanes), list(lanes.values())
     test = rows.split("test")
-    scores = {
-        tag: wanted(model, test.tagged(tag).having("positive", "negative").rows, stacks, task.direction if tag == task.shown else "toward")
-        for tag in (task.shown, *task.kept)
-    }
+    scores = judged(model, test, stacks, task)
     costs = side_effects(model, neutral_test, stacks, n_generations=24)
     found = []
     for i, name in enumerate(names):

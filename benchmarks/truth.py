@@ -35,8 +35,10 @@ ENTRIES: dict[str, tuple[str, str | None, dict[str, Sequence[Any]] | None]] = {
     "SEA, gate": ("sea", None, {"layers": LAYERS, "keep": KEEP, "gate": ("hard",)}),
     "SEA, paper": ("sea", "paper", {"keep": (0.998,)}),
     "Φ-SEA, elu": ("sea", "phi-elu", {"layers": ((3,), (4,)), "keep": (0.99,)}),
-    "HPR": ("hpr", None, {"neutral_weight": (1.0,)}),
+    "HPR, protected": ("hpr", None, {"neutral_weight": (1.0,)}),
+    "HPR": ("hpr", None, {"neutral_weight": (0.0,), "layers": ((1,), (2,), (1, 2), (3,)), "gate": ("none", "hard")}),
 }
+DOSES = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
 METRICS = ("mc1", "p_truth", "p_answer", "imbalance_nats", "kl_nats", "perplexity_ratio", "facts_mc1")
 
 
@@ -50,7 +52,7 @@ def measured(session: Session, data: str, names: Sequence[str], limit: float, se
         method, preset, over = ENTRIES[name]
         started = time.perf_counter()
         try:
-            choice: Choice = chosen(model, method, rows, preset=preset, over=over, max_damage=limit, seed=seed)
+            choice: Choice = chosen(model, method, rows, preset=preset, over=over, doses=DOSES, max_damage=limit, seed=seed)
         except RetouchError as error:
             facts[name] = {"error": str(error)}
             continue

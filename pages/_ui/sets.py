@@ -75,22 +75,24 @@ def move(session: Any, chosen: str, back: bool) -> None:
 
 @st.dialog("Import demonstrations", width="large")
 def import_dialog(session: Any) -> None:
-    """Upload a file, see what was read and what was not, keep the good rows."""
+    """Upload files, see what was read and what was not, keep the good rows of all of them as one set."""
     st.caption(
         "JSONL or CSV with the columns prompt, positive, negative, neutral, label, loss, tags, split, id. TruthfulQA, BBQ, StereoSet, "
-        "canonical examples and RepE emotions are recognised by their columns."
+        "canonical examples and RepE emotions are recognised by their columns. Several files become one set."
     )
     with st.expander("Templates: a few rows of each kind to start from"):
         templates.panel(session)
-    given = st.file_uploader("File", type=["jsonl", "json", "csv", "tsv", "txt"], key="import-file")
-    if given is None:
+    types = ["jsonl", "json", "csv", "tsv", "txt"]
+    given = st.file_uploader("Files", type=types, key="import-file", accept_multiple_files=True)
+    if not given:
         return
-    settings = {"name": given.name, "size": given.size}
+    names = " and ".join(item.name for item in given)
+    settings = {"name": names, "size": sum(item.size for item in given)}
     kept = jobs.settings_of("import")
     if not jobs.is_running("import") and dict(kept) != settings:
-        data = given.getvalue()
-        jobs.start("import", f"Reading {given.name}", lambda session, progress: session.demos.import_file(data, given.name), settings)
-    with st.spinner(f"Reading {given.name}"):  # a panel that polls would end in a rerun of the page, which closes the dialog
+        files = [(item.getvalue(), item.name) for item in given]
+        jobs.start("import", f"Reading {names}", lambda session, progress: session.demos.import_files(files), settings)
+    with st.spinner(f"Reading {names}"):  # a panel that polls would end in a rerun of the page, which closes the dialog
         jobs.wait("import")
     jobs.panel("import", _imported, settings=settings)
 

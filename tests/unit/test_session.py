@@ -238,6 +238,23 @@ def test_an_import_keeps_the_good_rows_and_tells_the_bad_lines(shelf: Shelf) -> 
     assert nothing is None and empty.problems[0].line == 1
 
 
+def test_several_files_become_one_set_with_ids_of_their_own(shelf: Shelf, tmp_path: Path) -> None:
+    files = {"glad.json": '["a sunny day", "a gift"]', "sad.json": '["a lost dog"]'}
+    imported, info = shelf.import_files([(text.encode(), name) for name, text in files.items()])
+    assert info is not None and (info.name, info.n, info.note) == ("glad + sad", 3, "imported glad.json, sad.json")
+    assert [row.tagged("concept") for row in imported.demonstrations] == ["glad", "glad", "sad"]
+    assert len({row.id for row in imported.demonstrations}) == 3
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    named = "+".join(str(tmp_path / name) for name in files)
+    assert [row.prompt for row in shelf.resolve(named)] == ["a sunny day", "a gift", "a lost dog"]
+    assert len(shelf.resolve("pairs+pairs")) == 2 * len(shelf.get("pairs"))
+    (tmp_path / "one+two.jsonl").write_text('{"prompt": "a", "positive": " x"}\n')
+    assert len(shelf.resolve(tmp_path / "one+two.jsonl")) == 1
+    broken, _ = shelf.import_files([(b'["fine"]', "fine.json"), (b"nonsense\n", "bad.jsonl")])
+    assert any(problem.line == 1 and problem.what.startswith("bad: ") for problem in broken.problems)
+
+
 def test_what_is_neither_a_set_nor_a_file_is_named(shelf: Shelf, tmp_path: Path) -> None:
     with pytest.raises(UnknownName, match="pairs"):
         shelf.resolve("pears")

@@ -11,7 +11,7 @@ import typer
 
 from workbench.errors import BadKnob
 
-Data = Annotated[str, typer.Option(help="A demonstration set, a file, or hf:org/name[/config][@part].")]
+Data = Annotated[str, typer.Option(help="A demonstration set, a file, or hf:org/name[/config][@part]; several with + between.")]
 Edits = Annotated[list[str] | None, typer.Option("--edit", help="An edit's folder, id or name, with a dose as edit@0.5.")]
 Dose = Annotated[float, typer.Option(help="Multiplies the dose of every edit: 0 is the base model, 1 as fitted.")]
 Prompts = Annotated[list[str], typer.Option("--prompt", help="A prompt; give the option again for more.")]

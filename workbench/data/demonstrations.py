@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -113,3 +114,15 @@ class Demonstrations:
         if len(self.rows) < n:
             raise NotEnoughData(f"Got {len(self.rows)} {what} in {self.name!r}; at least {n} are needed.", "Add more rows.")
         return self
+
+
+def joined(sets: Iterable[Demonstrations]) -> Demonstrations:
+    """The rows of several sets, one set after the other; rows without an id, or with one that two sets share, get the set's name."""
+    parts = tuple(sets)
+    counts = Counter(row.id for part in parts for row in part)
+    rows = (
+        replace(row, id=f"{part.name}-{row.id or i}") if not row.id or counts[row.id] > 1 else row
+        for part in parts
+        for i, row in enumerate(part)
+    )
+    return Demonstrations(tuple(rows), " + ".join(part.name for part in parts))

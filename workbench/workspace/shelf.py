@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from workbench.data.demonstrations import Demonstrations, Split
+from workbench.data.demonstrations import Demonstrations, Split, joined
 from workbench.data.sources import Imported, read, read_hub
 from workbench.errors import BadDemonstrations, UnknownName
 from workbench.workspace.home import Workspace
@@ -114,7 +114,7 @@ class Shelf:
         return self.get(key)
 
     def resolve(self, source: str | Path | Demonstrations, split: Split | None = None) -> Demonstrations:
-        """Demonstrations from whatever names them: themselves, a set, a file, or `hf:org/name[/config][@part]`.
+        """Demonstrations from whatever names them: themselves, a set, a file, `hf:org/name[/config][@part]`, or several with + between.
 
         Args:
             split: the split of every row of a file that names none; None draws splits.
@@ -125,6 +125,8 @@ class Shelf:
         if isinstance(source, Demonstrations):
             return source
         text = str(source)
+        if "+" in text and not Path(text).exists() and not any(text in (offer.id, offer.title) for offer in self.list()):
+            return joined(self.resolve(part.strip(), split) for part in text.split("+"))
         if text.startswith(HUB):
             name, _, part = text.removeprefix(HUB).partition("@")
             pieces = name.split("/")
@@ -151,8 +153,22 @@ class Shelf:
         Raises:
             BadDemonstrations: as `read`. StorageFailed: nothing was written.
         """
-        imported = read(content, name=name, seed=seed)
-        return imported, self._kept(imported, name or str(content))
+        return self.import_files([(content, name)], seed=seed)
+
+    def import_files(self, files: Sequence[tuple[str | Path | bytes, str | None]], *, seed: int = 0) -> tuple[Imported, SetInfo | None]:
+        """Read files, each content with its name, into one new set, as a concept told by two files of prompts.
+
+        Raises:
+            BadDemonstrations: as `read`, of any of them. StorageFailed: nothing was written.
+        """
+        read_all = [read(content, name=name, seed=seed) for content, name in files]
+        if len(read_all) == 1:
+            (whole,) = read_all
+        else:
+            problems = (replace(item, what=f"{one.demonstrations.name}: {item.what}") for one in read_all for item in one.problems)
+            formats = " and ".join(dict.fromkeys(one.format for one in read_all))
+            whole = Imported(joined(one.demonstrations for one in read_all), tuple(problems), formats)
+        return whole, self._kept(whole, ", ".join(Path(name or str(content)).name for content, name in files))
 
     def import_hub(self, dataset: str, config: str | None = None, *, part: str = "train", limit: int = 2000) -> SetInfo | None:
         """Read a dataset of the hub and keep its good rows as a new set.
@@ -160,12 +176,12 @@ class Shelf:
         Raises:
             BadDemonstrations: as `read_hub`. StorageFailed: nothing was written.
         """
-        return self._kept(read_hub(dataset, config, part=part, limit=limit), dataset)
+        return self._kept(read_hub(dataset, config, part=part, limit=limit), Path(dataset).name)
 
     def _kept(self, imported: Imported, origin: str) -> SetInfo | None:
         if not len(imported.demonstrations):
             return None
-        return self._workspace().sets.save(imported.demonstrations, note=f"imported {Path(origin).name}")
+        return self._workspace().sets.save(imported.demonstrations, note=f"imported {origin}")
 
     def undo(self, key: str) -> SetInfo:
         """Go back one version."""
