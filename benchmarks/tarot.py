@@ -43,7 +43,9 @@ SEARCHES: dict[str, dict[str, Any]] = {
     "turbo on 4 relevant heads": {"optimizer": "turbo", "top_heads": 4},
     "random on 4 relevant heads": {"optimizer": "random", "top_heads": 4},
     "embedding": {"optimizer": "embedding"},
-    "turbo on all layers": {"optimizer": "turbo", "layers": (0, 1, 2, 3, 4, 5)},
+    "turbo on all layers": {"optimizer": "turbo", "depth": "all"},
+    "turbo on all layers, bound pi/4": {"optimizer": "turbo", "depth": "all", "bound": math.pi / 4},
+    "random on all layers": {"optimizer": "random", "depth": "all"},
     "bo": {"optimizer": "bo"},
 }
 COMMON = {"shots": "zero"}

@@ -168,6 +168,16 @@ def test_a_dominating_mean_is_named_and_centring_removes_the_warning(tiny_gpt2: 
     assert int(centred.arrays["k_plus"].min()) > 1
 
 
+def test_subspaces_that_are_mostly_the_same_are_named(tiny_gpt2: Any) -> None:
+    alike = ROWS.with_rows(dataclasses.replace(row, negative=f"{row.positive} w1", positive=f"{row.positive} w2") for row in ROWS)
+    report = SEA.fit(tiny_gpt2, alike, SEA.configure({"max_new_tokens": 4, "keep": 0.9999})).report
+    k, net = report.arrays["k_plus"], report.arrays["net_size"]
+    assert float((net**2 / 2 / k).min()) < 0.2 and any("mostly the same" in notice.text for notice in report.notices)
+    other = fitted(tiny_gpt2, k_plus=1, k_minus=1, layers=(int(report.arrays["layers"][0]),)).report
+    assert float((other.arrays["net_size"] ** 2 / 2).min()) > 0.2
+    assert not any("mostly the same" in notice.text for notice in other.notices)
+
+
 def test_lengths_that_separate_the_classes_are_named(tiny_gpt2: Any) -> None:
     longer = ROWS.with_rows(dataclasses.replace(row, positive=f"{row.positive} w1 w2 w3") for row in ROWS)
     notices = SEA.fit(tiny_gpt2, longer, SEA.configure({"max_new_tokens": 4})).report.notices

@@ -130,12 +130,15 @@ def test_exports_load_in_a_fresh_process(target: Any, tiny_gpt2: Any, tmp_path: 
         assert "workbench" not in (tmp_path / target / "edit.py").read_text()
 
 
+ROTATED = {"budget": 14, "n_init": 6, "n_train": 6, "n_val": 4, "optimizer": "random"}
+
+
 def test_fitted_methods_and_gates_are_written_as_scripts(tiny_gpt2: Any, tmp_path: Path) -> None:
     import workbench.methods  # noqa: F401 - registers
 
     rows = contrast_rows()
-    for name in ("mean_difference", "sea"):
-        edit = get(name).fit(tiny_gpt2, rows).edit
+    for name, values in {"mean_difference": {}, "sea": {}, "hpr": {"epochs": 2}, "tarot": ROTATED}.items():
+        edit = get(name).fit(tiny_gpt2, rows, get(name).configure(values)).edit
         gates = {op.site: half_open(tiny_gpt2) for op in edit.operations() if isinstance(op, TransformAt)}
         report = export(tiny_gpt2, [edit.gated(gates), edit.scaled(0.5)], "script", tmp_path / name, fresh_process=False)
         assert report.parity is not None and report.parity < EXACT

@@ -30,6 +30,8 @@ from workbench.sites import Site
 
 KEEP_GRID = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.93, 0.95, 0.97, 0.98, 0.99, 0.993, 0.995, 0.998, 0.999, 0.9995, 0.9999, 1.0)
 NEAR_IDENTITY = 1e-3
+# Kept and dropped subspaces that differ in a smaller share of their directions are mostly the same.
+MOSTLY_SAME = 0.2
 
 
 @dataclass(frozen=True)
@@ -176,6 +178,19 @@ def _notices(
                 "warning",
                 f"The edit is near the identity: it moves held-out activations by {arrays['edit_size_mean'].max():.1e} of their length.",
                 "Centre the demonstrations, choose another share to keep, or other layers.",
+            )
+        )
+    # Two k-dimensional subspaces with m directions of their own have ‖P₊ − P₋‖_F² = 2 m.
+    own = {layer: float(net) ** 2 / 2 for layer, net in zip(fits, arrays["net_size"])}
+    least = min(fits, key=lambda layer: own[layer] / min(fits[layer].keep.shape[1], fits[layer].drop.shape[1]))
+    n_kept, n_dropped = fits[least].keep.shape[1], fits[least].drop.shape[1]
+    if own[least] < MOSTLY_SAME * min(n_kept, n_dropped):
+        found.append(
+            Notice(
+                "note",
+                f"What is kept and what is dropped are mostly the same: at layer {least} they differ in about {own[least]:.1f} of "
+                f"{n_kept} and {n_dropped} directions. The effect rests on these, and may jump as the share to keep changes.",
+                "Try neighbouring shares on validation rows.",
             )
         )
     clamped = max(item.clamped_share for item in fits.values())

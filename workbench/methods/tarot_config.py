@@ -22,7 +22,10 @@ class TarotConfig:
     """Knobs of TaRot. Ref: specs/tarot.md §5."""
 
     layers: tuple[int, ...] | None = knob(
-        None, label="Layers", symbol="E", help="Layers whose heads turn; none: the first fifth, or all if heads are chosen.", main=True
+        None, label="Layers", symbol="E", help="Layers whose heads turn; none: as depth says, or all if heads are chosen.", main=True
+    )
+    depth: Literal["first", "all"] = knob(
+        "first", label="Depth", help="Where to turn if no layers are named: the first fifth, as the paper does, or everywhere.", main=True
     )
     budget: int = knob(124, label="Budget", help="Objective calls, the initial design included.", bounds=(10, 2000), main=True)
     objective: Objective = knob(
@@ -146,8 +149,9 @@ def angle_space(config: TarotConfig, model: LanguageModel, heads: tuple[tuple[in
 
 
 def edited_layers(config: TarotConfig, info: ModelInfo) -> tuple[int, ...]:
-    """Return the layers knob, or the first fifth of the network, rounded up."""
-    layers = tuple(range(math.ceil(info.n_layers / 5))) if config.layers is None else tuple(sorted(set(config.layers)))
+    """Return the layers knob, or what depth says: the first fifth of the network, rounded up, or all of it."""
+    n_default = info.n_layers if config.depth == "all" else math.ceil(info.n_layers / 5)
+    layers = tuple(range(n_default)) if config.layers is None else tuple(sorted(set(config.layers)))
     unknown = [layer for layer in layers if not 0 <= layer < info.n_layers]
     if unknown or not layers:
         raise BadKnob(f"Layers {list(layers)} of a model with layers 0 to {info.n_layers - 1}.", "Choose layers of this model.")
