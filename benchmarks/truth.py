@@ -56,7 +56,7 @@ def measured(session: Session, data: str, names: Sequence[str], limit: float, se
         except RetouchError as error:
             facts[name] = {"error": str(error)}
             continue
-        edit = choice.fitted.edit
+        edit = choice.edit
         facts[name] = {"seconds": time.perf_counter() - started, "chosen": choice.best.row(), "candidates": len(choice.candidates)}
         stacks[name] = (edit,)
         other = shuffled_fit(model, edit, rows, seed=seed)

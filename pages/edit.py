@@ -17,6 +17,7 @@ def main(session: Any) -> None:
         frame.empty("An edit is fitted on demonstrations, and there are none yet.", "Open a set first.", key="no-set")
         st.page_link("pages/demonstrations.py", label="Open Demonstrations", icon=":material/table_rows:")
         return
+    fits.take_choice()
     demonstrations = session.demos(chosen)
     name = methods.cards(session, demonstrations)
     method = calls.method(name)
@@ -34,6 +35,7 @@ def main(session: Any) -> None:
             st.caption(blocked[0].reason + " " + blocked[0].hint)
         else:
             st.caption(sets.what_is_used(demonstrations))
+        fits.by_validation(session, demonstrations, settings, blocked=stuck)
         fits.presets_side_by_side(method, settings, blocked=bool(blocked))
     with picture:
         jobs.panel("fit", fits.draw, settings=settings, nothing=_nothing, live=fits.live)

@@ -159,7 +159,10 @@ class Session(Measuring):
         progress: Progress | None = None,
         **options: Any,
     ) -> Choice:
-        """Fit with the knobs and the dose that gain most on validation rows within a damage limit. Options and errors: `choice.chosen`."""
+        """Fit with the knobs and the dose that gain most on validation rows within a damage limit. Options and errors: `choice.chosen`.
+
+        The edit that is remembered has dose 1; `best.dose` is the dose to use it at, `edit` is it at that dose.
+        """
         rows = self.demos.resolve(demonstrations)
         found = chosen(self.model, method, rows, config, preset=preset, max_damage=max_damage, seed=seed, progress=progress, **options)
         fitted, run_id = self.recorder.fit(found.fitted, rows)

@@ -6,7 +6,7 @@ Heavy modules are imported inside the functions: a page must not wait for torch 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pages._ui.backend import backend
@@ -29,6 +29,8 @@ class FitOutcome:
     dose: float = 1.0
     why_not: str = ""
     settings: Mapping[str, Any] | None = None
+    chosen: Mapping[str, Any] | None = None
+    """The knobs that validation chose, if it did."""
 
 
 def known_edits(session: Any) -> dict[str, str]:
@@ -120,13 +122,35 @@ def fit(session: Any, settings: Mapping[str, Any], progress: Progress) -> FitOut
     """Fit an edit, then measure it on the rows marked test, beside a placebo of equal size."""
     demonstrations = session.demos(settings["set"])
     fitted = session.fit(
-        settings["method"], demonstrations, dict(settings["values"]), seed=settings["seed"], progress=progress.part(0.0, 0.75)
+        settings["method"], demonstrations, dict(settings["values"]), seed=settings["seed"], progress=progress.part(0.0, 0.85)
     )
+    return _measured(session, settings, fitted, progress)
+
+
+def choose(session: Any, settings: Mapping[str, Any], progress: Progress) -> FitOutcome:
+    """Let validation choose the knobs that are worth trying and the dose, within a limit of damage; then measure as after a fit."""
+    from workbench.knobs import as_json
+    from workbench.methods.choice import grid
+
+    name, demonstrations = settings["method"], session.demos(settings["set"])
+    tried = grid(name, session.model.info)
+    fixed = {knob: value for knob, value in settings["values"].items() if knob not in tried}
+    found = session.choose(
+        name, demonstrations, fixed, max_damage=settings["max_damage"], seed=settings["seed"], progress=progress.part(0.0, 0.85)
+    )
+    config = method(name).configure({**fixed, **found.best.values})
+    told = {key: value for key, value in settings.items() if key != "max_damage"}
+    told |= {"values": as_json(config), "dose": found.best.dose}
+    return replace(_measured(session, told, found.fitted, progress), chosen=dict(found.best.values))
+
+
+def _measured(session: Any, settings: Mapping[str, Any], fitted: Any, progress: Progress) -> FitOutcome:
     edit, dose = fitted.edit.id, float(settings["dose"])
-    progress(0.76, "Measuring it on held-out rows")
+    progress(0.86, "Measuring it on held-out rows")
     try:
         # The quick look: the page Evaluate measures more, repetition too.
-        evaluation = session.evaluate((edit, dose), demonstrations, n_placebos=2, n_generations=0, progress=progress.part(0.76, 1.0))
+        rows = session.demos(settings["set"])
+        evaluation = session.evaluate((edit, dose), rows, n_placebos=2, n_generations=0, progress=progress.part(0.86, 1.0))
     except RetouchError as error:
         return FitOutcome(edit, settings["method"], fitted, None, dose, str(error), settings)
     return FitOutcome(edit, settings["method"], fitted, evaluation, dose, settings=settings)

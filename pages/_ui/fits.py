@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import prod
 from typing import Any
 
 import streamlit as st
 
-from pages._ui import calls, evaluations, frame, jobs, words
+from pages._ui import calls, evaluations, frame, jobs, methods, scope, words
 from pages._ui.backend import session
 from pages._ui.figures import figure_panel
 from pages._ui.state import state
@@ -17,6 +18,41 @@ def begin(settings: Mapping[str, Any]) -> None:
     """Start a fit in the slot `fit`."""
     title = settings["method"].replace("_", " ")
     jobs.start("fit", f"Fitting {title}", lambda opened, progress: calls.fit(opened, settings, progress), settings, heavy=True)
+
+
+def by_validation(session: Any, demonstrations: Any, settings: Mapping[str, Any], *, blocked: bool) -> None:
+    """Let validation rows choose what the form would else have to be told: layers, shares, gates, the dose."""
+    from workbench.methods.choice import DOSES, grid
+
+    tried = grid(settings["method"], session.model.info)
+    n = prod(map(len, tried.values()))
+    rows = len(demonstrations.split("validation").having("prompt", "positive", "negative"))
+    with st.expander("Choose by validation", key="choice"):
+        what = words.listed([*(name.replace("_", " ") for name in tried), "dose"])
+        st.caption(
+            f"Chooses {what}: {n * len(DOSES)} settings, {words.count(n, 'fit')}, judged on {words.count(rows, 'validation row')}; "
+            "test rows stay unseen."
+        )
+        limit = st.number_input(
+            "Damage at most (KL, nats a token)", 0.0, 10.0, 0.02, step=0.005, format="%.3f", key="choice-limit", persist_state="session",
+            help="How far neutral text may move. The best setting within it is taken.",
+        )  # fmt: skip
+        wanted = {**settings, "max_damage": float(limit)}
+        frame.act("Choose and fit", _begin_choice, wanted, key="choice-fit", disabled=blocked or not rows)
+
+
+def _begin_choice(wanted: Mapping[str, Any]) -> None:
+    jobs.start("fit", "Choosing by validation", lambda opened, progress: calls.choose(opened, wanted, progress), wanted, heavy=True)
+
+
+def take_choice() -> None:
+    """Once a choice is made, the form shows what was chosen. Call it before the form is drawn."""
+    outcome = jobs.result("fit")
+    if outcome is None or outcome.chosen is None or state().draft.get("chosen") == outcome.settings:
+        return
+    state().draft["chosen"] = outcome.settings
+    scope.hand_knobs(outcome.method, outcome.chosen, "the choice by validation")
+    st.session_state[methods.DOSE] = outcome.dose
 
 
 def live(shot: Any) -> None:

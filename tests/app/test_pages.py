@@ -119,6 +119,22 @@ def test_a_running_fit_shows_cancel_and_leaves_nothing_behind(app: Run, fresh_ba
     assert "Cancelled" in texts(settled(test))
 
 
+def test_a_choice_by_validation_fills_the_form_and_is_not_old(app: Run, fresh_backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from workbench.methods import choice
+
+    monkeypatch.setattr(choice, "grid", lambda method, info: {"strength": (3.0,)})
+    monkeypatch.setattr(choice, "DOSES", (0.5,))
+    test = fitted(app, fresh_backend)
+    assert "1 fit, judged on" in texts(test)
+    fine(test.number_input(key="choice-limit").set_value(5.0).run())
+    fine(test.button(key="choice-fit").click().run())
+    said = texts(fine(settled(test).run()))
+    assert "were chosen among" in said and "From earlier settings" not in said
+    assert test.slider(key="fit-dose").value in choice.DOSES and test.session_state["knob-mean_difference-strength"] == 3.0
+    fine(test.slider(key="fit-dose").set_value(3.0).run())
+    assert "From earlier settings" in texts(test)
+
+
 def test_a_failed_fit_says_what_to_do_where_it_was_asked(app: Run, fresh_backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from pages._ui import calls
 

@@ -22,7 +22,7 @@ def test_the_best_within_the_limit_wins_and_a_tighter_limit_is_kept(tiny_gpt2: A
     free = chosen(tiny_gpt2, "mean_difference", ROWS, over=OVER, doses=(0.5, 1.0), max_damage=100.0)
     assert len(free.candidates) == 8 and free.is_within_limit
     assert free.best.measured.benefit >= max(item.measured.benefit for item in free.candidates) - 0.01
-    assert free.fitted.edit.dose == free.best.dose
+    assert free.fitted.edit.dose == 1.0 and free.edit.dose == free.best.dose and free.edit.id == free.fitted.edit.id
     limit = sorted(item.measured.damage for item in free.candidates)[2]
     tight = chosen(tiny_gpt2, "mean_difference", ROWS, over=OVER, doses=(0.5, 1.0), max_damage=limit)
     assert tight.best.measured.damage <= limit

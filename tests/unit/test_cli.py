@@ -80,6 +80,14 @@ def test_fit_writes_a_folder_that_holds_the_knobs_that_were_set(line: Line, pair
     )
 
 
+def test_fit_lets_validation_choose_what_was_not_set(line: Line, pairs: str) -> None:
+    out = line.folder / "chosen"
+    command = ["fit", "mean_difference", "--data", pairs, "--set", "layers=1", "--set", "gate=none", "--choose", "--max-damage", "50"]
+    told = line.json(*command, "--out", str(out))
+    assert told["config"]["layers"] == [1] and told["config"]["strength"] in (2.0, 4.0) and told["dose"] == load(out).dose
+    assert "were chosen among 12 settings on 5 validation rows" in line(*command).stdout
+
+
 def test_generate_differs_under_an_edit_and_not_at_dose_0(line: Line, fitted: str) -> None:
     command = ["generate", "--prompt", PROMPT, "--max-new-tokens", "5"]
     base = line.json(*command)["texts"][0]

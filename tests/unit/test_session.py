@@ -58,6 +58,18 @@ def test_a_fit_is_the_same_from_a_set_a_file_and_rows(session: Session, tmp_path
     assert other.id != fits[0].id
 
 
+def test_a_choice_by_validation_is_remembered_at_dose_1_and_recorded_as_a_run(session: Session) -> None:
+    found = session.choose(
+        "mean_difference", contrast_rows(), {"strength": 2.0}, over={"layers": ((0,), (2,))}, doses=(0.5, 2.0), max_damage=100.0
+    )
+    assert found.edit.dose == found.best.dose in (0.5, 2.0) and found.edit.id == found.fitted.edit.id
+    kept = session.load_edit(found.fitted.edit.id)
+    assert kept.dose == 1.0 and kept.header.config["strength"] == 2.0 and tuple(kept.header.config["layers"]) == found.best.values["layers"]
+    assert len(found.candidates) == 4 and len(session.workspace.runs.list()) == 1
+    report = session.report(found.fitted.edit.id)
+    assert report is not None and f"dose = {found.best.dose:g} were chosen among 4 settings" in report.notices[-1].text
+
+
 def test_a_dose_goes_with_an_edit_and_names_are_resolved(session: Session) -> None:
     edit = session.fit("mean_difference", contrast_rows()).edit
     session.save_edit(edit, "named")

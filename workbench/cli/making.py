@@ -27,6 +27,8 @@ def fit(
     out: Annotated[Path | None, typer.Option(help="Write the edit into this folder.")] = None,
     name: Annotated[str | None, typer.Option(help="Keep the edit in the workspace under this name.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the folder if it exists.")] = False,
+    choose: Annotated[bool, typer.Option("--choose", help="Let validation rows choose layers, shares, gates and the dose.")] = False,
+    max_damage: Annotated[float, typer.Option(help="With --choose: KL that neutral text may move, nats a token.", min=0.0)] = 0.02,
     all_rows: Annotated[bool, typer.Option("--all-rows", help="Fit on every row of a file that names no splits.")] = False,
 ) -> None:
     """Fit an edit on the rows marked fit. A file without splits gets them drawn by question: 40 % fit, 10 % validation."""
@@ -39,19 +41,26 @@ def fit(
         raise StorageFailed(f"{out} exists already.", "Choose another folder, or give --overwrite.")
     session, progress = opening.session(0.2)
     rows = session.demos.resolve(data, "fit" if all_rows else None)
-    fitted = session.fit(method, rows, config, seed=seed, progress=progress)
+    dose = 1.0
+    if choose:
+        found = session.choose(method, rows, named(settings), preset=preset, max_damage=max_damage, seed=seed, progress=progress)
+        fitted, dose = found.fitted, found.best.dose
+        config = get(method).configure({**named(settings), **found.best.values}, preset)
+    else:
+        fitted = session.fit(method, rows, config, seed=seed, progress=progress)
+    edit = fitted.edit.scaled(dose)
     counts = {split: sum(row.split == split for row in rows) for split in ("fit", "validation", "test")}
-    told: dict[str, Any] = {"edit": fitted.edit.id, "method": method, "config": as_json(config), "seed": seed}
+    told: dict[str, Any] = {"edit": edit.id, "method": method, "config": as_json(config), "seed": seed, "dose": dose}
     told |= {"model": session.model.info.name, "data": rows.name, "data_fingerprint": rows.fingerprint, "n_rows": counts}
     told |= {"scalars": fitted.report.scalars, "notices": plain(fitted.report.notices), "folder": None, "saved": None}
-    lines = [f"Fitted {method} edit {fitted.edit.id} on {counts['fit']} rows of {rows.name} ({session.model.info.name})."]
+    lines = [f"Fitted {method} edit {edit.id} on {counts['fit']} rows of {rows.name} ({session.model.info.name})."]
     lines += table([{"what": key, "value": float(value)} for key, value in fitted.report.scalars.items()])
     lines += [f"{notice.level}: {notice.text} {notice.hint}".rstrip() for notice in fitted.report.notices]
     if out is not None:
-        told["folder"] = str(session.shelf.write(fitted.edit, out, overwrite=overwrite))
+        told["folder"] = str(session.shelf.write(edit, out, overwrite=overwrite))
         lines.append(f"Wrote {out}.")
     if name is not None:
-        told["saved"] = session.save_edit(fitted.edit, name).name
+        told["saved"] = session.save_edit(edit, name).name
         lines.append(f"Saved as {name}.")
     answer(told, opening.json, lines)
 

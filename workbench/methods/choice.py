@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from workbench.data.demonstrations import Demonstrations
+from workbench.edits.base import Edit
 from workbench.errors import FitFailed, NotEnoughData
 from workbench.methods.neutral import neutral_of
 from workbench.methods.registry import Fitted, Notice, get, with_notices
@@ -22,6 +23,7 @@ from workbench.progress import Progress, silent
 DOSES = (0.5, 0.75, 1.0, 1.25, 1.5, 2.0)
 NEAR_TIE = 0.005
 N_NEUTRAL = 24
+GATES = ("none", "hard")
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Choice:
-    """The fit that won, at its dose; the unedited model; and every candidate, the best first."""
+    """The fit that won (at dose 1), and at which dose; the unedited model; and every candidate, the best first."""
 
     fitted: Fitted
     best: Candidate
@@ -55,17 +57,26 @@ class Choice:
     max_damage: float
     is_within_limit: bool
 
+    @property
+    def edit(self) -> Edit:
+        """The edit at the chosen dose."""
+        return self.fitted.edit.scaled(self.best.dose)
+
 
 def grid(method: str, info: ModelInfo) -> dict[str, tuple[Any, ...]]:
-    """The knobs worth trying for a method on a model of this depth: layer windows in the second half, and for SEA shares to keep."""
+    """The knobs worth trying for a method on a model of this depth; of a method that is not named here, only the dose is chosen."""
     n = info.n_layers
     starts = sorted({min(n - 1, round(n * at)) for at in (1 / 3, 1 / 2, 2 / 3, 5 / 6)})
     singles = [(start,) for start in starts]
     pairs = [(start, start + 1) for start in starts if start + 1 < n]
     if method == "sea":
-        return {"layers": (*pairs, *singles), "keep": (0.9, 0.99)}
+        return {"layers": (*pairs, *singles), "keep": (0.9, 0.99), "gate": GATES}
     if method == "mean_difference":
-        return {"layers": tuple(singles), "strength": (2.0, 4.0)}
+        return {"layers": tuple(singles), "strength": (2.0, 4.0), "gate": GATES}
+    if method == "hpr":
+        return {"layers": (*singles, *pairs), "neutral_weight": (0.0,), "gate": GATES}
+    if method == "are":
+        return {"depth": ("middle", "late"), "retention_kl": (0.0, 100.0)}
     return {}
 
 
@@ -132,12 +143,14 @@ def _ranked(found: Sequence[Candidate], max_damage: float) -> list[Candidate]:
 
 def _told(fitted: Fitted, ranked: Sequence[Candidate], base: Measured, max_damage: float, within: bool, failures: Sequence[str]) -> Fitted:
     best = ranked[0]
+    knobs = "".join(f"{name.replace('_', ' ')} = {_plain(value)}, " for name, value in best.values.items())
     report = replace(fitted.report, tables={**fitted.report.tables, "choice": tuple(item.row() for item in ranked)})
     notices = [
         Notice(
             "note",
-            f"Chosen among {len(ranked)} on {base.n} validation rows: P(good) {base.benefit:.2f} → {best.measured.benefit:.2f} "
-            f"at dose {best.dose:g}, KL {best.measured.damage:.3g} nats a token on neutral text (limit {max_damage:g}).",
+            f"{knobs}dose = {best.dose:g} were chosen among {len(ranked)} settings on {base.n} validation rows: P(good) "
+            f"{base.benefit:.2f} → {best.measured.benefit:.2f}, KL {best.measured.damage:.3g} nats a token on neutral text "
+            f"(limit {max_damage:g}).",
         )
     ]
     if not within:
@@ -149,4 +162,8 @@ def _told(fitted: Fitted, ranked: Sequence[Candidate], base: Measured, max_damag
             )
         )
     notices += [Notice("note", f"Could not be fitted: {text}") for text in failures[:3]]
-    return with_notices(Fitted(fitted.edit.scaled(best.dose), report), *notices)
+    return with_notices(Fitted(fitted.edit, report), *notices)
+
+
+def _plain(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
