@@ -11,7 +11,8 @@ or as (edit, dose). Every method that takes time takes `progress`. What is done 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, final
@@ -21,13 +22,14 @@ from workbench.data.checks import Check, checks
 from workbench.decode import Generated, Sampling, generate
 from workbench.edits.base import Edit, ExportTarget
 from workbench.edits.export import ExportReport, export
+from workbench.errors import Obstructed
 from workbench.lenses import registry as lens_registry
 from workbench.methods.choice import Choice, chosen
 from workbench.methods.registry import FitReport, Fitted, Method, Obstacle
 from workbench.models import catalog
 from workbench.models.base import LanguageModel
 from workbench.models.token_texts import token_texts
-from workbench.progress import Progress
+from workbench.progress import Cancelled, Progress, silent
 from workbench.workspace.edit_shelf import EditLike, EditShelf, StackLike
 from workbench.workspace.edits import EditInfo
 from workbench.workspace.home import Workspace
@@ -142,10 +144,45 @@ class Session(Measuring):
         """
         known, rows = registered.get(method), self.demos.resolve(demonstrations)
         settings = config if isinstance(config, known.config) else known.configure(config or {}, preset)
-        fitted = known.fit(self.model, rows, settings, seed=seed, progress=progress)
+        with self._kept_if_cancelled(rows):
+            fitted = known.fit(self.model, rows, settings, seed=seed, progress=progress)
+        return self._kept(fitted, rows)
+
+    def proceed(self, edit: str, demonstrations: Source, budget: int, *, progress: Progress | None = None) -> Fitted:
+        """Go on with the search that found an edit, on the same demonstrations, until `budget` calls were made in all.
+
+        Raises:
+            Obstructed: the method is no search, nothing of the search is kept, or the demonstrations are not those it ran on.
+            BadKnob: the budget is used up already. Others: as `load_edit` and `fit`.
+        """
+        found, rows, report = self.load_edit(edit), self.demos.resolve(demonstrations), self.report(edit)
+        known = registered.get(found.header.method)
+        if known.proceed is None:
+            raise Obstructed(f"{known.title} is no search, so there is nothing to go on with.", "Fit it again with other knobs.")
+        if report is None:
+            raise Obstructed(f"The trials of edit {edit} were not kept.", "Fit it again; an edit of the workspace keeps its trials.")
+        if rows.fingerprint != found.header.data:
+            what = f"The search of edit {edit} ran on data {found.header.data[:6]}; {rows.name} is {rows.fingerprint[:6]}."
+            raise Obstructed(what, "Give the set and version that it was fitted on.")
+        settings = known.configure({**found.header.config, "budget": budget})
+        with self._kept_if_cancelled(rows):
+            fitted = known.proceed(self.model, rows, settings, report, seed=found.header.seed, progress=progress or silent())
+        return self._kept(fitted, rows)
+
+    def _kept(self, fitted: Fitted, rows: Demonstrations) -> Fitted:
         fitted, run_id = self.recorder.fit(fitted, rows)
         self.shelf.remember(fitted, run_id)
         return fitted
+
+    @contextmanager
+    def _kept_if_cancelled(self, rows: Demonstrations) -> Generator[None]:
+        """What a cancelled fit had is kept like a finished one, and handed on."""
+        try:
+            yield
+        except Cancelled as cancelled:
+            if isinstance(cancelled.best, Fitted):
+                raise Cancelled(self._kept(cancelled.best, rows)) from None
+            raise
 
     def choose(
         self,
@@ -165,9 +202,7 @@ class Session(Measuring):
         """
         rows = self.demos.resolve(demonstrations)
         found = chosen(self.model, method, rows, config, preset=preset, max_damage=max_damage, seed=seed, progress=progress, **options)
-        fitted, run_id = self.recorder.fit(found.fitted, rows)
-        self.shelf.remember(fitted, run_id)
-        return replace(found, fitted=fitted)
+        return replace(found, fitted=self._kept(found.fitted, rows))
 
     # ── edits ──────────────────────────────────────────────────────────────────────────────────────────────────
     def edits(self) -> tuple[EditInfo, ...]:

@@ -5,14 +5,15 @@ Heavy modules are imported inside the functions: a page must not wait for torch 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
 from pages._ui.backend import backend
 from pages._ui.state import Lane, state
 from workbench.errors import RetouchError
-from workbench.progress import Progress
+from workbench.progress import Cancelled, Progress
 
 
 @dataclass(frozen=True)
@@ -121,10 +122,33 @@ def knob_problem(method: Any, values: Mapping[str, Any]) -> RetouchError | None:
 def fit(session: Any, settings: Mapping[str, Any], progress: Progress) -> FitOutcome:
     """Fit an edit, then measure it on the rows marked test, beside a placebo of equal size."""
     demonstrations = session.demos(settings["set"])
-    fitted = session.fit(
-        settings["method"], demonstrations, dict(settings["values"]), seed=settings["seed"], progress=progress.part(0.0, 0.85)
-    )
+    with _best_so_far(settings):
+        fitted = session.fit(
+            settings["method"], demonstrations, dict(settings["values"]), seed=settings["seed"], progress=progress.part(0.0, 0.85)
+        )
     return _measured(session, settings, fitted, progress)
+
+
+def proceed(session: Any, settings: Mapping[str, Any], edit: str, progress: Progress) -> FitOutcome:
+    """Go on with the search that found an edit until the budget of the settings is used up; then measure as after a fit."""
+    budget = int(settings["values"]["budget"])
+    with _best_so_far(settings, {"budget": budget}):
+        fitted = session.proceed(edit, settings["set"], budget, progress=progress.part(0.0, 0.85))
+    return replace(_measured(session, settings, fitted, progress), chosen={"budget": budget})
+
+
+@contextmanager
+def _best_so_far(settings: Mapping[str, Any], chosen: Mapping[str, Any] | None = None) -> Generator[None]:
+    """A cancelled fit that had something hands it on as an outcome that was not measured."""
+    try:
+        yield
+    except Cancelled as cancelled:
+        fitted: Any = cancelled.best
+        if fitted is None:
+            raise
+        why = "The fit was cancelled; this is the best it had. The page Evaluate measures it."
+        told = FitOutcome(fitted.edit.id, settings["method"], fitted, None, float(settings["dose"]), why, settings, chosen)
+        raise Cancelled(told) from None
 
 
 def choose(session: Any, settings: Mapping[str, Any], progress: Progress) -> FitOutcome:

@@ -46,12 +46,12 @@ def _begin_choice(wanted: Mapping[str, Any]) -> None:
 
 
 def take_choice() -> None:
-    """Once a choice is made, the form shows what was chosen. Call it before the form is drawn."""
+    """Once validation has chosen, or a search was gone on with, the form shows the new knobs. Call it before the form is drawn."""
     outcome = jobs.result("fit")
     if outcome is None or outcome.chosen is None or state().draft.get("chosen") == outcome.settings:
         return
     state().draft["chosen"] = outcome.settings
-    scope.hand_knobs(outcome.method, outcome.chosen, "the choice by validation")
+    scope.hand_knobs(outcome.method, outcome.chosen, "the last fit")
     st.session_state[methods.DOSE] = outcome.dose
 
 
@@ -127,6 +127,22 @@ def _verbs(opened: Any, outcome: Any) -> None:
             save_popover(opened, outcome.edit, evaluations.plain_verdict(outcome.evaluation))
         if st.button("Look at its spectra", key="fit-spectra"):
             st.switch_page("pages/spectra.py")
+        if calls.method(outcome.method).proceed is not None:
+            _search_on(outcome)
+
+
+def _search_on(outcome: Any) -> None:
+    """Go on with a search from its recorded trials."""
+    done = len(outcome.fitted.report.tables.get("trials", ()))
+    with st.popover("Search on"):
+        st.caption(f"{words.count(done, 'call')} were made. The search goes on from its trials, with the same rows and seed.")
+        budget = st.number_input("Calls in all", done + 1, 100_000, 2 * done, key=f"proceed-budget-{outcome.edit}")
+        values = {**outcome.settings["values"], "budget": int(budget)}
+        frame.act("Go on", _begin_proceed, {**outcome.settings, "values": values}, outcome.edit, type="primary", key="proceed")
+
+
+def _begin_proceed(wanted: Mapping[str, Any], edit: str) -> None:
+    jobs.start("fit", "Searching on", lambda opened, progress: calls.proceed(opened, wanted, edit, progress), wanted, heavy=True)
 
 
 def save_popover(opened: Any, edit: str, verdict: str, *, key: str = "fit") -> None:

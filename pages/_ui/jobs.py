@@ -91,7 +91,8 @@ def panel(
     if slot in now.failed:
         error = now.failed[slot]
         if error is None:
-            st.caption("Cancelled. Nothing was changed.")
+            kept_best = slot in now.kept and now.kept[slot].is_partial
+            st.caption("Cancelled. The best so far was kept." if kept_best else "Cancelled. Nothing was changed.")
         else:
             problem(error, slot)
     kept = now.kept.get(slot)
@@ -137,13 +138,17 @@ def collect(slot: str) -> None:
     except Cancelled as cancelled:
         now.failed[slot] = None
         if cancelled.best is not None:
-            now.kept[slot] = Kept(cancelled.best, backend().asked.get(job.id, {}))
+            now.kept[slot] = Kept(cancelled.best, _told(cancelled.best, job.id), is_partial=True)
     except RetouchError as error:
         now.failed[slot] = error
     else:
         now.failed.pop(slot, None)
-        # A job that could not know its settings when it was asked for tells them with its result.
-        now.kept[slot] = Kept(value, getattr(value, "settings", None) or backend().asked.get(job.id, {}))
+        now.kept[slot] = Kept(value, _told(value, job.id))
+
+
+def _told(value: Any, job_id: str) -> Mapping[str, Any]:
+    """A job that could not know its settings when it was asked for tells them with its result."""
+    return getattr(value, "settings", None) or backend().asked.get(job_id, {})
 
 
 def _job(slot: str) -> Any | None:

@@ -26,10 +26,11 @@ class Lane:
 
 @dataclass(frozen=True)
 class Kept:
-    """A finished result with the settings that it came from."""
+    """A result with the settings that it came from; `is_partial` if the job was cancelled and this is the best it had."""
 
     value: Any
     settings: Mapping[str, Any]
+    is_partial: bool = False
 
 
 @dataclass

@@ -13,6 +13,7 @@ from streamlit.testing.v1 import AppTest
 from tests.app.conftest import fine, settled, texts
 from tests.conftest import contrast_rows
 from workbench.errors import BadDemonstrations, NotEnoughMemory, StorageFailed
+from workbench.progress import Cancelled
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = ("start", "model", "inspect", "demonstrations", "edit", "compare", "spectra", "evaluate", "library", "learn")
@@ -133,6 +134,37 @@ def test_a_choice_by_validation_fills_the_form_and_is_not_old(app: Run, fresh_ba
     assert test.slider(key="fit-dose").value in choice.DOSES and test.session_state["knob-mean_difference-strength"] == 3.0
     fine(test.slider(key="fit-dose").set_value(3.0).run())
     assert "From earlier settings" in texts(test)
+
+
+def test_a_search_goes_on_from_the_page_and_a_cancelled_one_keeps_its_best(
+    app: Run, fresh_backend: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    test = app("edit")
+    test.session_state["retouch"].set_name = own_set(fresh_backend, 40)
+    test.session_state["retouch"].method = "tarot"
+    for name, value in {"budget": 10, "optimizer": "es", "n_init": 4, "n_train": 6, "n_val": 4, "shots": "zero"}.items():
+        test.session_state[f"knob-tarot-{name}"] = value
+    fine(test.run())
+    fine(test.button(key="fit").click().run())
+    fine(settled(test))
+    done = test.session_state["retouch"].kept["fit"].value
+    assert len(done.fitted.report.tables["trials"]) == 10
+    fine(test.number_input(key=f"proceed-budget-{done.edit}").set_value(14).run())
+    fine(test.button(key="proceed").click().run())
+    said = texts(fine(settled(test).run()))
+    longer = test.session_state["retouch"].kept["fit"].value
+    assert len(longer.fitted.report.tables["trials"]) == 14 and "From earlier settings" not in said
+    assert test.session_state["knob-tarot-budget"] == 14
+
+    session = fresh_backend.sessions["embedded"]
+
+    def cancelled(*_: Any, **__: Any) -> Any:
+        raise Cancelled(best=longer.fitted)
+
+    monkeypatch.setattr(session, "fit", cancelled)
+    fine(test.button(key="fit").click().run())
+    said = texts(fine(settled(test).run()))
+    assert "The best so far was kept" in said and "the best it had" in said and test.button(key="fit-compare")
 
 
 def test_a_failed_fit_says_what_to_do_where_it_was_asked(app: Run, fresh_backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -88,6 +88,16 @@ def test_fit_lets_validation_choose_what_was_not_set(line: Line, pairs: str) -> 
     assert "were chosen among 12 settings on 5 validation rows" in line(*command).stdout
 
 
+def test_fit_goes_on_with_a_saved_search(line: Line, pairs: str) -> None:
+    knobs = {"optimizer": "es", "n_init": 4, "n_train": 6, "n_val": 4, "shots": "zero", "budget": 10}
+    command = ["fit", "tarot", "--data", pairs, "--name", "search", *(part for k, v in knobs.items() for part in ("--set", f"{k}={v}"))]
+    line.json(*command)
+    told = line.json("fit", "tarot", "--data", pairs, "--resume", "search", "--set", "budget=14")
+    assert told["scalars"]["calls"] == 14 and told["config"]["budget"] == 14 and told["config"]["optimizer"] == "es"
+    refused = line("fit", "tarot", "--data", pairs, "--resume", "search", "--set", "n_val=5", code=2)
+    assert "only its budget grows" in refused.stderr
+
+
 def test_generate_differs_under_an_edit_and_not_at_dose_0(line: Line, fitted: str) -> None:
     command = ["generate", "--prompt", PROMPT, "--max-new-tokens", "5"]
     base = line.json(*command)["texts"][0]

@@ -15,6 +15,7 @@ from workbench.data.demonstrations import Demonstrations
 from workbench.data.sources import write
 from workbench.decode import Sampling
 from workbench.errors import BadDemonstrations, BadKnob, ModelUnavailable, Obstructed, StorageFailed, UnknownName
+from workbench.progress import Cancelled, Progress, Report
 from workbench.session import Session, open_session
 from workbench.workspace.shelf import Shelf
 
@@ -68,6 +69,44 @@ def test_a_choice_by_validation_is_remembered_at_dose_1_and_recorded_as_a_run(se
     assert len(found.candidates) == 4 and len(session.workspace.runs.list()) == 1
     report = session.report(found.fitted.edit.id)
     assert report is not None and f"dose = {found.best.dose:g} were chosen among 4 settings" in report.notices[-1].text
+
+
+SEARCH = {"optimizer": "es", "n_init": 4, "n_train": 6, "n_val": 4, "lanes": 1, "shots": "zero"}
+
+
+def test_a_search_goes_on_from_its_trials_as_if_it_had_not_stopped(session: Session) -> None:
+    rows = contrast_rows(40)
+    short = session.fit("tarot", rows, {**SEARCH, "budget": 10}, seed=3)
+    session.save_edit(short.edit.id, "short")
+    whole = session.proceed(short.edit.id, rows, 16)
+    at_once = session.fit("tarot", rows, {**SEARCH, "budget": 16}, seed=3)
+    assert len(whole.report.tables["trials"]) == 16 and whole.edit.id == at_once.edit.id
+    assert [row["value"] for row in whole.report.tables["trials"]][:10] == [row["value"] for row in short.report.tables["trials"]]
+    again = Session(session.model, session.workspace.folder)  # after a restart the trials come from the workspace
+    assert again.proceed(short.edit.id, rows, 16).edit.id == whole.edit.id
+    with pytest.raises(BadKnob, match="10 calls were made already"):
+        session.proceed(short.edit.id, rows, 10)
+    with pytest.raises(Obstructed, match="ran on data"):
+        session.proceed(short.edit.id, contrast_rows(30), 16)
+    other = session.fit("mean_difference", rows).edit
+    with pytest.raises(Obstructed, match="no search"):
+        session.proceed(other.id, rows, 16)
+
+
+def test_a_cancelled_search_keeps_its_best_at_hand(session: Session) -> None:
+    told: list[str] = []
+
+    def stop_in_the_search(report: Report) -> None:
+        told.append(report.doing)
+        if report.share > 0.4:
+            progress.cancel()
+
+    progress = Progress(stop_in_the_search)
+    with pytest.raises(Cancelled) as caught:
+        session.fit("tarot", contrast_rows(40), {**SEARCH, "budget": 60}, progress=progress)
+    best: Any = caught.value.best
+    assert 0 < len(best.report.tables["trials"]) < 60
+    assert session.load_edit(best.edit.id).id == best.edit.id and len(session.workspace.runs.list()) == 1
 
 
 def test_a_dose_goes_with_an_edit_and_names_are_resolved(session: Session) -> None:

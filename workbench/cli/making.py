@@ -10,7 +10,7 @@ import typer
 from workbench.cli.groups import Opening, grouped
 from workbench.cli.options import Data, Dose, Seed, Settings, named, stack
 from workbench.cli.printing import answer, table
-from workbench.errors import StorageFailed, UnknownName
+from workbench.errors import BadKnob, StorageFailed, UnknownName
 from workbench.workspace.plain import plain
 
 TARGETS = ("checkpoint", "peft", "script", "report")
@@ -29,31 +29,34 @@ def fit(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the folder if it exists.")] = False,
     choose: Annotated[bool, typer.Option("--choose", help="Let validation rows choose layers, shares, gates and the dose.")] = False,
     max_damage: Annotated[float, typer.Option(help="With --choose: KL that neutral text may move, nats a token.", min=0.0)] = 0.02,
+    resume: Annotated[str | None, typer.Option(help="Go on with the search of this saved edit, up to --set budget=N.")] = None,
     all_rows: Annotated[bool, typer.Option("--all-rows", help="Fit on every row of a file that names no splits.")] = False,
 ) -> None:
     """Fit an edit on the rows marked fit. A file without splits gets them drawn by question: 40 % fit, 10 % validation."""
-    from workbench.knobs import as_json
     from workbench.methods import get
 
     # Everything that can be wrong with words is said before the model is loaded.
     config = get(method).configure(named(settings), preset)
+    if resume is not None and set(named(settings)) != {"budget"}:
+        raise BadKnob("A search that goes on keeps its knobs; only its budget grows.", "Give --set budget=N and no other knob.")
     if out is not None and out.exists() and not overwrite:
         raise StorageFailed(f"{out} exists already.", "Choose another folder, or give --overwrite.")
     session, progress = opening.session(0.2)
     rows = session.demos.resolve(data, "fit" if all_rows else None)
     dose = 1.0
-    if choose:
+    if resume is not None:
+        fitted = session.proceed(resume, rows, config.budget, progress=progress)
+    elif choose:
         found = session.choose(method, rows, named(settings), preset=preset, max_damage=max_damage, seed=seed, progress=progress)
         fitted, dose = found.fitted, found.best.dose
-        config = get(method).configure({**named(settings), **found.best.values}, preset)
     else:
         fitted = session.fit(method, rows, config, seed=seed, progress=progress)
-    edit = fitted.edit.scaled(dose)
+    edit, head = fitted.edit.scaled(dose), fitted.edit.header
     counts = {split: sum(row.split == split for row in rows) for split in ("fit", "validation", "test")}
-    told: dict[str, Any] = {"edit": edit.id, "method": method, "config": as_json(config), "seed": seed, "dose": dose}
+    told: dict[str, Any] = {"edit": edit.id, "method": head.method, "config": dict(head.config), "seed": head.seed, "dose": dose}
     told |= {"model": session.model.info.name, "data": rows.name, "data_fingerprint": rows.fingerprint, "n_rows": counts}
     told |= {"scalars": fitted.report.scalars, "notices": plain(fitted.report.notices), "folder": None, "saved": None}
-    lines = [f"Fitted {method} edit {edit.id} on {counts['fit']} rows of {rows.name} ({session.model.info.name})."]
+    lines = [f"Fitted {head.method} edit {edit.id} on {counts['fit']} rows of {rows.name} ({session.model.info.name})."]
     lines += table([{"what": key, "value": float(value)} for key, value in fitted.report.scalars.items()])
     lines += [f"{notice.level}: {notice.text} {notice.hint}".rstrip() for notice in fitted.report.notices]
     if out is not None:

@@ -85,6 +85,14 @@ class FitFunction(Protocol):
     def __call__(self, model: LanguageModel, demonstrations: Demonstrations, config: Any, *, seed: int, progress: Progress) -> Fitted: ...
 
 
+class ProceedFunction(Protocol):
+    """How a search goes on from the trials in a report, up to the config's budget."""
+
+    def __call__(
+        self, model: LanguageModel, demonstrations: Demonstrations, config: Any, report: FitReport, *, seed: int, progress: Progress
+    ) -> Fitted: ...
+
+
 ExtraObstacles = Callable[[LanguageModel, Demonstrations], tuple[Obstacle, ...]]
 
 
@@ -102,6 +110,8 @@ class Method:
     presets: Mapping[str, Mapping[str, Any]]
     run: FitFunction
     extra_obstacles: ExtraObstacles | None = None
+    proceed: ProceedFunction | None = None
+    """Goes on with a search that was recorded; None for a method that is no search."""
 
     def obstacles(self, model: LanguageModel, demonstrations: Demonstrations) -> tuple[Obstacle, ...]:
         """Why this method cannot run on this model with these demonstrations; empty if it can."""
@@ -173,13 +183,14 @@ def method(
     needs: Needs,
     presets: Mapping[str, Mapping[str, Any]] = NOTHING,
     obstacles: ExtraObstacles | None = None,
+    proceed: ProceedFunction | None = None,
 ) -> Callable[[MethodT], MethodT]:
     """Register a fit function as a method."""
 
     def register(run: MethodT) -> MethodT:
         if name in _METHODS:
             raise ValueError(f"The method {name!r} is registered already.")
-        _METHODS[name] = Method(name, title, summary, paper, config, edit, needs, presets, run, obstacles)
+        _METHODS[name] = Method(name, title, summary, paper, config, edit, needs, presets, run, obstacles, proceed)
         return run
 
     return register

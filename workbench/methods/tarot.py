@@ -16,7 +16,7 @@ import torch
 
 from workbench.data.demonstrations import Demonstrations
 from workbench.errors import BadKnob, NotEnoughData, RetouchError
-from workbench.methods.registry import Fitted, Needs, Obstacle, header, method
+from workbench.methods.registry import FitReport, Fitted, Needs, Obstacle, header, method
 from workbench.methods.tarot_config import PRESETS, TarotConfig, angle_space, edited_layers, listed_heads, search_config
 from workbench.methods.tarot_edit import RotationEdit, fold_facts, value_bias
 from workbench.methods.tarot_generation import classifier_of
@@ -53,6 +53,20 @@ def obstacles(model: LanguageModel, demonstrations: Demonstrations) -> tuple[Obs
     return tuple(found)
 
 
+def proceed(
+    model: LanguageModel, demonstrations: Demonstrations, config: TarotConfig, report: FitReport, *, seed: int, progress: Progress
+) -> Fitted:
+    """Go on with the search whose trials a report holds, until `config.budget` calls were made in all.
+
+    Raises:
+        BadKnob: the budget is used up already. ShapeMismatch: the report is of another search.
+    """
+    trials = Trials.from_tensors({name: torch.from_numpy(report.arrays[name]) for name in ("points", "scalars")})
+    if config.budget <= len(trials):
+        raise BadKnob(f"budget = {config.budget}; {len(trials)} calls were made already.", f"Give a budget above {len(trials)}.")
+    return fit_rotation(model, demonstrations, config, seed=seed, progress=progress, resume=trials)
+
+
 @method(
     "tarot",
     title="TaRot",
@@ -63,6 +77,7 @@ def obstacles(model: LanguageModel, demonstrations: Demonstrations) -> tuple[Obs
     needs=Needs(("prompt",), "label", min_rows=4, heads=True),
     presets=PRESETS,
     obstacles=obstacles,
+    proceed=proceed,
 )
 def fit(model: LanguageModel, demonstrations: Demonstrations, config: TarotConfig, *, seed: int, progress: Progress) -> Fitted:
     """Search angles on rows of split `fit`; rows of split `validation` choose among the best; `test` is never seen."""

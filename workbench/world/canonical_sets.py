@@ -132,16 +132,21 @@ def stereotypes() -> DemonstrationSet:
 
 
 def agreement_task() -> DemonstrationSet:
-    """The right copula after a plain noun, asked across a phrase or a clause."""
+    """The right copula after a plain noun, asked across a phrase with a noun of the other number.
+
+    Half of a split's nouns are subjects, the others stand between. Were they the same, each would be taught " are" after "horses" and asked
+    " is" after "the bridge near the horses": a sense, which knows no context, can only lose that (measured: .38 to .20).
+    """
     rows: list[Demonstration] = []
     for split, nouns in parted(NOUNS, 14, 10, "nouns").items():
         rng = Random(f"agreement task:{split}")
-        for noun in nouns:
+        subjects, others = nouns[: len(nouns) // 2], nouns[len(nouns) // 2 :]
+        for noun in subjects:
             for plural in (False, True):
                 good, bad = (" are", " is") if plural else (" is", " are")
                 word = noun[plural]
                 rows.append(_row("agreement", "train", noun[0], split, f"The {word}", good, bad, "good-v-bad"))
-                for other in rng.sample([n for n in nouns if n != noun], 6):
+                for other in rng.sample(others, min(6, len(others))):
                     for preposition in ("near", "behind"):
                         prompt = f"The {word} {preposition} the {other[not plural]}"
                         rows.append(_row("agreement", "evaluation", noun[0], split, prompt, good, bad, "good-v-bad"))
