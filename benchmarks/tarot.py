@@ -37,16 +37,16 @@ from workbench.numerics.intervals import mean_interval
 
 DATA = Path(__file__).parent.parent / "assets" / "data"
 SEARCHES: dict[str, dict[str, Any]] = {
-    "random": {"optimizer": "random"},
-    "turbo": {"optimizer": "turbo"},
-    "es": {"optimizer": "es", "step": 0.3},
+    "random": {"optimizer": "random", "depth": "first"},
+    "turbo": {"optimizer": "turbo", "depth": "first"},
+    "es": {"optimizer": "es", "step": 0.3, "depth": "first"},
     "turbo on 4 relevant heads": {"optimizer": "turbo", "top_heads": 4},
     "random on 4 relevant heads": {"optimizer": "random", "top_heads": 4},
-    "embedding": {"optimizer": "embedding"},
+    "embedding": {"optimizer": "embedding", "depth": "first"},
     "turbo on all layers": {"optimizer": "turbo", "depth": "all"},
     "turbo on all layers, bound pi/4": {"optimizer": "turbo", "depth": "all", "bound": math.pi / 4},
     "random on all layers": {"optimizer": "random", "depth": "all"},
-    "bo": {"optimizer": "bo"},
+    "bo": {"optimizer": "bo", "depth": "first"},
 }
 COMMON = {"shots": "zero"}
 BASES = {"base, zero-shot": "zero", "base, 2 shots": "two", "base, 4 shots": "four"}

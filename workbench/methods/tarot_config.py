@@ -25,7 +25,7 @@ class TarotConfig:
         None, label="Layers", symbol="E", help="Layers whose heads turn; none: as depth says, or all if heads are chosen.", main=True
     )
     depth: Literal["first", "all"] = knob(
-        "first", label="Depth", help="Where to turn if no layers are named: the first fifth, as the paper does, or everywhere.", main=True
+        "all", label="Depth", help="Where to turn if no layers are named: everywhere, or in the first fifth, as the paper does.", main=True
     )
     budget: int = knob(124, label="Budget", help="Objective calls, the initial design included.", bounds=(10, 2000), main=True)
     objective: Objective = knob(
@@ -85,6 +85,7 @@ class TarotConfig:
 
 
 OFFICIAL = {
+    "depth": "first",
     "optimizer": "official_bo",
     "n_init": 4,
     "include_identity": False,
@@ -95,6 +96,7 @@ OFFICIAL = {
 }
 PRESETS = {
     "official-compat": OFFICIAL,
+    "first-fifth": {"depth": "first"},
     "relevant-heads": {"top_heads": 4},
     "evolution": {"optimizer": "es", "step": 0.3},
     "random-control": {"optimizer": "random"},
