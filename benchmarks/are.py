@@ -59,7 +59,7 @@ TASKS = (
     Task("mood-happy", "mood", "toward", "role:evaluation"),
     Task("mood-sad", "mood", "away", "role:evaluation"),
 )
-PRESETS = (None, "later-blocks", "retained")
+PRESETS = ("ours", "retained", "paper")
 
 
 def wanted(model: LanguageModel, rows: Sequence[Demonstration], lanes: Sequence[Sequence[Edit]], direction: str) -> Metric:
@@ -180,7 +180,7 @@ def retention(model: LanguageModel, neutral: Sequence[str], weights: Sequence[fl
     rows = rows.with_rows((*rows.rows, *general))
     found: list[dict[str, Any]] = []
     for beta in weights:
-        fitted, _ = adversarial(model, rows, TASKS[0], "later-blocks", retention_kl=beta, max_rounds=4, keep="last", stop_low=0.69)
+        fitted, _ = adversarial(model, rows, TASKS[0], "ours", retention_kl=beta, max_rounds=4, keep="last", stop_low=0.69)
         names = ("round", "benefit", "probability", "kl")
         found += [{"beta": beta, **{name: row[name] for name in names}} for row in fitted.report.tables["rounds"]]
     return found
@@ -192,7 +192,7 @@ def timing(model: LanguageModel) -> dict[str, float]:
     sides = [row for row in rows if row.label]
     made = [replace(row, split="fit") if i < 200 or row.split == "fit" else replace(row, split="validation") for i, row in enumerate(sides)]
     whole = rows.with_rows((*made, *(row for row in rows.split("validation") if not row.label)))
-    fitted, cost = adversarial(model, whole, TASKS[0], None, n_prompts=200)
+    fitted, cost = adversarial(model, whole, TASKS[0], "ours", n_prompts=200)
     return {**cost, **{name: fitted.report.scalars[name] for name in ("n_fit", "rounds", "kept_round", "memory_mb")}}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import streamlit as st
@@ -65,8 +66,9 @@ def form(session: Any, method: Any) -> tuple[dict[str, Any], int, float]:
     if method.presets:
         names = list(method.presets)
         chosen = f"preset-{method.name}"
-        draw = st.segmented_control if sum(map(len, names)) < 30 else st.selectbox
-        draw(
+        # None of them is chosen at first: a list would show its first one, whatever the knobs say.
+        few, more = st.segmented_control, partial(st.selectbox, index=None, placeholder="as set below")
+        (few if sum(map(len, names)) < 30 else more)(
             "Preset", names, key=chosen, persist_state="session", on_change=lambda: _preset(items, method, chosen, key),
             help="Sets every knob below. *paper* is what the authors published, the first is ours.",
         )  # fmt: skip

@@ -120,9 +120,9 @@ def fill(knobs: Sequence[Any], method: str, *, key: str, shown: Callable[[Any, A
         shown: a knob's value as its widget holds it. n_layers, n_heads: of the model; places that it lacks are left out.
     """
     handed = state().draft.get(_HANDED)
-    if handed is None:
+    if handed is None or handed.method not in ("", method):
         return
-    wanted = _wanted(knobs, handed, n_layers, n_heads) if not handed.method else handed.values if handed.method == method else {}
+    wanted = handed.values if handed.method else _wanted(knobs, handed, n_layers, n_heads)
     values = {f"{key}-{knob.name}": shown(knob, wanted[knob.name]) for knob in knobs if knob.name in wanted}
     if method not in handed.filled:
         handed.filled.add(method)
@@ -148,6 +148,8 @@ def _wanted(knobs: Sequence[Any], handed: Handed, n_layers: int, n_heads: int) -
         return {"heads": heads, **{name: None for name in ("layers", "top_heads") if name in names}}
     if layers and "layers" in names:
         return {"layers": layers}
+    if layers and "adapter_blocks" in names:
+        return {"adapter_blocks": layers, "read_blocks": layers}
     return {"layer": layers[0]} if layers and "layer" in names else {}
 
 

@@ -74,7 +74,7 @@ def test_3_trainable_counts_are_those_of_the_released_runs(kinds: tuple[str, ...
         return WeightSlot(parameter, site.kind, nn.Identity())
 
     llama: Any = SimpleNamespace(dtype=torch.float32, device=torch.device("cpu"), weight=weight)
-    sites = AreConfig(modules=kinds).adapter_sites(32)
+    sites = AreConfig(modules=kinds, depth="middle").adapter_sites(32)
     assert [site.layer for site in sites[::2]] == [9, 10, 11, 12, 13]
     assert Adapters(llama, sites, 8, 8.0, torch.Generator()).n_parameters == count
 
@@ -90,13 +90,18 @@ def test_4_the_representation_is_the_hidden_states_deepest_block_first(tiny: Any
     assert not torch.allclose(r[:, :d], hidden[READ[0]][:, -1], atol=1e-2), "the block below is another one"
 
 
-def test_4_default_blocks_are_those_of_the_released_code_at_its_depth() -> None:
-    assert AreConfig().reads(32) == (14, 13, 12, 11, 10)
-    assert AreConfig().reads(6) == (3, 2)
-    assert AreConfig().reads(12) == (5, 4)
-    assert AreConfig().reads(28) == (12, 11, 10, 9)
-    blocks = {n: sorted({site.layer for site in AreConfig().adapter_sites(n)}) for n in (6, 12, 28)}
+def test_4_middle_blocks_are_those_of_the_released_code_at_its_depth() -> None:
+    paper = AreConfig(depth="middle")
+    assert {n: paper.reads(n) for n in (6, 12, 28, 32)} == {6: (3, 2), 12: (5, 4), 28: (12, 11, 10, 9), 32: (14, 13, 12, 11, 10)}
+    blocks = {n: sorted({site.layer for site in paper.adapter_sites(n)}) for n in (6, 12, 28)}
     assert blocks == {6: [1, 2], 12: [3, 4, 5], 28: [8, 9, 10, 11]}
+
+
+@pytest.mark.parametrize("n_layers", [1, 2, 4, 6, 12, 32])
+def test_4_late_blocks_are_read_at_least_as_deep_as_any_is_edited(n_layers: int) -> None:
+    reads, edited = AreConfig().reads(n_layers), {site.layer for site in AreConfig().adapter_sites(n_layers)}
+    assert list(reads) == sorted(reads, reverse=True) and edited and max(edited) <= reads[0] < n_layers
+    assert n_layers < 4 or reads[0] > AreConfig(depth="middle").reads(n_layers)[0]
 
 
 def test_5_the_representation_depends_only_on_real_tokens(tiny: Any) -> None:

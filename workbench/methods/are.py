@@ -6,7 +6,9 @@ prompt of both sides is read as the goal: L_G = mean CE(S(R(x)), goal). The adap
 Differs: the forward stops above the deepest block read (equal gradients); batches are read at each row's last token;
 the G optimiser holds only the adapters; stopping is judged on validation, never on test; the kept round is by default
 the one with the most validation benefit less damage (`worth`), since the trajectory shows the benefit in the first
-rounds and damage in later ones (specs/are.md §3.8); an optional KL term on neutral text.
+rounds and damage in later ones (specs/are.md §3.8); blocks are read and edited later and with larger steps than in the
+paper, which brings the benefit in one or two rounds, at a tenth of the damage, where we could measure it
+(`benchmarks/are.py`); an optional KL term on neutral text.
 """
 
 from __future__ import annotations
@@ -34,6 +36,7 @@ DAMAGE_COST = 5.0
 GAIN = 0.001
 # More neutral texts than this would cost a round more than the round itself.
 N_NEUTRAL = 64
+PAPER = {"depth": "middle", "lr_g": 1e-4}
 StopReason = Literal["window", "guard", "no further gain", "rounds used up", "cancelled"]
 
 
@@ -56,10 +59,11 @@ def _obstacles(model: LanguageModel, demonstrations: Demonstrations) -> tuple[Ob
     edit=AdapterEdit,
     needs=Needs(("prompt",), task="concept", min_rows=2),
     presets={
-        "official-compat": {"modules": ("w_q", "w_v"), "keep": "window", "max_rounds": 50, "min_accuracy": 0.0},
-        "later-blocks": {"depth": "late", "lr_g": 4e-4},
-        "retained": {"depth": "late", "lr_g": 4e-4, "retention_kl": 100.0},
-        "paper-log": {"keep": "window", "max_rounds": 50, "min_accuracy": 0.0},
+        "ours": {},
+        "retained": {"retention_kl": 100.0},
+        "paper": PAPER,
+        "paper-log": {**PAPER, "keep": "window", "max_rounds": 50, "min_accuracy": 0.0},
+        "official-compat": {**PAPER, "modules": ("w_q", "w_v"), "keep": "window", "max_rounds": 50, "min_accuracy": 0.0},
     },
     obstacles=_obstacles,
 )

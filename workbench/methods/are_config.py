@@ -31,7 +31,11 @@ class AreConfig:
         bounds=(1, 200), unit="rounds", main=True,
     )  # fmt: skip
     lr_g: float = knob(
-        1e-4, label="Learning rate of the edit", help="Raise it if the adapters hardly grow.", bounds=(1e-6, 1e-1), main=True
+        4e-4,
+        label="Learning rate of the edit",
+        help="The paper has 1e-4. Raise it if the adapters hardly grow.",
+        bounds=(1e-6, 1e-1),
+        main=True,
     )
     keep: Literal["best_validation", "window", "last"] = knob(
         "best_validation", label="Keep", help="The least damaging round among the best on validation, or the last round."
@@ -53,7 +57,7 @@ class AreConfig:
         "auto", label="Chat template", help="Render prompts as a user's turn if the model has a template."
     )
     depth: Literal["middle", "late"] = knob(
-        "middle", label="Depth", help="Where to read and edit if no blocks are named: the paper's middle, or the two thirds of the way up "
+        "late", label="Depth", help="Where to read and edit if no blocks are named: the paper's middle, or the two thirds of the way up "
         "where small models hold a concept.",
     )  # fmt: skip
     read_blocks: tuple[int, ...] | None = knob(
@@ -89,13 +93,13 @@ class AreConfig:
     sample_every: int = knob(2, label="Sample every", help="Rounds between shown samples; 0 for none.", bounds=(0, 200))
 
     def reads(self, n_layers: int) -> tuple[int, ...]:
-        """Blocks read, deepest first: by default rd(10n/32) … rd(14n/32), at least two; late (ours) rd(16n/32) … rd(22n/32)."""
+        """Blocks read, deepest first: rd(16n/32) … rd(22n/32); in the middle (the paper) rd(10n/32) … rd(14n/32); at least two."""
         found = self.read_blocks if self.read_blocks is not None else _span(*_READ[self.depth], n_layers)
         _check_blocks("read_blocks", found, n_layers)
         return tuple(sorted(set(found), reverse=True))
 
     def adapter_sites(self, n_layers: int) -> tuple[Site, ...]:
-        """Weights that get adapters: by default blocks rd(9n/32) … rd(13n/32), at least two; late (ours) rd(12n/32) … rd(22n/32).
+        """Weights that get adapters: blocks rd(12n/32) … rd(22n/32); in the middle (the paper) rd(9n/32) … rd(13n/32); at least two.
 
         Raises:
             BadKnob: a block that the model does not have, or above the deepest read block (its gradient would be zero).

@@ -76,7 +76,7 @@ def grid(method: str, info: ModelInfo) -> dict[str, tuple[Any, ...]]:
     if method == "hpr":
         return {"layers": (*singles, *pairs), "neutral_weight": (0.0,), "gate": GATES}
     if method == "are":
-        return {"depth": ("middle", "late"), "retention_kl": (0.0, 100.0)}
+        return {"retention_kl": (0.0, 100.0)}
     return {}
 
 

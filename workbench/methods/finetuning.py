@@ -124,6 +124,7 @@ class TwinTrainee:
     edit=DeltaEdit,
     needs=Needs(("prompt",), task="canonical", min_rows=1),
     presets={
+        "ours": {},
         "gentle": {"kl_weight": 1.0, "ball": "1e-3"},
         "official-compat": {"lr": 1e-6, "compat": "official", "chunk_tokens": 500},
     },

@@ -94,6 +94,7 @@ class AdapterTrainee:
     edit=AdapterEdit,
     needs=Needs(("prompt",), task="canonical", min_rows=1),
     presets={
+        "ours": {},
         "gentle": {"lr": 1e-3, "kl_weight": 1.0, "ball": "1e-3"},
         "official-compat": {"lr": 1e-4, "compat": "official", "chunk_tokens": 500},
     },

@@ -99,6 +99,7 @@ def stored(config: SensesConfig) -> torch.dtype:
     edit=SenseEdit,
     needs=Needs(("prompt",), task="canonical", min_rows=1, senses=True),
     presets={
+        "ours": {},
         "gentle": {"lr": 0.03, "kl_weight": 1.0, "ball": "1e-3"},
         "official-compat": {"lr": 0.01, "penalty": 1000.0, "compat": "official", "chunk_tokens": 500},
     },

@@ -4,7 +4,7 @@ The network is frozen. In every edited (layer, head) the attention-weighted sum 
 for every prompt; the angles maximise the mean probability of the right answer over 10-20 prompts. R folds exactly into the output
 projection. Ref: specs/tarot.md; Singh et al., arXiv 2410.04277. Differs: the search really optimises (the released one draws uniform
 points), the identity is the first candidate, demonstrations are drawn once, validation rows choose among the best, and all layers turn
-unless told otherwise: on both tasks of the embedded world that gets more prompts right than the paper's first fifth (`benchmarks/tarot.py`).
+unless told otherwise: on both tasks of the embedded world that gets more prompts right than the paper's first fifth.
 """
 
 from __future__ import annotations

@@ -95,8 +95,9 @@ OFFICIAL = {
     "lanes": 1,
 }
 PRESETS = {
-    "official-compat": OFFICIAL,
+    "ours": {},
     "first-fifth": {"depth": "first"},
+    "official-compat": OFFICIAL,
     "relevant-heads": {"top_heads": 4},
     "evolution": {"optimizer": "es", "step": 0.3},
     "random-control": {"optimizer": "random"},
