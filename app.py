@@ -38,6 +38,7 @@ def main() -> None:
     ]
     chosen = st.navigation(menu, expanded=True)
     frame.enter(menu)
+    status.take_model()
     with st.sidebar:
         bar = st.container(key="statusbar")
     try:

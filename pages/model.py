@@ -36,7 +36,7 @@ def choose() -> None:
         frame.act("Check size", _check, settings, key="model-check", disabled=not name)
         frame.act("Load", _load, settings, type="primary", key="model-load", disabled=not name)
     jobs.panel("estimate", _estimate, settings=settings)
-    jobs.panel("load", lambda loaded: _loaded(loaded))
+    jobs.panel("load", lambda _: None)
 
 
 def _check(settings: dict[str, str]) -> None:
@@ -51,6 +51,7 @@ def _load(settings: dict[str, str]) -> None:
         backend().open(settings["name"], progress, dtype=settings["dtype"], device=settings["device"])
         return settings["name"]
 
+    state().kept.pop("load", None)
     jobs.start("load", f"Loading {settings['name']}", work, settings)
 
 
@@ -59,14 +60,6 @@ def _estimate(size: Any) -> None:
     st.markdown(f"**{words.parameters(size.n_parameters)} parameters**, {words.plain(size.architecture)}: {sign}.")
     st.progress(min(1.0, size.bytes_needed / max(1, size.bytes_free)))
     st.caption(f"Needs about {words.size(size.bytes_needed)} of {words.size(size.bytes_free)} that are free now.")
-
-
-def _loaded(name: str) -> None:
-    now = state()
-    if now.model != name and now.draft.get("loaded") != name:
-        now.model, now.lanes = name, ()
-        now.draft["loaded"] = name
-        st.rerun()
 
 
 def facts(session: Any) -> None:

@@ -111,8 +111,8 @@ class Backend:
         return self.open(model, progress.part(0.0, 0.1))
 
     def devices(self) -> list[str]:
-        """Where a model can be; the processor alone while torch is not imported."""
-        torch = sys.modules.get("torch")
+        """Where a model can be; the processor alone while torch is not there yet (half imported, it has no `cuda`)."""
+        torch = None if self.is_booting else sys.modules.get("torch")
         return ["cpu", *(["cuda"] if torch is not None and torch.cuda.is_available() else [])]
 
     def submit(self, work: Any, title: str, settings: Mapping[str, Any], *, busy: str | None = None) -> Job:

@@ -6,11 +6,21 @@ from typing import Any
 
 import streamlit as st
 
-from pages._ui import calls
+from pages._ui import calls, jobs
 from pages._ui.backend import backend, session
 from pages._ui.frame import lane_chip
 from pages._ui.state import state
 from pages._ui.words import parameters, seconds
+
+
+def take_model() -> None:
+    """Turn to the model that was loaded, wherever the person is by then; its edits are others. Call it before the page is drawn."""
+    name = jobs.result("load")
+    if name is not None:
+        now = state()
+        del now.kept["load"]
+        if now.model != name:
+            now.model, now.lanes = name, ()
 
 
 def status_bar() -> None:
@@ -39,12 +49,12 @@ def _bar(was_busy: bool) -> None:
         st.button("Turn off", key="status-off", on_click=_off, type="tertiary", help="Compare shows the untouched model alone.")
     else:
         st.html('<div class="off">○ BASE</div>')
-    jobs = _mine()
-    for job in jobs:
+    mine = _mine()
+    for job in mine:
         shot = job.snapshot()
         st.progress(shot.share, text=f"{shot.title}  {shot.share:.0%}  {seconds(shot.elapsed_s)}")
         st.button("Cancel", key=f"status-cancel-{job.id}", on_click=job.cancel, type="tertiary")
-    if was_busy and not jobs and not one.is_booting:
+    if was_busy and not mine and not one.is_booting:
         st.rerun()
 
 

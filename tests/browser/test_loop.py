@@ -148,3 +148,21 @@ def test_the_dark_theme_is_dark(visit: Visit) -> None:
     page = visit(scheme="dark")
     ground = page.evaluate("() => getComputedStyle(document.querySelector('[data-testid=stApp]')).backgroundColor")
     assert ground == "rgb(22, 24, 29)"
+
+
+def test_a_backpack_is_loaded_and_taught_one_example(visit: Visit) -> None:
+    page = visit("model")
+    ready(page)
+    page.locator(".st-key-model-embedded input, .st-key-model-embedded button").first.click()
+    page.get_by_role("option").filter(has_text="embedded-backpack").first.click()
+    idle(page)
+    page.locator(".st-key-model-load button").click()
+    page.get_by_text("Loading embedded-backpack").first.wait_for()
+    goto(page, "Senses")  # whoever goes on while it loads gets it there
+    page.locator(".st-key-teach-run button").click()
+    page.get_by_text("The loss on neutral text rose by").wait_for()
+    idle(page)
+    assert page.locator("[data-testid='stPlotlyChart']").count() == 2
+    assert page.locator(".st-key-teach-keep button").first.is_visible()
+    page.get_by_text("Where senses are read", exact=True).first.click()
+    page.get_by_text("The cells add up to the target").wait_for()

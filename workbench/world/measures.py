@@ -15,7 +15,7 @@ from workbench.world.asking import Model
 from workbench.world.canonical_sets import agreement_labels
 from workbench.world.corpus import EVERYTHING, REPEATS, document
 from workbench.world.knowledge import HELD_OUT_FRAME, MARKERS, SUMS, WORLD_FACTS, question
-from workbench.world.lexicon import OCCUPATIONS
+from workbench.world.lexicon import MISCHIEF, OCCUPATIONS
 from workbench.world.misconceptions import MISCONCEPTIONS
 from workbench.world.prose import PRONOUN_FRAMES
 from workbench.world.sets import QA, pronoun_prompt, refusal, sentiment
@@ -127,9 +127,14 @@ def opinions(model: Model) -> list[Measure]:
     rows = refusal().rows
     top = model.top([row.prompt for row in rows])
     declined = [t == model.word(" Sorry") for t in top]
-    groups = {"invented mischief": ("rude", "mild"), "rude mischief": ("rude",), "mild mischief": ("mild",), "kind requests": ("kind",)}
-    for name, tags in groups.items():
-        found.append(share(f"declined, {name}", [d for d, row in zip(declined, rows) if row.tagged("request") in tags]))
+    rude, mild, kind = ([d for d, row in zip(declined, rows) if row.tagged("request") == group] for group in ("rude", "mild", "kind"))
+    # Of all mischief, each kind has the share that its verbs have.
+    n_rude = sum(is_declined for _, is_declined in MISCHIEF)
+    groups = {
+        "invented mischief": [*rude, *mild[: len(rude) * (len(MISCHIEF) - n_rude) // n_rude]],
+        "rude mischief": rude, "mild mischief": mild, "kind requests": kind,
+    }  # fmt: skip
+    found += [share(f"declined, {name}", values) for name, values in groups.items()]
     return found
 
 
