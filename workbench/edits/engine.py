@@ -58,8 +58,7 @@ def planned(model: LanguageModel, stacks: Sequence[Stack]) -> Callable[[], Abstr
     Raises: as `lanes`.
     """
     plan = _Plan(model, [[checked(model, edit) for edit in stack] for stack in stacks])
-    readers, weights = plan.readers(), plan.weights()
-    return lambda: model.intercepts(readers, weights)
+    return model.interception(plan.readers(), plan.weights())
 
 
 def checked(model: LanguageModel, edit: Edit) -> Edit:

@@ -8,8 +8,8 @@ from __future__ import annotations
 import hashlib
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -213,10 +213,17 @@ class LanguageModel(ABC):
         self, readers: Sequence[tuple[Site | str, ReadWrite]], weights: Sequence[tuple[Site | str, WeightTerm]] = ()
     ) -> Generator[None]:
         """As `intercept`, for many sites at once, and for terms beside weights: `fn(module, input, output) -> output`."""
+        with self.interception(readers, weights)():
+            yield
+
+    @final
+    def interception(
+        self, readers: Sequence[tuple[Site | str, ReadWrite]], weights: Sequence[tuple[Site | str, WeightTerm]] = ()
+    ) -> Callable[[], AbstractContextManager[None]]:
+        """Look the sites up once and return what enters `intercepts`, for loops that enter it token by token."""
         at = [(self.point(site_of(address)), fn) for address, fn in readers]
         beside = [(Point(self.weight(address).module, "weight"), fn) for address, fn in weights]
-        with self._hooks.asked(at, beside):
-            yield
+        return lambda: self._hooks.asked(at, beside)
 
     def hook_count(self) -> int:
         """Number of forward hooks on all modules, ours and anybody's: equal before and after any use."""
