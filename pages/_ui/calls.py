@@ -31,7 +31,7 @@ class FitOutcome:
     why_not: str = ""
     settings: Mapping[str, Any] | None = None
     chosen: Mapping[str, Any] | None = None
-    """The knobs that validation chose, if it did."""
+    """Knobs that came of the fit and not of the form: chosen by validation, or a larger budget."""
 
 
 def known_edits(session: Any) -> dict[str, str]:
@@ -177,6 +177,9 @@ def _measured(session: Any, settings: Mapping[str, Any], fitted: Any, progress: 
         evaluation = session.evaluate((edit, dose), rows, n_placebos=2, n_generations=0, progress=progress.part(0.86, 1.0))
     except RetouchError as error:
         return FitOutcome(edit, settings["method"], fitted, None, dose, str(error), settings)
+    except Cancelled:  # the fit itself was finished
+        why = "The measuring was cancelled. The page Evaluate measures it."
+        raise Cancelled(FitOutcome(edit, settings["method"], fitted, None, dose, why, settings)) from None
     return FitOutcome(edit, settings["method"], fitted, evaluation, dose, settings=settings)
 
 

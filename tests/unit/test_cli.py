@@ -96,6 +96,7 @@ def test_fit_goes_on_with_a_saved_search(line: Line, pairs: str) -> None:
     assert told["scalars"]["calls"] == 14 and told["config"]["budget"] == 14 and told["config"]["optimizer"] == "es"
     refused = line("fit", "tarot", "--data", pairs, "--resume", "search", "--set", "n_val=5", code=2)
     assert "only its budget grows" in refused.stderr
+    line("fit", "tarot", "--data", pairs, "--resume", "search", "--set", "budget=20", "--choose", code=2)
 
 
 def test_generate_differs_under_an_edit_and_not_at_dose_0(line: Line, fitted: str) -> None:

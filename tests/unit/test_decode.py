@@ -9,6 +9,7 @@ from tests.conftest import words
 from tests.made_edits import shift
 from workbench.decode import Sampling, decode, generate
 from workbench.errors import BadKnob
+from workbench.models.backpack_cache import FIRST_CAPACITY, GrowingRows
 from workbench.models.base import LanguageModel
 from workbench.progress import Cancelled, Progress
 
@@ -111,3 +112,14 @@ def test_impossible_settings_are_refused(bad: dict[str, float]) -> None:
     with pytest.raises(BadKnob) as told:
         Sampling(**bad)  # pyright: ignore
     assert told.value.hint
+
+
+@pytest.mark.parametrize("dim", [1, 2])
+def test_rows_that_grow_are_those_that_were_appended_beyond_the_first_capacity_too(dim: int) -> None:
+    draw = torch.Generator().manual_seed(0)
+    rows, parts = GrowingRows(dim), []
+    for n in (FIRST_CAPACITY - 1, 1, 1, 3, FIRST_CAPACITY):
+        shape = [2, 4, 4, 3]
+        shape[dim] = n
+        parts.append(torch.randn(shape, generator=draw))
+        assert torch.equal(rows.append(parts[-1]), torch.cat(parts, dim)) and rows.length == sum(part.shape[dim] for part in parts)

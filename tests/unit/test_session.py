@@ -88,6 +88,9 @@ def test_a_search_goes_on_from_its_trials_as_if_it_had_not_stopped(session: Sess
         session.proceed(short.edit.id, rows, 10)
     with pytest.raises(Obstructed, match="ran on data"):
         session.proceed(short.edit.id, contrast_rows(30), 16)
+    folder = Session(session.model, session.workspace.folder / "elsewhere", records=False)
+    with pytest.raises(Obstructed, match="were not kept"):
+        folder.proceed(str(session.shelf.write(short.edit, session.workspace.folder / "taken")), rows, 16)
     other = session.fit("mean_difference", rows).edit
     with pytest.raises(Obstructed, match="no search"):
         session.proceed(other.id, rows, 16)

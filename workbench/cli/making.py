@@ -37,7 +37,7 @@ def fit(
 
     # Everything that can be wrong with words is said before the model is loaded.
     config = get(method).configure(named(settings), preset)
-    if resume is not None and set(named(settings)) != {"budget"}:
+    if resume is not None and (choose or set(named(settings)) != {"budget"}):
         raise BadKnob("A search that goes on keeps its knobs; only its budget grows.", "Give --set budget=N and no other knob.")
     if out is not None and out.exists() and not overwrite:
         raise StorageFailed(f"{out} exists already.", "Choose another folder, or give --overwrite.")

@@ -74,7 +74,7 @@ def grid(method: str, info: ModelInfo) -> dict[str, tuple[Any, ...]]:
     if method == "mean_difference":
         return {"layers": tuple(singles), "strength": (2.0, 4.0), "gate": GATES}
     if method == "hpr":
-        return {"layers": (*singles, *pairs), "neutral_weight": (0.0,), "gate": GATES}
+        return {"layers": (*singles, *pairs), "neutral_weight": (0.0, 1.0), "gate": GATES}
     if method == "are":
         return {"retention_kl": (0.0, 100.0)}
     return {}

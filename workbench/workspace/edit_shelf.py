@@ -95,11 +95,14 @@ class EditShelf:
 
     def report(self, key: str) -> FitReport | None:
         """The report of an edit's fit, made here or kept with the saved edit; None for an edit brought from elsewhere."""
-        kept = self._fitted.get(key)
+        one = load(key).id if key not in self._fitted and Path(key).is_dir() else key
+        kept = self._fitted.get(one)
         if kept is not None:
             return kept.report
         workspace = self._workspace()
-        run_id = workspace.edits.info(key).run_id
+        if one != key and one not in {info.id for info in workspace.edits.list()}:
+            return None
+        run_id = workspace.edits.info(one).run_id
         if run_id is None:
             return None
         return report_of(workspace.runs.get(run_id), workspace.runs.arrays(run_id))
