@@ -10,6 +10,7 @@ from pages._ui import calls, frame, geometry_panels, sets
 from pages._ui.backend import ready
 from pages._ui.components import token_strip
 from pages._ui.rows import as_jsonl, counts, editor, merged
+from pages._ui.state import state
 
 
 def main(session: Any) -> None:
@@ -75,8 +76,9 @@ def _row(session: Any, demonstrations: Any, picked: tuple[int, ...]) -> int | No
         return None
     options = [i for i in picked if i < len(demonstrations)] or list(range(len(demonstrations)))
     index = st.selectbox(
-        "Row", options, format_func=lambda i: f"{i + 1}  {demonstrations[i].prompt[:60]}", key="set-row", label_visibility="collapsed"
-    )
+        "Row", options, format_func=lambda i: f"{i + 1}  {demonstrations[i].prompt[:60]}", label_visibility="collapsed",
+        key=f"set-row-{state().set_name}",  # the browser keeps the words of a box that it knows
+    )  # fmt: skip
     row = demonstrations[index or 0]
     for side, text in (("positive", row.positive), ("negative", row.negative)):
         if text:

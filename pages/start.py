@@ -23,7 +23,7 @@ def truthful() -> None:
     now = state()
     now.model, now.set_name = FIRST, SET
     scope.hand_knobs(METHOD, VALUES, "Start")
-    st.session_state[methods.DOSE] = DOSE
+    st.session_state[methods.dose_key(METHOD)] = DOSE
 
     def work(opened: Any, progress: Any) -> Any:
         settings = calls.fit_settings(SET, opened.demos(SET), METHOD, VALUES, 0, DOSE)

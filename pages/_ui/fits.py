@@ -52,7 +52,7 @@ def take_choice() -> None:
         return
     state().draft["chosen"] = outcome.settings
     scope.hand_knobs(outcome.method, outcome.chosen, "the last fit")
-    st.session_state[methods.DOSE] = outcome.dose
+    st.session_state[methods.dose_key(outcome.method)] = outcome.dose
 
 
 def live(shot: Any) -> None:

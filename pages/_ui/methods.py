@@ -55,7 +55,9 @@ def _choose(name: str) -> None:
     state().method = name
 
 
-DOSE = "fit-dose"
+def dose_key(method: str) -> str:
+    """Where the form keeps a method's dose: one that was chosen for another method means nothing here."""
+    return f"fit-dose-{method}"
 
 
 def form(session: Any, method: Any) -> tuple[dict[str, Any], int, float]:
@@ -78,9 +80,10 @@ def form(session: Any, method: Any) -> tuple[dict[str, Any], int, float]:
     seed = st.number_input(
         "Seed", 0, 2**31 - 1, 0, step=1, key="fit-seed", persist_state="session", help="The same seed gives the same edit."
     )
-    st.session_state.setdefault(DOSE, 1.0)
+    at = dose_key(method.name)
+    st.session_state.setdefault(at, 1.0)
     dose = st.slider(
-        "Dose", 0.0, 4.0, step=0.25, key=DOSE, persist_state="session", help="How much of the edit is measured and goes to Compare."
+        "Dose", 0.0, 4.0, step=0.25, key=at, persist_state="session", help="How much of the edit is measured and goes to Compare."
     )
     return values, int(seed), float(dose)
 

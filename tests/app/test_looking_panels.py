@@ -139,7 +139,7 @@ def test_a_lasso_shows_its_rows_and_can_move_and_drop_them(app: Run, fresh_backe
     fine(test.button(key="geometry-run").click().run())
     test = picked(settled(test), 3, 5)
     assert "2 rows picked" in texts(test)
-    assert test.selectbox(key="set-row").value == 3, "the row below is one of those picked"
+    assert test.selectbox(key=f"set-row-{test.session_state['retouch'].set_name}").value == 3, "the row below is one of those picked"
     before = session.demos(chosen)
     fine(test.button(key="geometry-move").click().run())
     assert [session.demos(chosen)[i].split for i in (3, 5)] == ["test", "test"] and "picked**" not in texts(test)

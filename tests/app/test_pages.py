@@ -131,9 +131,11 @@ def test_a_choice_by_validation_fills_the_form_and_is_not_old(app: Run, fresh_ba
     fine(test.button(key="choice-fit").click().run())
     said = texts(fine(settled(test).run()))
     assert "were chosen among" in said and "From earlier settings" not in said
-    assert test.slider(key="fit-dose").value in choice.DOSES and test.session_state["knob-mean_difference-strength"] == 3.0
-    fine(test.slider(key="fit-dose").set_value(3.0).run())
+    assert test.slider(key="fit-dose-mean_difference").value in choice.DOSES and test.session_state["knob-mean_difference-strength"] == 3.0
+    fine(test.slider(key="fit-dose-mean_difference").set_value(3.0).run())
     assert "From earlier settings" in texts(test)
+    fine(test.button(key="choose-sea").click().run())
+    assert test.slider(key="fit-dose-sea").value == 1.0
 
 
 def test_a_search_goes_on_from_the_page_and_a_cancelled_one_keeps_its_best(
