@@ -3,7 +3,7 @@
     python -m benchmarks.tarot [--seeds 10] [--tasks sentiment,agreement] [--only NAMES] [--minutes 60] [--out FILE.json]
     python -m benchmarks.tarot --speed
 
-Every cell is one fit: 124 objective calls on at most 20 training prompts of `fit`, finalists chosen on `validation`, `test` scored once
+Every cell is one fit: 124 objective calls on at most 40 training prompts of `fit`, finalists chosen on `validation`, `test` scored once
 at the end; zero-shot prompts, probability among all tokens. Seeds change rows, design and search. Intervals are 95 % bootstrap intervals
 over seeds. Seeds are the outer loop, so that a run stopped by --minutes is a smaller run of the same benchmark; --out continues one.
 `--speed` prints seconds for 124 calls and the ratio of candidates as lanes to one by one.
@@ -44,6 +44,7 @@ SEARCHES: dict[str, dict[str, Any]] = {
     "random on 4 relevant heads": {"optimizer": "random", "top_heads": 4},
     "embedding": {"optimizer": "embedding", "depth": "first"},
     "turbo on all layers": {"optimizer": "turbo", "depth": "all"},
+    "turbo on all layers, 20 prompts": {"optimizer": "turbo", "depth": "all", "n_train": 20},
     "turbo on all layers, bound pi/4": {"optimizer": "turbo", "depth": "all", "bound": math.pi / 4},
     "random on all layers": {"optimizer": "random", "depth": "all"},
     "bo": {"optimizer": "bo", "depth": "first"},

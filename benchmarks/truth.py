@@ -26,19 +26,19 @@ from workbench.methods.choice import Choice, chosen
 from workbench.session import Session, open_session
 from workbench.workspace.measured import capability_of
 
-LAYERS, KEEP = ((3, 4), (3,), (2, 3, 4)), (0.9, 0.95, 0.99)
+LAYERS, KEEP, CENTER = ((3, 4), (3,), (3, 4, 5)), (0.95, 0.99, 0.995), ("demonstrations", "grand")
 # Method, preset, what to try (none: the method's own grid).
 ENTRIES: dict[str, tuple[str, str | None, dict[str, Sequence[Any]] | None]] = {
     "mean difference": ("mean_difference", None, None),
     "mean difference, gate": ("mean_difference", None, {"gate": ("hard",), "layers": ((2,), (3,), (4,)), "strength": (2.0, 4.0)}),
-    "SEA": ("sea", None, {"layers": LAYERS, "keep": KEEP}),
-    "SEA, gate": ("sea", None, {"layers": LAYERS, "keep": KEEP, "gate": ("hard",)}),
+    "SEA": ("sea", None, {"layers": LAYERS, "keep": KEEP, "center": CENTER}),
+    "SEA, gate": ("sea", None, {"layers": LAYERS, "keep": KEEP, "center": CENTER, "gate": ("hard",)}),
     "SEA, paper": ("sea", "paper", {"keep": (0.998,)}),
     "Φ-SEA, elu": ("sea", "phi-elu", {"layers": ((3,), (4,)), "keep": (0.99,)}),
     "HPR, protected": ("hpr", None, {"neutral_weight": (1.0,)}),
     "HPR": ("hpr", None, {"neutral_weight": (0.0,), "layers": ((1,), (2,), (1, 2), (3,)), "gate": ("none", "hard")}),
 }
-DOSES = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
+DOSES = (0.25, 0.35, 0.5, 0.75, 1.0, 1.5, 2.0)
 METRICS = ("mc1", "p_truth", "p_answer", "imbalance_nats", "kl_nats", "perplexity_ratio", "facts_mc1")
 
 

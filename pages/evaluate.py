@@ -6,11 +6,19 @@ from typing import Any
 
 import streamlit as st
 
-from pages._ui import calls, evaluations, frame, jobs, sets
+from pages._ui import calls, evaluations, frame, jobs, protocol_panels, sets
 from pages._ui.backend import ready
 
 
 def main(session: Any) -> None:
+    """Edits that are made, or methods at equal degradation."""
+    view = st.segmented_control(
+        "View", list(VIEWS), default="Edits", key="evaluate-view", required=True, label_visibility="collapsed", persist_state="session"
+    )
+    VIEWS[view or "Edits"](session)
+
+
+def _edits(session: Any) -> None:
     """Edits and set beside the table of gains and damages, with the placebo."""
     known = calls.known_edits(session)
     controls, picture = st.columns([1, 2], gap="large")
@@ -88,6 +96,8 @@ def _nothing() -> None:
         key="evaluate",
     )
 
+
+VIEWS = {"Edits": _edits, "Methods at equal degradation": protocol_panels.compare}
 
 frame.page("Evaluate", __doc__ or "")
 if (opened := ready()) is not None:

@@ -6,19 +6,18 @@ from typing import Any
 
 import streamlit as st
 
-from pages._ui import frame, protocol_panels, sense_panels
+from pages._ui import frame, sense_panels
 from pages._ui.backend import ready
 
 TABS = {
     "Teach one example": sense_panels.teach,
     "Explore a word": sense_panels.explore,
     "Where senses are read": sense_panels.reading,
-    "Compare methods": protocol_panels.compare,
 }
 
 
 def main(session: Any) -> None:
-    """Four views of a Backpack; without one, the way to it."""
+    """Three views of a Backpack; without one, the way to it."""
     if not session.model.info.has_senses:
         with frame.empty(
             f"{session.model.info.name} has no senses. A Backpack keeps several vectors for every word and only mixes them: each can be "

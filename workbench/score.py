@@ -12,7 +12,7 @@ from workbench.edits.engine import lanes
 from workbench.models.base import LanguageModel
 from workbench.models.tokens import TokenBatch
 from workbench.progress import Progress, silent
-from workbench.shapes import Float, Int, Tensor
+from workbench.shapes import Float, Int, Logits, Tensor
 
 
 @dataclass(frozen=True)
@@ -71,9 +71,10 @@ def batch_scores(
     stacks: Sequence[Sequence[Edit]] = ((),),
     *,
     batch_size: int = 32,
+    round_to: torch.dtype | None = None,
     progress: Progress | None = None,
 ) -> Scores:
-    """As `continuation_scores`, for tokens."""
+    """As `continuation_scores`, for tokens; `round_to` is that of `widened`."""
     tell = progress or silent()
     n_tokens = batch.lengths - batch.n_prompt
     width = max(1, int(n_tokens.max()))
@@ -81,15 +82,22 @@ def batch_scores(
     for start in range(0, len(batch), batch_size):
         part = batch.rows(slice(start, start + batch_size))
         with torch.no_grad(), lanes(model, stacks):
-            rows_out.append(_scored(model, part, len(stacks), width))
+            rows_out.append(_scored(model, part, len(stacks), width, round_to))
         tell(min(1.0, (start + batch_size) / len(batch)), "Scoring")
     return Scores(torch.cat(rows_out, 1), n_tokens)
 
 
-def _scored(model: LanguageModel, part: TokenBatch, n_lanes: int, width: int) -> Float[Tensor, "lane row token"]:
+def widened(logits: Logits, round_to: torch.dtype | None = None) -> Logits:
+    """Return logits in float32, or float64 if they are; first rounded, if asked: what a low precision ties stays tied."""
+    rounded = logits if round_to is None else logits.to(round_to)
+    return logits if rounded.dtype == torch.float64 else rounded.float()
+
+
+def _scored(
+    model: LanguageModel, part: TokenBatch, n_lanes: int, width: int, round_to: torch.dtype | None
+) -> Float[Tensor, "lane row token"]:
     whole = part.repeat(n_lanes)
-    logits = model.logits(whole)[:, -width - 1 : -1]
-    logits = logits if logits.dtype == torch.float64 else logits.float()
+    logits = widened(model.logits(whole)[:, -width - 1 : -1], round_to)
     targets = whole.ids[:, -logits.shape[1] :]
     found = logits.gather(-1, targets[..., None])[..., 0] - logits.logsumexp(-1)
     column = torch.arange(found.shape[1], device=found.device)

@@ -201,7 +201,11 @@ class Session(Measuring):
         The edit that is remembered has dose 1; `best.dose` is the dose to use it at, `edit` is it at that dose.
         """
         rows = self.demos.resolve(demonstrations)
-        found = chosen(self.model, method, rows, config, preset=preset, max_damage=max_damage, seed=seed, progress=progress, **options)
+        try:
+            found = chosen(self.model, method, rows, config, preset=preset, max_damage=max_damage, seed=seed, progress=progress, **options)
+        except Cancelled as cancelled:
+            best = cancelled.best
+            raise Cancelled(replace(best, fitted=self._kept(best.fitted, rows)) if isinstance(best, Choice) else None) from None
         return replace(found, fitted=self._kept(found.fitted, rows))
 
     # ── edits ──────────────────────────────────────────────────────────────────────────────────────────────────

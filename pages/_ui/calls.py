@@ -143,12 +143,14 @@ def _best_so_far(settings: Mapping[str, Any], chosen: Mapping[str, Any] | None =
     try:
         yield
     except Cancelled as cancelled:
-        fitted: Any = cancelled.best
-        if fitted is None:
+        if cancelled.best is None:
             raise
-        why = "The fit was cancelled; this is the best it had. The page Evaluate measures it."
-        told = FitOutcome(fitted.edit.id, settings["method"], fitted, None, float(settings["dose"]), why, settings, chosen)
-        raise Cancelled(told) from None
+        raise Cancelled(_unmeasured(cancelled.best, settings, chosen)) from None
+
+
+def _unmeasured(fitted: Any, settings: Mapping[str, Any], chosen: Mapping[str, Any] | None) -> FitOutcome:
+    why = "The fit was cancelled; this is the best it had. The page Evaluate measures it."
+    return FitOutcome(fitted.edit.id, settings["method"], fitted, None, float(settings["dose"]), why, settings, chosen)
 
 
 def choose(session: Any, settings: Mapping[str, Any], progress: Progress) -> FitOutcome:
@@ -159,13 +161,22 @@ def choose(session: Any, settings: Mapping[str, Any], progress: Progress) -> Fit
     name, demonstrations = settings["method"], session.demos(settings["set"])
     tried = grid(name, session.model.info)
     fixed = {knob: value for knob, value in settings["values"].items() if knob not in tried}
-    found = session.choose(
-        name, demonstrations, fixed, max_damage=settings["max_damage"], seed=settings["seed"], progress=progress.part(0.0, 0.85)
-    )
-    config = method(name).configure({**fixed, **found.best.values})
-    told = {key: value for key, value in settings.items() if key != "max_damage"}
-    told |= {"values": as_json(config), "dose": found.best.dose}
-    return replace(_measured(session, told, found.fitted, progress), chosen=dict(found.best.values))
+    rest = {key: value for key, value in settings.items() if key != "max_damage"}
+
+    def told(found: Any) -> dict[str, Any]:
+        config = method(name).configure({**fixed, **found.best.values})
+        return {**rest, "values": as_json(config), "dose": found.best.dose}
+
+    try:
+        found = session.choose(
+            name, demonstrations, fixed, max_damage=settings["max_damage"], seed=settings["seed"], progress=progress.part(0.0, 0.85)
+        )
+    except Cancelled as cancelled:
+        best: Any = cancelled.best
+        if best is None:
+            raise
+        raise Cancelled(_unmeasured(best.fitted, told(best), dict(best.best.values))) from None
+    return replace(_measured(session, told(found), found.fitted, progress), chosen=dict(found.best.values))
 
 
 def _measured(session: Any, settings: Mapping[str, Any], fitted: Any, progress: Progress) -> FitOutcome:

@@ -6,59 +6,108 @@ from typing import Any
 
 import streamlit as st
 
-from pages._ui import frame, jobs, words
+from pages._ui import calls, frame, jobs, words
 from pages._ui.figures import figure_panel, table_panel
+from pages._ui.forms import knob_form
+from pages._ui.methods import order
+from workbench.errors import RetouchError
 from workbench.figures.senses import balls
-
-METHODS = {"senses": "Sense finetuning", "lora": "LoRA", "finetuning": "Full finetuning"}
 
 
 def compare(session: Any) -> None:
-    """Set, methods, and how much to try; then one line a method over the degradation balls."""
+    """Set, methods, and how much to try beside one line a method over the degradation balls."""
     sets = {offer.id: offer.title for offer in session.demos.list() if _asks(session, offer)}
     if not sets:
         frame.empty("No set has rows of role train and role evaluation in its splits validation and test.", key="protocol-sets")
         return
-    with st.container(horizontal=True, vertical_alignment="bottom"):
-        chosen = st.selectbox("Set", list(sets), format_func=sets.__getitem__, key="protocol-set", persist_state="session")
-        methods = st.multiselect(
-            "Methods", list(METHODS), default=["senses"], format_func=METHODS.__getitem__, key="protocol-methods",
-            help="Weights are trained through the network: minutes a method, where senses take seconds.",
-        )  # fmt: skip
-        draws = st.number_input("Configurations", 1, 25, 5, key="protocol-draws", help="Tried on the validation pair; the default first.")
-        seeds = st.number_input("Seeds", 1, 10, 5, key="protocol-seeds", help="Fits on the test pair with the winner.")
-    settings = {"set": chosen, "methods": tuple(methods), "draws": int(draws), "seeds": int(seeds)}
-    frame.act("Compare methods", _begin, settings, type="primary", key="protocol-run", disabled=not methods)
-    jobs.panel("protocol", lambda found: _draw(session, found), settings=settings, nothing=_nothing)
+    controls, picture = st.columns([1, 2], gap="large")
+    with controls:
+        settings = _settings(session, sets)
+        frame.act(
+            "Compare methods", _begin, settings, type="primary", key="protocol-run", disabled=not settings["methods"], width="stretch"
+        )
+    with picture:
+        jobs.panel("protocol", lambda found: _draw(session, found), settings=settings, nothing=_nothing)
+
+
+def _settings(session: Any, sets: dict[str, str]) -> dict[str, Any]:
+    from workbench.evaluate.canonical_rules import Rules
+    from workbench.knobs import knobs
+
+    chosen = st.selectbox("Set", list(sets), format_func=sets.__getitem__, key="protocol-set", persist_state="session")
+    free, blocked = _methods(session, chosen)
+    kept = [name for name in st.session_state.get("protocol-methods", list(free)[:1]) if name in free]
+    st.session_state["protocol-methods"] = kept or list(free)[:1]
+    methods = st.multiselect(
+        "Methods", list(free), format_func=free.__getitem__, key="protocol-methods", persist_state="session",
+        help="Senses take seconds; what is trained through the network, or measured dose by dose, takes minutes a method.",
+    )  # fmt: skip
+    if blocked:
+        with st.expander(f"Not on this set ({len(blocked)})"):
+            for title, reason in blocked.items():
+                st.caption(f"**{words.plain(title)}.** {words.plain(reason)}")
+    draws = st.number_input("Configurations", 1, 25, 5, key="protocol-draws", help="Tried on the validation pair; the default first.")
+    seeds = st.number_input("Seeds", 1, 10, 5, key="protocol-seeds", help="Fits on the test pair with the winner.")
+    rules = knob_form(knobs(Rules), key="protocol-rules")
+    return {
+        "set": chosen,
+        "methods": tuple(methods),
+        "draws": int(draws),
+        "seeds": int(seeds),
+        "rules": tuple(sorted((name, value) for name, value in rules.items() if value is not None)),
+    }
+
+
+def _methods(session: Any, chosen: str) -> tuple[dict[str, str], dict[str, str]]:
+    """Titles of the methods that can be fitted to a pair's examples, and why the others cannot."""
+    from workbench.evaluate.canonical_runs import as_fit_rows
+    from workbench.methods.canonical import training_rows
+
+    found = calls.obstacles(session, as_fit_rows(training_rows(session.demos(chosen), "validation")))
+    titles = {name: calls.method(name).title for name in order(found)}
+    first = sorted(titles, key=lambda name: name != "senses")
+    free = {name: titles[name] for name in first if not found[name]}
+    return free, {titles[name]: f"{found[name][0].reason} {found[name][0].hint}" for name in first if found[name]}
 
 
 def _asks(session: Any, offer: Any) -> bool:
-    """Whether a set asks about the same in other words."""
-    return "role:evaluation" in offer.roles or (not offer.is_shipped and bool(session.demos(offer.id).tagged("role:evaluation").rows))
+    """Whether a set asks about the same in other words, after examples that methods can be fitted to."""
+    if offer.is_shipped and "role:evaluation" not in offer.roles:
+        return False
+    rows = session.demos(offer.id)
+    return bool(rows.tagged("role:evaluation").rows) and bool(rows.tagged("role:train").rows)
 
 
 def _begin(settings: dict[str, Any]) -> None:
     def work(session: Any, progress: Any) -> Any:
-        options = {"draws": settings["draws"], "seeds": tuple(range(settings["seeds"]))}
-        n, found = len(settings["methods"]), []
+        options = {"draws": settings["draws"], "seeds": tuple(range(settings["seeds"])), "rules": dict(settings["rules"])}
+        n, found, refused = len(settings["methods"]), list[Any](), dict[str, RetouchError]()
         for i, method in enumerate(settings["methods"]):
-            found += session.protocol(settings["set"], method, progress=progress.part(i / n, (i + 1) / n), **options)
-        return found
+            try:
+                found += session.protocol(settings["set"], method, progress=progress.part(i / n, (i + 1) / n), **options)
+            except RetouchError as error:  # told beside the table; minutes of work on the other methods are not lost
+                refused[method] = error
+        if not found:
+            raise next(iter(refused.values()))
+        return found, refused
 
     jobs.start("protocol", "Comparing methods", work, settings, heavy=True)
 
 
-def _draw(session: Any, found: Any) -> None:
+def _draw(session: Any, result: Any) -> None:
+    found, refused = result
     rows = [summary.row() for summary in found]
     first = rows[0]
     where = words.provenance(model=session.model.info.name, seed=f"0 to {first['seeds'] - 1}", n=first["n"], split="test")
     figure_panel(
         balls(rows), rows, where, key="protocol-balls",
-        says="Success gained on questions in other words, at the last epoch in which the loss on neutral text rose by at most ε; bars are "
+        says="Success gained on questions in other words, at the last step in which the loss on neutral text rose by at most ε; bars are "
         "the standard error over seeds.",
         look_for="A method above its random direction of equal size. A wider ball need not give more. The ball does not protect texts that "
         "must stay: look at *hard negatives rise* in the table.",
     )  # fmt: skip
+    for method, error in refused.items():
+        frame.problem(error, key=f"protocol-{method}")
     table_panel(rows, where, key="protocol-table")
     st.caption(f"Neutral text: {first['general tokens']} predicted tokens. Configurations were chosen on the validation pair.")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from streamlit.testing.v1 import AppTest
 
 from tests.app.conftest import fine, settled, texts
 from tests.conftest import words
+from workbench.errors import FitFailed
 
 Run = Callable[..., AppTest]
 
@@ -61,28 +63,59 @@ def test_a_prompts_reading_is_drawn_and_a_prompt_too_long_is_refused_in_words(ap
     assert "80 tokens" in "\n".join(str(item.value) for item in [*test.error, *test.text, *test.markdown, *test.warning])
 
 
-def test_methods_are_compared_at_equal_degradation_in_all_four_states(
-    app: Run, fresh_backend: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_methods_are_compared_at_equal_degradation_in_all_states(app: Run, fresh_backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from tests.theory.test_canonical_protocol import canonical_rows
     from workbench.data.demonstrations import Demonstrations
     from workbench.workspace.shelf import Shelf
 
     broken = Demonstrations(tuple(row for row in canonical_rows() if row.split != "validation"), "broken")
     monkeypatch.setattr(Shelf, "shipped", lambda self: ())
-    test = app("senses")
-    made, other = (fresh_backend.sessions["embedded"].demos.save(rows).id for rows in (canonical_rows(), broken))
-    fine(test.segmented_control(key="senses-view").set_value("Compare methods").run())
-    assert "will stand here" in texts(test)
-    test.selectbox(key="protocol-set").set_value(made)
+    test = app("evaluate")
+    session = fresh_backend.sessions["embedded"]
+    made, other = (session.demos.save(rows).id for rows in (canonical_rows(), broken))
+    fine(test.segmented_control(key="evaluate-view").set_value("Methods at equal degradation").run())
+    assert "will stand here" in texts(test) and "Not on this set" in "".join(item.label for item in test.expander)
+    fine(test.selectbox(key="protocol-set").set_value(made).run())
+    assert test.multiselect(key="protocol-methods").value == ["senses"]
     test.number_input(key="protocol-draws").set_value(1)
     test.number_input(key="protocol-seeds").set_value(2)
+
+    def slow(*_: Any, progress: Any, **__: Any) -> Any:
+        while True:
+            progress(0.3, "Turning the handle")
+            time.sleep(0.02)
+
+    with monkeypatch.context() as slowly:
+        slowly.setattr(session, "protocol", slow)
+        fine(test.button(key="protocol-run").click().run())
+        assert "Turning the handle" in texts(test)
+        test.button(key="protocol-cancel").click().run()
+        assert "Cancelled" in texts(settled(test))
     fine(test.button(key="protocol-run").click().run())
     test = settled(test)
     table = test.dataframe[0].value
     assert set(table["method"]) == {"senses", "senses, random direction"} and len(table) == 6 and "predicted tokens" in texts(test)
-    fine(test.selectbox(key="protocol-set").set_value(other).run())
+
+    honest, rules = session.protocol, []
+
+    def one_refused(data: Any, method: str, **options: Any) -> Any:
+        rules.append(options["rules"])
+        if method == "lora":
+            raise FitFailed("The adapters learnt nothing.", "Raise the rate.")
+        return honest(data, method, **options)
+
+    monkeypatch.setattr(session, "protocol", one_refused)
+    test.segmented_control(key="protocol-rules-eval_norm").set_value("mean")
+    fine(test.multiselect(key="protocol-methods").set_value(["senses", "lora"]).run())
     assert "From earlier settings" in texts(test)
     fine(test.button(key="protocol-run").click().run())
-    settled(test)
-    assert "Split validation" in "\n".join(str(item.value) for item in [*test.error, *test.text, *test.markdown, *test.warning])
+    test = settled(test)
+    assert "The adapters learnt nothing." in texts(test) and "Raise the rate" in texts(test)
+    assert set(test.dataframe[0].value["method"]) == {"senses", "senses, random direction"}
+    assert rules[0]["eval_norm"] == "mean" and rules[0]["compat"] == "ours"
+    fine(test.multiselect(key="protocol-methods").set_value(["lora"]).run())
+    fine(test.button(key="protocol-run").click().run())
+    assert "The adapters learnt nothing." in "\n".join(str(item.value) for item in [*settled(test).text, *test.markdown])
+    monkeypatch.setattr(session, "protocol", honest)
+    fine(test.selectbox(key="protocol-set").set_value(other).run())
+    assert test.button(key="protocol-run").disabled

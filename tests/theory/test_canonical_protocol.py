@@ -17,7 +17,7 @@ from workbench.evaluate.canonical import CONTROL, chosen, protocol, recorded
 from workbench.evaluate.canonical_ensemble import ensemble_losses
 from workbench.evaluate.canonical_measure import EngineMeter, LogitsMeter, Measured, SenseMeter, task_of
 from workbench.evaluate.canonical_rules import in_ball, last_in_ball
-from workbench.evaluate.canonical_runs import Run
+from workbench.evaluate.canonical_runs import Run, drawn
 from workbench.methods import get
 from workbench.methods.adapters import AdapterEdit
 from workbench.methods.canonical import canonical_items
@@ -228,6 +228,16 @@ def test_a_method_without_epochs_runs_by_doses(tiny_gpt2: Any) -> None:
     paired = rows.with_rows(replace(row, negative=" w1") if row.positive else row for row in rows)
     (summary,) = protocol(tiny_gpt2, paired, "mean_difference", draws=1, seeds=(0,), n_general=4, epsilons=(1e-3,), control=False)
     assert in_ball(summary.records[0].rho, 1e-3) and 0 <= summary.records[0].epoch <= 13
+
+
+def test_methods_that_no_sweep_names_draw_from_their_grid_and_searches_choose_on_what_they_train_on(tiny_gpt2: Any) -> None:
+    few, many = ({drawn(get(name), tiny_gpt2, seed) for seed in range(6)} for name in ("tarot", "sea"))
+    assert {config.select_on for config in few} == {"train"} and len(few) == 1
+    assert len(many) > 2 and get("sea").configure({}) in many
+    rows = canonical_rows()
+    paired = rows.with_rows(replace(row, negative=" w1") if row.positive else row for row in rows)
+    (summary,) = protocol(tiny_gpt2, paired, "tarot", draws=2, seeds=(0,), n_general=4, epsilons=(1.0,), control=False)
+    assert summary.records[0].config["select_on"] == "train" and in_ball(summary.records[0].rho, 1.0)
 
 
 def test_a_set_without_roles_is_refused_by_the_protocol(tiny_backpack_model: Any) -> None:

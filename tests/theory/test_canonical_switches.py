@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -10,13 +11,18 @@ import pytest
 import torch
 
 from tests.theory.test_canonical_protocol import canonical_rows, run
+from workbench.data.demonstrations import Demonstration
+from workbench.errors import BadKnob
 from workbench.evaluate.canonical import chosen, protocol
-from workbench.evaluate.canonical_measure import task_of
+from workbench.evaluate.canonical_measure import CanonicalTask, EngineMeter, LogitsMeter, SenseMeter, item_values, task_of
 from workbench.evaluate.canonical_rules import Rules, in_ball
 from workbench.methods import get
+from workbench.methods.canonical import CanonicalItem
 from workbench.methods.lora import AdapterTrainee, LoraConfig
 from workbench.models.base import LanguageModel
+from workbench.models.tokens import TokenBatch
 from workbench.numerics.canonical_loop import LoopSettings, has_adam8bit, optimiser_of
+from workbench.numerics.sense_affine import Selection
 
 
 def fitted(model: LanguageModel, name: str, **values: Any) -> Any:
@@ -78,7 +84,7 @@ def test_bfloat16_weights_lose_small_steps_that_single_precision_keeps(tiny_gpt2
 def test_hard_negatives_are_the_pairs_own_or_those_of_validation_or_both(tiny_backpack_model: Any) -> None:
     sizes, prompts = {}, {}
     for which in ("same", "validation", "both"):
-        task = task_of(tiny_backpack_model, canonical_rows(), "test", Rules(hard_negatives=which).hard("test"))  # type: ignore[arg-type]
+        task = task_of(tiny_backpack_model, canonical_rows(), "test", Rules(hard_negatives=which))  # type: ignore[arg-type]
         sizes[which], prompts[which] = len(task.hard_negatives), {item.good for item in task.hard_negatives}
     assert sizes == {"same": 4, "validation": 4, "both": 8} and not prompts["same"] & prompts["validation"]
     assert Rules(compat="official").hard("test") == ("validation",) and Rules().hard("test") == ("test",)
@@ -145,3 +151,64 @@ def test_the_protocol_under_official_rules_fits_as_released(tiny_backpack_model:
         rules=Rules(compat="official"),
     )  # fmt: skip
     assert found[0].records[0].config["compat"] == "official"
+
+
+def balanced(model: Any, **rules: Any) -> CanonicalTask:
+    """One question with two answers, of one and of two tokens, that succeeds if both are as likely up to 0.005 nats."""
+    row = Demonstration("w1 w2", positive=" w3", negative=" w4", loss="balance", tags=("delta:0.005",))
+    item = CanonicalItem("balance", (10, 11), (12,), (13,), row)
+    longer = replace(item, kind="good", good=(12, 12), bad=None)
+    return CanonicalTask("made", "test", canonical_rows(), (item,), (longer,), Rules(**rules).eval_norm, Rules(**rules).rounding(model))
+
+
+def close_logits(batch: TokenBatch) -> torch.Tensor:
+    """Two logits that differ by less than bfloat16 can tell at their size."""
+    logits = torch.zeros(*batch.ids.shape, 40)
+    logits[..., 12], logits[..., 13] = 8.01, 8.0
+    return logits
+
+
+def test_scores_in_bfloat16_tie_where_single_precision_tells_apart_and_a_tie_counts_as_balance(
+    tiny_gpt2: Any, tiny_backpack_model: Any
+) -> None:
+    found = {}
+    for dtype in ("float32", "bfloat16"):
+        meter = LogitsMeter(balanced(tiny_gpt2, score_dtype=dtype), [(10, 11, 12)], tiny_gpt2.device)
+        found[dtype] = meter.measure(close_logits).success
+    assert found == {"float32": 0.0, "bfloat16": 1.0}
+    official = Rules(compat="official")
+    assert (
+        official.rounding(tiny_gpt2) == torch.bfloat16
+        and official.rounding(tiny_backpack_model) is None
+        and Rules().rounding(tiny_gpt2) is None
+    )
+    assert Rules(compat="official", score_dtype="float32").rounding(tiny_gpt2) is None
+    with pytest.raises(BadKnob, match="Backpack"):
+        task_of(tiny_backpack_model, canonical_rows(), "test", Rules(score_dtype="bfloat16"))
+
+
+@pytest.mark.parametrize("rules", [{"score_dtype": "bfloat16"}, {"eval_norm": "mean"}, {}])
+def test_every_meter_follows_the_rules_of_scores(tiny_gpt2: Any, rules: dict[str, str]) -> None:
+    task, general = task_of(tiny_gpt2, canonical_rows(), "test", Rules(**rules)), [(3, 14, 15, 12, 40)]  # type: ignore[arg-type]
+    engine, direct = (
+        EngineMeter(tiny_gpt2, task, general).measure(None),
+        LogitsMeter(task, general, tiny_gpt2.device).measure(tiny_gpt2.logits),
+    )
+    for part in ("general", "hard_negatives", "rest", "success"):
+        assert getattr(engine, part) == pytest.approx(getattr(direct, part), abs=1e-5)
+    plain = EngineMeter(tiny_gpt2, task_of(tiny_gpt2, canonical_rows(), "test"), general).measure(None)
+    assert (plain.general == engine.general) is ("score_dtype" not in rules)
+
+
+def test_answers_are_evaluated_by_their_summed_loss_or_by_its_mean(tiny_gpt2: Any, tiny_backpack_model: Any) -> None:
+    hard = {
+        norm: LogitsMeter(balanced(tiny_gpt2, eval_norm=norm), [(10, 11)], tiny_gpt2.device).measure(close_logits).hard_negatives
+        for norm in ("sum", "mean")
+    }
+    assert hard["sum"] == pytest.approx(2 * hard["mean"]) and hard["mean"] > 0.1
+    items = balanced(tiny_backpack_model).hard_negatives
+    assert [item_values(items, [3.0], norm) for norm in ("sum", "mean")] == [[3.0], [1.5]]  # type: ignore[arg-type]
+    selection, table = Selection.of([(10, 0)]), torch.full((1, tiny_backpack_model.info.d_model), 0.1)
+    tasks = {norm: balanced(tiny_backpack_model, eval_norm=norm) for norm in ("sum", "mean")}
+    sense = {norm: SenseMeter(tiny_backpack_model, task, [(10, 11)], selection).measure_table(table) for norm, task in tasks.items()}
+    assert sense["sum"].hard_negatives == pytest.approx(2 * sense["mean"].hard_negatives)

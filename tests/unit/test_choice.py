@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,8 +12,10 @@ from tests.conftest import contrast_rows
 from workbench.errors import NotEnoughData
 from workbench.evaluate.benefit import benefit
 from workbench.methods import get
-from workbench.methods.choice import chosen, grid
+from workbench.methods.choice import Choice, chosen, grid
 from workbench.methods.validation import measured
+from workbench.progress import Cancelled, Progress, Report
+from workbench.session import Session
 
 ROWS = contrast_rows(30)
 OVER = {"layers": ((0,), (2,)), "strength": (1.0, 4.0)}
@@ -41,6 +44,27 @@ def test_test_rows_change_nothing_and_validation_rows_do(tiny_gpt2: Any) -> None
 
     assert table(swapped("test")) == table(ROWS)
     assert table(swapped("validation")) != table(ROWS)
+
+
+def test_what_was_tried_before_a_cancel_is_chosen_from_and_nothing_tried_leaves_nothing(tiny_gpt2: Any, tmp_path: Path) -> None:
+    def stopping(at: int) -> Progress:
+        def report(told: Report) -> None:
+            if told.doing == f"Trying {at} of 4":
+                raise Cancelled
+
+        return Progress(report)
+
+    whole = chosen(tiny_gpt2, "mean_difference", ROWS, over=OVER, doses=(0.5,))
+    session = Session(tiny_gpt2, tmp_path)
+    with pytest.raises(Cancelled) as stopped:
+        session.choose("mean_difference", ROWS, over=OVER, doses=(0.5,), progress=stopping(3))
+    best = stopped.value.best
+    assert isinstance(best, Choice) and len(best.candidates) == 2 < len(whole.candidates)
+    assert {str(item) for item in best.candidates} < {str(item) for item in whole.candidates}
+    assert session.load_edit(best.fitted.edit.id).id == best.fitted.edit.id
+    with pytest.raises(Cancelled) as nothing:
+        session.choose("mean_difference", ROWS, over=OVER, doses=(0.5,), progress=stopping(1))
+    assert nothing.value.best is None
 
 
 def test_without_validation_rows_it_refuses(tiny_gpt2: Any) -> None:

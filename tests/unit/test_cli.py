@@ -11,6 +11,7 @@ import pytest
 from conftest import contrast_rows, words
 from typer.testing import CliRunner
 
+from tests.theory.test_canonical_protocol import canonical_rows
 from workbench.cli.main import app
 from workbench.data.sources import read, write
 from workbench.edits.store import load
@@ -128,6 +129,36 @@ def test_evaluate_prints_values_with_intervals_and_a_placebo(line: Line, fitted:
     assert any(lane.startswith("placebo of") for lane in lanes_told) and "base" in lanes_told
     assert all(row["low"] <= row["value"] <= row["high"] for row in told["rows"] if row["low"] is not None)
     assert "intervals are 95 %" in line(*command).stdout
+
+
+@pytest.fixture
+def examples(line: Line) -> str:
+    return str(write(canonical_rows(), line.folder / "examples.jsonl"))
+
+
+SHORT = ("--seeds", "1", "--draws", "1")
+
+
+def test_a_method_is_judged_by_the_protocol_under_the_rules_asked_for(line: Line, examples: str) -> None:
+    rules = {name: value for name, value in (("eval_norm", "mean"), ("score_dtype", "bfloat16"))}
+    asked = [part for name, value in rules.items() for part in ("--rule", f"{name}={value}")]
+    plain, ruled = (line.json("evaluate", "--data", examples, "--method", "lora", *SHORT, *more) for more in ([], asked))
+    losses = [[record["hn0"] for summary in found["summaries"] for record in summary["records"]] for found in (plain, ruled)]
+    assert losses[0] and len(losses[0]) == len(losses[1]) and losses[0] != losses[1]
+    sentence, _ = line.refused("evaluate", "--data", examples, "--method", "lora", "--rule", "eval_norm=median")
+    assert "eval_norm" in sentence and "median" in sentence
+
+
+def test_a_backpacks_edits_are_lent_to_a_model_with_the_same_tokens(
+    line: Line, tiny_backpack_model: Any, examples: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workbench.session.open_session", lambda *_, **__: Session(tiny_backpack_model, line.home))
+    monkeypatch.setattr("workbench.models.catalog.load", lambda *_, **__: line.model)
+    found = line.json("evaluate", "--data", examples, "--method", "senses", "--lend-to", "big", *SHORT)
+    betas = [record["beta"] for summary in found["summaries"] for record in summary["records"] if "beta" in record]
+    assert len(betas) == 3 and all(0.0 <= beta <= 1.0 for beta in betas)
+    sentence, hint = line.refused("evaluate", "--data", examples, "--method", "lora", "--lend-to", "big")
+    assert "sense edits" in sentence and "--method senses" in hint
 
 
 def test_a_file_without_splits_is_held_out_whole_unless_the_fit_drew_its_splits(line: Line) -> None:

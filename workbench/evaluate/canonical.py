@@ -165,8 +165,8 @@ def protocol(
     """
     tell, registered = progress or silent(), get(method)
     regularisation, general = general_chunks(model, demonstrations, limit=n_general)
-    validation, test = (task_of(model, demonstrations, pair, rules.hard(pair)) for pair in ("validation", "test"))
-    configs = [drawn(registered, model, seed, rules) for seed in range(max(1, draws))]
+    validation, test = (task_of(model, demonstrations, pair, rules) for pair in ("validation", "test"))
+    configs = list(dict.fromkeys(drawn(registered, model, seed, rules) for seed in range(max(1, draws))))
     tried: list[Run] = []
     for i, config in enumerate(configs):
         part = tell.part(0.5 * i / len(configs), 0.5 * (i + 1) / len(configs))

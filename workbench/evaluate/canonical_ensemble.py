@@ -21,7 +21,7 @@ from workbench.data.demonstrations import Demonstrations
 from workbench.errors import Obstructed
 from workbench.evaluate.canonical import CanonicalSummary, general_chunks, protocol
 from workbench.evaluate.canonical_measure import Chunk, item_values, succeeded, task_of
-from workbench.evaluate.canonical_rules import OURS, Rules, in_ball
+from workbench.evaluate.canonical_rules import OURS, EvalNorm, Rules, in_ball
 from workbench.methods.canonical import CanonicalItem
 from workbench.methods.sense_edit import SenseEdit
 from workbench.methods.sense_problem import as_examples, item_texts
@@ -33,6 +33,7 @@ from workbench.models.tokens import TokenBatch
 from workbench.numerics.intervals import Interval, mean_interval
 from workbench.numerics.sense_affine import AffineText, Selection, affine, ensemble_logits
 from workbench.progress import Progress, silent
+from workbench.score import widened
 from workbench.shapes import Float, Tensor
 
 BETAS = tuple(tenth / 10 for tenth in range(10, -1, -1))
@@ -41,7 +42,7 @@ BETAS = tuple(tenth / 10 for tenth in range(10, -1, -1))
 class Ensemble:
     """Texts as both models read them once; any table and β is then a product with E."""
 
-    def __init__(self, big: LanguageModel, model: BackpackModel, general: Sequence[Chunk]) -> None:
+    def __init__(self, big: LanguageModel, model: BackpackModel, general: Sequence[Chunk], rules: Rules = OURS) -> None:
         """Read neutral text.
 
         Raises:
@@ -52,6 +53,8 @@ class Ensemble:
                 f"{big.info.name} and {model.info.name} cut texts into different tokens.", "Choose two models with one tokenizer."
             )
         self._big, self._model, self._E = big, model, wide(model.embedding)
+        self._round_to = rules.rounding(big)
+        self._norm: EvalNorm = rules.eval_norm
         self._n_shared = min(big.info.d_vocab, model.n_tokens)
         self._general = [chunk.predicting() for chunk in neutral_reading(model, general).chunks]
         self._logits = [self._big_rows(chunk, range(len(chunk) - 1)) for chunk in general]
@@ -68,7 +71,8 @@ class Ensemble:
         examples = as_examples(items, item_texts(self._model, items), selection)
         texts = [text for example in examples for text in example.texts()]
         read = [self._big_rows(ids, rows) for item in items for ids, rows in item.sequences()]
-        return item_values(items, [float(self._nll(*pair, delta, beta).sum()) for pair in zip(read, texts, strict=True)])
+        sums = [float(self._nll(*pair, delta, beta).sum()) for pair in zip(read, texts, strict=True)]
+        return item_values(items, sums, self._norm)
 
     def beta(self, selection: Selection, delta: Tensor, epsilon: float, rules: Rules = OURS) -> tuple[float, float]:
         """Return the largest β in the ball, and the ρ to report for it."""
@@ -80,7 +84,8 @@ class Ensemble:
 
     @torch.no_grad()
     def _big_rows(self, ids: Sequence[int], rows: Sequence[int]) -> Float[Tensor, "row d_vocab"]:
-        return wide(self._big.logits(TokenBatch.of([ids], None, self._big.device))[0, list(rows)])
+        logits = self._big.logits(TokenBatch.of([ids], None, self._big.device))[0, list(rows)]
+        return wide(widened(logits, self._round_to))
 
     def _nll(self, logits: Tensor, text: AffineText, delta: Tensor, beta: float) -> Float[Tensor, " row"]:
         mixed = ensemble_logits(logits, text.h(delta) - text.h0, self._E, beta, self._n_shared)
@@ -152,8 +157,8 @@ def ensemble_protocol(
     """
     tell = progress or silent()
     _, general = general_chunks(model, demonstrations, limit=n_general)
-    both = Ensemble(big, model, general)  # refuses before anything is fitted
-    task = task_of(model, demonstrations, "test", rules.hard("test"))
+    both = Ensemble(big, model, general, rules)  # refuses before anything is fitted
+    task = task_of(model, demonstrations, "test", rules)
     edits: dict[tuple[float, int], SenseEdit] = {}
 
     def keep(epsilon: float, seed: int, edit: Any) -> None:

@@ -14,6 +14,7 @@ import torch
 from workbench.data.demonstrations import Demonstrations, Split
 from workbench.edits.base import Edit
 from workbench.errors import NotEnoughData
+from workbench.evaluate.canonical_rules import OURS, EvalNorm, Rules
 from workbench.methods.canonical import CanonicalItem, canonical_items, training_rows
 from workbench.methods.sense_problem import item_texts, losses
 from workbench.methods.sense_readings import NeutralReading, neutral_reading
@@ -23,7 +24,7 @@ from workbench.models.base import LanguageModel
 from workbench.models.tokens import TokenBatch
 from workbench.numerics.canonical_losses import loss_value, succeeds
 from workbench.numerics.sense_affine import Selection
-from workbench.score import batch_scores
+from workbench.score import batch_scores, widened
 from workbench.shapes import Float, Logits, Tensor
 
 Chunk = tuple[int, ...]
@@ -38,12 +39,15 @@ class CanonicalTask:
     train: Demonstrations
     evaluation: Sequence[CanonicalItem]
     hard_negatives: Sequence[CanonicalItem]
+    norm: EvalNorm = "sum"
+    round_to: torch.dtype | None = None
 
 
-def task_of(model: LanguageModel, demonstrations: Demonstrations, pair: Split, hard: Sequence[Split] = ()) -> CanonicalTask:
-    """Take one pair of a canonical set apart by the roles of its rows; hard negatives are the pair's own unless splits are named.
+def task_of(model: LanguageModel, demonstrations: Demonstrations, pair: Split, rules: Rules = OURS) -> CanonicalTask:
+    """Take one pair of a canonical set apart by the roles of its rows, to be measured by rules.
 
     Raises:
+        BadKnob: a precision of scores that the model does not have.
         NotEnoughData: the split has no example to train on, or none to evaluate on.
     """
     rows = demonstrations.split(pair)
@@ -55,8 +59,10 @@ def task_of(model: LanguageModel, demonstrations: Demonstrations, pair: Split, h
             "Tag rows role:train and role:evaluation; the protocol needs both in the splits validation and test.",
         )
     name = train[0].tagged("task") or demonstrations.name
-    kept = [item for split in hard or (pair,) for item in canonical_items(model, demonstrations.split(split).tagged("role:hard_negatives"))]
-    return CanonicalTask(name, pair, train, evaluation, kept)
+    kept = [
+        item for split in rules.hard(pair) for item in canonical_items(model, demonstrations.split(split).tagged("role:hard_negatives"))
+    ]
+    return CanonicalTask(name, pair, train, evaluation, kept, rules.eval_norm, rules.rounding(model))
 
 
 @dataclass(frozen=True)
@@ -106,11 +112,8 @@ class _Reading:
         return Measured(succeeded(self._task.evaluation, values), general, sum(hard) / len(hard) if hard else 0.0, rest)
 
     def _losses(self, items: Sequence[CanonicalItem], nll: Sequence[Tensor]) -> list[float]:
-        sums = [
-            [0.0 if side is None else float(nll[self._at[item.prompt + side]][-len(side) :].sum()) for side in (item.good, item.bad)]
-            for item in items
-        ]
-        return [loss_value(item.kind, *pair) for item, pair in zip(items, sums, strict=True)]
+        sums = [float(nll[self._at[item.prompt + side]][-len(side) :].sum()) for item in items for side in item.sides]
+        return item_values(items, sums, self._task.norm)
 
     def _per_token(self, chunks: Sequence[Chunk], nll: Sequence[Tensor]) -> float:
         rows = [nll[self._at[chunk]] for chunk in chunks]
@@ -121,7 +124,7 @@ class LogitsMeter:
     """Measures whatever gives logits: weights in training, without an edit made of them; each text is run once."""
 
     def __init__(self, task: CanonicalTask, general: Sequence[Chunk], device: torch.device) -> None:
-        self._reading, self._device = _Reading(task, general), device
+        self._reading, self._device, self._round_to = _Reading(task, general), device, task.round_to
         self._general = sorted(general, key=len)
 
     def measure(self, logits: Callable[[TokenBatch], Logits]) -> Measured:
@@ -138,8 +141,7 @@ class LogitsMeter:
         nll: list[Tensor] = []
         for start in range(0, len(texts), 64):
             batch = TokenBatch.of(texts[start : start + 64], None, self._device)
-            rows = logits(batch)
-            rows = rows if rows.dtype == torch.float64 else rows.float()
+            rows = widened(logits(batch), self._round_to)
             found = rows.logsumexp(-1)[:, :-1] - rows[:, :-1].gather(-1, batch.ids[:, 1:, None])[..., 0]
             nll += [row[-n + 1 :].double() for row, n in zip(found, batch.lengths.tolist(), strict=True)]
         return nll
@@ -164,15 +166,16 @@ class EngineMeter:
         per_token = {name: -self._total(batch, stacks).sum(1) / self._n(batch) for name, batch in self._texts.items()}
         found: list[Measured] = []
         for lane in range(len(edits)):
-            values = item_values(self._task.evaluation, nll["E"][lane].tolist())
-            hard = float(nll["H"][lane].mean()) if "H" in nll else 0.0
+            values = item_values(self._task.evaluation, nll["E"][lane].tolist(), self._task.norm)
+            kept = item_values(self._task.hard_negatives, nll["H"][lane].tolist() if "H" in nll else (), self._task.norm)
+            hard = sum(kept) / len(kept) if kept else 0.0
             general, rest = (float(per_token[name][lane]) if name in per_token else 0.0 for name in ("G", "rest"))
             found.append(Measured(succeeded(self._task.evaluation, values), general, hard, rest))
         return found
 
     def _total(self, batch: TokenBatch, stacks: Sequence[Sequence[Edit]]) -> Float[Tensor, "lane row"]:
         size = max(1, 64 // len(stacks))
-        return batch_scores(self._model, batch, stacks, batch_size=size).per_token.double().sum(-1)
+        return batch_scores(self._model, batch, stacks, batch_size=size, round_to=self._task.round_to).per_token.double().sum(-1)
 
     def _n(self, batch: TokenBatch) -> int:
         return int((batch.lengths - batch.n_prompt).sum())
@@ -196,8 +199,9 @@ class SenseMeter:
 
     def measure_table(self, delta: Float[Tensor, "chosen d_model"]) -> Measured:
         """Measure a table over the selection."""
-        values = losses(self._task.evaluation, self._evaluation, self._selection, delta, self._E)
-        hard = losses(self._task.hard_negatives, self._hard, self._selection, delta, self._E) if self._hard else [0.0]
+        mean = self._task.norm == "mean"
+        values = losses(self._task.evaluation, self._evaluation, self._selection, delta, self._E, mean)
+        hard = losses(self._task.hard_negatives, self._hard, self._selection, delta, self._E, mean) if self._hard else [0.0]
         return Measured(
             succeeded(self._task.evaluation, values),
             self._general.mean(delta, self._E),
@@ -216,12 +220,13 @@ def _text_batch(chunks: Sequence[Chunk]) -> TokenBatch:
     return TokenBatch.of(ordered, [1] * len(ordered))
 
 
-def item_values(items: Sequence[CanonicalItem], nll: Sequence[float]) -> list[float]:
+def item_values(items: Sequence[CanonicalItem], nll: Sequence[float], norm: EvalNorm = "sum") -> list[float]:
     """Return each item's evaluation loss from the summed NLLs of the continuations that the losses read, in order."""
-    rows = iter(nll)
-    return [
-        loss_value(item.kind, next(rows) if item.good is not None else 0.0, next(rows) if item.bad is not None else 0.0) for item in items
-    ]
+    rows, found = iter(nll), list[float]()
+    for item in items:
+        sides = [0.0 if side is None else next(rows) / (len(side) if norm == "mean" else 1) for side in (item.good, item.bad)]
+        found.append(loss_value(item.kind, *sides))
+    return found
 
 
 def succeeded(items: Sequence[CanonicalItem], values: Sequence[float]) -> tuple[bool, ...]:

@@ -2,7 +2,7 @@
 
     ρ = ℓ_G(step) / ℓ_G(0);   in the ball of ε:  ρ ≤ 1 + ε   (released: ρ < 1 + ε on validation, ≤ in the test report)
 
-Ref: specs/canonical.md §1, §10 (D3, D9).
+Ref: specs/canonical.md §1, §10 (D3, D5, D9, D19).
 """
 
 from __future__ import annotations
@@ -12,8 +12,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
+
 from workbench.data.demonstrations import Split
+from workbench.errors import BadKnob
 from workbench.knobs import knob
+from workbench.models.backpack import BackpackModel
+from workbench.models.base import LanguageModel
+
+EvalNorm = Literal["sum", "mean"]
 
 
 @dataclass(frozen=True)
@@ -21,7 +28,7 @@ class Rules:
     """Knobs of the protocol. What is left open follows `compat`."""
 
     compat: Literal["ours", "official"] = knob(
-        "ours", label="Compatibility", help="official measures as the released code does, its quirks included."
+        "ours", label="Rules", help="official measures as the released code does, its quirks included.", main=True
     )
     hard_negatives: Literal["same", "validation", "both"] | None = knob(
         None,
@@ -38,6 +45,17 @@ class Rules:
         "last",
         label="Epoch that counts",
         help="The last one in the ball, or of those in the ball the one that succeeds most (flatters on the test pair).",
+    )
+    score_dtype: Literal["float32", "bfloat16"] | None = knob(
+        None,
+        label="Precision of scores",
+        help="Logits are scored in float32 (ours), or rounded to bfloat16 first (official, but for Backpacks): close answers then tie, and "
+        "a tie counts as balance.",
+    )
+    eval_norm: EvalNorm = knob(
+        "sum",
+        label="Length of answers",
+        help="Evaluate the summed loss of an answer's tokens, which thresholds are made for, or their mean, as trained.",
     )
     beta_data: Literal["all", "half"] = knob(
         "all",
@@ -56,6 +74,17 @@ class Rules:
         if self.ball_inequality is not None:
             return self.ball_inequality == "below"
         return self.compat == "official" and pair == "validation"
+
+    def rounding(self, model: LanguageModel) -> torch.dtype | None:
+        """Return what logits are rounded to before they are scored; None leaves them.
+
+        Raises:
+            BadKnob: bfloat16 for a Backpack, which is scored in float32 in the released code too.
+        """
+        if self.score_dtype == "bfloat16" and isinstance(model, BackpackModel):
+            raise BadKnob(f"score_dtype = bfloat16 with {model.info.name}, a Backpack: those are scored in float32.", "Leave it open.")
+        official = self.compat == "official" and not isinstance(model, BackpackModel)
+        return torch.bfloat16 if (self.score_dtype or ("bfloat16" if official else "float32")) == "bfloat16" else None
 
     def step(
         self, rhos: Sequence[float], successes: Sequence[float], epsilon: float, pair: Split, cap: int | None = None, unbroken: bool = False

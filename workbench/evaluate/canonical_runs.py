@@ -17,6 +17,7 @@ from workbench.knobs import as_json
 from workbench.methods.canonical import canonical_items
 from workbench.methods.canonical_config import CanonicalConfig
 from workbench.methods.canonical_training import LoopConfig, Objective, Trainee, epochs, settings_of
+from workbench.methods.choice import grid
 from workbench.methods.finetuning import LR, LR_SMALL, SMALL, TwinTrainee
 from workbench.methods.lora import LR as LORA_LR
 from workbench.methods.lora import AdapterTrainee, LoraConfig
@@ -32,6 +33,8 @@ from workbench.progress import Progress
 
 # Largest dose of methods that steer activations; the others are used up to how they were fitted (specs/baselines.md §0).
 STEERING = {"mean_difference": 4.0}
+# A pair's examples are all there is to train on: none are apart for a search to choose on.
+FIXED: Mapping[str, Mapping[str, Any]] = {"tarot": {"select_on": "train"}}
 LANES_AT_ONCE = 7
 
 
@@ -86,14 +89,17 @@ class Keeper:
 
 
 def drawn(method: Method, model: LanguageModel, seed: int, rules: Rules = OURS) -> Any:
-    """Draw a configuration: the default first (seed 0), then as the paper's sweeps do, with rates for small networks where this is one."""
+    """Draw a configuration: the default first (seed 0), then as the paper's sweeps do, with rates for small networks where this is one.
+
+    Methods that the paper does not sweep draw from `choice.grid`; one that has no grid has its default alone.
+    """
     config = _drawn(method, model, seed)
     return replace(config, compat=rules.compat) if isinstance(config, CanonicalConfig) else config
 
 
 def _drawn(method: Method, model: LanguageModel, seed: int) -> Any:
     if seed == 0:
-        return method.configure({})
+        return method.configure(FIXED.get(method.name, {}))
     rng = random.Random(f"{method.name}:{seed}")
     small, w = model.info.n_parameters < SMALL, 10 ** rng.uniform(-1, 0)
     if method.name == "senses":
@@ -106,7 +112,8 @@ def _drawn(method: Method, model: LanguageModel, seed: int) -> Any:
         return method.configure({"lr": lr, "kl_weight": w, "rank": rng.randint(1, 64 if small else 256), "span": rng.uniform(0.1, 0.9)})
     if method.name == "finetuning":
         return method.configure({"lr": 10 ** -(rng.uniform(3, 5.5) if small else rng.uniform(4, 8.5)), "kl_weight": w})
-    return method.configure({})
+    options = grid(method.name, model.info)
+    return method.configure({**FIXED.get(method.name, {}), **{name: rng.choice(values) for name, values in options.items()}})
 
 
 def run_of(

@@ -13,12 +13,12 @@ from typing import Any
 
 from workbench.data.demonstrations import Demonstrations
 from workbench.edits.base import Edit
-from workbench.errors import FitFailed, NotEnoughData
+from workbench.errors import BadKnob, FitFailed, NotEnoughData
 from workbench.methods.neutral import neutral_of
 from workbench.methods.registry import Fitted, Notice, get, with_notices
 from workbench.methods.validation import Measured, measured
 from workbench.models.base import LanguageModel, ModelInfo
-from workbench.progress import Progress, silent
+from workbench.progress import Cancelled, Progress, silent
 
 DOSES = (0.5, 0.75, 1.0, 1.25, 1.5, 2.0)
 NEAR_TIE = 0.005
@@ -70,7 +70,7 @@ def grid(method: str, info: ModelInfo) -> dict[str, tuple[Any, ...]]:
     singles = [(start,) for start in starts]
     pairs = [(start, start + 1) for start in starts if start + 1 < n]
     if method == "sea":
-        return {"layers": (*pairs, *singles), "keep": (0.9, 0.99), "gate": GATES}
+        return {"layers": (*pairs, *singles), "keep": (0.9, 0.99), "center": ("demonstrations", "grand"), "gate": GATES}
     if method == "mean_difference":
         return {"layers": tuple(singles), "strength": (2.0, 4.0), "gate": GATES}
     if method == "hpr":
@@ -97,6 +97,7 @@ def chosen(
 
     Raises:
         NotEnoughData: no validation rows with a good and a bad answer. FitFailed: no combination could be fitted. Others: as `Method.fit`.
+        Cancelled: with the `Choice` among what was tried so far, if anything was.
     """
     known, tell, fixed = get(method), progress or silent(), dict(values or {})
     seen = demonstrations.split("fit", "validation")
@@ -110,16 +111,22 @@ def chosen(
     (base,) = measured(model, [()], rows, neutral)
     found: list[Candidate] = []
     failures: list[str] = []
-    for i, knobs in enumerate(combinations):
-        best = max((candidate.measured.benefit for candidate in found), default=None)
-        tell(0.9 * i / len(combinations), f"Trying {i + 1} of {len(combinations)}", best=best)
-        try:
-            edit = known.fit(model, seen, known.configure({**fixed, **knobs}, preset), seed=seed).edit
-        except FitFailed as error:  # one impossible combination is no reason to give up the others; it is told below
-            failures.append(f"{knobs}: {error}")
-        else:
-            results = measured(model, [(edit.scaled(dose),) for dose in doses], rows, neutral)
-            found += [Candidate(knobs, dose, result) for dose, result in zip(doses, results)]
+    stopped: Cancelled | None = None
+    try:
+        for i, knobs in enumerate(combinations):
+            best = max((candidate.measured.benefit for candidate in found), default=None)
+            tell(0.9 * i / len(combinations), f"Trying {i + 1} of {len(combinations)}", best=best)
+            try:
+                edit = known.fit(model, seen, known.configure({**fixed, **knobs}, preset), seed=seed).edit
+            except (BadKnob, FitFailed) as error:  # one impossible combination is no reason to give up the others; it is told below
+                failures.append(f"{knobs}: {error}")
+            else:
+                results = measured(model, [(edit.scaled(dose),) for dose in doses], rows, neutral)
+                found += [Candidate(knobs, dose, result) for dose, result in zip(doses, results)]
+    except Cancelled as cancelled:
+        if not found:
+            raise
+        stopped = cancelled
     if not found:
         text = f"None of {len(combinations)} combinations could be fitted: {failures[0]}"
         raise FitFailed(text, "Change the demonstrations or the knobs.")
@@ -127,8 +134,11 @@ def chosen(
     within = ranked[0].measured.damage <= max_damage
     # Fitted again on the whole set, so that the edit says which demonstrations it belongs to; the same rows give the same edit.
     config = known.configure({**fixed, **ranked[0].values}, preset)
-    final = known.fit(model, demonstrations, config, seed=seed, progress=tell.part(0.9, 1.0))
-    return Choice(_told(final, ranked, base, max_damage, within, failures), ranked[0], base, tuple(ranked), max_damage, within)
+    final = known.fit(model, demonstrations, config, seed=seed, progress=tell.part(0.9, 1.0) if stopped is None else None)
+    choice = Choice(_told(final, ranked, base, max_damage, within, failures), ranked[0], base, tuple(ranked), max_damage, within)
+    if stopped is not None:
+        raise Cancelled(choice) from stopped
+    return choice
 
 
 def _ranked(found: Sequence[Candidate], max_damage: float) -> list[Candidate]:

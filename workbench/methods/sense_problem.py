@@ -114,7 +114,12 @@ def trained(problem: SenseProblem, settings: SenseSettings, seed: int) -> Iterat
 
 
 def losses(
-    items: Sequence[CanonicalItem], texts: Sequence[Sequence[ReadText]], selection: Selection, delta: Tensor, E: Tensor
+    items: Sequence[CanonicalItem],
+    texts: Sequence[Sequence[ReadText]],
+    selection: Selection,
+    delta: Tensor,
+    E: Tensor,
+    normalise: bool = False,
 ) -> list[float]:
-    """Return the evaluation losses (summed NLLs) of items that have been read, under a table."""
-    return example_losses(as_examples(items, texts, selection), delta, E, normalise=False)
+    """Return the evaluation losses (of summed NLLs, or of mean ones) of items that have been read, under a table."""
+    return example_losses(as_examples(items, texts, selection), delta, E, normalise)

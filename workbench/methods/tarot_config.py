@@ -42,7 +42,14 @@ class TarotConfig:
     top_heads: int | None = knob(
         None, label="Relevant heads", help="Turn only so many heads, ranked by evidence.", bounds=(1, 512), main=True
     )
-    n_train: int = knob(20, label="Training prompts", symbol="N", help="Half answered right at first.", bounds=(4, 200), main=True)
+    n_train: int = knob(
+        40,
+        label="Training prompts",
+        symbol="N",
+        help="Half answered right at first. What twenty teach (as in the paper) often holds for those twenty alone.",
+        bounds=(4, 200),
+        main=True,
+    )
     variant: Variant = knob("rotary", label="Variant", help="Pairs of coordinates, Givens products, scales, or pairs of the MLP's output.")
     bound: float | None = knob(
         None,
@@ -86,6 +93,7 @@ class TarotConfig:
 
 OFFICIAL = {
     "depth": "first",
+    "n_train": 20,
     "optimizer": "official_bo",
     "n_init": 4,
     "include_identity": False,
@@ -96,7 +104,7 @@ OFFICIAL = {
 }
 PRESETS = {
     "ours": {},
-    "first-fifth": {"depth": "first"},
+    "first-fifth": {"depth": "first", "n_train": 20},
     "official-compat": OFFICIAL,
     "relevant-heads": {"top_heads": 4},
     "evolution": {"optimizer": "es", "step": 0.3},

@@ -157,7 +157,8 @@ def chosen_rows(model: LanguageModel, demonstrations: Demonstrations, config: Ta
     """Return the rows of a fit: the first N/2 answered right and the first N/2 answered wrong zero-shot, then pool and validation.
 
     Law: train, pool and validation are disjoint; rows of split `test` are never looked at. With fewer right or wrong rows than N/2
-    there are fewer training rows, and `n_right`, `n_wrong` say so.
+    there are fewer training rows, and `n_right`, `n_wrong` say so. Differs: N is 40 (the paper: 20), less in a small set, so that as many
+    rows are left as are shown before a prompt.
 
     Raises:
         NotEnoughData: no row to train on.
@@ -171,7 +172,8 @@ def chosen_rows(model: LanguageModel, demonstrations: Demonstrations, config: Ta
         task = task_of(model, zero, part, (), labels, seed)
         tokens = decided(task, last_logits(model, task.prompts), config.answers)
         right |= {row: int(token) for row, token, ok in zip(part, tokens, correct(model, task, tokens)) if ok}
-    half = config.n_train // 2
+    # Prompts that are shown before others are never trained on: some are left over for that.
+    half = min(config.n_train, max(4, len(fit_rows) - max(SHOTS[config.shots]))) // 2
     good = [row for row in fit_rows if row in right][:half]
     bad = [row for row in fit_rows if row not in right][:half]
     train = (*good, *bad)
