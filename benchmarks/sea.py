@@ -35,7 +35,7 @@ def activations(n: int, d: int, seed: int = 0) -> dict[str, torch.Tensor]:
 def thin(data: dict[str, torch.Tensor], keep: float) -> dict[str, torch.Tensor]:
     moments = CrossMoments(("positive", "negative"))
     moments.add(data["base"], data)
-    found = {side: moments.spectrum(side, "demonstrations") for side in ("positive", "negative")}
+    found = moments.spectra("demonstrations")
     return {side: spectrum.leading(spectrum.kept(keep)) for side, spectrum in found.items()}
 
 

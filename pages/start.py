@@ -12,8 +12,8 @@ from pages._ui.backend import FIRST, backend, session
 from pages._ui.state import state
 
 SET, METHOD = "truthfulness", "sea"
-# Gate, share kept (the default) and dose were chosen on the validation rows; the gate leaves text alone that is about something else.
-VALUES = {"gate": "hard"}
+# Gate, centre, share kept (the default) and dose were chosen on the validation rows; the gate leaves text about other things alone.
+VALUES = {"gate": "hard", "center": "grand"}
 DOSE = 2.0
 INDUCTION = "Anna sees the cat. Anna sees the"
 

@@ -107,7 +107,7 @@ def _fit_site(model: LanguageModel, layer: int, config: SeaConfig) -> Site:
 
 
 def _layer(moments: CrossMoments, config: SeaConfig, layer: int, dtype: torch.dtype, clamped: float) -> LayerFit:
-    spectra = {side: moments.spectrum(side, config.center) for side in SIDES}
+    spectra = moments.spectra(config.center)
     for side, spectrum in spectra.items():
         if spectrum.rank == 0:
             raise FitFailed(

@@ -12,7 +12,7 @@ from typing import Literal, final
 import torch
 
 from workbench.errors import NotFinite, ShapeMismatch
-from workbench.numerics.spectra import Spectrum, spectrum_of_matrix, spectrum_of_rows
+from workbench.numerics.spectra import Spectrum, spectra_of_rows, spectrum_of_matrix
 from workbench.shapes import Float, Rows2d, Tensor
 
 Centre = Literal["none", "demonstrations", "grand"]
@@ -80,14 +80,14 @@ class CrossMoments:
             return self.mean(side)
         return torch.stack([self.mean(name) for name in ("base", *self.sides)]).mean(0)
 
-    def spectrum(self, side: str, how: Centre = "none") -> Spectrum:
-        """Spectrum of Ω = (1/n) Σ (base_i − a)(side_i − b)ᵀ with the centres a, b of `how`."""
+    def spectra(self, how: Centre = "none") -> dict[str, Spectrum]:
+        """Spectrum of Ω = (1/n) Σ (base_i − a)(side_i − b)ᵀ of each side, with the centres a, b of `how`."""
         if self.is_matrix:
-            return spectrum_of_matrix(self.matrix(side, how), self.n_rows)
-        return spectrum_of_rows(self._rows("base", how), self._rows(side, how))
+            return {side: spectrum_of_matrix(self.matrix(side, how), self.n_rows) for side in self.sides}
+        return spectra_of_rows(self._rows("base", how), {side: self._rows(side, how) for side in self.sides})
 
     def matrix(self, side: str, how: Centre = "none") -> Float[Tensor, "d_model d_model"]:
-        """Ω itself, d×d; for n ≤ d use `spectrum`, which never forms it."""
+        """Ω itself, d×d; for n ≤ d use `spectra`, which never forms it."""
         if not self.is_matrix:
             return self._rows("base", how).T @ self._rows(side, how) / self.n_rows
         a, b = self.centre("base", how) - self._shift["base"], self.centre(side, how) - self._shift[side]

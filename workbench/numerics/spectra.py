@@ -1,11 +1,14 @@
 """Singular spectra of cross-covariances through thin factors: no d×d matrix is formed from n ≤ d rows.
 
 Ref: specs/sea.md §3.3. With rows as columns H (d, n): Ω = (1/n) H (H')ᵀ = U S Vᵀ. Thin QR of both sides, H = Q R and H' = Q' R', gives
-Ω = Q [(1/n) R R'ᵀ] Q'ᵀ, so the SVD of the small core (n, n) holds S, and U = Q U_core.
+Ω = Q [(1/n) R R'ᵀ] Q'ᵀ, so the SVD of the small core C (n, n) holds S, and U = Q U_core.
+U_core are the eigenvectors of C Cᵀ, in half the time of an SVD. Squaring blurs what is small: values below `BLURRED` s_1 come from an SVD
+of the rows of U_coreᵀ C that hold them, and where the gap behind the k-th value is too narrow for `SETTLED`, `leading(k)` takes the SVD.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import final
 
@@ -15,6 +18,10 @@ from workbench.shapes import Float, Tensor
 
 # A share that is reached up to rounding counts as reached, so that keep = 1 gives the whole rank.
 SHARE_TOLERANCE = 1e-12
+# Below this share of s_1, eigenvectors of C Cᵀ say little about the singular vectors of C.
+BLURRED = 1e-5
+# Largest error of a projector that is taken from eigenvectors: rounding of C Cᵀ over the gap that sets its leading space apart.
+SETTLED = 1e-9
 
 
 @final
@@ -26,6 +33,7 @@ class Spectrum:
     n_rows: int
     outer: Float[Tensor, "d_model m"] | None
     inner: Float[Tensor, "m m"]
+    core: Float[Tensor, "m m"] | None = None
 
     @property
     def d_model(self) -> int:
@@ -61,20 +69,42 @@ class Spectrum:
 
     def leading(self, k: int) -> Float[Tensor, "d_model k"]:
         """The k leading left singular vectors, orthonormal."""
-        inner = self.inner[:, :k]
-        return inner if self.outer is None else self.outer @ inner
+        inner = self.inner if self.core is None or self._is_settled(k) else torch.linalg.svd(self.core)[0]
+        return inner[:, :k] if self.outer is None else self.outer @ inner[:, :k]
+
+    def _is_settled(self, k: int) -> bool:
+        if not 0 < k < len(self.values):
+            return True  # nothing, or the whole space
+        gap = float(self.values[k - 1].square() - self.values[k].square())
+        return torch.finfo(torch.float64).eps * float(self.values[0].square()) <= SETTLED * gap
 
 
-def spectrum_of_rows(base: Float[Tensor, "row d_model"], other: Float[Tensor, "row d_model"]) -> Spectrum:
-    """Spectrum of (1/n) Σ base_i other_iᵀ from paired rows, in float64.
+def spectra_of_rows(base: Float[Tensor, "row d_model"], others: Mapping[str, Float[Tensor, "row d_model"]]) -> dict[str, Spectrum]:
+    """Spectra of (1/n) Σ base_i other_iᵀ from paired rows, in float64; the base is factored once.
 
     Cost O(d n²) for n ≤ d rows; more rows belong into `spectrum_of_matrix`.
     """
-    h, h_other = base.double().T, other.double().T
-    q, r = torch.linalg.qr(h)
-    _, r_other = torch.linalg.qr(h_other, mode="r")
-    inner, values, _ = torch.linalg.svd(r @ r_other.T / base.shape[0], full_matrices=False)
-    return Spectrum(values, base.shape[0], q, inner)
+    q, r = torch.linalg.qr(base.double().T)
+    found: dict[str, Spectrum] = {}
+    for name, other in others.items():
+        _, r_other = torch.linalg.qr(other.double().T, mode="r")
+        core = r @ r_other.T / base.shape[0]
+        inner, values = _left_singular(core)
+        found[name] = Spectrum(values, base.shape[0], q, inner, core)
+    return found
+
+
+def _left_singular(core: Float[Tensor, "m m"]) -> tuple[Float[Tensor, "m m"], Float[Tensor, "m"]]:
+    """Left singular vectors and values, descending, by the eigenvectors of C Cᵀ and an SVD of what these blur."""
+    inner = torch.linalg.eigh(core @ core.T)[1].flip(1)
+    rows = inner.T @ core
+    values = rows.norm(dim=1)
+    blurred = values <= BLURRED * values[:1]
+    if bool(blurred.any()):
+        turn, small, _ = torch.linalg.svd(rows[blurred], full_matrices=False)
+        inner[:, blurred], values[blurred] = inner[:, blurred] @ turn, small
+    order = values.argsort(descending=True)
+    return inner[:, order], values[order]
 
 
 def spectrum_of_matrix(omega: Float[Tensor, "d_model d_model"], n_rows: int) -> Spectrum:
