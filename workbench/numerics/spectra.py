@@ -21,7 +21,26 @@ SHARE_TOLERANCE = 1e-12
 # Below this share of s_1, eigenvectors of C Cᵀ say little about the singular vectors of C.
 BLURRED = 1e-5
 # Largest error of a projector that is taken from eigenvectors: rounding of C Cᵀ over the gap that sets its leading space apart.
-SETTLED = 1e-9
+SETTLED = 1e-8
+
+
+@final
+@dataclass(frozen=True)
+class Reflectors:
+    """Q of a QR decomposition, kept as Householder reflectors: a few columns need it, and forming it costs as much as finding it."""
+
+    factors: Float[Tensor, "d_model m"]
+    tau: Float[Tensor, "m"]
+
+    @property
+    def d_model(self) -> int:
+        """Rows of Q."""
+        return self.factors.shape[0]
+
+    def __matmul__(self, inner: Float[Tensor, "m k"]) -> Float[Tensor, "d_model k"]:
+        padded = inner.new_zeros(self.d_model, inner.shape[1])
+        padded[: inner.shape[0]] = inner
+        return torch.ormqr(self.factors, self.tau, padded)
 
 
 @final
@@ -31,14 +50,14 @@ class Spectrum:
 
     values: Float[Tensor, "m"]
     n_rows: int
-    outer: Float[Tensor, "d_model m"] | None
+    outer: Reflectors | None
     inner: Float[Tensor, "m m"]
     core: Float[Tensor, "m m"] | None = None
 
     @property
     def d_model(self) -> int:
         """Width of the activations."""
-        return self.inner.shape[0] if self.outer is None else self.outer.shape[0]
+        return self.inner.shape[0] if self.outer is None else self.outer.d_model
 
     @property
     def rank(self) -> int:
@@ -84,13 +103,14 @@ def spectra_of_rows(base: Float[Tensor, "row d_model"], others: Mapping[str, Flo
 
     Cost O(d n²) for n ≤ d rows; more rows belong into `spectrum_of_matrix`.
     """
-    q, r = torch.linalg.qr(base.double().T)
+    factors, tau = torch.geqrf(base.double().T)
+    r = factors[: len(tau)].triu()
     found: dict[str, Spectrum] = {}
     for name, other in others.items():
         _, r_other = torch.linalg.qr(other.double().T, mode="r")
         core = r @ r_other.T / base.shape[0]
         inner, values = _left_singular(core)
-        found[name] = Spectrum(values, base.shape[0], q, inner, core)
+        found[name] = Spectrum(values, base.shape[0], Reflectors(factors, tau), inner, core)
     return found
 
 
