@@ -1,7 +1,6 @@
-"""SEA's speed as ratios: thin factors against dense covariance and full SVD (7B shape), and edited decode against unedited.
+"""SEA's speed as a ratio: thin factors against dense covariance and full SVD (7B shape).
 
 python -m benchmarks.sea --d 4096 --n 200 2000        # the dense reference takes minutes on one core
-python -m benchmarks.sea --decode
 """
 
 from __future__ import annotations
@@ -61,37 +60,13 @@ def fit_ratio(d: int, n: int, keep: float, dense_seconds: float | None) -> dict[
     return row
 
 
-def decode_ratio(n_tokens: int = 60, repeats: int = 5) -> list[dict[str, Any]]:
-    """Tokens per second with one edit over those without, the embedded model, interleaved, the best of each."""
-    from workbench import methods
-    from workbench.decode import Sampling, generate
-    from workbench.session import open_session
-
-    session = open_session("embedded")
-    rows, prompts = session.demos.resolve("truthfulness"), ["The capital of Finland is"]
-    known = {name: methods.get(name) for name in ("mean_difference", "sea", "hpr")}
-    edits = {name: item.fit(session.model, rows).edit for name, item in known.items()}
-    stacks = {"unedited": (), **{name: (edit,) for name, edit in edits.items()}}
-    best = dict.fromkeys(stacks, float("inf"))
-    for _ in range(repeats):
-        for name, stack in stacks.items():
-            took, _ = seconds(lambda stack=stack: generate(session.model, prompts, [stack], Sampling(max_new_tokens=n_tokens)))
-            best[name] = min(best[name], took)
-    return [{"edit": name, "tokens_per_s": n_tokens / took, "ratio": best["unedited"] / took} for name, took in best.items()]
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--d", type=int, default=4096)
     parser.add_argument("--n", type=int, nargs="*", default=[200, 2000])
     parser.add_argument("--keep", type=float, default=0.99)
-    parser.add_argument("--decode", action="store_true", help="measure decoding instead")
     given = parser.parse_args()
     torch.set_num_threads(1)
-    if given.decode:
-        for row in decode_ratio():
-            print(json.dumps(row))
-        return
     dense_seconds: float | None = None
     for n in sorted(given.n, reverse=True):
         row = fit_ratio(given.d, n, given.keep, dense_seconds)

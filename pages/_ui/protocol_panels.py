@@ -64,10 +64,11 @@ def _methods(session: Any, chosen: str) -> tuple[dict[str, str], dict[str, str]]
     from workbench.methods.canonical import training_rows
 
     found = calls.obstacles(session, as_fit_rows(training_rows(session.demos(chosen), "validation")))
-    titles = {name: calls.method(name).title for name in order(found)}
-    first = sorted(titles, key=lambda name: name != "senses")
-    free = {name: titles[name] for name in first if not found[name]}
-    return free, {titles[name]: f"{found[name][0].reason} {found[name][0].hint}" for name in first if found[name]}
+    # The methods that are made for such examples come first.
+    known = sorted((calls.method(name) for name in order(found)), key=lambda item: item.needs.task != "canonical")
+    free = {item.name: item.title for item in known if not found[item.name]}
+    blocked = {item.title: found[item.name][0] for item in known if found[item.name]}
+    return free, {title: f"{obstacle.reason} {obstacle.hint}" for title, obstacle in blocked.items()}
 
 
 def _asks(session: Any, offer: Any) -> bool:

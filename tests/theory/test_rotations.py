@@ -18,7 +18,7 @@ from workbench.numerics.rotations import (
     at_dose,
     givens_matrices,
     givens_planes,
-    mapped,
+    mapping,
     matrices,
     mean_cosine,
     rotary_matrices,
@@ -59,7 +59,7 @@ def test_norms_are_kept_and_the_fast_form_equals_the_matrix(seed: int, half: int
 
 def test_a_scale_does_not_keep_norms() -> None:
     z = draw(2, 3, 8)
-    assert not torch.allclose(mapped("scale", z, torch.full((3, 1), 0.7).double()).norm(dim=-1), z.norm(dim=-1))
+    assert not torch.allclose(mapping("scale", torch.full((3, 1), 0.7).double())(z).norm(dim=-1), z.norm(dim=-1))
 
 
 def test_angles_add_and_negative_angles_undo() -> None:
@@ -91,8 +91,8 @@ def test_zero_angles_return_the_same_bits() -> None:
     for dtype in (torch.float32, torch.bfloat16):
         z = draw(5, 3, 8).to(dtype)
         assert torch.equal(turned(z, torch.zeros(3, 4).double()), z)
-        assert torch.equal(mapped("givens", z, torch.zeros(3, 7).double()), z)
-        assert torch.equal(mapped("scale", z, torch.ones(3, 1).double()), z)
+        assert torch.equal(mapping("givens", torch.zeros(3, 7).double())(z), z)
+        assert torch.equal(mapping("scale", torch.ones(3, 1).double())(z), z)
         assert turned(z, torch.zeros(3, 4)) is not z
 
 

@@ -14,7 +14,7 @@ import torch
 
 from workbench.errors import UnknownName, UnsupportedExport
 from workbench.models.base import Fingerprint, LanguageModel
-from workbench.shapes import Activations, Float, Int, Tensor
+from workbench.shapes import Activations, Bool, Float, Int, Tensor
 from workbench.sites import Site
 
 SCHEMA = 1
@@ -38,8 +38,14 @@ class Gate:
 
     def __call__(self, x: Activations) -> Float[Tensor, "batch pos 1"]:
         """Share of the edit that acts at each position, in [0, 1]."""
-        score = (x.float() @ self.weight.float() + self.bias.float())[..., None]
-        return (score > 0).float() if self.kind == "hard" else torch.sigmoid(self.sharpness * score)
+        return self.opens(x).float() if self.kind == "hard" else torch.sigmoid(self.sharpness * self._score(x))
+
+    def opens(self, x: Activations) -> Bool[Tensor, "batch pos 1"]:
+        """Whether w·x + b > 0, which is where a hard gate lets the edit act."""
+        return self._score(x) > 0
+
+    def _score(self, x: Activations) -> Float[Tensor, "batch pos 1"]:
+        return torch.nn.functional.linear(x.float(), self.weight.float()[None], self.bias.float()[None])
 
 
 @final

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from workbench.edits.base import AddToWeight, Edit, LowRank, Rows, TransformAt
+from workbench.edits.base import AddToWeight, Edit, Gate, LowRank, Rows, TransformAt
 from workbench.errors import ModelMismatch, NotFinite, ShapeMismatch
 from workbench.models.base import LanguageModel, WeightSlot
 from workbench.models.hooks import ReadWrite, WeightTerm
@@ -148,25 +148,25 @@ class _Plan:
         # Whole parameters are replaced for the row group; thin deltas are added terms on top.
         replaced = [lane for lane in range(self.n_lanes) if any(e[0] == lane and is_whole(e[1], e[2]) for e in entries)]
         copies = {lane: _with_deltas(lane, entries) for lane in replaced}
-        thin = [(lane, op, slot) for lane, op, slot in entries if not is_whole(op, slot)]
+        thin = [(lane, _adding(op.delta), slot) for lane, op, slot in entries if not is_whole(op, slot)]
 
-        def term(original: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        def one(original: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+            y = copies[0].forward(x) if copies else y
+            for _, add, slot in thin:
+                y = add(original, x, y, slot.columns)
+            return y
+
+        def by_rows(original: nn.Module, x: Tensor, y: Tensor) -> Tensor:
             y = y.clone()
             for lane, module in copies.items():
                 rows = self.rows(lane, y.shape[0])
                 y[rows] = module.forward(x[rows])
-            for lane, op, slot in thin:
+            for lane, add, slot in thin:
                 rows = self.rows(lane, y.shape[0])
-                part = added(op.delta, x[rows]).to(y.dtype)
-                if isinstance(op.delta, Rows):  # Gemma's embedding multiplies what it looks up
-                    part = part * getattr(original, "embed_scale", 1.0)
-                if slot.columns is None:
-                    y[rows] = y[rows] + part
-                else:
-                    y[rows] = y[rows].index_add(-1, slot.columns, part)
+                y[rows] = add(original, x[rows], y[rows], slot.columns)
             return y
 
-        return term
+        return one if self.n_lanes == 1 else by_rows
 
 
 def transformed(op: TransformAt, x: Activations, rows: slice) -> Activations:
@@ -182,12 +182,18 @@ def transformed(op: TransformAt, x: Activations, rows: slice) -> Activations:
     if y.shape != x.shape or y.dtype != x.dtype:
         raise ShapeMismatch(f"The edit at {op.site} made {tuple(y.shape)} {y.dtype} of {tuple(x.shape)} {x.dtype}.", "Fit it again.")
     if op.gate is not None:
-        share = op.gate(x)
-        # where, not a product with 0: a NaN of the unused branch must not spread, and a closed gate leaves x bit-equal.
-        y = torch.where(share > 0, (x.float() + share * (y.float() - x.float())).type_as(x) if op.gate.kind == "soft" else y, x)
+        y = _gated(op.gate, x, y)
     if op.where != "all" and forward is not None:
         y = torch.where(getattr(forward, op.where)[rows][..., None], y, x)
     return y
+
+
+def _gated(gate: Gate, x: Activations, y: Activations) -> Activations:
+    # where, not a product with 0: a NaN of the unused branch must not spread, and a closed gate leaves x bit-equal.
+    if gate.kind == "hard":
+        return torch.where(gate.opens(x), y, x)
+    share = gate(x)
+    return torch.where(share > 0, (x.float() + share * (y.float() - x.float())).type_as(x), x)
 
 
 def _widened(op: TransformAt, columns: slice) -> TransformAt:
@@ -218,12 +224,34 @@ def _with_deltas(lane: int, entries: list[tuple[int, AddToWeight, WeightSlot]]) 
     return module
 
 
-def added(delta: Tensor | LowRank | Rows, x: Tensor) -> Tensor:
-    """The output term of a delta, in at least float32."""
+def _adding(delta: Tensor | LowRank | Rows) -> Callable[[nn.Module, Tensor, Tensor, Tensor | None], Tensor]:
+    """y + the output term of a delta, or y[columns] + it; the term in at least float32, what does not depend on x formed once."""
+    term = output_term(delta)
+    looks_up = isinstance(delta, Rows)
+
+    def add(original: nn.Module, x: Tensor, y: Tensor, columns: Tensor | None) -> Tensor:
+        part = term(x).to(y.dtype)
+        if looks_up:  # Gemma's embedding multiplies what it looks up
+            part = part * getattr(original, "embed_scale", 1.0)
+        return y + part if columns is None else y.index_add(-1, columns, part)
+
+    return add
+
+
+def output_term(delta: Tensor | LowRank | Rows) -> Callable[[Tensor], Tensor]:
+    """The output term of a delta as a function of its module's input, in at least float32."""
     if isinstance(delta, Rows):
-        hit = x[..., None] == delta.ids
-        return hit.to(delta.values.dtype) @ delta.values
-    wide = x if x.dtype == torch.float64 else x.float()
-    if isinstance(delta, LowRank):
-        return delta.scale * ((wide @ delta.a.to(wide.dtype).T) @ delta.b.to(wide.dtype).T)
-    return wide @ delta.to(wide.dtype).T
+        ids, values = delta.ids, delta.values
+        return lambda x: (x[..., None] == ids).to(values.dtype) @ values
+    factors = (delta.a.T, delta.b.T * delta.scale) if isinstance(delta, LowRank) else (delta.T,)
+    wide: dict[torch.dtype, tuple[Tensor, ...]] = {}
+
+    def term(x: Tensor) -> Tensor:
+        found = x if x.dtype == torch.float64 else x.float()
+        if found.dtype not in wide:
+            wide[found.dtype] = tuple(factor.to(found.dtype) for factor in factors)
+        for factor in wide[found.dtype]:
+            found = found @ factor
+        return found
+
+    return term

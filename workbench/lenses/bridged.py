@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from workbench.edits.base import AddToWeight, Edit, LowRank, Rows, TransformAt
-from workbench.edits.engine import added, checked, is_whole, planned, transformed
+from workbench.edits.engine import checked, is_whole, output_term, planned, transformed
 from workbench.errors import Obstructed
 from workbench.models.base import LanguageModel, WeightSlot
 from workbench.models.bridge import BridgeModel
@@ -128,7 +128,7 @@ def _add(model: BridgeModel, undo: ExitStack, op: AddToWeight) -> None:
     elif is_whole(op, slot) or isinstance(op.delta, Rows) or op.site.kind == "w_u":
         _swap(model, undo, op, slot)
     else:
-        _add_term(model, undo, op.site, lambda x: added(op.delta, x))
+        _add_term(model, undo, op.site, output_term(op.delta))
 
 
 def _add_term(model: BridgeModel, undo: ExitStack, site: Site, term: Callable[[Tensor], Tensor]) -> None:
@@ -149,7 +149,7 @@ def _share_of(delta: Tensor, slot: WeightSlot) -> Callable[[Tensor], Tensor]:
         bias = delta if slot.columns is None else delta[slot.columns]
         return lambda x: bias.expand(*x.shape[:-1], -1)
     rows = (delta.T if slot.is_transposed else delta)[slot.columns]
-    return lambda x: added(rows, x)
+    return output_term(rows)
 
 
 def _fused(model: BridgeModel) -> list[tuple[Site, WeightSlot]]:

@@ -14,7 +14,7 @@ import torch
 from workbench.edits.base import AddToWeight, Edit, ExportTarget, Header, Operation, Possible, Refused, TransformAt, edit_kind
 from workbench.errors import CorruptEdit, ShapeMismatch, UnsupportedExport
 from workbench.models.base import LanguageModel, WeightSlot
-from workbench.numerics.rotations import Variant, at_dose, mapped, matrices
+from workbench.numerics.rotations import Variant, at_dose, mapping, matrices
 from workbench.shapes import Activations, Float, Tensor
 from workbench.sites import Site
 
@@ -117,17 +117,16 @@ def turner(
     With angles (lane, head, angle) the batch is lane-major: its row group i turns by the angles of lane i.
     """
     n_heads = angles.shape[-2]
-    # Cosines once, not at every token of a decode.
-    fixed = angles if angles.ndim == 2 else angles[:, None, None]
+    act = mapping(variant, angles if angles.ndim == 2 else angles[:, None, None])
 
     def turn(x: Activations) -> Activations:
         per_head = x.view(*x.shape[:-1], n_heads, x.shape[-1] // n_heads)
         if angles.ndim == 3:
             per_head = per_head.view(angles.shape[0], -1, *per_head.shape[1:])
-        if held is not None:
-            still = held.to(per_head)
-            return (mapped(variant, per_head - still, fixed) + still).reshape(x.shape)
-        return mapped(variant, per_head, fixed).reshape(x.shape)
+        if held is None:
+            return act(per_head).view(x.shape)
+        still = held.to(per_head)
+        return (act(per_head - still) + still).view(x.shape)
 
     return turn
 

@@ -107,13 +107,13 @@ class SpectralLaw:
         wide[torch.float32] = (down.float(), up.float(), None if centre is None else centre.float())
 
         def edited(x: Activations) -> Activations:
-            z = x if x.dtype == torch.float64 else x.float()
+            z = (x if x.dtype == torch.float64 else x.float()).flatten(0, -2)
             a, b, mu = wide[z.dtype]
             y = z if mu is None else z - mu
-            r = y + (y @ a) @ b
+            r = torch.addmm(y, y @ a, b)
             ratio = torch.linalg.vector_norm(y, dim=-1, keepdim=True) / torch.linalg.vector_norm(r, dim=-1, keepdim=True)
             out = r * ratio if mu is None else torch.addcmul(mu, r, ratio)
             # y = 0 or r = 0 makes the ratio NaN or infinite: both comparisons are false, and z is returned.
-            return torch.where(ratio < 1 / DEGENERATE, out, z).type_as(x)
+            return torch.where(ratio < 1 / DEGENERATE, out, z).view(x.shape).type_as(x)
 
         return edited
