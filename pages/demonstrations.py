@@ -6,7 +6,7 @@ from typing import Any
 
 import streamlit as st
 
-from pages._ui import calls, frame, geometry_panels, sets
+from pages._ui import calls, frame, geometry_panels, sets, words
 from pages._ui.backend import ready
 from pages._ui.components import token_strip
 from pages._ui.rows import as_jsonl, counts, editor, merged
@@ -80,13 +80,19 @@ def _row(session: Any, demonstrations: Any, picked: tuple[int, ...]) -> int | No
         key=f"set-row-{state().set_name}",  # the browser keeps the words of a box that it knows
     )  # fmt: skip
     row = demonstrations[index or 0]
-    for side, text in (("positive", row.positive), ("negative", row.negative)):
-        if text:
-            tokens, n_prompt = calls.tokens(session, row.prompt, text)
-            st.caption(f"{side}: {len(tokens)} tokens, {len(tokens) - n_prompt} of them the answer")
-            marks = [""] * n_prompt + ["write"] * (len(tokens) - n_prompt - 1) + ["read write"]
-            token_strip(tokens, key=f"set-strip-{side}", marks=marks, twin=False)
-    st.caption("Dashed: the answer. Double: its last token, where most methods read.")
+    sides = {side: text for side, text in (("positive", row.positive), ("negative", row.negative)) if text}
+    for side, text in sides.items():
+        tokens, n_prompt = calls.tokens(session, row.prompt, text)
+        st.caption(f"{side}: {len(tokens)} tokens, {len(tokens) - n_prompt} of them the answer")
+        marks = [""] * n_prompt + ["write"] * (len(tokens) - n_prompt - 1) + ["read write"]
+        token_strip(tokens, key=f"set-strip-{side}", marks=marks, twin=False)
+    if sides:
+        st.caption("Dashed: the answer. Double: its last token, where most methods read.")
+    else:
+        tokens, _ = calls.tokens(session, row.prompt)
+        st.caption(f"{words.plain(row.label or row.split)}: {len(tokens)} tokens")
+        token_strip(tokens, key="set-strip-prompt", marks=[""] * (len(tokens) - 1) + ["read"], twin=False)
+        st.caption("The row has no answer. Double: the prompt's last token, where a method that reads prompts reads.")
     return index
 
 

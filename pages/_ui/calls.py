@@ -73,12 +73,12 @@ def stacks(lanes: Sequence[Any]) -> list[Any]:
     return [(), *([(edit, dose)] for edit, dose in lanes)]
 
 
-def tokens(session: Any, prompt: str, answer: str) -> tuple[tuple[str, ...], int]:
+def tokens(session: Any, prompt: str, answer: str | None = None) -> tuple[tuple[str, ...], int]:
     """The tokens of a row as the model has them, and how many are the prompt's; both texts whole where it has no tokens for them."""
     try:
         return session.token_texts(prompt, answer)
     except RetouchError:
-        return (prompt, answer), 1
+        return (prompt,) if answer is None else (prompt, answer), 1
 
 
 def method(name: str) -> Any:

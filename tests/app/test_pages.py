@@ -11,7 +11,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from tests.app.conftest import fine, settled, texts
-from tests.conftest import contrast_rows
+from tests.conftest import contrast_rows, words
 from workbench.errors import BadDemonstrations, NotEnoughMemory, StorageFailed
 from workbench.progress import Cancelled
 
@@ -294,6 +294,18 @@ def test_emoji_right_to_left_and_markup_in_demonstrations_stay_text(app: Run, fr
     test.session_state["retouch"].set_name = fresh_backend.sessions["embedded"].demos.save(odd).id
     fine(test.run())
     assert not [item for item in test.markdown if "<b>" in item.value and item.allow_html]
+
+
+def test_a_row_without_answers_shows_its_prompts_tokens(app: Run, fresh_backend: Any) -> None:
+    from workbench.data.demonstrations import Demonstration, Demonstrations
+
+    bare = Demonstrations((Demonstration(words(3, 4, 5), label="target", id="a"),), "bare")
+    test = app("demonstrations")
+    test.session_state["retouch"].set_name = fresh_backend.sessions["embedded"].demos.save(bare).id
+    said = texts(fine(test.run()))
+    assert "The row has no answer" in said and "target: 3 tokens" in said
+    test.session_state["retouch"].set_name = own_set(fresh_backend)
+    assert "The row has no answer" not in texts(fine(test.run()))
 
 
 def test_a_locked_workspace_is_named_and_the_page_stays(app: Run, fresh_backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:

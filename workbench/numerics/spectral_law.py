@@ -114,6 +114,6 @@ class SpectralLaw:
             ratio = torch.linalg.vector_norm(y, dim=-1, keepdim=True) / torch.linalg.vector_norm(r, dim=-1, keepdim=True)
             out = r * ratio if mu is None else torch.addcmul(mu, r, ratio)
             # y = 0 or r = 0 makes the ratio NaN or infinite: both comparisons are false, and z is returned.
-            return torch.where(ratio < 1 / DEGENERATE, out, z).view(x.shape).type_as(x)
+            return torch.where(ratio < 1 / DEGENERATE, out, z).view_as(x).type_as(x)
 
         return edited
