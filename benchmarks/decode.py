@@ -71,7 +71,8 @@ def random_model(folder: Path, layers: int, d_model: int) -> Path:
     tokenizer = AutoTokenizer.from_pretrained(EMBEDDED["embedded"])
     config = LlamaConfig(
         vocab_size=32_000, hidden_size=d_model, intermediate_size=4 * d_model, num_hidden_layers=layers, num_attention_heads=d_model // 64,
-        num_key_value_heads=d_model // 256, max_position_embeddings=512, bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
+        num_key_value_heads=d_model // 256, max_position_embeddings=512,
+        bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
     )  # fmt: skip
     LlamaForCausalLM(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)

@@ -176,8 +176,7 @@ def speed(model: LanguageModel) -> dict[str, Any]:
         ratio = paired(lambda f=objective, p=points: f(p), lambda f=objective, p=points: [f(x[None]) for x in p], 9)
         found[f"lanes / one by one, layers {layers}"] = ratio
     upper = get("tarot").configure({**COMMON, "layers": (4, 5)})
-    with_prefix, without = (Objective(model, angle_space(upper, model, None), upper, task) for _ in range(2))
-    without._prefix = None
+    with_prefix, without = (Objective(model, angle_space(upper, model, None), upper, task, keeps_prefix=keeps) for keeps in (True, False))
     points = torch.rand(4, with_prefix.space.dim, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     found["prefix / whole network, layers (4, 5)"] = paired(lambda: with_prefix(points), lambda: without(points), 9)
     for shots in ("zero", "mix"):

@@ -20,11 +20,11 @@ from workbench.methods.tarot import fit_rotation
 from workbench.methods.tarot_config import angle_space
 from workbench.methods.tarot_generation import WordClassifier
 from workbench.methods.tarot_heads import rank_heads
-from workbench.methods.tarot_objective import Objective, generation_objective, scores
+from workbench.methods.tarot_objective import Objective, by_length, generation_objective, scores
 from workbench.methods.tarot_prefix import Prefix
 from workbench.methods.tarot_task import Task, chosen_rows, label_of, labels_of, task_of
 from workbench.models.base import LanguageModel
-from workbench.models.tokens import running
+from workbench.models.tokens import TokenBatch, running
 from workbench.progress import Cancelled, Progress, silent
 from workbench.search import Trials
 
@@ -38,9 +38,9 @@ def task(model: LanguageModel, n: int = 6, shots: str = "mix", seed: int = 0) ->
     return task_of(model, config(shots=shots), rows.split("fit").rows[:n], rows.split("fit").rows[20:30], labels_of(rows), seed)
 
 
-def objective_of(model: LanguageModel, the_task: Task, **more: Any) -> Objective:
+def objective_of(model: LanguageModel, the_task: Task, keeps_prefix: bool = True, **more: Any) -> Objective:
     knobs = config(**more)
-    return Objective(model, angle_space(knobs, model, None), knobs, the_task)
+    return Objective(model, angle_space(knobs, model, None), knobs, the_task, keeps_prefix=keeps_prefix)
 
 
 @pytest.mark.parametrize("name", ["prob", "accuracy", "margin", "logit_gain", "rank", "loglik"])
@@ -63,12 +63,19 @@ def test_lanes_equal_one_by_one_and_edits_of_the_engine(tiny: LanguageModel, nam
     torch.testing.assert_close(together[1], by_engine, atol=CLOSE, rtol=0)
 
 
+def test_prompts_run_with_those_of_their_length_and_in_the_order_given() -> None:
+    lengths = torch.tensor([60, 10, 14, 61, 15, 16, 9])
+    groups = [group.tolist() for group in by_length(lengths)]
+    assert groups == [[6, 1], [2, 4, 5], [0, 3]]
+    batch = TokenBatch.of([[1] * n for n in lengths.tolist()], None).rows(torch.tensor(groups[0])).trimmed()
+    assert batch.ids.shape == (2, 10) and batch.lengths.tolist() == [9, 10]
+
+
 def test_the_prefix_equals_the_whole_network_and_skips_the_lower_blocks(tiny: LanguageModel) -> None:
     the_task = task(tiny)
     ran: list[int] = []
     with_prefix = objective_of(tiny, the_task, layers=(2,))
-    without = objective_of(tiny, the_task, layers=(2,))
-    without._prefix = None
+    without = objective_of(tiny, the_task, keeps_prefix=False, layers=(2,))
     points = torch.rand(2, with_prefix.space.dim, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     torch.testing.assert_close(with_prefix.per_prompt(points), without.per_prompt(points), atol=CLOSE, rtol=0)
     with tiny.intercept("head_z@0", lambda x: ran.append(1)):

@@ -7,6 +7,8 @@ f(Theta) asked twice is the same number. Ref: specs/tarot.md §3.8.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import final
 
 import torch
@@ -21,7 +23,7 @@ from workbench.models.base import LanguageModel
 from workbench.models.hooks import ReadWrite
 from workbench.models.tokens import TokenBatch, running
 from workbench.numerics.rotations import AngleSpace
-from workbench.shapes import Float, Logits, Tensor
+from workbench.shapes import Float, Int, Logits, Tensor
 from workbench.sites import Site
 
 Reward = Callable[[Sequence[str]], Float[Tensor, "text"]]
@@ -42,6 +44,7 @@ class Objective:
         *,
         redraw: Callable[[int], Task] | None = None,
         calls_done: int = 0,
+        keeps_prefix: bool = True,
     ) -> None:
         """Prepare a search.
 
@@ -49,10 +52,19 @@ class Objective:
             held: value biases that do not turn.
             redraw: the task of a call's number, where demonstrations are drawn anew at every call.
             calls_done: calls of a resumed search.
+            keeps_prefix: compute what lies below the first edited layer once; False is the slow reference.
         """
         self.model, self.space, self.config, self.task, self.held = model, space, config, task, held
-        self._redraw, self._calls = redraw, calls_done
-        self._prefix = self._prefix_of(task) if redraw is None else None
+        self._redraw, self._calls, self._keeps_prefix = redraw, calls_done, keeps_prefix
+
+    @cached_property
+    def _prompts(self) -> tuple[_Part, ...]:
+        """The prompts by length: those that stand alone do not pay for padding to those behind six demonstrations."""
+        return tuple(self._part(index, self.task.prompts.rows(index).trimmed()) for index in by_length(self.task.prompts.lengths))
+
+    @cached_property
+    def _whole(self) -> _Part:
+        return self._part(torch.arange(len(self.task)), self.task.whole)
 
     def __call__(self, points: Float[Tensor, "lane dim"]) -> Float[Tensor, "lane"]:
         """Return f of each point."""
@@ -73,14 +85,14 @@ class Objective:
         step = max(1, _ROWS_AT_ONCE // len(self.task))
         right, p = [], []
         for start in range(0, len(points), step):
-            logits = self._logits(points[start : start + step], self.task.prompts, last=True)
+            logits = self._last_logits(points[start : start + step])
             right.append(scores(self.task, logits, "accuracy", self.config.answers))
             p.append(scores(self.task, logits, "prob", self.config.answers))
         return torch.cat(right).double().cpu(), torch.cat(p).double().cpu()
 
     def decisions(self, point: Float[Tensor, "dim"]) -> list[int]:
         """Return the token that each prompt is answered with."""
-        logits = self._logits(point[None], self.task.prompts, last=True)
+        logits = self._last_logits(point[None])
         return decided(self.task, logits, self.config.answers)[0].tolist()
 
     def _drawn(self, point: Tensor, call: int) -> Tensor:
@@ -90,20 +102,24 @@ class Objective:
 
     def _scored(self, points: Float[Tensor, "lane dim"]) -> Float[Tensor, "lane row"]:
         if self.config.objective == "loglik":
-            return _log_likelihood(self.task.whole, self._logits(points, self.task.whole, last=False))
-        logits = self._logits(points, self.task.prompts, last=True)
+            return _log_likelihood(self.task.whole, self._logits(points, self._whole, last=False))
+        logits = self._last_logits(points)
         return scores(self.task, logits, self.config.objective, self.config.answers)
 
-    def _logits(self, points: Tensor, batch: TokenBatch, *, last: bool) -> Tensor:
+    def _last_logits(self, points: Tensor) -> Float[Tensor, "lane row d_vocab"]:
+        parts = [self._logits(points, part, last=True) for part in self._prompts]
+        order = torch.cat([part.index for part in self._prompts]).argsort()
+        return torch.cat(parts, 1)[:, order.to(parts[0].device)]
+
+    def _logits(self, points: Tensor, part: _Part, *, last: bool) -> Tensor:
         n_lanes = len(points)
-        prefix = self._prefix if self._prefix is not None and batch is self._prefix.batch else None
-        model = self.model if prefix is None else prefix.network(n_lanes)
-        whole = batch.repeat(n_lanes)
+        model = self.model if part.prefix is None else part.prefix.network(n_lanes)
+        whole = part.batch.repeat(n_lanes)
         with torch.no_grad(), self.model.intercepts(self._hooks(points)), running(whole.forward()):
             logits = model.run(whole, last_only=last)[0]
         logits = logits[:, -1] if last else logits
         logits = logits if logits.dtype == torch.float64 else logits.float()
-        return logits.view(n_lanes, len(batch), *logits.shape[1:])
+        return logits.view(n_lanes, len(part.batch), *logits.shape[1:])
 
     def _hooks(self, points: Tensor) -> list[tuple[Site, ReadWrite]]:
         space = self.space
@@ -112,11 +128,31 @@ class Objective:
         held: Sequence[Tensor | None] = [None] * len(space.layers) if self.held is None else list(self.held)
         return [(Site(kind, layer), turner(space.variant, angles[:, i], held[i])) for i, layer in enumerate(space.layers)]
 
-    def _prefix_of(self, task: Task) -> Prefix | None:
-        if min(self.space.layers) == 0:
-            return None
-        batch = task.whole if self.config.objective == "loglik" else task.prompts
-        return Prefix.of(self.model, batch, min(self.space.layers))
+    def _part(self, index: Int[Tensor, "row"], batch: TokenBatch) -> _Part:
+        first = min(self.space.layers)
+        return _Part(index, batch, Prefix.of(self.model, batch, first) if first and self._keeps_prefix else None)
+
+
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """Rows of a task that run as one batch, and their stream below the first edited layer."""
+
+    index: Int[Tensor, "row"]
+    batch: TokenBatch
+    prefix: Prefix | None
+
+
+def by_length(lengths: Int[Tensor, "row"]) -> list[Int[Tensor, "row"]]:
+    """Part rows so that none is padded to more than half as long again as it is."""
+    order = lengths.argsort(stable=True)
+    groups: list[list[int]] = []
+    shortest = 0
+    for row in order.tolist():
+        if not groups or int(lengths[row]) > 1.5 * shortest:
+            groups.append([])
+            shortest = int(lengths[row])
+        groups[-1].append(row)
+    return [torch.tensor(group) for group in groups]
 
 
 def scores(task: Task, logits: Float[Tensor, "lane row d_vocab"], objective: str, answers: str) -> Float[Tensor, "lane row"]:

@@ -140,6 +140,11 @@ class TokenBatch:
         """Some rows, with their padding."""
         return TokenBatch(self.ids[index], self.mask[index], self.n_prompt[index])
 
+    def trimmed(self) -> TokenBatch:
+        """Without the columns that are padding in every row."""
+        longest = int(self.lengths.max())
+        return TokenBatch(self.ids[:, -longest:], self.mask[:, -longest:], self.n_prompt)
+
     def __len__(self) -> int:
         return self.ids.shape[0]
 
