@@ -43,8 +43,8 @@ def edits(model: LanguageModel, n: int) -> list[Edit]:
 
 FITS: dict[str, tuple[str, dict[str, object]]] = {
     "mean_difference": ("truthfulness", {}),
-    "sea": ("truthfulness", {"n_demos": 16}),
-    "sea, gate": ("truthfulness", {"n_demos": 16, "gate": "hard"}),
+    "sea": ("truthfulness", {"k_plus": 20, "k_minus": 20}),
+    "sea, gate": ("truthfulness", {"k_plus": 20, "k_minus": 20, "gate": "hard"}),
     "hpr": ("truthfulness", {"epochs": 1}),
     "tarot": ("agreement", {"budget": 10, "n_init": 4, "n_train": 4, "n_val": 4, "shots": "zero", "optimizer": "random"}),
     "lora": ("new-facts", {"epochs": 1, "n_neutral": 2}),
@@ -52,14 +52,14 @@ FITS: dict[str, tuple[str, dict[str, object]]] = {
 
 
 def fitted(model: LanguageModel) -> dict[str, Edit]:
-    """One quick fit of each method: what an edit does costs the same, however well it was fitted."""
+    """One quick fit of each method: what an edit does costs the same, however well it was fitted, if its ranks are those of real fits."""
     from benchmarks.tarot import read
     from workbench.methods import get
 
     made: dict[str, Edit] = {}
     for name, (data, knobs) in FITS.items():
         method, rows = get(name.partition(",")[0]), read(data)
-        few = rows.with_rows([*rows.split("fit").rows[:16], *rows.split("validation").rows[:8], *rows.split("test").rows[:4]])
+        few = rows.with_rows([*rows.split("fit").rows[:40], *rows.split("validation").rows[:8], *rows.split("test").rows[:4]])
         made[name] = method.fit(model, few, method.configure(knobs)).edit
     return made
 
@@ -71,7 +71,7 @@ def random_model(folder: Path, layers: int, d_model: int) -> Path:
     tokenizer = AutoTokenizer.from_pretrained(EMBEDDED["embedded"])
     config = LlamaConfig(
         vocab_size=32_000, hidden_size=d_model, intermediate_size=4 * d_model, num_hidden_layers=layers, num_attention_heads=d_model // 64,
-        num_key_value_heads=d_model // 256, max_position_embeddings=512,
+        num_key_value_heads=max(1, d_model // 256), max_position_embeddings=512,
         bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
     )  # fmt: skip
     LlamaForCausalLM(config).save_pretrained(folder)

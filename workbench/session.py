@@ -176,12 +176,15 @@ class Session(Measuring):
 
     @contextmanager
     def _kept_if_cancelled(self, rows: Demonstrations) -> Generator[None]:
-        """What a cancelled fit had is kept like a finished one, and handed on."""
+        """What a cancelled fit or choice had is kept like a finished one, and handed on."""
         try:
             yield
         except Cancelled as cancelled:
-            if isinstance(cancelled.best, Fitted):
-                raise Cancelled(self._kept(cancelled.best, rows)) from None
+            best = cancelled.best
+            if isinstance(best, Fitted):
+                raise Cancelled(self._kept(best, rows)) from None
+            if isinstance(best, Choice):
+                raise Cancelled(replace(best, fitted=self._kept(best.fitted, rows))) from None
             raise
 
     def choose(
@@ -201,11 +204,8 @@ class Session(Measuring):
         The edit that is remembered has dose 1; `best.dose` is the dose to use it at, `edit` is it at that dose.
         """
         rows = self.demos.resolve(demonstrations)
-        try:
+        with self._kept_if_cancelled(rows):
             found = chosen(self.model, method, rows, config, preset=preset, max_damage=max_damage, seed=seed, progress=progress, **options)
-        except Cancelled as cancelled:
-            best = cancelled.best
-            raise Cancelled(replace(best, fitted=self._kept(best.fitted, rows)) if isinstance(best, Choice) else None) from None
         return replace(found, fitted=self._kept(found.fitted, rows))
 
     # ── edits ──────────────────────────────────────────────────────────────────────────────────────────────────

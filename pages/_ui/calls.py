@@ -156,7 +156,7 @@ def _unmeasured(fitted: Any, settings: Mapping[str, Any], chosen: Mapping[str, A
 def choose(session: Any, settings: Mapping[str, Any], progress: Progress) -> FitOutcome:
     """Let validation choose the knobs that are worth trying and the dose, within a limit of damage; then measure as after a fit."""
     from workbench.knobs import as_json
-    from workbench.methods.choice import grid
+    from workbench.methods.choice import Choice, grid
 
     name, demonstrations = settings["method"], session.demos(settings["set"])
     tried = grid(name, session.model.info)
@@ -175,6 +175,8 @@ def choose(session: Any, settings: Mapping[str, Any], progress: Progress) -> Fit
         best: Any = cancelled.best
         if best is None:
             raise
+        if not isinstance(best, Choice):  # the first fit was cancelled, and had something
+            raise Cancelled(_unmeasured(best, rest, None)) from None
         raise Cancelled(_unmeasured(best.fitted, told(best), dict(best.best.values))) from None
     return replace(_measured(session, told(found), found.fitted, progress), chosen=dict(found.best.values))
 

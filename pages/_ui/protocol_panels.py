@@ -12,6 +12,7 @@ from pages._ui.forms import knob_form
 from pages._ui.methods import order
 from workbench.errors import RetouchError
 from workbench.figures.senses import balls
+from workbench.progress import Cancelled
 
 
 def compare(session: Any) -> None:
@@ -27,7 +28,7 @@ def compare(session: Any) -> None:
             "Compare methods", _begin, settings, type="primary", key="protocol-run", disabled=not settings["methods"], width="stretch"
         )
     with picture:
-        jobs.panel("protocol", lambda found: _draw(session, found), settings=settings, nothing=_nothing)
+        jobs.panel("protocol", _draw, settings=settings, nothing=_nothing)
 
 
 def _settings(session: Any, sets: dict[str, str]) -> dict[str, Any]:
@@ -36,20 +37,29 @@ def _settings(session: Any, sets: dict[str, str]) -> dict[str, Any]:
 
     chosen = st.selectbox("Set", list(sets), format_func=sets.__getitem__, key="protocol-set", persist_state="session")
     free, blocked = _methods(session, chosen)
-    kept = [name for name in st.session_state.get("protocol-methods", list(free)[:1]) if name in free]
-    st.session_state["protocol-methods"] = kept or list(free)[:1]
+    # Each set and model has its own choice, so that an emptied one stays empty and a new one starts with a method that can run.
+    key = f"protocol-methods-{chosen}-{session.model.info.name}"
+    st.session_state[key] = [name for name in st.session_state.get(key, list(free)[:1]) if name in free]
     methods = st.multiselect(
-        "Methods", list(free), format_func=free.__getitem__, key="protocol-methods", persist_state="session",
+        "Methods", list(free), format_func=free.__getitem__, key=key, persist_state="session",
         help="Senses take seconds; what is trained through the network, or measured dose by dose, takes minutes a method.",
     )  # fmt: skip
     if blocked:
         with st.expander(f"Not on this set ({len(blocked)})"):
             for title, reason in blocked.items():
                 st.caption(f"**{words.plain(title)}.** {words.plain(reason)}")
-    draws = st.number_input("Configurations", 1, 25, 5, key="protocol-draws", help="Tried on the validation pair; the default first.")
-    seeds = st.number_input("Seeds", 1, 10, 5, key="protocol-seeds", help="Fits on the test pair with the winner.")
-    rules = knob_form(knobs(Rules), key="protocol-rules")
+    draws = st.number_input(
+        "Configurations", 1, 25, 5, key="protocol-draws", persist_state="session", help="Tried on the validation pair; the default first."
+    )
+    seeds = st.number_input(
+        "Seeds", 1, 10, 5, key="protocol-seeds", persist_state="session",
+        help="Fits on the test pair with the winner. A method that draws nothing at random gives the same edit for each.",
+    )  # fmt: skip
+    # How β is chosen is a matter of lending edits, which the command line does.
+    rules = knob_form([knob for knob in knobs(Rules) if knob.name != "beta_data"], key="protocol-rules")
     return {
+        "model": session.model.info.name,
+        "weights": session.model.fingerprint.weights,
         "set": chosen,
         "methods": tuple(methods),
         "draws": int(draws),
@@ -75,8 +85,10 @@ def _asks(session: Any, offer: Any) -> bool:
     """Whether a set asks about the same in other words, after examples that methods can be fitted to."""
     if offer.is_shipped and "role:evaluation" not in offer.roles:
         return False
+    from workbench.methods.canonical import training_rows
+
     rows = session.demos(offer.id)
-    return bool(rows.tagged("role:evaluation").rows) and bool(rows.tagged("role:train").rows)
+    return bool(rows.tagged("role:evaluation").rows) and any(len(training_rows(rows, pair)) for pair in ("validation", "test"))
 
 
 def _begin(settings: dict[str, Any]) -> None:
@@ -88,29 +100,41 @@ def _begin(settings: dict[str, Any]) -> None:
                 found += session.protocol(settings["set"], method, progress=progress.part(i / n, (i + 1) / n), **options)
             except RetouchError as error:  # told beside the table; minutes of work on the other methods are not lost
                 refused[method] = error
+            except Cancelled:  # a search's best so far is no row of the table, but the methods before it are
+                raise Cancelled((found, refused, settings) if found else None) from None
         if not found:
             raise next(iter(refused.values()))
-        return found, refused
+        return found, refused, settings
 
     jobs.start("protocol", "Comparing methods", work, settings, heavy=True)
 
 
-def _draw(session: Any, result: Any) -> None:
-    found, refused = result
+def _draw(result: Any) -> None:
+    found, refused, settings = result
     rows = [summary.row() for summary in found]
-    first = rows[0]
-    where = words.provenance(model=session.model.info.name, seed=f"0 to {first['seeds'] - 1}", n=first["n"], split="test")
+    first, rules = rows[0], _told(settings["rules"])
+    where = words.provenance(model=settings["model"], seed=f"0 to {first['seeds'] - 1}", n=first["n"], split="test")
+    step = "the best step" if "best" in dict(settings["rules"]).values() else "the last step"
     figure_panel(
-        balls(rows), rows, where, key="protocol-balls",
-        says="Success gained on questions in other words, at the last step in which the loss on neutral text rose by at most ε; bars are "
-        "the standard error over seeds.",
+        balls(rows), rows, f"{where} · {rules}", key="protocol-balls",
+        says=f"Success gained on questions in other words, at {step} in which the loss on neutral text is in the ball of ε; bars are the "
+        "standard error over seeds, 0 for a method that draws nothing at random. The table has the 95 % interval over questions.",
         look_for="A method above its random direction of equal size. A wider ball need not give more. The ball does not protect texts that "
         "must stay: look at *hard negatives rise* in the table.",
     )  # fmt: skip
     for method, error in refused.items():
         frame.problem(error, key=f"protocol-{method}")
-    table_panel(rows, where, key="protocol-table")
+    table_panel(rows, f"{where} · {rules}", key="protocol-table")
+    for method, text in dict.fromkeys((summary.method, text) for summary in found for text in summary.not_fitted):
+        st.caption(f":orange[{words.plain(method)} could not be fitted with {words.plain(text)}]")
     st.caption(f"Neutral text: {first['general tokens']} predicted tokens. Configurations were chosen on the validation pair.")
+
+
+def _told(rules: Any) -> str:
+    from workbench.evaluate.canonical_rules import Rules
+
+    changed = [f"{name} = {value}" for name, value in rules if value != getattr(Rules(), name)]
+    return "our rules" if not changed else ", ".join(changed)
 
 
 def _nothing() -> None:

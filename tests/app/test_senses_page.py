@@ -13,6 +13,7 @@ from streamlit.testing.v1 import AppTest
 from tests.app.conftest import fine, settled, texts
 from tests.conftest import words
 from workbench.errors import FitFailed
+from workbench.progress import Cancelled
 
 Run = Callable[..., AppTest]
 
@@ -76,7 +77,7 @@ def test_methods_are_compared_at_equal_degradation_in_all_states(app: Run, fresh
     fine(test.segmented_control(key="evaluate-view").set_value("Methods at equal degradation").run())
     assert "will stand here" in texts(test) and "Not on this set" in "".join(item.label for item in test.expander)
     fine(test.selectbox(key="protocol-set").set_value(made).run())
-    assert test.multiselect(key="protocol-methods").value == ["senses"]
+    assert test.multiselect[0].value == ["senses"]
     test.number_input(key="protocol-draws").set_value(1)
     test.number_input(key="protocol-seeds").set_value(2)
 
@@ -106,16 +107,30 @@ def test_methods_are_compared_at_equal_degradation_in_all_states(app: Run, fresh
 
     monkeypatch.setattr(session, "protocol", one_refused)
     test.segmented_control(key="protocol-rules-eval_norm").set_value("mean")
-    fine(test.multiselect(key="protocol-methods").set_value(["senses", "lora"]).run())
+    fine(test.multiselect[0].set_value(["senses", "lora"]).run())
     assert "From earlier settings" in texts(test)
     fine(test.button(key="protocol-run").click().run())
     test = settled(test)
     assert "The adapters learnt nothing." in texts(test) and "Raise the rate" in texts(test)
     assert set(test.dataframe[0].value["method"]) == {"senses", "senses, random direction"}
     assert rules[0]["eval_norm"] == "mean" and rules[0]["compat"] == "ours"
-    fine(test.multiselect(key="protocol-methods").set_value(["lora"]).run())
+    fine(test.multiselect[0].set_value(["lora"]).run())
     fine(test.button(key="protocol-run").click().run())
     assert "The adapters learnt nothing." in "\n".join(str(item.value) for item in [*settled(test).text, *test.markdown])
+
+    def searching(data: Any, method: str, **options: Any) -> Any:
+        if method == "lora":
+            raise Cancelled(best=object())  # what a search had so far is no row of the table
+        return honest(data, method, **options)
+
+    monkeypatch.setattr(session, "protocol", searching)
+    fine(test.multiselect[0].set_value(["senses", "lora"]).run())
+    fine(test.button(key="protocol-run").click().run())
+    test = settled(test)
+    assert set(test.dataframe[0].value["method"]) == {"senses", "senses, random direction"}
+    assert "The best so far was kept" in texts(test)
+    fine(test.multiselect[0].set_value([]).run())
+    assert test.button(key="protocol-run").disabled and test.multiselect[0].value == []
     monkeypatch.setattr(session, "protocol", honest)
     fine(test.selectbox(key="protocol-set").set_value(other).run())
     assert test.button(key="protocol-run").disabled

@@ -14,11 +14,12 @@ from tests.theory.test_canonical_protocol import canonical_rows, run
 from workbench.data.demonstrations import Demonstration
 from workbench.errors import BadKnob
 from workbench.evaluate.canonical import chosen, protocol
-from workbench.evaluate.canonical_measure import CanonicalTask, EngineMeter, LogitsMeter, SenseMeter, item_values, task_of
+from workbench.evaluate.canonical_measure import CanonicalTask, EngineMeter, LogitsMeter, SenseMeter, task_of
 from workbench.evaluate.canonical_rules import Rules, in_ball
 from workbench.methods import get
 from workbench.methods.canonical import CanonicalItem
 from workbench.methods.lora import AdapterTrainee, LoraConfig
+from workbench.models.backpack import BackpackModel
 from workbench.models.base import LanguageModel
 from workbench.models.tokens import TokenBatch
 from workbench.numerics.canonical_loop import LoopSettings, has_adam8bit, optimiser_of
@@ -154,11 +155,10 @@ def test_the_protocol_under_official_rules_fits_as_released(tiny_backpack_model:
 
 
 def balanced(model: Any, **rules: Any) -> CanonicalTask:
-    """One question with two answers, of one and of two tokens, that succeeds if both are as likely up to 0.005 nats."""
+    """One question with two answers, of one token each, that succeeds if both are as likely up to 0.005 nats."""
     row = Demonstration("w1 w2", positive=" w3", negative=" w4", loss="balance", tags=("delta:0.005",))
     item = CanonicalItem("balance", (10, 11), (12,), (13,), row)
-    longer = replace(item, kind="good", good=(12, 12), bad=None)
-    return CanonicalTask("made", "test", canonical_rows(), (item,), (longer,), Rules(**rules).eval_norm, Rules(**rules).rounding(model))
+    return CanonicalTask("made", "test", canonical_rows(), (item,), (item,), Rules(**rules).eval_norm, Rules(**rules).rounding(model))
 
 
 def close_logits(batch: TokenBatch) -> torch.Tensor:
@@ -187,28 +187,43 @@ def test_scores_in_bfloat16_tie_where_single_precision_tells_apart_and_a_tie_cou
         task_of(tiny_backpack_model, canonical_rows(), "test", Rules(score_dtype="bfloat16"))
 
 
+def longer(model: Any, threshold: float = 1e9, **rules: Any) -> CanonicalTask:
+    """The pair's own texts with an answer of two tokens among them, that succeeds up to a threshold."""
+    row = Demonstration("w1 w2", positive=" w3 w4", tags=(f"delta:{threshold}",))
+    item = CanonicalItem("good", (10, 11), (12, 13), None, row)
+    task = task_of(model, canonical_rows(), "test", Rules(**rules))
+    return replace(task, evaluation=(item,), hard_negatives=(item,))
+
+
 @pytest.mark.parametrize("rules", [{"score_dtype": "bfloat16"}, {"eval_norm": "mean"}, {}])
-def test_every_meter_follows_the_rules_of_scores(tiny_gpt2: Any, rules: dict[str, str]) -> None:
-    task, general = task_of(tiny_gpt2, canonical_rows(), "test", Rules(**rules)), [(3, 14, 15, 12, 40)]  # type: ignore[arg-type]
+def test_meters_agree_under_every_rule_of_scores(tiny_gpt2: Any, rules: dict[str, str]) -> None:
+    task, general = longer(tiny_gpt2, **rules), [(3, 14, 15, 12, 40)]
     engine, direct = (
         EngineMeter(tiny_gpt2, task, general).measure(None),
         LogitsMeter(task, general, tiny_gpt2.device).measure(tiny_gpt2.logits),
     )
     for part in ("general", "hard_negatives", "rest", "success"):
         assert getattr(engine, part) == pytest.approx(getattr(direct, part), abs=1e-5)
-    plain = EngineMeter(tiny_gpt2, task_of(tiny_gpt2, canonical_rows(), "test"), general).measure(None)
+    plain = EngineMeter(tiny_gpt2, longer(tiny_gpt2), general).measure(None)
     assert (plain.general == engine.general) is ("score_dtype" not in rules)
 
 
-def test_answers_are_evaluated_by_their_summed_loss_or_by_its_mean(tiny_gpt2: Any, tiny_backpack_model: Any) -> None:
-    hard = {
-        norm: LogitsMeter(balanced(tiny_gpt2, eval_norm=norm), [(10, 11)], tiny_gpt2.device).measure(close_logits).hard_negatives
-        for norm in ("sum", "mean")
-    }
-    assert hard["sum"] == pytest.approx(2 * hard["mean"]) and hard["mean"] > 0.1
-    items = balanced(tiny_backpack_model).hard_negatives
-    assert [item_values(items, [3.0], norm) for norm in ("sum", "mean")] == [[3.0], [1.5]]  # type: ignore[arg-type]
-    selection, table = Selection.of([(10, 0)]), torch.full((1, tiny_backpack_model.info.d_model), 0.1)
-    tasks = {norm: balanced(tiny_backpack_model, eval_norm=norm) for norm in ("sum", "mean")}
-    sense = {norm: SenseMeter(tiny_backpack_model, task, [(10, 11)], selection).measure_table(table) for norm, task in tasks.items()}
-    assert sense["sum"].hard_negatives == pytest.approx(2 * sense["mean"].hard_negatives)
+def measures(model: Any, task: CanonicalTask) -> list[Any]:
+    """What every meter says of a task, the model unedited."""
+    general = [(10, 11)]
+    found = [EngineMeter(model, task, general).measure(None), LogitsMeter(task, general, model.device).measure(model.logits)]
+    if isinstance(model, BackpackModel):
+        selection, table = Selection.of([(10, 0)]), torch.zeros(1, model.info.d_model)
+        found.append(SenseMeter(model, task, general, selection).measure_table(table))
+    return found
+
+
+def test_answers_succeed_by_their_summed_loss_or_by_its_mean_and_hard_negatives_stay_summed(
+    tiny_gpt2: Any, tiny_backpack_model: Any
+) -> None:
+    for model in (tiny_gpt2, tiny_backpack_model):
+        summed = measures(model, longer(model))[0].hard_negatives
+        between = 0.75 * summed  # above the mean over both tokens, below their sum
+        for norm, succeeds in (("sum", 0.0), ("mean", 1.0)):
+            for found in measures(model, longer(model, between, eval_norm=norm)):
+                assert found.success == succeeds and found.hard_negatives == pytest.approx(summed, abs=1e-4)

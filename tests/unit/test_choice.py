@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from tests.conftest import contrast_rows
-from workbench.errors import NotEnoughData
+from workbench.errors import BadKnob, NotEnoughData
 from workbench.evaluate.benefit import benefit
 from workbench.methods import get
 from workbench.methods.choice import Choice, chosen, grid
@@ -47,9 +48,9 @@ def test_test_rows_change_nothing_and_validation_rows_do(tiny_gpt2: Any) -> None
 
 
 def test_what_was_tried_before_a_cancel_is_chosen_from_and_nothing_tried_leaves_nothing(tiny_gpt2: Any, tmp_path: Path) -> None:
-    def stopping(at: int) -> Progress:
+    def stopping(at: str) -> Progress:
         def report(told: Report) -> None:
-            if told.doing == f"Trying {at} of 4":
+            if at in told.doing:
                 raise Cancelled
 
         return Progress(report)
@@ -57,14 +58,38 @@ def test_what_was_tried_before_a_cancel_is_chosen_from_and_nothing_tried_leaves_
     whole = chosen(tiny_gpt2, "mean_difference", ROWS, over=OVER, doses=(0.5,))
     session = Session(tiny_gpt2, tmp_path)
     with pytest.raises(Cancelled) as stopped:
-        session.choose("mean_difference", ROWS, over=OVER, doses=(0.5,), progress=stopping(3))
+        session.choose("mean_difference", ROWS, over=OVER, doses=(0.5,), progress=stopping("Trying 3 of"))
     best = stopped.value.best
     assert isinstance(best, Choice) and len(best.candidates) == 2 < len(whole.candidates)
     assert {str(item) for item in best.candidates} < {str(item) for item in whole.candidates}
     assert session.load_edit(best.fitted.edit.id).id == best.fitted.edit.id
     with pytest.raises(Cancelled) as nothing:
-        session.choose("mean_difference", ROWS, over=OVER, doses=(0.5,), progress=stopping(1))
+        session.choose("mean_difference", ROWS, over=OVER, doses=(0.5,), progress=stopping("Trying 1 of"))
     assert nothing.value.best is None
+
+
+def test_a_choice_cancelled_at_its_last_fit_is_the_whole_choice_and_names_the_whole_set(tiny_gpt2: Any) -> None:
+    said: list[str] = []
+
+    def tell(told: Report) -> None:
+        said.append(told.doing)
+        if told.share > 0.9:
+            raise Cancelled
+
+    whole = chosen(tiny_gpt2, "mean_difference", ROWS, over=OVER, doses=(0.5,))
+    with pytest.raises(Cancelled) as stopped:
+        chosen(tiny_gpt2, "mean_difference", ROWS, over=OVER, doses=(0.5,), progress=Progress(tell))
+    best = stopped.value.best
+    assert isinstance(best, Choice) and best.candidates == whole.candidates and best.best == whole.best
+    mine, wanted = best.fitted.edit, whole.fitted.edit
+    assert mine.header.data == wanted.header.data == ROWS.fingerprint
+    assert all(torch.equal(a, b) for a, b in zip(mine.tensors().values(), wanted.tensors().values(), strict=True))
+    assert any(text.startswith("Trying 4") for text in said)
+
+
+def test_a_wrong_knob_is_refused_as_such_and_not_as_a_fit_that_failed(tiny_gpt2: Any) -> None:
+    with pytest.raises(BadKnob, match="strength"):
+        chosen(tiny_gpt2, "mean_difference", ROWS, {"strength": "much"}, over={"layers": ((0,),)}, doses=(1.0,))
 
 
 def test_without_validation_rows_it_refuses(tiny_gpt2: Any) -> None:

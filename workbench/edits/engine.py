@@ -243,13 +243,14 @@ def output_term(delta: Tensor | LowRank | Rows) -> Callable[[Tensor], Tensor]:
     if isinstance(delta, Rows):
         ids, values = delta.ids, delta.values
         return lambda x: (x[..., None] == ids).to(values.dtype) @ values
-    factors = (delta.a.T, delta.b.T * delta.scale) if isinstance(delta, LowRank) else (delta.T,)
+    factors, scale = ((delta.a.T, delta.b.T), delta.scale) if isinstance(delta, LowRank) else ((delta.T,), 1.0)
     wide: dict[torch.dtype, tuple[Tensor, ...]] = {}
 
     def term(x: Tensor) -> Tensor:
         found = x if x.dtype == torch.float64 else x.float()
         if found.dtype not in wide:
-            wide[found.dtype] = tuple(factor.to(found.dtype) for factor in factors)
+            *first, last = (factor.to(found.dtype) for factor in factors)
+            wide[found.dtype] = (*first, last if scale == 1.0 else scale * last)
         for factor in wide[found.dtype]:
             found = found @ factor
         return found

@@ -22,11 +22,12 @@ import numpy as np
 
 from workbench.data.demonstrations import Demonstrations
 from workbench.edits.base import Edit
-from workbench.errors import NotEnoughData
+from workbench.errors import FitFailed, NotEnoughData
 from workbench.evaluate.canonical_control import random_direction
 from workbench.evaluate.canonical_measure import CanonicalTask, Chunk, Measured, task_of
 from workbench.evaluate.canonical_rules import OURS, Rules
 from workbench.evaluate.canonical_runs import Run, drawn, run_of
+from workbench.knobs import as_json
 from workbench.methods import get
 from workbench.methods.canonical import neutral_chunks, neutral_texts, shipped_neutral
 from workbench.models.base import LanguageModel
@@ -82,6 +83,8 @@ class CanonicalSummary:
     method: str
     epsilon: float
     records: tuple[CanonicalRecord, ...]
+    not_fitted: tuple[str, ...] = ()
+    """Drawn configurations that no edit could be fitted with, and why."""
 
     def mean(self, name: str) -> float:
         """Mean of a record's field over seeds."""
@@ -102,9 +105,11 @@ class CanonicalSummary:
         return {
             "task": self.task, "method": self.method, "epsilon": self.epsilon, "seeds": len(self.records), "n": self.records[0].n,
             "success before": self.mean("success0"), "success after": self.mean("success"), "change": self.change,
+            "change low": float(np.mean([record.change.low for record in self.records])),
+            "change high": float(np.mean([record.change.high for record in self.records])),
             "standard error": self.standard_error, "general loss rise": self.mean("rho") - 1,
             "general tokens": self.records[0].n_general_tokens, "hard negatives rise": self.mean("hn") - self.mean("hn0"),
-            "rest rise": self.mean("rest") - self.mean("rest0"),
+            "rest rise": self.mean("rest") - self.mean("rest0"), "not fitted": len(self.not_fitted),
         }  # fmt: skip
 
 
@@ -156,21 +161,31 @@ def protocol(
         draws: configurations tried on the validation pair; the first is the method's default.
         seeds: fits on the test pair.
         n_general: chunks of neutral text that the ball is measured on; up to 512 others hold the fits.
-        rules: which step counts, and which hard negatives are measured.
+        rules: which step counts, which hard negatives are measured, and how answers are scored.
         control: also measure each reported edit turned into a random direction.
         keep: takes ε, seed and edit of each run that reports another step than the unedited model.
 
     Raises:
-        NotEnoughData: a pair or the neutral text is missing. Obstructed: the method cannot run here.
+        NotEnoughData: a pair or the neutral text is missing. Obstructed: the method cannot run here. BadKnob: a rule that this model
+        cannot follow. FitFailed: no drawn configuration could be fitted; where some could, the summaries tell the others.
     """
     tell, registered = progress or silent(), get(method)
     regularisation, general = general_chunks(model, demonstrations, limit=n_general)
     validation, test = (task_of(model, demonstrations, pair, rules) for pair in ("validation", "test"))
     configs = list(dict.fromkeys(drawn(registered, model, seed, rules) for seed in range(max(1, draws))))
     tried: list[Run] = []
+    fitted: list[Any] = []
+    failures: list[str] = []
     for i, config in enumerate(configs):
         part = tell.part(0.5 * i / len(configs), 0.5 * (i + 1) / len(configs))
-        tried.append(run_of(model, validation, registered, config, 0, regularisation, general, part))
+        try:
+            tried.append(run_of(model, validation, registered, config, 0, regularisation, general, part))
+        except FitFailed as error:
+            failures.append(f"{as_json(config)}: {error}")
+            if not tried and len(failures) == len(configs):
+                raise
+        else:
+            fitted.append(config)
     winners = {epsilon: chosen(tried, epsilon, rules) for epsilon in epsilons}
     records: dict[tuple[float, bool], list[CanonicalRecord]] = {(epsilon, on): [] for epsilon in epsilons for on in (False, True)}
     wanted = sorted({run for run, _ in winners.values()})
@@ -178,7 +193,7 @@ def protocol(
         start, whole = time.perf_counter(), len(wanted) * len(seeds)
         part = tell.part(0.5 + 0.5 * i / whole, 0.5 + 0.5 * (i + 1) / whole)
         caps = {epsilon: step for epsilon, (winner, step) in winners.items() if winner == run}
-        found = run_of(model, test, registered, configs[run], seed, regularisation, general, part, rules, caps)
+        found = run_of(model, test, registered, fitted[run], seed, regularisation, general, part, rules, caps)
         wall = time.perf_counter() - start
         for epsilon, cap in caps.items():
             step = rules.step(found.rhos, found.successes, epsilon, "test", cap, found.by_dose)
@@ -189,7 +204,7 @@ def protocol(
             if control:
                 records[epsilon, True].append(_controlled(model, test, found, record, general))
     return tuple(
-        CanonicalSummary(test.name, records[epsilon, on][0].method, epsilon, tuple(records[epsilon, on]))
+        CanonicalSummary(test.name, records[epsilon, on][0].method, epsilon, tuple(records[epsilon, on]), () if on else tuple(failures))
         for on in ((False, True) if control else (False,))
         for epsilon in epsilons
     )

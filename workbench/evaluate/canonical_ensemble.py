@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -54,7 +54,6 @@ class Ensemble:
             )
         self._big, self._model, self._E = big, model, wide(model.embedding)
         self._round_to = rules.rounding(big)
-        self._norm: EvalNorm = rules.eval_norm
         self._n_shared = min(big.info.d_vocab, model.n_tokens)
         self._general = [chunk.predicting() for chunk in neutral_reading(model, general).chunks]
         self._logits = [self._big_rows(chunk, range(len(chunk) - 1)) for chunk in general]
@@ -66,13 +65,15 @@ class Ensemble:
         rows = [self._nll(logits, text, delta, beta) for logits, text in zip(self._logits[chosen], texts, strict=True)]
         return sum(row.sum(dtype=torch.float64).item() for row in rows) / sum(map(len, rows))
 
-    def losses(self, items: Sequence[CanonicalItem], selection: Selection, delta: Tensor, beta: float) -> list[float]:
+    def losses(
+        self, items: Sequence[CanonicalItem], selection: Selection, delta: Tensor, beta: float, norm: EvalNorm = "sum"
+    ) -> list[float]:
         """Return items' evaluation losses."""
         examples = as_examples(items, item_texts(self._model, items), selection)
         texts = [text for example in examples for text in example.texts()]
         read = [self._big_rows(ids, rows) for item in items for ids, rows in item.sequences()]
         sums = [float(self._nll(*pair, delta, beta).sum()) for pair in zip(read, texts, strict=True)]
-        return item_values(items, sums, self._norm)
+        return item_values(items, sums, norm)
 
     def beta(self, selection: Selection, delta: Tensor, epsilon: float, rules: Rules = OURS) -> tuple[float, float]:
         """Return the largest β in the ball, and the ρ to report for it."""
@@ -158,6 +159,7 @@ def ensemble_protocol(
     tell = progress or silent()
     _, general = general_chunks(model, demonstrations, limit=n_general)
     both = Ensemble(big, model, general, rules)  # refuses before anything is fitted
+    rules = replace(rules, score_dtype=None)  # rounds what the larger model says; a Backpack is scored in float32
     task = task_of(model, demonstrations, "test", rules)
     edits: dict[tuple[float, int], SenseEdit] = {}
 
@@ -174,7 +176,8 @@ def ensemble_protocol(
             edit = edits.get((summary.epsilon, record.seed))
             table = _table(edit, model)
             beta, rho = both.beta(*table, summary.epsilon, rules)
-            values = {b: {r: both.losses(items, *table, b) for r, items in _asked(task).items()} for b in (0.0, beta)}
+            norms: dict[str, EvalNorm] = {"E": rules.eval_norm, "H": "sum"}
+            values = {b: {r: both.losses(items, *table, b, norms[r]) for r, items in _asked(task).items()} for b in (0.0, beta)}
             records.append(_record(task, big, summary.epsilon, record.seed, beta, rho, values))
             tell(0.7 + 0.3 * (i + len(records) / len(summary.records)) / len(alone), f"ensemble at {summary.epsilon:.0e}")
         found.append(EnsembleSummary(tuple(records)))

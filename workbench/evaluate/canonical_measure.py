@@ -1,6 +1,7 @@
 """What the canonical-examples protocol measures: the task, and its losses, hard negatives, rest and general text under an edit.
 
-Ref: specs/canonical.md §1, §2. Summed NLLs per item; general and rest losses per predicted token; sums in float64.
+Ref: specs/canonical.md §1, §2. Summed NLLs per item (mean ones of evaluation items by the rule `eval_norm = mean`); general and rest losses
+per predicted token; sums in float64.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ class CanonicalTask:
     evaluation: Sequence[CanonicalItem]
     hard_negatives: Sequence[CanonicalItem]
     norm: EvalNorm = "sum"
+    """How the evaluation items are scored; hard negatives are always summed."""
     round_to: torch.dtype | None = None
 
 
@@ -106,14 +108,14 @@ class _Reading:
 
     def measured(self, nll: Sequence[Float[Tensor, " token"]]) -> Measured:
         """Take the measures from each text's NLLs, of every token but its first."""
-        values = self._losses(self._task.evaluation, nll)
-        hard = self._losses(self._task.hard_negatives, nll)
+        values = self._losses(self._task.evaluation, nll, self._task.norm)
+        hard = self._losses(self._task.hard_negatives, nll, "sum")
         general, rest = (self._per_token(chunks, nll) for chunks in (self._general, self._rest))
         return Measured(succeeded(self._task.evaluation, values), general, sum(hard) / len(hard) if hard else 0.0, rest)
 
-    def _losses(self, items: Sequence[CanonicalItem], nll: Sequence[Tensor]) -> list[float]:
+    def _losses(self, items: Sequence[CanonicalItem], nll: Sequence[Tensor], norm: EvalNorm) -> list[float]:
         sums = [float(nll[self._at[item.prompt + side]][-len(side) :].sum()) for item in items for side in item.sides]
-        return item_values(items, sums, self._task.norm)
+        return item_values(items, sums, norm)
 
     def _per_token(self, chunks: Sequence[Chunk], nll: Sequence[Tensor]) -> float:
         rows = [nll[self._at[chunk]] for chunk in chunks]
@@ -167,7 +169,7 @@ class EngineMeter:
         found: list[Measured] = []
         for lane in range(len(edits)):
             values = item_values(self._task.evaluation, nll["E"][lane].tolist(), self._task.norm)
-            kept = item_values(self._task.hard_negatives, nll["H"][lane].tolist() if "H" in nll else (), self._task.norm)
+            kept = item_values(self._task.hard_negatives, nll["H"][lane].tolist() if "H" in nll else ())
             hard = sum(kept) / len(kept) if kept else 0.0
             general, rest = (float(per_token[name][lane]) if name in per_token else 0.0 for name in ("G", "rest"))
             found.append(Measured(succeeded(self._task.evaluation, values), general, hard, rest))
@@ -201,7 +203,7 @@ class SenseMeter:
         """Measure a table over the selection."""
         mean = self._task.norm == "mean"
         values = losses(self._task.evaluation, self._evaluation, self._selection, delta, self._E, mean)
-        hard = losses(self._task.hard_negatives, self._hard, self._selection, delta, self._E, mean) if self._hard else [0.0]
+        hard = losses(self._task.hard_negatives, self._hard, self._selection, delta, self._E) if self._hard else [0.0]
         return Measured(
             succeeded(self._task.evaluation, values),
             self._general.mean(delta, self._E),

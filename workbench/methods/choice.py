@@ -100,6 +100,7 @@ def chosen(
         Cancelled: with the `Choice` among what was tried so far, if anything was.
     """
     known, tell, fixed = get(method), progress or silent(), dict(values or {})
+    known.configure(fixed, preset)  # a wrong knob is no impossible combination
     seen = demonstrations.split("fit", "validation")
     rows = seen.split("validation").having("prompt", "positive", "negative")
     if not len(rows):
@@ -111,34 +112,37 @@ def chosen(
     (base,) = measured(model, [()], rows, neutral)
     found: list[Candidate] = []
     failures: list[str] = []
-    stopped: Cancelled | None = None
+    best: Fitted | None = None
+
+    def choice(final: Fitted) -> Choice:
+        ranked = _ranked(found, max_damage)
+        within = ranked[0].measured.damage <= max_damage
+        return Choice(_told(final, ranked, base, max_damage, within, failures), ranked[0], base, tuple(ranked), max_damage, within)
+
     try:
         for i, knobs in enumerate(combinations):
-            best = max((candidate.measured.benefit for candidate in found), default=None)
-            tell(0.9 * i / len(combinations), f"Trying {i + 1} of {len(combinations)}", best=best)
+            part = tell.part(0.9 * i / len(combinations), 0.9 * (i + 1) / len(combinations))
+            so_far = max((candidate.measured.benefit for candidate in found), default=None)
+            part(0.0, f"Trying {i + 1} of {len(combinations)}", best=so_far)
             try:
-                edit = known.fit(model, seen, known.configure({**fixed, **knobs}, preset), seed=seed).edit
+                fitted = known.fit(model, seen, known.configure({**fixed, **knobs}, preset), seed=seed, progress=part)
             except (BadKnob, FitFailed) as error:  # one impossible combination is no reason to give up the others; it is told below
                 failures.append(f"{knobs}: {error}")
             else:
-                results = measured(model, [(edit.scaled(dose),) for dose in doses], rows, neutral)
+                results = measured(model, [(fitted.edit.scaled(dose),) for dose in doses], rows, neutral)
                 found += [Candidate(knobs, dose, result) for dose, result in zip(doses, results)]
-    except Cancelled as cancelled:
+                best = fitted if _ranked(found, max_damage)[0].values is knobs else best
         if not found:
+            text = f"None of {len(combinations)} combinations could be fitted: {failures[0]}"
+            raise FitFailed(text, "Change the demonstrations or the knobs.")
+        # Fitted again on the whole set, so that its report sees held-out rows; the same rows give the same edit.
+        config = known.configure({**fixed, **_ranked(found, max_damage)[0].values}, preset)
+        return choice(known.fit(model, demonstrations, config, seed=seed, progress=tell.part(0.9, 1.0)))
+    except Cancelled as cancelled:
+        if best is None:
             raise
-        stopped = cancelled
-    if not found:
-        text = f"None of {len(combinations)} combinations could be fitted: {failures[0]}"
-        raise FitFailed(text, "Change the demonstrations or the knobs.")
-    ranked = _ranked(found, max_damage)
-    within = ranked[0].measured.damage <= max_damage
-    # Fitted again on the whole set, so that the edit says which demonstrations it belongs to; the same rows give the same edit.
-    config = known.configure({**fixed, **ranked[0].values}, preset)
-    final = known.fit(model, demonstrations, config, seed=seed, progress=tell.part(0.9, 1.0) if stopped is None else None)
-    choice = Choice(_told(final, ranked, base, max_damage, within, failures), ranked[0], base, tuple(ranked), max_damage, within)
-    if stopped is not None:
-        raise Cancelled(choice) from stopped
-    return choice
+        header = replace(best.edit.header, data=demonstrations.fingerprint)
+        raise Cancelled(choice(replace(best, edit=replace(best.edit, header=header)))) from cancelled
 
 
 def _ranked(found: Sequence[Candidate], max_damage: float) -> list[Candidate]:

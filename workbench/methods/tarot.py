@@ -1,7 +1,8 @@
 """TaRot: rotate the outputs of attention heads by fixed angles, found without gradients on a handful of labelled prompts.
 
 The network is frozen. In every edited (layer, head) the attention-weighted sum of values z becomes z R, the same R at every position and
-for every prompt; the angles maximise the mean probability of the right answer over 10-20 prompts. R folds exactly into the output
+for every prompt; the angles maximise the mean probability of the right answer over a few
+dozen prompts (the paper: 10-20). R folds exactly into the output
 projection. Ref: specs/tarot.md; Singh et al., arXiv 2410.04277. Differs: the search really optimises (the released one draws uniform
 points), the identity is the first candidate, demonstrations are drawn once, validation rows choose among the best, and all layers turn
 unless told otherwise: on both tasks of the embedded world that gets more prompts right than the paper's first fifth.
@@ -71,7 +72,7 @@ def proceed(
 @method(
     "tarot",
     title="TaRot",
-    summary="Turn attention heads by fixed angles, found by a search on twenty labelled prompts: task adaptation without training.",
+    summary="Turn attention heads by fixed angles, found by a search on a few dozen labelled prompts: task adaptation without training.",
     paper="arXiv 2410.04277",
     config=TarotConfig,
     edit=RotationEdit,

@@ -172,7 +172,7 @@ def _notices(
     confusion: tuple[Mapping[str, Any], ...],
 ) -> tuple[Notice, ...]:
     notices: list[Notice] = []
-    half = config.n_train // 2
+    half = chosen.n_asked
     if chosen.n_right < half or chosen.n_wrong < half:
         text = f"The unedited model answers {chosen.n_right} of the training prompts right and {chosen.n_wrong} wrong"
         notices.append(Notice("note", f"{text}; {half} of each were asked for.", "Add harder or easier rows of split fit."))

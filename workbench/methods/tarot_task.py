@@ -52,6 +52,8 @@ class Chosen:
     validation: tuple[Demonstration, ...]
     n_right: int
     n_wrong: int
+    n_asked: int
+    """How many answered right, and how many wrong, were asked for."""
     answered: dict[Demonstration, int]
 
 
@@ -158,7 +160,7 @@ def chosen_rows(model: LanguageModel, demonstrations: Demonstrations, config: Ta
 
     Law: train, pool and validation are disjoint; rows of split `test` are never looked at. With fewer right or wrong rows than N/2
     there are fewer training rows, and `n_right`, `n_wrong` say so. Differs: N is 40 (the paper: 20), less in a small set, so that as many
-    rows are left as are shown before a prompt.
+    rows are left as are shown before a prompt, but never below 4.
 
     Raises:
         NotEnoughData: no row to train on.
@@ -181,7 +183,7 @@ def chosen_rows(model: LanguageModel, demonstrations: Demonstrations, config: Ta
         raise NotEnoughData("There is no demonstration to train on.", "Add rows of split fit.")
     rest = [row for row in fit_rows if row not in set(train)]
     validation = _shuffled(demonstrations.split("validation").rows, seed + 1)[: config.n_val]
-    return Chosen(train, tuple(rest[:POOL]), tuple(validation), len(good), len(bad), right)
+    return Chosen(train, tuple(rest[:POOL]), tuple(validation), len(good), len(bad), half, right)
 
 
 def correct(model: LanguageModel, task: Task, tokens: Int[Tensor, "row"]) -> Bool[Tensor, "row"]:

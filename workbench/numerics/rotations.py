@@ -103,9 +103,9 @@ def matrices(variant: Variant, angles: Float[Tensor, "... angle"], width: int) -
 
 
 def mapping(variant: Variant, angles: Float[Tensor, "... head angle"]) -> Callable[[Tensor], Tensor]:
-    """Return the map z' = z R of any variant, for z (... head d); what depends on the angles alone is formed once.
+    """Return the map z' = z R of any variant, for z (... head d).
 
-    `angles` broadcasts over the leading dimensions of z; rotary and scale need no matrix.
+    `angles` broadcasts over the leading dimensions of z; rotary and scale need no matrix, and rotary forms its factors once.
     """
     if variant in ("rotary", "mlp"):
         return _turning(angles)

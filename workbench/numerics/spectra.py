@@ -20,8 +20,8 @@ from workbench.shapes import Float, Tensor
 SHARE_TOLERANCE = 1e-12
 # Below this share of s_1, eigenvectors of C Cᵀ say little about the singular vectors of C.
 BLURRED = 1e-5
-# Largest error of a projector that is taken from eigenvectors: rounding of C Cᵀ over the gap that sets its leading space apart.
-SETTLED = 1e-8
+# Largest error, to first order, of a projector from eigenvectors: rounding of C Cᵀ over the gap that sets its leading space apart.
+SETTLED = 2e-9
 
 
 @final
