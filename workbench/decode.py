@@ -130,13 +130,16 @@ def collected(
 ) -> tuple[tuple[Generated, ...], ...]:
     """Put steps together into continuations; also of a decoding that still runs."""
 
-    distinct = {token for step in steps for token in step.ids.flatten().tolist()}
+    # As lists at once: asking tensors for one number each would cost more than the tokens of another lane.
+    all_ids, all_log_probs = [step.ids.tolist() for step in steps], [step.log_probs.tolist() for step in steps]
+    all_running = [step.running.tolist() for step in steps]
+    distinct = {token for step in all_ids for lane in step for token in lane}
     words = {token: str(model.tokenizer.decode([token])) for token in distinct}
 
     def one(lane: int, row: int) -> Generated:
-        mine = [step for step in steps if step.running[lane, row]]
-        ids = tuple(int(step.ids[lane, row]) for step in mine)
-        log_probs = tuple(float(step.log_probs[lane, row]) for step in mine)
+        mine = [i for i, running in enumerate(all_running) if running[lane][row]]
+        ids = tuple(all_ids[i][lane][row] for i in mine)
+        log_probs = tuple(all_log_probs[i][lane][row] for i in mine)
         tokens = tuple(words[token] for token in ids)
         text = str(model.tokenizer.decode(ids, skip_special_tokens=True))
         ended = "length" if len(ids) >= sampling.max_new_tokens else "context"

@@ -137,9 +137,10 @@ class _Plan:
             return whole
 
         def by_rows(x: Activations) -> Activations:
-            parts = list(x.split(self.rows(0, x.shape[0]).stop))
+            size = self.rows(0, x.shape[0]).stop
+            parts = list(x.split(size))
             for lane, op in entries:
-                parts[lane] = transformed(op, parts[lane], self.rows(lane, x.shape[0]))
+                parts[lane] = transformed(op, parts[lane], slice(lane * size, (lane + 1) * size))
             return torch.cat(parts)
 
         return by_rows

@@ -86,9 +86,11 @@ class AdditionEdit(Edit):
 
 
 def _adder(vector: Tensor) -> Any:
+    wide = {dtype: vector.to(dtype) for dtype in (torch.float32, torch.float64)}
+
     def add(x: Activations) -> Activations:
-        wide = x if x.dtype == torch.float64 else x.float()
-        return (wide + vector.to(wide.dtype)).type_as(x)
+        z = x if x.dtype == torch.float64 else x.float()
+        return (z + wide[z.dtype]).type_as(x)
 
     return add
 
