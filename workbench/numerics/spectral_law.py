@@ -105,15 +105,17 @@ class SpectralLaw:
         centre = self.centre
         wide = {torch.float64: (down.double(), up.double(), None if centre is None else centre.double())}
         wide[torch.float32] = (down.float(), up.float(), None if centre is None else centre.float())
+        limit = torch.tensor(1 / DEGENERATE)  # a number would be made a tensor at every token
 
         def edited(x: Activations) -> Activations:
-            z = (x if x.dtype == torch.float64 else x.float()).flatten(0, -2)
+            z = (x if x.dtype in wide else x.float()).flatten(0, -2)
             a, b, mu = wide[z.dtype]
             y = z if mu is None else z - mu
             r = torch.addmm(y, y @ a, b)
             ratio = torch.linalg.vector_norm(y, dim=-1, keepdim=True) / torch.linalg.vector_norm(r, dim=-1, keepdim=True)
             out = r * ratio if mu is None else torch.addcmul(mu, r, ratio)
             # y = 0 or r = 0 makes the ratio NaN or infinite: both comparisons are false, and z is returned.
-            return torch.where(ratio < 1 / DEGENERATE, out, z).view_as(x).type_as(x)
+            found = torch.where(ratio < limit, out, z).view_as(x)
+            return found if found.dtype == x.dtype else found.to(x.dtype)
 
         return edited
