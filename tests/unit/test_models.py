@@ -140,6 +140,16 @@ def test_fingerprints_tell_weights_and_dtype_apart(tiny_folders: dict[str, Path]
     assert fingerprint_of(again.network, "x", "").weights != one.fingerprint.weights
 
 
+@pytest.mark.parametrize("shape", [(50257, 768), (32000, 2048)])  # embeddings of GPT-2 and of a 1B Llama
+def test_a_large_embedding_has_a_fingerprint(shape: tuple[int, int]) -> None:
+    network = torch.nn.Module()
+    network.weight = torch.nn.Parameter(torch.zeros(shape, dtype=torch.bfloat16))
+    before = fingerprint_of(network, "x", "").weights
+    with torch.no_grad():
+        network.weight.view(-1)[-1] = 1.0
+    assert fingerprint_of(network, "x", "").weights != before
+
+
 def test_the_memory_estimate_comes_before_the_weights(
     tiny_folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -246,7 +246,9 @@ def fingerprint_of(network: nn.Module, name: str, revision: str, processing: str
     digest = hashlib.sha256()
     for key, parameter in sorted(network.named_parameters()):
         flat = parameter.detach().reshape(-1)
-        picked = flat[torch.linspace(0, flat.numel() - 1, 64).long().to(flat.device)]
+        # Single precision rounds the last of many millions of places up, to one behind the end.
+        places = torch.linspace(0, flat.numel() - 1, 64).long().clamp_max(flat.numel() - 1)
+        picked = flat[places.to(flat.device)]
         digest.update(key.encode() + str(tuple(parameter.shape)).encode())
         digest.update(picked.to("cpu", torch.float64).numpy().tobytes())
     dtype = str(next(network.parameters()).dtype).removeprefix("torch.")
