@@ -12,7 +12,7 @@ import torch
 from tests.conftest import words
 from workbench.data.demonstrations import Demonstration, Demonstrations
 from workbench.edits.engine import applied
-from workbench.errors import CorruptEdit, NotEnoughData
+from workbench.errors import CorruptEdit, FitFailed, NotEnoughData
 from workbench.evaluate.canonical import CONTROL, chosen, protocol, recorded
 from workbench.evaluate.canonical_ensemble import ensemble_losses
 from workbench.evaluate.canonical_measure import EngineMeter, LogitsMeter, Measured, SenseMeter, task_of
@@ -238,6 +238,31 @@ def test_methods_that_no_sweep_names_draw_from_their_grid_and_searches_choose_on
     paired = rows.with_rows(replace(row, negative=" w1") if row.positive else row for row in rows)
     (summary,) = protocol(tiny_gpt2, paired, "tarot", draws=2, seeds=(0,), n_general=4, epsilons=(1.0,), control=False)
     assert summary.records[0].config["select_on"] == "train" and in_ball(summary.records[0].rho, 1.0)
+
+
+def test_a_draw_that_cannot_be_fitted_is_told_and_does_not_cost_the_others(tiny_gpt2: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from workbench.evaluate import canonical
+    from workbench.methods.mean_difference import MeanDifferenceConfig
+
+    honest = canonical.run_of
+    bad = [MeanDifferenceConfig(strength=3.0)]
+
+    def picky(*args: Any) -> Any:
+        if args[3] in bad:
+            raise FitFailed("It did not converge.", "Lower the rate.")
+        return honest(*args)
+
+    monkeypatch.setattr(canonical, "run_of", picky)
+    monkeypatch.setattr(canonical, "drawn", lambda *args: MeanDifferenceConfig(strength=(1.0, 3.0)[args[2]]))
+    rows = canonical_rows()
+    paired = rows.with_rows(replace(row, negative=" w1") if row.positive else row for row in rows)
+    ask = lambda: protocol(tiny_gpt2, paired, "mean_difference", draws=2, seeds=(0,), n_general=4, epsilons=(1.0,), control=False)  # noqa: E731
+    (summary,) = ask()
+    assert summary.records[0].config["strength"] == 1.0 and summary.row()["not fitted"] == 1
+    assert "It did not converge." in summary.not_fitted[0] and "3.0" in summary.not_fitted[0]
+    bad.append(MeanDifferenceConfig(strength=1.0))
+    with pytest.raises(FitFailed, match="converge"):
+        ask()
 
 
 def test_a_set_without_roles_is_refused_by_the_protocol(tiny_backpack_model: Any) -> None:

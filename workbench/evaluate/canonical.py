@@ -173,19 +173,8 @@ def protocol(
     regularisation, general = general_chunks(model, demonstrations, limit=n_general)
     validation, test = (task_of(model, demonstrations, pair, rules) for pair in ("validation", "test"))
     configs = list(dict.fromkeys(drawn(registered, model, seed, rules) for seed in range(max(1, draws))))
-    tried: list[Run] = []
-    fitted: list[Any] = []
-    failures: list[str] = []
-    for i, config in enumerate(configs):
-        part = tell.part(0.5 * i / len(configs), 0.5 * (i + 1) / len(configs))
-        try:
-            tried.append(run_of(model, validation, registered, config, 0, regularisation, general, part))
-        except FitFailed as error:
-            failures.append(f"{as_json(config)}: {error}")
-            if not tried and len(failures) == len(configs):
-                raise
-        else:
-            fitted.append(config)
+    fit = lambda config, part: run_of(model, validation, registered, config, 0, regularisation, general, part)  # noqa: E731
+    tried, fitted, failures = _tried(configs, fit, tell.part(0.0, 0.5))
     winners = {epsilon: chosen(tried, epsilon, rules) for epsilon in epsilons}
     records: dict[tuple[float, bool], list[CanonicalRecord]] = {(epsilon, on): [] for epsilon in epsilons for on in (False, True)}
     wanted = sorted({run for run, _ in winners.values()})
@@ -204,10 +193,31 @@ def protocol(
             if control:
                 records[epsilon, True].append(_controlled(model, test, found, record, general))
     return tuple(
-        CanonicalSummary(test.name, records[epsilon, on][0].method, epsilon, tuple(records[epsilon, on]), () if on else tuple(failures))
+        CanonicalSummary(test.name, records[epsilon, on][0].method, epsilon, tuple(records[epsilon, on]), () if on else failures)
         for on in ((False, True) if control else (False,))
         for epsilon in epsilons
     )
+
+
+def _tried(configs: Sequence[Any], run: Callable[[Any, Progress], Run], progress: Progress) -> tuple[list[Run], list[Any], tuple[str, ...]]:
+    """Run every configuration: the runs, their configurations, and why the others could not be fitted.
+
+    Raises:
+        FitFailed: none could be fitted.
+    """
+    runs: list[Run] = []
+    fitted: list[Any] = []
+    failures: list[str] = []
+    for i, config in enumerate(configs):
+        try:
+            runs.append(run(config, progress.part(i / len(configs), (i + 1) / len(configs))))
+        except FitFailed as error:
+            failures.append(f"{as_json(config)}: {error}")
+            if len(failures) == len(configs):
+                raise
+        else:
+            fitted.append(config)
+    return runs, fitted, tuple(failures)
 
 
 def _controlled(model: LanguageModel, task: CanonicalTask, run: Run, record: CanonicalRecord, general: Sequence[Chunk]) -> CanonicalRecord:

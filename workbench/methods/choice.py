@@ -106,9 +106,7 @@ def chosen(
     if not len(rows):
         raise NotEnoughData(f"No validation rows in {demonstrations.name!r} to choose by.", "Mark some rows validation.")
     neutral = neutral_of(model, seen, seed).held[:N_NEUTRAL]
-    space = grid(method, model.info) if over is None else dict(over)
-    space = {name: options for name, options in space.items() if name not in fixed}
-    combinations = [dict(zip(space, options)) for options in itertools.product(*space.values())]
+    combinations = _combinations(grid(method, model.info) if over is None else over, fixed)
     (base,) = measured(model, [()], rows, neutral)
     found: list[Candidate] = []
     failures: list[str] = []
@@ -143,6 +141,12 @@ def chosen(
             raise
         header = replace(best.edit.header, data=demonstrations.fingerprint)
         raise Cancelled(choice(replace(best, edit=replace(best.edit, header=header)))) from cancelled
+
+
+def _combinations(space: Mapping[str, Sequence[Any]], fixed: Mapping[str, object]) -> list[dict[str, Any]]:
+    """Every combination of the options of knobs that are not fixed."""
+    free = {name: options for name, options in space.items() if name not in fixed}
+    return [dict(zip(free, options)) for options in itertools.product(*free.values())]
 
 
 def _ranked(found: Sequence[Candidate], max_damage: float) -> list[Candidate]:
