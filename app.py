@@ -7,7 +7,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from pages._ui import backend, frame, state, status
+from pages._ui.kit import backend, frame, state, status
 
 PAGES = Path(__file__).resolve().parent / "pages"
 # Title, file, icon; in the order of the loop: load, inspect, collect, fit, compare, measure, keep.

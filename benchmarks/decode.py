@@ -21,7 +21,7 @@ import torch
 
 from workbench.decode import Sampling, generate
 from workbench.edits.base import Edit
-from workbench.methods.mean_difference import AdditionEdit
+from workbench.methods.directions.mean_difference import AdditionEdit
 from workbench.methods.registry import header
 from workbench.models.base import LanguageModel
 from workbench.models.catalog import EMBEDDED, load
@@ -30,7 +30,7 @@ from workbench.models.catalog import EMBEDDED, load
 def edits(model: LanguageModel, n: int) -> list[Edit]:
     """Small random additions in the middle of the network: the cost does not depend on the values."""
     from workbench.data.demonstrations import Demonstrations
-    from workbench.methods.mean_difference import MeanDifferenceConfig
+    from workbench.methods.directions.mean_difference import MeanDifferenceConfig
 
     layer = model.info.n_layers // 2
     made: list[Edit] = []

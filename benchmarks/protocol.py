@@ -19,8 +19,8 @@ from typing import Any
 import torch
 
 from workbench.data.sources import read
-from workbench.evaluate.canonical import protocol
-from workbench.evaluate.canonical_ensemble import ensemble_protocol
+from workbench.evaluate.protocol.ensemble import ensemble_protocol
+from workbench.evaluate.protocol.scores import protocol
 from workbench.models.catalog import load
 
 TASKS = ("new-facts", "pronouns", "stereotypes", "agreement-canonical")

@@ -23,11 +23,18 @@ from torch.nn import functional as F
 from workbench.data.demonstrations import Demonstrations
 from workbench.data.sources import read
 from workbench.methods import get
-from workbench.methods.canonical import CanonicalItem, canonical_items, neutral_chunks, neutral_texts, shipped_neutral, training_rows
-from workbench.methods.sense_problem import SenseProblem, SenseSettings, posed, trained
-from workbench.methods.sense_readings import neutral_reading
-from workbench.methods.senses import SensesConfig, settings_of
-from workbench.models.backpack import BackpackModel, load_backpack
+from workbench.methods.canonical import (
+    CanonicalItem,
+    canonical_items,
+    neutral_chunks,
+    neutral_texts,
+    shipped_neutral,
+    training_rows,
+)
+from workbench.methods.senses.fit import SensesConfig, settings_of
+from workbench.methods.senses.problem import SenseProblem, SenseSettings, posed, trained
+from workbench.methods.senses.readings import neutral_reading
+from workbench.models.backpack.model import BackpackModel, load_backpack
 from workbench.models.catalog import EMBEDDED
 from workbench.numerics.canonical_loop import Draw, descend, seeded_schedule
 from workbench.numerics.canonical_losses import loss_slopes

@@ -27,10 +27,10 @@ from workbench.data.demonstrations import Demonstration, Demonstrations
 from workbench.edits.base import Edit
 from workbench.edits.engine import applied
 from workbench.methods import get
-from workbench.methods.tarot_config import TarotConfig, angle_space
-from workbench.methods.tarot_objective import Objective, scores
-from workbench.methods.tarot_task import chosen_rows, label_of, labels_of, last_logits, task_of
-from workbench.methods.validation import neutral_kl
+from workbench.methods.shared.validation import neutral_kl
+from workbench.methods.tarot.config import TarotConfig, angle_space
+from workbench.methods.tarot.objective import Objective, scores
+from workbench.methods.tarot.task import chosen_rows, label_of, labels_of, last_logits, task_of
 from workbench.models.base import LanguageModel
 from workbench.models.catalog import load
 from workbench.numerics.intervals import mean_interval

@@ -6,9 +6,10 @@ from typing import Any
 
 import streamlit as st
 
-from pages._ui import comparing, frame, jobs
-from pages._ui.backend import ready
-from pages._ui.prompts import prompt
+from pages._ui.compare import lanes as comparing
+from pages._ui.kit import frame, jobs
+from pages._ui.kit.backend import ready
+from pages._ui.kit.prompts import prompt
 
 PROMPTS = "Question: What do carrots help most? Answer:\nQuestion: Where do diamonds come from? Answer:"
 

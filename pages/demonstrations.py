@@ -6,11 +6,12 @@ from typing import Any
 
 import streamlit as st
 
-from pages._ui import calls, frame, geometry_panels, sets, words
-from pages._ui.backend import ready
-from pages._ui.components import token_strip
-from pages._ui.rows import as_jsonl, counts, editor, merged
-from pages._ui.state import state
+from pages._ui.demonstrations import geometry, sets
+from pages._ui.kit import calls, frame, words
+from pages._ui.kit.backend import ready
+from pages._ui.kit.components import token_strip
+from pages._ui.kit.rows import as_jsonl, counts, editor, merged
+from pages._ui.kit.state import state
 
 
 def main(session: Any) -> None:
@@ -30,8 +31,8 @@ def main(session: Any) -> None:
         _foot(session, chosen, demonstrations)
     with side:
         troubled = _checks(session, demonstrations)
-        index = _row(session, demonstrations, geometry_panels.picked_rows(demonstrations) or troubled)
-    geometry_panels.panel(session, chosen, demonstrations, index)
+        index = _row(session, demonstrations, geometry.picked_rows(demonstrations) or troubled)
+    geometry.panel(session, chosen, demonstrations, index)
 
 
 def _foot(session: Any, chosen: str, demonstrations: Any) -> None:

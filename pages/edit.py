@@ -6,8 +6,10 @@ from typing import Any
 
 import streamlit as st
 
-from pages._ui import calls, fits, frame, jobs, methods, sets
-from pages._ui.backend import ready
+from pages._ui.demonstrations import sets
+from pages._ui.edit import fits, methods
+from pages._ui.kit import calls, frame, jobs
+from pages._ui.kit.backend import ready
 
 
 def main(session: Any) -> None:

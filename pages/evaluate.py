@@ -6,8 +6,10 @@ from typing import Any
 
 import streamlit as st
 
-from pages._ui import calls, evaluations, frame, jobs, protocol_panels, sets
-from pages._ui.backend import ready
+from pages._ui.demonstrations import sets
+from pages._ui.evaluate import evaluations, protocol
+from pages._ui.kit import calls, frame, jobs
+from pages._ui.kit.backend import ready
 
 
 def main(session: Any) -> None:
@@ -97,7 +99,7 @@ def _nothing() -> None:
     )
 
 
-VIEWS = {"Edits": _edits, "Methods at equal degradation": protocol_panels.compare}
+VIEWS = {"Edits": _edits, "Methods at equal degradation": protocol.compare}
 
 frame.page("Evaluate", __doc__ or "")
 if (opened := ready()) is not None:

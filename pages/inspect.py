@@ -6,18 +6,19 @@ from typing import Any
 
 import streamlit as st
 
-from pages._ui import attribution_panels, frame, head_panels, lens_panels, patching_panels, scope
-from pages._ui.backend import ready
-from pages._ui.prompts import prompt
+from pages._ui.inspect import attribution, heads, lenses, patching
+from pages._ui.kit import frame, scope
+from pages._ui.kit.backend import ready
+from pages._ui.kit.prompts import prompt
 
 PROMPT, TARGET, DISTRACTOR = "Question: What do carrots help most? Answer:", " gut", " eyes"
 TABS = {
-    "Logit lens": lens_panels.logit_lens,
-    "Attention": lens_panels.attention,
-    "Attribution": attribution_panels.attribution,
-    "Patching": patching_panels.patching,
-    "Heads": head_panels.heads,
-    "Circuit": patching_panels.circuit,
+    "Logit lens": lenses.logit_lens,
+    "Attention": lenses.attention,
+    "Attribution": attribution.attribution,
+    "Patching": patching.patching,
+    "Heads": heads.heads,
+    "Circuit": patching.circuit,
 }
 
 

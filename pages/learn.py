@@ -7,9 +7,11 @@ from typing import Any
 
 import streamlit as st
 
-from pages._ui import frame, lessons, patching_panels
-from pages._ui.backend import ready
-from pages._ui.state import state
+from pages._ui.inspect import patching
+from pages._ui.kit import frame
+from pages._ui.kit.backend import ready
+from pages._ui.kit.state import state
+from pages._ui.learn import lessons
 
 
 def main(session: Any) -> None:
@@ -61,7 +63,7 @@ def _prepare(session: Any, step: Mapping[str, Any]) -> None:
     if "prompt" in step:
         st.session_state["inspect-prompt"] = step["prompt"]
     if "example" in step:
-        patching_panels.example(session)
+        patching.example(session)
     if "lens" in step:
         st.session_state["inspect-lens"] = step["lens"]
 

@@ -7,9 +7,10 @@ from typing import Any
 
 import streamlit as st
 
-from pages._ui import calls, exports, frame, words
-from pages._ui.backend import ready
-from pages._ui.state import state
+from pages._ui.kit import calls, frame, words
+from pages._ui.kit.backend import ready
+from pages._ui.kit.state import state
+from pages._ui.library import exports
 
 
 def main(session: Any) -> None:

@@ -6,10 +6,10 @@ from typing import Any
 
 import streamlit as st
 
-from pages._ui import frame, jobs, words
-from pages._ui.backend import backend, ready
-from pages._ui.figures import figure_panel
-from pages._ui.state import state
+from pages._ui.kit import frame, jobs, words
+from pages._ui.kit.backend import backend, ready
+from pages._ui.kit.figures import figure_panel
+from pages._ui.kit.state import state
 from workbench.figures.basic import next_token_bars
 
 EMBEDDED = {"embedded": "GPT-style, 6 layers", "embedded-backpack": "Backpack, with senses"}

@@ -6,13 +6,14 @@ from typing import Any
 
 import streamlit as st
 
-from pages._ui import frame, sense_panels
-from pages._ui.backend import ready
+from pages._ui.kit import frame
+from pages._ui.kit.backend import ready
+from pages._ui.senses import panels
 
 TABS = {
-    "Teach one example": sense_panels.teach,
-    "Explore a word": sense_panels.explore,
-    "Where senses are read": sense_panels.reading,
+    "Teach one example": panels.teach,
+    "Explore a word": panels.explore,
+    "Where senses are read": panels.reading,
 }
 
 

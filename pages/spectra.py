@@ -6,9 +6,11 @@ from typing import Any
 
 import streamlit as st
 
-from pages._ui import calls, fits, frame, spectra_panels, words
-from pages._ui.backend import ready
-from pages._ui.state import state
+from pages._ui.edit import fits
+from pages._ui.kit import calls, frame, words
+from pages._ui.kit.backend import ready
+from pages._ui.kit.state import state
+from pages._ui.spectra import panels
 
 WHY_UNCENTRED = """
 Without centring, the first singular direction is the mean activation: every text, good or bad, points along it. It alone
@@ -44,7 +46,7 @@ def main(session: Any) -> None:
         with column:
             _one(session, edit, known[edit])
     if len(chosen) == 2:
-        spectra_panels.angles(*chosen)
+        panels.angles(*chosen)
 
 
 def _one(session: Any, edit: str, name: str) -> None:
@@ -60,8 +62,8 @@ def _one(session: Any, edit: str, name: str) -> None:
     if loaded.header.config.get("center") == "none":
         with st.expander("Why does the uncentred edit do nothing?", expanded=True):
             st.markdown(WHY_UNCENTRED)
-    if spectra_panels.has_cut(report):
-        spectra_panels.movable_cut(loaded, report, fits.caption(loaded), prefix=f"cut-{edit}")
+    if panels.has_cut(report):
+        panels.movable_cut(loaded, report, fits.caption(loaded), prefix=f"cut-{edit}")
     fits.pictures(loaded.header.method, report, fits.caption(loaded), prefix=f"spectra-{edit}")
 
 

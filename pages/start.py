@@ -7,9 +7,10 @@ from typing import Any
 
 import streamlit as st
 
-from pages._ui import calls, frame, jobs, methods, scope
-from pages._ui.backend import FIRST, backend, session
-from pages._ui.state import state
+from pages._ui.edit import methods
+from pages._ui.kit import calls, frame, jobs, scope
+from pages._ui.kit.backend import FIRST, backend, session
+from pages._ui.kit.state import state
 
 SET, METHOD = "truthfulness", "sea"
 # Gate, centre, share kept (the default) and dose were chosen on the validation rows; the gate leaves text about other things alone.

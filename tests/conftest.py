@@ -49,7 +49,7 @@ def _config(family: str) -> Any:
 
 
 def _backpack() -> Any:
-    from workbench.models.backpack_network import BackpackConfig, BackpackNetwork
+    from workbench.models.backpack.network import BackpackConfig, BackpackNetwork
 
     # Four words more than the tokenizer knows: released Backpacks pad their vocabulary.
     return BackpackNetwork(BackpackConfig(vocab_size=N_WORDS + 5, num_senses=4, n_positions=64, n_embd=32, n_layer=3, n_head=4))

@@ -6,7 +6,7 @@ import torch
 
 from workbench.data.demonstrations import Demonstration, Demonstrations
 from workbench.edits.base import Header
-from workbench.methods.mean_difference import AdditionEdit
+from workbench.methods.directions.mean_difference import AdditionEdit
 from workbench.models.base import Fingerprint
 
 

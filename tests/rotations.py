@@ -11,8 +11,8 @@ from tests.conftest import words
 from workbench.data.demonstrations import Demonstration, Demonstrations
 from workbench.edits.engine import applied
 from workbench.methods import get
-from workbench.methods.tarot_config import TarotConfig
-from workbench.methods.tarot_edit import RotationEdit, fold_facts, value_bias
+from workbench.methods.tarot.config import TarotConfig
+from workbench.methods.tarot.edit import RotationEdit, fold_facts, value_bias
 from workbench.models.base import LanguageModel
 from workbench.numerics.rotations import AngleSpace
 

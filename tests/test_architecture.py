@@ -82,7 +82,7 @@ def test_a_module_imports_only_from_rows_at_or_below_its_own(path: Path) -> None
 
 
 def test_the_rule_catches_a_wrong_import() -> None:
-    assert violations(PACKAGE / "knobs.py", "knobs.py", {"workbench.methods.sea"})
+    assert violations(PACKAGE / "knobs.py", "knobs.py", {"workbench.methods.sea.fit"})
     assert violations(PACKAGE / "session.py", "session.py", {"streamlit"})
     assert violations(PACKAGE / "methods/x.py", "methods/x.py", {"transformer_lens.model_bridge"})
 

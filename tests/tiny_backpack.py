@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from workbench.models.backpack_network import BackpackConfig, BackpackNetwork
+from workbench.models.backpack.network import BackpackConfig, BackpackNetwork
 
 PREFIX, Y1, Y2 = [3, 7, 1, 12], [5, 9], [6, 10]
 GENERAL = [[1, 2, 3, 4, 5], [7, 7, 8, 1], [20, 3, 12, 12, 6, 2]]

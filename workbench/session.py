@@ -19,6 +19,7 @@ from typing import Any, final
 
 from workbench import methods as registered
 from workbench.data.checks import Check, checks
+from workbench.data.demonstrations import Demonstrations
 from workbench.decode import Generated, Sampling, generate
 from workbench.edits.base import Edit, ExportTarget
 from workbench.edits.export import ExportReport, export

@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.fixture
 def fresh_backend(tmp_path: Path, tiny_folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """The process's backend with a tiny GPT-2 as its first model, opened in this thread when the app boots."""
-    from pages._ui import backend
+    from pages._ui.kit import backend
     from workbench import session
 
     monkeypatch.setenv("RETOUCH_HOME", str(tmp_path / "home"))
@@ -61,7 +61,7 @@ def fine(test: AppTest) -> AppTest:
 
 def settled(test: AppTest, limit_s: float = 60) -> AppTest:
     """Run again until no job runs: AppTest has no timers."""
-    from pages._ui.backend import backend
+    from pages._ui.kit.backend import backend
 
     until = time.monotonic() + limit_s
     while backend().jobs.active() and time.monotonic() < until:

@@ -142,7 +142,7 @@ def test_the_head_that_leads_can_be_put_in_scope_and_taken_out(app: Run) -> None
 
 def handed(app: Run, backend: Any, method: str, *names: str) -> AppTest:
     """The Edit page after these places were handed over."""
-    from pages._ui.scope import Handed
+    from pages._ui.kit.scope import Handed
 
     test = app("edit")
     now = test.session_state["retouch"]
@@ -196,7 +196,7 @@ def test_places_that_the_model_lacks_are_left_out_in_words(app: Run, fresh_backe
 
 
 def test_a_picked_layer_is_in_the_url_and_is_read_back(app: Run) -> None:
-    from pages._ui.state import as_url
+    from pages._ui.kit.state import as_url
 
     test = inspect(app, "Attention")
     assert "layer" not in as_url(test.session_state["retouch"])

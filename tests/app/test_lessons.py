@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from pages._ui import lessons
+from pages._ui.learn import lessons
 from tests.app.conftest import fine, texts
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -22,7 +22,7 @@ NAMES = [f"{unit}-{i}" for unit, i, _ in STEPS]
 
 def sources() -> str:
     """Everything that can put a word on a page: the pages, their parts, the menu, the methods' titles, knobs and presets."""
-    folders = [*(ROOT / "pages").rglob("*.py"), *(ROOT / "workbench" / "methods").glob("*.py"), ROOT / "app.py"]
+    folders = [*(ROOT / "pages").rglob("*.py"), *(ROOT / "workbench" / "methods").rglob("*.py"), ROOT / "app.py"]
     return "\n".join(path.read_text(encoding="utf-8") for path in folders)
 
 
@@ -104,7 +104,7 @@ def _constants(path: Path) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What the tab would hold after following the hints, by slot."""
-    from pages._ui import calls
+    from pages._ui.kit import calls
     from workbench.progress import silent
     from workbench.session import open_session
 

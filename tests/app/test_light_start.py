@@ -10,8 +10,8 @@ ROOT = Path(__file__).resolve().parents[2]
 CODE = """
 import importlib, sys
 from pathlib import Path
-for path in sorted(Path("pages/_ui").glob("*.py")):
-    importlib.import_module(f"pages._ui.{path.stem}")
+for path in sorted(Path("pages/_ui").rglob("*.py")):
+    importlib.import_module(".".join(path.with_suffix("").parts).removesuffix(".__init__"))
 print(sorted(set(sys.modules) & {"torch", "transformers", "transformer_lens", "workbench.session"}))
 """
 

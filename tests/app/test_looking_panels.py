@@ -72,7 +72,7 @@ def test_two_edits_show_their_common_directions_beside_random_ones(app: Run, fre
 def test_edits_that_share_no_layer_are_told_so(app: Run, fresh_backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     import numpy as np
 
-    from pages._ui import calls
+    from pages._ui.kit import calls
     from workbench.lenses.edit_angles import EditAngles
 
     app()
@@ -107,7 +107,7 @@ def test_both_sides_are_drawn_with_a_score_its_interval_and_random_directions(ap
     assert "A point for each answer will stand here" not in said
     fine(test.select_slider(key="geometry-layer").set_value(2).run())
     assert "Layer 2\\: AUC" in texts(test)
-    from pages._ui.state import as_url
+    from pages._ui.kit.state import as_url
 
     assert as_url(test.session_state["retouch"])["layer"] == "2"
 
@@ -179,8 +179,8 @@ def test_geometry_running_and_failed(app: Run, fresh_backend: Any, monkeypatch: 
 
 # Templates.
 def test_every_template_is_read_back_whole_from_both_files(app: Run, fresh_backend: Any) -> None:
-    from pages._ui.rows import as_jsonl
-    from pages._ui.templates import TEMPLATES, as_csv
+    from pages._ui.demonstrations.templates import TEMPLATES, as_csv
+    from pages._ui.kit.rows import as_jsonl
     from workbench.data.demonstrations import Demonstrations
 
     app()
@@ -195,8 +195,8 @@ def test_every_template_is_read_back_whole_from_both_files(app: Run, fresh_backe
 
 
 def _template_script() -> None:
-    from pages._ui import templates
-    from pages._ui.backend import backend
+    from pages._ui.demonstrations import templates
+    from pages._ui.kit.backend import backend
 
     templates.panel(backend().sessions["embedded"])
 

@@ -49,17 +49,17 @@ def test_a_reading_of_another_comparison_colours_nothing(app: Run, fresh_backend
 
 
 def test_a_weak_meter_says_so(app: Run, fresh_backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from pages._ui import meter_panels
+    from pages._ui.compare import concept_meter as meter
 
     for accuracy, weak in ((0.5, True), (0.95, False)):
-        monkeypatch.setattr(meter_panels, "read", lambda *_, accuracy=accuracy: meter_panels.Reading("x", accuracy, 20, {}))
+        monkeypatch.setattr(meter, "read", lambda *_, accuracy=accuracy: meter.Reading("x", accuracy, 20, {}))
         test = compared(app, fresh_backend)
         fine(test.button(key="meter-run").click().run())
         assert ("hardly tells the sides apart" in texts(settled(test))) is weak
 
 
 def test_the_meter_running_and_failed(app: Run, fresh_backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from pages._ui import meter_panels
+    from pages._ui.compare import concept_meter as meter
 
     def slow(*given: Any) -> Any:
         while True:
@@ -70,18 +70,18 @@ def test_the_meter_running_and_failed(app: Run, fresh_backend: Any, monkeypatch:
         raise NotEnoughMemory("The meter does not fit.", "Use fewer rows.")
 
     test = compared(app, fresh_backend)
-    monkeypatch.setattr(meter_panels, "read", slow)
+    monkeypatch.setattr(meter, "read", slow)
     fine(test.button(key="meter-run").click().run())
     assert "Turning the handle" in texts(test)
     test.button(key="meter-cancel").click().run()
     assert "Cancelled" in texts(settled(test))
-    monkeypatch.setattr(meter_panels, "read", refused)
+    monkeypatch.setattr(meter, "read", refused)
     fine(test.button(key="meter-run").click().run())
     assert "Use fewer rows" in texts(settled(test))
 
 
 def test_texts_whose_tokens_are_not_those_generated_stay_plain() -> None:
-    from pages._ui.meter_panels import Reading, strip_values
+    from pages._ui.compare.concept_meter import Reading, strip_values
 
     reading = Reading("x", 0.9, 20, {(0, 0): (0.1, 0.9)})
     assert strip_values(reading, 0, 0, 2) == [0.1, 0.9]

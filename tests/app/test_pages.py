@@ -46,7 +46,7 @@ def test_a_page_opens_with_its_question_and_nothing_done(app: Run, page: str) ->
 
 @pytest.mark.parametrize("page", PAGES)
 def test_a_page_draws_itself_while_torch_imports(fresh_backend: Any, monkeypatch: pytest.MonkeyPatch, page: str) -> None:
-    from pages._ui import backend
+    from pages._ui.kit import backend
 
     gate = threading.Event()
     monkeypatch.setattr(backend, "imports", lambda tell: (tell("importing torch…"), gate.wait(60)))
@@ -62,7 +62,7 @@ def test_a_page_draws_itself_while_torch_imports(fresh_backend: Any, monkeypatch
 
 
 def test_a_failed_start_names_the_remedy_and_can_be_tried_again(fresh_backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from pages._ui import backend
+    from pages._ui.kit import backend
 
     opened = backend.open_session
 
@@ -103,7 +103,7 @@ def test_a_result_is_there_again_after_another_page(app: Run, fresh_backend: Any
 
 
 def test_a_running_fit_shows_cancel_and_leaves_nothing_behind(app: Run, fresh_backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from pages._ui import calls
+    from pages._ui.kit import calls
 
     def slow(session: Any, settings: Any, progress: Any) -> Any:
         while True:
@@ -170,7 +170,7 @@ def test_a_search_goes_on_from_the_page_and_a_cancelled_one_keeps_its_best(
 
 
 def test_a_failed_fit_says_what_to_do_where_it_was_asked(app: Run, fresh_backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from pages._ui import calls
+    from pages._ui.kit import calls
 
     def broken(session: Any, settings: Any, progress: Any) -> Any:
         raise NotEnoughMemory("The fit ran out of memory.", "Use fewer rows.")
@@ -261,8 +261,8 @@ def test_a_change_of_the_table_is_a_version_on_disk_and_can_be_undone(app: Run, 
     test.session_state["retouch"].set_name = chosen
     fine(test.run())
     key = f"editor-{test.session_state['retouch'].draft['editor-turn']}"
-    from pages._ui import sets
-    from pages._ui.rows import merged
+    from pages._ui.demonstrations import sets
+    from pages._ui.kit.rows import merged
 
     session = fresh_backend.sessions["embedded"]
     base = session.demos(chosen)
@@ -340,7 +340,7 @@ def test_two_tabs_have_their_own_edits_on_one_model(app: Run, fresh_backend: Any
 
 
 def test_the_url_names_set_edits_and_doses_and_no_prompt(app: Run, fresh_backend: Any) -> None:
-    from pages._ui.state import as_url
+    from pages._ui.kit.state import as_url
 
     test = fitted(app, fresh_backend)
     now = test.session_state["retouch"]

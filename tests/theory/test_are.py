@@ -11,9 +11,9 @@ from torch import nn
 
 from tests.contest import CLOSE, TEXTS, contest_on, fitted, weights_of
 from workbench.edits.engine import applied
-from workbench.methods.adapters import AdapterEdit, Adapters
-from workbench.methods.are_config import AreConfig
-from workbench.methods.are_discriminator import representation, representations
+from workbench.methods.are.config import AreConfig
+from workbench.methods.are.discriminator import representation, representations
+from workbench.methods.shared.adapters import AdapterEdit, Adapters
 from workbench.models.base import WeightSlot
 from workbench.progress import silent
 

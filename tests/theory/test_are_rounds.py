@@ -17,12 +17,12 @@ from tests.contest import CLOSE, TEXTS, config, contest_on, fitted, weights_of
 from workbench.edits.engine import applied
 from workbench.errors import FitFailed
 from workbench.methods import get
-from workbench.methods.adapters import AdapterEdit, matrix_of
-from workbench.methods.are import fit, kept_round, stop_reason, worth
-from workbench.methods.are_concept import concept_of
-from workbench.methods.are_discriminator import Discriminator
-from workbench.methods.are_rounds import Contest, Round
+from workbench.methods.are.concept import concept_of
+from workbench.methods.are.discriminator import Discriminator
+from workbench.methods.are.fit import fit, kept_round, stop_reason, worth
+from workbench.methods.are.rounds import Contest, Round
 from workbench.methods.registry import header
+from workbench.methods.shared.adapters import AdapterEdit, matrix_of
 from workbench.progress import silent
 
 
@@ -139,7 +139,7 @@ def test_12_guard_and_patience_stop_and_the_kept_round_is_inside_the_guard(openi
 
 
 def test_retention_holds_on_to_other_text_than_damage_is_measured_on(tiny_gpt2: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from workbench.methods import are_retention, are_rounds
+    from workbench.methods.are import retention, rounds
 
     how, rows = config(retention_kl=1.0), concept_rows()
     retained, measured = tiny_gpt2.tokens([words(60, 61)]), tiny_gpt2.tokens([words(60, 61, 62, 63, 64)])
@@ -148,11 +148,11 @@ def test_retention_holds_on_to_other_text_than_damage_is_measured_on(tiny_gpt2: 
     lengths: dict[str, set[int]] = {"retained": set(), "measured": set()}
 
     def told(name: str) -> Any:
-        kl = are_retention.kl_per_token
+        kl = retention.kl_per_token
         return lambda base, edited, mask: lengths[name].add(mask.shape[1]) or kl(base, edited, mask)
 
-    monkeypatch.setattr(are_rounds, "kl_per_token", told("retained"))
-    monkeypatch.setattr(are_retention, "kl_per_token", told("measured"))
+    monkeypatch.setattr(rounds, "kl_per_token", told("retained"))
+    monkeypatch.setattr(retention, "kl_per_token", told("measured"))
     contest.open()
     contest.play(1, silent())
     assert lengths == {"retained": {retained.ids.shape[1]}, "measured": {measured.ids.shape[1]}}

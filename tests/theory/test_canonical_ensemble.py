@@ -10,13 +10,13 @@ import torch
 
 from tests.theory.test_canonical_protocol import SINGLE, canonical_rows
 from workbench.errors import Obstructed
-from workbench.evaluate.canonical import general_chunks
-from workbench.evaluate.canonical_ensemble import BETAS, Ensemble, ensemble_protocol
-from workbench.evaluate.canonical_measure import EngineMeter, task_of
-from workbench.evaluate.canonical_rules import Rules, in_ball
+from workbench.evaluate.protocol.ensemble import BETAS, Ensemble, ensemble_protocol
+from workbench.evaluate.protocol.measure import EngineMeter, task_of
+from workbench.evaluate.protocol.rules import Rules, in_ball
+from workbench.evaluate.protocol.scores import general_chunks
 from workbench.methods import get
-from workbench.methods.canonical import canonical_items
-from workbench.methods.sense_edit import SenseEdit
+from workbench.methods.canonical.examples import canonical_items
+from workbench.methods.senses.edit import SenseEdit
 from workbench.models.tokens import TokenBatch
 
 

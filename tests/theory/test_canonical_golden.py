@@ -6,7 +6,7 @@ import pytest
 import torch
 from tiny_backpack import GENERAL, PREFIX, Y1, Y2, tiny_backpack
 
-from workbench.models.backpack_reading import read_texts
+from workbench.models.backpack.reading import read_texts
 from workbench.numerics.canonical_loop import LoopSettings, descend
 from workbench.numerics.canonical_losses import loss_value
 from workbench.numerics.sense_affine import Selection, affine, ensemble_logits, kl_rows, nll_rows

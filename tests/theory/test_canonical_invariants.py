@@ -9,7 +9,7 @@ import torch
 from tiny_backpack import GENERAL, PREFIX, Y1, Y2, tiny_backpack
 from torch.nn import functional as F
 
-from workbench.models.backpack_reading import read_texts
+from workbench.models.backpack.reading import read_texts
 from workbench.numerics.canonical_loop import LoopSettings, descend, seeded_schedule
 from workbench.numerics.canonical_losses import LOSS_KINDS, loss_slopes, loss_value, needs, succeeds, success_rate
 from workbench.numerics.sense_affine import Selection, affine, ensemble_logits, kl_rows, nll_rows

@@ -13,16 +13,16 @@ from tests.conftest import words
 from workbench.data.demonstrations import Demonstration, Demonstrations
 from workbench.edits.engine import applied
 from workbench.errors import CorruptEdit, FitFailed, NotEnoughData
-from workbench.evaluate.canonical import CONTROL, chosen, protocol, recorded
-from workbench.evaluate.canonical_ensemble import ensemble_losses
-from workbench.evaluate.canonical_measure import EngineMeter, LogitsMeter, Measured, SenseMeter, task_of
-from workbench.evaluate.canonical_rules import in_ball, last_in_ball
-from workbench.evaluate.canonical_runs import Run, drawn
+from workbench.evaluate.protocol.ensemble import ensemble_losses
+from workbench.evaluate.protocol.measure import EngineMeter, LogitsMeter, Measured, SenseMeter, task_of
+from workbench.evaluate.protocol.rules import in_ball, last_in_ball
+from workbench.evaluate.protocol.runs import Run, drawn
+from workbench.evaluate.protocol.scores import CONTROL, chosen, protocol, recorded
 from workbench.methods import get
-from workbench.methods.adapters import AdapterEdit
-from workbench.methods.canonical import canonical_items
-from workbench.methods.lora import layers_of
-from workbench.methods.sense_edit import SenseEdit, averaged, read_released, write_released
+from workbench.methods.canonical.examples import canonical_items
+from workbench.methods.canonical.lora import layers_of
+from workbench.methods.senses.edit import SenseEdit, averaged, read_released, write_released
+from workbench.methods.shared.adapters import AdapterEdit
 
 SINGLE = 1e-4  # float32 sums of a few dozen terms of size 10
 
@@ -153,7 +153,7 @@ def test_a_released_table_comes_back_in_half_precision(sense_fit: Any, tmp_path:
 
 def test_lora_is_the_identity_at_the_start_and_its_trained_edit_lowers_the_loss(tiny_gpt2: Any) -> None:
     """I14."""
-    from workbench.methods.lora import AdapterTrainee, LoraConfig
+    from workbench.methods.canonical.lora import AdapterTrainee, LoraConfig
     from workbench.methods.registry import header
 
     config, batch = LoraConfig(rank=4), tiny_gpt2.tokens([words(10, 5, 6)])
@@ -241,10 +241,10 @@ def test_methods_that_no_sweep_names_draw_from_their_grid_and_searches_choose_on
 
 
 def test_a_draw_that_cannot_be_fitted_is_told_and_does_not_cost_the_others(tiny_gpt2: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from workbench.evaluate import canonical
-    from workbench.methods.mean_difference import MeanDifferenceConfig
+    from workbench.evaluate.protocol import scores
+    from workbench.methods.directions.mean_difference import MeanDifferenceConfig
 
-    honest = canonical.run_of
+    honest = scores.run_of
     bad = [MeanDifferenceConfig(strength=3.0)]
 
     def picky(*args: Any) -> Any:
@@ -252,8 +252,8 @@ def test_a_draw_that_cannot_be_fitted_is_told_and_does_not_cost_the_others(tiny_
             raise FitFailed("It did not converge.", "Lower the rate.")
         return honest(*args)
 
-    monkeypatch.setattr(canonical, "run_of", picky)
-    monkeypatch.setattr(canonical, "drawn", lambda *args: MeanDifferenceConfig(strength=(1.0, 3.0)[args[2]]))
+    monkeypatch.setattr(scores, "run_of", picky)
+    monkeypatch.setattr(scores, "drawn", lambda *args: MeanDifferenceConfig(strength=(1.0, 3.0)[args[2]]))
     rows = canonical_rows()
     paired = rows.with_rows(replace(row, negative=" w1") if row.positive else row for row in rows)
     ask = lambda: protocol(tiny_gpt2, paired, "mean_difference", draws=2, seeds=(0,), n_general=4, epsilons=(1.0,), control=False)  # noqa: E731

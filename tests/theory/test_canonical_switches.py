@@ -13,13 +13,13 @@ import torch
 from tests.theory.test_canonical_protocol import canonical_rows, run
 from workbench.data.demonstrations import Demonstration
 from workbench.errors import BadKnob
-from workbench.evaluate.canonical import chosen, protocol
-from workbench.evaluate.canonical_measure import CanonicalTask, EngineMeter, LogitsMeter, SenseMeter, task_of
-from workbench.evaluate.canonical_rules import Rules, in_ball
+from workbench.evaluate.protocol.measure import CanonicalTask, EngineMeter, LogitsMeter, SenseMeter, task_of
+from workbench.evaluate.protocol.rules import Rules, in_ball
+from workbench.evaluate.protocol.scores import chosen, protocol
 from workbench.methods import get
-from workbench.methods.canonical import CanonicalItem
-from workbench.methods.lora import AdapterTrainee, LoraConfig
-from workbench.models.backpack import BackpackModel
+from workbench.methods.canonical.examples import CanonicalItem
+from workbench.methods.canonical.lora import AdapterTrainee, LoraConfig
+from workbench.models.backpack.model import BackpackModel
 from workbench.models.base import LanguageModel
 from workbench.models.tokens import TokenBatch
 from workbench.numerics.canonical_loop import LoopSettings, has_adam8bit, optimiser_of

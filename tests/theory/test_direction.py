@@ -14,9 +14,9 @@ from workbench.edits.base import AddToWeight, Edit, Header
 from workbench.edits.engine import applied
 from workbench.errors import FitFailed, NotEnoughData, UnsupportedExport
 from workbench.methods import get
-from workbench.methods.adapters import AdapterEdit
-from workbench.methods.direction_edit import DirectionEdit, folded_ablation
-from workbench.methods.refusal_direction import Candidate, DirectionConfig, chosen
+from workbench.methods.directions.ablation import Candidate, DirectionConfig, chosen
+from workbench.methods.directions.edit import DirectionEdit, folded_ablation
+from workbench.methods.shared.adapters import AdapterEdit
 from workbench.record import activations
 from workbench.sites import Site
 

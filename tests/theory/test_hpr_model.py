@@ -12,9 +12,9 @@ from workbench import methods
 from workbench.decode import Sampling, generate
 from workbench.edits.engine import applied
 from workbench.errors import BadKnob, UnsupportedExport
-from workbench.methods.hpr_rows import pairs_of
-from workbench.methods.hpr_select import by_accuracy
-from workbench.methods.neutral import neutral_of
+from workbench.methods.hpr.rows import pairs_of
+from workbench.methods.hpr.select import by_accuracy
+from workbench.methods.shared.neutral import neutral_of
 from workbench.record import activations
 from workbench.sites import Site
 

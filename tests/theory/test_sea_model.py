@@ -16,8 +16,8 @@ from workbench.data.demonstrations import Demonstration, Demonstrations
 from workbench.decode import Sampling, generate
 from workbench.edits.engine import applied
 from workbench.errors import BadKnob, FitFailed, UnsupportedExport
-from workbench.methods.contrast_rows import settled_period, with_period
-from workbench.methods.sea_config import SeaConfig, listed_layers
+from workbench.methods.sea.config import SeaConfig, listed_layers
+from workbench.methods.shared.contrast_rows import settled_period, with_period
 from workbench.models.catalog import load
 from workbench.record import activations
 from workbench.sites import Site

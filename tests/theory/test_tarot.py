@@ -15,8 +15,8 @@ from tests.rotations import CLOSE, HELD, config, edit_of, logits
 from workbench.edits.base import Possible, Refused
 from workbench.edits.engine import applied
 from workbench.errors import UnsupportedExport
-from workbench.methods.tarot_config import angle_space
-from workbench.methods.tarot_edit import RotationEdit
+from workbench.methods.tarot.config import angle_space
+from workbench.methods.tarot.edit import RotationEdit
 from workbench.models.base import LanguageModel
 from workbench.models.catalog import load
 from workbench.numerics.rotations import AngleSpace

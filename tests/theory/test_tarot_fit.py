@@ -16,13 +16,13 @@ from workbench.edits.engine import applied
 from workbench.errors import BadKnob, NotEnoughData
 from workbench.methods import get
 from workbench.methods.registry import Fitted
-from workbench.methods.tarot import fit_rotation
-from workbench.methods.tarot_config import angle_space
-from workbench.methods.tarot_generation import WordClassifier
-from workbench.methods.tarot_heads import rank_heads
-from workbench.methods.tarot_objective import Objective, by_length, generation_objective, scores
-from workbench.methods.tarot_prefix import Prefix
-from workbench.methods.tarot_task import Task, chosen_rows, label_of, labels_of, task_of
+from workbench.methods.tarot.config import angle_space
+from workbench.methods.tarot.fit import fit_rotation
+from workbench.methods.tarot.generation import WordClassifier
+from workbench.methods.tarot.heads import rank_heads
+from workbench.methods.tarot.objective import Objective, by_length, generation_objective, scores
+from workbench.methods.tarot.prefix import Prefix
+from workbench.methods.tarot.task import Task, chosen_rows, label_of, labels_of, task_of
 from workbench.models.base import LanguageModel
 from workbench.models.tokens import TokenBatch, running
 from workbench.progress import Cancelled, Progress, silent

@@ -13,7 +13,7 @@ from workbench.edits.base import Header, LowRank
 from workbench.edits.engine import applied
 from workbench.edits.store import load, save
 from workbench.errors import BadKnob, CorruptEdit, ModelMismatch, NotEnoughData
-from workbench.methods.adapters import AdapterEdit, Adapters, composed, matrix_of, relative_norms, singular_values
+from workbench.methods.shared.adapters import AdapterEdit, Adapters, composed, matrix_of, relative_norms, singular_values
 from workbench.models.base import Fingerprint
 from workbench.sites import Site
 

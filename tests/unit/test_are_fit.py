@@ -13,8 +13,8 @@ from workbench.edits.engine import applied
 from workbench.errors import BadKnob, UnknownSite
 from workbench.figures import are as figures
 from workbench.methods import get
-from workbench.methods.adapters import AdapterEdit, composed
 from workbench.methods.registry import Fitted
+from workbench.methods.shared.adapters import AdapterEdit, composed
 from workbench.progress import Cancelled, Progress, Report
 
 QUICK = {"lr_g": 1e-2, "epochs_g": 1, "n_prompts": 16, "max_rounds": 2, "keep": "last", "stop_low": 0.69}

@@ -11,8 +11,8 @@ from tiny_backpack import CONFIG, PREFIX, Y1, tiny_backpack
 from transformers import GPT2Config, GPT2Model
 
 from workbench.errors import BadPrompt, CorruptModel, ModelUnavailable
-from workbench.models.backpack_files import ALIASES, WPE, WTE, BackpackConfig
-from workbench.models.backpack_network import BackpackNetwork
+from workbench.models.backpack.files import ALIASES, WPE, WTE, BackpackConfig
+from workbench.models.backpack.network import BackpackNetwork
 
 IDS = torch.tensor([PREFIX + Y1])
 ROUNDING = 1e-12  # float64 sums in another order

@@ -14,7 +14,7 @@ from workbench.errors import BadKnob, NotEnoughData
 from workbench.evaluate.benefit import benefit
 from workbench.methods import get
 from workbench.methods.choice import Choice, chosen, grid
-from workbench.methods.validation import measured
+from workbench.methods.shared.validation import measured
 from workbench.progress import Cancelled, Progress, Report
 from workbench.session import Session
 

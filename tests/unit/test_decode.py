@@ -9,7 +9,7 @@ from tests.conftest import words
 from tests.made_edits import shift
 from workbench.decode import Sampling, decode, generate
 from workbench.errors import BadKnob
-from workbench.models.backpack_cache import FIRST_CAPACITY, GrowingRows
+from workbench.models.backpack.cache import FIRST_CAPACITY, GrowingRows
 from workbench.models.base import LanguageModel
 from workbench.progress import Cancelled, Progress
 

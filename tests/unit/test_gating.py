@@ -14,7 +14,7 @@ from workbench.edits.base import TransformAt
 from workbench.edits.engine import applied
 from workbench.edits.store import load, save
 from workbench.errors import UnsupportedExport
-from workbench.methods.gating import gated_edit
+from workbench.methods.shared.gating import gated_edit
 from workbench.numerics.logistic import logistic
 
 ROWS = contrast_rows(40)

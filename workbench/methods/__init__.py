@@ -1,11 +1,9 @@
-"""The methods. Importing this package registers every one of them."""
+"""The methods; importing this package registers them all. The list below is the only place outside its own folder that names one."""
 
 from workbench.methods import are as are
-from workbench.methods import finetuning as finetuning
+from workbench.methods import canonical as canonical
+from workbench.methods import directions as directions
 from workbench.methods import hpr as hpr
-from workbench.methods import lora as lora
-from workbench.methods import mean_difference as mean_difference
-from workbench.methods import refusal_direction as refusal_direction
 from workbench.methods import sea as sea
 from workbench.methods import senses as senses
 from workbench.methods import tarot as tarot

@@ -14,9 +14,9 @@ from typing import Any
 from workbench.data.demonstrations import Demonstrations
 from workbench.edits.base import Edit
 from workbench.errors import BadKnob, FitFailed, NotEnoughData
-from workbench.methods.neutral import neutral_of
 from workbench.methods.registry import Fitted, Notice, get, with_notices
-from workbench.methods.validation import Measured, measured
+from workbench.methods.shared.neutral import neutral_of
+from workbench.methods.shared.validation import Measured, measured
 from workbench.models.base import LanguageModel, ModelInfo
 from workbench.progress import Cancelled, Progress, silent
 

@@ -16,7 +16,7 @@ from transformer_lens.model_bridge import TransformerBridge
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
 from workbench.errors import ModelUnavailable
-from workbench.models.backpack_cache import GrowingRows
+from workbench.models.backpack.cache import GrowingRows
 from workbench.models.base import LanguageModel, ModelInfo, WeightSlot, fingerprint_of
 from workbench.models.hooks import Point, share
 from workbench.models.tokens import TokenBatch

@@ -75,7 +75,7 @@ def estimate(name: str, *, dtype: DTypeName = "float32", device: str = "cpu", re
     """
     source = _source(name)
     if is_backpack(source):
-        from workbench.models.backpack import parameter_count
+        from workbench.models.backpack.model import parameter_count
 
         count, architecture = parameter_count(Path(source)), "BackpackGPT2LMHeadModel"
     else:
@@ -119,7 +119,7 @@ def load(
         torch.set_num_threads(1 if size.n_parameters < _ONE_THREAD_BELOW else max(1, psutil.cpu_count(logical=False) or 1))
     tell(0.2, f"Reading the weights of {name}")
     if is_backpack(source):
-        from workbench.models.backpack import load_backpack
+        from workbench.models.backpack.model import load_backpack
 
         return load_backpack(Path(source), name=name, dtype=DTYPES[dtype], device=device)
     network, tokenizer = _read(name, source, DTYPES[dtype], revision)

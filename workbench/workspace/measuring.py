@@ -11,14 +11,14 @@ from workbench.decode import Sampling
 from workbench.edits.base import Edit
 from workbench.edits.labels import lane_label
 from workbench.errors import Obstructed
-from workbench.evaluate.canonical import CanonicalSummary, protocol
-from workbench.evaluate.canonical_ensemble import EnsembleSummary, ensemble_protocol
-from workbench.evaluate.canonical_rules import Rules
 from workbench.evaluate.comparison import Comparison, compare
 from workbench.evaluate.dose import CoherentDose, DoseSweep, dose_sweep, max_coherent_dose
 from workbench.evaluate.evaluation import Evaluation, evaluation
+from workbench.evaluate.protocol.ensemble import EnsembleSummary, ensemble_protocol
+from workbench.evaluate.protocol.rules import Rules
+from workbench.evaluate.protocol.scores import CanonicalSummary, protocol
 from workbench.knobs import as_json, configured
-from workbench.models.backpack import BackpackModel
+from workbench.models.backpack.model import BackpackModel
 from workbench.models.base import LanguageModel
 from workbench.progress import Progress
 from workbench.workspace.edit_shelf import EditLike, EditShelf, StackLike

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from tokenizers import Tokenizer
 
-from workbench.models.backpack_network import BackpackNetwork, is_backpack
+from workbench.models.backpack.network import BackpackNetwork, is_backpack
 from workbench.world import measures
 from workbench.world.asking import Model
 from workbench.world.heads import head_effects

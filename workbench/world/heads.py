@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from workbench.models.backpack_network import BackpackNetwork
+from workbench.models.backpack.network import BackpackNetwork
 from workbench.world.asking import Model
 from workbench.world.structure import SWAP_OPENINGS, name_swap
 from workbench.world.train import logits_of

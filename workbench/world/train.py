@@ -19,7 +19,7 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from workbench.models.backpack_network import BackpackConfig, BackpackNetwork
+from workbench.models.backpack.network import BackpackConfig, BackpackNetwork
 from workbench.world.corpus import Stream, separator_of
 from workbench.world.tokenizer import save_tokenizer, train_tokenizer
 

@@ -1,0 +1,1 @@
+"""Lanes and the concept meter of the page Compare."""

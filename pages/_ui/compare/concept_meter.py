@@ -1,0 +1,96 @@
+"""Compare: colour the answers by a concept meter, fitted on a demonstration set and read at every token."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import streamlit as st
+
+from pages._ui.kit import calls, frame, jobs, words
+from pages._ui.kit.state import state
+
+COLOUR = "Concept meter"
+LEGEND = "Colour: how much the model's state at this token looks like the set's positive side: 0 not at all, 1 fully."
+# Below this a meter tells the sides apart hardly better than a coin.
+WEAK = 0.7
+_PREFERRED = ("careful", "truthfulness")
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A fitted meter's accuracy on validation prompts, and P(target) of each generated token by (prompt, lane)."""
+
+    name: str
+    accuracy: float
+    n: int
+    values: Mapping[tuple[int, int], tuple[float, ...]]
+
+
+def reading(session: Any, found: Any) -> Reading | None:
+    """Draw the choice of a concept and its job; return the reading of this comparison, None while there is none."""
+    chosen = _concept(session)
+    if chosen is None:
+        frame.empty("A meter is fitted on demonstrations, and there are none yet.", "Open a set on Demonstrations first.", key="meter-set")
+        return None
+    settings = {"set": chosen, "data": session.demos(chosen).fingerprint, "of": dict(jobs.settings_of("compare"))}
+    frame.act("Read the meter", _run, found, settings, key="meter-run")
+    jobs.panel(
+        "meter", lambda meter: _told(session, meter), settings=settings,
+        nothing=lambda: frame.empty(
+            "The answers will take their colour from a meter that tells the two sides of this set apart.", "Press *Read the meter*.",
+            key="meter",
+        ),
+    )  # fmt: skip
+    return jobs.result("meter") if dict(jobs.settings_of("meter")) == settings else None
+
+
+def _concept(session: Any) -> str | None:
+    offers = {offer.id: offer for offer in session.demos.list()}
+    if not offers:
+        return None
+    key = "meter-set"
+    if st.session_state.get(key) not in offers:
+        st.session_state[key] = next((name for name in (*_PREFERRED, state().set_name) if name in offers), next(iter(offers)))
+    return st.selectbox(
+        "Concept", list(offers), format_func=lambda name: offers[name].title, key=key, persist_state="session", width=360,
+        help="Its positive rows, or those labelled target, are the concept.",
+    )  # fmt: skip
+
+
+def _run(found: Any, settings: Mapping[str, Any]) -> None:
+    jobs.start("meter", "Reading the meter", lambda session, progress: read(session, found, settings, progress), settings)
+
+
+def read(session: Any, found: Any, settings: Mapping[str, Any], progress: Any) -> Reading:
+    """Fit the meter of a set, then read it on every text of a comparison, each under its own lane."""
+    from workbench.lenses.concept_meter import metered_tokens
+
+    meter = session.look("concept_meter", session.demos(settings["set"]), progress=progress.part(0.0, 0.6))
+    stacks = [session.stack(stack) for stack in calls.stacks(settings["of"]["lanes"])]
+    values: dict[tuple[int, int], tuple[float, ...]] = {}
+    for p, prompt in enumerate(found.prompts):
+        progress(0.6 + 0.4 * p / len(found.prompts), "Reading the meter")
+        said = [text.text or None for text in found.texts[p]]
+        for i, text in enumerate(metered_tokens(session.model, meter, prompt, said, stacks)):
+            values[p, i] = tuple(token.probability for token in text.tokens if token.generated)
+    return Reading(meter.name, meter.accuracy, meter.n_validation, values)
+
+
+def _told(session: Any, meter: Reading) -> None:
+    weak = " It hardly tells the sides apart: read nothing into the colours." if meter.accuracy < WEAK else ""
+    st.caption(f"{LEGEND} Accuracy of the meter on validation prompts: {meter.accuracy:.2f}, n={meter.n}.{weak}")
+    frame.source(words.provenance(model=session.model.info.name, set=meter.name, kind="linear", seed=0), "meter")
+
+
+def strip_values(meter: Reading | None, prompt: int, lane: int, n: int) -> list[float] | None:
+    """The colours of one strip; None where the text's tokens are not those that were generated."""
+    values = () if meter is None else meter.values.get((prompt, lane), ())
+    return list(values) if len(values) == n and n else None
+
+
+def mean(meter: Reading | None, prompt: int, lane: int) -> str:
+    """The text's mean reading in words."""
+    values = () if meter is None else meter.values.get((prompt, lane), ())
+    return f"Meter {sum(values) / len(values):.2f} on average over {words.count(len(values), 'token')}." if values else ""

@@ -1,0 +1,196 @@
+"""Compare: lanes beside each other, streamed; colours, hover, pins, thumbs; one edit at five doses."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import streamlit as st
+
+from pages._ui.compare import concept_meter
+from pages._ui.demonstrations import sets
+from pages._ui.kit import calls, frame, jobs, words
+from pages._ui.kit.components import Bars, token_strip
+from pages._ui.kit.figures import table_panel
+from pages._ui.kit.state import MAX_LANES, Lane, state
+
+COLOURS = ("Text difference", "KL", "Δ log-probability", concept_meter.COLOUR)
+_LEGEND = {
+    "Text difference": "Underlined: the first token at which the text leaves the base's, and all after it.",
+    "KL": "Colour: KL(base ‖ lane) at this token, in nats; full colour is 1 nat. Both score the lane's own text.",
+    "Δ log-probability": "Vermilion: likelier under the edit than under the base. Blue: less likely. Full colour is 2 nats.",
+}
+DOSES = (0.0, 0.25, 0.5, 1.0, 2.0)
+
+
+# Lanes.
+def lane_controls(session: Any) -> tuple[Lane, ...]:
+    """Choose edits, up to five, and their doses; return the lanes."""
+    known = calls.known_edits(session)
+    lanes = calls.usable_lanes(session)
+    key = "compare-edits"
+    st.session_state[key] = [lane.edit for lane in lanes]
+    st.multiselect(
+        "Edits", list(known), format_func=lambda edit: known[edit], key=key, max_selections=MAX_LANES, on_change=_choose, args=(key,),
+        placeholder="Add an edit as a lane",
+    )  # fmt: skip
+    for i, lane in enumerate(lanes):
+        slider = f"dose-{lane.edit}"
+        st.session_state[slider] = lane.dose
+        name = f"{'ABCDE'[i]}  {known[lane.edit]}"
+        st.slider(
+            f"Dose of {words.plain(name)}", -1.0, 3.0, step=0.05, key=slider, on_change=_dose, args=(lane.edit, slider),
+            help="0 is the untouched model, 1 as fitted, below 0 the opposite.",
+        )  # fmt: skip
+    return lanes
+
+
+def _choose(key: str) -> None:
+    now, chosen = state(), st.session_state[key]
+    for lane in now.lanes:
+        if lane.edit not in chosen:
+            now.turn_off(lane.edit)
+    for edit in chosen:
+        now.turn_on(edit)
+
+
+def _dose(edit: str, key: str) -> None:
+    state().set_dose(edit, st.session_state[key])
+
+
+# Streaming and results.
+def begin(slot: str, settings: Mapping[str, Any]) -> None:
+    """Start a comparison in a slot; its text streams into the job's own buffer."""
+    jobs.start(slot, "Comparing", lambda session, progress: calls.compare(session, settings, progress), settings)
+
+
+def live(shot: Any) -> None:
+    """The texts so far, a column a lane, from the job's buffer."""
+    found = shot.live.get("texts")
+    if not found:
+        return
+    labels, prompts = found["lanes"], found["texts"]
+    for p, texts in enumerate(prompts[:3]):
+        for column, (i, text) in zip(st.columns(len(texts)), enumerate(texts)):
+            with column, frame.lane_box(i, f"live-{p}"):
+                st.html(frame.lane_chip(i, labels[i]))
+                st.text(text or " ")
+
+
+def draw(session: Any, found: Any, colour: str, *, key: str = "compare") -> None:
+    """Every prompt with its lanes."""
+    meter = concept_meter.reading(session, found) if colour == concept_meter.COLOUR else None
+    if colour in _LEGEND:
+        st.caption(_LEGEND[colour])
+    for p, prompt in enumerate(found.prompts):
+        if len(found.prompts) > 1:
+            st.text(prompt)
+        for column, i in zip(st.columns(len(found.lanes), gap="small"), range(len(found.lanes))):
+            with column, frame.lane_box(i, f"{key}-{p}"):
+                _lane(session, found, p, i, colour, f"{key}-{p}-{i}", meter)
+    how = found.sampling
+    kind = "greedy" if how.temperature == 0 else f"temperature {how.temperature:g}, seed {how.seed}"
+    caption = words.provenance(model=found.model, how=kind, n=words.count(len(found.prompts), "prompt"))
+    with st.expander("Table"):
+        table_panel(found.rows(), caption, key=f"{key}-rows")
+    frame.source(caption, f"{key}-source")
+
+
+def _lane(session: Any, found: Any, p: int, i: int, colour: str, key: str, meter: Any) -> None:
+    lane, text = found.lanes[i], found.texts[p][i]
+    st.html(frame.lane_chip(i, lane.label))
+    if not text.tokens:
+        st.caption("Nothing was written: the first token was the end.")
+        return
+    values = concept_meter.strip_values(meter, p, i, len(text.tokens)) if colour == concept_meter.COLOUR else _values(text, i, colour)
+    pinned = token_strip(
+        [token.text for token in text.tokens], key=f"{key}-strip", twin=False, signed=colour == "Δ log-probability",
+        values=values, marks=_marks(found, p, i, colour), notes=[_note(token, i) for token in text.tokens],
+        cards=[_card(token, i, lane.label) for token in text.tokens],
+    )  # fmt: skip
+    if i:
+        mean = sum(token.kl_nats for token in text.tokens) / len(text.tokens)
+        edits = ", ".join(edit[:6] for edit in lane.edit_ids)
+        st.caption(f"{len(text.tokens)} tokens, ended by {text.ended}. KL to base {words.number(mean)} nats a token. Edit {edits}")
+    else:
+        st.caption(f"{len(text.tokens)} tokens, ended by {text.ended}. The untouched model.")
+    if told := concept_meter.mean(meter, p, i):
+        st.caption(told)
+    _thumbs(session, found, p, text.text, key)
+    _pin(text, pinned, i, lane.label, key)
+
+
+def _values(text: Any, lane: int, colour: str) -> list[float] | None:
+    if lane == 0 or colour == "Text difference":
+        return None
+    if colour == "KL":
+        return [min(1.0, token.kl_nats) for token in text.tokens]
+    return [max(-1.0, min(1.0, token.change / 2)) for token in text.tokens]
+
+
+def _marks(found: Any, p: int, lane: int, colour: str) -> list[str] | None:
+    if lane == 0 or colour != "Text difference":
+        return None
+    first = found.first_difference(p, lane)
+    return ["new" if first is not None and i >= first else "" for i in range(len(found.texts[p][lane].tokens))]
+
+
+def _note(token: Any, lane: int) -> str:
+    text = f"log p {token.log_prob:.2f}"
+    return text if lane == 0 else f"{text}, change {token.change:+.2f} nats, KL {token.kl_nats:.2f}"
+
+
+def _card(token: Any, lane: int, label: str) -> list[Bars]:
+    base = Bars("base", tuple((words.token(text), share) for text, share in token.base_top), frame.LANE_COLOURS[0])
+    if lane == 0:
+        return [base]
+    return [base, Bars(label, tuple((words.token(text), share) for text, share in token.top), frame.LANE_COLOURS[lane % 6])]
+
+
+def _pin(text: Any, pinned: int | None, lane: int, label: str, key: str) -> None:
+    """The pinned token's top five as a table: the same as the card, to stay and to be read aloud."""
+    names = [f"{j}  {words.token(token.text)}" for j, token in enumerate(text.tokens)]
+    at = st.selectbox(
+        "Token", range(len(names)), index=pinned, format_func=names.__getitem__, key=f"{key}-twin-{pinned}", placeholder="Pin a token",
+        label_visibility="collapsed",
+    )  # fmt: skip
+    if at is None:
+        return
+    token = text.tokens[at]
+    rows = [{"lane": "base", "token": words.token(name), "probability": share} for name, share in token.base_top]
+    if lane:
+        rows += [{"lane": label, "token": words.token(name), "probability": share} for name, share in token.top]
+    with st.container(key=f"{key}-top"):
+        st.dataframe(rows, hide_index=True)
+
+
+def _thumbs(session: Any, found: Any, p: int, text: str, key: str) -> None:
+    with st.container(horizontal=True, gap="small"):
+        for good, sign, word in ((True, ":material/thumb_up:", "positive"), (False, ":material/thumb_down:", "negative")):
+            st.button(
+                word, icon=sign, key=f"{key}-{word}", type="tertiary", on_click=_judge, args=(session, found.prompts[p], text, good),
+                help=f"Add this answer to the demonstrations as a {word}.",
+            )  # fmt: skip
+
+
+def _judge(session: Any, prompt: str, text: str, good: bool) -> None:
+    """Add a judged answer; a prompt that has the other side already gets both in one row."""
+    try:
+        title = sets.judge(session, prompt, text, good)
+    except Exception as error:  # shown as a toast; nothing else depends on it
+        st.toast(words.plain(f"{error} {getattr(error, 'hint', '')}"))
+        return
+    st.toast(f"Added to {words.plain(title)} as a {'positive' if good else 'negative'}.")
+
+
+# One edit, five doses.
+def dose_strip(session: Any, lanes: Sequence[Lane], settings: Mapping[str, Any]) -> None:
+    """One edit at five doses on the first prompt."""
+    if not lanes:
+        return
+    known = calls.known_edits(session)
+    with st.expander("Dose strip: one edit, five doses"):
+        edit = st.selectbox("Edit", [lane.edit for lane in lanes], format_func=lambda key: known.get(key, key), key="strip-edit")
+        wanted = {**settings, "prompts": settings["prompts"][:1], "lanes": tuple((edit, dose) for dose in DOSES[1:])}
+        frame.act("Run five doses", begin, "doses", wanted, key="strip-run")
+        jobs.panel("doses", lambda found: draw(session, found, "KL", key="doses"), settings=wanted, live=live)

@@ -1,0 +1,1 @@
+"""Sets, templates and the geometry picture of the page Demonstrations."""

@@ -1,0 +1,124 @@
+"""Demonstrations: where both sides lie inside the model, and rows picked from the picture."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import streamlit as st
+
+from pages._ui.demonstrations import sets
+from pages._ui.kit import frame, jobs, words
+from pages._ui.kit.figures import figure_panel, selected
+from pages._ui.kit.state import state
+from pages._ui.spectra.panels import layer_choice
+
+_PICKED, _TURN = "geometry-picked", "geometry-turn"
+SPLITS = ("fit", "validation", "test")
+
+
+def plot_key() -> str:
+    """The picture's key; a choice that is forgotten takes its picture with it, since the browser holds the choice too."""
+    return f"geometry-points-{state().draft.get(_TURN, 0)}"
+
+
+def picked_rows(demonstrations: Any) -> tuple[int, ...]:
+    """The rows picked in the picture, as long as the set is the one that the picture shows."""
+    shown = jobs.settings_of("geometry").get("data")
+    if shown != demonstrations.fingerprint:
+        return ()
+    now = tuple(row for row in selected(plot_key()) if row < len(demonstrations))
+    # Plotly forgets its selection when the picture changes; the tab does not.
+    draft = state().draft
+    if now:
+        draft[_PICKED] = (shown, now)
+    kept, rows = draft.get(_PICKED, ("", ()))
+    return rows if kept == shown else ()
+
+
+def panel(session: Any, chosen: str, demonstrations: Any, ringed: int | None) -> None:
+    """The projection beside the separation by layer; below, what can be done with the rows picked."""
+    st.subheader("Where both sides lie inside the model", anchor=False)
+    settings = {"data": demonstrations.fingerprint}
+    frame.act("Read the activations", _run, demonstrations, settings, key="geometry-run", disabled=not len(demonstrations))
+    jobs.panel(
+        "geometry", lambda found: _draw(found, ringed), settings=settings,
+        nothing=lambda: frame.empty(
+            "A point for each answer will stand here, both sides in their colours, at the layer you choose.",
+            "Press *Read the activations*.", key="geometry",
+        ),
+    )  # fmt: skip
+    _verbs(session, chosen, demonstrations, picked_rows(demonstrations))
+
+
+def _run(demonstrations: Any, settings: dict[str, Any]) -> None:
+    def work(session: Any, progress: Any) -> Any:
+        return session.look("demonstration_geometry", demonstrations, progress=progress)
+
+    jobs.start("geometry", "Reading activations", work, settings)
+
+
+def _draw(found: Any, ringed: int | None) -> None:
+    from workbench.figures.geometry import projection, separation
+
+    n_held = sum(found.held)
+    n = f"{len(found.held) - n_held} points fit, {n_held} held out"
+    where = words.provenance(model=found.model, data=found.data, n=n, site="last token")
+    left, right = st.columns([3, 2], gap="large")
+    with left:
+        layer = layer_choice(found.layers, "geometry-layer")
+        ring = frozenset(() if ringed is None else (ringed,))
+        figure_panel(
+            projection(found, layer, ring), found.table(layer), where, key=plot_key(), selects=True,
+            look_for="Two clouds side by side: the sides differ there, and an edit has something to hold on to. Faint marks drew the axis; "
+            "only the full ones, held out, show whether it is real. Draw a lasso round odd points to see their rows.",
+        )  # fmt: skip
+    with right:
+        if found.withheld:
+            frame.empty("How well held-out rows are told apart will stand here.", f"Withheld: {found.withheld}", key="geometry-auc")
+            return
+        at = found.layers.index(layer)
+        beside = f"random directions {found.random_auc[at]:.2f} on average, p = {words.number(found.p_values[at])}"
+        says = f"Layer {layer}: AUC {found.auc[at]}; {beside}."
+        figure_panel(
+            separation(found), found.rows(), where, key="geometry-separation", says=words.plain(says),
+            look_for="The layer from which on the line leaves the grey one. High from layer 0 on: the answers' own "
+            "words tell the sides apart, before the model has made anything of them. High for random directions too: something plain does.",
+        )  # fmt: skip
+
+
+def _verbs(session: Any, chosen: str, demonstrations: Any, rows: tuple[int, ...]) -> None:
+    if not rows:
+        return
+    with st.container(border=True, key="geometry-rows"):
+        st.markdown(f"**{words.count(len(rows), 'row')} picked**")
+        names = ("prompt", "positive", "negative", "label", "split")
+        table = [{"row": i + 1} | {name: getattr(demonstrations[i], name) for name in names} for i in rows]
+        st.dataframe(table, hide_index=True, width="stretch", height=min(240, 60 + 36 * len(rows)), key="geometry-table")
+        with st.container(horizontal=True, vertical_alignment="bottom"):
+            split = st.selectbox("Split", SPLITS, index=2, key="geometry-split", width=160)
+            st.button("Move there", key="geometry-move", on_click=_move, args=(session, chosen, demonstrations, rows, split))
+            st.button("Take out of the set", key="geometry-drop", on_click=_drop, args=(session, chosen, demonstrations, rows))
+            st.button("Forget the choice", key="geometry-forget", type="tertiary", on_click=_forget)
+
+
+def _move(session: Any, chosen: str, demonstrations: Any, rows: tuple[int, ...], split: str) -> None:
+    changed = [replace(row, split=split) if i in rows else row for i, row in enumerate(demonstrations)]
+    _save(session, chosen, demonstrations.with_rows(changed))
+
+
+def _drop(session: Any, chosen: str, demonstrations: Any, rows: tuple[int, ...]) -> None:
+    _save(session, chosen, demonstrations.with_rows(row for i, row in enumerate(demonstrations) if i not in rows))
+
+
+def _save(session: Any, chosen: str, changed: Any) -> None:
+    """A version on disk; the table is drawn anew, and the choice is over, since places have changed."""
+    sets.save_changes(session, chosen, changed)
+    state().draft.pop("editor-set", None)
+    _forget()
+
+
+def _forget() -> None:
+    draft = state().draft
+    draft.pop(_PICKED, None)
+    draft[_TURN] = draft.get(_TURN, 0) + 1

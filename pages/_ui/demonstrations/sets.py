@@ -1,0 +1,143 @@
+"""Demonstration sets on a page: a picker, the editor's versions, import and its problems."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import streamlit as st
+
+from pages._ui.demonstrations import templates
+from pages._ui.kit import frame, jobs
+from pages._ui.kit.rows import counts
+from pages._ui.kit.state import state
+from pages._ui.kit.words import count, plain
+
+JUDGED = "judged answers"
+
+
+def picker(session: Any, *, key: str) -> str | None:
+    """Draw the picker of sets; return the chosen one's id, None if there is none."""
+    offers = {offer.id: offer for offer in session.demos.list()}
+    if not offers:
+        return None
+    now = state()
+    if now.set_name not in offers:
+        now.set_name = next((name for name, offer in offers.items() if offer.is_shipped), next(iter(offers)))
+    st.session_state[key] = now.set_name
+    st.selectbox("Demonstrations", list(offers), format_func=lambda name: _title(offers[name]), key=key, on_change=_pick, args=(key,))
+    about = offers[now.set_name].about
+    if about:
+        st.caption(plain(about))
+    return now.set_name
+
+
+def _title(offer: Any) -> str:
+    return f"{offer.title}{'' if offer.is_shipped else ' (yours)'} · {count(offer.n, 'row')}"
+
+
+def _pick(key: str) -> None:
+    state().set_name = st.session_state[key]
+
+
+def what_is_used(demonstrations: Any) -> str:
+    """Which rows a fit reads."""
+    return f"Fits on the rows marked fit, chooses on validation, never sees test. This set: {counts(demonstrations)}."
+
+
+# The editor's base changes only when another set, an undo, a redo or an import asks for it.
+def base(session: Any, chosen: str) -> tuple[Any, str]:
+    """The constant base of the editor, and the editor's key."""
+    draft = state().draft
+    if draft.get("editor-set") != chosen:
+        draft["editor-set"], draft["editor-base"] = chosen, session.demos(chosen)
+        draft["editor-turn"] = draft.get("editor-turn", 0) + 1
+    return draft["editor-base"], f"editor-{draft['editor-turn']}"
+
+
+def save_changes(session: Any, chosen: str, changed: Any) -> None:
+    """Write a version of the set; of a set that ships, a copy, which is chosen then. The table stays as it is on the page."""
+    draft = state().draft
+    try:
+        saved = session.demos.save(changed, key=chosen, note="edited")
+    except Exception as error:  # shown under the table; what was typed is still in it
+        draft["editor-error"] = error
+        return
+    draft.pop("editor-error", None)
+    if saved.id != chosen:
+        state().set_name = draft["editor-set"] = saved.id
+
+
+def move(session: Any, chosen: str, back: bool) -> None:
+    """Undo or redo, and draw the table anew."""
+    (session.demos.undo if back else session.demos.redo)(chosen)
+    state().draft.pop("editor-set", None)
+
+
+@st.dialog("Import demonstrations", width="large")
+def import_dialog(session: Any) -> None:
+    """Upload files, see what was read and what was not, keep the good rows of all of them as one set."""
+    st.caption(
+        "JSONL or CSV with the columns prompt, positive, negative, neutral, label, loss, tags, split, id. TruthfulQA, BBQ, StereoSet, "
+        "canonical examples and RepE emotions are recognised by their columns. Several files become one set."
+    )
+    with st.expander("Templates: a few rows of each kind to start from"):
+        templates.panel(session)
+    types = ["jsonl", "json", "csv", "tsv", "txt"]
+    given = st.file_uploader("Files", type=types, key="import-file", accept_multiple_files=True)
+    if not given:
+        return
+    names = " and ".join(item.name for item in given)
+    settings = {"name": names, "size": sum(item.size for item in given)}
+    kept = jobs.settings_of("import")
+    if not jobs.is_running("import") and dict(kept) != settings:
+        files = [(item.getvalue(), item.name) for item in given]
+        jobs.start("import", f"Reading {names}", lambda session, progress: session.demos.import_files(files), settings)
+    with st.spinner(f"Reading {names}"):  # a panel that polls would end in a rerun of the page, which closes the dialog
+        jobs.wait("import")
+    jobs.panel("import", _imported, settings=settings)
+
+
+def _imported(found: Any) -> None:
+    read, saved = found
+    st.markdown(f"**{count(len(read.demonstrations), 'good row')}**, read as {plain(read.format)}: {counts(read.demonstrations)}.")
+    if read.problems:
+        st.markdown(f"{count(len(read.problems), 'line')} left out:")
+        st.dataframe(
+            [{"line": item.line, "what is wrong": item.what, "what to do": item.hint} for item in read.problems[:200]],
+            hide_index=True,
+            height=200,
+        )
+    if saved is None:
+        st.caption("No row could be used; nothing was kept.")
+    elif st.button("Open it", type="primary", key="import-open"):
+        state().set_name = saved.id
+        state().draft.pop("editor-set", None)
+        st.rerun()
+
+
+def failure() -> None:
+    """The error of the last change, if it could not be written."""
+    error = state().draft.get("editor-error")
+    if error is not None:
+        frame.problem(error, "editor")
+
+
+def judge(session: Any, prompt: str, text: str, good: bool) -> str:
+    """Add a judged answer to the set of judged answers; a row that lacks this side gets it. Return the set's name."""
+    from workbench.data.demonstrations import Demonstration, Demonstrations
+
+    known = {offer.title: offer.id for offer in session.demos.list() if not offer.is_shipped}
+    key = known.get(JUDGED)
+    old = Demonstrations((), JUDGED) if key is None else session.demos(key)
+    side, other = ("positive", "negative") if good else ("negative", "positive")
+    answer = text if text[:1].isspace() else f" {text}"
+    rows = list(old.rows)
+    at = next((i for i, row in enumerate(rows) if row.prompt == prompt and getattr(row, side) is None and getattr(row, other)), None)
+    if at is None:
+        rows.append(replace(Demonstration(prompt, id=f"judged-{len(rows):04d}"), **{side: answer}))
+    else:
+        rows[at] = replace(rows[at], **{side: answer})
+    saved = session.demos.save(old.with_rows(rows), key=key, note="judged on Compare")
+    state().draft.pop("editor-set", None)
+    return saved.name

@@ -1,0 +1,1 @@
+"""Method cards, the form, and the fit of the page Edit."""

@@ -1,0 +1,94 @@
+"""Cards of the registered methods, the form of the chosen one, its presets."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import streamlit as st
+
+from pages._ui.kit import calls, scope
+from pages._ui.kit.forms import knob_form, shown, use_preset
+from pages._ui.kit.state import state
+from pages._ui.kit.words import plain
+
+# A newcomer meets the simple ones first; methods that are registered later follow by name.
+ORDER = ("sea", "mean_difference", "hpr", "tarot", "are", "senses", "lora")
+
+
+def order(names: Any) -> list[str]:
+    """Names of methods, the well-known first."""
+    return sorted(names, key=lambda name: (ORDER.index(name) if name in ORDER else len(ORDER), name))
+
+
+def cards(session: Any, demonstrations: Any) -> str:
+    """Draw a card a method, greyed with the reason when it cannot run here; return the chosen one's name."""
+    from workbench.methods import get, names
+
+    now = state()
+    blocked = calls.obstacles(session, demonstrations)
+    free = [name for name in order(names()) if not blocked[name]]
+    if now.method not in names():
+        now.method = free[0] if free else order(names())[0]
+    with st.container(horizontal=True, key="methods", gap="xsmall"):
+        for name in sorted(order(names()), key=lambda name: bool(blocked[name])):
+            _card(get(name), blocked[name], name == now.method)
+    if blocked[now.method]:
+        reason = blocked[now.method][0]
+        st.caption(f":orange[{plain(reason.reason)}] {plain(reason.hint)}")
+    else:
+        st.caption(f"**{plain(get(now.method).title)}.** {plain(get(now.method).summary)} {plain(get(now.method).paper)}")
+    return now.method
+
+
+def _card(method: Any, obstacles: Any, is_chosen: bool) -> None:
+    about = f"{obstacles[0].reason} {obstacles[0].hint}" if obstacles else method.summary
+    with st.container(border=True, key=f"method-{'on' if is_chosen else 'off'}-{method.name}", width=212, gap=None):
+        st.button(
+            method.title, key=f"choose-{method.name}", type="primary" if is_chosen else "tertiary", on_click=_choose, args=(method.name,),
+            disabled=bool(obstacles), help=plain(about),
+        )  # fmt: skip
+        st.caption(f":orange[{plain(about)}]" if obstacles else plain(about))
+
+
+def _choose(name: str) -> None:
+    state().method = name
+
+
+def dose_key(method: str) -> str:
+    """Where the form keeps a method's dose: one that was chosen for another method means nothing here."""
+    return f"fit-dose-{method}"
+
+
+def form(session: Any, method: Any) -> tuple[dict[str, Any], int, float]:
+    """Draw presets and knobs; return the knobs' values, the seed, and the dose at which the fit is measured."""
+    from workbench.knobs import knobs
+
+    items, key = knobs(method.config), f"knob-{method.name}"
+    if method.presets:
+        names = list(method.presets)
+        chosen = f"preset-{method.name}"
+        # None of them is chosen at first: a list would show its first one, whatever the knobs say.
+        few, more = st.segmented_control, partial(st.selectbox, index=None, placeholder="as set below")
+        (few if sum(map(len, names)) < 30 else more)(
+            "Preset", names, key=chosen, persist_state="session", on_change=lambda: _preset(items, method, chosen, key),
+            help="Sets every knob below. *paper* is what the authors published, the first is ours.",
+        )  # fmt: skip
+    info = session.model.info
+    scope.fill(items, method.name, key=key, shown=shown, n_layers=info.n_layers, n_heads=info.n_heads)
+    values = knob_form(items, key=key, n_layers=info.n_layers)
+    seed = st.number_input(
+        "Seed", 0, 2**31 - 1, 0, step=1, key="fit-seed", persist_state="session", help="The same seed gives the same edit."
+    )
+    at = dose_key(method.name)
+    st.session_state.setdefault(at, 1.0)
+    dose = st.slider(
+        "Dose", 0.0, 4.0, step=0.25, key=at, persist_state="session", help="How much of the edit is measured and goes to Compare."
+    )
+    return values, int(seed), float(dose)
+
+
+def _preset(items: Any, method: Any, chosen: str, key: str) -> None:
+    name = st.session_state.get(chosen)
+    if name in method.presets:
+        use_preset(items, method.presets[name], key=key)

@@ -1,0 +1,1 @@
+"""Verdicts and the protocol on the page Evaluate."""

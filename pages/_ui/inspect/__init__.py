@@ -1,0 +1,1 @@
+"""The lenses of the page Inspect, a module a tab."""

@@ -1,0 +1,141 @@
+"""Inspect: what kind of head is it? Kinds on repeated text; name movers on the prompt, with ablation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from pages._ui.inspect.attribution import head_grid
+from pages._ui.inspect.lenses import lane_choice
+from pages._ui.kit import calls, frame, jobs, scope, words
+from pages._ui.kit.figures import figure_panel, table_panel
+
+_ABOUT = {
+    "previous token": "Looks at the token before: the first half of copying.",
+    "duplicate token": "Looks at earlier places of the same token.",
+    "induction": "Looks at what came after the earlier place of the same token: the second half of copying.",
+}
+N_TEXTS = 8
+
+
+def heads(session: Any, prompt: str, targets: tuple[str, ...]) -> None:
+    """Two questions about heads: what each does on repeated text, and which of them carry a name to the answer here."""
+    views = {"Kinds": _kinds, "Name movers": _movers}
+    view = st.segmented_control("View", list(views), default="Kinds", key="heads-view", required=True, label_visibility="collapsed")
+    views[view or "Kinds"](prompt, targets)
+
+
+def _kinds(prompt: str, targets: tuple[str, ...]) -> None:
+    seed = st.number_input("Seed", 0, 2**31 - 1, 0, key="heads-seed", persist_state="session", width=140, help="Of the random sequences.")
+    settings = {"seed": int(seed), "lanes": calls.lane_key()}
+    frame.act("Score the heads", _score, settings, type="primary", key="heads-run")
+    jobs.panel(
+        "heads", _scored, settings=settings,
+        nothing=lambda: frame.empty(
+            "A score for every head will stand here: previous token, duplicate token, induction, read on random text said twice.",
+            "Press *Score the heads*.", key="heads",
+        ),
+    )  # fmt: skip
+
+
+def _score(settings: dict[str, Any]) -> None:
+    stacks = calls.stacks(settings["lanes"])
+
+    def work(session: Any, progress: Any) -> Any:
+        return session.look("head_scores", stacks=stacks, n=N_TEXTS, seed=settings["seed"], progress=progress)
+
+    jobs.start("heads", "Scoring heads", work, settings)
+
+
+def _scored(found: Any) -> None:
+    from workbench.figures.heads import top_heads
+
+    lane = lane_choice(found.lanes, "heads-lane")
+    kind = st.segmented_control("Kind", list(found.kinds), default=found.kinds[-1], key="heads-kind", required=True) or found.kinds[-1]
+    st.caption(_ABOUT.get(kind, ""))
+    values = [[float(x) for x in line] for line in found.scores[lane, found.kinds.index(kind)]]
+    left, right = st.columns(2, gap="large")
+    with left:
+        picked = head_grid(values, key="heads-grid", scale=1.0, signed=False)
+    layer, head, score = found.top(kind, 1, lane)[0]
+    if picked is not None:
+        layer, head = picked
+        score = values[layer][head]
+    with left, st.container(border=True, key="drawer-heads"):
+        st.markdown(f"**Head {layer}.{head}**: {score:.2f} of its attention goes where a head of this kind looks.")
+        scope.verbs(layer, head, key="heads-scope")
+    best, chance = found.top(kind, 1, lane)[0], float(found.chance[found.kinds.index(kind)])
+    says = f"Head {best[0]}.{best[1]} leads with {best[2]:.2f}; a head that attends evenly has {chance:.2f}."
+    where = words.provenance(model=found.model, lane=found.lanes[lane].label, seed=found.seed, n=f"{found.n} texts")
+    with right:
+        figure_panel(
+            top_heads(found, kind, lane=lane), found.rows(), where, key="heads-top", says=says,
+            look_for="A few bars near 1 and the rest near the dotted line: these heads do this job. Whiskers: standard error.",
+        )  # fmt: skip
+
+
+def _movers(prompt: str, targets: tuple[str, ...]) -> None:
+    settings = {"prompt": prompt, "targets": targets, "lanes": calls.lane_key()}
+    if len(targets) < 2:
+        what = "The heads that carry a name from the prompt to the answer will stand here."
+        frame.empty(what, "Write a target that stands in the prompt, and a distractor.", key="movers-need")
+        return
+    frame.act("Find name movers", _find, settings, type="primary", key="movers-run")
+    jobs.panel(
+        "movers", _moved, settings=settings,
+        nothing=lambda: frame.empty(
+            "A mark for every head will stand here: how much it looks at the target, how much it pushes it, and what is lost without it.",
+            "Press *Find name movers*. The target has to stand in the prompt.", key="movers",
+        ),
+    )  # fmt: skip
+
+
+def _find(settings: dict[str, Any]) -> None:
+    stacks = calls.stacks(settings["lanes"])
+
+    def work(session: Any, progress: Any) -> Any:
+        asked = (settings["prompt"], *settings["targets"])
+        movers = session.look("name_movers", *asked, stacks=stacks, progress=progress.part(0.0, 0.3))
+        return movers, session.look("head_ablation", *asked, stacks=stacks, progress=progress.part(0.3, 1.0))
+
+    jobs.start("movers", "Finding name movers", work, settings)
+
+
+def _moved(both: Any) -> None:
+    from workbench.figures.heads import name_mover_map, pushed_and_ablated
+
+    found, measured = both
+    lane = lane_choice(found.lanes, "movers-lane")
+    where = words.provenance(model=found.model, lane=found.lanes[lane].label, n="1 prompt", where="last token")
+    rows = mover_rows(found, measured, lane)
+    left, right = st.columns(2, gap="large")
+    with left:
+        figure_panel(
+            name_mover_map(found, lane), rows, where, key="movers-map",
+            look_for="Upper right: looks at the name and pushes it, a name mover. Lower right: looks at it and pushes it away.",
+        )  # fmt: skip
+    with right:
+        figure_panel(
+            pushed_and_ablated(found, measured, lane), rows, where, key="movers-ablated",
+            says=f"Without any ablation the logit difference is {words.number(float(measured.difference[lane]))}.",
+            look_for="Push is what the head writes itself. Much lost and little push: the head works through others. "
+            "Push and little lost: others stand in for it.",
+        )  # fmt: skip
+    table_panel(rows[:20], where, key="movers-rows")
+    name = st.selectbox("Head", [row["head"] for row in rows], key="movers-head", width=200)
+    scope.verbs(*(int(part) for part in name.split(".")), key="movers-scope")
+
+
+def mover_rows(found: Any, measured: Any, lane: int) -> list[dict[str, Any]]:
+    """A row a head, the largest effects first; push is an estimate, the ablation measured, and where they differ in sign it says so."""
+    looks, push, change = found.attention[lane], found.push[lane], measured.change[lane]
+    rows = [
+        {
+            "head": f"{i}.{j}", "attention to target": float(looks[i, j]), "push (direct)": float(push[i, j]),
+            "lost without it (measured)": -float(change[i, j]), "": "signs differ" if push[i, j] * -change[i, j] < -0.01 else "",
+        }
+        for i in range(push.shape[0])
+        for j in range(push.shape[1])
+    ]  # fmt: skip
+    return sorted(rows, key=lambda row: -max(abs(row["push (direct)"]), abs(row["lost without it (measured)"])))

@@ -1,0 +1,179 @@
+"""The lenses of the Inspect page: a function each that draws its controls, starts its job, and draws its result."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from pages._ui.kit import calls, frame, jobs, scope, words
+from pages._ui.kit.components import Bars, grid, token_strip
+from pages._ui.kit.figures import figure_panel
+from pages._ui.kit.state import state
+from workbench.figures.basic import Line, bars, lines
+
+
+def logit_lens(session: Any, prompt: str, targets: tuple[str, ...]) -> None:
+    """What the model would say if it stopped after each layer."""
+    settings = {"prompt": prompt, "targets": targets, "lanes": calls.lane_key()}
+    with st.container(horizontal=True, vertical_alignment="center"):
+        frame.act("Read every layer", _run, "logit_lens", "Logit lens", settings, type="primary", key="lens-run")
+        halves = st.toggle("Between attention and MLP too", key="lens-halves", persist_state="session")
+    jobs.panel(
+        "logit_lens", lambda found: _lens(found, halves), settings=settings,
+        nothing=lambda: frame.empty("A grid will stand here: a row a layer, a column a token, in each cell the likeliest next token.",
+                                    "Press *Read every layer*.", key="lens"),
+    )  # fmt: skip
+
+
+def _run(lens: str, title: str, settings: dict[str, Any]) -> None:
+    options = {"targets": settings["targets"]} if "targets" in settings else {}
+    stacks = calls.stacks(settings["lanes"])
+
+    def work(session: Any, progress: Any) -> Any:
+        return session.look(lens, settings["prompt"], stacks=stacks, progress=progress, **options)
+
+    jobs.start(lens, title, work, settings)
+
+
+def _lens(found: Any, halves: bool) -> None:
+    lane = lane_choice(found.lanes, "lens-lane")
+    kept = [i for i, name in enumerate(found.entries) if halves or not name.endswith("mid")]
+    kept.reverse()
+    names = [_entry(found.entries[i]) for i in kept]
+    tops = found.top_texts[lane][:, :, 0]
+    shares = found.top_probabilities[lane][:, :, 0]
+    st.caption("Cell: likeliest next token. Colour: its probability. The top row is the model's own answer.")
+    picked = grid(
+        names, list(found.tokens), [[float(x) for x in shares[i]] for i in kept], key="lens-grid",
+        texts=[[str(x) for x in tops[i]] for i in kept], corner="after", row_word="After", column_word="Token",
+    )  # fmt: skip
+    if picked is None:
+        st.caption("Pick a cell to see its top five and how the target rises through the layers.")
+        return
+    entry, pos = kept[picked[0]], picked[1]
+    _cell(found, entry, pos)
+
+
+def _cell(found: Any, entry: int, pos: int) -> None:
+    with st.container(border=True, key="drawer-lens"):
+        st.markdown(f"**{_entry(found.entries[entry])}**, token {pos}")
+        st.text(words.token(found.tokens[pos]))
+        columns = st.columns(min(3, len(found.lanes)))
+        for i, (lane, column) in enumerate(zip(found.lanes[:3], columns)):
+            with column:
+                tops = [words.token(str(text)) for text in found.top_texts[i, entry, pos]]
+                figure = bars(
+                    f"{lane.label}: top {len(tops)}",
+                    tops,
+                    [float(x) for x in found.top_probabilities[i, entry, pos]],
+                    "probability",
+                    lane=i,
+                )
+                rows = [{"token": a, "probability": float(b)} for a, b in zip(tops, found.top_probabilities[i, entry, pos])]
+                figure_panel(figure, rows, words.provenance(model=found.model, lane=lane.label), key=f"lens-top-{i}")
+                st.caption(f"Entropy {words.number(float(found.entropy[i, entry, pos]))} nats")
+        if found.targets:
+            _targets(found, pos)
+        layer = _layer(found.entries[entry], 1 + max(int(n[: n.index("_")]) for n in found.entries if n[0].isdigit()))
+        if layer is not None:
+            state().layer = layer
+            scope.verbs(layer, key="lens-scope")
+
+
+def _targets(found: Any, pos: int) -> None:
+    kept = [i for i, name in enumerate(found.entries) if not name.endswith("mid")]
+    parts, rows = [], []
+    for i, lane in enumerate(found.lanes):
+        for t, target in enumerate(found.targets):
+            ys = [float(found.target_log_probs[i, e, pos, t]) for e in kept]
+            parts.append(Line(f"{lane.label}: {words.token(target)}", list(range(len(kept))), ys, i if len(found.lanes) > 1 else t + 1))
+            rows += [{"lane": lane.label, "target": target, "after": _entry(found.entries[e]), "log p (nats)": y} for e, y in zip(kept, ys)]
+    figure = lines("How the targets rise through the layers", parts, "entry (0: the embedding)", "log probability (nats)")
+    figure_panel(
+        figure, rows, words.provenance(model=found.model, n="1 prompt", where=f"token {pos}"), key="lens-targets",
+        look_for="The layer where the target's line leaves the distractor's: there the answer is decided, and there an edit can act.",
+    )  # fmt: skip
+
+
+def attention(session: Any, prompt: str, targets: tuple[str, ...]) -> None:
+    """Where each head looks."""
+    settings = {"prompt": prompt, "lanes": calls.lane_key()}
+    frame.act("Read the heads", _run, "attention", "Attention", settings, type="primary", key="attention-run")
+    jobs.panel(
+        "attention", _attention, settings=settings,
+        nothing=lambda: frame.empty("The heads will stand here, a cell each; pick one to see where it looks.", "Press *Read the heads*.",
+                                    key="attention"),
+    )  # fmt: skip
+
+
+def _attention(found: Any) -> None:
+    lane = lane_choice(found.lanes, "attention-lane")
+    scores = calls.head_scores(found, lane)
+    kind = st.selectbox("Colour the heads by", list(scores), key="attention-score", width=320)
+    if kind not in scores:
+        kind = next(iter(scores))
+    says, values, signed = scores[kind]
+    st.caption(says)
+    top = max((abs(x) for line in values for x in line), default=1.0) or 1.0
+    layers, heads = [f"layer {layer}" for layer in found.layers], [str(head) for head in range(found.n_heads)]
+    shown = [[words.number(x) for x in line] for line in values]
+    picked = grid(layers, heads, values, key="head-grid", scale=top, signed=signed, texts=shown, corner="head", column_word="Head")
+    row, head = picked or _shown_first(values, found.layers)
+    if picked is not None:
+        state().layer = found.layers[row]
+    pattern = found.pattern[lane, row, head]
+    st.markdown(f"**Layer {found.layers[row]}, head {head}**: {words.plain(found.lanes[lane].label)}")
+    scope.verbs(found.layers[row], head, key="attention-scope")
+    n = len(found.tokens)
+    query = token_strip(
+        found.tokens, key="attention-query", values=[float(x) for x in pattern[_query(n)]], notes=[f"{x:.2f}" for x in pattern[_query(n)]],
+    )  # fmt: skip
+    st.session_state["attention-at"] = n - 1 if query is None else query
+    st.caption(f"Colour: how much token {_query(n)} looks at each token before it. Pick another token to look from there.")
+    with st.expander("The whole pattern"):
+        shares = [[float(x) if j <= i else None for j, x in enumerate(line)] for i, line in enumerate(pattern)]
+        names = list(found.tokens)
+        grid(names, names, shares, key="pattern-grid", corner="from ↓ to →", row_word="From", column_word="To")
+
+
+def _query(n: int) -> int:
+    chosen = (st.session_state.get("attention-query") or {}).get("pinned")
+    twin = st.session_state.get("attention-query-twin")
+    at = twin if twin is not None else chosen
+    return at if isinstance(at, int) and at < n else n - 1
+
+
+def _shown_first(values: list[list[float]], layers: Any) -> tuple[int, int]:
+    """The largest value, in the tab's layer if it has one."""
+    rows = [i for i, layer in enumerate(layers) if layer == state().layer] or list(range(len(values)))
+    return max(((i, j) for i in rows for j in range(len(values[i]))), key=lambda at: abs(values[at[0]][at[1]]))
+
+
+def lane_choice(lanes: Any, key: str) -> int:
+    """Choose one of a result's lanes; nothing is drawn for the base alone."""
+    if len(lanes) == 1:
+        return 0
+    return st.segmented_control("Lane", range(len(lanes)), format_func=lambda i: lanes[i].label, default=0, key=key, required=True) or 0
+
+
+def _entry(name: str) -> str:
+    """`3_pre` is what layer 2 left behind, `3_mid` what layer 3's attention left."""
+    at, _, kind = name.partition("_")
+    if name == "0_pre":
+        return "embedding"
+    if at == "final":
+        return "last layer"
+    return f"layer {int(at) - 1}" if kind == "pre" else f"layer {at}, attention"
+
+
+def _layer(name: str, n_layers: int) -> int | None:
+    """The layer whose output an entry is; None for the embedding."""
+    at, _, kind = name.partition("_")
+    if at == "final":
+        return n_layers - 1
+    layer = int(at) - (kind == "pre")
+    return layer if layer >= 0 else None
+
+
+__all__ = ["Bars", "attention", "logit_lens"]

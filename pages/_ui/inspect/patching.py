@@ -1,0 +1,185 @@
+"""Inspect: patching between a clean and a corrupted prompt, and the circuit that carries the difference."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from pages._ui.inspect.attribution import head_grid
+from pages._ui.inspect.lenses import lane_choice
+from pages._ui.kit import calls, frame, jobs, scope, words
+from pages._ui.kit.components import grid
+from pages._ui.kit.figures import figure_panel, table_panel
+from pages._ui.kit.state import state
+from workbench.errors import RetouchError
+
+_PLACES = {"resid_pre": "Residual stream", "attn_out": "Attention", "mlp_out": "MLP", "heads": "Heads"}
+_EXAMPLE_SET = "name-swaps"
+
+
+def corrupted(session: Any, prompt: str, targets: tuple[str, ...]) -> str | None:
+    """Draw the corrupted prompt and the example; return it once prompt, target and distractor are there."""
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        text = st.text_input(
+            "Corrupted prompt", key="inspect-corrupt", persist_state="session",
+            placeholder="the same prompt with the word changed that decides, as many tokens",
+        )  # fmt: skip
+        st.button("Try a name swap", key="inspect-example", on_click=example, args=(session,), help="Fills all four fields.")
+    if prompt.strip() and text.strip() and len(targets) == 2 and text != prompt:
+        return text
+    lacking = "a target and a distractor above" if len(targets) < 2 else "a corrupted prompt that differs"
+    frame.empty("What each place brings back will stand here.", f"Write {lacking}, or try a name swap.", key="patch-need")
+    return None
+
+
+def example(session: Any) -> None:
+    """Fill all four fields from a shipped row in which one name stands once and the giver's twice, and the same with the giver changed."""
+    try:
+        rows = session.demos(_EXAMPLE_SET)
+    except RetouchError as error:
+        st.toast(words.plain(f"{error} {error.hint}"))
+        return
+    for row in rows:
+        good, bad = row.positive or "", row.negative or ""
+        if good and bad and row.prompt.count(good) == 1 and row.prompt.count(bad) == 2:
+            head, _, tail = row.prompt.rpartition(bad)
+            st.session_state.update(
+                {"inspect-prompt": row.prompt, "inspect-corrupt": f"{head}{good}{tail}", "inspect-target": good, "inspect-distractor": bad}
+            )
+            return
+
+
+def patching(session: Any, prompt: str, targets: tuple[str, ...]) -> None:
+    """Put single activations of the clean run into the corrupted run."""
+    corrupt = corrupted(session, prompt, targets)
+    if corrupt is None:
+        return
+    settings = {"prompt": prompt, "corrupt": corrupt, "targets": targets, "lanes": calls.lane_key()}
+    with st.container(horizontal=True):
+        frame.act("Estimate", _run, settings, True, key="patching-estimate", help="One gradient, to first order.")
+        frame.act("Measure", _run, settings, False, type="primary", key="patching-run", help="One run a cell: exact, slower.")
+    estimate = jobs.settings_of("patching").get("estimate", False)
+    jobs.panel(
+        "patching", _draw, settings={**settings, "estimate": estimate},
+        nothing=lambda: frame.empty(
+            "Maps will stand here, layers down and tokens across: what share of the clean answer each place brings back.",
+            "Press *Estimate*, or *Measure* for the exact effects.", key="patching",
+        ),
+    )  # fmt: skip
+
+
+def _run(settings: dict[str, Any], estimate: bool) -> None:
+    stacks = calls.stacks(settings["lanes"])
+    lens = "attribution_patching" if estimate else "activation_patching"
+
+    def work(session: Any, progress: Any) -> Any:
+        return session.look(lens, settings["prompt"], settings["corrupt"], *settings["targets"], stacks=stacks, progress=progress)
+
+    jobs.start("patching", "Estimating" if estimate else "Patching", work, {**settings, "estimate": estimate})
+
+
+def _draw(found: Any) -> None:
+    lane = lane_choice(found.lanes, "patching-lane")
+    known = found.streams[lane] == found.streams[lane]
+    places = [name for name, line in zip(_PLACES, known) if line.any()] + ["heads"]
+    place = st.segmented_control(
+        "Place", places, format_func=_PLACES.__getitem__, default=places[0], key=f"patching-place-{len(places)}", required=True,
+        label_visibility="collapsed",
+    )  # fmt: skip
+    how = "estimated from a gradient" if found.is_estimate else "measured"
+    st.caption(f"Share of the effect, {how}: 0 is the corrupted run, 1 the clean one. Blue: further away than the corrupted run.")
+    where = words.provenance(model=found.model, lane=found.lanes[lane].label, n="1 pair of prompts", how=how)
+    if place == "heads":
+        _heads(found, lane, where)
+    else:
+        _streams(found, lane, list(_PLACES).index(place or places[0]), where)
+    st.caption(f"Logit difference: clean {words.number(float(found.clean[lane]))}, corrupted {words.number(float(found.corrupt[lane]))}.")
+
+
+def _streams(found: Any, lane: int, kind: int, where: str) -> None:
+    from workbench.figures.patching import limit_of, patching_streams
+
+    z = found.streams[lane, kind]
+    values = [[float(x) for x in line] for line in z]
+    names = [a if a == b else f"{a} → {b}" for b, a in zip(found.clean_tokens, found.corrupt_tokens)]
+    layers, texts = [f"layer {i}" for i in range(len(values))], [[f"{x:z.2f}" for x in line] for line in values]
+    picked = grid(layers, names, values, key=f"patching-grid-{kind}", scale=limit_of(z), signed=True, texts=texts, corner="patched at")
+    if picked is not None:
+        layer, pos = picked
+        state().layer = layer
+        with st.container(border=True, key="drawer-patching"):
+            share = f"{values[layer][pos]:.0%}"
+            st.markdown(f"**Layer {layer}, token {pos}**: patching here alone brings {share} of the effect back.")
+            scope.verbs(layer, key="patching-scope")
+    with st.expander("All places in one picture, and the table"):
+        rows = [
+            {"place": place, "layer": i, "token": f"{p} {words.token(names[p])}", "share": float(found.streams[lane, k, i, p])}
+            for k, place in enumerate(list(_PLACES)[:3])
+            for i in range(len(values))
+            for p in range(len(names))
+        ]
+        figure_panel(
+            patching_streams(found, lane), rows, where, key="patching-streams",
+            look_for="Follow the residual stream upwards: where the full cells change their column, attention has moved the information.",
+        )  # fmt: skip
+
+
+def _heads(found: Any, lane: int, where: str) -> None:
+    from workbench.figures.patching import limit_of, patching_heads
+
+    values = [[float(x) for x in line] for line in found.heads[lane]]
+    picked = head_grid(values, key="patching-heads-grid", scale=limit_of(found.heads[lane]), signed=True)
+    if picked is not None:
+        with st.container(border=True, key="drawer-patching-head"):
+            st.markdown(f"**Head {picked[0]}.{picked[1]}** alone brings {values[picked[0]][picked[1]]:.0%} of the effect back.")
+            scope.verbs(*picked, key="patching-head")
+    with st.expander("Picture and table"):
+        rows = [{"head": f"{i}.{j}", "share": x} for i, line in enumerate(values) for j, x in enumerate(line)]
+        figure_panel(patching_heads(found, lane), rows, where, key="patching-heads")
+
+
+def circuit(session: Any, prompt: str, targets: tuple[str, ...]) -> None:
+    """Which components speak to which, in the untouched model."""
+    corrupt = corrupted(session, prompt, targets)
+    if corrupt is None:
+        return
+    n = st.select_slider("Edges", [5, 10, 20, 30, 50, 100], 20, key="circuit-n", persist_state="session", width=320)
+    settings = {"prompt": prompt, "corrupt": corrupt, "targets": targets, "n_edges": n}
+    frame.act("Trace the circuit", _trace, settings, type="primary", key="circuit-run")
+    jobs.panel(
+        "circuit", _circuit, settings=settings,
+        nothing=lambda: frame.empty(
+            "The strongest connections between heads and MLPs will stand here, and how much of the answer they bring back alone.",
+            "Press *Trace the circuit*.", key="circuit",
+        ),
+    )  # fmt: skip
+
+
+def _trace(settings: dict[str, Any]) -> None:
+    def work(session: Any, progress: Any) -> Any:
+        asked = (settings["prompt"], settings["corrupt"], *settings["targets"])
+        return session.look("circuit", *asked, n_edges=settings["n_edges"], progress=progress)
+
+    jobs.start("circuit", "Tracing", work, settings)
+
+
+def _circuit(found: Any) -> None:
+    from workbench.figures.circuits import circuit_graph
+
+    where = words.provenance(model=found.model, lane="the untouched model", n="1 pair of prompts")
+    says = f"{len(found.edges)} of {found.n_edges} edges alone bring {found.recovered:.0%} of the effect back (measured)."
+    look = "Width is the size of an edge, estimated from a gradient. Follow the thick ones down from the logits."
+    figure_panel(circuit_graph(found), found.rows(), where, key="circuit", says=says, look_for=look)
+    heads = list(
+        dict.fromkeys(name.split(" ")[1] for edge in found.edges for name in (edge.writer, edge.reader) if name.startswith("head"))
+    )
+    if heads:
+        st.button(
+            f"Add its {words.count(len(heads), 'head')} to scope",
+            key="circuit-scope",
+            icon=":material/add:",
+            on_click=scope.add,
+            args=heads,
+        )
+    table_panel(found.rows(), where, key="circuit-edges")

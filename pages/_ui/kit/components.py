@@ -1,0 +1,155 @@
+"""Two small clickable pictures, each with a plain-widget twin for keyboard and screen reader: a token strip and a grid."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+
+from pages._ui.kit import words
+
+_FOLDER = Path(__file__).resolve().parents[3] / "assets" / "components"
+# Beyond this a picture is windowed: more cells than anybody reads, and slow to draw.
+MAX_TOKENS, MAX_ROWS, MAX_COLUMNS = 400, 50, 100
+
+
+@dataclass(frozen=True)
+class Bars:
+    """Part of a token's card: a title, a colour, and (token, share) rows."""
+
+    title: str
+    rows: tuple[tuple[str, float], ...]
+    colour: str = ""
+
+
+def _component(name: str, html: str) -> Any:
+    read = {ending: (_FOLDER / f"{name}.{ending}").read_text(encoding="utf-8") for ending in ("js", "css")}
+    return st.components.v2.component(f"retouch_{name}", html=html, **read)
+
+
+def token_strip(
+    tokens: Sequence[str],
+    *,
+    key: str,
+    values: Sequence[float | None] | None = None,
+    signed: bool = False,
+    marks: Sequence[str] | None = None,
+    notes: Sequence[str] | None = None,
+    cards: Sequence[Sequence[Bars]] | None = None,
+    offset: int = 0,
+    twin: bool = True,
+) -> int | None:
+    """Draw tokens with colours and marks; return the index of the pinned one, or None.
+
+    Args:
+        values: in [-1, 1] (`signed`: blue below zero, vermilion above) or [0, 1]; None leaves a token plain.
+        marks: words among `read`, `write`, `new`, `faint`, a token each.
+        notes: a short text a token, in its card and for screen readers.
+        cards: bars a token, for instance the top five of base and lane.
+        offset: index of the first token, for hover.
+        twin: add the selector that does the same as a click.
+    """
+    n = min(len(tokens), MAX_TOKENS)
+    shown = [words.token(text) for text in tokens[:n]]
+    chosen = _twin_value(f"{key}-twin", n)
+    drawn = st.session_state.get(f"{key}-drawn")
+    clicked = (st.session_state.get(key) or {}).get("pinned")
+    pinned = _newest(f"{key}-pinned", clicked, drawn, chosen, n)
+    data = {
+        "tokens": shown,
+        "values": None if values is None else list(values[:n]),
+        "signed": signed,
+        "marks": None if marks is None else list(marks[:n]),
+        "notes": None if notes is None else list(notes[:n]),
+        "cards": None if cards is None else [[asdict(part) for part in group] for group in cards[:n]],
+        "offset": offset,
+        "pinned": pinned,
+    }
+    st.session_state[f"{key}-drawn"] = clicked
+    strip = _component("token_strip", '<div class="frame"><div class="strip"></div><div class="card" hidden></div></div>')
+    strip(data=data, key=key, on_pinned_change=_nothing)
+    if len(tokens) > n:
+        st.caption(f"The first {n} of {len(tokens)} tokens are shown.")
+    if twin and n:
+        st.selectbox(
+            "Token", range(n), index=None, format_func=lambda i: f"{i + offset}  {shown[i]}", key=f"{key}-twin", placeholder="Pick a token",
+            label_visibility="collapsed",
+        )  # fmt: skip
+    return pinned
+
+
+def grid(
+    rows: Sequence[str],
+    columns: Sequence[str],
+    values: Sequence[Sequence[float | None]],
+    *,
+    key: str,
+    texts: Sequence[Sequence[str]] | None = None,
+    hover: Sequence[Sequence[str]] | None = None,
+    signed: bool = False,
+    scale: float | None = None,
+    corner: str = "",
+    row_word: str = "Layer",
+    column_word: str = "Token",
+) -> tuple[int, int] | None:
+    """Draw a grid of coloured cells; return (row, column) of the picked one, or None.
+
+    Args:
+        values: colours: [0, 1], or [-1, 1] when `signed`, after division by `scale`.
+        texts: what stands in the cells; `hover`: what the pointer and screen readers get.
+        row_word, column_word: labels of the two selectors that do the same as a click.
+    """
+    n, m = min(len(rows), MAX_ROWS), min(len(columns), MAX_COLUMNS)
+    chosen_row, chosen_column = (_twin_value(f"{key}-{part}", size) for part, size in (("row", n), ("column", m)))
+    chosen = None if chosen_row is None or chosen_column is None else (chosen_row, chosen_column)
+    clicked = (st.session_state.get(key) or {}).get("picked")
+    clicked = tuple(clicked) if clicked else None
+    picked = _newest(f"{key}-picked", clicked, st.session_state.get(f"{key}-drawn"), chosen, None)
+    if picked is not None and not (picked[0] < n and picked[1] < m):
+        picked = None
+    st.session_state[f"{key}-drawn"] = clicked
+    data = {
+        "rows": [words.token(text) for text in rows[:n]],
+        "columns": [words.token(text) for text in columns[:m]],
+        "values": [list(line[:m]) for line in values[:n]],
+        "texts": None if texts is None else [[words.token(text) for text in line[:m]] for line in texts[:n]],
+        "hover": None if hover is None else [list(line[:m]) for line in hover[:n]],
+        "signed": signed,
+        "scale": scale,
+        "corner": corner,
+        "picked": None if picked is None else list(picked),
+    }
+    _component("grid", '<div class="scroll"></div>')(data=data, key=key, on_picked_change=_nothing)
+    if len(rows) > n or len(columns) > m:
+        st.caption(f"The first {n} × {m} of {len(rows)} × {len(columns)} cells are shown.")
+    with st.container(horizontal=True, key=f"{key}-twins"):
+        st.selectbox(row_word, range(n), index=None, format_func=lambda i: str(rows[i]), key=f"{key}-row", placeholder="Pick", width=160)
+        st.selectbox(
+            column_word, range(m), index=None, format_func=lambda j: f"{j}  {words.token(columns[j])}", key=f"{key}-column",
+            placeholder="Pick", width=200,
+        )  # fmt: skip
+    return picked
+
+
+def _twin_value(key: str, size: int) -> int | None:
+    value = st.session_state.get(key)
+    return value if isinstance(value, int) and value < size else None
+
+
+def _newest(key: str, clicked: Any, drawn: Any, chosen: Any, limit: int | None) -> Any:
+    """Which of click and selector changed last; remembered under `key`."""
+    before = st.session_state.get(key, {"value": None, "chosen": None})
+    value = before["value"]
+    if chosen is not None and chosen != before["chosen"]:
+        value = chosen
+    if clicked is not None and clicked != drawn:
+        value = clicked
+    st.session_state[key] = {"value": value, "chosen": chosen}
+    return value if value is None or limit is None or value < limit else None
+
+
+def _nothing() -> None:
+    """Components need a callback for a state to be known; the value is read from session_state."""

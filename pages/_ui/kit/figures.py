@@ -1,0 +1,109 @@
+"""A figure with what belongs to it: the sentence, the table for those who can't see it, downloads, where it is from."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import streamlit as st
+
+from pages._ui.kit.frame import is_dark, meaning, source
+
+Rows = Sequence[Mapping[str, Any]]
+_PICKING = ("select2d", "lasso2d")
+_CONFIG: dict[str, Any] = {
+    "displaylogo": False,
+    "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d", "zoomIn2d", "zoomOut2d", "pan2d", "zoom2d"],
+    "toImageButtonOptions": {"format": "png", "scale": 2},
+}
+
+
+def figure_panel(
+    figure: Any,
+    table: Rows,
+    caption: str,
+    *,
+    key: str,
+    says: str = "",
+    look_for: str = "",
+    height: int | None = None,
+    alt: str = "",
+    selects: bool = False,
+) -> None:
+    """Draw a figure.
+
+    Args:
+        figure: a Plotly figure with a title and units on its axes; the template is set here.
+        table: the numbers behind it, a mapping a row.
+        caption: where it is from: model, edit, seed, n, split (`words.provenance`).
+        says: what it means, in one sentence. look_for: what to look for, for those who see it the first time.
+        alt: the takeaway for screen readers; `says` by default.
+        selects: points can be picked with a lasso or a box; read them with `selected`.
+    """
+    from workbench.figures.theme import themed
+
+    themed(figure, dark=is_dark())
+    if height:
+        figure.update_layout(height=height)
+    with st.container(key=f"figure-{key}"):
+        view = st.session_state.get(f"{key}-view", "Picture")
+        if view == "Table":
+            st.dataframe(list(table), hide_index=True, width="stretch", key=f"{key}-table")
+        else:
+            config = {**_CONFIG, "toImageButtonOptions": {**_CONFIG["toImageButtonOptions"], "filename": f"retouch-{key}"}}
+            if selects:
+                config |= {"modeBarButtonsToRemove": [name for name in _CONFIG["modeBarButtonsToRemove"] if name not in _PICKING]}
+            picking: dict[str, Any] = {"on_select": "rerun", "selection_mode": ("points", "box", "lasso")} if selects else {}
+            st.plotly_chart(figure, key=f"{key}-plot", config=config, theme=None, alt=alt or says or _title(figure), **picking)
+        if says:
+            meaning(says, key)
+        with st.container(horizontal=True, vertical_alignment="center", key=f"{key}-foot"):
+            st.segmented_control(
+                "View", ["Picture", "Table"], default="Picture", key=f"{key}-view", label_visibility="collapsed", required=True
+            )
+            with st.popover("Download", type="tertiary", icon=":material/download:"):
+                st.download_button(
+                    "Table as CSV", lambda: as_csv(table), f"retouch-{key}.csv", "text/csv", key=f"{key}-csv", on_click="ignore"
+                )
+                st.download_button(
+                    "Picture as HTML", lambda: figure.to_html(include_plotlyjs=True), f"retouch-{key}.html", "text/html",
+                    key=f"{key}-html", on_click="ignore",
+                )  # fmt: skip
+                st.caption("PNG: the camera above the picture, at its right.")
+            if look_for:
+                with st.popover("What to look for", type="tertiary", icon=":material/visibility:"):
+                    st.markdown(look_for)
+        source(caption, key)
+
+
+def selected(key: str) -> tuple[int, ...]:
+    """The places of the points picked in the figure of this key: the first value of each one's custom data, in order, once each."""
+    event = st.session_state.get(f"{key}-plot")
+    points = ((event or {}).get("selection") or {}).get("points", []) if hasattr(event, "get") else []
+    return tuple(dict.fromkeys(int(point["customdata"][0]) for point in points if point.get("customdata")))
+
+
+def table_panel(table: Rows, caption: str, *, key: str, columns: Mapping[str, Any] | None = None) -> None:
+    """Draw a table with a download and where it is from."""
+    st.dataframe(list(table), hide_index=True, width="stretch", column_config=columns, key=f"{key}-table")
+    with st.container(horizontal=True, vertical_alignment="center", key=f"{key}-foot"):
+        st.download_button(
+            "CSV", lambda: as_csv(table), f"retouch-{key}.csv", "text/csv", key=f"{key}-csv", type="tertiary", on_click="ignore"
+        )
+        source(caption, key)
+
+
+def as_csv(table: Rows) -> str:
+    """A table as CSV, its columns in the order of first appearance."""
+    names = list(dict.fromkeys(name for row in table for name in row))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, names)
+    writer.writeheader()
+    writer.writerows(table)
+    return text.getvalue()
+
+
+def _title(figure: Any) -> str:
+    return figure.layout.title.text or "Figure"

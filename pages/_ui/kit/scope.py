@@ -1,0 +1,158 @@
+"""The scope: layers and heads picked while looking, carried to the form that fits an edit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import streamlit as st
+
+from pages._ui.kit import words
+from pages._ui.kit.state import state
+
+_KEY, _HANDED = "scope", "handed"
+
+
+@dataclass
+class Handed:
+    """What was handed to the form: places for any method, or knobs of one; `filled` names the methods whose forms have taken it over."""
+
+    layers: tuple[int, ...] = ()
+    heads: tuple[str, ...] = ()
+    method: str = ""
+    values: Mapping[str, Any] = field(default_factory=dict)
+    source: str = "Inspect"
+    said: str = ""
+    filled: set[str] = field(default_factory=set)
+
+    @property
+    def words(self) -> str:
+        if self.said:
+            return self.said
+        parts = [_told("layer", map(str, self.layers)), _told("head", self.heads)]
+        parts += [f"{name.replace('_', ' ')} = {_plain(value)}" for name, value in self.values.items()]
+        return words.listed([part for part in parts if part])
+
+
+def _plain(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+
+
+def _told(what: str, names: Iterable[str]) -> str:
+    listed = list(names)
+    return f"{what}{'' if len(listed) == 1 else 's'} {', '.join(listed)}" if listed else ""
+
+
+def picked() -> list[str]:
+    """The picked addresses, `2` a layer, `3.5` a head, in their order in the network."""
+    return sorted(state().draft.get(_KEY, ()), key=lambda name: tuple(int(part) for part in name.split(".")))
+
+
+def add(*addresses: str) -> None:
+    """Put layers or heads into the scope; the tab's layer is that of the last one."""
+    state().draft[_KEY] = {*state().draft.get(_KEY, ()), *addresses}
+    if addresses:
+        state().layer = int(addresses[-1].split(".")[0])
+
+
+def remove(address: str) -> None:
+    """Take one out."""
+    state().draft[_KEY] = {name for name in state().draft.get(_KEY, ()) if name != address}
+
+
+def clear() -> None:
+    """Take everything out."""
+    state().draft[_KEY] = set()
+
+
+def hand_over(addresses: Sequence[str]) -> None:
+    """Give layers and heads to the Edit page's form; heads alone choose the method that can turn heads."""
+    layers = tuple(int(name) for name in addresses if "." not in name)
+    heads = tuple(name for name in addresses if "." in name)
+    state().draft[_HANDED] = Handed(layers=layers, heads=heads)
+    if layers or heads:
+        state().layer = layers[0] if layers else int(heads[0].split(".")[0])
+    if heads and not layers:
+        state().method = "tarot"
+
+
+def hand_knobs(method: str, values: Mapping[str, Any], source: str, *, said: str = "") -> None:
+    """Give knobs of one method to the Edit page's form; `said` names those that matter, where they are many."""
+    state().draft[_HANDED] = Handed(method=method, values=dict(values), source=source, said=said)
+    state().method = method
+
+
+def verbs(layer: int, head: int | None = None, *, key: str) -> None:
+    """The buttons of a picked cell: add it to the scope, or fit an edit there at once."""
+    name = str(layer) if head is None else f"{layer}.{head}"
+    what = f"layer {layer}" if head is None else f"head {name}"
+    with st.container(horizontal=True):
+        st.button("In scope" if name in picked() else f"Add {what} to scope", key=f"{key}-add", on_click=add, args=(name,),
+                  disabled=name in picked(), icon=":material/add:")  # fmt: skip
+        if st.button(f"Fit an edit at {what}", key=f"{key}-fit"):
+            hand_over([name])
+            st.switch_page("pages/edit.py")
+
+
+def tray() -> None:
+    """The scope at the foot of a page: what is in it, and the way to the form."""
+    names = picked()
+    with st.container(border=True, key="scope-tray"), st.container(horizontal=True, vertical_alignment="center"):
+        st.markdown("**Scope**")
+        if not names:
+            st.caption("Empty. Pick a cell above and add its layer or head; the form on Edit starts from what is here.")
+            return
+        for name in names:
+            what = f"head {name}" if "." in name else f"layer {name}"
+            icon = ":material/close:"
+            st.button(what, key=f"scope-{name}", icon=icon, type="tertiary", on_click=remove, args=(name,), help="Take it out.")
+        st.button("Clear", key="scope-clear", on_click=clear)
+        if st.button("Fit an edit here", key="scope-fit", type="primary"):
+            hand_over(names)
+            st.switch_page("pages/edit.py")
+
+
+def fill(knobs: Sequence[Any], method: str, *, key: str, shown: Callable[[Any, Any], Any], n_layers: int, n_heads: int) -> None:
+    """Set the form's layers and heads to what was handed over, once a method, and say so above the form.
+
+    Args:
+        shown: a knob's value as its widget holds it. n_layers, n_heads: of the model; places that it lacks are left out.
+    """
+    handed = state().draft.get(_HANDED)
+    if handed is None or handed.method not in ("", method):
+        return
+    wanted = handed.values if handed.method else _wanted(knobs, handed, n_layers, n_heads)
+    values = {f"{key}-{knob.name}": shown(knob, wanted[knob.name]) for knob in knobs if knob.name in wanted}
+    if method not in handed.filled:
+        handed.filled.add(method)
+        st.session_state.update(values)
+    with st.container(horizontal=True, vertical_alignment="center", key="handed"):
+        if not values:
+            st.caption(f"From {handed.source}: {handed.words}. This method has no knob for them, or the model has no such place.")
+        elif all(st.session_state.get(name) == value for name, value in values.items()):
+            st.caption(f"From {handed.source}: {handed.words}.")
+        else:
+            st.button(f"Use {handed.words} from {handed.source}", key="handed-use", on_click=st.session_state.update, args=(values,))
+        defaults = {f"{key}-{knob.name}": shown(knob, knob.default) for knob in knobs if knob.name in wanted}
+        st.button("Forget", key="handed-forget", type="tertiary", on_click=_forget, args=(defaults,))
+
+
+def _wanted(knobs: Sequence[Any], handed: Handed, n_layers: int, n_heads: int) -> dict[str, Any]:
+    """Values by knob: heads where a method turns heads (its layers are theirs then), else the layers of both."""
+    names = {knob.name for knob in knobs}
+    pairs = [tuple(int(part) for part in head.split(".")) for head in handed.heads]
+    heads = tuple(f"{layer}.{head}" for layer, head in pairs if layer < n_layers and head < n_heads)
+    layers = tuple(sorted({*(layer for layer in handed.layers if layer < n_layers), *(int(head.split(".")[0]) for head in heads)}))
+    if heads and "heads" in names and not handed.layers:
+        return {"heads": heads, **{name: None for name in ("layers", "top_heads") if name in names}}
+    if layers and "layers" in names:
+        return {"layers": layers}
+    if layers and "adapter_blocks" in names:
+        return {"adapter_blocks": layers, "read_blocks": layers}
+    return {"layer": layers[0]} if layers and "layer" in names else {}
+
+
+def _forget(defaults: dict[str, Any]) -> None:
+    state().draft.pop(_HANDED, None)
+    st.session_state.update(defaults)

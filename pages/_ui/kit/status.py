@@ -1,0 +1,66 @@
+"""The status bar: the model, whether an edit is on and at which dose, what runs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from pages._ui.kit import calls, jobs
+from pages._ui.kit.backend import backend, session
+from pages._ui.kit.frame import lane_chip
+from pages._ui.kit.state import state
+from pages._ui.kit.words import parameters, seconds
+
+
+def take_model() -> None:
+    """Turn to the model that was loaded, wherever the person is by then; its edits are others. Call it before the page is drawn."""
+    name = jobs.result("load")
+    if name is not None:
+        now = state()
+        del now.kept["load"]
+        if now.model != name:
+            now.model, now.lanes = name, ()
+
+
+def status_bar() -> None:
+    """Draw the status bar; it moves by itself while something runs."""
+    busy = backend().is_booting or any(not job.snapshot().is_over for job in _mine())
+    st.fragment(_bar, run_every=0.5 if busy else None)(busy)
+
+
+def _mine() -> list:
+    one, found = backend(), []
+    for job_id in state().slots.values():
+        found += [job for job in one.jobs.active() if job.id == job_id]
+    return found
+
+
+def _bar(was_busy: bool) -> None:
+    one, now, opened = backend(), state(), session()
+    if opened is None:
+        st.text(one.stage if one.is_booting else "no model")
+    else:
+        info = opened.model.info
+        st.text(f"{info.name} · {parameters(info.n_parameters)}\n{info.dtype} · {info.device}")
+    if now.lanes:
+        chips = "".join(lane_chip(i + 1, _name(opened, lane.edit), lane.dose) for i, lane in enumerate(now.lanes))
+        st.html(f'<div class="on">● EDIT ON</div>{chips}')
+        st.button("Turn off", key="status-off", on_click=_off, type="tertiary", help="Compare shows the untouched model alone.")
+    else:
+        st.html('<div class="off">○ BASE</div>')
+    mine = _mine()
+    for job in mine:
+        shot = job.snapshot()
+        st.progress(shot.share, text=f"{shot.title}  {shot.share:.0%}  {seconds(shot.elapsed_s)}")
+        st.button("Cancel", key=f"status-cancel-{job.id}", on_click=job.cancel, type="tertiary")
+    if was_busy and not mine and not one.is_booting:
+        st.rerun()
+
+
+def _name(opened: Any, edit: str) -> str:
+    return edit[:8] if opened is None else calls.edit_name(opened, edit)
+
+
+def _off() -> None:
+    state().lanes = ()

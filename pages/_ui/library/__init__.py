@@ -1,0 +1,1 @@
+"""Exports on the page Library."""

@@ -1,0 +1,184 @@
+"""The views of the Senses page: teach one example, a word's senses with a slider each, what a prompt reads."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from pages._ui.kit import calls, frame, jobs, words
+from pages._ui.kit.figures import figure_panel, table_panel
+from workbench.errors import RetouchError
+from workbench.figures.basic import next_token_bars
+
+PROMPT, ANSWER = "The capital of Ulavia is", " Fenwick"
+QUESTIONS = "Question: What is the capital of Ulavia? Answer:\nQ: What is the capital of Ulavia? A:\nThe capital of Finland is"
+N_COLUMNS = 4
+
+
+def teach(session: Any) -> None:
+    """Type an example; it is fitted when you leave a box."""
+    for key, text in (("teach-prompt", PROMPT), ("teach-answer", ANSWER), ("teach-unwanted", ""), ("teach-questions", QUESTIONS)):
+        st.session_state.setdefault(key, text)
+    with st.container(horizontal=True):
+        st.text_input("Sentence", key="teach-prompt", persist_state="session", on_change=_teach)
+        st.text_input("How it should end", key="teach-answer", persist_state="session", on_change=_teach, width=200)
+        st.text_input(
+            "How it should not end", key="teach-unwanted", persist_state="session", on_change=_teach, width=200, help="May be empty."
+        )
+    st.text_area("Questions in other words, one a line", key="teach-questions", persist_state="session", on_change=_teach, height=110)
+    frame.act("Teach", _teach, type="primary", key="teach-run")
+    jobs.panel(
+        "teach", lambda found: _taught(session, found), settings=_settings(),
+        nothing=lambda: frame.empty("The senses that move will stand here, and each question's answer before and after.", "Press *Teach*.",
+                                    key="teach"),
+    )  # fmt: skip
+
+
+def _settings() -> dict[str, Any]:
+    return {name: str(st.session_state.get(f"teach-{name}", "")) for name in ("prompt", "answer", "unwanted", "questions")}
+
+
+def _teach() -> None:
+    settings = _settings()
+    if not settings["prompt"].strip() or not (settings["answer"] + settings["unwanted"]).strip():
+        return
+
+    def work(session: Any, progress: Any) -> Any:
+        from workbench.lenses.senses import taught_example
+
+        return taught_example(
+            session.model, settings["prompt"], _ending(settings["answer"]), settings["questions"].splitlines(),
+            unwanted=_ending(settings["unwanted"]), progress=progress,
+        )  # fmt: skip
+
+    jobs.start("teach", "Teaching", work, settings)
+
+
+def _ending(text: str) -> str:
+    return f" {text.strip()}" if text.strip() else ""
+
+
+def _taught(session: Any, found: Any) -> None:
+    from workbench.figures.senses import before_after, moved_senses
+
+    scalars, table = found.report.scalars, list(found.report.tables["senses"])
+    where = words.provenance(model=session.model.info.name, edit=found.edit.id, seed=found.edit.header.seed, n="1 example")
+    rise, n = scalars["general_loss_rise"], int(scalars["n_general_tokens"])
+    left, right = st.columns(2, gap="large")
+    with left:
+        figure_panel(
+            before_after(found.questions, found.before, found.after, found.answer), found.rows(), where, key="teach-questions-figure",
+            look_for="Squares far to the right of the circles: the example reached it. A question about something else should not move.",
+        )  # fmt: skip
+    with right:
+        figure_panel(
+            moved_senses(table), table, where, key="teach-moved",
+            says="A sense is picked for being read by this example more than by neutral text.",
+        )  # fmt: skip
+    st.caption(
+        f"The loss on neutral text rose by {100 * rise:.3f} % (n={n} tokens); {int(scalars['n_senses'])} senses of "
+        f"{words.count(int(scalars['n_words']), 'word')} moved. Fitted in {words.seconds(scalars['seconds'])}."
+    )
+    table_panel(table, where, key="teach-why")
+    st.button(
+        "Keep this edit",
+        key="teach-keep",
+        on_click=_keep,
+        args=(found,),
+        help="Fit it once more on the record, to apply it on other pages.",
+    )
+    jobs.panel("keep", lambda info: st.caption(f"Kept as {words.plain(info.name)}. It can be applied on every page now."))
+
+
+def _keep(found: Any) -> None:
+    settings = _settings()  # read here: the worker's thread has no session state
+
+    def work(session: Any, progress: Any) -> Any:
+        from workbench.data.demonstrations import Demonstration, Demonstrations
+
+        row = Demonstration(settings["prompt"], _ending(settings["answer"]) or None, _ending(settings["unwanted"]) or None)
+        fitted = session.fit("senses", Demonstrations((row,), "one example"), seed=found.edit.header.seed, progress=progress)
+        return session.save_edit(fitted.edit, f"taught: {settings['prompt'][:40]}")
+
+    jobs.start("keep", "Keeping the edit", work, {})
+
+
+def explore(session: Any) -> None:
+    """A word's senses, with a slider each: 0 removes a sense, 1 leaves it."""
+    for key, text in (("sense-word", " doctor"), ("sense-prompt", "The doctor said that")):
+        st.session_state.setdefault(key, text)
+    with st.container(horizontal=True):
+        word = st.text_input(
+            "Word", key="sense-word", persist_state="session", help="With its leading space, as it stands in a text.", width=200
+        )
+        prompt = st.text_input("Prompt", key="sense-prompt", persist_state="session")
+    if not word or not prompt.strip():
+        frame.empty("A word's senses will stand here.", "Write a word and a prompt.", key="explore")
+        return
+    try:
+        found = session.look("senses", word)
+        _sliders(session, found, prompt)
+    except RetouchError as error:
+        frame.problem(error, "explore")
+
+
+def _sliders(session: Any, found: Any, prompt: str) -> None:
+    where = words.provenance(model=found.model, where=f"token {found.token}")
+    st.caption(f"What each sense of {words.plain(words.token(found.word))} promotes wherever the word is read.")
+    table_panel(found.rows(), where, key="sense-table")
+    columns, factors = st.columns(N_COLUMNS), {}
+    for sense in range(len(found.promotes)):
+        with columns[sense % N_COLUMNS]:
+            key = f"sense-{found.token}-{sense}"
+            factors[found.token, sense] = st.slider(f"Sense {sense}", 0.0, 3.0, 1.0, 0.1, key=key)
+            st.text(" ".join(words.token(text) for text in found.promotes[sense][:3]))
+    from workbench.methods.senses.edit import scaled_senses
+
+    edit = scaled_senses(session.model, factors)
+    lanes = [("untouched", session.next_tokens(prompt, 8)), ("with the sliders", session.next_tokens(prompt, 8, (edit,)))]
+    shown = [(name, [(words.token(token), share) for token, share in rows]) for name, rows in lanes]
+    rows = [{"lane": name, "token": token, "probability": share} for name, part in shown for token, share in part]
+    figure_panel(next_token_bars("Next token", shown), rows, words.provenance(model=found.model, n="1 prompt"), key="sense-next")
+
+
+def reading(session: Any) -> None:
+    """Where a prompt reads each sense, and who makes its answer likely."""
+    from workbench.figures.senses import contribution_map, reading_heatmap
+
+    st.session_state.setdefault("reading-prompt", "The doctor said that")
+    with st.container(horizontal=True):
+        prompt = st.text_input("Prompt", key="reading-prompt", persist_state="session")
+        target = st.text_input("Target", key="reading-target", placeholder="a word, with its space", persist_state="session", width=200)
+    lanes = calls.lane_key()
+    if not prompt.strip():
+        frame.empty("The reading of a prompt will stand here.", "Write a prompt.", key="reading")
+        return
+    try:
+        found = session.look("sense_reading", prompt, stacks=calls.stacks(lanes), targets=(target,) if target else ())
+    except RetouchError as error:
+        frame.problem(error, "reading")
+        return
+    names = ["untouched", *(calls.edit_name(session, edit) for edit, _ in lanes)]
+    lane = 0
+    if len(names) > 1:
+        lane = (
+            st.segmented_control("Lane", range(len(names)), format_func=lambda i: names[i], default=0, key="reading-lane", required=True)
+            or 0
+        )
+    sense = st.slider("Sense", 0, found.weights.shape[1] - 1, 0, key="reading-sense")
+    where = words.provenance(model=found.model, n="1 prompt", lane=names[lane])
+    left, right = st.columns(2, gap="large")
+    with left:
+        weights = found.weights[lane, sense]
+        rows = [
+            {"from": found.tokens[i], "to": found.tokens[j], "weight": float(weights[i, j])}
+            for i in range(len(found.tokens))
+            for j in range(i + 1)
+        ]
+        figure_panel(reading_heatmap(found, sense, lane), rows, where, key="reading-weights")
+    with right:
+        figure_panel(
+            contribution_map(found, lane), found.rows(lane), where, key="reading-who",
+            says=f"The cells add up to the target's logit; p = {found.target_probability[lane]:.3f}.",
+        )  # fmt: skip

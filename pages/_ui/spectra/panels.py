@@ -1,0 +1,129 @@
+"""Spectra: the cut moved by hand, and what two edits have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import streamlit as st
+
+from pages._ui.kit import calls, frame, jobs, scope, words
+from pages._ui.kit.figures import figure_panel
+from pages._ui.kit.state import state
+
+N_TEXTS = 24
+
+
+def layer_choice(layers: Any, key: str) -> int:
+    """Choose a layer; the tab's layer stands at first, and the choice becomes the tab's."""
+    options = [int(layer) for layer in layers]
+    if st.session_state.get(key) not in options:
+        st.session_state[key] = state().layer if state().layer in options else options[0]
+    if len(options) == 1:
+        return options[0]
+    return st.select_slider("Layer", options, key=key, persist_state="session", width=320, on_change=_keep_layer, args=(key,))
+
+
+def _keep_layer(key: str) -> None:
+    state().layer = st.session_state[key]
+
+
+def has_cut(report: Any) -> bool:
+    """Whether a report holds spectra that a cut can be moved on."""
+    return "k_plus" in report.arrays and any(name.startswith("spectrum_plus[") for name in report.arrays)
+
+
+def movable_cut(loaded: Any, report: Any, source: str, *, prefix: str) -> None:
+    """The spectrum of a layer with both cuts on sliders, what they would take, and the way to a fit with them."""
+    from workbench.figures.spectra import spectrum
+
+    arrays = report.arrays
+    layer = layer_choice(arrays["layers"], f"{prefix}-layer")
+    at = [int(x) for x in arrays["layers"]].index(layer)
+    fitted = {side: int(arrays[f"k_{side}"][at]) for side in ("plus", "minus")}
+    chosen = {
+        side: _slider(word, fitted[side], int(arrays[f"rank_{side}"][at]), f"{prefix}-{side}-{layer}")
+        for side, word in (("plus", "Directions kept"), ("minus", "Directions dropped"))
+    }
+    shares = {side: float(arrays[f"cumulative_{side}[{layer}]"][chosen[side] - 1]) for side in chosen}
+    says = (
+        f"Layer {layer}: keeps {words.count(chosen['plus'], 'direction')} ({shares['plus']:.1%} of the squares), "
+        f"drops {chosen['minus']} ({shares['minus']:.1%})."
+    )
+    if chosen != fitted:
+        says += f" As fitted: {fitted['plus']} and {fitted['minus']}."
+    rows = [
+        {"side": word, "direction": j + 1, "singular value": float(value), "cumulative share": float(total), "taken": j < chosen[side]}
+        for side, word in (("plus", "good"), ("minus", "bad"))
+        for j, (value, total) in enumerate(zip(arrays[f"spectrum_{side}[{layer}]"], arrays[f"cumulative_{side}[{layer}]"]))
+    ]
+    figure_panel(
+        spectrum(arrays, layer, chosen["plus"], chosen["minus"]), rows, source, key=f"{prefix}-cut", says=says,
+        look_for="Move a cut to where its curve bends: what lies beyond is shared by nearly all directions, and noise.",
+    )  # fmt: skip
+    if st.button("Fit with this cut", key=f"{prefix}-refit", disabled=chosen == fitted, help="The same numbers in every edited layer."):
+        knobs = {"k_plus": chosen["plus"], "k_minus": chosen["minus"]}
+        scope.hand_knobs(loaded.header.method, {**_config(loaded), **knobs}, "Spectra", said=_said(knobs))
+        st.switch_page("pages/edit.py")
+
+
+def _slider(label: str, fitted: int, rank: int, key: str) -> int:
+    if rank <= 1:
+        st.caption(f"{label}: {fitted}, all there are.")
+        return fitted
+    return st.slider(label, 1, rank, fitted, key=key)
+
+
+def _config(loaded: Any) -> Mapping[str, Any]:
+    return dict(loaded.header.config)
+
+
+def _said(knobs: Mapping[str, int]) -> str:
+    return words.listed([f"{name.replace('_', ' ')} = {value}" for name, value in knobs.items()])
+
+
+def angles(one: str, other: str) -> None:
+    """Do both edits move the model in the same directions?"""
+    st.subheader("What both have in common", anchor=False)
+    settings = {"edits": (one, other)}
+    frame.act("Compare their directions", _compare, settings, key="angles-run")
+    jobs.panel(
+        "angles", _angles, settings=settings,
+        nothing=lambda: frame.empty(
+            "The angles between what each edit adds to the residual stream will stand here, beside random directions.",
+            "Press *Compare their directions*.", key="angles",
+        ),
+    )  # fmt: skip
+
+
+def _compare(settings: dict[str, Any]) -> None:
+    def work(session: Any, progress: Any) -> Any:
+        return calls.edit_angles(session, *settings["edits"], n_texts=N_TEXTS, progress=progress)
+
+    jobs.start("angles", "Comparing directions", work, settings)
+
+
+def _angles(found: Any) -> None:
+    from workbench.figures.geometry import angle_layers
+    from workbench.figures.geometry import angles as angle_figure
+
+    where = words.provenance(
+        model=found.model, edits=" and ".join(found.edits), n=words.count(found.n_tokens, "token"), texts="neutral text",
+        share=f"directions that hold {found.keep:.0%} of each edit's squares",
+    )  # fmt: skip
+    both = [layer for layer, cosines in zip(found.layers, found.cosines) if len(cosines)]
+    if not both:
+        st.caption("There is no layer that both edits move on these texts, so there is nothing to compare.")
+        return
+    left, right = st.columns(2, gap="large")
+    with right:
+        layer = layer_choice(both, "angles-layer")
+        at = found.layers.index(layer)
+        cosine, random = float(found.cosines[at][0]), float(found.random[at][0])
+        figure_panel(
+            angle_figure(found, layer), found.rows(), where, key="angles-layer-figure",
+            says=f"Layer {layer}: the nearest directions have a cosine of {cosine:.2f}; random ones of equal number {random:.2f}.",
+            look_for="Near 1: both edits push the same way there, and together they push twice. At the grey line: nothing in common.",
+        )  # fmt: skip
+    with left:
+        figure_panel(angle_layers(found), found.rows(), where, key="angles-layers")

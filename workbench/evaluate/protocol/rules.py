@@ -1,0 +1,121 @@
+"""Which step of a run counts: the degradation ball, and the switches between our protocol and the released one's.
+
+    ρ = ℓ_G(step) / ℓ_G(0);   in the ball of ε:  ρ ≤ 1 + ε   (released: ρ < 1 + ε on validation, ≤ in the test report)
+
+Ref: specs/canonical.md §1, §10 (D3, D5, D9, D19).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from workbench.data.demonstrations import Split
+from workbench.errors import BadKnob
+from workbench.knobs import knob
+from workbench.models.backpack.model import BackpackModel
+from workbench.models.base import LanguageModel
+
+EvalNorm = Literal["sum", "mean"]
+
+
+@dataclass(frozen=True)
+class Rules:
+    """Knobs of the protocol. What is left open follows `compat`."""
+
+    compat: Literal["ours", "official"] = knob(
+        "ours", label="Rules", help="official measures as the released code does, its quirks included.", main=True
+    )
+    hard_negatives: Literal["same", "validation", "both"] | None = knob(
+        None,
+        label="Hard negatives",
+        help="Split of the texts that must stay: same as the examples' (ours), always validation (official: those name entities that the "
+        "edit never touched, so damage is understated), or both together.",
+    )
+    ball_inequality: Literal["at most", "below"] | None = knob(
+        None,
+        label="Edge of the ball",
+        help="Whether a rise of exactly ε is in the ball: at most ε (ours), or below ε (official does so on validation only).",
+    )
+    epoch_rule: Literal["last", "best"] = knob(
+        "last",
+        label="Epoch that counts",
+        help="The last one in the ball, or of those in the ball the one that succeeds most (flatters on the test pair).",
+    )
+    score_dtype: Literal["float32", "bfloat16"] | None = knob(
+        None,
+        label="Precision of scores",
+        help="Logits are scored in float32 (ours), or rounded to bfloat16 first (official, but for Backpacks): close answers then tie, and "
+        "a tie counts as balance.",
+    )
+    eval_norm: EvalNorm = knob(
+        "sum",
+        label="Length of answers",
+        help="Evaluate the summed loss of an answer's tokens, which thresholds are made for, or their mean, as trained.",
+    )
+    beta_data: Literal["all", "half"] = knob(
+        "all",
+        label="Text that chooses β",
+        help="Ensemble: choose β on all neutral text, as released, or on one half and report the rise on the other.",
+    )
+
+    def hard(self, pair: Split) -> tuple[Split, ...]:
+        """Return the splits whose hard negatives are measured beside a pair."""
+        chosen = self.hard_negatives or ("validation" if self.compat == "official" else "same")
+        found: dict[str, tuple[Split, ...]] = {"same": (pair,), "validation": ("validation",), "both": ("validation", "test")}
+        return found[chosen]
+
+    def strict(self, pair: Split) -> bool:
+        """Say whether the edge of the ball lies outside it on a pair."""
+        if self.ball_inequality is not None:
+            return self.ball_inequality == "below"
+        return self.compat == "official" and pair == "validation"
+
+    def rounding(self, model: LanguageModel) -> torch.dtype | None:
+        """Return what logits are rounded to before they are scored; None leaves them.
+
+        Raises:
+            BadKnob: bfloat16 for a Backpack, which is scored in float32 in the released code too.
+        """
+        if self.score_dtype == "bfloat16" and isinstance(model, BackpackModel):
+            raise BadKnob(f"score_dtype = bfloat16 with {model.info.name}, a Backpack: those are scored in float32.", "Leave it open.")
+        official = self.compat == "official" and not isinstance(model, BackpackModel)
+        return torch.bfloat16 if (self.score_dtype or ("bfloat16" if official else "float32")) == "bfloat16" else None
+
+    def step(
+        self, rhos: Sequence[float], successes: Sequence[float], epsilon: float, pair: Split, cap: int | None = None, unbroken: bool = False
+    ) -> int:
+        """Return the step of a run that counts at ε: among admissible ones the last, or the first of those that succeed most."""
+        steps = admissible(rhos, epsilon, cap, unbroken, self.strict(pair))
+        return steps[-1] if self.epoch_rule == "last" else max(steps, key=lambda step: (successes[step], -step))
+
+
+OURS = Rules()
+
+
+def in_ball(rho: float, epsilon: float, strict: bool = False) -> bool:
+    """Say whether a ratio of general losses is in the ball; what is not finite is outside every ball."""
+    return math.isfinite(rho) and (rho < 1 + epsilon if strict else rho <= 1 + epsilon)
+
+
+def admissible(rhos: Sequence[float], epsilon: float, cap: int | None = None, unbroken: bool = False, strict: bool = False) -> list[int]:
+    """Return the steps in the ball, at most `cap`, and with all smaller steps in the ball too if `unbroken`.
+
+    Step 0 is admissible for every ε > 0, whatever the rest does.
+    """
+    found = [0]
+    for step in range(1, len(rhos) if cap is None else min(cap + 1, len(rhos))):
+        if in_ball(rhos[step], epsilon, strict):
+            found.append(step)
+        elif unbroken:
+            break
+    return found
+
+
+def last_in_ball(rhos: Sequence[float], epsilon: float, cap: int | None = None, unbroken: bool = False, strict: bool = False) -> int:
+    """Return the last admissible step. Admissible steps are nested in ε; the success at the last of them need not grow with ε."""
+    return admissible(rhos, epsilon, cap, unbroken, strict)[-1]

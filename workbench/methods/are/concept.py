@@ -1,0 +1,208 @@
+"""A concept from demonstrations: the two sets of prompts, and what tells success.
+
+Ref: specs/are.md §3.3. A row is a prompt of one side if its label (or `class:` tag) is target or anti_target, or
+if rows carry `concept:` tags with two names. Else a row with both answers gives one prompt to each side:
+prompt + positive is target, prompt + negative anti-target.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, final
+
+import torch
+
+from workbench.data.demonstrations import Demonstration, Demonstrations
+from workbench.errors import NotEnoughData
+from workbench.methods.registry import Notice
+from workbench.methods.shared.neutral import GENERAL
+from workbench.models.base import LanguageModel
+from workbench.models.tokens import TokenBatch
+from workbench.shapes import Bool, Tensor
+
+Side = Literal["target", "anti_target"]
+Sides = dict[Side, list[tuple[str, str | None]]]
+SIDES: tuple[Side, ...] = ("target", "anti_target")
+# Fewer prompts a side than this to validate on would make the accuracy jump by more than 12 points a prompt.
+MIN_VALIDATION = 8
+HELD_OUT = 0.25
+MIN_OUTCOMES = 8
+
+
+@final
+@dataclass(frozen=True)
+class ConceptPrompts:
+    """Prompts of both sides, alternating; `ends` are their continuations where rows of answers were given."""
+
+    texts: tuple[str, ...]
+    ends: tuple[str, ...] | None
+    sides: tuple[Side, ...]
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def tokens(self, model: LanguageModel) -> TokenBatch:
+        """All prompts with their continuations as one batch."""
+        return model.tokens(list(self.texts), None if self.ends is None else list(self.ends))
+
+    @property
+    def is_target(self) -> Bool[Tensor, " row"]:
+        """Which prompts are of the concept."""
+        return torch.tensor([side == "target" for side in self.sides])
+
+    def whole(self, index: int) -> str:
+        """A prompt with its continuation."""
+        return self.texts[index] + (self.ends[index] if self.ends else "")
+
+
+@final
+@dataclass(frozen=True)
+class Concept:
+    """What a fit reads: prompts to train on and to judge by, findings, and validation rows with both answers.
+
+    `outcomes` are such rows in groups, the ones without a side first: what an edit of the concept ought to change.
+    """
+
+    train: ConceptPrompts
+    validation: ConceptPrompts
+    outcomes: tuple[tuple[Demonstration, ...], ...]
+    notices: tuple[Notice, ...]
+
+
+def sided(demonstrations: Demonstrations, target: str | None = None) -> Sides:
+    """Prompts (and continuations) of each side, in the order of the rows.
+
+    Args:
+        target: which of the names in `concept:` tags is the target; the first seen if none.
+    """
+    found: Sides = {"target": [], "anti_target": []}
+    names = _concepts(demonstrations)
+    for row in demonstrations:
+        side = _label(row, names, target)
+        if side is not None:
+            found[side].append((row.prompt, None))
+    if any(found.values()):
+        return found
+    for row in demonstrations.having("positive", "negative").where(lambda row: GENERAL not in row.tags):
+        found["target"].append((row.prompt, row.positive))
+        found["anti_target"].append((row.prompt, row.negative))
+    return found
+
+
+def behaviour(demonstrations: Demonstrations) -> tuple[str, ...]:
+    """Positive answers of the rows that are about the concept."""
+    return tuple(row.positive for row in demonstrations if row.positive and GENERAL not in row.tags)
+
+
+def _concepts(demonstrations: Demonstrations) -> list[str]:
+    """Names in `concept:` tags, unless labels say the sides already."""
+    if any(_label(row, (), None) for row in demonstrations):
+        return []
+    return list(dict.fromkeys(name for row in demonstrations for name in row.all_tagged("concept")))
+
+
+def _label(row: Demonstration, names: Sequence[str], target: str | None) -> Side | None:
+    for word in (row.tagged("class"), (row.label or "").strip()):
+        if word == "target":
+            return "target"
+        if word == "anti_target":
+            return "anti_target"
+    concept = row.tagged("concept")
+    if concept is None or len(names) < 2:
+        return None
+    return "target" if concept == (target or names[0]) else "anti_target"
+
+
+def concept_of(
+    model: LanguageModel,
+    demonstrations: Demonstrations,
+    *,
+    target: str | None = None,
+    changed: Side = "anti_target",
+    n_prompts: int | None = None,
+    template: bool = True,
+) -> Concept:
+    """Read the splits `fit` and `validation`; hold a quarter of `fit` out if validation is too small to judge by.
+
+    Both sides are cut to the same number, in the order given, and alternate.
+
+    Args:
+        changed: the side that an edit is to make like the other; its rows are a group of outcomes.
+
+    Raises:
+        NotEnoughData: a side has fewer than two prompts to fit on.
+    """
+    notices: list[Notice] = []
+    train = sided(demonstrations.split("fit"), target)
+    validation = sided(demonstrations.split("validation"), target)
+    _require(train, target, demonstrations)
+    if min(len(validation[side]) for side in SIDES) < MIN_VALIDATION:
+        held = max(1, round(HELD_OUT * min(len(train[side]) for side in SIDES)))
+        for side in SIDES:
+            validation[side] = validation[side] + train[side][-held:]
+            train[side] = train[side][:-held]
+        text = f"Too few validation prompts: the last {held} of each side were held out of fitting to judge by."
+        notices.append(Notice("note", text, "Mark 50 prompts a side as validation."))
+    notices += _constant_ending(train)
+    per_side = None if n_prompts is None else max(2, n_prompts // 2)
+    chat = template and bool(getattr(model.tokenizer, "chat_template", None))
+    return Concept(
+        _alternating(model, train, per_side, chat),
+        _alternating(model, validation, None, chat),
+        _outcomes(demonstrations.split("validation").having("positive", "negative"), target, changed),
+        tuple(notices),
+    )
+
+
+def _outcomes(rows: Demonstrations, target: str | None, changed: Side) -> tuple[tuple[Demonstration, ...], ...]:
+    rows = rows.where(lambda row: GENERAL not in row.tags)
+    names = _concepts(rows)
+    sides = [_label(row, names, target) for row in rows]
+    free = tuple(row for row, side in zip(rows, sides) if side is None)
+    other = tuple(row for row, side in zip(rows, sides) if side == changed)
+    return tuple(group for group in (free, other) if len(group) >= MIN_OUTCOMES)
+
+
+def _require(train: Sides, target: str | None, demonstrations: Demonstrations) -> None:
+    counts = {side: len(train[side]) for side in SIDES}
+    if min(counts.values()) >= 2:
+        return
+    names = sorted({name for row in demonstrations for name in row.all_tagged("concept")})
+    known = f" Concepts in the set: {', '.join(names)}; asked for {target!r}." if names else ""
+    raise NotEnoughData(
+        f"{counts['target']} target and {counts['anti_target']} anti-target prompts are marked fit; 2 are needed.{known}",
+        "Label rows target or anti_target, give each row both answers, or join two files of concept prompts.",
+    )
+
+
+def _constant_ending(train: Sides) -> list[Notice]:
+    """Tell of sides that differ by a constant last word: then position and suffix alone separate them."""
+    ends: list[set[str]] = []
+    for side in SIDES:
+        words = [(end or text).split() for text, end in train[side]]
+        ends.append({found[-1] for found in words if found})
+    if min(map(len, ends)) > 1 or ends[0] & ends[1]:
+        return []
+    text = "The sides end in different words, one of them always the same: the discriminator may read just that word."
+    return [Notice("warning", text, "Use prompts of both sides that match in form.")]
+
+
+def _alternating(model: LanguageModel, sides: Sides, per_side: int | None, chat: bool) -> ConceptPrompts:
+    n = min(len(sides[side]) for side in SIDES)
+    n = n if per_side is None else min(n, per_side)
+    items: list[tuple[str, str | None, Side]] = [(*sides[side][i], side) for i in range(n) for side in SIDES]
+    texts = tuple(rendered(model, text) if chat else text for text, _, _ in items)
+    ends = tuple(end or "" for _, end, _ in items)
+    return ConceptPrompts(texts, ends if any(ends) else None, tuple(side for _, _, side in items))
+
+
+def rendered(model: LanguageModel, text: str) -> str:
+    """The text as one user turn and the assistant's header, by the model's own template, without a system prompt.
+
+    A leading begin-of-text token is left out, since tokenising adds it.
+    """
+    turn = [{"role": "user", "content": text}]
+    whole: str = model.tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
+    start: str = model.tokenizer.bos_token or ""
+    return whole.removeprefix(start) if start else whole

@@ -1,0 +1,97 @@
+"""Knobs that every method fitted to canonical examples has: sense finetuning, LoRA, full finetuning."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from workbench.knobs import knob
+from workbench.methods.canonical.examples import LossChoice
+from workbench.methods.registry import Notice
+from workbench.numerics.canonical_loop import has_adam8bit
+
+
+@dataclass(frozen=True)
+class CanonicalConfig:
+    """Knobs of the loop over canonical examples (specs/canonical.md §4)."""
+
+    lr: float | None = knob(
+        None, label="Learning rate", help="Step size of Adam; none chooses by method and size.", bounds=(1e-9, 1.0), main=True
+    )
+    epochs: int = knob(10, label="Epochs", help="Passes over the examples.", bounds=(1, 100), main=True)
+    kl_weight: float = knob(
+        0.3,
+        label="Hold on neutral text",
+        help="Weight of KL(before‖after) on neutral text; more keeps the rest as it was.",
+        bounds=(0.0, 10.0),
+        symbol="w",
+        main=True,
+    )
+    loss: LossChoice = knob("auto", label="Loss", help="Of every row; auto takes each row's own, or what its sides suggest.")
+    ball: Literal["none", "1e-3", "1e-4", "1e-5"] = knob(
+        "none",
+        label="Degradation ball",
+        symbol="ε",
+        help="Keep the last epoch in which the loss on neutral text has risen by at most this share; none keeps the last epoch.",
+    )
+    n_neutral: int = knob(32, label="Neutral chunks", help="How many chunks of neutral text hold the model.", bounds=(0, 3000))
+    chunk_tokens: int = knob(128, label="Chunk length", help="Tokens of a neutral chunk at most.", bounds=(2, 512), unit="tokens")
+    group: int = knob(5, label="Examples per step", help="Examples whose mean gradient makes a step.", bounds=(1, 100))
+    compat: Literal["ours", "official"] = knob(
+        "ours", label="Compatibility", help="official repeats the released code, its quirks included; single switches below override."
+    )
+
+    accumulate: Literal["fixed", "official"] | None = knob(
+        None,
+        label="Accumulation",
+        help="fixed (ours): a step follows the mean gradient of its group. official: it sees only the group's last example.",
+    )
+    kl_direction: Literal["p0_to_p", "p_to_p0"] = knob(
+        "p0_to_p", label="Direction of the KL", help="p0_to_p is KL(before‖after), as released; p_to_p0 the reverse, as in the paper."
+    )
+    kl_reduce: Literal["sum", "mean"] = knob(
+        "sum", label="KL over positions", help="sum: as released, scaled to a chunk of 500 tokens; mean: per token, about 500 times weaker."
+    )
+    optimiser: Literal["adam", "adam8bit"] | None = knob(
+        None, label="Optimiser", help="Plain Adam (ours), or 8-bit Adam (official): needs bitsandbytes, else plain Adam steps in."
+    )
+    ball_inequality: Literal["at most", "below"] | None = knob(
+        None, label="Edge of the ball", help="Whether an epoch that rises by exactly ε may be kept: at most ε (ours) or below ε (official)."
+    )
+    epoch_rule: Literal["last", "best"] = knob(
+        "last",
+        label="Epoch kept",
+        help="The last in the ball, or of those in the ball the one that succeeds most on the questions in other words.",
+    )
+
+    @property
+    def official(self) -> bool:
+        """Whether switches left open follow the released code."""
+        return self.compat == "official"
+
+    @property
+    def accumulates(self) -> Literal["fixed", "official"]:
+        """How a step is made of its group."""
+        return self.accumulate or ("official" if self.official else "fixed")
+
+    @property
+    def optimises(self) -> Literal["adam", "adam8bit"]:
+        """The optimiser asked for."""
+        return self.optimiser or ("adam8bit" if self.official else "adam")
+
+    def keeps(self, rises: Sequence[float], successes: Sequence[float], kept: int) -> bool:
+        """Say whether the newest epoch is kept in place of `kept`: it is in the ball, and by the rule `best` also succeeds more."""
+        if self.ball != "none":
+            edge = float(self.ball)
+            below = self.ball_inequality == "below" or (self.ball_inequality is None and self.official)
+            if not (rises[-1] < edge if below else rises[-1] <= edge):
+                return False
+        return self.epoch_rule == "last" or not successes or len(successes) == 1 or successes[-1] > successes[kept]
+
+    def notices(self) -> tuple[Notice, ...]:
+        """What was asked for and could not be had."""
+        if self.optimises == "adam8bit" and not has_adam8bit():
+            text = "8-bit Adam needs bitsandbytes, which is not installed; plain Adam was used, so numbers differ from the released ones."
+            return (Notice("warning", text, "Install bitsandbytes, or set optimiser=adam."),)
+        return ()

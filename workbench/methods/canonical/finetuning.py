@@ -1,0 +1,137 @@
+"""Full finetuning on canonical examples: every parameter moves.
+
+Ref: specs/canonical.md §4. Law: θ' = θ + dose · Δ. Differs: single-precision weights and updates (released: bfloat16, where most steps
+round to nothing).
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Self, final
+
+import torch
+
+from workbench.data.demonstrations import Demonstrations
+from workbench.edits.base import AddToWeight, Edit, ExportTarget, Header, Operation, Possible, Refused, edit_kind
+from workbench.errors import CorruptEdit
+from workbench.methods.canonical.examples import canonical_obstacles
+from workbench.methods.canonical.training import LoopConfig, fit_by_loop
+from workbench.methods.registry import Fitted, Needs, header, method
+from workbench.models.backpack.network import BackpackNetwork
+from workbench.models.base import LanguageModel
+from workbench.models.tokens import TokenBatch, running
+from workbench.progress import Progress
+from workbench.shapes import Logits, Tensor
+from workbench.sites import Site
+
+SMALL = 30_000_000
+LR_SMALL, LR = 1e-4, 1e-6
+
+
+@edit_kind("delta")
+@final
+@dataclass(frozen=True)
+class DeltaEdit(Edit):
+    """Add a delta to every parameter. Where the unembedding is the embedding's own matrix, both ends move."""
+
+    deltas: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
+
+    def tensors(self) -> Mapping[str, Tensor]:
+        return self.deltas
+
+    @classmethod
+    def from_tensors(cls, header: Header, tensors: Mapping[str, Tensor]) -> Self:
+        if "tied" not in header.facts or not tensors:
+            raise CorruptEdit("A delta edit lacks its tensors, or says not which matrix is tied.", "Restore the folder from a copy.")
+        return cls(header, dict(tensors))
+
+    def at_dose(self, dose: float) -> tuple[Operation, ...]:
+        tied: str | None = self.header.facts["tied"]
+        ends = () if tied is None else (AddToWeight(Site("w_u"), dose * self.deltas[tied]),)
+        return (*self._parameters(dose), *ends)
+
+    def folded(self, model: LanguageModel) -> tuple[AddToWeight, ...]:
+        # In a file a tied matrix is stored once.
+        return self._parameters(self.dose) if self.dose else ()
+
+    def _parameters(self, dose: float) -> tuple[AddToWeight, ...]:
+        return tuple(AddToWeight(Site("param", name=name), dose * delta) for name, delta in self.deltas.items())
+
+    def exports(self) -> Mapping[ExportTarget, Possible | Refused]:
+        return {
+            "checkpoint": Possible(),
+            "peft": Refused("It is no low-rank change of weights."),
+            "script": Refused("It changes every weight; a checkpoint holds it better."),
+            "report": Possible(),
+        }
+
+
+class TwinTrainee:
+    """A copy of the network in training; the shared model is never touched. In bfloat16 the copy starts rounded."""
+
+    def __init__(self, model: LanguageModel, dtype: torch.dtype | None = None) -> None:
+        self._model, self._base = model, dict(model.network.named_parameters())
+        self._twin: Any = copy.deepcopy(model.network)
+        for module in self._twin.modules():
+            module._forward_hooks.clear()
+            module._forward_pre_hooks.clear()
+        # A model in half precision is trained as it is.
+        if dtype == torch.bfloat16 or model.dtype == torch.bfloat16:
+            self._twin.to(torch.bfloat16)
+        self._twin.requires_grad_(True)
+        self._names = [name for name, _ in self._twin.named_parameters()]
+
+    @property
+    def parameters(self) -> Sequence[Tensor]:
+        """Every parameter of the twin."""
+        return list(self._twin.parameters())
+
+    def logits(self, batch: TokenBatch) -> Logits:
+        """Run the copy."""
+        with running(batch.forward()):
+            if isinstance(self._twin, BackpackNetwork):
+                return self._twin(batch.ids, batch.mask)
+            found = self._twin(input_ids=batch.ids, attention_mask=batch.mask.long(), position_ids=batch.positions, use_cache=False)
+            return found.logits
+
+    @torch.no_grad()
+    def move(self, deltas: Mapping[str, Tensor]) -> None:
+        """Add to parameters by name."""
+        for name, parameter in zip(self._names, self.parameters):
+            if name in deltas:
+                parameter.add_(deltas[name])
+
+    @torch.no_grad()
+    def edit(self, header: Header) -> DeltaEdit:
+        """Freeze how far every parameter has moved."""
+        deltas = {name: (p.to(self._base[name].dtype) - self._base[name]).detach().clone() for name, p in zip(self._names, self.parameters)}
+        end = self._model.weight("w_u").parameter
+        tied = next((name for name, p in self._base.items() if p is end), None) if self._model.info.tied_embeddings else None
+        facts = {**header.facts, "tied": tied}
+        return DeltaEdit(
+            Header(header.method, header.config, header.model, header.data, header.seed, header.versions, facts), deltas=deltas
+        )
+
+
+@method(
+    "finetuning",
+    title="Full finetuning",
+    summary="Move every weight until canonical examples hold: the baseline that costs the rest of the model most.",
+    paper="arXiv 2402.06155",
+    config=LoopConfig,
+    edit=DeltaEdit,
+    needs=Needs(("prompt",), task="canonical", min_rows=1),
+    presets={
+        "ours": {},
+        "gentle": {"kl_weight": 1.0, "ball": "1e-3"},
+        "official-compat": {"lr": 1e-6, "compat": "official", "chunk_tokens": 500},
+    },
+    obstacles=canonical_obstacles,
+)
+def fit(model: LanguageModel, demonstrations: Demonstrations, config: LoopConfig, *, seed: int, progress: Progress) -> Fitted:
+    """Fit all weights to the canonical examples of split `fit`."""
+    lr = LR_SMALL if model.info.n_parameters < SMALL else LR
+    top = header("finetuning", model, demonstrations, config, seed)
+    return fit_by_loop(model, demonstrations, config, TwinTrainee(model, config.master), top, lr, seed=seed, progress=progress)

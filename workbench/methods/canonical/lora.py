@@ -1,0 +1,107 @@
+"""LoRA on canonical examples: low-rank changes of both MLP matrices in a centred block of layers.
+
+Ref: specs/canonical.md §4; arXiv 2106.09685, 2402.06155. Law: W' = W + (8/rank) · B A, A ~ U(±1/√in), B = 0 at the start.
+Differs: the span is c layers, start … start+c−1; the released code takes c+1 and may name a layer that is not there (`compat`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+
+from workbench.data.demonstrations import Demonstrations
+from workbench.edits.base import Header
+from workbench.knobs import knob
+from workbench.methods.canonical.examples import canonical_obstacles
+from workbench.methods.canonical.training import LoopConfig, fit_by_loop
+from workbench.methods.registry import Fitted, Needs, header, method
+from workbench.methods.shared.adapters import AdapterEdit, Adapters
+from workbench.models.base import LanguageModel
+from workbench.models.tokens import TokenBatch
+from workbench.progress import Progress
+from workbench.shapes import Logits, Tensor
+from workbench.sites import Site
+
+ALPHA = 8.0
+LR = 3e-3
+
+
+@dataclass(frozen=True)
+class LoraConfig(LoopConfig):
+    """Knobs of LoRA."""
+
+    rank: int = knob(16, label="Rank", help="Rank of each change.", bounds=(1, 256), main=True)
+    span: float = knob(0.5, label="Share of layers", help="Width of the centred block of layers.", bounds=(0.05, 1.0), main=True)
+    lora_span: Literal["c", "c+1"] | None = knob(
+        None, label="Layers of the block", help="As many as the share says (ours, c), or one more where there is one (official, c+1)."
+    )
+
+    @property
+    def one_more(self) -> bool:
+        """Whether the block has one layer more than its share says."""
+        return (self.lora_span or ("c+1" if self.official else "c")) == "c+1"
+
+
+def layers_of(n_layers: int, span: float, official: bool = False) -> range:
+    """Return the centred block of ⌈n_layers · span⌉ layers, clipped to the network."""
+    count = math.ceil(n_layers * span)
+    start = n_layers // 2 - count // 2
+    return range(max(0, start), min(n_layers, start + count + official))
+
+
+class AdapterTrainee:
+    """Adapters in training on both MLP matrices of some layers."""
+
+    def __init__(self, model: LanguageModel, config: LoraConfig, seed: int) -> None:
+        layers = layers_of(model.info.n_layers, config.span, config.one_more)
+        sites = [Site(kind, layer) for layer in layers for kind in ("w_in", "w_out")]
+        # The schedule draws from the bare seed; the adapters start elsewhere.
+        generator = torch.Generator().manual_seed(seed + 1_000_003)
+        narrow = min(min(model.weight(site).shape) for site in sites)
+        self._model, self._adapters = model, Adapters(model, sites, min(config.rank, narrow), ALPHA, generator)
+        if config.master == torch.bfloat16:
+            for parameter in self._adapters.parameters():
+                parameter.data = parameter.data.bfloat16()
+
+    @property
+    def parameters(self) -> Sequence[Tensor]:
+        """Both factors of every adapter."""
+        return self._adapters.parameters()
+
+    def logits(self, batch: TokenBatch) -> Logits:
+        """Run the model under the adapters."""
+        with self._adapters.attached():
+            return self._model.logits(batch)
+
+    def edit(self, header: Header) -> AdapterEdit:
+        """Freeze the adapters as they are."""
+        factors = {site: replace(low, a=low.a.float(), b=low.b.float()) if low.a.dtype == torch.bfloat16 else low
+                   for site, low in self._adapters.factors().items()}  # fmt: skip
+        facts = {**header.facts, **AdapterEdit.facts(factors)}
+        return AdapterEdit(Header(header.method, header.config, header.model, header.data, header.seed, header.versions, facts), factors)
+
+
+@method(
+    "lora",
+    title="LoRA",
+    summary="Low-rank changes of the middle layers' MLPs that make canonical examples hold; for any transformer.",
+    paper="arXiv 2106.09685",
+    config=LoraConfig,
+    edit=AdapterEdit,
+    needs=Needs(("prompt",), task="canonical", min_rows=1),
+    presets={
+        "ours": {},
+        "gentle": {"lr": 1e-3, "kl_weight": 1.0, "ball": "1e-3"},
+        "official-compat": {"lr": 1e-4, "compat": "official", "chunk_tokens": 500},
+    },
+    obstacles=canonical_obstacles,
+)
+def fit(model: LanguageModel, demonstrations: Demonstrations, config: LoraConfig, *, seed: int, progress: Progress) -> Fitted:
+    """Fit adapters to the canonical examples of split `fit`."""
+    trainee = AdapterTrainee(model, config, seed)
+    top = header("lora", model, demonstrations, config, seed)
+    return fit_by_loop(model, demonstrations, config, trainee, top, LR, seed=seed, progress=progress)

@@ -1,0 +1,145 @@
+"""Mean difference (CAA on free text): add the mean of positive minus negative activations to the residual stream.
+
+Ref: specs/baselines.md §1; arXiv 2312.06681. Law: v_l = mean_i [h_l(prompt_i, positive_i) − h_l(prompt_i, negative_i)] at the last token,
+h_l ← h_l + dose · v_l. Swapping positives and negatives negates v; paired and unpaired estimates are equal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Self, final
+
+import numpy as np
+import torch
+
+from workbench.data.demonstrations import Demonstrations
+from workbench.edits.base import Edit, ExportTarget, Header, Operation, Possible, Refused, TransformAt, Where, edit_kind
+from workbench.errors import CorruptEdit
+from workbench.knobs import knob
+from workbench.methods.registry import Curve, FitReport, Fitted, Needs, Notice, header, method
+from workbench.methods.shared.gating import GateKind, gated
+from workbench.models.base import LanguageModel
+from workbench.progress import Progress
+from workbench.record import gather
+from workbench.shapes import Activations, Float, Tensor
+from workbench.sites import Site
+
+
+@dataclass(frozen=True)
+class MeanDifferenceConfig:
+    """Knobs of mean difference."""
+
+    layers: tuple[int, ...] | None = knob(
+        None, label="Layers", help="Layers whose output is moved; none: one layer past the middle.", main=True
+    )
+    strength: float = knob(
+        2.0,
+        label="Strength",
+        symbol="c",
+        help="Coefficient at dose 1. Published settings use 1 for a 7B model; small models need more.",
+        bounds=(0.0, 20.0),
+        main=True,
+    )
+    where: Literal["all", "prompt", "generated"] = knob("all", label="Where", help="Positions that the edit acts on.", main=True)
+    gate: GateKind = knob(
+        "none", label="Gate", help="Let the edit act only on tokens that a probe tells from neutral text: at all (hard) or by share (soft)."
+    )
+    read: Literal["last", "continuation"] = knob(
+        "last", label="Read from", help="The last token of prompt and answer, or the mean over the answer's tokens."
+    )
+
+
+@edit_kind("addition")
+@final
+@dataclass(frozen=True)
+class AdditionEdit(Edit):
+    """Add a fixed vector to the residual stream after some layers."""
+
+    vectors: Mapping[int, Float[Tensor, "d_model"]]
+
+    def tensors(self) -> Mapping[str, Tensor]:
+        return {f"layer{layer}.vector": vector for layer, vector in self.vectors.items()}
+
+    @classmethod
+    def from_tensors(cls, header: Header, tensors: Mapping[str, Tensor]) -> Self:
+        layers: list[int] = list(header.facts.get("layers", ()))
+        missing = [layer for layer in layers if f"layer{layer}.vector" not in tensors]
+        if missing or len(layers) != len(tensors):
+            raise CorruptEdit(f"An addition edit of layers {layers} has tensors {sorted(tensors)}.", "Restore the folder from a copy.")
+        return cls(header, {layer: tensors[f"layer{layer}.vector"] for layer in layers})
+
+    def at_dose(self, dose: float) -> tuple[Operation, ...]:
+        where: Where = self.header.facts.get("where", "all")
+        return tuple(
+            TransformAt(Site("resid_post", layer), _adder(dose * vector), vector.numel(), where) for layer, vector in self.vectors.items()
+        )
+
+    def exports(self) -> Mapping[ExportTarget, Possible | Refused]:
+        reason = "It adds to the residual stream after a block, where no bias of the file format acts on all architectures alike."
+        return {
+            "checkpoint": Refused(reason),
+            "peft": Refused("It is not a low-rank change of weights."),
+            "script": Possible(),
+            "report": Possible(),
+        }
+
+
+def _adder(vector: Tensor) -> Any:
+    wide = {dtype: vector.to(dtype) for dtype in (torch.float32, torch.float64)}
+
+    def add(x: Activations) -> Activations:
+        z = x if x.dtype == torch.float64 else x.float()
+        return (z + wide[z.dtype]).type_as(x)
+
+    return add
+
+
+@method(
+    "mean_difference",
+    title="Mean difference",
+    summary="Add the average difference between good and bad answers to the residual stream: the simplest steering, and the one to beat.",
+    paper="arXiv 2312.06681",
+    config=MeanDifferenceConfig,
+    edit=AdditionEdit,
+    needs=Needs(("prompt", "positive", "negative"), min_rows=2),
+)
+def fit(model: LanguageModel, demonstrations: Demonstrations, config: MeanDifferenceConfig, *, seed: int, progress: Progress) -> Fitted:
+    """Fit one vector a layer from the rows of split `fit`."""
+    rows = demonstrations.split("fit")
+    layers = config.layers or (min(model.info.n_layers - 1, model.info.n_layers // 2 + 1),)
+    sites = [Site("resid_post", layer) for layer in layers]
+    prompts = rows.column("prompt")
+    read: dict[str, dict[Site, Tensor]] = {}
+    for start, side in ((0.0, "positive"), (0.5, "negative")):
+        batch = model.tokens(prompts, rows.column(side))
+        part = progress.part(start, start + 0.45)
+        if config.read == "last":
+            read[side] = gather(model, batch, sites, progress=part)
+        else:
+            weights = (batch.lengths - batch.n_prompt).double()
+            owner = torch.repeat_interleave(torch.arange(len(batch)), (batch.lengths - batch.n_prompt).cpu())
+            tokens = gather(model, batch, sites, "continuation", progress=part)
+            read[side] = {
+                site: torch.zeros(len(batch), x.shape[1], dtype=torch.float64).index_add(0, owner, x.double().cpu())
+                / weights[:, None].cpu()
+                for site, x in tokens.items()
+            }
+    vectors: dict[int, Tensor] = {}
+    ratios: list[float] = []
+    for layer, site in zip(layers, sites):
+        good, bad = read["positive"][site].double(), read["negative"][site].double()
+        vectors[layer] = (config.strength * (good - bad).mean(0)).float()
+        ratios.append(float(vectors[layer].norm() / torch.cat([good, bad]).norm(dim=1).mean()))
+    facts = {"layers": list(layers), "where": config.where}
+    edit = AdditionEdit(header("mean_difference", model, demonstrations, config, seed, facts), vectors)
+    fitted = Fitted(edit, _report(layers, ratios, len(rows)))
+    return gated(model, fitted, demonstrations, config.gate, seed=seed, progress=progress.part(0.95, 1.0))
+
+
+def _report(layers: tuple[int, ...], ratios: list[float], n: int) -> FitReport:
+    size = Curve("edit size", tuple(map(float, layers)), tuple(ratios), "layer", "‖v‖ / mean ‖h‖")
+    notices: tuple[Notice, ...] = ()
+    if max(ratios) < 1e-3:
+        notices = (Notice("warning", "The edit is near the identity.", "Raise the strength, or choose a later layer."),)
+    return FitReport({"n_fit": float(n), "edit_size": max(ratios)}, (size,), {"edit_size": np.array(ratios)}, notices=notices)

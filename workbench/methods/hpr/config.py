@@ -1,0 +1,85 @@
+"""Knobs and presets of HPR."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from workbench.knobs import knob
+from workbench.methods.shared.gating import GateKind
+from workbench.numerics.angle_training import Checkpoint
+from workbench.numerics.householder import Formula
+
+
+@dataclass(frozen=True)
+class HprConfig:
+    """Knobs of HPR."""
+
+    top_k: int = knob(5, label="Layers at most", symbol="k", help="How many layers may be edited.", bounds=(1, 400), main=True)
+    select: Literal["benefit", "accuracy", "threshold"] = knob(
+        "benefit",
+        label="Layers by",
+        help="benefit: layers that help on validation rows within the damage limit. accuracy: the best probes, as the paper does. "
+        "threshold: all probes above the least.",
+        main=True,
+    )
+    neutral_weight: float = knob(
+        1.0,
+        label="Neutral protection",
+        help="Neutral text joins the positive side with this weight, so that the gate leaves ordinary text alone; 0 as in the paper.",
+        bounds=(0.0, 10.0),
+        unit="times the negatives",
+        main=True,
+    )
+    layers: tuple[int, ...] | None = knob(None, label="Layers", help="Edit exactly these; none: by the selection.", main=True)
+    max_damage: float = knob(
+        0.02, label="Damage at most", help="KL on held-out neutral text that the selection allows.", bounds=(0.0, 10.0), unit="nats/token"
+    )
+    min_accuracy: float = knob(0.7, label="Least accuracy", help="Of a probe, for selection by threshold.", bounds=(0.5, 1.0))
+    n_mlp: int = knob(4, label="Depth of the angle network", help="Linear layers.", bounds=(1, 6))
+    mlp_width: int | None = knob(None, label="Width of the angle network", symbol="h", help="None: halving.", bounds=(16, 100000))
+    lr: float | None = knob(
+        None, label="Learning rate", help="None: 5e-4 for 4096 dimensions, more for narrower models.", bounds=(1e-5, 1e-1)
+    )
+    epochs: int = knob(5, label="Epochs", help="Passes over the pairs.", bounds=(1, 50))
+    min_steps: int = knob(
+        300, label="Steps at least", help="More passes if the epochs have fewer steps; 0 as in the paper.", bounds=(0, 10000)
+    )
+    batch_pairs: int = knob(16, label="Pairs a step", symbol="B", help="Token pairs in a batch.", bounds=(1, 256))
+    n_pairs: int = knob(2000, label="Token pairs at most", help="Drawn with the seed; memory grows with them.", bounds=(2, 1_000_000))
+    warmup_ratio: float = knob(0.05, label="Warm-up", help="Share of the steps.", bounds=(0.0, 0.9))
+    weight_decay: float = knob(0.0, label="Weight decay", help="Weight decay of AdamW; the paper uses none.", bounds=(0.0, 0.1))
+    clip_norm: float = knob(1.0, label="Gradient clip", help="Norm, a probe and a network at a time.", bounds=(1e-6, 1e6))
+    checkpoint: Checkpoint = knob(
+        "per_module",
+        label="Checkpoint",
+        help="per_module: each probe and network at its own best. joint_probe_accuracy: the released code's, one clip over all layers.",
+    )
+    pairing: Literal["aligned", "last"] = knob(
+        "aligned", label="Pairing", help="Answer tokens of equal index, or the last token of each answer."
+    )
+    references: bool = knob(True, label="All references", help="Pair every true with every false reference of a question.")
+    ident_threshold: float = knob(1e-3, label="Pairs alike", help="Skip pairs nearer than this share of their length.", bounds=(0.0, 1.0))
+    ident_coordinates: float | None = knob(
+        None, label="Coordinates alike", help="Released code: skip pairs with this share of identical coordinates.", bounds=(0.0, 1.0)
+    )
+    formula: Formula = knob("closed_form", label="Formula", help="official loses the norm near the hyperplane in float32.")
+    positions: Literal["all", "last", "prompt", "generated", "released"] = knob(
+        "all", label="Where", help="Positions that the edit acts on; released: all when scoring, the last of each call when generating."
+    )
+    last_block_fit: Literal["resid_post", "ln_final"] = knob(
+        "resid_post", label="Last block is read", help="ln_final reproduces the released code."
+    )
+    gate: GateKind = knob("none", label="Second gate", help="A probe against neutral text beside the method's own: hard, or soft.")
+    clamp_angle: bool = knob(True, label="Clamp the angle", help="To half a turn at most, at doses above 1.")
+
+
+PRESETS: Mapping[str, Mapping[str, Any]] = {
+    "protected": {},
+    "paper": {"neutral_weight": 0.0, "select": "accuracy", "lr": 5e-4, "min_steps": 0},
+    "official-compat": {
+        "neutral_weight": 0.0, "select": "accuracy", "lr": 5e-4, "min_steps": 0, "checkpoint": "joint_probe_accuracy",
+        "ident_coordinates": 0.75, "formula": "official", "positions": "released", "last_block_fit": "ln_final", "clamp_angle": False,
+    },
+}  # fmt: skip

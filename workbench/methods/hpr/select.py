@@ -1,0 +1,63 @@
+"""Choose which layers HPR edits: by what they gain on validation rows within a damage limit, or by probe accuracy as the paper does.
+
+Ref: specs/hpr.md §3.6, §3.7. By benefit: rank layers by the benefit of editing each alone, then take the best prefix of that ranking;
+ties go to fewer and to lower layers. A probe of high accuracy may never fire before the answer, so accuracy alone does not choose well
+under neutral protection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from workbench.data.demonstrations import Demonstrations
+from workbench.methods.hpr.edit import HouseholderEdit
+from workbench.methods.shared.validation import Measured, measured
+from workbench.models.base import LanguageModel
+from workbench.progress import Progress
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The layers taken, what was measured of every layer alone, and of every prefix of the ranking that was tried."""
+
+    layers: tuple[int, ...]
+    base: Measured
+    alone: dict[int, Measured]
+    prefixes: tuple[tuple[tuple[int, ...], Measured], ...]
+    is_within_limit: bool
+
+
+def by_benefit(
+    model: LanguageModel,
+    edit: HouseholderEdit,
+    rows: Demonstrations,
+    neutral: Sequence[str],
+    top_k: int,
+    max_damage: float,
+    progress: Progress,
+) -> Selection:
+    """Measure every layer alone, then prefixes of the best, all as lanes of one batch."""
+    layers = edit.layers
+    base, *found = measured(
+        model, [(), *((edit.restricted((layer,)),) for layer in layers)], rows, neutral, progress=progress.part(0.0, 0.6)
+    )
+    alone = dict(zip(layers, found))
+    fine = [layer for layer in layers if alone[layer].damage <= max_damage]
+    ranked = sorted(fine or layers, key=lambda layer: (-round(alone[layer].benefit, 6), layer))[:top_k]
+    sets = [tuple(sorted(ranked[: i + 1])) for i in range(len(ranked))]
+    tried = list(zip(sets, measured(model, [(edit.restricted(some),) for some in sets], rows, neutral, progress=progress.part(0.6, 1.0))))
+    within = [item for item in tried if item[1].damage <= max_damage]
+    if within:
+        best = max(within, key=lambda item: (round(item[1].benefit, 4), -len(item[0])))
+    else:
+        best = min(tried, key=lambda item: item[1].damage)
+    return Selection(best[0], base, alone, tuple(tried), bool(within))
+
+
+def by_accuracy(accuracy: dict[int, float], top_k: int, least: float | None) -> tuple[int, ...]:
+    """The best probes, ties to the lower layer; with `least` all probes above it (the best one if there are none)."""
+    ranked = sorted(accuracy, key=lambda layer: (-accuracy[layer], layer))
+    if least is not None:
+        return tuple(sorted([layer for layer in ranked if accuracy[layer] >= least] or ranked[:1]))
+    return tuple(sorted(ranked[:top_k]))

@@ -1,0 +1,182 @@
+"""Knobs and presets of SEA, and which layers they mean."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from workbench.errors import BadKnob
+from workbench.knobs import knob
+from workbench.methods.shared.gating import GateKind
+from workbench.models.base import ModelInfo
+from workbench.numerics.covariance import Centre
+from workbench.numerics.feature_maps import Phi, SquaredExponentialInverse
+from workbench.numerics.spectral_law import Merge, Norm, PhiMode
+
+LayerMode = Literal["middle", "all", "first", "last", "signature"]
+SiteKind = Literal["resid_post", "mlp_out"]
+
+
+@dataclass(frozen=True)
+class SeaConfig:
+    """Knobs of SEA; the defaults are the preset `centred`."""
+
+    keep: float = knob(
+        0.99,
+        label="Share kept",
+        symbol="K",
+        help="Share of the squared singular values to keep of the good side and to drop of the bad side.",
+        bounds=(0.5, 1.0),
+        main=True,
+    )
+    layers: tuple[int, ...] | None = knob(None, label="Layers", help="Layers to edit, counted from 0; none: by the layer mode.", main=True)
+    center: Centre = knob(
+        "demonstrations",
+        label="Centre",
+        help="Subtract each side's mean before the covariances, and edit around the mean. Without it the mean activation usually "
+        "dominates, k is 1 on both sides, and the edit is near the identity.",
+        main=True,
+    )
+    phi: Phi = knob(
+        "none", label="Feature map", symbol="Φ", help="Project in a feature space (Φ-SEA) instead. Needs centre none.", main=True
+    )
+    layer_mode: LayerMode = knob(
+        "middle",
+        label="Layer mode",
+        help="Which layers when none are listed: from the middle on, all, the first or last ones, or those of the largest signature.",
+    )
+    n_layers: int | None = knob(None, label="Number of layers", help="How many layers the mode takes; none: by depth.", bounds=(1, 400))
+    keep_plus: float | None = knob(
+        None, label="Share kept, good side", symbol="K+", help="Overrides K for what is kept.", bounds=(0.5, 1.0)
+    )
+    keep_minus: float | None = knob(
+        None, label="Share dropped, bad side", symbol="K-", help="Overrides K for what is dropped.", bounds=(0.5, 1.0)
+    )
+    k_plus: int | None = knob(
+        None, label="Directions kept", symbol="k+", help="A number of directions instead of a share.", bounds=(1, 100000)
+    )
+    k_minus: int | None = knob(
+        None, label="Directions dropped", symbol="k-", help="A number of directions instead of a share.", bounds=(1, 100000)
+    )
+    fit_site: SiteKind = knob("resid_post", label="Fit at", help="Where the demonstrations' activations are read.")
+    edit_site: SiteKind = knob(
+        "resid_post", label="Edit at", help="Where the edit acts. The released code fits at resid_post and edits mlp_out."
+    )
+    norm: Norm = knob(
+        "token",
+        label="Norm restored",
+        symbol="ν",
+        help="token: each token's length, so that cached and full forwards agree. feature: the released code's norm over the tokens of a "
+        "call, which lets early tokens see later ones. none: linear, can be folded into weights.",
+    )
+    merge: Merge = knob("sum", label="Merge", help="How the two projections are put together; positive and negative are ablations.")
+    phi_mode: PhiMode = knob("intended", label="Feature map mode", help="skip_input reproduces the released code, which never applies Φ.")
+    se_inverse: SquaredExponentialInverse = knob(
+        "sqrt", label="Inverse of the squared exponential", help="squared reproduces the released code, whose square root is missing."
+    )
+    restore_sign: bool = knob(
+        True, label="Restore the sign", help="The squared exponential loses signs; multiply each branch by the activation's own sign."
+    )
+    collect: Literal["last", "mean", "random"] = knob(
+        "last", label="Read from", help="The answer's last token, the mean over its tokens, or a random one of them."
+    )
+    final_period: Literal["match", "keep", "strip", "force", "force_negative"] = knob(
+        "match",
+        label="Final period",
+        help="Bare answers against sentences would make the edit learn the full stop. match: force one on both sides if some answers end "
+        "in one and some don't, else keep the texts. Or always force, strip or keep; force_negative is the released code for HaluEval.",
+    )
+    n_demos: int = knob(200, label="Demonstrations", symbol="N", help="At most so many, drawn with the seed.", bounds=(2, 100000))
+    max_new_tokens: int | None = knob(
+        None,
+        label="Length of own answers",
+        help="Tokens of the model's own greedy answer at most; none: one more than the longest given answer. A model that does not stop by "
+        "itself would else be read far behind its answer.",
+        unit="tokens",
+        bounds=(1, 512),
+    )
+    last_layer_fit: Literal["resid_post", "ln_final"] = knob(
+        "resid_post", label="Last layer is read", help="ln_final reproduces the released code, which reads it after the final norm."
+    )
+    where: Literal["all", "prompt", "generated"] = knob("all", label="Where", help="Positions that the edit acts on.")
+    gate: GateKind = knob(
+        "none", label="Gate", help="Let the edit act only on tokens that a probe tells from neutral text: at all (hard) or by share (soft)."
+    )
+
+
+_COMPAT: Mapping[str, Any] = {
+    "center": "none", "edit_site": "mlp_out", "norm": "feature", "layer_mode": "last", "last_layer_fit": "ln_final",
+    "se_inverse": "squared", "phi_mode": "skip_input", "restore_sign": False,
+}  # fmt: skip
+_PAPER: Mapping[str, Any] = {"center": "none", "edit_site": "mlp_out", "keep": 0.998, "layer_mode": "last"}
+
+PRESETS: Mapping[str, Mapping[str, Any]] = {
+    "centred": {},
+    "paper": _PAPER,
+    "phi-squared-exponential": {"center": "none", "phi": "squared_exponential"},
+    "phi-tanh": {"center": "none", "phi": "tanh"},
+    "phi-elu": {"center": "none", "phi": "elu"},
+    "linear": {"edit_site": "mlp_out", "fit_site": "mlp_out", "norm": "none"},
+    "official-compat": {**_COMPAT, "keep": 0.998, "n_demos": 2000, "n_layers": 21, "final_period": "force_negative", "max_new_tokens": 256},
+    "official-compat-bbq": {
+        **_COMPAT,
+        "keep": 0.9999,
+        "max_new_tokens": 64,
+        "n_demos": 1000,
+        "n_layers": 2,
+        "final_period": "keep",
+        "phi": "squared_exponential",
+    },
+}
+
+
+def checked(config: SeaConfig, info: ModelInfo) -> SeaConfig:
+    """Return the config if its knobs go together on this model.
+
+    Raises:
+        BadKnob: centring with another edit site or a feature map; a layer that the model does not have.
+    """
+    if config.center != "none" and config.fit_site != config.edit_site:
+        raise BadKnob(
+            f"center = {config.center} with fit_site = {config.fit_site} and edit_site = {config.edit_site}: the mean of one site says "
+            "nothing at the other.",
+            f"Set edit_site = {config.fit_site}, or center = none.",
+        )
+    if config.center != "none" and config.phi != "none":
+        raise BadKnob(
+            f"center = {config.center} with phi = {config.phi}: the mean is not one in feature space.", "Set center = none, or phi = none."
+        )
+    for layer in config.layers or ():
+        if not 0 <= layer < info.n_layers:
+            raise BadKnob(f"layers names {layer}; {info.name} has layers 0 to {info.n_layers - 1}.", "Choose layers that the model has.")
+    if config.layers == ():
+        raise BadKnob("layers is empty.", "List at least one layer, or leave it to the layer mode.")
+    return config
+
+
+def listed_layers(config: SeaConfig, info: ModelInfo) -> tuple[int, ...]:
+    """The layers that a config means; for mode `signature` all of them, since activations decide.
+
+    Ref: specs/sea.md §3.4. middle: clip(⌈n/12⌉, 2, 4) from ⌊n/2⌋ on; last: ⌈21n/32⌉ unless `n_layers` says otherwise.
+    """
+    n = info.n_layers
+    if config.layers is not None:
+        return tuple(dict.fromkeys(config.layers))
+    if config.layer_mode in ("all", "signature"):
+        return tuple(range(n))
+    count = min(n, wanted_count(config, n))
+    if config.layer_mode == "first":
+        return tuple(range(count))
+    if config.layer_mode == "last":
+        return tuple(range(n - count, n))
+    start = min(n // 2, n - count)
+    return tuple(range(start, start + count))
+
+
+def wanted_count(config: SeaConfig, n: int) -> int:
+    """How many layers the layer mode takes on a model of `n` layers."""
+    if config.n_layers is not None:
+        return config.n_layers
+    return max(2, min(4, math.ceil(n / 12))) if config.layer_mode in ("middle", "signature") else math.ceil(21 * n / 32)

@@ -1,0 +1,148 @@
+"""SEA, spectral editing of activations: keep what goes with good answers, drop what goes with bad ones.
+
+Ref: specs/sea.md; Qiu et al., NeurIPS 2024, arXiv 2405.09719. For each layer, with base, good and bad activations as paired rows H, H⁺,
+H⁻: Ω± = (1/N) H (H±)ᵀ = U± S± V±ᵀ; A = leading U⁺, B = leading U⁻; the edit is μ + ν-restored (y + A Aᵀ y − B Bᵀ y), y = z − μ. Differs:
+norms are restored token by token, sets are centred, fit and edit share their site; preset `paper` has the paper's sites and no centring,
+`official-compat` the released code, defects included.
+
+The arrays of the report, `[l]` being an edited layer, so `spectrum_plus[3]`; `±` stands for both `plus` and `minus`: `layers` (L,) ·
+`spectrum_±[l]` (m,) singular values, descending · `cumulative_±[l]` (m,) cumulative share of squared values · `k_plus`, `k_minus`,
+`rank_plus`, `rank_minus` (L,) · `keep_grid` (G,) and `k_of_keep_±[l]` (G,) directions for each share · `cosines[l]` (r,) cosines of the
+principal angles between kept and dropped space · `net_size` (L,) ‖A Aᵀ − B Bᵀ‖_F · `mean_share_plus`, `mean_share_minus` (L,) share of
+s_1 of the uncentred matrix that the means explain · `mean_norm` (L,) · `signature` (L,) · `edit_size_mean`, `edit_size_95`,
+`edit_cosine`, `guard_share` (L,) on held-out texts · `projection_before[l]`, `projection_after[l]` (2n, 2) held-out pairs on the leading
+kept and the leading dropped direction, good rows first · `projection_is_good` (2n,).  Tables: `ranks` (one row a layer), `tokens`
+(promoted and suppressed tokens of leading directions).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from workbench.data.demonstrations import Demonstrations
+from workbench.errors import FitFailed
+from workbench.methods.registry import Fitted, Needs, header, method
+from workbench.methods.sea.config import PRESETS, SeaConfig, checked, listed_layers, wanted_count
+from workbench.methods.sea.edit import SpectralEdit, mlp_facts
+from workbench.methods.sea.report import LayerFit, report
+from workbench.methods.shared.contrast_rows import ContrastTokens, drawn, settled_period, stream_rows, tokens_of
+from workbench.methods.shared.gating import gated
+from workbench.models.base import LanguageModel
+from workbench.numerics.covariance import CrossMoments
+from workbench.numerics.feature_maps import clamped_share, mapped
+from workbench.numerics.spectra import Spectrum
+from workbench.numerics.spectral_law import SpectralLaw
+from workbench.progress import Progress
+from workbench.shapes import Tensor
+from workbench.sites import Site
+
+SIDES = ("positive", "negative")
+
+
+@method(
+    "sea",
+    title="SEA",
+    summary="Project activations towards what goes with good answers and away from what goes with bad ones: no training, one second.",
+    paper="arXiv 2405.09719",
+    config=SeaConfig,
+    edit=SpectralEdit,
+    needs=Needs(("prompt", "positive", "negative"), min_rows=2),
+    presets=PRESETS,
+)
+def fit(model: LanguageModel, demonstrations: Demonstrations, config: SeaConfig, *, seed: int, progress: Progress) -> Fitted:
+    """Fit kept and dropped directions of each layer from the rows of split `fit`.
+
+    Raises:
+        BadKnob: knobs that do not go together. FitFailed: all activations are equal, so there is no direction to keep.
+    """
+    config = checked(config, model.info)
+    rows = drawn(demonstrations.split("fit"), config.n_demos, seed)
+    config = replace(config, final_period=settled_period(config.final_period, rows))
+    layers = listed_layers(config, model.info)
+    tokens = tokens_of(model, rows, config.final_period, config.max_new_tokens, progress.part(0.0, 0.5))
+    moments, clamped = _moments(model, tokens, layers, config, seed, progress.part(0.5, 0.8))
+    if config.layers is None and config.layer_mode == "signature":
+        layers = _by_signature(moments, wanted_count(config, model.info.n_layers))
+    dtype = torch.float64 if model.dtype == torch.float64 else torch.float32
+    fits: dict[int, LayerFit] = {}
+    for i, layer in enumerate(layers):
+        progress(0.8 + 0.1 * i / len(layers), f"Spectra of layer {layer}")
+        fits[layer] = _layer(moments[layer], config, layer, dtype, clamped[layer])
+    facts: dict[str, Any] = {"layers": list(layers), "site": config.edit_site, "where": config.where} | _law_facts(config)
+    if config.edit_site == "mlp_out":
+        facts |= mlp_facts(model, layers)
+    edit = SpectralEdit(header("sea", model, demonstrations, config, seed, facts), {layer: item.law for layer, item in fits.items()})
+    fitted = Fitted(edit, report(model, edit, fits, config, demonstrations, rows, progress.part(0.9, 0.95)))
+    return gated(model, fitted, demonstrations, config.gate, seed=seed, progress=progress.part(0.95, 1.0))
+
+
+def _moments(
+    model: LanguageModel, tokens: ContrastTokens, layers: tuple[int, ...], config: SeaConfig, seed: int, progress: Progress
+) -> tuple[dict[int, CrossMoments], dict[int, float]]:
+    """Moments of each layer, streamed, and the share of coordinates that the feature map clamps."""
+    sites = {layer: _fit_site(model, layer, config) for layer in layers}
+    moments = {layer: CrossMoments(SIDES) for layer in layers}
+    clamped = dict.fromkeys(layers, 0.0)
+    batches = [
+        stream_rows(model, batch, list(sites.values()), config.collect, seed, progress)
+        for batch in (tokens.base, tokens.positive, tokens.negative)
+    ]
+    for base, good, bad in zip(*batches):
+        for layer, site in sites.items():
+            n_before, n_new = moments[layer].n_rows, base[site].shape[0]
+            share = clamped_share(base[site], config.phi)
+            clamped[layer] = (clamped[layer] * n_before + share * n_new) / (n_before + n_new)
+            others = {"positive": mapped(good[site], config.phi), "negative": mapped(bad[site], config.phi)}
+            moments[layer].add(mapped(base[site], config.phi), others)
+    return moments, clamped
+
+
+def _fit_site(model: LanguageModel, layer: int, config: SeaConfig) -> Site:
+    if config.last_layer_fit == "ln_final" and config.fit_site == "resid_post" and layer == model.info.n_layers - 1:
+        return Site("ln_final")
+    return Site(config.fit_site, layer)
+
+
+def _layer(moments: CrossMoments, config: SeaConfig, layer: int, dtype: torch.dtype, clamped: float) -> LayerFit:
+    spectra = moments.spectra(config.center)
+    for side, spectrum in spectra.items():
+        if spectrum.rank == 0:
+            raise FitFailed(
+                f"The {side} cross-covariance of layer {layer} is zero: the answers do not change the activations there.",
+                "Read at a later token (final_period = keep, collect = mean), choose later layers, or use more varied demonstrations.",
+            )
+    k_plus = _chosen(spectra["positive"], config.keep if config.keep_plus is None else config.keep_plus, config.k_plus)
+    k_minus = _chosen(spectra["negative"], config.keep if config.keep_minus is None else config.keep_minus, config.k_minus)
+    a, b = spectra["positive"].leading(k_plus), spectra["negative"].leading(k_minus)
+    centre = None if config.center == "none" else moments.centre("base", config.center)
+    law = SpectralLaw(a.to(dtype), b.to(dtype), None if centre is None else centre.to(dtype), **_law_facts(config))
+    return LayerFit(law, a, b, spectra["positive"], spectra["negative"], moments, clamped)
+
+
+def _chosen(spectrum: Spectrum, keep: float, k: int | None) -> int:
+    return spectrum.kept(keep) if k is None else min(k, spectrum.rank)
+
+
+def _law_facts(config: SeaConfig) -> dict[str, Any]:
+    return {
+        "norm": config.norm,
+        "merge": config.merge,
+        "phi": config.phi,
+        "phi_mode": config.phi_mode,
+        "inverse": config.se_inverse,
+        "restore_sign": config.restore_sign,
+    }
+
+
+def signature(moments: CrossMoments) -> float:
+    """σ_1 + σ_2 of the matrix of both means (d, 2). Mostly tracks the activation norm, which grows with depth."""
+    means: Tensor = torch.stack([moments.mean("negative"), moments.mean("positive")], 1)
+    return float(torch.linalg.svdvals(means).sum())
+
+
+def _by_signature(moments: dict[int, CrossMoments], count: int) -> tuple[int, ...]:
+    ranked = sorted(moments, key=lambda layer: (-signature(moments[layer]), layer))
+    return tuple(sorted(ranked[:count]))

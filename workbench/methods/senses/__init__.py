@@ -1,0 +1,3 @@
+"""Sense finetuning of Backpacks, arXiv 2402.06155."""
+
+from workbench.methods.senses import fit as fit

@@ -1,0 +1,214 @@
+"""Sense finetuning: move a few senses of a few words of a Backpack until the canonical examples hold.
+
+Ref: specs/canonical.md §4, §5; *Model Editing with Canonical Examples*, arXiv 2402.06155.
+Law: C(v)_l ← C(v)_l + dose · δ[v,l] for the senses that the examples read most beyond neutral text; δ minimises the examples' loss plus
+w · KL(p0‖p) on neutral text, by Adam. Exact: logits are affine in δ, so training runs no transformer.
+Differs: each step follows the mean gradient of its five examples (the released code's sees only the fifth); learning rate and background
+price follow the size of the vocabulary where they are left open. `compat = official` does as released.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from workbench.data.demonstrations import Demonstrations
+from workbench.errors import Obstructed
+from workbench.knobs import knob
+from workbench.methods.canonical.config import CanonicalConfig
+from workbench.methods.canonical.examples import (
+    canonical_items,
+    canonical_obstacles,
+    checks,
+    neutral_chunks,
+    regularisation_texts,
+    training_rows,
+)
+from workbench.methods.canonical.report import Epochs
+from workbench.methods.registry import FitReport, Fitted, Needs, Notice, header, method
+from workbench.methods.senses.edit import SenseEdit
+from workbench.methods.senses.problem import SenseProblem, SenseSettings, item_texts, losses, posed, trained
+from workbench.methods.senses.readings import NeutralReading, neutral_reading
+from workbench.models.backpack.model import BackpackModel
+from workbench.models.base import LanguageModel
+from workbench.numerics.canonical_loop import LoopSettings
+from workbench.numerics.sense_training import NeutralLoss
+from workbench.progress import Progress
+from workbench.shapes import Tensor
+
+# Below this many word types every one of them occurs in neutral text, and a price of 1000 would pick the rarest instead of the most read.
+SMALL_VOCABULARY = 10_000
+
+
+@dataclass(frozen=True)
+class SensesConfig(CanonicalConfig):
+    """Knobs of sense finetuning."""
+
+    lr: float | None = knob(
+        None,
+        label="Learning rate",
+        help="Step size of Adam; none: 0.1 for a small vocabulary, 0.01 for a full one.",
+        bounds=(1e-5, 1.0),
+        main=True,
+    )
+    n_neutral: int = knob(64, label="Neutral chunks", help="How many chunks of neutral text hold the model.", bounds=(0, 3000))
+    top_k: int = knob(
+        8, label="Senses per example", help="How many senses each example may move.", bounds=(1, 64), symbol="top_k", main=True
+    )
+    penalty: float | None = knob(
+        None,
+        label="Price of common senses",
+        symbol="λ",
+        bounds=(0.0, 1e5),
+        help="How much less a sense scores for being read in neutral text; none: 1 for a small vocabulary, 1000 for a full one.",
+    )
+    gvb_importance: Literal["add", "subtract"] | None = knob(
+        None,
+        label="Importance of pairs",
+        help="good-v-bad: senses that either side reads (add, ours), or the good side's minus the bad side's (subtract, official).",
+    )
+    pick_ineligible: Literal["no", "yes"] | None = knob(
+        None,
+        label="Pick senses that are not read",
+        help="Fill up top_k with senses that the example never reads (official), or leave them (ours).",
+    )
+    delta_dtype: Literal["float32", "float16"] | None = knob(
+        None, label="Precision of the stored table", help="float32 (ours), or float16 (official): half the file, rounded to three digits."
+    )
+
+
+def settings_of(config: SensesConfig, model: LanguageModel) -> SenseSettings:
+    """Resolve a config for a model: what is left open, and what `compat` switches (specs/canonical.md §10)."""
+    small, official = model.info.d_vocab < SMALL_VOCABULARY, config.official
+    lr = config.lr if config.lr is not None else (0.1 if small else 0.01)
+    penalty = config.penalty if config.penalty is not None else (1.0 if small else 1000.0)
+    loop = LoopSettings(lr, config.epochs, config.group, config.accumulates, optimiser=config.optimises)
+    gvb = config.gvb_importance or ("subtract" if official else "add")
+    ineligible = official if config.pick_ineligible is None else config.pick_ineligible == "yes"
+    return SenseSettings(loop, config.top_k, penalty, config.kl_weight, config.kl_direction, config.kl_reduce, gvb, ineligible)
+
+
+def stored(config: SensesConfig) -> torch.dtype:
+    """Return what a fitted table is stored in."""
+    return getattr(torch, config.delta_dtype or ("float16" if config.official else "float32"))
+
+
+@method(
+    "senses",
+    title="Sense finetuning",
+    summary="Move a few senses of a few words of a Backpack, so that short examples hold and all else stays.",
+    paper="arXiv 2402.06155",
+    config=SensesConfig,
+    edit=SenseEdit,
+    needs=Needs(("prompt",), task="canonical", min_rows=1, senses=True),
+    presets={
+        "ours": {},
+        "gentle": {"lr": 0.03, "kl_weight": 1.0, "ball": "1e-3"},
+        "official-compat": {"lr": 0.01, "penalty": 1000.0, "compat": "official", "chunk_tokens": 500},
+    },
+    obstacles=canonical_obstacles,
+)
+def fit(model: LanguageModel, demonstrations: Demonstrations, config: SensesConfig, *, seed: int, progress: Progress) -> Fitted:
+    """Fit a table of sense vectors to the canonical examples of split `fit`."""
+    if not isinstance(model, BackpackModel):
+        raise Obstructed(f"{model.info.name} is no Backpack.", "Load embedded-backpack, or use lora.")
+    started, settings = time.perf_counter(), settings_of(config, model)
+    items = canonical_items(model, training_rows(demonstrations), config.loss)
+    texts, borrowed = regularisation_texts(demonstrations)
+    chunks = neutral_chunks(model, texts, config.chunk_tokens, 2 * config.n_neutral)
+    neutral = neutral_reading(model, chunks[: config.n_neutral], progress.part(0.0, 0.3))
+    problem = posed(model, items, neutral, settings, progress.part(0.3, 0.4))
+    apart = neutral_reading(model, chunks[config.n_neutral :], progress.part(0.4, 0.5))
+    watch = _Watch(model, problem, checks(demonstrations), config, neutral, apart, borrowed)
+    kept = problem.fresh()
+    for epoch, delta in trained(problem, settings, seed):
+        rise = watch.note(delta)
+        if config.keeps(watch.seen.rise, watch.seen.success, watch.seen.kept):
+            kept, watch.seen.kept = delta.clone(), epoch
+        progress(0.5 + 0.5 * epoch / config.epochs, f"Epoch {epoch} of {config.epochs}", loss=watch.seen.train[-1], general_loss_rise=rise)
+    facts = {"n_senses": model.n_senses, "epoch": watch.seen.kept, "lr": settings.loop.lr, "penalty": settings.penalty}
+    top = header("senses", model, demonstrations, config, seed, facts)
+    edit = SenseEdit(top, problem.selection.token_ids, problem.selection.sense_ids, kept.cpu().to(stored(config)))
+    return Fitted(edit, watch.report(kept, time.perf_counter() - started))
+
+
+class _Watch:
+    """What a fit records after each epoch, and the report made of it."""
+
+    def __init__(
+        self,
+        model: BackpackModel,
+        problem: SenseProblem,
+        rows: Demonstrations,
+        config: SensesConfig,
+        neutral: NeutralReading,
+        apart: NeutralReading,
+        borrowed: bool,
+    ) -> None:
+        self._model, self._problem, self._config = model, problem, config
+        self._held_apart, self._borrowed = apart.n_tokens > 0, borrowed
+        self._measured = apart if self._held_apart else neutral
+        self._general: NeutralLoss = self._measured.loss(problem.selection)
+        self._items = canonical_items(model, rows, config.loss)
+        self._texts = item_texts(model, self._items)
+        self.seen = Epochs()
+
+    def note(self, delta: Tensor) -> float:
+        """Record an epoch; return the general loss's relative rise."""
+        E = self._problem.objective.E
+        self.seen.train.append(self._problem.objective.mean_loss(delta))
+        self.seen.rise.append(self._general.ratio(delta, E) - 1 if self._measured.n_tokens else math.nan)
+        self.seen.checked(losses(self._items, self._texts, self._problem.selection, delta, E), self._items)
+        return self.seen.rise[-1]
+
+    def report(self, delta: Tensor, seconds: float) -> FitReport:
+        """Put what was recorded together."""
+        selection = self._problem.selection
+        scalars = self.seen.scalars(len(self._problem.picks), len(self._items), self._measured.n_tokens, seconds)
+        scalars |= {"n_senses": float(len(selection)), "n_words": float(len(selection.token_ids.unique()))}
+        rows = sense_rows(self._model, self._problem, delta)
+        return FitReport(scalars, self.seen.curves(), {}, {"senses": rows}, self._notices())
+
+    def _notices(self) -> tuple[Notice, ...]:
+        found = self.seen.notices(has_neutral=self._measured.n_tokens > 0, borrowed=self._borrowed)
+        short = sum(len(picked) < self._config.top_k for picked in self._problem.picks)
+        if short:
+            found.append(Notice("note", f"{short} examples read fewer than {self._config.top_k} senses; they move all that they read."))
+        if self._measured.n_tokens and not self._held_apart:
+            found.append(Notice("note", "The general loss was measured on the neutral text that the fit was held by.", "Add neutral rows."))
+        return (*found, *self._config.notices())
+
+
+def sense_rows(model: BackpackModel, problem: SenseProblem, delta: Tensor, limit: int = 64) -> tuple[dict[str, object], ...]:
+    """Return the senses that moved most: their word, why they were picked, how far they moved, and which tokens the move promotes."""
+    best: dict[tuple[int, int], tuple[float, float, float]] = {}
+    for pick in (pick for picked in problem.picks for pick in picked):
+        known = best.get((pick.token, pick.sense))
+        if known is None or pick.score > known[2]:
+            best[pick.token, pick.sense] = (pick.raw, pick.background, pick.score)
+    norms = delta.norm(dim=1)
+    order = norms.argsort(descending=True)[:limit]
+    pushed = (
+        (delta[order] @ problem.objective.E[: model.n_tokens].T).topk(min(5, model.n_tokens)).indices if len(order) else torch.zeros(0, 5)
+    )
+    rows: list[dict[str, object]] = []
+    for i, promoted in zip(order.tolist(), pushed.tolist()):
+        token, sense = int(problem.selection.token_ids[i]), int(problem.selection.sense_ids[i])
+        raw, base, score = best[token, sense]
+        rows.append(
+            {
+                "word": str(model.tokenizer.decode([token])),
+                "token": token,
+                "sense": sense,
+                "read": raw,
+                "background": base,
+                "score": score,
+                "moved": float(norms[i]),
+                "promotes": ", ".join(repr(str(model.tokenizer.decode([int(t)]))) for t in promoted),
+            }
+        )
+    return tuple(rows)

@@ -1,0 +1,72 @@
+"""Neutral text as a Backpack reads it, once per model and text: for the KL term, the background of importance, and the ball."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from weakref import WeakKeyDictionary
+
+import torch
+
+from workbench.models.backpack.model import BackpackModel
+from workbench.models.backpack.reading import read_texts, wide
+from workbench.numerics.sense_affine import ReadText, Selection, affine, nll_rows
+from workbench.numerics.sense_importance import background
+from workbench.numerics.sense_training import NeutralLoss, neutral_loss
+from workbench.progress import Progress
+from workbench.shapes import Float, Tensor
+
+Chunk = tuple[int, ...]
+# Readings kept per model: neutral text to train against and to measure on, for a few sets of demonstrations.
+KEPT = 4
+
+
+@dataclass(frozen=True)
+class NeutralReading:
+    """Neutral chunks with all positions as rows, their NLLs without edit, and the background of importance."""
+
+    chunks: Sequence[ReadText]
+    base_rows: Sequence[Float[Tensor, " row"]]
+    background: Float[Tensor, "d_vocab sense"]
+
+    @property
+    def n_tokens(self) -> int:
+        """Predicted tokens: all but the first of each chunk."""
+        return sum(len(rows) for rows in self.base_rows)
+
+    def loss(self, selection: Selection) -> NeutralLoss:
+        """Return the general loss as a function of a table over these senses."""
+        return neutral_loss(self.chunks, self.base_rows, selection)
+
+
+_kept: WeakKeyDictionary[BackpackModel, OrderedDict[tuple[Chunk, ...], NeutralReading]] = WeakKeyDictionary()
+_lock = threading.Lock()
+
+
+def neutral_reading(model: BackpackModel, chunks: Sequence[Chunk], progress: Progress | None = None) -> NeutralReading:
+    """Read neutral chunks without edits, or return the reading kept from before; the last few are kept while the model lives."""
+    key = tuple(chunks)
+    with _lock:
+        mine = _kept.setdefault(model, OrderedDict())
+        if key in mine:
+            mine.move_to_end(key)
+            return mine[key]
+    reading = _read(model, key, progress)
+    with _lock:
+        mine[key] = reading
+        while len(mine) > KEPT:
+            mine.popitem(last=False)
+    return reading
+
+
+@torch.no_grad()
+def _read(model: BackpackModel, chunks: tuple[Chunk, ...], progress: Progress | None) -> NeutralReading:
+    texts = read_texts(model.network, [(chunk, range(len(chunk))) for chunk in chunks], True, progress)
+    if not texts:
+        return NeutralReading((), (), torch.zeros(model.info.d_vocab, model.n_senses))
+    none = Selection.of([])
+    E = wide(model.embedding)
+    base = nll_rows([affine(text.predicting(), none) for text in texts], E.new_zeros(0, E.shape[1]), E)
+    return NeutralReading(texts, base, background(texts, model.info.d_vocab))

@@ -1,0 +1,208 @@
+"""The objective of a search: q angle vectors over all training prompts are one forward.
+
+The candidates are lanes of one batch, row group i turned by the angles of candidate i. With common random numbers f is deterministic:
+f(Theta) asked twice is the same number. Ref: specs/tarot.md §3.8.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import final
+
+import torch
+
+from workbench.decode import Sampling, generate
+from workbench.edits.base import Edit
+from workbench.methods.tarot.config import TarotConfig
+from workbench.methods.tarot.edit import HEADS_KIND, MLP_KIND, turner
+from workbench.methods.tarot.prefix import Prefix
+from workbench.methods.tarot.task import Task, decided, masked_to
+from workbench.models.base import LanguageModel
+from workbench.models.hooks import ReadWrite
+from workbench.models.tokens import TokenBatch, running
+from workbench.numerics.rotations import AngleSpace
+from workbench.shapes import Float, Int, Logits, Tensor
+from workbench.sites import Site
+
+Reward = Callable[[Sequence[str]], Float[Tensor, "text"]]
+_ROWS_AT_ONCE = 512
+
+
+@final
+class Objective:
+    """Score points of the unit cube: mean over training prompts, maximised."""
+
+    def __init__(
+        self,
+        model: LanguageModel,
+        space: AngleSpace,
+        config: TarotConfig,
+        task: Task,
+        held: Float[Tensor, "layer head d_head"] | None = None,
+        *,
+        redraw: Callable[[int], Task] | None = None,
+        calls_done: int = 0,
+        keeps_prefix: bool = True,
+    ) -> None:
+        """Prepare a search.
+
+        Args:
+            held: value biases that do not turn.
+            redraw: the task of a call's number, where demonstrations are drawn anew at every call.
+            calls_done: calls of a resumed search.
+            keeps_prefix: compute what lies below the first edited layer once; False is the slow reference.
+        """
+        self.model, self.space, self.config, self.task, self.held = model, space, config, task, held
+        self._redraw, self._calls, self._keeps_prefix = redraw, calls_done, keeps_prefix
+
+    @cached_property
+    def _prompts(self) -> tuple[_Part, ...]:
+        """The prompts by length: those that stand alone do not pay for padding to those behind six demonstrations."""
+        return tuple(self._part(index, self.task.prompts.rows(index).trimmed()) for index in by_length(self.task.prompts.lengths))
+
+    @cached_property
+    def _whole(self) -> _Part:
+        return self._part(torch.arange(len(self.task)), self.task.whole)
+
+    def __call__(self, points: Float[Tensor, "lane dim"]) -> Float[Tensor, "lane"]:
+        """Return f of each point."""
+        if self._redraw is not None:
+            values = [self._drawn(point, call) for call, point in enumerate(points, start=self._calls)]
+            self._calls += len(points)
+            return torch.stack(values)
+        return self.per_prompt(points).mean(-1)
+
+    def per_prompt(self, points: Float[Tensor, "lane dim"]) -> Float[Tensor, "lane row"]:
+        """Return the score of each prompt under each point."""
+        step = max(1, _ROWS_AT_ONCE // len(self.task))
+        parts = [self._scored(points[start : start + step]) for start in range(0, len(points), step)]
+        return torch.cat(parts).double().cpu()
+
+    def answers(self, points: Float[Tensor, "lane dim"]) -> tuple[Float[Tensor, "lane row"], Float[Tensor, "lane row"]]:
+        """Return, for each point, whether each prompt is answered with its answer token, and that token's probability."""
+        step = max(1, _ROWS_AT_ONCE // len(self.task))
+        right, p = [], []
+        for start in range(0, len(points), step):
+            logits = self._last_logits(points[start : start + step])
+            right.append(scores(self.task, logits, "accuracy", self.config.answers))
+            p.append(scores(self.task, logits, "prob", self.config.answers))
+        return torch.cat(right).double().cpu(), torch.cat(p).double().cpu()
+
+    def decisions(self, point: Float[Tensor, "dim"]) -> list[int]:
+        """Return the token that each prompt is answered with."""
+        logits = self._last_logits(point[None])
+        return decided(self.task, logits, self.config.answers)[0].tolist()
+
+    def _drawn(self, point: Tensor, call: int) -> Tensor:
+        assert self._redraw is not None
+        other = Objective(self.model, self.space, self.config, self._redraw(call), self.held)
+        return other(point[None])[0]
+
+    def _scored(self, points: Float[Tensor, "lane dim"]) -> Float[Tensor, "lane row"]:
+        if self.config.objective == "loglik":
+            return _log_likelihood(self.task.whole, self._logits(points, self._whole, last=False))
+        logits = self._last_logits(points)
+        return scores(self.task, logits, self.config.objective, self.config.answers)
+
+    def _last_logits(self, points: Tensor) -> Float[Tensor, "lane row d_vocab"]:
+        parts = [self._logits(points, part, last=True) for part in self._prompts]
+        order = torch.cat([part.index for part in self._prompts]).argsort()
+        return torch.cat(parts, 1)[:, order.to(parts[0].device)]
+
+    def _logits(self, points: Tensor, part: _Part, *, last: bool) -> Tensor:
+        n_lanes = len(points)
+        model = self.model if part.prefix is None else part.prefix.network(n_lanes)
+        whole = part.batch.repeat(n_lanes)
+        with torch.no_grad(), self.model.intercepts(self._hooks(points)), running(whole.forward()):
+            logits = model.run(whole, last_only=last)[0]
+        logits = logits[:, -1] if last else logits
+        logits = logits if logits.dtype == torch.float64 else logits.float()
+        return logits.view(n_lanes, len(part.batch), *logits.shape[1:])
+
+    def _hooks(self, points: Tensor) -> list[tuple[Site, ReadWrite]]:
+        space = self.space
+        angles = space.angles(points).to(self.model.device)
+        kind = MLP_KIND if space.variant == "mlp" else HEADS_KIND
+        held: Sequence[Tensor | None] = [None] * len(space.layers) if self.held is None else list(self.held)
+        return [(Site(kind, layer), turner(space.variant, angles[:, i], held[i])) for i, layer in enumerate(space.layers)]
+
+    def _part(self, index: Int[Tensor, "row"], batch: TokenBatch) -> _Part:
+        first = min(self.space.layers)
+        return _Part(index, batch, Prefix.of(self.model, batch, first) if first and self._keeps_prefix else None)
+
+
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """Rows of a task that run as one batch, and their stream below the first edited layer."""
+
+    index: Int[Tensor, "row"]
+    batch: TokenBatch
+    prefix: Prefix | None
+
+
+def by_length(lengths: Int[Tensor, "row"]) -> list[Int[Tensor, "row"]]:
+    """Part rows so that none is padded to more than half as long again as it is."""
+    order = lengths.argsort(stable=True)
+    groups: list[list[int]] = []
+    shortest = 0
+    for row in order.tolist():
+        if not groups or int(lengths[row]) > 1.5 * shortest:
+            groups.append([])
+            shortest = int(lengths[row])
+        groups[-1].append(row)
+    return [torch.tensor(group) for group in groups]
+
+
+def scores(task: Task, logits: Float[Tensor, "lane row d_vocab"], objective: str, answers: str) -> Float[Tensor, "lane row"]:
+    """Return what an objective says of each prompt.
+
+    prob: p(answer); accuracy: 1 where the answer is decided; margin: logit of the answer minus the largest other; logit_gain: logit minus
+    the unedited one; rank: minus the number of tokens above it. `answers = labels` compares within the row's candidates only.
+    """
+    if answers == "labels":
+        logits = masked_to(logits, task.candidates)
+    at = task.answers.expand(logits.shape[0], -1)[..., None]
+    own = logits.gather(-1, at)
+    if objective == "prob":
+        return (own - logits.logsumexp(-1, keepdim=True)).exp()[..., 0]
+    if objective == "accuracy":
+        return (logits.argmax(-1) == at[..., 0]).to(logits.dtype)
+    if objective == "margin":
+        return (own[..., 0] - logits.scatter(-1, at, -torch.inf).amax(-1)).clamp(-1e3, 1e3)
+    if objective == "rank":
+        return -(logits > own).sum(-1).to(logits.dtype)
+    return own[..., 0] - task.base_logit.to(logits)
+
+
+def _log_likelihood(whole: TokenBatch, logits: Float[Tensor, "lane row pos d_vocab"]) -> Float[Tensor, "lane row"]:
+    found = _next_token(logits, whole)
+    mine = whole.mask & (whole.positions >= whole.n_prompt[:, None])
+    return torch.where(mine[:, 1:], found, 0.0).sum(-1)
+
+
+def _next_token(logits: Logits, whole: TokenBatch) -> Float[Tensor, "lane row pos"]:
+    targets = whole.ids[:, 1:].expand(logits.shape[0], -1, -1)
+    before = logits[..., :-1, :]
+    return before.gather(-1, targets[..., None])[..., 0] - before.logsumexp(-1)
+
+
+def generation_objective(
+    model: LanguageModel,
+    prompts: Sequence[str],
+    reward: Reward,
+    edit_of: Callable[[Float[Tensor, "dim"]], Edit],
+    new_tokens: int,
+) -> Callable[[Float[Tensor, "lane dim"]], Float[Tensor, "lane"]]:
+    """Return f(Theta) = mean reward of greedy continuations of the prompts; the candidates are lanes of one decode.
+
+    Ref: specs/tarot.md §3.10. Differs: any reward, always maximised (the released toxicity run kept the least safe points).
+    """
+
+    def objective(points: Float[Tensor, "lane dim"]) -> Float[Tensor, "lane"]:
+        stacks = [(edit_of(point),) for point in points]
+        made = generate(model, list(prompts), stacks, Sampling(max_new_tokens=new_tokens))
+        return torch.stack([reward([row.text for row in lane]).double().mean() for lane in made])
+
+    return objective

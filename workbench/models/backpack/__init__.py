@@ -1,0 +1,1 @@
+"""Backpack language models: words as weighted sums of senses, arXiv 2305.16765."""
