@@ -34,10 +34,10 @@ from workbench.methods.registry import Fitted, header
 from workbench.models.base import LanguageModel
 from workbench.models.catalog import load
 from workbench.record import gather
+from workbench.resources import SETS
 from workbench.score import continuation_scores
 from workbench.sites import Site
 
-DATA = Path(__file__).resolve().parents[1] / "assets" / "data"
 DAMAGE = 0.05
 
 
@@ -137,7 +137,7 @@ def adversarial(
 
 def run(model: LanguageModel, task: Task, neutral: Sequence[str], neutral_test: Sequence[str]) -> dict[str, Any]:
     """One task: fit every competitor, and score all of them on the test rows in one batch of lanes."""
-    rows = read(DATA / f"{task.data}.jsonl").demonstrations
+    rows = read(SETS / f"{task.data}.jsonl").demonstrations
     general = tuple(Demonstration(text, tags=("role:general",), id=f"neutral-{i}") for i, text in enumerate(neutral))
     rows = rows.with_rows((*rows.rows, *general))
     fits = {preset: adversarial(model, rows, task, preset) for preset in PRESETS}
@@ -175,7 +175,7 @@ def run(model: LanguageModel, task: Task, neutral: Sequence[str], neutral_test: 
 
 def retention(model: LanguageModel, neutral: Sequence[str], weights: Sequence[float] = (0.0, 1.0, 10.0, 100.0)) -> list[dict[str, Any]]:
     """Concept against damage for several weights of the retention term, round by round."""
-    rows = read(DATA / "careful.jsonl").demonstrations
+    rows = read(SETS / "careful.jsonl").demonstrations
     general = tuple(Demonstration(text, tags=("role:general",), id=f"neutral-{i}") for i, text in enumerate(neutral))
     rows = rows.with_rows((*rows.rows, *general))
     found: list[dict[str, Any]] = []
@@ -188,7 +188,7 @@ def retention(model: LanguageModel, neutral: Sequence[str], weights: Sequence[fl
 
 def timing(model: LanguageModel) -> dict[str, float]:
     """Wall and processor time of the default fit with 100 prompts a side."""
-    rows = read(DATA / "careful.jsonl").demonstrations
+    rows = read(SETS / "careful.jsonl").demonstrations
     sides = [row for row in rows if row.label]
     made = [replace(row, split="fit") if i < 200 or row.split == "fit" else replace(row, split="validation") for i, row in enumerate(sides)]
     whole = rows.with_rows((*made, *(row for row in rows.split("validation") if not row.label)))
@@ -227,8 +227,8 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(1)
     model = load(given.model)
-    neutral = [row.prompt for row in read(DATA / "neutral.jsonl").demonstrations if row.split == "fit"][:64]
-    neutral_test = [row.prompt for row in read(DATA / "neutral.jsonl").demonstrations if row.split == "test"][:64]
+    neutral = [row.prompt for row in read(SETS / "neutral.jsonl").demonstrations if row.split == "fit"][:64]
+    neutral_test = [row.prompt for row in read(SETS / "neutral.jsonl").demonstrations if row.split == "test"][:64]
     given.out.mkdir(parents=True, exist_ok=True)
     results: dict[str, Any] = {"model": asdict(model.fingerprint), "tasks": []}
     for task in TASKS:

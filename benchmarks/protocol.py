@@ -22,10 +22,10 @@ from workbench.data.sources import read
 from workbench.evaluate.protocol.ensemble import ensemble_protocol
 from workbench.evaluate.protocol.scores import protocol
 from workbench.models.catalog import load
+from workbench.resources import SETS
 
 TASKS = ("new-facts", "pronouns", "stereotypes", "agreement-canonical")
 METHODS = ("senses", "lora", "finetuning")
-SETS = Path(__file__).resolve().parents[1] / "assets" / "data"
 COLUMNS = ("task", "method", "epsilon", "seeds", "n", "success before", "success after", "change", "standard error", "general loss rise",
            "hard negatives rise", "rest rise")  # fmt: skip
 

@@ -38,8 +38,7 @@ from workbench.models.backpack.model import BackpackModel, load_backpack
 from workbench.models.catalog import EMBEDDED
 from workbench.numerics.canonical_loop import Draw, descend, seeded_schedule
 from workbench.numerics.canonical_losses import loss_slopes
-
-SETS = Path(__file__).resolve().parents[1] / "assets" / "data"
+from workbench.resources import SETS
 
 
 def examples(n: int, seed: int) -> Demonstrations:

@@ -34,8 +34,8 @@ from workbench.methods.tarot.task import chosen_rows, label_of, labels_of, last_
 from workbench.models.base import LanguageModel
 from workbench.models.catalog import load
 from workbench.numerics.intervals import mean_interval
+from workbench.resources import SETS
 
-DATA = Path(__file__).parent.parent / "assets" / "data"
 SEARCHES: dict[str, dict[str, Any]] = {
     "random": {"optimizer": "random", "depth": "first"},
     "turbo": {"optimizer": "turbo", "depth": "first"},
@@ -57,7 +57,7 @@ Cell = dict[str, Any]
 
 def read(name: str) -> Demonstrations:
     """Read one of the shipped demonstration sets."""
-    lines = (DATA / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
+    lines = (SETS / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
     rows = [json.loads(line) for line in lines]
     return Demonstrations(tuple(Demonstration(**{**row, "tags": tuple(row.get("tags", ()))}) for row in rows), name)
 

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "workbench"
 
 ROWS: dict[str, int] = {
-    "errors": 0, "shapes": 0, "progress": 0,
+    "errors": 0, "shapes": 0, "progress": 0, "resources": 0,
     "sites": 1, "knobs": 1,
     "numerics": 2, "search": 2,
     "models": 3, "data": 3,

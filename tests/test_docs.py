@@ -56,8 +56,8 @@ def test_every_command_is_in_the_readme_and_the_reverse() -> None:
 
 
 def test_every_picture_of_the_readme_exists_and_none_lies_about_unused() -> None:
-    told = set(re.findall(r"assets/screenshots/[a-z_-]+\.png", README))
-    there = {str(path.relative_to(ROOT)) for path in (ROOT / "assets" / "screenshots").glob("*.png")}
+    told = set(re.findall(r"docs/screenshots/[a-z_-]+\.png", README))
+    there = {str(path.relative_to(ROOT)) for path in (ROOT / "docs" / "screenshots").glob("*.png")}
     assert told == there
 
 

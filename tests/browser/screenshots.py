@@ -1,4 +1,4 @@
-"""Make the README's screenshots from the running app: `python -m tests.browser.screenshots` writes assets/screenshots/*.png."""
+"""Make the README's screenshots from the running app: `python -m tests.browser.screenshots` writes docs/screenshots/*.png."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from playwright.sync_api import sync_playwright
 from tests.browser.conftest import FLAGS, ROOT, Server, chromium
 from tests.browser.steps import compare, fit, goto, idle, inspect, ready
 
-OUT = ROOT / "assets" / "screenshots"
+OUT = ROOT / "docs" / "screenshots"
 
 
 def shot(page: Any, name: str) -> None:

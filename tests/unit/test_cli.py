@@ -246,7 +246,7 @@ def test_app_starts_streamlit_on_the_port_with_the_workspace(line: Line, monkeyp
     monkeypatch.setattr("workbench.cli.showing.subprocess.run", run)
     line("app", "--port", "9999", "--workspace", str(line.folder / "w"))
     command, home = ran[0]
-    assert command[1:4] == ["-m", "streamlit", "run"] and "9999" in command and home == str(line.folder / "w")
+    assert command[1:5] == ["-P", "-m", "streamlit", "run"] and "9999" in command and home == str(line.folder / "w")
 
 
 # ── mistakes ─────────────────────────────────────────────────────────────────────────────────────────────────────

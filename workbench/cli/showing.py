@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import subprocess
 import sys
@@ -13,10 +12,9 @@ import typer
 
 from workbench.cli.groups import Device, DType, Home, Json
 from workbench.cli.printing import answer, table
-from workbench.errors import ModelUnavailable, StorageFailed
+from workbench.errors import ModelUnavailable
+from workbench.resources import APP
 from workbench.workspace.database import HOME
-
-APP = Path(__file__).resolve().parents[2] / "app.py"
 
 
 def models(
@@ -137,9 +135,9 @@ def app(
     json: Json = False,
 ) -> None:
     """Start the app in the browser."""
-    if importlib.util.find_spec("streamlit") is None or not APP.is_file():
-        raise StorageFailed(f"The app needs streamlit and {APP.name} beside the package.", "Install requirements.txt in a full copy.")
-    command = [sys.executable, "-m", "streamlit", "run", str(APP), "--server.port", str(port), "--server.address", address]
+    # -P: a folder or file of the person's own that is called as a module of ours must not be imported in its place.
+    # Streamlit reads the settings that lie beside the script, over those of the person's folder and home.
+    command = [sys.executable, "-P", "-m", "streamlit", "run", str(APP), "--server.port", str(port), "--server.address", address]
     environment = {**os.environ, **({} if workspace is None else {HOME: str(workspace.resolve())})}
     answer({"url": f"http://{address}:{port}"}, json, [f"Retouch answers on http://{address}:{port}"])
-    raise typer.Exit(subprocess.run(command, env=environment, cwd=APP.parent, check=False).returncode)
+    raise typer.Exit(subprocess.run(command, env=environment, check=False).returncode)

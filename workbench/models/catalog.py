@@ -15,9 +15,9 @@ from transformers.utils import logging
 from workbench.errors import CorruptModel, ModelUnavailable, NotEnoughMemory
 from workbench.models.base import LanguageModel
 from workbench.progress import Progress, silent
+from workbench.resources import MODELS
 
-ASSETS = Path(__file__).resolve().parents[2] / "assets" / "models"
-EMBEDDED = {"embedded": ASSETS / "retouch-gpt", "embedded-backpack": ASSETS / "retouch-backpack"}
+EMBEDDED = {"embedded": MODELS / "retouch-gpt", "embedded-backpack": MODELS / "retouch-backpack"}
 DTypeName = Literal["float32", "float64", "bfloat16", "float16"]
 DTYPES: dict[str, torch.dtype] = {
     "float32": torch.float32,

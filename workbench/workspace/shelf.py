@@ -12,10 +12,10 @@ from typing import Any
 from workbench.data.demonstrations import Demonstrations, Split, joined
 from workbench.data.sources import Imported, read, read_hub
 from workbench.errors import BadDemonstrations, UnknownName
+from workbench.resources import SETS
 from workbench.workspace.home import Workspace
 from workbench.workspace.sets import SetInfo, SetVersion
 
-SHIPPED = Path(__file__).resolve().parents[2] / "assets" / "data"
 HUB = "hf:"
 
 
@@ -43,7 +43,7 @@ class Offer:
 class Shelf:
     """Sets by id or name. A set that ships is never changed: saving it makes a copy in the workspace."""
 
-    def __init__(self, workspace: Callable[[], Workspace], shipped: Path = SHIPPED) -> None:
+    def __init__(self, workspace: Callable[[], Workspace], shipped: Path = SETS) -> None:
         self._workspace, self._folder = workspace, shipped
         self._read: dict[str, Demonstrations] = {}
 

@@ -8,10 +8,10 @@ from typing import Annotated, Any, cast
 
 import typer
 
+from workbench.resources import MODELS, SETS
 from workbench.world.recipes import SHIPPED
 
 app = typer.Typer(add_completion=False, help=__doc__)
-ASSETS = Path(__file__).parents[2] / "assets"
 
 
 @app.command()
@@ -40,7 +40,7 @@ def train(
     run = Run(recipe, folder or Path("runs") / f"world-{which}", shared)
     run.train(until, tell=lambda line: print(line, flush=True))
     if run.step >= recipe.steps:
-        ship(run, ASSETS / "models" / FOLDER[recipe.which])
+        ship(run, MODELS / FOLDER[recipe.which])
 
 
 @app.command()
@@ -53,7 +53,7 @@ def snapshot(
     from workbench.world.train import FOLDER, opened, ship
 
     run = opened(folder or Path("runs") / f"world-{which}")
-    ship(run, out or ASSETS / "models" / FOLDER[run.recipe.which])
+    ship(run, out or MODELS / FOLDER[run.recipe.which])
     print(f"step {run.step} written")
 
 
@@ -62,7 +62,7 @@ def data(out: Annotated[Path | None, typer.Option(help="default assets/data")] =
     """Write the demonstration sets and their index."""
     from workbench.world.shipping import write_sets
 
-    for item in write_sets(out or ASSETS / "data"):
+    for item in write_sets(out or SETS):
         print(item["id"], item["kind"], item["rows"])
 
 
@@ -79,7 +79,7 @@ def card(
 
     torch.set_num_threads(threads)
     for name in which or list(FOLDER):
-        folder = ASSETS / "models" / FOLDER[cast(Any, name)]
+        folder = MODELS / FOLDER[cast(Any, name)]
         print(f"{folder.name}: {len(write_card(folder)['samples'])} samples, card written")
 
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import streamlit as st
 
 from pages._ui.kit import words
+from workbench.resources import COMPONENTS
 
-_FOLDER = Path(__file__).resolve().parents[3] / "assets" / "components"
 # Beyond this a picture is windowed: more cells than anybody reads, and slow to draw.
 MAX_TOKENS, MAX_ROWS, MAX_COLUMNS = 400, 50, 100
 
@@ -26,7 +25,7 @@ class Bars:
 
 
 def _component(name: str, html: str) -> Any:
-    read = {ending: (_FOLDER / f"{name}.{ending}").read_text(encoding="utf-8") for ending in ("js", "css")}
+    read = {ending: (COMPONENTS / f"{name}.{ending}").read_text(encoding="utf-8") for ending in ("js", "css")}
     return st.components.v2.component(f"retouch_{name}", html=html, **read)
 
 

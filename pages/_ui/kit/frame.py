@@ -5,18 +5,17 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import streamlit as st
 
 from pages._ui.kit.state import state
 from pages._ui.kit.words import plain, safe
+from workbench.resources import STYLES
 
-ASSETS = Path(__file__).resolve().parents[3] / "assets" / "styles"
-LOGO = ASSETS / "logo.svg"
+LOGO = STYLES / "logo.svg"
 # A file of our own: the browser would fetch a named symbol from a font service, and Retouch is used offline.
-ICON = ASSETS / "icon.svg"
+ICON = STYLES / "icon.svg"
 _BASE = "#6B7280"
 LANE_COLOURS = (_BASE, "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00")
 LANE_KEYS = ("base", "a", "b", "c", "d", "e")
@@ -24,7 +23,7 @@ LANE_KEYS = ("base", "a", "b", "c", "d", "e")
 
 def styles() -> None:
     """Put our few style rules on the page."""
-    st.html(ASSETS / "app.css")
+    st.html(STYLES / "app.css")
 
 
 _drawn = threading.Event()

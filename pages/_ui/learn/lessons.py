@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 from pages._ui.evaluate import evaluations
 from pages._ui.kit import jobs, scope
-
-FOLDER = Path(__file__).resolve().parents[3] / "assets" / "lessons"
+from workbench.resources import LESSONS
 
 
 def lessons() -> tuple[Mapping[str, Any], ...]:
     """The lessons that ship, by file name."""
-    return tuple(json.loads(path.read_text(encoding="utf-8")) for path in sorted(FOLDER.glob("*.json")))
+    return tuple(json.loads(path.read_text(encoding="utf-8")) for path in sorted(LESSONS.glob("*.json")))
 
 
 def passed(check: Mapping[str, Any]) -> bool:

@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import Literal
 
 from workbench.data.demonstrations import Demonstration, Demonstrations, Split
@@ -21,6 +20,7 @@ from workbench.errors import BadPrompt, NotEnoughData
 from workbench.methods.registry import Obstacle
 from workbench.models.base import LanguageModel
 from workbench.numerics.canonical_losses import LOSS_KINDS, LossKind, needs
+from workbench.resources import SETS
 
 LossChoice = Literal["auto", "good", "bad", "balance", "good-v-bad"]
 # Largest loss, in nats, that counts as a success where a task names none (specs/canonical.md §3): the right answer has p > 0.2; the two
@@ -29,7 +29,7 @@ THRESHOLDS: dict[LossKind, float] = {"good": 1.6094, "balance": 0.4055, "good-v-
 # The embedded world's own tasks: p > 0.05 of names wholly new, p < 0.1 of a trait that a whole corpus repeats.
 TASK_THRESHOLDS = {"new-companies": 2.9957, "stereotypes": -2.3026}
 MOST_CHECKS = 200
-SHIPPED_NEUTRAL = Path(__file__).resolve().parents[3] / "assets" / "data" / "neutral.jsonl"
+SHIPPED_NEUTRAL = SETS / "neutral.jsonl"
 # Rows with these roles are for measuring, or are neutral text; the others are examples to train on.
 OTHER_ROLES = frozenset(("evaluation", "hard_negatives", "general", "regularisation"))
 
