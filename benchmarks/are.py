@@ -28,9 +28,9 @@ from workbench.evaluate.controls import shuffled
 from workbench.evaluate.metrics import Metric, share_metric
 from workbench.evaluate.side_effects import neutral_losses, side_effects
 from workbench.methods import get
-from workbench.methods.are.concept import concept_of
 from workbench.methods.directions.mean_difference import AdditionEdit
 from workbench.methods.registry import Fitted, header
+from workbench.methods.shared.concept import concept_of
 from workbench.models.base import LanguageModel
 from workbench.models.catalog import load
 from workbench.record import gather

@@ -23,7 +23,9 @@ from torch.nn import functional as F
 from workbench.data.demonstrations import Demonstrations
 from workbench.data.sources import read
 from workbench.methods import get
-from workbench.methods.canonical import (
+from workbench.methods.senses.config import SensesConfig, settings_of
+from workbench.methods.senses.problem import SenseProblem, SenseSettings, posed, trained
+from workbench.methods.shared.canonical_examples import (
     CanonicalItem,
     canonical_items,
     neutral_chunks,
@@ -31,9 +33,7 @@ from workbench.methods.canonical import (
     shipped_neutral,
     training_rows,
 )
-from workbench.methods.senses.fit import SensesConfig, settings_of
-from workbench.methods.senses.problem import SenseProblem, SenseSettings, posed, trained
-from workbench.methods.senses.readings import neutral_reading
+from workbench.methods.shared.sense_texts import neutral_reading
 from workbench.models.backpack.model import BackpackModel, load_backpack
 from workbench.models.catalog import EMBEDDED
 from workbench.numerics.canonical_loop import Draw, descend, seeded_schedule

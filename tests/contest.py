@@ -10,10 +10,10 @@ from tests.concepts import concept_rows
 from tests.conftest import words
 from workbench.data.demonstrations import Demonstrations
 from workbench.methods import get
-from workbench.methods.are.concept import concept_of
 from workbench.methods.are.config import AreConfig
 from workbench.methods.are.rounds import Contest
 from workbench.methods.registry import Fitted, header
+from workbench.methods.shared.concept import concept_of
 
 TEXTS = [words(1, 2, 3, 4), words(5, 6), words(7, 8, 9, 10, 11, 12)]
 

@@ -12,8 +12,8 @@ from torch import nn
 from tests.contest import CLOSE, TEXTS, contest_on, fitted, weights_of
 from workbench.edits.engine import applied
 from workbench.methods.are.config import AreConfig
-from workbench.methods.are.discriminator import representation, representations
 from workbench.methods.shared.adapters import AdapterEdit, Adapters
+from workbench.methods.shared.discriminator import representation, representations
 from workbench.models.base import WeightSlot
 from workbench.progress import silent
 

@@ -17,12 +17,12 @@ from tests.contest import CLOSE, TEXTS, config, contest_on, fitted, weights_of
 from workbench.edits.engine import applied
 from workbench.errors import FitFailed
 from workbench.methods import get
-from workbench.methods.are.concept import concept_of
-from workbench.methods.are.discriminator import Discriminator
 from workbench.methods.are.fit import fit, kept_round, stop_reason, worth
 from workbench.methods.are.rounds import Contest, Round
 from workbench.methods.registry import header
 from workbench.methods.shared.adapters import AdapterEdit, matrix_of
+from workbench.methods.shared.concept import concept_of
+from workbench.methods.shared.discriminator import Discriminator
 from workbench.progress import silent
 
 

@@ -15,8 +15,8 @@ from workbench.evaluate.protocol.measure import EngineMeter, task_of
 from workbench.evaluate.protocol.rules import Rules, in_ball
 from workbench.evaluate.protocol.scores import general_chunks
 from workbench.methods import get
-from workbench.methods.canonical.examples import canonical_items
-from workbench.methods.senses.edit import SenseEdit
+from workbench.methods.shared.canonical_examples import canonical_items
+from workbench.methods.shared.sense_edit import SenseEdit
 from workbench.models.tokens import TokenBatch
 
 

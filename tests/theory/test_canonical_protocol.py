@@ -19,10 +19,10 @@ from workbench.evaluate.protocol.rules import in_ball, last_in_ball
 from workbench.evaluate.protocol.runs import Run, drawn
 from workbench.evaluate.protocol.scores import CONTROL, chosen, protocol, recorded
 from workbench.methods import get
-from workbench.methods.canonical.examples import canonical_items
 from workbench.methods.canonical.lora import layers_of
-from workbench.methods.senses.edit import SenseEdit, averaged, read_released, write_released
 from workbench.methods.shared.adapters import AdapterEdit
+from workbench.methods.shared.canonical_examples import canonical_items
+from workbench.methods.shared.sense_edit import SenseEdit, averaged, read_released, write_released
 
 SINGLE = 1e-4  # float32 sums of a few dozen terms of size 10
 

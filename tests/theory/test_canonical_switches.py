@@ -17,8 +17,8 @@ from workbench.evaluate.protocol.measure import CanonicalTask, EngineMeter, Logi
 from workbench.evaluate.protocol.rules import Rules, in_ball
 from workbench.evaluate.protocol.scores import chosen, protocol
 from workbench.methods import get
-from workbench.methods.canonical.examples import CanonicalItem
 from workbench.methods.canonical.lora import AdapterTrainee, LoraConfig
+from workbench.methods.shared.canonical_examples import CanonicalItem
 from workbench.models.backpack.model import BackpackModel
 from workbench.models.base import LanguageModel
 from workbench.models.tokens import TokenBatch

@@ -13,7 +13,7 @@ from tests.conftest import contrast_rows, words
 from workbench.data.demonstrations import Demonstration, Demonstrations
 from workbench.errors import NotEnoughData
 from workbench.methods import get
-from workbench.methods.are.concept import behaviour, concept_of, rendered, sided
+from workbench.methods.shared.concept import behaviour, concept_of, rendered, sided
 
 
 def tagged(n: int, name: str, start: int) -> list[Demonstration]:

@@ -13,7 +13,7 @@ from workbench.edits.engine import applied
 from workbench.errors import Obstructed
 from workbench.figures.senses import balls, before_after, contribution_map, moved_senses, reading_heatmap
 from workbench.lenses.senses import sense_reading, senses, taught_example
-from workbench.methods.senses.edit import scaled_senses
+from workbench.methods.shared.sense_edit import scaled_senses
 
 SINGLE = 1e-4  # float32 sums of a few dozen terms of size 10
 

@@ -17,9 +17,9 @@ from workbench.data.demonstrations import Demonstrations
 from workbench.edits.base import Edit
 from workbench.edits.engine import applied
 from workbench.errors import BadKnob, ModelMismatch
-from workbench.methods.are.concept import concept_of
 from workbench.methods.are.config import AreConfig
-from workbench.methods.are.discriminator import Discriminator, Kind, accuracy, representations, train
+from workbench.methods.shared.concept import concept_of
+from workbench.methods.shared.discriminator import Discriminator, Kind, accuracy, representations, train
 from workbench.models.base import Fingerprint, LanguageModel
 from workbench.models.tokens import TokenBatch
 from workbench.progress import Progress, silent

@@ -19,7 +19,7 @@ from workbench.edits.engine import lanes
 from workbench.errors import Obstructed
 from workbench.methods import get
 from workbench.methods.registry import FitReport
-from workbench.methods.senses.edit import SenseEdit
+from workbench.methods.shared.sense_edit import SenseEdit
 from workbench.models.backpack.model import BackpackModel
 from workbench.models.base import LanguageModel
 from workbench.models.token_texts import first_token, token_texts

@@ -71,7 +71,7 @@ def _settings(session: Any, sets: dict[str, str]) -> dict[str, Any]:
 def _methods(session: Any, chosen: str) -> tuple[dict[str, str], dict[str, str]]:
     """Titles of the methods that can be fitted to a pair's examples, and why the others cannot."""
     from workbench.evaluate.protocol.runs import as_fit_rows
-    from workbench.methods.canonical.examples import training_rows
+    from workbench.methods.shared.canonical_examples import training_rows
 
     found = calls.obstacles(session, as_fit_rows(training_rows(session.demos(chosen), "validation")))
     # The methods that are made for such examples come first.
@@ -85,7 +85,7 @@ def _asks(session: Any, offer: Any) -> bool:
     """Whether a set asks about the same in other words, after examples that methods can be fitted to."""
     if offer.is_shipped and "role:evaluation" not in offer.roles:
         return False
-    from workbench.methods.canonical.examples import training_rows
+    from workbench.methods.shared.canonical_examples import training_rows
 
     rows = session.demos(offer.id)
     return bool(rows.tagged("role:evaluation").rows) and any(len(training_rows(rows, pair)) for pair in ("validation", "test"))

@@ -133,7 +133,7 @@ def _sliders(session: Any, found: Any, prompt: str) -> None:
             key = f"sense-{found.token}-{sense}"
             factors[found.token, sense] = st.slider(f"Sense {sense}", 0.0, 3.0, 1.0, 0.1, key=key)
             st.text(" ".join(words.token(text) for text in found.promotes[sense][:3]))
-    from workbench.methods.senses.edit import scaled_senses
+    from workbench.methods.shared.sense_edit import scaled_senses
 
     edit = scaled_senses(session.model, factors)
     lanes = [("untouched", session.next_tokens(prompt, 8)), ("with the sliders", session.next_tokens(prompt, 8, (edit,)))]

@@ -15,7 +15,7 @@ from workbench.evaluate.controls import rotated, rotation
 from workbench.evaluate.protocol.measure import CanonicalTask, Chunk, EngineMeter, LogitsMeter, Measured, SenseMeter
 from workbench.evaluate.protocol.rules import in_ball
 from workbench.methods.canonical.finetuning import DeltaEdit, TwinTrainee
-from workbench.methods.senses.edit import SenseEdit
+from workbench.methods.shared.sense_edit import SenseEdit
 from workbench.models.backpack.model import BackpackModel
 from workbench.models.base import LanguageModel
 from workbench.models.tokens import TokenBatch

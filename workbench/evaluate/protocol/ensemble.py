@@ -22,10 +22,9 @@ from workbench.errors import Obstructed
 from workbench.evaluate.protocol.measure import Chunk, item_values, succeeded, task_of
 from workbench.evaluate.protocol.rules import OURS, EvalNorm, Rules, in_ball
 from workbench.evaluate.protocol.scores import CanonicalSummary, general_chunks, protocol
-from workbench.methods.canonical.examples import CanonicalItem
-from workbench.methods.senses.edit import SenseEdit
-from workbench.methods.senses.problem import as_examples, item_texts
-from workbench.methods.senses.readings import neutral_reading
+from workbench.methods.shared.canonical_examples import CanonicalItem
+from workbench.methods.shared.sense_edit import SenseEdit
+from workbench.methods.shared.sense_texts import as_examples, item_texts, neutral_reading
 from workbench.models.backpack.model import BackpackModel
 from workbench.models.backpack.reading import wide
 from workbench.models.base import LanguageModel

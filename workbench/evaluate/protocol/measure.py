@@ -16,9 +16,8 @@ from workbench.data.demonstrations import Demonstrations, Split
 from workbench.edits.base import Edit
 from workbench.errors import NotEnoughData
 from workbench.evaluate.protocol.rules import OURS, EvalNorm, Rules
-from workbench.methods.canonical.examples import CanonicalItem, canonical_items, training_rows
-from workbench.methods.senses.problem import item_texts, losses
-from workbench.methods.senses.readings import NeutralReading, neutral_reading
+from workbench.methods.shared.canonical_examples import CanonicalItem, canonical_items, training_rows
+from workbench.methods.shared.sense_texts import NeutralReading, item_texts, losses, neutral_reading
 from workbench.models.backpack.model import BackpackModel
 from workbench.models.backpack.reading import wide
 from workbench.models.base import LanguageModel

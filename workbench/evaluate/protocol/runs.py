@@ -14,19 +14,19 @@ from workbench.edits.base import Edit
 from workbench.evaluate.protocol.measure import CanonicalTask, Chunk, EngineMeter, LogitsMeter, Measured, SenseMeter
 from workbench.evaluate.protocol.rules import OURS, Rules
 from workbench.knobs import as_json
-from workbench.methods.canonical.config import CanonicalConfig
-from workbench.methods.canonical.examples import canonical_items
 from workbench.methods.canonical.finetuning import LR, LR_SMALL, SMALL, TwinTrainee
 from workbench.methods.canonical.lora import LR as LORA_LR
 from workbench.methods.canonical.lora import AdapterTrainee, LoraConfig
 from workbench.methods.canonical.training import LoopConfig, Objective, Trainee, epochs, settings_of
 from workbench.methods.choice import grid
 from workbench.methods.registry import Method, header
-from workbench.methods.senses.edit import SenseEdit
-from workbench.methods.senses.fit import SMALL_VOCABULARY
-from workbench.methods.senses.fit import settings_of as sense_settings
+from workbench.methods.senses.config import SMALL_VOCABULARY
+from workbench.methods.senses.config import settings_of as sense_settings
 from workbench.methods.senses.problem import posed, trained
-from workbench.methods.senses.readings import neutral_reading
+from workbench.methods.shared.canonical_config import CanonicalConfig
+from workbench.methods.shared.canonical_examples import canonical_items
+from workbench.methods.shared.sense_edit import SenseEdit
+from workbench.methods.shared.sense_texts import neutral_reading
 from workbench.models.backpack.model import BackpackModel
 from workbench.models.base import LanguageModel
 from workbench.progress import Progress

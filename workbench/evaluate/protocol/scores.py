@@ -29,7 +29,7 @@ from workbench.evaluate.protocol.rules import OURS, Rules
 from workbench.evaluate.protocol.runs import Run, drawn, run_of
 from workbench.knobs import as_json
 from workbench.methods import get
-from workbench.methods.canonical.examples import neutral_chunks, neutral_texts, shipped_neutral
+from workbench.methods.shared.canonical_examples import neutral_chunks, neutral_texts, shipped_neutral
 from workbench.models.base import LanguageModel
 from workbench.numerics.intervals import Interval, mean_interval, wilson
 from workbench.progress import Progress, silent

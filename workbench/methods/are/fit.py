@@ -19,12 +19,12 @@ from typing import Literal
 
 from workbench.data.demonstrations import Demonstrations
 from workbench.errors import FitFailed
-from workbench.methods.are.concept import SIDES, Concept, concept_of, sided
 from workbench.methods.are.config import AreConfig
 from workbench.methods.are.report import live_values, report_of, sample_of
 from workbench.methods.are.rounds import Contest, Round
 from workbench.methods.registry import Fitted, Needs, Obstacle, header, method
 from workbench.methods.shared.adapters import AdapterEdit
+from workbench.methods.shared.concept import SIDES, Concept, concept_of, sided
 from workbench.methods.shared.neutral import neutral_of
 from workbench.models.base import LanguageModel
 from workbench.progress import Cancelled, Progress

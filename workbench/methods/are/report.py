@@ -12,11 +12,11 @@ import numpy as np
 
 from workbench.decode import Sampling, generate
 from workbench.edits.engine import applied
-from workbench.methods.are.concept import Concept
 from workbench.methods.are.retention import KL_WARNING
 from workbench.methods.are.rounds import Round
 from workbench.methods.registry import Curve, FitReport, Notice
 from workbench.methods.shared.adapters import AdapterEdit, singular_values
+from workbench.methods.shared.concept import Concept
 from workbench.models.base import LanguageModel
 from workbench.models.tokens import TokenBatch
 from workbench.record import gather

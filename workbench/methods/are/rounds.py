@@ -17,12 +17,12 @@ import torch.nn.functional as F
 
 from workbench.data.demonstrations import Demonstration
 from workbench.edits.base import Edit, Header, LowRank
-from workbench.methods.are import discriminator as adversary
-from workbench.methods.are.concept import Concept
 from workbench.methods.are.config import AreConfig
-from workbench.methods.are.discriminator import ANTI, TARGET, Discriminator, Scaling
 from workbench.methods.are.retention import Damage, damage, kl_per_token
+from workbench.methods.shared import discriminator as adversary
 from workbench.methods.shared.adapters import AdapterEdit, Adapters, relative_norms
+from workbench.methods.shared.concept import Concept
+from workbench.methods.shared.discriminator import ANTI, TARGET, Discriminator, Scaling
 from workbench.models.base import LanguageModel
 from workbench.models.tokens import TokenBatch
 from workbench.progress import Progress

@@ -16,9 +16,9 @@ import torch
 from workbench.data.demonstrations import Demonstrations
 from workbench.edits.base import AddToWeight, Edit, ExportTarget, Header, Operation, Possible, Refused, edit_kind
 from workbench.errors import CorruptEdit
-from workbench.methods.canonical.examples import canonical_obstacles
 from workbench.methods.canonical.training import LoopConfig, fit_by_loop
 from workbench.methods.registry import Fitted, Needs, header, method
+from workbench.methods.shared.canonical_examples import canonical_obstacles
 from workbench.models.backpack.network import BackpackNetwork
 from workbench.models.base import LanguageModel
 from workbench.models.tokens import TokenBatch, running

@@ -16,10 +16,10 @@ import torch
 from workbench.data.demonstrations import Demonstrations
 from workbench.edits.base import Header
 from workbench.knobs import knob
-from workbench.methods.canonical.examples import canonical_obstacles
 from workbench.methods.canonical.training import LoopConfig, fit_by_loop
 from workbench.methods.registry import Fitted, Needs, header, method
 from workbench.methods.shared.adapters import AdapterEdit, Adapters
+from workbench.methods.shared.canonical_examples import canonical_obstacles
 from workbench.models.base import LanguageModel
 from workbench.models.tokens import TokenBatch
 from workbench.progress import Progress

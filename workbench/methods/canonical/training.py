@@ -15,10 +15,17 @@ import torch
 from workbench.data.demonstrations import Demonstrations
 from workbench.edits.base import Edit, Header
 from workbench.knobs import knob
-from workbench.methods.canonical.config import CanonicalConfig
-from workbench.methods.canonical.examples import CanonicalItem, canonical_items, checks, neutral_chunks, regularisation_texts, training_rows
-from workbench.methods.canonical.report import Epochs
 from workbench.methods.registry import FitReport, Fitted
+from workbench.methods.shared.canonical_config import CanonicalConfig
+from workbench.methods.shared.canonical_examples import (
+    CanonicalItem,
+    canonical_items,
+    checks,
+    neutral_chunks,
+    regularisation_texts,
+    training_rows,
+)
+from workbench.methods.shared.epochs import Epochs
 from workbench.models.base import LanguageModel
 from workbench.models.tokens import TokenBatch
 from workbench.numerics.canonical_loop import Draw, LoopSettings, descend, seeded_schedule

@@ -19,9 +19,9 @@ from workbench.data.demonstrations import Demonstrations
 from workbench.edits.engine import applied
 from workbench.errors import BadKnob, FitFailed, NotEnoughData
 from workbench.knobs import knob
-from workbench.methods.are.concept import SIDES, behaviour, concept_of, sided
 from workbench.methods.directions.edit import DirectionEdit
 from workbench.methods.registry import Curve, FitReport, Fitted, Needs, Notice, Obstacle, header, method
+from workbench.methods.shared.concept import SIDES, behaviour, concept_of, sided
 from workbench.models.base import LanguageModel
 from workbench.models.tokens import TokenBatch
 from workbench.progress import Progress

@@ -11,14 +11,14 @@ from typing import Literal
 
 import torch
 
-from workbench.methods.canonical.examples import CanonicalItem
-from workbench.methods.senses.readings import NeutralReading
+from workbench.methods.shared.canonical_examples import CanonicalItem
+from workbench.methods.shared.sense_texts import NeutralReading, as_examples, item_texts, sides
 from workbench.models.backpack.model import BackpackModel
-from workbench.models.backpack.reading import read_texts, wide
+from workbench.models.backpack.reading import wide
 from workbench.numerics.canonical_loop import LoopSettings, descend, seeded_schedule
-from workbench.numerics.sense_affine import ReadText, Selection, affine
+from workbench.numerics.sense_affine import Selection, affine
 from workbench.numerics.sense_importance import Pick, pair_importance, picks
-from workbench.numerics.sense_training import SenseExample, SenseObjective, example_losses
+from workbench.numerics.sense_training import SenseObjective
 from workbench.progress import Progress
 from workbench.shapes import Float, Tensor
 
@@ -53,18 +53,6 @@ class SenseProblem:
         return self.objective.E.new_zeros(len(self.selection), self.objective.E.shape[1])
 
 
-def item_texts(model: BackpackModel, items: Sequence[CanonicalItem], progress: Progress | None = None) -> list[list[ReadText]]:
-    """Read prompt and continuations of each item once; one text for each side that its loss reads."""
-    read = iter(read_texts(model.network, [part for item in items for part in item.sequences()], progress=progress))
-    return [[next(read) for _ in item.sides] for item in items]
-
-
-def sides(item: CanonicalItem, texts: Sequence[ReadText]) -> tuple[ReadText | None, ReadText | None]:
-    """Put an item's texts back under good and bad."""
-    remaining = iter(texts)
-    return (next(remaining) if item.good is not None else None), (next(remaining) if item.bad is not None else None)
-
-
 def posed(
     model: BackpackModel,
     items: Sequence[CanonicalItem],
@@ -92,15 +80,6 @@ def posed(
     return SenseProblem(chosen, selection, objective)
 
 
-def as_examples(items: Sequence[CanonicalItem], texts: Sequence[Sequence[ReadText]], selection: Selection) -> list[SenseExample]:
-    """Return items that have been read as affine functions of a table."""
-    found: list[SenseExample] = []
-    for item, read in zip(items, texts, strict=True):
-        good, bad = (None if text is None else affine(text, selection) for text in sides(item, read))
-        found.append(SenseExample(item.kind, good, bad))
-    return found
-
-
 def _weight(settings: SenseSettings, n_positions: int) -> float:
     return settings.kl_weight * (RELEASED_CHUNK if settings.kl_reduce == "sum" else 1.0) / n_positions
 
@@ -111,15 +90,3 @@ def trained(problem: SenseProblem, settings: SenseSettings, seed: int) -> Iterat
     schedule = seeded_schedule(len(objective.examples), len(objective.chunks), torch.Generator().manual_seed(seed))
     for epoch in descend([delta], lambda draws: [objective.gradient(delta, draws)], schedule, settings.loop):
         yield epoch, delta
-
-
-def losses(
-    items: Sequence[CanonicalItem],
-    texts: Sequence[Sequence[ReadText]],
-    selection: Selection,
-    delta: Tensor,
-    E: Tensor,
-    normalise: bool = False,
-) -> list[float]:
-    """Return the evaluation losses (of summed NLLs, or of mean ones) of items that have been read, under a table."""
-    return example_losses(as_examples(items, texts, selection), delta, E, normalise)

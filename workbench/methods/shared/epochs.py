@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from workbench.methods.canonical.examples import CanonicalItem
 from workbench.methods.registry import Curve, Notice
+from workbench.methods.shared.canonical_examples import CanonicalItem
 from workbench.numerics.canonical_losses import succeeds
 
 

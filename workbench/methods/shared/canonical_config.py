@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from workbench.knobs import knob
-from workbench.methods.canonical.examples import LossChoice
 from workbench.methods.registry import Notice
+from workbench.methods.shared.canonical_examples import LossChoice
 from workbench.numerics.canonical_loop import has_adam8bit
 
 

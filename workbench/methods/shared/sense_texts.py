@@ -1,4 +1,7 @@
-"""Neutral text as a Backpack reads it, once per model and text: for the KL term, the background of importance, and the ball."""
+"""Texts as a Backpack reads them once, so that any table of sense vectors can be measured on them without the transformer.
+
+Neutral text serves the KL term, the background of importance, and the ball. Ref: specs/canonical.md §5, §6.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +13,12 @@ from weakref import WeakKeyDictionary
 
 import torch
 
+from workbench.methods.shared.canonical_examples import CanonicalItem
 from workbench.models.backpack.model import BackpackModel
 from workbench.models.backpack.reading import read_texts, wide
 from workbench.numerics.sense_affine import ReadText, Selection, affine, nll_rows
 from workbench.numerics.sense_importance import background
-from workbench.numerics.sense_training import NeutralLoss, neutral_loss
+from workbench.numerics.sense_training import NeutralLoss, SenseExample, example_losses, neutral_loss
 from workbench.progress import Progress
 from workbench.shapes import Float, Tensor
 
@@ -70,3 +74,36 @@ def _read(model: BackpackModel, chunks: tuple[Chunk, ...], progress: Progress | 
     E = wide(model.embedding)
     base = nll_rows([affine(text.predicting(), none) for text in texts], E.new_zeros(0, E.shape[1]), E)
     return NeutralReading(texts, base, background(texts, model.info.d_vocab))
+
+
+def item_texts(model: BackpackModel, items: Sequence[CanonicalItem], progress: Progress | None = None) -> list[list[ReadText]]:
+    """Read prompt and continuations of each item once; one text for each side that its loss reads."""
+    read = iter(read_texts(model.network, [part for item in items for part in item.sequences()], progress=progress))
+    return [[next(read) for _ in item.sides] for item in items]
+
+
+def sides(item: CanonicalItem, texts: Sequence[ReadText]) -> tuple[ReadText | None, ReadText | None]:
+    """Put an item's texts back under good and bad."""
+    remaining = iter(texts)
+    return (next(remaining) if item.good is not None else None), (next(remaining) if item.bad is not None else None)
+
+
+def as_examples(items: Sequence[CanonicalItem], texts: Sequence[Sequence[ReadText]], selection: Selection) -> list[SenseExample]:
+    """Return items that have been read as affine functions of a table."""
+    found: list[SenseExample] = []
+    for item, read in zip(items, texts, strict=True):
+        good, bad = (None if text is None else affine(text, selection) for text in sides(item, read))
+        found.append(SenseExample(item.kind, good, bad))
+    return found
+
+
+def losses(
+    items: Sequence[CanonicalItem],
+    texts: Sequence[Sequence[ReadText]],
+    selection: Selection,
+    delta: Tensor,
+    E: Tensor,
+    normalise: bool = False,
+) -> list[float]:
+    """Return the evaluation losses (of summed NLLs, or of mean ones) of items that have been read, under a table."""
+    return example_losses(as_examples(items, texts, selection), delta, E, normalise)
