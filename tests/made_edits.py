@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from tests.conftest import words
-from workbench.edits.base import AddToWeight, Edit, ExportTarget, Header, LowRank, Operation, Possible, Refused, Rows, TransformAt
+from workbench.edits.base import Edit, ExportTarget, Header, Possible, Refused
 from workbench.edits.engine import applied
 from workbench.models.base import LanguageModel
 from workbench.models.tokens import TokenBatch
+from workbench.operations import AddToWeight, LowRank, Operation, Rows, TransformAt
 from workbench.sites import Site
 
 # float32 rounding of matrix products in another batch shape; the float64 check below shrinks it by eight orders

@@ -8,7 +8,8 @@ import torch
 
 from tests.conftest import words
 from tests.made_edits import MadeEdit
-from workbench.edits.base import AddToWeight, Gate, Header, LowRank, Operation, Rows, TransformAt
+from workbench.edits.base import Header
+from workbench.operations import AddToWeight, Gate, LowRank, Operation, Rows, TransformAt
 from workbench.record import gather
 from workbench.sites import Site
 

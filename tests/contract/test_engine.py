@@ -12,11 +12,12 @@ from torch import Tensor
 from tests.conftest import words
 from tests.made_edits import CLOSE, MadeEdit, batch_of, dense, logits, made, real, several, shift, under
 from workbench.decode import Sampling, decode, generate
-from workbench.edits.base import AddToWeight, Edit, Gate, Header, TransformAt
+from workbench.edits.base import Edit, Header
 from workbench.edits.engine import applied, lanes
 from workbench.errors import ModelMismatch, NotFinite, ShapeMismatch, UnknownSite
 from workbench.models.base import Fingerprint, LanguageModel
 from workbench.models.tokens import TokenBatch
+from workbench.operations import AddToWeight, Gate, TransformAt
 from workbench.sites import Site
 
 

@@ -11,10 +11,10 @@ from tests.conftest import words
 from tests.contract.test_engine import *  # noqa: F403 - its tests run here with this module's `tiny`
 from tests.made_edits import CLOSE, batch_of, dense, draw, logits, made, real, rows, under
 from workbench.decode import Sampling, generate
-from workbench.edits.base import AddToWeight, Rows, TransformAt
 from workbench.edits.engine import lanes
 from workbench.errors import ShapeMismatch
 from workbench.models.tokens import TokenBatch
+from workbench.operations import AddToWeight, Rows, TransformAt
 from workbench.sites import Site
 
 

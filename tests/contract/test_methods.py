@@ -13,13 +13,13 @@ from tests.conftest import FAMILIES, contrast_rows, words
 from workbench.data.demonstrations import Demonstration, Demonstrations
 from workbench.decode import Sampling, generate
 from workbench.edits import store
-from workbench.edits.base import AddToWeight, TransformAt
 from workbench.edits.engine import applied, lanes
 from workbench.errors import Obstructed
 from workbench.methods import get, names
 from workbench.methods.registry import Fitted, Method
 from workbench.models.base import LanguageModel
 from workbench.models.tokens import TokenBatch
+from workbench.operations import AddToWeight, TransformAt
 from workbench.progress import Cancelled, Progress, Report
 from workbench.record import activations
 
@@ -130,9 +130,9 @@ def test_cancelling_in_the_middle_leaves_nothing_behind(case: tuple[str, str, La
 
 def test_dose_zero_is_the_identity_and_nothing_below_the_first_site_moves(case: tuple[str, str, LanguageModel]) -> None:
     name, family, model = case
-    edit = fitted(name, family, model).edit
+    edit, base = fitted(name, family, model).edit, logits(model)
     with applied(model, edit.scaled(0.0)):
-        assert torch.equal(logits(model), logits(model))
+        assert torch.equal(logits(model), base)
         assert edit.scaled(0.0).operations() == ()
     layers = [op.site.layer for op in edit.operations() if op.site.layer is not None]
     assert all(isinstance(op, TransformAt | AddToWeight) for op in edit.operations())

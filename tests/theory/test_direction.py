@@ -10,13 +10,14 @@ import torch
 
 from tests.concepts import concept_rows
 from tests.conftest import contrast_rows, words
-from workbench.edits.base import AddToWeight, Edit, Header
+from workbench.edits.base import Edit, Header
 from workbench.edits.engine import applied
 from workbench.errors import FitFailed, NotEnoughData, UnsupportedExport
 from workbench.methods import get
 from workbench.methods.directions.ablation import Candidate, DirectionConfig, chosen
 from workbench.methods.directions.edit import DirectionEdit, folded_ablation
 from workbench.methods.shared.adapters import AdapterEdit
+from workbench.operations import AddToWeight
 from workbench.record import activations
 from workbench.sites import Site
 

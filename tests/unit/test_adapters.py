@@ -9,12 +9,13 @@ import pytest
 import torch
 
 from tests.conftest import words
-from workbench.edits.base import Header, LowRank
+from workbench.edits.base import Header
 from workbench.edits.engine import applied
 from workbench.edits.store import load, save
 from workbench.errors import BadKnob, CorruptEdit, ModelMismatch, NotEnoughData
 from workbench.methods.shared.adapters import AdapterEdit, Adapters, composed, matrix_of, relative_norms, singular_values
 from workbench.models.base import Fingerprint
+from workbench.operations import LowRank
 from workbench.sites import Site
 
 TEXTS = [words(1, 2, 3, 4), words(5, 6), words(7, 8, 9, 10, 11, 12)]

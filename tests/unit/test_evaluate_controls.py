@@ -11,7 +11,6 @@ import torch
 
 from tests.conftest import contrast_rows, words
 from tests.operations import edit_of, half_open, noise
-from workbench.edits.base import AddToWeight, LowRank, Rows, TransformAt
 from workbench.edits.engine import applied
 from workbench.edits.store import load, save
 from workbench.errors import BadKnob
@@ -19,6 +18,7 @@ from workbench.evaluate.controls import rotated, rotation, shuffled, shuffled_fi
 from workbench.evaluate.dose import Limits, dose_sweep, max_coherent_dose
 from workbench.evaluate.evaluation import evaluation
 from workbench.methods.registry import get
+from workbench.operations import AddToWeight, LowRank, Rows, TransformAt
 from workbench.record import gather
 from workbench.sites import Site
 

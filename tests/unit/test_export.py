@@ -16,12 +16,13 @@ from safetensors.torch import load_file
 from tests.conftest import FAMILIES, contrast_rows, words
 from tests.operations import edit_of, half_open, hooks_on, noise, operations_of, shift
 from workbench.edits import fresh_load
-from workbench.edits.base import AddToWeight, Edit, LowRank, Rows, TransformAt
+from workbench.edits.base import Edit
 from workbench.edits.engine import applied
 from workbench.edits.export import export
 from workbench.errors import StorageFailed, UnsupportedExport
 from workbench.methods.registry import get
 from workbench.models.catalog import load
+from workbench.operations import AddToWeight, LowRank, Rows, TransformAt
 from workbench.sites import Site
 
 # float32 and three layers: parities of exact exports are of the order of 1e-6 nats; edits here move log-probabilities by 0.1 and more.

@@ -11,11 +11,11 @@ import torch
 from tests.conftest import words
 from tests.operations import edit_of, noise
 from tests.theory.test_canonical_protocol import canonical_rows
-from workbench.edits.base import AddToWeight
 from workbench.edits.engine import applied
 from workbench.edits.export import export
 from workbench.methods import get
 from workbench.models.catalog import load
+from workbench.operations import AddToWeight
 from workbench.sites import Site
 
 # float32: log-probabilities of two forwards that add the same numbers in another order.

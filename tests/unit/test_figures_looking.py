@@ -10,7 +10,6 @@ import torch
 
 from tests.conftest import contrast_rows, words
 from tests.operations import edit_of
-from workbench.edits.base import TransformAt
 from workbench.figures.attribution import by_layer, component_bars, component_word, head_attribution, head_values
 from workbench.figures.circuits import circuit_graph
 from workbench.figures.geometry import angle_layers, angles, projection, separation
@@ -23,6 +22,7 @@ from workbench.lenses.edit_angles import edit_angles
 from workbench.lenses.geometry import demonstration_geometry
 from workbench.lenses.heads import head_scores, name_movers
 from workbench.lenses.patching import activation_patching, attribution_patching
+from workbench.operations import TransformAt
 from workbench.sites import Site
 
 PROMPT, CORRUPT = words(1, 2, 3, 2, 5), words(1, 2, 3, 1, 5)

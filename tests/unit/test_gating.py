@@ -10,12 +10,12 @@ import torch
 
 from tests.conftest import contrast_rows, words
 from workbench import methods
-from workbench.edits.base import TransformAt
 from workbench.edits.engine import applied
 from workbench.edits.store import load, save
 from workbench.errors import UnsupportedExport
 from workbench.methods.shared.gating import gated_edit
 from workbench.numerics.logistic import logistic
+from workbench.operations import TransformAt
 
 ROWS = contrast_rows(40)
 

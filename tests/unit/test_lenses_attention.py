@@ -10,11 +10,11 @@ import torch
 
 from tests.conftest import FAMILIES, contrast_rows, words
 from tests.operations import edit_of, shift
-from workbench.edits.base import AddToWeight
 from workbench.edits.engine import applied
 from workbench.errors import BadPrompt, UnknownName
 from workbench.lenses.attention import attention
 from workbench.lenses.logit_lens import logit_lens
+from workbench.operations import AddToWeight
 from workbench.sites import Site
 
 PROMPT = words(3, 7, 12, 3, 7)

@@ -11,7 +11,6 @@ import torch
 
 from tests.conftest import FAMILIES, words
 from tests.operations import edit_of, hooks_on, noise, shift
-from workbench.edits.base import AddToWeight
 from workbench.edits.engine import applied
 from workbench.errors import BadPrompt
 from workbench.lenses.attention import attention
@@ -20,6 +19,7 @@ from workbench.lenses.directions import direction_tokens
 from workbench.lenses.head_kinds import head_kinds
 from workbench.lenses.heads import KINDS, _scores, head_scores, name_movers
 from workbench.lenses.patching import activation_patching, attribution_patching
+from workbench.operations import AddToWeight
 from workbench.sites import Site
 
 PROMPT = words(3, 7, 12, 3, 7)

@@ -11,13 +11,13 @@ import torch
 from tests.conftest import contrast_rows, words
 from tests.operations import edit_of, hooks_on, noise
 from workbench.data.demonstrations import Demonstration, Demonstrations
-from workbench.edits.base import AddToWeight, TransformAt
 from workbench.edits.engine import applied
 from workbench.errors import BadPrompt, NotEnoughData, Obstructed
 from workbench.lenses.ablation import head_ablation
 from workbench.lenses.circuits import circuit
 from workbench.lenses.edit_angles import edit_angles
 from workbench.lenses.geometry import demonstration_geometry
+from workbench.operations import AddToWeight, TransformAt
 from workbench.progress import Cancelled, Progress
 from workbench.sites import Site
 

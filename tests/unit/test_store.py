@@ -12,11 +12,12 @@ from safetensors.torch import load_file, save_file
 
 from tests.conftest import contrast_rows, words
 from workbench.edits import store
-from workbench.edits.base import Edit, Gate
+from workbench.edits.base import Edit
 from workbench.edits.engine import applied
 from workbench.errors import CorruptEdit, NewerSchema, RetouchError, StorageFailed, UnknownName
 from workbench.methods import get
 from workbench.models.base import LanguageModel
+from workbench.operations import Gate
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Edits: tensors plus addresses, frozen; and the two operations, the only things that the engine knows how to do."""
+"""Edits: tensors plus addresses, frozen. What they do is operations, the only things that the engine knows how to do."""
 
 from __future__ import annotations
 
@@ -7,105 +7,21 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from importlib import import_module
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal, Self, TypeVar, final
 
 import torch
 
-from workbench.errors import UnknownName, UnsupportedExport
+from workbench.errors import UnknownName, UnknownSite, UnsupportedExport
 from workbench.models.base import Fingerprint, LanguageModel
-from workbench.shapes import Activations, Bool, Float, Int, Tensor
+from workbench.operations import AddToWeight, Gate, Operation, TransformAt
+from workbench.shapes import Tensor
 from workbench.sites import Site
 
 SCHEMA = 1
-Where = Literal["all", "prompt", "generated", "last", "released"]
 ExportTarget = Literal["checkpoint", "peft", "script", "report"]
 _NONE: Mapping[Any, Any] = MappingProxyType({})
-
-
-@final
-@dataclass(frozen=True)
-class Gate:
-    """Decide per token whether an edit acts: a linear probe on the incoming activation.
-
-    hard: act iff w·x + b > 0. soft: act by the share sigmoid(sharpness (w·x + b)). Ref: conditional activation steering, arXiv 2409.05907.
-    """
-
-    weight: Float[Tensor, "width"]
-    bias: Float[Tensor, ""]
-    kind: Literal["hard", "soft"] = "hard"
-    sharpness: float = 1.0
-
-    def __call__(self, x: Activations) -> Float[Tensor, "batch pos 1"]:
-        """Share of the edit that acts at each position, in [0, 1]."""
-        return self.opens(x).float() if self.kind == "hard" else torch.sigmoid(self.sharpness * self._score(x))
-
-    def opens(self, x: Activations) -> Bool[Tensor, "batch pos 1"]:
-        """Whether w·x + b > 0, which is where a hard gate lets the edit act."""
-        return self._score(x) > 0
-
-    def _score(self, x: Activations) -> Float[Tensor, "batch pos 1"]:
-        return torch.nn.functional.linear(x.float(), self.weight.float()[None], self.bias.float()[None])
-
-
-@final
-@dataclass(frozen=True)
-class TransformAt:
-    """Replace the activation x at `site` by fn(x): pure, position-wise, of the same shape, returned as the type of x.
-
-    `where`: all positions, those of the prompt, those whose output decides generated tokens, the last of each call, or
-    `Forward.released`. `reads_mask`: fn(x, real) also gets the mask of real tokens (batch pos), for the one law that is not position-wise
-    (specs/sea.md §4, norm=feature).
-    """
-
-    site: Site
-    fn: Callable[..., Activations]
-    width: int
-    where: Where = "all"
-    gate: Gate | None = None
-    reads_mask: bool = False
-    traceable: Callable[..., Activations] | None = None
-    """The same law without shapes or branches that depend on data, where `fn` has them: a stand-alone script records it."""
-
-
-@final
-@dataclass(frozen=True)
-class LowRank:
-    """The delta `scale · b @ a` of a matrix, never formed."""
-
-    a: Float[Tensor, "rank in"]
-    b: Float[Tensor, "out rank"]
-    scale: float = 1.0
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """(out, in), as the matrix would have."""
-        return (self.b.shape[0], self.a.shape[1])
-
-    def dense(self) -> Float[Tensor, "out in"]:
-        """The matrix itself, in float64: for folding and exports."""
-        return self.scale * (self.b.double() @ self.a.double())
-
-
-@final
-@dataclass(frozen=True)
-class Rows:
-    """A delta of a few rows of a table, looked up by token id."""
-
-    ids: Int[Tensor, "row"]
-    values: Float[Tensor, "row width"]
-
-
-@final
-@dataclass(frozen=True)
-class AddToWeight:
-    """Add a delta to the weight at `site`: a delta, never a new value, so two edits add up. Matrices are given as (out, in)."""
-
-    site: Site
-    delta: Tensor | LowRank | Rows
-
-
-Operation = TransformAt | AddToWeight
 
 
 @final
@@ -161,6 +77,8 @@ class Edit(ABC):
     header: Header
     dose: float = field(default=1.0, kw_only=True)
     gates: Mapping[Site, Gate] = field(default_factory=lambda: _NONE, kw_only=True)
+    spares: Mapping[Site, float] = field(default_factory=lambda: _NONE, kw_only=True)
+    """Norm bounds: tokens beyond the bound of a site are left alone there."""
 
     @abstractmethod
     def tensors(self) -> Mapping[str, Tensor]:
@@ -177,11 +95,21 @@ class Edit(ABC):
 
     @abstractmethod
     def at_dose(self, dose: float) -> tuple[Operation, ...]:
-        """The operations at a dose other than 0, without gates."""
+        """The operations at a dose other than 0, without gates and bounds."""
 
     @abstractmethod
     def exports(self) -> Mapping[ExportTarget, Possible | Refused]:
-        """Which exports are exact, and why the others are not."""
+        """Which exports are exact, and why the others are not, were it not for gates and bounds."""
+
+    def deltas(self, model: LanguageModel) -> tuple[AddToWeight, ...]:
+        """The edit as deltas of weights, at its dose other than 0 and without gates and bounds. Raises: as `folded`."""
+        operations = self.at_dose(self.dose)
+        if any(isinstance(op, TransformAt) for op in operations):
+            raise UnsupportedExport(
+                f"A {self.kind} edit changes activations token by token; no change of weights equals it.",
+                "Export it as a script, which carries the tensors and applies them with hooks.",
+            )
+        return tuple(op for op in operations if isinstance(op, AddToWeight))
 
     @final
     def operations(self) -> tuple[Operation, ...]:
@@ -189,9 +117,37 @@ class Edit(ABC):
         if self.dose == 0.0:
             return ()
         return tuple(
-            replace(op, gate=self.gates[op.site]) if isinstance(op, TransformAt) and op.site in self.gates else op
+            replace(op, gate=self.gates.get(op.site, op.gate), spare=self.spares.get(op.site, op.spare))
+            if isinstance(op, TransformAt) and (op.site in self.gates or op.site in self.spares)
+            else op
             for op in self.at_dose(self.dose)
         )
+
+    @final
+    def possible_exports(self) -> Mapping[ExportTarget, Possible | Refused]:
+        """Which exports are exact, and why the others are not."""
+        reason = self._decides_by_token
+        return {
+            target: Refused(reason) if reason and target in ("checkpoint", "peft") and isinstance(can, Possible) else can
+            for target, can in self.exports().items()
+        }
+
+    @final
+    def folded(self, model: LanguageModel) -> tuple[AddToWeight, ...]:
+        """The same edit as deltas of weights, at its dose.
+
+        Raises:
+            UnsupportedExport: no change of weights equals it.
+        """
+        if self._decides_by_token:
+            raise UnsupportedExport(self._decides_by_token, "Take gates and bounds off, or export it as a script.")
+        return () if self.dose == 0.0 else self.deltas(model)
+
+    @property
+    def _decides_by_token(self) -> str:
+        if self.gates:
+            return "A gate decides token by token; no change of weights equals it."
+        return "Tokens beyond a norm are spared one by one; no change of weights equals it." if self.spares else ""
 
     @final
     def scaled(self, dose: float) -> Self:
@@ -204,17 +160,32 @@ class Edit(ABC):
         return replace(self, gates=MappingProxyType(dict(gates)))
 
     @final
+    def sparing(self, bounds: Mapping[Site, float]) -> Self:
+        """The same edit, leaving alone the tokens whose norm at a site is beyond the site's bound.
+
+        Raises:
+            UnknownSite: it transforms nothing at one of the sites.
+        """
+        known = [str(op.site) for op in self.at_dose(self.dose or 1.0) if isinstance(op, TransformAt)]
+        for site in bounds:
+            if str(site) not in known:
+                raise UnknownSite(str(site), known)
+        return replace(self, spares=MappingProxyType(dict(bounds)))
+
+    @final
     def on(self, device: torch.device | str) -> Self:
         """The same edit with its tensors on a device."""
         moved = self.from_tensors(self.header, {name: tensor.to(device) for name, tensor in self.tensors().items()})
         gates = {site: Gate(gate.weight.to(device), gate.bias.to(device), gate.kind, gate.sharpness) for site, gate in self.gates.items()}
-        return replace(moved, dose=self.dose, gates=MappingProxyType(gates))
+        return replace(moved, dose=self.dose, gates=MappingProxyType(gates), spares=self.spares)
 
     @final
     @property
     def id(self) -> str:
-        """Twelve hex digits of header, tensors and gates; the dose does not count."""
+        """Twelve hex digits of header, tensors, gates and bounds; the dose does not count."""
         digest = hashlib.sha256(json.dumps([self.kind, self.header.as_json()], sort_keys=True, default=str).encode())
+        if self.spares:
+            digest.update(json.dumps({str(site): bound for site, bound in self.spares.items()}, sort_keys=True).encode())
         for name, tensor in sorted(self.all_tensors().items()):
             digest.update(name.encode() + sha256(tensor).encode())
         return digest.hexdigest()[:12]
@@ -225,23 +196,11 @@ class Edit(ABC):
         gates = {f"gate.{site}.{part}": getattr(gate, part) for site, gate in self.gates.items() for part in ("weight", "bias")}
         return {**self.tensors(), **gates}
 
-    def folded(self, model: LanguageModel) -> tuple[AddToWeight, ...]:
-        """The same edit as deltas of weights, at its dose.
-
-        Raises:
-            UnsupportedExport: no change of weights equals it.
-        """
-        operations = self.operations()
-        if any(isinstance(op, TransformAt) for op in operations):
-            raise UnsupportedExport(
-                f"A {self.kind} edit changes activations token by token; no change of weights equals it.",
-                "Export it as a script, which carries the tensors and applies them with hooks.",
-            )
-        return tuple(op for op in operations if isinstance(op, AddToWeight))
-
 
 EditT = TypeVar("EditT", bound=type[Edit])
 _KINDS: dict[str, type[Edit]] = {}
+# Where kinds register themselves: rows above this one, so they are imported by name, and only when a file asks for a kind.
+_HOMES = ("workbench.methods", "workbench.evaluate.controls")
 
 
 def edit_kind(name: str) -> Callable[[EditT], EditT]:
@@ -258,11 +217,14 @@ def edit_kind(name: str) -> Callable[[EditT], EditT]:
 
 
 def kind_of(name: str) -> type[Edit]:
-    """The edit class of a name in a file.
+    """The edit class of a name in a file, whatever has been imported so far.
 
     Raises:
         UnknownName: nobody registered it.
     """
+    if name not in _KINDS:
+        for home in _HOMES:
+            import_module(home)
     if name not in _KINDS:
         raise UnknownName("edit kind", name, _KINDS)
     return _KINDS[name]

@@ -9,16 +9,18 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import nn
 
-from workbench.edits.base import AddToWeight, Edit, Gate, LowRank, Rows, TransformAt
-from workbench.errors import ModelMismatch, NotFinite, ShapeMismatch
+from workbench.edits.base import Edit
+from workbench.errors import ModelMismatch, NotFinite, ShapeMismatch, UnknownName
 from workbench.models.base import LanguageModel, WeightSlot
 from workbench.models.hooks import ReadWrite, WeightTerm
 from workbench.models.tokens import current_forward
+from workbench.operations import POSITION_RULES, AddToWeight, LowRank, Rows, TransformAt, add_delta, term, transformed, with_term
 from workbench.shapes import Activations, Tensor
 from workbench.sites import Site
 
@@ -43,7 +45,7 @@ def lanes(model: LanguageModel, stacks: Sequence[Stack]) -> Generator[None]:
 
     Raises:
         ModelMismatch: an edit was fitted on another model.
-        UnknownSite, ShapeMismatch, NotFinite: an edit does not fit this model.
+        UnknownSite, UnknownName, ShapeMismatch, NotFinite: an edit does not fit this model.
         ShapeMismatch: during a forward, a batch whose rows do not divide into the lanes.
     """
     with planned(model, stacks)():
@@ -85,7 +87,7 @@ class _Plan:
 
     def __init__(self, model: LanguageModel, stacks: Sequence[Stack]) -> None:
         self.n_lanes = len(stacks)
-        self._transforms: dict[Site, list[tuple[int, TransformAt]]] = {}
+        self._transforms: dict[Site, list[tuple[int, TransformAt, slice | None]]] = {}
         self._deltas: dict[int, tuple[AddToWeight, list[tuple[int, AddToWeight, WeightSlot]]]] = {}
         for lane, stack in enumerate(stacks):
             for operation in (op for edit in stack for op in edit.operations()):
@@ -99,10 +101,11 @@ class _Plan:
             raise ShapeMismatch(
                 f"The edit expects width {op.width} at {op.site}; this model has {model.width(op.site)}.", "Fit it on this model."
             )
+        if op.where not in POSITION_RULES:
+            raise UnknownName("position rule", op.where, POSITION_RULES)
         # A head is a slice of its layer, a sense one of all senses: acting on the whole keeps operations on one module in the order given.
         whole = Site(op.site.kind, None if op.site.kind == "sense" else op.site.layer)
-        columns = model.point(op.site).columns
-        self._transforms.setdefault(whole, []).append((lane, op if columns is None else _widened(op, columns)))
+        self._transforms.setdefault(whole, []).append((lane, _guarded(op), model.point(op.site).columns))
 
     def _add_delta(self, model: LanguageModel, lane: int, op: AddToWeight) -> None:
         slot = model.weight(op.site)
@@ -125,13 +128,12 @@ class _Plan:
             raise ShapeMismatch(f"A batch of {n_rows} rows does not divide into {self.n_lanes} lanes.", "Repeat the batch once a lane.")
         return slice(lane * per_lane, (lane + 1) * per_lane)
 
-    def _reader(self, entries: list[tuple[int, TransformAt]]) -> ReadWrite:
+    def _reader(self, entries: list[tuple[int, TransformAt, slice | None]]) -> ReadWrite:
         if self.n_lanes == 1:
-            ops = [op for _, op in entries]
 
             def whole(x: Activations) -> Activations:
-                for op in ops:
-                    x = transformed(op, x, slice(None))
+                for _, op, columns in entries:
+                    x = _act(op, x, columns)
                 return x
 
             return whole
@@ -139,8 +141,8 @@ class _Plan:
         def by_rows(x: Activations) -> Activations:
             size = self.rows(0, x.shape[0]).stop
             parts = list(x.split(size))
-            for lane, op in entries:
-                parts[lane] = transformed(op, parts[lane], slice(lane * size, (lane + 1) * size))
+            for lane, op, columns in entries:
+                parts[lane] = _act(op, parts[lane], columns, slice(lane * size, (lane + 1) * size))
             return torch.cat(parts)
 
         return by_rows
@@ -149,7 +151,8 @@ class _Plan:
         # Whole parameters are replaced for the row group; thin deltas are added terms on top.
         replaced = [lane for lane in range(self.n_lanes) if any(e[0] == lane and is_whole(e[1], e[2]) for e in entries)]
         copies = {lane: _with_deltas(lane, entries) for lane in replaced}
-        thin = [(lane, _adding(op.delta), slot) for lane, op, slot in entries if not is_whole(op, slot)]
+        wide = torch.float64 if entries[0][2].parameter.dtype == torch.float64 else torch.float32
+        thin = [(lane, _adding(op.delta, wide), slot) for lane, op, slot in entries if not is_whole(op, slot)]
 
         def one(original: nn.Module, x: Tensor, y: Tensor) -> Tensor:
             y = copies[0].forward(x) if copies else y
@@ -170,41 +173,34 @@ class _Plan:
         return one if self.n_lanes == 1 else by_rows
 
 
-def transformed(op: TransformAt, x: Activations, rows: slice) -> Activations:
-    """Apply one operation to the activations of a group of rows: its function, its gate, its positions.
+def act(op: TransformAt, x: Activations, columns: slice | None = None) -> Activations:
+    """Apply one operation to the activations of the running forward at its site's module.
 
     Raises:
-        ShapeMismatch: the function changed the shape or the type.
+        ShapeMismatch: its function changed the shape or the type.
     """
+    return _act(_guarded(op), x, columns)
+
+
+def _act(op: TransformAt, x: Activations, columns: slice | None, rows: slice | None = None) -> Activations:
+    if not op.needs_forward:
+        return transformed(op, x, None, columns)
     forward = current_forward()
-    if forward is None and (op.where != "all" or op.reads_mask):
+    if forward is None:
         raise RuntimeError("An edit that acts at some positions needs LanguageModel.logits or step, which know the positions.")
-    y = op.fn(x, forward.real[rows]) if op.reads_mask and forward is not None else op.fn(x)
-    if y.shape != x.shape or y.dtype != x.dtype:
-        raise ShapeMismatch(f"The edit at {op.site} made {tuple(y.shape)} {y.dtype} of {tuple(x.shape)} {x.dtype}.", "Fit it again.")
-    if op.gate is not None:
-        y = _gated(op.gate, x, y)
-    if op.where != "all" and forward is not None:
-        y = torch.where(getattr(forward, op.where)[rows][..., None], y, x)
-    return y
+    return transformed(op, x, forward if rows is None else forward.rows(rows), columns)
 
 
-def _gated(gate: Gate, x: Activations, y: Activations) -> Activations:
-    # where, not a product with 0: a NaN of the unused branch must not spread, and a closed gate leaves x bit-equal.
-    if gate.kind == "hard":
-        return torch.where(gate.opens(x), y, x)
-    share = gate(x)
-    return torch.where(share > 0, (x.float() + share * (y.float() - x.float())).type_as(x), x)
+def _guarded(op: TransformAt) -> TransformAt:
+    """The operation, whose function is held to the shape and type of its input."""
 
+    def fn(x: Activations, *forward: Any) -> Activations:
+        y = op.fn(x, *forward)
+        if y.shape != x.shape or y.dtype != x.dtype:
+            raise ShapeMismatch(f"The edit at {op.site} made {tuple(y.shape)} {y.dtype} of {tuple(x.shape)} {x.dtype}.", "Fit it again.")
+        return y
 
-def _widened(op: TransformAt, columns: slice) -> TransformAt:
-    def on_columns(x: Activations, *mask: Tensor) -> Activations:
-        part = op.fn(x[..., columns], *mask)
-        if op.gate is not None:
-            part = transformed(TransformAt(op.site, lambda _: part, op.width, gate=op.gate), x[..., columns], slice(None))
-        return torch.cat([x[..., : columns.start], part, x[..., columns.stop :]], -1)
-
-    return TransformAt(Site(op.site.kind, op.site.layer), on_columns, op.width, op.where, None, op.reads_mask)
+    return replace(op, fn=fn)
 
 
 def is_whole(op: AddToWeight, slot: WeightSlot) -> bool:
@@ -217,43 +213,33 @@ def _with_deltas(lane: int, entries: list[tuple[int, AddToWeight, WeightSlot]]) 
     module: Any = copy.copy(entries[0][2].module)
     module._parameters = dict(module._parameters)
     for at, op, slot in entries:
-        if at == lane and is_whole(op, slot) and isinstance(op.delta, Tensor):
+        if at == lane and is_whole(op, slot):
             name = slot.parameter_name.rpartition(".")[2]
             old = module._parameters[name]
             if old is not None:
-                module._parameters[name] = nn.Parameter(old.detach() + op.delta.to(old.dtype), requires_grad=False)
+                module._parameters[name] = changed(old, op, slot)
     return module
 
 
-def _adding(delta: Tensor | LowRank | Rows) -> Callable[[nn.Module, Tensor, Tensor, Tensor | None], Tensor]:
-    """y + the output term of a delta, or y[columns] + it; the term in at least float32, what does not depend on x formed once."""
-    term = output_term(delta)
-    looks_up = isinstance(delta, Rows)
+def changed(old: Tensor, op: AddToWeight, slot: WeightSlot) -> nn.Parameter:
+    """A parameter of its own that is the old one with a delta added."""
+    new = old.detach().clone()
+    add_delta(new, op.delta, transposed=slot.is_transposed, columns=slot.columns)
+    return nn.Parameter(new, requires_grad=False)
+
+
+def _adding(delta: Tensor | LowRank | Rows, dtype: torch.dtype) -> Callable[[nn.Module, Tensor, Tensor, Tensor | None], Tensor]:
+    """y + the term of a delta; what does not depend on x is formed once."""
+    ready = delta
+    if isinstance(delta, LowRank):
+        ready = LowRank(delta.a.to(dtype), delta.scale * delta.b.to(dtype))
+    elif isinstance(delta, Tensor):
+        ready = delta.to(dtype)
 
     def add(original: nn.Module, x: Tensor, y: Tensor, columns: Tensor | None) -> Tensor:
-        part = term(x).to(y.dtype)
-        if looks_up:  # Gemma's embedding multiplies what it looks up
+        part = term(ready, x)
+        if isinstance(ready, Rows):  # Gemma's embedding multiplies what it looks up
             part = part * getattr(original, "embed_scale", 1.0)
-        return y + part if columns is None else y.index_add(-1, columns, part)
+        return with_term(y, part, columns)
 
     return add
-
-
-def output_term(delta: Tensor | LowRank | Rows) -> Callable[[Tensor], Tensor]:
-    """The output term of a delta as a function of its module's input, in at least float32."""
-    if isinstance(delta, Rows):
-        ids, values = delta.ids, delta.values
-        return lambda x: (x[..., None] == ids).to(values.dtype) @ values
-    factors, scale = ((delta.a.T, delta.b.T), delta.scale) if isinstance(delta, LowRank) else ((delta.T,), 1.0)
-    wide: dict[torch.dtype, tuple[Tensor, ...]] = {}
-
-    def term(x: Tensor) -> Tensor:
-        found = x if x.dtype == torch.float64 else x.float()
-        if found.dtype not in wide:
-            *first, last = (factor.to(found.dtype) for factor in factors)
-            wide[found.dtype] = (*first, last if scale == 1.0 else scale * last)
-        for factor in wide[found.dtype]:
-            found = found @ factor
-        return found
-
-    return term

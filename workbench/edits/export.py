@@ -21,7 +21,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from workbench.edits import fresh_load
-from workbench.edits.base import AddToWeight, Edit, ExportTarget, Refused
+from workbench.edits.base import Edit, ExportTarget, Refused
 from workbench.edits.engine import applied
 from workbench.edits.folding import folded_network, write_adapter
 from workbench.edits.html_report import write_report
@@ -30,6 +30,7 @@ from workbench.errors import StorageFailed, UnsupportedExport
 from workbench.models.base import LanguageModel
 from workbench.models.catalog import EMBEDDED, load
 from workbench.models.tokens import TokenBatch
+from workbench.operations import AddToWeight
 from workbench.progress import Progress, silent
 from workbench.shapes import Tensor
 
@@ -116,13 +117,13 @@ def _whole_or_nothing(goal: Path) -> Generator[Path]:
 
 def _refuse(edits: Sequence[Edit], target: ExportTarget) -> None:
     for edit in edits:
-        answer = edit.exports().get(target, Refused(f"A {edit.kind} edit has no such export."))
+        answer = edit.possible_exports().get(target, Refused(f"A {edit.kind} edit has no such export."))
         if isinstance(answer, Refused):
             raise UnsupportedExport(f"This {edit.header.method} edit has no {target}: {answer.reason}", _instead(edit))
 
 
 def _instead(edit: Edit) -> str:
-    possible = [name for name, answer in edit.exports().items() if not isinstance(answer, Refused)]
+    possible = [name for name, answer in edit.possible_exports().items() if not isinstance(answer, Refused)]
     return f"It can be exported as: {', '.join(possible)}." if possible else "Keep its folder; Retouch loads it."
 
 

@@ -12,9 +12,9 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from workbench.edits.base import AddToWeight, LowRank, Rows
 from workbench.errors import UnsupportedExport
 from workbench.models.base import LanguageModel, WeightSlot
+from workbench.operations import AddToWeight, LowRank, add_delta
 from workbench.shapes import Tensor
 
 
@@ -36,26 +36,14 @@ def folded_network(model: LanguageModel, deltas: Sequence[AddToWeight]) -> Any:
         # A parameter that both ends share moves at both, also where another delta takes them apart.
         both = apart and op.site.kind == "param" and id(slot.parameter) in shared
         for name in {end.parameter_name for end in ends} if both else (slot.parameter_name,):
-            add_delta(sums.setdefault(name, torch.zeros_like(slot.parameter, dtype=torch.float64)), op, slot)
+            total = sums.setdefault(name, torch.zeros_like(slot.parameter, dtype=torch.float64))
+            add_delta(total, op.delta, transposed=slot.is_transposed, columns=slot.columns)
     for name, total in sums.items():
         parameter = network.get_parameter(name)
         parameter.requires_grad_(False)
         # In place, so that whoever shares the parameter goes along.
         parameter.copy_((parameter.double() + total).to(parameter.dtype))
     return network
-
-
-def add_delta(total: Tensor, op: AddToWeight, slot: WeightSlot) -> None:
-    """Add a delta to a tensor of the stored shape of its weight, in place."""
-    if isinstance(op.delta, Rows):
-        total.index_add_(0, op.delta.ids, op.delta.values.to(total.dtype))
-        return
-    dense = (op.delta.dense() if isinstance(op.delta, LowRank) else op.delta).to(total.dtype)
-    stored = dense.T if slot.is_transposed else dense
-    if slot.columns is None:
-        total.add_(stored)
-    else:
-        total.index_add_(1 if slot.is_transposed else 0, slot.columns, stored)
 
 
 def _untie(model: LanguageModel, network: Any) -> None:
@@ -120,8 +108,7 @@ def _by_module(model: LanguageModel, deltas: Sequence[AddToWeight]) -> dict[str,
 
 
 def _whole_output(low: LowRank, slot: WeightSlot) -> Tensor:
-    scaled = low.scale * low.b.float()
-    if slot.columns is None:
-        return scaled
     n_out = slot.parameter.shape[1 if slot.is_transposed else 0]
-    return torch.zeros(n_out, scaled.shape[1]).index_copy(0, slot.columns.cpu(), scaled)
+    whole = torch.zeros(n_out, low.b.shape[1])
+    add_delta(whole, low.scale * low.b.float().cpu(), columns=None if slot.columns is None else slot.columns.cpu())
+    return whole

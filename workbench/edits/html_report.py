@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-from workbench.edits.base import Edit, LowRank, Possible, Rows, TransformAt
+from workbench.edits.base import Edit, Possible
 from workbench.edits.labels import edit_label
 from workbench.models.base import LanguageModel
+from workbench.operations import LowRank, Rows, TransformAt
 
 _STYLE = (
     "body{font:16px/1.5 system-ui,sans-serif;max-width:52rem;margin:3rem auto;padding:0 1rem;color:#1f2328;background:#fbfaf7}"
@@ -40,7 +41,7 @@ def _edit(edit: Edit) -> list[str]:
         ("gated at", ", ".join(map(str, edit.gates)) or "nowhere"),
     ]  # fmt: skip
     knobs = [(name, str(value)) for name, value in sorted(head.config.items())]
-    exports = [(name, "exact" if isinstance(can, Possible) else can.reason) for name, can in edit.exports().items()]
+    exports = [(name, "exact" if isinstance(can, Possible) else can.reason) for name, can in edit.possible_exports().items()]
     tensors = [
         (name, f"{tuple(tensor.shape)}", f"{tensor.double().norm():.4g}" if tensor.is_floating_point() else "")
         for name, tensor in sorted(edit.all_tensors().items())
@@ -59,7 +60,7 @@ def _operations(edit: Edit) -> list[tuple[str, ...]]:
     found: list[tuple[str, ...]] = []
     for op in edit.operations():
         if isinstance(op, TransformAt):
-            found.append((str(op.site), f"changes {op.where} positions" + (", gated" if op.gate else "")))
+            found.append((str(op.site), f"changes {op.where} positions" + (", gated" if op.gate else "") + _spared(op)))
         elif isinstance(op.delta, LowRank):
             found.append((str(op.site), f"adds a delta of rank {op.delta.a.shape[0]}, Frobenius norm {op.delta.dense().norm():.4g}"))
         elif isinstance(op.delta, Rows):
@@ -67,6 +68,10 @@ def _operations(edit: Edit) -> list[tuple[str, ...]]:
         else:
             found.append((str(op.site), f"adds a delta of Frobenius norm {op.delta.double().norm():.4g}"))
     return found or [("nowhere", "at dose 0 an edit is the identity")]
+
+
+def _spared(op: TransformAt) -> str:
+    return "" if op.spare is None else f", spares tokens of norm above {op.spare:.4g}"
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -2,15 +2,16 @@
 
 Recording runs each pure function on symbolic tokens, so no edit has to declare anything; the calls are the very ones that
 the engine makes, and results are equal to the last bit. A function whose shapes depend on its data cannot be recorded;
-such an operation gives the same law in another form as `TransformAt.traceable`.
+such an operation gives the same law in another form as `TransformAt.traceable`. What an operation means beyond its function
+is carried as the text of `operations`.
 """
 
 from __future__ import annotations
 
+import inspect
 import pprint
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +19,24 @@ import torch
 from safetensors.torch import save_file
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from workbench import operations
 from workbench.edits import standalone
-from workbench.edits.base import AddToWeight, Edit, LowRank, Operation, Rows, TransformAt
-from workbench.edits.engine import transformed
+from workbench.edits.base import Edit
 from workbench.errors import UnsupportedExport
 from workbench.models.base import LanguageModel
-from workbench.models.tokens import Forward, running
+from workbench.operations import POSITION_RULES, AddToWeight, Forward, LowRank, Operation, Rows, TransformAt
 from workbench.shapes import Tensor
 
-_MARK = "# ── the edit "
+_MARK, _MEANING = "# ── the edit ", "# ── the meaning"
+_IMPORT = re.compile(r"^from workbench\.operations import .*\n", re.MULTILINE)
+_NEEDED = """from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, final
+
+if TYPE_CHECKING:  # shapes in annotations, which nothing here evaluates
+    from jaxtyping import Bool, Float, Int
+
+Site = str  # the path of a module
+"""
 _FORWARD = re.compile(r"def forward\(self(.*?)\)(?: -> .*?)?:")
 _FREED = re.compile(r";  [\w ,=]+ = None$", re.MULTILINE)
 
@@ -67,7 +77,7 @@ class _Script:
             self._add_transform(op)
 
     def source(self, edits: Sequence[Edit]) -> str:
-        text = Path(standalone.__file__).read_text()
+        text = _IMPORT.sub(lambda _: self._meaning(), Path(standalone.__file__).read_text(), count=1)
         told = "\n".join(f"# {line}" for edit in edits for line in _told(edit))
         steps = pprint.pformat([*self._steps, *self._weights.values()], width=116, sort_dicts=False)
         names = ", ".join(f'"step_{i}": step_{i}' for i in range(len(self._functions)))
@@ -76,20 +86,35 @@ class _Script:
         rule, _, rest = tail.partition("\n")
         return f"{head}{_MARK}{rule}\n" + "\n\n".join(parts) + "\n\n\n" + rest
 
+    def _meaning(self) -> str:
+        """The text of `operations` below its line, and the rules of methods that name positions."""
+        _, _, below = Path(operations.__file__).read_text().partition(_MEANING)
+        named = dict.fromkeys(step["where"] for step in self._steps)
+        rules = [POSITION_RULES[name] for name in named if inspect.getmodule(POSITION_RULES[name]) is not operations]
+        return "\n\n".join([_NEEDED, below.partition("\n")[2].strip(), *map(inspect.getsource, rules)]) + "\n\n"
+
     def _add_transform(self, op: TransformAt) -> None:
         point, index = self._model.point(op.site), len(self._functions)
         code, constants = recorded(op, self._model.dtype)
         self.tensors |= {f"step_{index}.{name}": tensor for name, tensor in constants.items()}
         self._functions.append(_FORWARD.sub(rf"def step_{index}(self\1):", code, count=1))
         columns = None if point.columns is None else [point.columns.start, point.columns.stop]
+        gate = None
+        if op.gate is not None:
+            names = [f"step_{index}.gate.{part}" for part in ("weight", "bias")]
+            self.tensors |= {name: _kept(tensor) for name, tensor in zip(names, (op.gate.weight, op.gate.bias))}
+            gate = [*names, op.gate.kind, op.gate.sharpness]
         self._steps.append(
             {
                 "kind": "transform",
                 "module": self._paths[id(point.module)],
                 "side": point.side,
                 "columns": columns,
+                "width": op.width,
                 "where": op.where,
-                "reads_mask": op.reads_mask,
+                "gate": gate,
+                "spare": op.spare,
+                "sees_call": op.sees_call,
                 "function": f"step_{index}",
                 "constants": {name: f"step_{index}.{name}" for name in constants},
             }
@@ -115,19 +140,25 @@ class _Script:
 
 
 def recorded(op: TransformAt, dtype: torch.dtype) -> tuple[str, dict[str, Tensor]]:
-    """Return what an operation computes as the source of one function, and the tensors it uses.
+    """Return what an operation's function computes as the source of one function, and the tensors it uses.
 
     Raises:
         UnsupportedExport: its shapes depend on its data.
     """
+    fn = op.traceable or op.fn
+
+    def plain(x: Tensor) -> Tensor:
+        return fn(x)
+
+    def seeing(x: Tensor, real: Tensor, prompt: Tensor, generated: Tensor) -> Tensor:
+        return fn(x, Forward(real, prompt, generated))
+
     # Two rows of five tokens: sizes 0 and 1 would be taken for constants, everything above stands for any size.
     x, real = torch.randn(2, 5, op.width).to(dtype), torch.ones(2, 5, dtype=torch.bool)
-    plain = replace(op, where="all", fn=op.traceable or op.fn)
-    functions: dict[bool, Callable[..., Tensor]] = {False: lambda x: _run(plain, x, real), True: lambda x, m: _run(plain, x, m)}
-    arguments = (x, real) if op.reads_mask else (x,)
     try:
         with torch.no_grad():
-            graph = make_fx(functions[op.reads_mask], tracing_mode="symbolic", _allow_non_fake_inputs=True)(*arguments)
+            traced = make_fx(seeing if op.sees_call else plain, tracing_mode="symbolic", _allow_non_fake_inputs=True)
+            graph = traced(x, real, real.clone(), real.clone()) if op.sees_call else traced(x)
     except RuntimeError as error:
         raise UnsupportedExport(
             f"The edit at {op.site} decides by its data what it computes, so its calls cannot be written down once: "
@@ -139,11 +170,6 @@ def recorded(op: TransformAt, dtype: torch.dtype) -> tuple[str, dict[str, Tensor
     used = dict.fromkeys(node.target for node in graph.graph.nodes if node.op == "get_attr")
     code = _FREED.sub("", graph.code).replace("device(type='cpu')", "x_1.device").strip()
     return code, {str(name): _kept(getattr(graph, str(name))) for name in used}
-
-
-def _run(op: TransformAt, x: Tensor, real: Tensor) -> Tensor:
-    with running(Forward(real, real, real)):
-        return transformed(op, x, slice(None))
 
 
 def _kept(x: Tensor) -> Tensor:

@@ -8,13 +8,14 @@
     model.generate(...)
     edit.detach(handles)           # the model is as it was, bit for bit
 
-Steps that act at some positions take the first call without a cache for the prompt and later calls for generated tokens.
+Steps that act at some positions take the first call, whose cache is empty, for the prompt and later calls for generated tokens.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import inspect
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,24 +24,34 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from workbench.operations import CACHES, Forward, Gate, LowRank, Rows, TransformAt, add_delta, transformed
+
 MODEL = ""
 STEPS: list[dict[str, Any]] = []
 FUNCTIONS: dict[str, Callable[..., Tensor]] = {}
 
 
+class NoCacheArgument(TypeError):
+    """The model's forward takes a cache under no name known here, so prompt and generated tokens could not be told apart."""
+
+
 def attach(model: nn.Module, tensors: str | Path | None = None) -> list[Callable[[], None]]:
-    """Let the edit act on every forward of a model; return what `detach` needs."""
+    """Let the edit act on every forward of a model; return what `detach` needs.
+
+    Raises:
+        NoCacheArgument: a step acts at some positions, and the model does not say where its cache is.
+    """
     path = Path(__file__).with_suffix(".safetensors") if tensors is None else Path(tensors)
     parameter = next(model.parameters())
-    known = {name: tensor.to(parameter.device) for name, tensor in load_file(path).items()}
-    state: dict[str, Any] = {"before": 0, "real": None}
-    undo: list[Callable[[], None]] = [model.register_forward_pre_hook(_watch(state), with_kwargs=True).remove]
+    known = {name: tensor.to(parameter.device).clone() for name, tensor in load_file(path).items()}
+    call = _Call(model)
+    undo: list[Callable[[], None]] = [model.register_forward_pre_hook(call.begins, with_kwargs=True).remove]
     for step in STEPS:
         module = model.get_submodule(step["module"])
         if step["kind"] == "weight":
             undo.append(_add_to_weight(module, step, known))
         else:
-            undo.append(_transform(module, step, known, state))
+            undo.append(_transform(module, step, known, call))
     return undo
 
 
@@ -50,44 +61,44 @@ def detach(handles: list[Callable[[], None]]) -> None:
         handles.pop()()
 
 
-def _watch(state: dict[str, Any]) -> Callable[..., None]:
-    def before(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        cache = kwargs.get("past_key_values")
-        ids = kwargs.get("input_ids", args[0] if args else None)
-        mask = kwargs.get("attention_mask")
-        state["before"] = 0 if cache is None else int(cache.get_seq_length())
-        state["real"] = None if mask is None or mask.ndim != 2 or ids is None else mask[:, -ids.shape[1] :].bool()
+class _Call:
+    """What the running call of a model knows about its positions."""
 
-    return before
+    def __init__(self, model: nn.Module) -> None:
+        self.forward: Forward | None = None
+        self._names = list(inspect.signature(model.forward).parameters)
+        positions = [step for step in STEPS if step["kind"] == "transform" and (step["where"] != "all" or step["sees_call"])]
+        if positions and not set(CACHES) & set(self._names):
+            raise NoCacheArgument(
+                f"{type(model).__name__}.forward takes none of {', '.join(CACHES)}, and this edit acts at some positions only. "
+                "Attach it to the transformers model itself, or use the transformers version that it was exported with."
+            )
+
+    def begins(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        given = {**dict(zip(self._names, args)), **kwargs}
+        cache = next((given[name] for name in CACHES if given.get(name) is not None), None)
+        ids = given.get("input_ids")
+        ids = given["inputs_embeds"][..., 0] if ids is None else ids
+        mask = given.get("attention_mask")
+        real = torch.ones_like(ids, dtype=torch.bool) if mask is None or mask.ndim != 2 else mask[:, -ids.shape[1] :].bool()
+        last = torch.zeros_like(real)
+        last[:, -1] = True
+        begun = cache is not None and int(cache.get_seq_length()) > 0
+        self.forward = Forward(real, real & (not begun), real if begun else last)
 
 
-def _acts(where: str, x: Tensor, state: dict[str, Any]) -> Tensor:
-    """Which positions of this call a step acts at."""
-    real = torch.ones_like(x[..., 0], dtype=torch.bool) if state["real"] is None else state["real"]
-    last = torch.zeros_like(real)
-    last[:, -1] = True
-    if where == "prompt":
-        return real & (state["before"] == 0)
-    if where in ("generated", "released"):
-        return last if state["before"] == 0 else real
-    return last
-
-
-def _transform(module: nn.Module, step: dict[str, Any], known: dict[str, Tensor], state: dict[str, Any]) -> Any:
+def _transform(module: nn.Module, step: dict[str, Any], known: dict[str, Tensor], call: _Call) -> Callable[[], None]:
     function, constants = FUNCTIONS[step["function"]], _Constants(step["constants"], known)
+    gate = None if step["gate"] is None else Gate(known[step["gate"][0]], known[step["gate"][1]], *step["gate"][2:])
+    columns = None if step["columns"] is None else slice(*step["columns"])
+
+    def law(x: Tensor, *forward: Forward) -> Tensor:
+        return function(constants, x, *(mask for known in forward for mask in (known.real, known.prompt, known.generated)))
+
+    op = TransformAt(step["module"], law, step["width"], step["where"], gate, step["spare"], step["sees_call"])
 
     def edited(x: Tensor) -> Tensor:
-        part = x if step["columns"] is None else x[..., step["columns"][0] : step["columns"][1]]
-        if step["reads_mask"]:
-            real = torch.ones_like(x[..., 0], dtype=torch.bool) if state["real"] is None else state["real"]
-            y = function(constants, part, real)
-        else:
-            y = function(constants, part)
-        if step["where"] != "all":
-            y = torch.where(_acts(step["where"], x, state)[..., None], y, part)
-        if step["columns"] is None:
-            return y
-        return torch.cat([x[..., : step["columns"][0]], y, x[..., step["columns"][1] :]], -1)
+        return transformed(op, x, call.forward, columns)
 
     def before(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         if args:
@@ -116,8 +127,9 @@ def _add_to_weight(module: nn.Module, step: dict[str, Any], known: dict[str, Ten
     if old is None:
         raise ValueError(f"The model has no parameter {step['module']}.{name}: this edit belongs to another model.")
     new = old.detach().clone()
-    for delta in step["deltas"]:
-        _add(new, delta, known)
+    for told in step["deltas"]:
+        columns = None if told["columns"] is None else known[told["columns"]]
+        add_delta(new, _delta(told, known), transposed=told["transposed"], columns=columns)
     # A parameter of its own, so that a table shared with the other end of the network is left alone there.
     setattr(module, name, nn.Parameter(new, requires_grad=False))
 
@@ -127,19 +139,12 @@ def _add_to_weight(module: nn.Module, step: dict[str, Any], known: dict[str, Ten
     return restore
 
 
-def _add(weight: Tensor, delta: dict[str, Any], known: dict[str, Tensor]) -> None:
-    if delta["form"] == "rows":
-        weight.index_add_(0, known[delta["ids"]], known[delta["values"]].to(weight.dtype))
-        return
-    if delta["form"] == "low_rank":
-        dense = delta["scale"] * (known[delta["b"]].double() @ known[delta["a"]].double())
-    else:
-        dense = known[delta["dense"]].double()
-    dense = (dense.T if delta["transposed"] else dense).to(weight.dtype)
-    if delta["columns"] is None:
-        weight.add_(dense)
-    else:
-        weight.index_add_(1 if delta["transposed"] else 0, known[delta["columns"]], dense)
+def _delta(told: dict[str, Any], known: dict[str, Tensor]) -> Tensor | LowRank | Rows:
+    if told["form"] == "rows":
+        return Rows(known[told["ids"]], known[told["values"]])
+    if told["form"] == "low_rank":
+        return LowRank(known[told["a"]], known[told["b"]], told["scale"])
+    return known[told["dense"]]
 
 
 def main() -> None:

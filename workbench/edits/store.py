@@ -14,15 +14,20 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
-from workbench.edits.base import SCHEMA, Edit, Gate, Header, Possible, kind_of, sha256
+from workbench.edits.base import SCHEMA, Edit, Header, Possible, kind_of, sha256
 from workbench.errors import CorruptEdit, NewerSchema, StorageFailed
 from workbench.models.base import Fingerprint
+from workbench.models.tensor_files import read_tensors
+from workbench.operations import Gate
 from workbench.shapes import Tensor
 from workbench.sites import Site
 
-_KEYS = {"schema", "kind", "header", "dose", "gates", "tensors"}
+# Only files with norm bounds need the newer schema: those without are read by older versions too.
+NEWEST = 2
+# Files written before there were norm bounds have no `spares`, and read the same.
+_KEYS, _LATER_KEYS = {"schema", "kind", "header", "dose", "gates", "tensors"}, {"spares"}
 _HEADER_KEYS = {"method", "config", "model", "data", "seed", "versions", "facts", "schema"}
 
 
@@ -68,9 +73,9 @@ def load(folder: str | Path) -> Edit:
     """
     source = Path(folder)
     told = _json(source / "edit.json")
-    if int(told.get("schema", 0)) > SCHEMA:
-        raise NewerSchema(f"{source} has schema {told['schema']}; this version reads up to {SCHEMA}.", "Update Retouch.")
-    _same_keys(source, told, _KEYS)
+    if int(told.get("schema", 0)) > NEWEST:
+        raise NewerSchema(f"{source} has schema {told['schema']}; this version reads up to {NEWEST}.", "Update Retouch.")
+    _same_keys(source, {name: value for name, value in told.items() if name not in _LATER_KEYS}, _KEYS)
     header_told: dict[str, Any] = told["header"]
     _same_keys(source, header_told, _HEADER_KEYS)
     tensors = _tensors(source, told["tensors"])
@@ -79,7 +84,8 @@ def load(folder: str | Path) -> Edit:
     gates = {Site.parse(address): _gate(address, facts, tensors) for address, facts in told["gates"].items()}
     own = {name: tensor for name, tensor in tensors.items() if not name.startswith("gate.")}
     edit = kind_of(told["kind"]).from_tensors(header, own)
-    return replace(edit, dose=float(told["dose"]), gates=MappingProxyType(gates))
+    spares = {Site.parse(address): _bound(address, bound) for address, bound in told.get("spares", {}).items()}
+    return replace(edit, dose=float(told["dose"]), gates=MappingProxyType(gates), spares=MappingProxyType(spares))
 
 
 def card(edit: Edit) -> str:
@@ -88,7 +94,7 @@ def card(edit: Edit) -> str:
     lines = [f"# {head.method} edit {edit.id}", "", f"Fitted on `{head.model.name}` ({head.model.dtype}), seed {head.seed}."]
     lines += ["", "| knob | value |", "|---|---|", *(f"| {name} | {value} |" for name, value in sorted(head.config.items()))]
     lines += ["", "| export | |", "|---|---|"]
-    lines += [f"| {name} | {'exact' if isinstance(can, Possible) else can.reason} |" for name, can in edit.exports().items()]
+    lines += [f"| {name} | {'exact' if isinstance(can, Possible) else can.reason} |" for name, can in edit.possible_exports().items()]
     lines += ["", "| tensor | shape |", "|---|---|"]
     lines += [f"| {name} | {tuple(tensor.shape)} |" for name, tensor in sorted(edit.all_tensors().items())]
     lines += ["", f"Model weights `{head.model.weights}`, demonstrations `{head.data}`."]
@@ -96,8 +102,10 @@ def card(edit: Edit) -> str:
 
 
 def _described(edit: Edit, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    spares = {"spares": {str(site): bound for site, bound in edit.spares.items()}} if edit.spares else {}
     return {
-        "schema": SCHEMA,
+        **spares,
+        "schema": NEWEST if spares else SCHEMA,
         "kind": edit.kind,
         "header": edit.header.as_json(),
         "dose": edit.dose,
@@ -126,7 +134,7 @@ def _same_keys(source: Path, told: Mapping[str, Any], wanted: set[str]) -> None:
 
 def _tensors(source: Path, told: Mapping[str, Any]) -> dict[str, Tensor]:
     try:
-        tensors: dict[str, Tensor] = load_file(source / "edit.safetensors")
+        tensors = read_tensors(source / "edit.safetensors")
     except (OSError, SafetensorError) as error:
         raise CorruptEdit(f"{source}/edit.safetensors cannot be read: {error}", "Restore the folder from a copy.") from error
     for name in sorted(set(told) ^ set(tensors)):
@@ -144,3 +152,9 @@ def _gate(address: str, facts: Mapping[str, Any], tensors: Mapping[str, Tensor])
         return Gate(tensors[f"gate.{address}.weight"], tensors[f"gate.{address}.bias"], facts["kind"], float(facts["sharpness"]))
     except KeyError as error:
         raise CorruptEdit(f"The gate at {address} lacks {error}.", "Restore the folder from a copy.") from error
+
+
+def _bound(address: str, bound: Any) -> float:
+    if not isinstance(bound, int | float) or not 0 < bound < float("inf"):
+        raise CorruptEdit(f"The norm bound at {address} is {bound!r}; it has to be a number above 0.", "Restore the folder from a copy.")
+    return float(bound)

@@ -17,10 +17,11 @@ import numpy as np
 import torch
 
 from workbench.data.demonstrations import Demonstrations
-from workbench.edits.base import AddToWeight, Edit, ExportTarget, Header, LowRank, Operation, Refused, Rows, TransformAt, edit_kind, kind_of
+from workbench.edits.base import Edit, ExportTarget, Header, Refused, edit_kind, kind_of
 from workbench.errors import RetouchError
 from workbench.methods.registry import get
 from workbench.models.base import LanguageModel
+from workbench.operations import AddToWeight, Forward, LowRank, Operation, Rows, TransformAt
 from workbench.progress import Progress
 from workbench.shapes import Activations, Float, Tensor
 
@@ -57,11 +58,11 @@ class PlaceboEdit(Edit):
 
 
 def rotated(edit: Edit, seed: int) -> PlaceboEdit:
-    """Return a placebo of an edit, at its dose and behind its gates; another seed turns it elsewhere."""
+    """Return a placebo of an edit, at its dose and behind its gates and bounds; another seed turns it elsewhere."""
     told = {"kind": edit.kind, "method": edit.header.method, "seed": seed}
     facts = {**edit.header.facts, "placebo": told}
     header = replace(edit.header, method=f"placebo of {edit.header.method}", facts=facts)
-    return PlaceboEdit(header, edit, seed, dose=edit.dose, gates=edit.gates)
+    return PlaceboEdit(header, edit, seed, dose=edit.dose, gates=edit.gates, spares=edit.spares)
 
 
 def shuffled(demonstrations: Demonstrations, seed: int) -> Demonstrations:
@@ -114,9 +115,9 @@ def rotation(width: int, seed: int) -> Float[Tensor, "width width"]:
 def _turned_transform(op: TransformAt, seed: int) -> TransformAt:
     q = rotation(op.width, seed)
 
-    def act(x: Activations, *mask: Tensor) -> Activations:
+    def act(x: Activations, *forward: Forward) -> Activations:
         wide = x if x.dtype == torch.float64 else x.float()
-        moved = op.fn(x, *mask).to(wide.dtype) - wide
+        moved = op.fn(x, *forward).to(wide.dtype) - wide
         return (wide + moved @ q.T.to(wide)).type_as(x)
 
     return replace(op, fn=act)

@@ -10,17 +10,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 
-from workbench.edits.base import AddToWeight, Edit, LowRank, Rows, TransformAt
-from workbench.edits.engine import checked, is_whole, output_term, planned, transformed
+from workbench.edits.base import Edit
+from workbench.edits.engine import act, changed, checked, is_whole, planned
 from workbench.errors import Obstructed
 from workbench.models.base import LanguageModel, WeightSlot
 from workbench.models.bridge import BridgeModel
 from workbench.models.tokens import TokenBatch, running
+from workbench.operations import AddToWeight, LowRank, Rows, TransformAt, own_part, term, with_term
 from workbench.shapes import Logits, Tensor
 from workbench.sites import Site
 
@@ -78,7 +80,7 @@ def edited_bridge(model: LanguageModel, edits: Sequence[Edit] = ()) -> Generator
         # Transforms first: a weight term must see its module's input as the transforms leave it.
         for op in operations:
             if isinstance(op, TransformAt):
-                _hook(owner, undo, hook_name(op.site), _transform(op, owner))
+                _hook(owner, undo, hook_name(op.site), partial(act, op, columns=owner.point(op.site).columns))
         for op in operations:
             if isinstance(op, AddToWeight):
                 _add(owner, undo, op)
@@ -104,19 +106,6 @@ def _hook(model: BridgeModel, undo: ExitStack, name: str, fn: Callable[[Tensor],
     undo.callback(model.bridge.hook_dict[name].register_forward_hook(after).remove)
 
 
-def _transform(op: TransformAt, model: BridgeModel) -> Callable[[Tensor], Tensor]:
-    columns = model.point(op.site).columns
-
-    def act(x: Tensor) -> Tensor:
-        if columns is None:
-            return transformed(op, x, slice(None))
-        y = x.clone()
-        y[..., columns] = transformed(op, x[..., columns], slice(None))
-        return y
-
-    return act
-
-
 def _add(model: BridgeModel, undo: ExitStack, op: AddToWeight) -> None:
     slot = model.weight(op.site)
     fused = _fused(model) if op.site.kind == "param" else []
@@ -124,32 +113,24 @@ def _add(model: BridgeModel, undo: ExitStack, op: AddToWeight) -> None:
     if parts and isinstance(op.delta, Tensor):
         # The bridge runs q, k and v apart, on views of the fused matrix that a swapped parameter would not reach.
         for site, part in parts:
-            _add_term(model, undo, site, _share_of(op.delta, part))
+            _add_term(model, undo, site, own_part(op.delta, transposed=part.is_transposed, columns=part.columns))
     elif is_whole(op, slot) or isinstance(op.delta, Rows) or op.site.kind == "w_u":
         _swap(model, undo, op, slot)
     else:
-        _add_term(model, undo, op.site, output_term(op.delta))
+        _add_term(model, undo, op.site, op.delta)
 
 
-def _add_term(model: BridgeModel, undo: ExitStack, site: Site, term: Callable[[Tensor], Tensor]) -> None:
+def _add_term(model: BridgeModel, undo: ExitStack, site: Site, delta: Tensor | LowRank | Rows) -> None:
     place, seen = f"blocks.{site.layer}.{_WEIGHTS[site.kind]}", list[Tensor]()
 
     def read(x: Tensor) -> None:
         seen[:] = [x]
 
     def add(y: Tensor) -> Tensor:
-        return y + term(seen.pop()).to(y.dtype)
+        return with_term(y, term(delta, seen.pop()))
 
     _hook(model, undo, f"{place}.hook_in", read)
     _hook(model, undo, f"{place}.hook_out", add)
-
-
-def _share_of(delta: Tensor, slot: WeightSlot) -> Callable[[Tensor], Tensor]:
-    if slot.columns is None or delta.ndim == 1:
-        bias = delta if slot.columns is None else delta[slot.columns]
-        return lambda x: bias.expand(*x.shape[:-1], -1)
-    rows = (delta.T if slot.is_transposed else delta)[slot.columns]
-    return output_term(rows)
 
 
 def _fused(model: BridgeModel) -> list[tuple[Site, WeightSlot]]:
@@ -162,13 +143,8 @@ def _swap(model: BridgeModel, undo: ExitStack, op: AddToWeight, slot: WeightSlot
     module = _twin_module(model.bridge, slot.parameter_name.rpartition(".")[0])
     name = slot.parameter_name.rpartition(".")[2]
     old: Any = module._parameters[name]  # pyright: ignore[reportPrivateUsage]
-    if isinstance(op.delta, Rows):
-        new = old.detach().clone().index_add_(0, op.delta.ids, op.delta.values.to(old.dtype))
-    else:
-        dense = op.delta.dense() if isinstance(op.delta, LowRank) else op.delta
-        new = old.detach() + dense.to(old.dtype)
     undo.callback(module._parameters.__setitem__, name, old)  # pyright: ignore[reportPrivateUsage]
-    module._parameters[name] = nn.Parameter(new, requires_grad=False)  # pyright: ignore[reportPrivateUsage]
+    module._parameters[name] = changed(old, op, slot)  # pyright: ignore[reportPrivateUsage]
 
 
 def _twin_module(bridge: Any, path: str) -> nn.Module:

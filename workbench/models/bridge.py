@@ -8,6 +8,7 @@ serves the lenses of TransformerLens. Both trees hold the *same* parameters: an 
 from __future__ import annotations
 
 import copy
+import inspect
 from typing import Any, final
 
 import torch
@@ -20,6 +21,7 @@ from workbench.models.backpack.cache import GrowingRows
 from workbench.models.base import LanguageModel, ModelInfo, WeightSlot, fingerprint_of
 from workbench.models.hooks import Point, share
 from workbench.models.tokens import TokenBatch
+from workbench.operations import CACHES
 from workbench.shapes import Float, Int, Logits, Tensor
 from workbench.sites import LAYER_ACTIVATIONS, Site
 from workbench.sites import site as site_of
@@ -37,10 +39,11 @@ class BridgeModel(LanguageModel):
         """Wrap a loaded Hugging Face model; `source` is the folder or hub id that its config came from.
 
         Raises:
-            ModelUnavailable: TransformerLens has no adapter for the architecture.
+            ModelUnavailable: TransformerLens has no adapter for the architecture, or the network takes no cache that we know.
         """
         super().__init__()
         self._network: Any = network.eval().requires_grad_(False)
+        self._cache_name = _cache_name(network)
         self.tokenizer = tokenizer
         self.bridge = _bridge_over_twin(network, tokenizer, source)
         self._components: dict[str, Any] = dict(self.bridge.adapter.component_mapping)
@@ -90,11 +93,11 @@ class BridgeModel(LanguageModel):
             input_ids=batch.ids,
             attention_mask=batch.mask.long(),
             position_ids=positions,
-            past_key_values=cache,
             use_cache=cache is not None,
             logits_to_keep=1 if last_only else 0,
+            **{self._cache_name: cache},
         )
-        return out.logits, out.past_key_values
+        return out.logits, cache  # which has grown in place
 
     def new_cache(self) -> Any:
         cache: Any = DynamicCache(config=self._network.config)
@@ -196,6 +199,18 @@ def _bridge_over_twin(network: Any, tokenizer: Any, source: str) -> Any:
             f"TransformerLens cannot bridge {type(network).__name__}: {error}",
             "Choose a model of a supported family: GPT-2, GPT-NeoX/Pythia, Llama, Qwen, Gemma, Mistral.",
         ) from error
+
+
+def _cache_name(network: nn.Module) -> str:
+    """What the network's forward calls its cache."""
+    names = inspect.signature(network.forward).parameters
+    found = [name for name in CACHES if name in names]
+    if not found:
+        raise ModelUnavailable(
+            f"{type(network).__name__}.forward takes its cache under none of the names {', '.join(CACHES)}.",
+            "Install the transformers version that requirements.txt names.",
+        )
+    return found[0]
 
 
 def _tables(network: nn.Module) -> dict[int, str]:

@@ -14,6 +14,7 @@ from transformers.utils import logging
 
 from workbench.errors import CorruptModel, ModelUnavailable, NotEnoughMemory
 from workbench.models.base import LanguageModel
+from workbench.models.tensor_files import align
 from workbench.progress import Progress, silent
 from workbench.resources import MODELS
 
@@ -173,6 +174,7 @@ def _read(name: str, source: str, dtype: torch.dtype, revision: str) -> tuple[An
                 f"The weights of {name} lack {len(missing)} tensors or have them in another shape (first: {missing[0]}).",
                 "Save or download the model again.",
             )
+        align(network)
         return network, _tokenizer(source, revision)
 
     return _from_hub(name, read)

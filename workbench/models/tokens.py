@@ -11,34 +11,8 @@ from typing import Any
 import torch
 
 from workbench.errors import BadPrompt
-from workbench.shapes import Bool, Int, Tensor, TokenIds, TokenMask
-
-
-@dataclass(frozen=True)
-class Forward:
-    """Positions of the running forward, one row a sequence.
-
-    `real`: not padding. `prompt`: belongs to the prompt. `generated`: the last prompt token and every later one, whose outputs decide
-    generated tokens (specs/hpr.md §4, specs/baselines.md §0). `last`: the final position of this call.
-    """
-
-    real: Bool[Tensor, "batch pos"]
-    prompt: Bool[Tensor, "batch pos"]
-    generated: Bool[Tensor, "batch pos"]
-
-    @property
-    def last(self) -> Bool[Tensor, "batch pos"]:
-        """The final position of this call."""
-        mask = torch.zeros_like(self.real)
-        mask[:, -1] = True
-        return mask
-
-    @property
-    def released(self) -> Bool[Tensor, "batch pos"]:
-        """All positions of rows that score a continuation, else as `generated`: what the released HPR code edits."""
-        scored = (self.real & ~self.prompt).any(1, keepdim=True)
-        return torch.where(scored, self.real, self.generated)
-
+from workbench.operations import Forward
+from workbench.shapes import Int, Tensor, TokenIds, TokenMask
 
 _forward: ContextVar[Forward | None] = ContextVar("forward", default=None)
 

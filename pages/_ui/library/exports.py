@@ -31,7 +31,7 @@ def panel(session: Any, item: Any, fits: bool) -> None:
         key=f"zip-{item.id}",
         on_click="ignore",
     )
-    targets = session.load_edit(item.id).exports()
+    targets = session.load_edit(item.id).possible_exports()
     for target, answer in targets.items():
         reason = getattr(answer, "reason", "")
         if reason:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from workbench.edits.base import AddToWeight, Edit
+from workbench.edits.base import Edit
 from workbench.edits.engine import applied
 from workbench.evaluate.controls import rotated, rotation
 from workbench.evaluate.protocol.measure import CanonicalTask, Chunk, EngineMeter, LogitsMeter, Measured, SenseMeter
@@ -19,6 +19,7 @@ from workbench.methods.shared.sense_edit import SenseEdit
 from workbench.models.backpack.model import BackpackModel
 from workbench.models.base import LanguageModel
 from workbench.models.tokens import TokenBatch
+from workbench.operations import AddToWeight
 from workbench.shapes import Logits, Tensor
 
 DOSES = (1.0, 0.5, 0.25, 0.125, 0.0625)

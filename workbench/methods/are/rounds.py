@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 
 from workbench.data.demonstrations import Demonstration
-from workbench.edits.base import Edit, Header, LowRank
+from workbench.edits.base import Edit, Header
 from workbench.methods.are.config import AreConfig
 from workbench.methods.are.retention import Damage, damage, kl_per_token
 from workbench.methods.shared import discriminator as adversary
@@ -25,6 +25,7 @@ from workbench.methods.shared.concept import Concept
 from workbench.methods.shared.discriminator import ANTI, TARGET, Discriminator, Scaling
 from workbench.models.base import LanguageModel
 from workbench.models.tokens import TokenBatch
+from workbench.operations import LowRank
 from workbench.progress import Progress
 from workbench.score import continuation_scores
 from workbench.shapes import Float, Rows2d, Tensor

@@ -14,7 +14,7 @@ from typing import Any, Self, final
 import torch
 
 from workbench.data.demonstrations import Demonstrations
-from workbench.edits.base import AddToWeight, Edit, ExportTarget, Header, Operation, Possible, Refused, edit_kind
+from workbench.edits.base import Edit, ExportTarget, Header, Possible, Refused, edit_kind
 from workbench.errors import CorruptEdit
 from workbench.methods.canonical.training import LoopConfig, fit_by_loop
 from workbench.methods.registry import Fitted, Needs, header, method
@@ -22,6 +22,7 @@ from workbench.methods.shared.canonical_examples import canonical_obstacles
 from workbench.models.backpack.network import BackpackNetwork
 from workbench.models.base import LanguageModel
 from workbench.models.tokens import TokenBatch, running
+from workbench.operations import AddToWeight, Operation
 from workbench.progress import Progress
 from workbench.shapes import Logits, Tensor
 from workbench.sites import Site

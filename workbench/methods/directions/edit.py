@@ -15,10 +15,11 @@ from typing import Self, final
 import torch
 from torch import nn
 
-from workbench.edits.base import AddToWeight, Edit, ExportTarget, Header, LowRank, Operation, Possible, Refused, TransformAt, edit_kind
+from workbench.edits.base import Edit, ExportTarget, Header, Possible, Refused, edit_kind
 from workbench.errors import CorruptEdit, UnsupportedExport
 from workbench.methods.shared.adapters import matrix_of
 from workbench.models.base import LanguageModel
+from workbench.operations import AddToWeight, LowRank, Operation, TransformAt
 from workbench.shapes import Activations, Float, Tensor
 from workbench.sites import Site
 
@@ -73,12 +74,10 @@ class DirectionEdit(Edit):
         peft = Refused("It also changes embeddings and biases, which a low-rank adapter cannot.")
         return {"checkpoint": checkpoint, "peft": peft, "script": Possible(), "report": Possible()}
 
-    def folded(self, model: LanguageModel) -> tuple[AddToWeight, ...]:
+    def deltas(self, model: LanguageModel) -> tuple[AddToWeight, ...]:
         checkpoint = self.exports()["checkpoint"]
         if isinstance(checkpoint, Refused):
             raise UnsupportedExport(checkpoint.reason, "Export it as a script.")
-        if self.dose == 0.0:
-            return ()
         return folded_ablation(model, self.unit, self.dose)
 
 

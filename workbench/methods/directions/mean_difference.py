@@ -14,12 +14,13 @@ import numpy as np
 import torch
 
 from workbench.data.demonstrations import Demonstrations
-from workbench.edits.base import Edit, ExportTarget, Header, Operation, Possible, Refused, TransformAt, Where, edit_kind
+from workbench.edits.base import Edit, ExportTarget, Header, Possible, Refused, edit_kind
 from workbench.errors import CorruptEdit
 from workbench.knobs import knob
 from workbench.methods.registry import Curve, FitReport, Fitted, Needs, Notice, header, method
 from workbench.methods.shared.gating import GateKind, gated
 from workbench.models.base import LanguageModel
+from workbench.operations import Operation, TransformAt
 from workbench.progress import Progress
 from workbench.record import gather
 from workbench.shapes import Activations, Float, Tensor
@@ -70,7 +71,7 @@ class AdditionEdit(Edit):
         return cls(header, {layer: tensors[f"layer{layer}.vector"] for layer in layers})
 
     def at_dose(self, dose: float) -> tuple[Operation, ...]:
-        where: Where = self.header.facts.get("where", "all")
+        where: str = self.header.facts.get("where", "all")
         return tuple(
             TransformAt(Site("resid_post", layer), _adder(dose * vector), vector.numel(), where) for layer, vector in self.vectors.items()
         )

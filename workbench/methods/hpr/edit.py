@@ -9,14 +9,22 @@ from typing import Any, Self, final
 
 import torch
 
-from workbench.edits.base import Edit, ExportTarget, Header, Operation, Possible, Refused, TransformAt, Where, edit_kind
+from workbench.edits.base import Edit, ExportTarget, Header, Possible, Refused, edit_kind
 from workbench.errors import CorruptEdit
 from workbench.numerics.angle_nets import AngleNets
 from workbench.numerics.householder import pseudo_rotation, pseudo_rotation_everywhere
-from workbench.shapes import Float, Tensor
+from workbench.operations import Forward, Operation, TransformAt, position_rule
+from workbench.shapes import Bool, Float, Tensor
 from workbench.sites import Site
 
 _WHY = "which tokens turn, and how far, depends on the token: no change of weights equals it."
+
+
+@position_rule("released")
+def as_released(forward: Forward) -> Bool[Tensor, "batch pos"]:
+    """All positions of rows that score an answer, else those from which one is generated: what the released code edits."""
+    scored = (forward.real & ~forward.prompt).any(1, keepdim=True)
+    return torch.where(scored, forward.real, forward.generated)
 
 
 @final
@@ -90,7 +98,7 @@ class HouseholderEdit(Edit):
 
     def at_dose(self, dose: float) -> tuple[Operation, ...]:
         facts: Mapping[str, Any] = self.header.facts
-        where: Where = facts.get("positions", "all")
+        where: str = facts.get("positions", "all")
         clamp, formula = bool(facts.get("clamp_angle", True)), facts.get("formula", "closed_form")
         return tuple(
             TransformAt(
@@ -110,9 +118,7 @@ class HouseholderEdit(Edit):
     def restricted(self, layers: tuple[int, ...]) -> HouseholderEdit:
         """The same edit on some of its layers."""
         facts = {**self.header.facts, "layers": list(layers)}
-        return HouseholderEdit(
-            replace(self.header, facts=facts), {layer: self.turns[layer] for layer in layers}, dose=self.dose, gates=self.gates
-        )
+        return replace(self, header=replace(self.header, facts=facts), turns={layer: self.turns[layer] for layer in layers})
 
 
 def _mlp_names(n_mlp: int) -> list[str]:

@@ -8,23 +8,12 @@ from typing import Any, Self, final
 
 import torch
 
-from workbench.edits.base import (
-    AddToWeight,
-    Edit,
-    ExportTarget,
-    Header,
-    LowRank,
-    Operation,
-    Possible,
-    Refused,
-    TransformAt,
-    Where,
-    edit_kind,
-)
+from workbench.edits.base import Edit, ExportTarget, Header, Possible, Refused, edit_kind
 from workbench.errors import CorruptEdit, UnsupportedExport
 from workbench.models.base import LanguageModel
 from workbench.numerics.spectral_law import SpectralLaw
-from workbench.shapes import Tensor
+from workbench.operations import AddToWeight, Forward, LowRank, Operation, TransformAt, own_part
+from workbench.shapes import Activations, Tensor
 from workbench.sites import Site
 
 _NOT_LINEAR = "it restores norms or maps features token by token"
@@ -74,11 +63,8 @@ class SpectralEdit(Edit):
         )
 
     def at_dose(self, dose: float) -> tuple[Operation, ...]:
-        where: Where = self.header.facts.get("where", "all")
-        return tuple(
-            TransformAt(Site(self.site_kind, layer), law.at_dose(dose), law.keep.shape[0], where, reads_mask=reads_mask(law))
-            for layer, law in self.laws.items()
-        )
+        where: str = self.header.facts.get("where", "all")
+        return tuple(_operation(Site(self.site_kind, layer), law, dose, where) for layer, law in self.laws.items())
 
     def exports(self) -> Mapping[ExportTarget, Possible | Refused]:
         reason = self._why_not_foldable()
@@ -90,7 +76,7 @@ class SpectralEdit(Edit):
             thin = Refused("The edit also changes a bias, which the low-rank format does not hold.")
         return {"checkpoint": linear, "peft": thin, "script": Possible(), "report": Possible()}
 
-    def folded(self, model: LanguageModel) -> tuple[AddToWeight, ...]:
+    def deltas(self, model: LanguageModel) -> tuple[AddToWeight, ...]:
         """W' = M W, b' = M b + (I − M) μ with M(λ) = I + λ D, or (1 − λ/2) I + (λ/2) D for merge=average.
 
         Ref: specs/sea.md §8. The delta of a sum is low-rank: λ (A Aᵀ − B Bᵀ) W, never formed.
@@ -99,13 +85,11 @@ class SpectralEdit(Edit):
             UnsupportedExport: the edit is not an affine map of a raw MLP output.
         """
         reason = self._why_not_foldable()
-        if reason is not None or self.gates:
+        if reason is not None:
             raise UnsupportedExport(
-                f"This spectral edit cannot be folded into weights: {reason or 'a gate decides token by token'}.",
+                f"This spectral edit cannot be folded into weights: {reason}.",
                 "Fit with edit_site=mlp_out and norm=none (or merge=average), or export a script.",
             )
-        if self.dose == 0.0:
-            return ()
         return tuple(op for layer, law in self.laws.items() for op in _folded(model, layer, law, self.dose))
 
     def _why_not_foldable(self) -> str | None:
@@ -123,9 +107,16 @@ class SpectralEdit(Edit):
         return None
 
 
-def reads_mask(law: SpectralLaw) -> bool:
-    """Whether the law looks at several tokens of a call, and so needs to know which are padding."""
-    return law.norm == "feature" and law.restores_norm
+def _operation(site: Site, law: SpectralLaw, dose: float, where: str) -> TransformAt:
+    fn = law.at_dose(dose)
+    if law.norm != "feature" or not law.restores_norm:
+        return TransformAt(site, fn, law.keep.shape[0], where)
+
+    # The released code's norm runs over the tokens of the call, and padding is none of them.
+    def over_the_call(x: Activations, forward: Forward) -> Activations:
+        return fn(x, forward.real)
+
+    return TransformAt(site, over_the_call, law.keep.shape[0], where, sees_call=True)
 
 
 def mlp_facts(model: LanguageModel, layers: tuple[int, ...]) -> dict[str, bool]:
@@ -138,7 +129,7 @@ def mlp_facts(model: LanguageModel, layers: tuple[int, ...]) -> dict[str, bool]:
 
 def _folded(model: LanguageModel, layer: int, law: SpectralLaw, dose: float) -> list[AddToWeight]:
     slot = model.weight(Site("w_out", layer))
-    w = (slot.parameter.T if slot.is_transposed else slot.parameter).detach().double()
+    w = own_part(slot.parameter.detach(), transposed=slot.is_transposed).double()
     c = torch.cat([law.keep, law.drop], 1).double().to(w.device)
     signs = torch.cat([torch.ones(law.keep.shape[1]), -torch.ones(law.drop.shape[1])]).to(c)
     if law.merge == "positive":  # m = A Aᵀ y: the update is A Aᵀ y − y

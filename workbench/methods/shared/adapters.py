@@ -16,10 +16,11 @@ from typing import Any, Self, final
 import torch
 from torch import nn
 
-from workbench.edits.base import AddToWeight, Edit, ExportTarget, Header, LowRank, Operation, Possible, Refused, edit_kind
+from workbench.edits.base import Edit, ExportTarget, Header, Possible, Refused, edit_kind
 from workbench.errors import BadKnob, CorruptEdit, ModelMismatch, NotEnoughData
 from workbench.models.base import LanguageModel, WeightSlot
 from workbench.models.hooks import WeightTerm
+from workbench.operations import AddToWeight, LowRank, Operation, own_part, term, with_term
 from workbench.shapes import Float, Tensor
 from workbench.sites import Site
 from workbench.sites import site as site_of
@@ -114,7 +115,7 @@ class Adapters:
 
     def attached(self) -> AbstractContextManager[None]:
         """Within this context, forwards of this thread carry the adapters, with gradients."""
-        terms = [(site, _term(slot, a, b, self.scale)) for site, (slot, a, b) in self._parts.items()]
+        terms = [(site, _training(slot, LowRank(a, b, self.scale))) for site, (slot, a, b) in self._parts.items()]
         return self._model.intercepts([], terms)
 
     def factors(self) -> dict[Site, LowRank]:
@@ -127,10 +128,9 @@ class Adapters:
         return {site: _norm([a.grad, b.grad]) for site, (_, a, b) in self._parts.items()}
 
 
-def _term(slot: WeightSlot, a: Tensor, b: Tensor, scale: float) -> WeightTerm:
+def _training(slot: WeightSlot, low: LowRank) -> WeightTerm:
     def add(_: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-        part = (scale * ((x.to(a.dtype) @ a.T) @ b.T)).to(y.dtype)
-        return y + part if slot.columns is None else y.index_add(-1, slot.columns, part)
+        return with_term(y, term(low, x), slot.columns)
 
     return add
 
@@ -141,8 +141,7 @@ def _norm(gradients: Sequence[Tensor | None]) -> float:
 
 def matrix_of(slot: WeightSlot) -> Float[Tensor, "out in"]:
     """The weight behind a slot as (out, in): transposed if stored so, and only the rows that belong to the site."""
-    whole = slot.parameter.detach().T if slot.is_transposed else slot.parameter.detach()
-    return whole if slot.columns is None else whole[slot.columns]
+    return own_part(slot.parameter.detach(), transposed=slot.is_transposed, columns=slot.columns)
 
 
 def relative_norms(model: LanguageModel, factors: Mapping[Site, LowRank]) -> dict[Site, float]:

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from workbench.data.demonstrations import Demonstrations
-from workbench.edits.base import Edit, Gate, TransformAt
+from workbench.edits.base import Edit
 from workbench.errors import NotEnoughData, UnsupportedExport
 from workbench.methods.registry import FitReport, Fitted, Notice
 from workbench.methods.shared.neutral import neutral_of, sampled_positions
@@ -24,6 +24,7 @@ from workbench.models.base import LanguageModel
 from workbench.models.tokens import TokenBatch
 from workbench.numerics.intervals import wilson
 from workbench.numerics.logistic import LinearProbe, logistic
+from workbench.operations import Gate, TransformAt
 from workbench.progress import Progress, silent
 from workbench.record import gather
 from workbench.shapes import Bool, Rows2d, Tensor

@@ -15,10 +15,11 @@ from typing import Any, Self, cast, final
 
 import torch
 
-from workbench.edits.base import AddToWeight, Edit, ExportTarget, Header, Operation, Possible, Refused, Rows, edit_kind
+from workbench.edits.base import Edit, ExportTarget, Header, Possible, Refused, edit_kind
 from workbench.errors import CorruptEdit, ModelMismatch, NotEnoughData
 from workbench.models.backpack.model import BackpackModel
 from workbench.numerics.sense_affine import Selection
+from workbench.operations import AddToWeight, Operation, Rows
 from workbench.shapes import Float, Int, Tensor
 from workbench.sites import Site
 

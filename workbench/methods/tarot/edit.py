@@ -11,10 +11,12 @@ from typing import Any, Self, final
 
 import torch
 
-from workbench.edits.base import AddToWeight, Edit, ExportTarget, Header, Operation, Possible, Refused, TransformAt, edit_kind
+from workbench.edits.base import Edit, ExportTarget, Header, Possible, Refused, edit_kind
 from workbench.errors import CorruptEdit, ShapeMismatch, UnsupportedExport
+from workbench.methods.shared.adapters import matrix_of
 from workbench.models.base import LanguageModel, WeightSlot
 from workbench.numerics.rotations import Variant, at_dose, mapping, matrices
+from workbench.operations import AddToWeight, Operation, TransformAt
 from workbench.shapes import Activations, Float, Tensor
 from workbench.sites import Site
 
@@ -76,18 +78,14 @@ class RotationEdit(Edit):
         """Return the matrices R of z' = z R at this edit's dose, float64."""
         return matrices(self.variant, at_dose(self.variant, self.angles, self.dose), self.width)
 
-    def folded(self, model: LanguageModel) -> tuple[AddToWeight, ...]:
+    def deltas(self, model: LanguageModel) -> tuple[AddToWeight, ...]:
         """Return deltas of the output projections (and biases) that equal the edit exactly: C_h -> C_h R_h^T.
 
         Ref: specs/tarot.md §8. Products in float64.
 
         Raises:
-            UnsupportedExport: gates; a held value bias with no output bias to take it up; an MLP norm behind the projection.
+            UnsupportedExport: a held value bias with no output bias to take it up; an MLP norm behind the projection.
         """
-        if self.gates:
-            raise UnsupportedExport("A gate decides token by token; no weights equal it.", "Remove the gates, or export a script.")
-        if self.dose == 0.0:
-            return ()
         found: list[AddToWeight] = []
         for rotation, held, layer in zip(self.rotations(), self.held if self.held is not None else [None] * len(self.layers), self.layers):
             found += _folded_mlp(model, layer, rotation[0]) if self.variant == "mlp" else _folded_heads(model, layer, rotation, held)
@@ -95,9 +93,7 @@ class RotationEdit(Edit):
 
     def exports(self) -> Mapping[ExportTarget, Possible | Refused]:
         checkpoint: Possible | Refused = Possible()
-        if self.gates:
-            checkpoint = Refused("A gate decides token by token; no change of weights equals it.")
-        elif self.held is not None and not self.header.facts.get("output_bias", False):
+        if self.held is not None and not self.header.facts.get("output_bias", False):
             checkpoint = Refused("The value bias is held still, and the output projection has no bias that could take it up.")
         elif self.header.facts.get("norm_follows", False):
             checkpoint = Refused("A norm follows the MLP's output projection, and it does not commute with a rotation.")
@@ -153,7 +149,7 @@ def _folded_heads(
     model: LanguageModel, layer: int, rotation: Float[Tensor, "head d d"], held: Float[Tensor, "head d"] | None
 ) -> list[AddToWeight]:
     slot = model.weight(Site("w_o", layer))
-    old = _as_out_in(slot)
+    old = matrix_of(slot).double()
     n_heads, width = rotation.shape[0], rotation.shape[-1]
     if old.shape[1] != n_heads * width:
         raise ShapeMismatch(f"{n_heads} heads of {width} do not fill the {old.shape[1]} inputs of w_o@{layer}.", "Fit on this model.")
@@ -178,18 +174,13 @@ def _folded_mlp(model: LanguageModel, layer: int, rotation: Float[Tensor, "d d"]
             "Export a script, which turns the norm's output.",
         )
     slot = model.weight(Site("w_out", layer))
-    old = _as_out_in(slot)
+    old = matrix_of(slot).double()
     found = [AddToWeight(Site("w_out", layer), rotation.T @ old - old)]
     bias = _bias_site(slot)
     if bias is not None:
         value = model.weight(bias).parameter.detach().double()
         found.append(AddToWeight(bias, rotation.T @ value - value))
     return found
-
-
-def _as_out_in(slot: WeightSlot) -> Float[Tensor, "out in"]:
-    stored = slot.parameter.detach().double()
-    return stored.T if slot.is_transposed else stored
 
 
 def _bias_site(slot: WeightSlot) -> Site | None:

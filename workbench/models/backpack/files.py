@@ -19,10 +19,11 @@ from typing import Any, Self, cast
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from workbench.errors import CorruptModel, ModelUnavailable
+from workbench.models.tensor_files import read_tensors
 
 ARCHITECTURE = "BackpackGPT2LMHeadModel"
 WTE = "backpack.gpt2_model.wte.weight"
@@ -155,7 +156,7 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
     """
     if (folder / SAFETENSORS).is_file():
         try:
-            return load_file(folder / SAFETENSORS)
+            return read_tensors(folder / SAFETENSORS)
         except (SafetensorError, OSError) as error:
             raise CorruptModel(f"{folder / SAFETENSORS} cannot be read: {error}.", "Fetch the model's files again.") from error
     path = folder / PICKLE
