@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 
@@ -22,8 +21,8 @@ from workbench.methods import get
 from workbench.methods.shared.validation import measured
 from workbench.models.base import LanguageModel
 from workbench.models.catalog import load
+from workbench.resources import SETS
 
-SETS = Path(__file__).resolve().parents[1] / "assets" / "data"
 N_NEUTRAL = 24
 
 

@@ -1,4 +1,4 @@
-"""HPR on live models: positions, caching, selection, refusals (specs/hpr.md §3.6, §4, §8, §11)."""
+"""HPR on live models: positions, caching, selection, refusals (docs/methods/hpr.md §6)."""
 
 from __future__ import annotations
 

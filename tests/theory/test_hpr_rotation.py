@@ -1,4 +1,4 @@
-"""The rotation of HPR and its invariants, each with its negative control (specs/hpr.md §4, §11: 1–9, 11, 14–16)."""
+"""The rotation of HPR and its invariants, each with its negative control (docs/methods/hpr.md §6)."""
 
 from __future__ import annotations
 

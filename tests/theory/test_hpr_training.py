@@ -1,4 +1,4 @@
-"""Training of probes and angle networks: layers are independent, toy data are learned, shuffled labels are not (specs/hpr.md §3, §11)."""
+"""Training of probes and angle networks: layers are independent, toy data are learned, shuffled labels are not (docs/methods/hpr.md §6)."""
 
 from __future__ import annotations
 

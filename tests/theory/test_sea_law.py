@@ -1,4 +1,4 @@
-"""The law of a spectral edit and its invariants, each with its negative control (specs/sea.md §4, §7, §11)."""
+"""The law of a spectral edit and its invariants, each with its negative control (docs/methods/sea.md §6)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""SEA on live models: identity, locality, causality, folding, refusals, tell-tale failures (specs/sea.md §3, §8, §11)."""
+"""SEA on live models: identity, locality, causality, folding, refusals, tell-tale failures (docs/methods/sea.md §6)."""
 
 from __future__ import annotations
 

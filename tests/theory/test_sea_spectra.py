@@ -1,4 +1,4 @@
-"""Spectra through thin factors equal the dense float64 reference (specs/sea.md §11: 1, 8–11, 16)."""
+"""Spectra through thin factors equal the dense float64 reference (docs/methods/sea.md §6)."""
 
 from __future__ import annotations
 

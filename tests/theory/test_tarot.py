@@ -1,4 +1,4 @@
-"""What a rotation of head outputs promises on live models: invariants of specs/tarot.md §11, each with what must fail."""
+"""What a rotation of head outputs promises on live models: invariants of docs/methods/tarot.md §6, each with what must fail."""
 
 from __future__ import annotations
 

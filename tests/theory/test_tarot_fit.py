@@ -1,4 +1,5 @@
-"""What the search for angles promises: its objective, its rows, its report. Invariants of specs/tarot.md §11, each with what must fail."""
+"""What the search for angles promises: its objective, its rows, its report. Invariants of docs/methods/tarot.md §6, each with what must
+fail."""
 
 from __future__ import annotations
 

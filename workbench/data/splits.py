@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from workbench.data.demonstrations import Demonstration, Demonstrations, Split
 
-# 40 / 10 / 50 by question, as the Householder paper's README states it (specs/hpr.md §3.1).
+# 40 / 10 / 50 by question, as the Householder paper's README states it (docs/methods/shared.md §1).
 SHARES = (0.4, 0.1)
 # Below this, holding anything out leaves too little to fit on.
 MIN_GROUPS = 10

@@ -1,6 +1,6 @@
 """Does an edit do what its demonstrations ask for, on rows that no fit has seen?
 
-Scores are sums of log-probabilities over a continuation's tokens, not length-normalised (specs/sea.md §12).
+Scores are sums of log-probabilities over a continuation's tokens, not length-normalised (docs/methods/shared.md §9.1).
 MC1: the best true reference beats every false one, strictly. P(truth) = Σ p(true) / (Σ p(true) + Σ p(false)).
 Both compare listed answers only; the probability of a true answer, Σ p(true), falls when an edit makes the model say something else.
 """

@@ -3,7 +3,7 @@
 `rotated` keeps an edit's tokens, gates, rank and size, and turns what it does into a random direction: at each site
 x + Δ(x) becomes x + QΔ(x) with one random orthogonal Q, so ‖Δ‖ is the same at every token and Δ spans a random subspace
 of equal rank. A delta ΔW becomes QΔW or ΔWQ, with the same singular values. `shuffled` breaks the link between texts and sides
-before a fit. Ref: specs/sea.md §13, specs/baselines.md §0, specs/are.md §12.
+before a fit. Ref: docs/methods/shared.md §7.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """How much of an edit: a sweep over doses, and the largest dose at which the model still speaks.
 
 The dose that `max_coherent_dose` returns passes the limits, and so do all smaller doses that were tried: damage need
-not grow steadily, so a pass beyond a failure does not count (specs/baselines.md §0, same ball).
+not grow steadily, so a pass beyond a failure does not count (docs/methods/shared.md §9.4).
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 Law: at the output of a layer, x = u·h with u the unit difference of the means of the fit rows' last tokens, y the leading principal
 component of what is left; AUC = P(x⁺ > x⁻) over held-out rows. Beside it the same for random directions, each turned to the side of the
 difference: p = (1 + number at least as good) / (1 + number drawn). A score without that reference says little in many dimensions.
-Ref: specs/baselines.md §0 for the sites.
+Ref: docs/methods/shared.md §2 for the sites.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The logit lens: what the model would predict if it stopped after each layer, for base and edited models.
 
-Ref: specs/baselines.md §0 for the sites; the readout is TransformerLens's `logit_lens`, through the real final norm and
+Ref: docs/methods/shared.md §2 for the sites; the readout is TransformerLens's `logit_lens`, through the real final norm and
 unembedding, so the last entry is the model's own prediction.
 """
 

@@ -228,7 +228,7 @@ def _fused_name(component: Any) -> str | None:
 
 
 def _fused_columns(name: str, part: str, info: ModelInfo) -> Int[Tensor, "out"]:
-    """Output columns of q, k or v in a fused matrix (specs/are.md §6)."""
+    """Output columns of q, k or v in a fused matrix (docs/methods/shared.md §5)."""
     index = "qkv".index(part)
     if name == "query_key_value":  # GPT-NeoX interleaves: head by head q, k, v
         start = torch.arange(info.n_heads)[:, None] * 3 * info.d_head + index * info.d_head

@@ -1,6 +1,7 @@
 """Stacks of probes and angle networks, one a layer, trained side by side in one batched pass.
 
-Ref: specs/hpr.md §3.3. Every tensor has the layer as its first axis; a layer's numbers depend on its own rows and its own generator only.
+Ref: docs/methods/hpr.md §3.3. Every tensor has the layer as its first axis; a layer's numbers depend on its own rows and its own generator
+only.
 """
 
 from __future__ import annotations

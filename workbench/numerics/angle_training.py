@@ -1,9 +1,9 @@
 """Train the probes and angle networks of all layers at once.
 
-Ref: specs/hpr.md §3.4–3.5, §3.7. Per layer, on pairs (x⁺, x⁻) of a batch and on neutral tokens x⁰ with weight ω times the negatives:
-L_probe = mean BCE(w·x, label), label 1 for x⁺ and x⁰; L_angle = mean (π sigmoid(MLP(x)) − θ*)², θ* = angle(x⁻, its x⁺) for x⁻ and 0 for
-x⁺ and x⁰. Differs: each probe and each net is a problem of its own with its own clip and its own best checkpoint, so a layer's result
-does not depend on which others are trained; `joint` reproduces the released code.
+Ref: docs/methods/hpr.md §3.4, §3.5, §3.6. Per layer, on pairs (x⁺, x⁻) of a batch and on neutral tokens x⁰ with weight ω times the
+negatives: L_probe = mean BCE(w·x, label), label 1 for x⁺ and x⁰; L_angle = mean (π sigmoid(MLP(x)) − θ*)², θ* = angle(x⁻, its x⁺) for x⁻
+and 0 for x⁺ and x⁰. Differs: each probe and each net is a problem of its own with its own clip and its own best checkpoint, so a layer's
+result does not depend on which others are trained; `joint` reproduces the released code.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Element-wise feature maps of Φ-SEA and their (pseudo-)inverses.
 
-Ref: specs/sea.md §3.5. Differs: `squared_exponential` is inverted with the square root that the released code lacks (`squared` reproduces
-it); elu is computed so that it is finite for any x (the naive masked product is NaN above 88 in float32).
+Ref: docs/methods/sea.md §2.4. Differs: `squared_exponential` is inverted with the square root that the released code lacks (`squared`
+reproduces it); elu is computed so that it is finite for any x (the naive masked product is NaN above 88 in float32).
 """
 
 from __future__ import annotations

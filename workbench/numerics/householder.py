@@ -1,6 +1,6 @@
 """Rotate activations towards the positive side of a hyperplane, in the plane that they span with its normal.
 
-Ref: specs/hpr.md §2, §4. u = w/‖w‖, c = u·x, s = ‖x‖. Only tokens with c ≤ 0 move, by γ₁ towards e, the unit vector orthogonal to x in
+Ref: docs/methods/hpr.md §2.2. u = w/‖w‖, c = u·x, s = ‖x‖. Only tokens with c ≤ 0 move, by γ₁ towards e, the unit vector orthogonal to x in
 span{x, w} on the positive side: x' = cos γ₁ x + s sin γ₁ e. Norms are kept, the angle between x and x' is γ₁, and w·x' = s ‖w‖ sin(γ₁ −
 γ₂/2) with γ₂ = 2 arcsin(|c|/s), so the probe's decision flips iff γ₁ > γ₂/2.
 """

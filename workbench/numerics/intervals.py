@@ -1,6 +1,6 @@
 """Intervals for scores: Wilson for shares, percentile bootstrap over items for means, ratios and paired differences.
 
-Ref: specs/canonical.md §1. Items are the unit of resampling: an interval speaks about other items of the same kind.
+Ref: docs/methods/shared.md §9.3. Items are the unit of resampling: an interval speaks about other items of the same kind.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Row vectors are rotated from the right, z' = z R. `rotary` pairs ADJACENT coordinates, (2i, 2i+1) with angle t_i:
 a' = a cos t + b sin t, b' = -a sin t + b cos t, that is (a + ib) exp(-it). `givens` multiplies plane rotations of a butterfly of levels.
-`scale` is no rotation: z' = s z. Ref: specs/tarot.md §2, §3.
+`scale` is no rotation: z' = s z. Ref: docs/methods/tarot.md §2.2, §2.3.
 """
 
 from __future__ import annotations

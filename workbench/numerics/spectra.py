@@ -1,7 +1,7 @@
 """Singular spectra of cross-covariances through thin factors: no d×d matrix is formed from n ≤ d rows.
 
-Ref: specs/sea.md §3.3. With rows as columns H (d, n): Ω = (1/n) H (H')ᵀ = U S Vᵀ. Thin QR of both sides, H = Q R and H' = Q' R', gives
-Ω = Q [(1/n) R R'ᵀ] Q'ᵀ, so the SVD of the small core C (n, n) holds S, and U = Q U_core.
+Ref: docs/methods/sea.md §3.3. With rows as columns H (d, n): Ω = (1/n) H (H')ᵀ = U S Vᵀ. Thin QR of both sides, H = Q R and H' = Q' R',
+gives Ω = Q [(1/n) R R'ᵀ] Q'ᵀ, so the SVD of the small core C (n, n) holds S, and U = Q U_core.
 U_core are the eigenvectors of C Cᵀ, in half the time of an SVD. Squaring blurs what is small: values below `BLURRED` s_1 come from an SVD
 of the rows of U_coreᵀ C that hold them, and where the gap behind the k-th value is too narrow for `SETTLED`, `leading(k)` takes the SVD.
 """

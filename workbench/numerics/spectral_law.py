@@ -1,6 +1,6 @@
 """The law of a spectral edit at one site: keep some directions, drop others, restore the norm.
 
-Ref: specs/sea.md §4, §6, §7. With y = z − μ, z₊ = A Aᵀ y, z₋ = y − B Bᵀ y, merged to m, the edit at dose λ is
+Ref: docs/methods/sea.md §2.2, §2.5. With y = z − μ, z₊ = A Aᵀ y, z₋ = y − B Bᵀ y, merged to m, the edit at dose λ is
 μ + r ν(y)/ν(r) with r = y + λ (m − y). For `sum`, m − y = A Aᵀ y − B Bᵀ y, exact; directions that are kept and dropped cancel.
 Always through thin factors: 4 d (k₊ + k₋) operations a token.
 """

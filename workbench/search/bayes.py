@@ -2,7 +2,7 @@
 
 `official_bo` reproduces a search that does not search: 12 layers of the infinite-width kernel put every pair of points
 at nearly the same covariance, the fit explains the values by noise alone, expected improvement goes flat, and the
-proposals are uniform (specs/tarot.md §3.11).
+proposals are uniform (docs/methods/tarot.md §5).
 """
 
 from __future__ import annotations

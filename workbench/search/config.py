@@ -16,7 +16,7 @@ WHOLE_BOX_DIM = 20
 class SearchConfig:
     """Hold the constants of one search over the unit cube [0, 1]^dim; the objective is always maximised.
 
-    Ref: specs/tarot.md §3.11 and §5.
+    Ref: docs/methods/tarot.md §3.6.
 
     Args:
         dim: number of coordinates.

@@ -30,7 +30,7 @@ Matrix = NDArray[np.float64]
 def lengthscale_prior(dim: int) -> tuple[float, float]:
     """Return location and scale of the log-normal prior of the lengthscale, LogNormal(sqrt 2 + ln(D)/2, sqrt 3).
 
-    Ref: Hvarfner et al. 2024 (dimension-scaled prior); specs/tarot.md §3.11.
+    Ref: Hvarfner et al. 2024 (dimension-scaled prior); docs/methods/tarot.md §3.6.
     """
     return math.sqrt(2.0) + math.log(dim) / 2, math.sqrt(3.0)
 

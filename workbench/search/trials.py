@@ -144,7 +144,7 @@ class Health:
 def health(trials: Trials) -> Health:
     """Return the health of the searched trials (identity and initial design left out).
 
-    Ref: specs/tarot.md §9.2-3.
+    Ref: docs/methods/tarot.md §8.
     """
     rows = [row for row in trials.rows if row.stage == "search"]
     if len(rows) < 3:

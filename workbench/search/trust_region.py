@@ -6,7 +6,7 @@
 4. 3 improving steps in a row double L, `failure_steps` steps without halve it; below the minimum it starts again.
 5. A surrogate whose noise explains more than half of the variance is not asked: mutate the best point, sd L/4.
 
-Ref: Eriksson et al. 2019 (TuRBO); specs/tarot.md §3.11.
+Ref: Eriksson et al. 2019 (TuRBO); docs/methods/tarot.md §3.6.
 Differs: no coordinate masks, no Thompson sampling, no lengthscale per coordinate (the spec measured them worse).
 """
 

@@ -1,7 +1,7 @@
 """HPR, Householder pseudo-rotation: a probe says which tokens are on the wrong side, a network how far to turn them.
 
-Ref: specs/hpr.md; Pham and Nguyen, EMNLP 2024, arXiv 2409.10053. Law: `numerics.householder`; training: `numerics.angle_training`, all
-layers in one batched pass. Differs: neutral text is protected (§3.7), layers are chosen by validation benefit, each probe and each net
+Ref: docs/methods/hpr.md; Pham and Nguyen, EMNLP 2024, arXiv 2409.10053. Law: `numerics.householder`; training: `numerics.angle_training`,
+all layers in one batched pass. Differs: neutral text is protected (§3.6), layers are chosen by validation benefit, each probe and each net
 keeps its own best checkpoint, the last block is read where it is edited, prompts are taken as they are written (no chat template); preset
 `paper` trains and chooses as the paper does, `official-compat` as the released code, defects included.
 

@@ -29,7 +29,7 @@ from workbench.shapes import Float, Tensor
 from workbench.sites import Site
 
 NEAR_IDENTITY = 1e-3
-# Within this |cos| of the hyperplane the released formula loses norm in float32 (specs/hpr.md §6).
+# Within this |cos| of the hyperplane the released formula loses norm in float32 (docs/methods/hpr.md §5).
 DELICATE = 0.005
 
 

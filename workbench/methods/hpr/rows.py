@@ -1,4 +1,4 @@
-"""Collect the token pairs on which HPR trains: answers of equal prompts, aligned by index (specs/hpr.md §3.1)."""
+"""Collect the token pairs on which HPR trains: answers of equal prompts, aligned by index (docs/methods/hpr.md §3.1)."""
 
 from __future__ import annotations
 

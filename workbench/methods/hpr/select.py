@@ -1,6 +1,6 @@
 """Choose which layers HPR edits: by what they gain on validation rows within a damage limit, or by probe accuracy as the paper does.
 
-Ref: specs/hpr.md §3.6, §3.7. By benefit: rank layers by the benefit of editing each alone, then take the best prefix of that ranking;
+Ref: docs/methods/hpr.md §3.7. By benefit: rank layers by the benefit of editing each alone, then take the best prefix of that ranking;
 ties go to fewer and to lower layers. A probe of high accuracy may never fire before the answer, so accuracy alone does not choose well
 under neutral protection.
 """

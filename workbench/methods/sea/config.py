@@ -159,7 +159,7 @@ def checked(config: SeaConfig, info: ModelInfo) -> SeaConfig:
 def listed_layers(config: SeaConfig, info: ModelInfo) -> tuple[int, ...]:
     """The layers that a config means; for mode `signature` all of them, since activations decide.
 
-    Ref: specs/sea.md §3.4. middle: clip(⌈n/12⌉, 2, 4) from ⌊n/2⌋ on; last: ⌈21n/32⌉ unless `n_layers` says otherwise.
+    Ref: docs/methods/sea.md §3.4. middle: clip(⌈n/12⌉, 2, 4) from ⌊n/2⌋ on; last: ⌈21n/32⌉ unless `n_layers` says otherwise.
     """
     n = info.n_layers
     if config.layers is not None:

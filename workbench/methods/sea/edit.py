@@ -24,7 +24,7 @@ _LAW = ("norm", "merge", "phi", "phi_mode", "inverse", "restore_sign")
 @final
 @dataclass(frozen=True)
 class SpectralEdit(Edit):
-    """Keep and drop directions at `header.facts["site"]` of the edited layers; at dose 1 the law of specs/sea.md §4."""
+    """Keep and drop directions at `header.facts["site"]` of the edited layers; at dose 1 the law of docs/methods/sea.md §2.2."""
 
     laws: Mapping[int, SpectralLaw]
 
@@ -79,7 +79,7 @@ class SpectralEdit(Edit):
     def deltas(self, model: LanguageModel) -> tuple[AddToWeight, ...]:
         """W' = M W, b' = M b + (I − M) μ with M(λ) = I + λ D, or (1 − λ/2) I + (λ/2) D for merge=average.
 
-        Ref: specs/sea.md §8. The delta of a sum is low-rank: λ (A Aᵀ − B Bᵀ) W, never formed.
+        Ref: docs/methods/sea.md §2.7. The delta of a sum is low-rank: λ (A Aᵀ − B Bᵀ) W, never formed.
 
         Raises:
             UnsupportedExport: the edit is not an affine map of a raw MLP output.

@@ -1,9 +1,9 @@
 """SEA, spectral editing of activations: keep what goes with good answers, drop what goes with bad ones.
 
-Ref: specs/sea.md; Qiu et al., NeurIPS 2024, arXiv 2405.09719. For each layer, with base, good and bad activations as paired rows H, H⁺,
-H⁻: Ω± = (1/N) H (H±)ᵀ = U± S± V±ᵀ; A = leading U⁺, B = leading U⁻; the edit is μ + ν-restored (y + A Aᵀ y − B Bᵀ y), y = z − μ. Differs:
-norms are restored token by token, sets are centred, fit and edit share their site; preset `paper` has the paper's sites and no centring,
-`official-compat` the released code, defects included.
+Ref: docs/methods/sea.md; Qiu et al., NeurIPS 2024, arXiv 2405.09719. For each layer, with base, good and bad activations as paired rows H,
+H⁺, H⁻: Ω± = (1/N) H (H±)ᵀ = U± S± V±ᵀ; A = leading U⁺, B = leading U⁻; the edit is μ + ν-restored (y + A Aᵀ y − B Bᵀ y), y = z − μ.
+Differs: norms are restored token by token, sets are centred, fit and edit share their site; preset `paper` has the paper's sites and no
+centring, `official-compat` the released code, defects included.
 
 The arrays of the report, `[l]` being an edited layer, so `spectrum_plus[3]`; `±` stands for both `plus` and `minus`: `layers` (L,) ·
 `spectrum_±[l]` (m,) singular values, descending · `cumulative_±[l]` (m,) cumulative share of squared values · `k_plus`, `k_minus`,

@@ -1,6 +1,6 @@
 """Low-rank adapters: the edit that adds `scale · b @ a` to weights, and its trainable form while a method fits it.
 
-Ref: specs/are.md §2, §3.5, §4, §7; LoRA, arXiv 2106.09685.
+Ref: docs/methods/shared.md §5; LoRA, arXiv 2106.09685.
 Law: y = W x + dose · scale · b (a x), with a (rank, in) and b (out, rank).
 Invariants: fresh adapters (b = 0) leave the forward as it is; the rank of a change is at most that of its factors;
 nothing but the named weights changes; the product b @ a is never formed during training.

@@ -1,7 +1,7 @@
 """Read the activations of demonstrations in three versions: the model's own answer, the good one and the bad one.
 
-Ref: specs/sea.md §3.1. Every text shares its prompt with the other two. The own answer is greedy; its vector is that of the last token
-*fed* to the model, so of prompt + generated[:-1].
+Ref: docs/methods/sea.md §3.1. Every text shares its prompt with the other two. The own answer is greedy; its vector is that of the last
+token *fed* to the model, so of prompt + generated[:-1].
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ def drawn(rows: Demonstrations, n: int, seed: int) -> Demonstrations:
 def settled_period(period: Period, rows: Demonstrations) -> Period:
     """What `match` means for these rows: force a full stop where some answers end in one and some don't, else keep the texts.
 
-    Differs from specs/sea.md §2, which forces one always: after a one-word answer a full stop's activations hardly differ between the
-    two sides (on the embedded misconceptions k was 1 on both), and where all answers end alike there is no full stop to learn.
+    Forcing one always would lose the difference (docs/methods/sea.md §4): after a one-word answer a full stop's activations hardly differ
+    between the two sides (on the embedded misconceptions k was 1 on both), and where all answers end alike there is no full stop to learn.
     """
     if period != "match":
         return period

@@ -1,9 +1,9 @@
 """A gate for any edit of activations: a linear probe decides token by token whether the edit acts.
 
-Ref: conditional activation steering, arXiv 2409.05907; specs/hpr.md §3.7. At each edited site a probe is fitted on unedited activations:
-the tokens from which answers of the demonstrations are decided (the last of the prompt, and the answers') against tokens of neutral text.
-hard: act iff w·x + b > 0, b moved so that at most `leak` of held-out neutral tokens pass. soft: act by the share σ(a (w·x + b)).
-The gate is part of the edit.
+Ref: docs/methods/shared.md §4; conditional activation steering, arXiv 2409.05907. At each edited site a probe is fitted on unedited
+activations: the tokens from which answers of the demonstrations are decided (the last of the prompt, and the answers') against tokens of
+neutral text. hard: act iff w·x + b > 0, b moved so that at most `leak` of held-out neutral tokens pass. soft: act by the share σ(a (w·x +
+b)). The gate is part of the edit.
 """
 
 from __future__ import annotations

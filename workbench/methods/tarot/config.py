@@ -19,7 +19,7 @@ SHOTS: dict[str, tuple[int, ...]] = {"mix": (0, 2, 4, 6), "zero": (0,), "two": (
 
 @dataclass(frozen=True)
 class TarotConfig:
-    """Knobs of TaRot. Ref: specs/tarot.md §5."""
+    """Knobs of TaRot. Ref: docs/methods/tarot.md §4, §5."""
 
     layers: tuple[int, ...] | None = knob(
         None, label="Layers", symbol="E", help="Layers whose heads turn; none: as depth says, or all if heads are chosen.", main=True

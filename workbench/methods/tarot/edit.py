@@ -1,6 +1,6 @@
 """The rotation edit: angles per (layer, head), applied by one hook a layer, folded exactly into the output projection.
 
-Ref: specs/tarot.md §4, §6-8. Position-wise and input-independent: with a cache as without, padding and other rows do not matter.
+Ref: docs/methods/tarot.md §2. Position-wise and input-independent: with a cache as without, padding and other rows do not matter.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class RotationEdit(Edit):
     def deltas(self, model: LanguageModel) -> tuple[AddToWeight, ...]:
         """Return deltas of the output projections (and biases) that equal the edit exactly: C_h -> C_h R_h^T.
 
-        Ref: specs/tarot.md §8. Products in float64.
+        Ref: docs/methods/tarot.md §2.6. Products in float64.
 
         Raises:
             UnsupportedExport: a held value bias with no output bias to take it up; an MLP norm behind the projection.

@@ -3,7 +3,7 @@
 The network is frozen. In every edited (layer, head) the attention-weighted sum of values z becomes z R, the same R at every position and
 for every prompt; the angles maximise the mean probability of the right answer over a few
 dozen prompts (the paper: 10-20). R folds exactly into the output
-projection. Ref: specs/tarot.md; Singh et al., arXiv 2410.04277. Differs: the search really optimises (the released one draws uniform
+projection. Ref: docs/methods/tarot.md; Singh et al., arXiv 2410.04277. Differs: the search really optimises (the released one draws uniform
 points), the identity is the first candidate, demonstrations are drawn once, validation rows choose among the best, and all layers turn
 unless told otherwise: on both tasks of the embedded world that gets more prompts right than the paper's first fifth.
 """
@@ -172,7 +172,7 @@ class _Work:
         return Fitted(edit, told)
 
     def _selected(self, found: Found, config: TarotConfig) -> Selection:
-        """Return the best by validation accuracy; ties by mean p, then by the smaller turn. Ref: specs/tarot.md §3.11."""
+        """Return the best by validation accuracy; ties by mean p, then by the smaller turn. Ref: docs/methods/tarot.md §3.7."""
         trials = found.trials
         top = trials.top(config.n_top)
         identity = torch.full((self.space.dim,), self.space.identity, dtype=torch.float64)

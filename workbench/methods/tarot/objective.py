@@ -1,7 +1,7 @@
 """The objective of a search: q angle vectors over all training prompts are one forward.
 
 The candidates are lanes of one batch, row group i turned by the angles of candidate i. With common random numbers f is deterministic:
-f(Theta) asked twice is the same number. Ref: specs/tarot.md §3.8.
+f(Theta) asked twice is the same number. Ref: docs/methods/tarot.md §3.3.
 """
 
 from __future__ import annotations
@@ -197,7 +197,7 @@ def generation_objective(
 ) -> Callable[[Float[Tensor, "lane dim"]], Float[Tensor, "lane"]]:
     """Return f(Theta) = mean reward of greedy continuations of the prompts; the candidates are lanes of one decode.
 
-    Ref: specs/tarot.md §3.10. Differs: any reward, always maximised (the released toxicity run kept the least safe points).
+    Ref: docs/methods/tarot.md §3.3. Differs: any reward, always maximised (the released toxicity run kept the least safe points).
     """
 
     def objective(points: Float[Tensor, "lane dim"]) -> Float[Tensor, "lane"]:

@@ -2,7 +2,7 @@
 
 Arrays: `angles_rms` and `cosine` (layer, head) size of the turn and mean cos(z, z'); `relevance` (layer, head) evidence, where heads were
 ranked; `p_before`, `p_after` per training prompt, `p_before_validation`, `p_after_validation`; `points` (trial, dim) and `scalars` (trial,
-field), from which `Trials.from_tensors` resumes. Tables: `trials`, `finalists`, `confusion`. Ref: specs/tarot.md §9.
+field), from which `Trials.from_tensors` resumes. Tables: `trials`, `finalists`, `confusion`. Ref: docs/methods/tarot.md §8.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The labelled prompts of a search: which rows train, which are shown as demonstrations, which tokens are the answers.
 
-Ref: specs/tarot.md §3.8-9. Everything that the unedited model decides (which rows it gets right, its answer tokens, its logits) is
-computed once, before the search.
+Ref: docs/methods/tarot.md §3.1, §3.2. Everything that the unedited model decides (which rows it gets right, its answer tokens, its logits)
+is computed once, before the search.
 """
 
 from __future__ import annotations
