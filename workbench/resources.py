@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 _INSTALLED = Path(__file__).resolve().parent / "_app"
@@ -10,3 +11,16 @@ ROOT = _INSTALLED if _INSTALLED.is_dir() else _INSTALLED.parents[1]
 APP = ROOT / "app.py"
 ASSETS = ROOT / "assets"
 COMPONENTS, LESSONS, MODELS, SETS, STYLES = (ASSETS / name for name in ("components", "lessons", "models", "data", "styles"))
+RECOMMENDED = MODELS / "recommended.json"
+
+HOME = "RETOUCH_HOME"
+
+
+def home(folder: str | Path | None = None) -> Path:
+    """The workspace's folder: the argument, else the environment's RETOUCH_HOME, else ~/.retouch."""
+    return Path(folder or os.environ.get(HOME) or Path.home() / ".retouch").expanduser()
+
+
+def models_of(folder: str | Path | None = None) -> Path:
+    """Where a workspace keeps the models that were fetched into it."""
+    return home(folder) / "models"

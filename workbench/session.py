@@ -31,6 +31,7 @@ from workbench.models import catalog
 from workbench.models.base import LanguageModel
 from workbench.models.token_texts import token_texts
 from workbench.progress import Cancelled, Progress, silent
+from workbench.resources import models_of
 from workbench.workspace.edit_shelf import EditLike, EditShelf, StackLike
 from workbench.workspace.edits import EditInfo
 from workbench.workspace.home import Workspace
@@ -81,16 +82,28 @@ class Session(Measuring):
     # ── the model ──────────────────────────────────────────────────────────────────────────────────────────────
     def load(self, name: str, *, progress: Progress | None = None, **options: Any) -> LanguageModel:
         """Load another model in place of this one; if that fails, this one stays. Options and errors: `catalog.load`."""
-        self.model = catalog.load(name, progress=progress, **options)
+        self.model = catalog.load(name, models=self._models, progress=progress, **options)
         return self.model
 
     def catalog(self) -> tuple[catalog.Entry, ...]:
         """The models that can be chosen without typing anything."""
-        return catalog.entries()
+        return catalog.entries(self._models)
 
     def estimate(self, name: str, **options: Any) -> catalog.MemoryEstimate:
         """What a model would need, before it is loaded. Options and errors: `catalog.estimate`."""
-        return catalog.estimate(name, **options)
+        return catalog.estimate(name, models=self._models, **options)
+
+    def get_model(self, name: str, *, progress: Progress | None = None) -> Path:
+        """Fetch a recommended model into this workspace and return its folder. Errors: `fetching.fetch`."""
+        return catalog.get(name, self._models, progress=progress)
+
+    def model_note(self, name: str) -> str:
+        """What to know of a model's files before trusting its numbers. Errors: `catalog.note`."""
+        return catalog.note(name, self._models)
+
+    @property
+    def _models(self) -> Path:
+        return models_of(self._home.folder if isinstance(self._home, Workspace) else self._home)
 
     def capabilities(self) -> list[dict[str, str]]:
         """What works on this model and what does not, as table rows."""
@@ -280,4 +293,5 @@ def open_session(
 
     Raises: as `catalog.load`.
     """
-    return Session(catalog.load(model, progress=progress, **options), workspace, records=records)
+    models = models_of(workspace.folder if isinstance(workspace, Workspace) else workspace)
+    return Session(catalog.load(model, models=models, progress=progress, **options), workspace, records=records)

@@ -213,6 +213,19 @@ def test_models_and_methods_list_what_there_is(line: Line) -> None:
     assert "embedded" in line("models").stdout and "mean_difference" in line("methods").stdout
 
 
+def test_models_get_names_what_it_would_have_needed(line: Line) -> None:
+    assert "models get NAME" in line.refused("models", "embedded", "gpt2")[0]
+    assert "smollm2-135m" in line.refused("models", "get", "nothing")[0]
+
+
+def test_a_gguf_file_is_a_model_and_says_what_reading_it_does(line: Line, tmp_path: Path) -> None:
+    from tests.unit.test_gguf import written
+
+    written(tmp_path / "tiny.gguf")
+    told = line.json("models", str(tmp_path / "tiny.gguf"))
+    assert told["fits"] and "rounded to few bits" in told["note"] and "apache-2.0" in told["note"]
+
+
 def test_models_estimates_before_loading(line: Line, tiny_folders: dict[str, Path]) -> None:
     told = line.json("models", str(tiny_folders["gpt2"]))
     assert told["fits"] and told["estimate"]["n_parameters"] == line.model.info.n_parameters
@@ -277,7 +290,7 @@ def test_app_starts_streamlit_on_the_port_with_the_workspace(line: Line, monkeyp
         (["export", "--edit", "x", "--to", "floppy", "--out", "y"], "No export 'floppy'", "known"),
         (["methods", "sae"], "No method 'sae'", "sea"),
         (["demos", "nowhere/x.csv"], "There is no file nowhere/x.csv", "path"),
-        (["models", "/nowhere"], "There is no folder /nowhere", "path"),
+        (["models", "/nowhere"], "There is no folder or file /nowhere", "path"),
         (["frobnicate"], "No such command 'frobnicate'", "--help"),
     ],
     ids=lambda value: " ".join(value)[:40] if isinstance(value, list) else None,

@@ -87,6 +87,15 @@ def test_a_converted_folder_is_saved_and_read_like_any_other(tmp_path: Path) -> 
         torch.testing.assert_close(model.logits(model.tokens("a b c")), network.eval()(model.tokens("a b c").ids).logits, atol=1e-5, rtol=0)
 
 
+def test_a_file_is_loaded_as_a_model_without_a_folder(tmp_path: Path) -> None:
+    from workbench.models.catalog import load
+
+    written(tmp_path / "tiny.gguf")
+    model = load(str(tmp_path / "tiny.gguf"))
+    assert (model.info.n_layers, model.info.n_heads, model.info.n_key_value_heads) == (LAYERS, HEADS, KV)
+    assert torch.isfinite(model.logits(model.tokens("a b c"))).all()
+
+
 def test_what_quantisation_means_is_said(tmp_path: Path) -> None:
     written(tmp_path / "q.gguf")
     written(tmp_path / "f.gguf", quantised=False)

@@ -204,3 +204,20 @@ def test_a_gated_model_and_an_unknown_name_are_told_apart(monkeypatch: pytest.Mo
 def test_activations_that_are_not_finite_are_refused(tiny_gpt2: LanguageModel) -> None:
     with pytest.raises(NotFinite), tiny_gpt2.intercept("resid_post@0", lambda x: x * torch.inf):
         gather(tiny_gpt2, tiny_gpt2.tokens(TEXTS), ["resid_post@1"])
+
+
+def test_what_is_at_hand_comes_before_what_can_be_had(tmp_path: Path, tiny_folders: dict[str, Path]) -> None:
+    shutil.copytree(tiny_folders["gpt2"], tmp_path / "smollm2-135m")
+    found = {entry.name: entry for entry in catalog.entries(tmp_path)}
+    assert found["smollm2-135m"].kind == "fetched" and found["smollm2-135m"].is_present
+    assert found["mistral-7b"].kind == "recommended" and not found["mistral-7b"].is_present
+    assert all(entry.licence for entry in found.values() if entry.kind != "cached")
+    assert catalog.load("smollm2-135m", models=tmp_path).info.name == "smollm2-135m"
+    with pytest.raises(ModelUnavailable, match="not been fetched"):
+        catalog.load("smollm2-135m", models=tmp_path / "elsewhere")
+
+
+@pytest.mark.parametrize("name", list(catalog.EMBEDDED))
+def test_the_listed_sizes_of_the_embedded_models_are_theirs(name: str) -> None:
+    entry = {item.name: item for item in catalog.entries()}[name]
+    assert entry.parameters == catalog.load(name).info.n_parameters

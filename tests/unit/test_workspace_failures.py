@@ -16,7 +16,8 @@ import torch
 
 from tests.kept import edit, rows
 from workbench.errors import NewerSchema, RetouchError, StorageFailed
-from workbench.workspace.database import HOME, Database, home
+from workbench.resources import HOME, home
+from workbench.workspace.database import Database
 from workbench.workspace.home import Workspace
 from workbench.workspace.plain import plain
 

@@ -42,7 +42,7 @@ class Commands(TyperGroup):
 
 
 def _reported(error: Exception, ctx: Any) -> tuple[str, str]:
-    from workbench.workspace.database import home
+    from workbench.resources import home
 
     asked = getattr(ctx, "invoked_subcommand", None) or "a command"
     failure = named_failure(error, str(asked), home() / "reports")

@@ -5,38 +5,66 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from workbench.cli.groups import Device, DType, Home, Json
-from workbench.cli.printing import answer, table
+from workbench.cli.printing import answer, on_terminal, table
 from workbench.errors import ModelUnavailable
-from workbench.resources import APP
-from workbench.workspace.database import HOME
+from workbench.resources import APP, HOME, models_of
 
 
 def models(
-    name: Annotated[str | None, typer.Argument(help="A model to look up: what it needs, before it is loaded.")] = None,
+    name: Annotated[str | None, typer.Argument(help="A model to look up: what it needs, before it is loaded. Or: get.")] = None,
+    wanted: Annotated[str | None, typer.Argument(help="After get: the recommended model to fetch into the workspace.")] = None,
     dtype: DType = "float32",
     device: Device = "cpu",
+    workspace: Home = None,
     json: Json = False,
 ) -> None:
-    """List the models that are at hand, or say what one would need."""
+    """List the models that are at hand, say what one would need, or get a recommended one."""
     from workbench.models import catalog
 
+    folder = models_of(workspace)
+    if name == "get" or wanted is not None:
+        _get(name, wanted, folder, json)
+        return
     if name is None:
-        found = catalog.entries()
-        rows = [{"model": item.name, "title": item.title, "present": item.is_present} for item in found]
-        answer({"models": found}, json, [*table(rows), "Or give a local Hugging Face folder, or a hub id."])
+        found = catalog.entries(folder)
+        rows = [
+            {"model": item.name, "title": item.title, "parameters": f"{item.parameters / 1e6:.0f} M" if item.parameters else "",
+             "licence": item.licence, "present": item.is_present, "fits": item.fits}
+            for item in found
+        ]  # fmt: skip
+        lines = [*table(rows), "Get one with: retouch models get NAME. Or give a Hugging Face folder, a GGUF file, or a hub id."]
+        answer({"models": [{**asdict(item), "fits": item.fits} for item in found]}, json, lines)
         return
     if dtype not in catalog.DTYPES:
         raise ModelUnavailable(f"No dtype {dtype!r}.", f"Choose one of {', '.join(catalog.DTYPES)}.")
-    size = catalog.estimate(name, dtype=dtype, device=device)  # pyright: ignore[reportArgumentType]
+    size = catalog.estimate(name, dtype=dtype, device=device, models=folder)  # pyright: ignore[reportArgumentType]
     says = f"{name}: {size.architecture}, {size.n_parameters:,} parameters; needs about {size.bytes_needed / 1e9:.2f} GB"
     fits = f"of {size.bytes_free / 1e9:.1f} GB free: {'fits' if size.fits else 'does not fit'}."
-    answer({"model": name, "fits": size.fits, "estimate": size}, json, [f"{says} {fits}"])
+    notes = [note for note in (catalog.note(name, folder),) if note]
+    answer({"model": name, "fits": size.fits, "estimate": size, "note": " ".join(notes)}, json, [f"{says} {fits}", *notes])
+
+
+def _get(name: str | None, wanted: str | None, folder: Path, json: bool) -> None:
+    from workbench.models import catalog
+
+    if name != "get" or wanted is None:
+        raise ModelUnavailable(
+            f"Got models {name} {wanted or ''}".rstrip() + "; needed: models get NAME.", "Run: retouch models get smollm2-135m"
+        )
+    where = catalog.get(wanted, folder, progress=on_terminal(json))
+    note = catalog.note(wanted, folder)
+    answer(
+        {"model": wanted, "folder": where, "note": note},
+        json,
+        [f"{wanted} is in {where}.", note, f"Try: retouch generate --model {wanted} --prompt …"],
+    )
 
 
 def methods(name: Annotated[str | None, typer.Argument(help="A method: print its knobs.")] = None, json: Json = False) -> None:

@@ -28,7 +28,7 @@ from workbench.edits.html_report import write_report
 from workbench.edits.scripts import write_script
 from workbench.errors import StorageFailed, UnsupportedExport
 from workbench.models.base import LanguageModel
-from workbench.models.catalog import EMBEDDED, load
+from workbench.models.catalog import load, located
 from workbench.models.tokens import TokenBatch
 from workbench.operations import AddToWeight
 from workbench.progress import Progress, silent
@@ -173,7 +173,7 @@ def _probes(model: LanguageModel) -> dict[str, Tensor]:
 
 
 def _source(model: LanguageModel) -> str:
-    return str(EMBEDDED.get(model.info.name, model.info.name))
+    return located(model.info.name)
 
 
 def _backpack(folder: Path, model: LanguageModel, probes: dict[str, Tensor]) -> dict[str, Tensor]:

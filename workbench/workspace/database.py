@@ -5,7 +5,6 @@ A connection lives for one operation: threads never share one, and a killed proc
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -14,7 +13,6 @@ from pathlib import Path
 from workbench.errors import NewerSchema, StorageFailed
 
 SCHEMA = 1
-HOME = "RETOUCH_HOME"
 _FILE = "retouch.sqlite"
 
 # One tuple of statements for each schema version: version n is reached by the first n tuples.
@@ -43,11 +41,6 @@ _MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE INDEX runs_by_time ON runs (created)",
     ),
 )
-
-
-def home(folder: str | Path | None = None) -> Path:
-    """The workspace's folder: the argument, else the environment's RETOUCH_HOME, else ~/.retouch."""
-    return Path(folder or os.environ.get(HOME) or Path.home() / ".retouch").expanduser()
 
 
 class Database:

@@ -8,7 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from workbench.workspace.database import Database, home
+from workbench.resources import home
+from workbench.workspace.database import Database
 from workbench.workspace.plain import plain
 from workbench.workspace.runs import Runs
 from workbench.workspace.sets import DemonstrationSets
