@@ -1,4 +1,4 @@
-"""The tiny Backpack of canonical.md §11: 4160 parameters by formula, so that golden numbers can be recomputed."""
+"""The tiny Backpack of docs/methods/senses.md §6: 4160 parameters by formula, so that golden numbers can be recomputed."""
 
 from __future__ import annotations
 

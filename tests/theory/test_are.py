@@ -1,4 +1,4 @@
-"""Invariants 1 to 7 of specs/are.md §11, each with its negative control: adapters and the representation that is read."""
+"""Invariants of docs/methods/are.md §6, 1 to 7, each with its negative control: adapters and the representation that is read."""
 
 from __future__ import annotations
 

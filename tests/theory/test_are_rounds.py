@@ -1,4 +1,4 @@
-"""Invariants 8 to 17 of specs/are.md §11: the game between discriminator and adapters, each with its negative control."""
+"""Invariants of docs/methods/are.md §6, 8 to 17: the game between discriminator and adapters, each with its negative control."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Backpack's forward pass against numbers of an independent float64 reference. Ref: canonical.md §8, §11."""
+"""The Backpack's forward pass against numbers of an independent float64 reference. Ref: docs/methods/senses.md §2.3, §6."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A Backpack's sense edit lent to another model at inference time. Ref: specs/canonical.md §6, §11 I4."""
+"""A Backpack's sense edit lent to another model at inference time. Ref: docs/methods/senses.md §10."""
 
 from __future__ import annotations
 

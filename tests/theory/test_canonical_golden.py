@@ -1,4 +1,4 @@
-"""All golden numbers of sense finetuning: importance, gradients, KL, ensemble and the loop. Ref: canonical.md §11."""
+"""All golden numbers of sense finetuning: importance, gradients, KL, ensemble and the loop. Ref: docs/methods/senses.md §6."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Invariants of sense edits, each with a negative control. Ref: canonical.md §11, I2 to I13."""
+"""Invariants of sense edits, each with a negative control. Ref: docs/methods/senses.md §6."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The protocol's rules, and what edits of weights and senses promise. Ref: specs/canonical.md §1, §11 I10, I14, I15."""
+"""The protocol's rules, and what edits of weights and senses promise. Ref: docs/methods/senses.md §6, §9."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Each switch between our canonical-examples fits and the released ones makes the difference that it names. Ref: specs/canonical.md §10."""
+"""Each switch between our canonical-examples fits and the released ones makes the difference that it names. Ref: docs/methods/senses.md
+§5."""
 
 from __future__ import annotations
 

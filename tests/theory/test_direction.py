@@ -1,4 +1,4 @@
-"""Direction ablation: specs/baselines.md §10, each invariant with a negative control."""
+"""Direction ablation: docs/methods/directions.md §6, each invariant with a negative control."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Loading, saving, padding and cached decoding of a Backpack. Ref: canonical.md §8, I1, I3, I16."""
+"""Loading, saving, padding and cached decoding of a Backpack. Ref: docs/methods/senses.md §2.8, §6."""
 
 from __future__ import annotations
 

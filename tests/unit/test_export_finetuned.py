@@ -1,4 +1,4 @@
-"""A checkpoint of full finetuning holds every parameter's delta, and a tied matrix once. Ref: specs/canonical.md §4."""
+"""A checkpoint of full finetuning holds every parameter's delta, and a tied matrix once. Ref: docs/methods/senses.md §2.6."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The sense explorer's identities. Ref: specs/canonical.md §5, §8."""
+"""The sense explorer's identities. Ref: docs/methods/senses.md §2.3, §2.4."""
 
 from __future__ import annotations
 

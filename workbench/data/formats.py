@@ -157,7 +157,7 @@ def _stereoset_sentences(value: Any) -> dict[str, str]:
     return texts
 
 
-# Folder or file stem → task, loss and threshold in nats (specs: model editing with canonical examples, §3).
+# Folder or file stem → task, loss and threshold in nats (docs/methods/senses.md §2.1).
 _TASKS = {
     "country": ("good", 1.6094),
     "company": ("good", 2.9957),

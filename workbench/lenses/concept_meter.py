@@ -1,6 +1,6 @@
 """A concept meter: how strongly each token's representation looks like one set of prompts rather than the other.
 
-Ref: specs/are.md §2, §3.4. P(target) = softmax S((R − μ) / σ) with S linear or one hidden layer, fitted on the last tokens of
+Ref: docs/methods/are.md §3.2, §3.3. P(target) = softmax S((R − μ) / σ) with S linear or one hidden layer, fitted on the last tokens of
 both sets in the unedited model; μ, σ are those of the fit rows. Differs from ARE's discriminator: standardised input, since a
 meter is read at tokens of every position. It was fitted on last tokens only: elsewhere compare lanes rather than levels.
 """

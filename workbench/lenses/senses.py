@@ -1,7 +1,7 @@
 """The sense explorer: what each sense of a word promotes, where a prompt reads it, and what one taught example would move.
 
 Every number is exact, not an approximation: a Backpack's logit of a token is the sum, over positions and senses, of
-α[l,t,j] · E[token]·C(x_j)_l. Ref: specs/canonical.md §5, §8; *Backpack Language Models*, arXiv 2305.16765.
+α[l,t,j] · E[token]·C(x_j)_l. Ref: docs/methods/senses.md §2.3, §2.4; *Backpack Language Models*, arXiv 2305.16765.
 """
 
 from __future__ import annotations

@@ -5,9 +5,9 @@ per epoch.
     per example: ∇L(example) + w·∇KL(one random neutral chunk) ; a step after each group
 
 `fixed`: a step follows the mean gradient of its group, and the last group of an epoch may be short. `official`: as
-released, a step sees only the fifth example and its chunk, and a short last group is dropped (canonical.md §10, D1).
+released, a step sees only the fifth example and its chunk, and a short last group is dropped (docs/methods/senses.md §5).
 
-Ref: canonical.md §4. Differs: plain fp32 Adam for bitsandbytes' 8-bit Adam unless asked for; `fixed` is the default.
+Ref: docs/methods/senses.md §3.1. Differs: plain fp32 Adam for bitsandbytes' 8-bit Adam unless asked for; `fixed` is the default.
 """
 
 from __future__ import annotations

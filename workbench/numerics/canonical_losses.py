@@ -5,7 +5,7 @@
 
 An item succeeds when its evaluation value is at most the task's threshold δ (nats).
 
-Ref: canonical.md §2; *Model Editing with Canonical Examples*, arXiv 2402.06155, Table 1.
+Ref: docs/methods/senses.md §2.1; *Model Editing with Canonical Examples*, arXiv 2402.06155, Table 1.
 Differs: a value that is not finite is a failure (in the released code a NaN counts as success); δ itself is a
 success, as in the code.
 """

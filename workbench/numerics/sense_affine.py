@@ -8,7 +8,7 @@ exactly. One forward per text gives h⁰ and what α needs; a loss gradient is t
 and ΓE = Σ_t c_t(E[p_t] − τ_t) for every loss here: E[p] is the mean embedding under the model's prediction, τ the
 embedding of the target, or the mean embedding under the unedited prediction for KL(p0‖p).
 
-Ref: canonical.md §5, "Exact affine form"; gradient: arXiv 2402.06155 Eq. 10.
+Ref: docs/methods/senses.md §3.4; gradient: arXiv 2402.06155 Eq. 10.
 """
 
 from __future__ import annotations
@@ -165,6 +165,6 @@ def ensemble_logits(
         beta: 0 is the other model, 1 the full edit.
         n_shared: size of the tokenizer that both share; padding rows beyond it are cut.
 
-    Ref: canonical.md §6.
+    Ref: docs/methods/senses.md §10.
     """
     return big[:, :n_shared] + beta * (shift @ E[:n_shared].T)

@@ -3,7 +3,7 @@
     raw[v,l]  = Σ_{t in rows} Σ_{j≤t, x_j=v} α[l,t,j]         rows: those that predict the continuation
     score     = raw − λ·background,   background[v,l] = mean over neutral chunks of raw(chunk, all rows)
 
-Ref: canonical.md §5; arXiv 2402.06155 Eq. 9.
+Ref: docs/methods/senses.md §3.3; arXiv 2402.06155 Eq. 9.
 Differs: a sense that is not read (raw ≤ 0) is never picked, and good-v-bad adds the two continuations as the paper
 has it; the released code does otherwise (switches `pick_ineligible` and `gvb="subtract"`).
 """

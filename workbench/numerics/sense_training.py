@@ -1,6 +1,6 @@
 """Losses and gradients of a sense table over canonical examples, without a transformer forward.
 
-Ref: canonical.md §5, steps 2 and 3.
+Ref: docs/methods/senses.md §3.4.
 """
 
 from __future__ import annotations

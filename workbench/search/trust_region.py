@@ -7,7 +7,7 @@
 5. A surrogate whose noise explains more than half of the variance is not asked: mutate the best point, sd L/4.
 
 Ref: Eriksson et al. 2019 (TuRBO); docs/methods/tarot.md §3.6.
-Differs: no coordinate masks, no Thompson sampling, no lengthscale per coordinate (the spec measured them worse).
+Differs: no coordinate masks, no Thompson sampling, no lengthscale per coordinate.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Canonical-example tasks, agreement and neutral text: each split is a whole pair of train, evaluation and hard rows.
 
-Ref: canonical.md §1 and §3. Differs: three pairs with disjoint entities (fit, validation, test) instead of two, so
+Ref: docs/methods/senses.md §9.1. Differs: three pairs with disjoint entities (fit, validation, test) instead of two, so
 that a live fit, the choice of a configuration and the final measurement never share an entity.
 """
 

@@ -2,7 +2,7 @@
 
 The reported edit is turned into a random direction (Haar), and shrunk by halves until it is in the ball. Senses turn in the residual
 stream, weights on their narrower side; so size, rank and place stay, and meaning goes.
-Ref: specs/canonical.md §1; specs/baselines.md §0.
+Ref: docs/methods/senses.md §9.5.
 """
 
 from __future__ import annotations

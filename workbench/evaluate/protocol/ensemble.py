@@ -4,7 +4,7 @@
 
 β is the first of 1, 0.9, …, 0 with ρ = ℓ_G(ensemble)/ℓ_G(big) in the ball of ε; β = 0 always is. No gradient and no weight of the larger
 model is touched, and no transformer runs twice: the Backpack's shift is affine in its table.
-Ref: specs/canonical.md §6. Differs: with `beta_data = "half"` β is chosen on one half of the neutral text and ρ reported on the other.
+Ref: docs/methods/senses.md §10. Differs: with `beta_data = "half"` β is chosen on one half of the neutral text and ρ reported on the other.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What the canonical-examples protocol measures: the task, and its losses, hard negatives, rest and general text under an edit.
 
-Ref: specs/canonical.md §1, §2. Summed NLLs per item (mean ones of evaluation items by the rule `eval_norm = mean`); general and rest losses
-per predicted token; sums in float64.
+Ref: docs/methods/senses.md §9.1, §2.2. Summed NLLs per item (mean ones of evaluation items by the rule `eval_norm = mean`); general and
+rest losses per predicted token; sums in float64.
 """
 
 from __future__ import annotations

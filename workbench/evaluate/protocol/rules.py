@@ -2,7 +2,7 @@
 
     ρ = ℓ_G(step) / ℓ_G(0);   in the ball of ε:  ρ ≤ 1 + ε   (released: ρ < 1 + ε on validation, ≤ in the test report)
 
-Ref: specs/canonical.md §1, §10 (D3, D5, D9, D19).
+Ref: docs/methods/senses.md §9.1, §9.4.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ from workbench.models.backpack.model import BackpackModel
 from workbench.models.base import LanguageModel
 from workbench.progress import Progress
 
-# Largest dose of methods that steer activations; the others are used up to how they were fitted (specs/baselines.md §0).
+# Largest dose of methods that steer activations; the others are used up to how they were fitted (docs/methods/senses.md §9.3).
 STEERING = {"mean_difference": 4.0}
 # A pair's examples are all there is to train on: none are apart for a search to choose on.
 FIXED: Mapping[str, Mapping[str, Any]] = {"tarot": {"select_on": "train"}}

@@ -7,7 +7,7 @@
    and the same of that edit turned into a random direction.
 
 Step 0 is the unedited model and always in the ball, so a hopeless method reports a change of 0.
-Ref: specs/canonical.md §1; for doses specs/baselines.md §0: there a step counts only when all smaller doses are in the ball too.
+Ref: docs/methods/senses.md §9; for doses §9.3: there a step counts only when all smaller doses are in the ball too.
 """
 
 from __future__ import annotations

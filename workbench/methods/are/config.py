@@ -1,6 +1,6 @@
 """The knobs of ARE, and which blocks and weights they mean in a model of some depth.
 
-Ref: specs/are.md §3.2, §3.5, §5.
+Ref: docs/methods/are.md §3.2, §3.4, §4.
 """
 
 from __future__ import annotations

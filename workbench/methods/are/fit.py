@@ -1,12 +1,12 @@
 """Adversarial representation engineering (ARE): move a concept until an adversary no longer finds it missing.
 
-Ref: specs/are.md; Zhang et al., NeurIPS 2024, arXiv 2404.13752. Law: alternate (D) train S from scratch to tell target
+Ref: docs/methods/are.md; Zhang et al., NeurIPS 2024, arXiv 2404.13752. Law: alternate (D) train S from scratch to tell target
 from anti-target prompts by the model's representation R(x), and (G) with S frozen train low-rank adapters so that every
 prompt of both sides is read as the goal: L_G = mean CE(S(R(x)), goal). The adapters are the edit.
 Differs: the forward stops above the deepest block read (equal gradients); batches are read at each row's last token;
 the G optimiser holds only the adapters; stopping is judged on validation, never on test; the kept round is by default
 the one with the most validation benefit less damage (`worth`), since the trajectory shows the benefit in the first
-rounds and damage in later ones (specs/are.md §3.8); blocks are read and edited later and with larger steps than in the
+rounds and damage in later ones (docs/methods/are.md §3.6); blocks are read and edited later and with larger steps than in the
 paper, which brings the benefit in one or two rounds, at a tenth of the damage, where we could measure it
 (`benchmarks/are.py`); an optional KL term on neutral text.
 """

@@ -1,6 +1,6 @@
 """What an ARE fit shows while it runs and when it is done.
 
-Ref: specs/are.md §9.
+Ref: docs/methods/are.md §8.
 """
 
 from __future__ import annotations

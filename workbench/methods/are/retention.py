@@ -1,6 +1,6 @@
 """What an edit costs on text that is about something else: divergence from the unedited model, and perplexity.
 
-Ref: specs/are.md §3.7. KL(base || edited) in nats per token, mean over every real position of the neutral texts.
+Ref: docs/methods/are.md §3.6. KL(base || edited) in nats per token, mean over every real position of the neutral texts.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from workbench.models.tokens import TokenBatch
 from workbench.shapes import Float, Tensor
 
 Editing = Callable[[], AbstractContextManager[None]]
-# From here on a reader of the neutral text would notice (specs/are.md §3.7).
+# From here on a reader of the neutral text would notice (docs/methods/are.md §3.6).
 KL_WARNING = 0.1
 
 

@@ -1,6 +1,6 @@
 """The rounds of ARE: move the model until the discriminator is fooled, then train a new discriminator, and again.
 
-Ref: specs/are.md §3. One `Contest` holds the state of a fit; `open` looks at the unedited model, `play` is one round.
+Ref: docs/methods/are.md §3.5. One `Contest` holds the state of a fit; `open` looks at the unedited model, `play` is one round.
 """
 
 from __future__ import annotations

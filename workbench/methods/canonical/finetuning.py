@@ -1,7 +1,7 @@
 """Full finetuning on canonical examples: every parameter moves.
 
-Ref: specs/canonical.md §4. Law: θ' = θ + dose · Δ. Differs: single-precision weights and updates (released: bfloat16, where most steps
-round to nothing).
+Ref: docs/methods/senses.md §2.6. Law: θ' = θ + dose · Δ. Differs: single-precision weights and updates (released: bfloat16, where most
+steps round to nothing).
 """
 
 from __future__ import annotations

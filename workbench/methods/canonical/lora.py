@@ -1,6 +1,6 @@
 """LoRA on canonical examples: low-rank changes of both MLP matrices in a centred block of layers.
 
-Ref: specs/canonical.md §4; arXiv 2106.09685, 2402.06155. Law: W' = W + (8/rank) · B A, A ~ U(±1/√in), B = 0 at the start.
+Ref: docs/methods/senses.md §2.5, §3.5; arXiv 2106.09685, 2402.06155. Law: W' = W + (8/rank) · B A, A ~ U(±1/√in), B = 0 at the start.
 Differs: the span is c layers, start … start+c−1; the released code takes c+1 and may name a layer that is not there (`compat`).
 """
 

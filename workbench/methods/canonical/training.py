@@ -1,6 +1,6 @@
 """The canonical loop for weights: what LoRA and full finetuning share, by backpropagation through the network.
 
-Ref: specs/canonical.md §4. The loop itself is `numerics.canonical_loop`, the same that trains senses.
+Ref: docs/methods/senses.md §3.1. The loop itself is `numerics.canonical_loop`, the same that trains senses.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Direction ablation: find the one direction between two sets of prompts whose removal stops the behaviour.
 
-Ref: specs/baselines.md §10; Arditi et al., arXiv 2406.11717. Fit: r(i, l) = mean_A − mean_B of block l's input at the i-th
+Ref: docs/methods/directions.md §3.2; Arditi et al., arXiv 2406.11717. Fit: r(i, l) = mean_A − mean_B of block l's input at the i-th
 last token, in float64. Choose (i, l) by the lowest metric on A under ablation, among l < ⌊0.8 L⌋, with KL ≤ 0.1 on B at the
 last position, and metric ≥ 0 on B with r added at block l. metric = log(P + 1e-8) − log(1 − P + 1e-8), P = total
 probability of the answers' first tokens at the last position.

@@ -1,6 +1,6 @@
 """The edit that takes one direction out of everything written to the residual stream, or adds it once.
 
-Ref: specs/baselines.md §10; arXiv 2406.11717. Law (ablate): x ← x − s · r̂ r̂ᵀ x at the embedding and at every attention and
+Ref: docs/methods/directions.md §2.3; arXiv 2406.11717. Law (ablate): x ← x − s · r̂ r̂ᵀ x at the embedding and at every attention and
 MLP output; at s = 1 the stream has r̂ᵀ x = 0 everywhere, and every s equals W ← W − s · r̂ r̂ᵀ W of what writes to it.
 Law (add): x ← x + s · c · r at the input of one block.
 Differs: the released code also projects at every block's input, which is the same at s = 1 and compounds otherwise.

@@ -1,7 +1,7 @@
 """Mean difference (CAA on free text): add the mean of positive minus negative activations to the residual stream.
 
-Ref: specs/baselines.md §1; arXiv 2312.06681. Law: v_l = mean_i [h_l(prompt_i, positive_i) − h_l(prompt_i, negative_i)] at the last token,
-h_l ← h_l + dose · v_l. Swapping positives and negatives negates v; paired and unpaired estimates are equal.
+Ref: docs/methods/directions.md §2.2, §3.1; arXiv 2312.06681. Law: v_l = mean_i [h_l(prompt_i, positive_i) − h_l(prompt_i, negative_i)] at
+the last token, h_l ← h_l + dose · v_l. Swapping positives and negatives negates v; paired and unpaired estimates are equal.
 """
 
 from __future__ import annotations

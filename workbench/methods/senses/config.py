@@ -1,6 +1,6 @@
 """Knobs of sense finetuning, and what they mean for a model.
 
-Ref: specs/canonical.md §4, §5, §10.
+Ref: docs/methods/senses.md §3, §4, §5.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class SensesConfig(CanonicalConfig):
 
 
 def settings_of(config: SensesConfig, model: LanguageModel) -> SenseSettings:
-    """Resolve a config for a model: what is left open, and what `compat` switches (specs/canonical.md §10)."""
+    """Resolve a config for a model: what is left open, and what `compat` switches (docs/methods/senses.md §5)."""
     small, official = model.info.d_vocab < SMALL_VOCABULARY, config.official
     lr = config.lr if config.lr is not None else (0.1 if small else 0.01)
     penalty = config.penalty if config.penalty is not None else (1.0 if small else 1000.0)

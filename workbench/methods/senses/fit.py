@@ -1,6 +1,6 @@
 """Sense finetuning: move a few senses of a few words of a Backpack until the canonical examples hold.
 
-Ref: specs/canonical.md §4, §5; *Model Editing with Canonical Examples*, arXiv 2402.06155.
+Ref: docs/methods/senses.md; *Model Editing with Canonical Examples*, arXiv 2402.06155.
 Law: C(v)_l ← C(v)_l + dose · δ[v,l] for the senses that the examples read most beyond neutral text; δ minimises the examples' loss plus
 w · KL(p0‖p) on neutral text, by Adam. Exact: logits are affine in δ, so training runs no transformer.
 Differs: each step follows the mean gradient of its five examples (the released code's sees only the fifth); learning rate and background

@@ -1,6 +1,6 @@
 """Sense finetuning as a problem that is posed once and then solved without the transformer.
 
-Ref: specs/canonical.md §4 and §5.
+Ref: docs/methods/senses.md §3.3, §3.4.
 """
 
 from __future__ import annotations

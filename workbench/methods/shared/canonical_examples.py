@@ -1,7 +1,7 @@
 """Canonical examples as tokens: what senses, LoRA and full finetuning train on, and the neutral text that holds them
 back.
 
-Ref: specs/canonical.md §2, "Tokenisation": the prompt with the tokenizer's own special tokens, the continuation
+Ref: docs/methods/senses.md §2.2: the prompt with the tokenizer's own special tokens, the continuation
 without, joined as ids.
 Differs: a prompt or continuation without tokens, or longer than the context, is refused instead of wrapping the mask
 round.
@@ -23,8 +23,8 @@ from workbench.numerics.canonical_losses import LOSS_KINDS, LossKind, needs
 from workbench.resources import SETS
 
 LossChoice = Literal["auto", "good", "bad", "balance", "good-v-bad"]
-# Largest loss, in nats, that counts as a success where a task names none (specs/canonical.md §3): the right answer has p > 0.2; the two
-# are within a factor 1.5; the right one is 16 times likelier; the unwanted one has p < 0.001.
+# Largest loss, in nats, that counts as a success where a task names none (docs/methods/senses.md §2.1): the right answer has p > 0.2; the
+# two are within a factor 1.5; the right one is 16 times likelier; the unwanted one has p < 0.001.
 THRESHOLDS: dict[LossKind, float] = {"good": 1.6094, "balance": 0.4055, "good-v-bad": -2.7726, "bad": -6.9078}
 # The embedded world's own tasks: p > 0.05 of names wholly new, p < 0.1 of a trait that a whole corpus repeats.
 TASK_THRESHOLDS = {"new-companies": 2.9957, "stereotypes": -2.3026}

@@ -1,6 +1,6 @@
 """A concept from demonstrations: the two sets of prompts, and what tells success.
 
-Ref: specs/are.md §3.3. A row is a prompt of one side if its label (or `class:` tag) is target or anti_target, or
+Ref: docs/methods/are.md §3.1. A row is a prompt of one side if its label (or `class:` tag) is target or anti_target, or
 if rows carry `concept:` tags with two names. Else a row with both answers gives one prompt to each side:
 prompt + positive is target, prompt + negative anti-target.
 """

@@ -1,6 +1,6 @@
 """The representation of a prompt, and the small network that tells two sets of prompts apart by it.
 
-Ref: specs/are.md §3.2, §3.4. R(x) is the concatenation, deepest block first, of the residual stream at x's last token.
+Ref: docs/methods/are.md §3.2, §3.3. R(x) is the concatenation, deepest block first, of the residual stream at x's last token.
 """
 
 from __future__ import annotations

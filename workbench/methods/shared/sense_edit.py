@@ -79,7 +79,7 @@ class SenseEdit(Edit):
 def scaled_senses(model: BackpackModel, factors: Mapping[tuple[int, int], float]) -> SenseEdit:
     """Multiply senses of words by factors: 0 removes a sense, 1 leaves it; exact, as an added (factor − 1)·C(v)_l.
 
-    Ref: specs/canonical.md §5, "Other edits on senses".
+    Ref: docs/methods/senses.md §2.4.
     """
     moved = {pair: factor for pair, factor in factors.items() if factor != 1.0}
     selection = Selection.of(moved)
@@ -99,7 +99,7 @@ def averaged(edits: Sequence[SenseEdit]) -> SenseEdit:
     Raises:
         NotEnoughData: no edit. ModelMismatch: they were fitted on different models.
 
-    Ref: specs/canonical.md §10 D13.
+    Ref: docs/methods/senses.md §2.4.
     """
     if not edits:
         raise NotEnoughData("There is no sense edit to merge.", "Give at least one.")

@@ -1,6 +1,6 @@
 """Texts as a Backpack reads them once, so that any table of sense vectors can be measured on them without the transformer.
 
-Neutral text serves the KL term, the background of importance, and the ball. Ref: specs/canonical.md §5, §6.
+Neutral text serves the KL term, the background of importance, and the ball. Ref: docs/methods/senses.md §3.3, §3.4.
 """
 
 from __future__ import annotations

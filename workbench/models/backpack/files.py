@@ -4,7 +4,7 @@ A folder holds `config.json` and the weights, as `model.safetensors` (read first
 the pickled `pytorch_model.bin` of the released checkpoint, which is only ever unpickled with `weights_only=True`. No
 remote code is run.
 
-Ref: canonical.md §8.
+Ref: docs/methods/senses.md §2.8.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ SAFETENSORS, PICKLE = "model.safetensors", "pytorch_model.bin"
 class BackpackConfig:
     """The numbers that fix a Backpack's shape, under the names of its Hugging Face config.
 
-    Ref: canonical.md §8, "Config keys". Defaults are those of the released 170 M model.
+    Ref: docs/methods/senses.md §2.8. Defaults are those of the released 170 M model.
     """
 
     vocab_size: int = 50264

@@ -1,6 +1,6 @@
 """The layers of a Backpack, under the module names of the released state dict; `backpack_network` puts them together.
 
-Ref: canonical.md §8.
+Ref: docs/methods/senses.md §2.3.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@
 E is one matrix: the body's input embedding, the sense network's input and the unembedding. Module names are those of
 the released state dict, so its tensors load by name.
 
-Ref: canonical.md §8; *Backpack Language Models*, arXiv 2305.16765.
+Ref: docs/methods/senses.md §2.3; *Backpack Language Models*, arXiv 2305.16765.
 Differs: attention mask, KV cache and left padding (the released class has none); C is computed once per word type of
 a batch.
 """
