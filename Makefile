@@ -2,33 +2,37 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-READY := $(VENV)/.ready-$(shell cksum < requirements.txt | cut -d' ' -f1)
+# Named after the lists it was made from: when one changes, the packages are installed again.
+READY := $(VENV)/.ready-$(shell cat pyproject.toml requirements.txt requirements.lock | cksum | cut -d' ' -f1)
 PORT ?= 8501
 
-.PHONY: app test check chromium screenshots
+.PHONY: app test check newest chromium screenshots
 
 app: $(READY)
-	$(BIN)/python -m workbench app --port $(PORT)
+	$(BIN)/retouch app --port $(PORT)
 
 test: $(READY) chromium
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: $(READY)
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 	$(BIN)/pyright
+
+newest: chromium
+	PYTHON=$(PYTHON) .ci/newest
 
 screenshots: $(READY) chromium
 	$(BIN)/python -m tests.browser.screenshots
 
-$(READY): requirements.txt
+$(READY):
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check torch==2.13.0
-	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check -c requirements.lock -e '.[dev]'
 	rm -f $(VENV)/.ready-*
 	touch $@
 
 # Playwright drives the system's browser; its own download is not used.
 chromium:
-	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || \
+	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || \
 	  { echo "Installing Chromium for the browser tests"; \
 	    SUDO=$$(test "$$(id -u)" = 0 || echo sudo); $$SUDO apt-get update -qq && $$SUDO apt-get install -y -qq chromium >/dev/null; }

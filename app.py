@@ -1,4 +1,4 @@
-"""Retouch in the browser: theme, navigation, status bar. `streamlit run app.py`, or `python -m workbench app`."""
+"""Retouch in the browser: theme, navigation, status bar. `retouch app`, or `streamlit run app.py`."""
 
 from __future__ import annotations
 

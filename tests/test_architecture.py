@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -103,3 +104,10 @@ def test_pages_import_only_streamlit_session_figures_and_their_own_parts() -> No
 def test_the_top_level_is_the_one_that_was_fixed() -> None:
     fixed = {"app.py", "pages", "workbench", "assets", "tests", "requirements.txt", "README.md"}
     assert fixed <= {p.name for p in ROOT.iterdir()}
+
+
+def test_the_picture_of_the_architecture_shows_the_rows_as_they_are() -> None:
+    picture = (ROOT / "docs" / "ARCHITECTURE.md").read_text().split("```mermaid", 1)[1].split("```", 1)[0]
+    drawn = {int(row): set(names.split("<br/>")[0].split(" · ")) for row, names in re.findall(r'r(\d)\["([^"]+)"\]', picture)}
+    rows = {row: {name for name, at in ROWS.items() if at == row} - {"__main__"} for row in range(9)}
+    assert drawn == rows

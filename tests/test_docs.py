@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -15,11 +16,11 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 
 
-def table_after(heading: str) -> list[str]:
-    """First cells, without backticks, of the table under a heading."""
+def table_after(heading: str, column: int = 0) -> list[str]:
+    """Cells of one column, without backticks, of the table under a heading."""
     text = README.split(f"## {heading}", 1)[1].split("\n## ", 1)[0]
     rows = [line for line in text.splitlines() if line.startswith("|")][2:]
-    return [row.split("|")[1].strip().strip("`*") for row in rows]
+    return [row.split("|")[column + 1].strip().strip("`*") for row in rows]
 
 
 def error_names() -> set[str]:
@@ -29,6 +30,13 @@ def error_names() -> set[str]:
 
 def test_every_method_is_in_the_readme_and_the_reverse() -> None:
     assert sorted(table_after("Methods")) == sorted(names())
+
+
+def test_the_folders_of_methods_are_those_of_the_readme_and_the_reverse() -> None:
+    told = dict(zip(table_after("Methods"), table_after("Methods", 1)))
+    assert {name: get(name).run.__module__.split(".")[2] for name in names()} == {name: where.strip("/") for name, where in told.items()}
+    there = {path.parent.name for path in (ROOT / "workbench" / "methods").glob("*/__init__.py")} - {"shared"}
+    assert there == {where.strip("/") for where in told.values() if where.endswith("/")}
 
 
 @pytest.mark.parametrize("name", names())
@@ -48,11 +56,19 @@ def test_every_error_has_a_row_and_the_reverse() -> None:
 def test_every_command_is_in_the_readme_and_the_reverse() -> None:
     from typer.main import get_command
 
-    from workbench.__main__ import app
+    from workbench.cli.main import app
 
     known = set(get_command(app).commands)  # pyright: ignore
-    told = set(re.findall(r"python -m workbench ([a-z]+)", README))
+    told = set(re.findall(r"retouch ([a-z]+)", README))
     assert told == known
+
+
+def test_the_command_and_the_module_are_the_same() -> None:
+    from workbench import __main__
+    from workbench.cli import main
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["scripts"] == {"retouch": "workbench.cli.main:app"} and __main__.app is main.app
 
 
 def test_every_picture_of_the_readme_exists_and_none_lies_about_unused() -> None:

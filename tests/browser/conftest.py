@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,19 +26,30 @@ def chromium() -> str | None:
     return shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
-class Server:
-    """The app in a process of its own, on a free port, with a workspace of its own."""
+def needed_chromium() -> str:
+    """Path of a Chromium. Without one the test is skipped, and fails in CI: there `make test` has installed one."""
+    found = chromium()
+    if found is None:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)("no Chromium on this machine; `make test` installs one")
+    return found
 
-    def __init__(self, home: Path) -> None:
+
+class Server:
+    """The app in a process of its own, on a free port, with a workspace of its own.
+
+    retouch: the command that starts it; in the checkout `python -m workbench`, as nothing need be installed there.
+    """
+
+    def __init__(self, home: Path, retouch: Sequence[str] = (sys.executable, "-m", "workbench"), folder: Path = ROOT) -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
         self.url = f"http://127.0.0.1:{port}"
         self.log = (home / "server.log").open("w")
         environment = {**os.environ, "RETOUCH_HOME": str(home / "workspace"), "HF_HUB_OFFLINE": "1"}
-        command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port), "--server.address", "127.0.0.1"]
+        command = [*retouch, "app", "--port", str(port), "--address", "127.0.0.1"]
         self.started = time.monotonic()
-        self.process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=self.log, stderr=subprocess.STDOUT)
+        self.process = subprocess.Popen(command, cwd=folder, env=environment, stdout=self.log, stderr=subprocess.STDOUT)
         self.answered_s = self._wait()
 
     def _wait(self) -> float:
@@ -59,19 +70,18 @@ class Server:
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """The app, started once for all browser tests."""
-    if chromium() is None:
-        pytest.skip("no Chromium on this machine; `make test` installs one")
+    needed_chromium()
     running = Server(tmp_path_factory.mktemp("browser"))
     yield running
     running.stop()
 
 
 @pytest.fixture(scope="session")
-def browser(server: Server) -> Iterator[Any]:
+def browser() -> Iterator[Any]:
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as play:
-        opened = play.chromium.launch(executable_path=chromium(), headless=True, args=FLAGS)
+        opened = play.chromium.launch(executable_path=needed_chromium(), headless=True, args=FLAGS)
         yield opened
         opened.close()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -249,17 +249,13 @@ def test_demos_reads_writes_and_keeps_a_file_and_tells_its_problems(line: Line) 
     assert "Line 3" in line("demos", str(source)).stdout
 
 
-def test_app_starts_streamlit_on_the_port_with_the_workspace(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
-    ran: list[Any] = []
-
-    def run(command: list[str], **options: Any) -> Any:
-        ran.append((command, options["env"]["RETOUCH_HOME"]))
-        return subprocess.CompletedProcess(command, 0)
-
-    monkeypatch.setattr("workbench.cli.showing.subprocess.run", run)
+def test_app_becomes_streamlit_on_the_port_with_the_workspace(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    became: list[Any] = []
+    monkeypatch.setattr("os.execve", lambda *given: became.append(given))
     line("app", "--port", "9999", "--workspace", str(line.folder / "w"))
-    command, home = ran[0]
-    assert command[1:5] == ["-P", "-m", "streamlit", "run"] and "9999" in command and home == str(line.folder / "w")
+    ((program, command, environment),) = became
+    assert program == sys.executable and environment["RETOUCH_HOME"] == str(line.folder / "w")
+    assert command[1:5] == ["-P", "-m", "streamlit", "run"] and "9999" in command
 
 
 # ── mistakes ─────────────────────────────────────────────────────────────────────────────────────────────────────

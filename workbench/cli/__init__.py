@@ -1,1 +1,1 @@
-"""The command line: `python -m workbench`. One module a group of commands; `main.app` is all of them."""
+"""The command line: `retouch`, or `python -m workbench`. One module a group of commands; `main.app` is all of them."""

@@ -29,7 +29,7 @@ class Commands(TyperGroup):
         except RetouchError as error:
             complain(str(error), error.hint)
         except _ClickException as error:
-            where = error.ctx.command_path if getattr(error, "ctx", None) is not None else "python -m workbench"
+            where = error.ctx.command_path if getattr(error, "ctx", None) is not None else "retouch"
             complain(error.format_message(), f"Run: {where} --help")
         except (Cancelled, KeyboardInterrupt):
             complain("Interrupted.", "Nothing was changed.")
@@ -51,7 +51,7 @@ def _reported(error: Exception, ctx: Any) -> tuple[str, str]:
 
 app = typer.Typer(
     cls=Commands,
-    name="python -m workbench",
+    name="retouch",
     help="Edit language models: fit, compare, measure, keep.",
     no_args_is_help=True,
     add_completion=False,

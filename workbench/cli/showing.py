@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -168,4 +167,5 @@ def app(
     command = [sys.executable, "-P", "-m", "streamlit", "run", str(APP), "--server.port", str(port), "--server.address", address]
     environment = {**os.environ, **({} if workspace is None else {HOME: str(workspace.resolve())})}
     answer({"url": f"http://{address}:{port}"}, json, [f"Retouch answers on http://{address}:{port}"])
-    raise typer.Exit(subprocess.run(command, env=environment, check=False).returncode)
+    sys.stdout.flush()
+    os.execve(sys.executable, command, environment)  # in this process's place: a signal to the command reaches the app

@@ -106,6 +106,11 @@ def written(card: dict[str, Any]) -> str:
     """The card as Markdown."""
     size = sum(card["files"].values()) / 1e6
     lines = [
+        "---",
+        "license: apache-2.0",
+        "language: en",
+        "---",
+        "",
         f"# {card['model']}",
         "",
         "A small language model of the embedded world, trained by `python -m workbench.world train` on text that the same",
