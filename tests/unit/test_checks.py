@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from workbench.data.checks import Check, auc, checks, first_difference
+from workbench.data.checks import Check, checks, first_difference
 from workbench.data.demonstrations import Demonstration, Demonstrations
 
 ADJECTIVES = ("red", "old", "wet", "dry", "big", "shy", "raw", "fat", "odd", "new", "sad", "icy")
@@ -100,13 +100,6 @@ def test_classes_are_unbalanced_above_three_to_one() -> None:
 def test_too_few_pairs_are_not_judged() -> None:
     few = Demonstrations(everywhere(negative=" It is a long and winding tale of no end.").rows[:9])
     assert "length" not in found(few)
-
-
-def test_auc_is_the_share_of_pairs_in_order_with_ties_counting_half() -> None:
-    assert auc([2, 3], [1, 1]) == 1.0
-    assert auc([1, 2], [1, 2]) == 0.5
-    # Pairs: 1<2, 1<3, 3>2, 3=3 → (0 + 0 + 1 + 0.5) / 4.
-    assert auc([1, 3], [2, 3]) == 0.375
 
 
 def test_the_first_difference_is_counted_in_the_tokens_that_are_given() -> None:

@@ -14,7 +14,7 @@ from workbench.edits.engine import applied
 from workbench.edits.store import load, save
 from workbench.errors import UnsupportedExport
 from workbench.methods.shared.gating import gated_edit
-from workbench.numerics.logistic import logistic
+from workbench.numerics.probes import logistic_probe
 from workbench.operations import TransformAt
 
 ROWS = contrast_rows(40)
@@ -27,10 +27,10 @@ def draw(n: int, shift: float, seed: int) -> torch.Tensor:
 
 
 def test_a_probe_tells_shifted_classes_apart_and_not_equal_ones() -> None:
-    probe = logistic(draw(300, 3.0, 0), draw(900, -3.0, 1))
+    probe = logistic_probe(draw(300, 3.0, 0), draw(900, -3.0, 1))
     yes, no = probe.scores(draw(100, 3.0, 2)) > 0, probe.scores(draw(100, -3.0, 3)) <= 0
     assert float(yes.double().mean()) > 0.95 and float(no.double().mean()) > 0.95
-    same = logistic(draw(300, 0.0, 0), draw(900, 0.0, 1))
+    same = logistic_probe(draw(300, 0.0, 0), draw(900, 0.0, 1))
     assert 0.3 < float((same.scores(draw(200, 0.0, 2)) > 0).double().mean()) < 0.7
 
 

@@ -169,8 +169,11 @@ def evaluate(
 
 
 def _short(row: dict[str, Any]) -> dict[str, Any]:
-    value = f"{row['value']:.3g} [{row['low']:.3g}, {row['high']:.3g}]"
-    change = "" if row["change"] is None else f"{row['change']:+.3g} [{row['change_low']:.3g}, {row['change_high']:.3g}]"
+    def shown(form: str, value: float, low: float | None, high: float | None) -> str:
+        return f"{value:{form}}" + ("" if low is None else f" [{low:.3g}, {high:.3g}]")
+
+    value = shown(".3g", row["value"], row["low"], row["high"])
+    change = "" if row["change"] is None else shown("+.3g", row["change"], row["change_low"], row["change_high"])
     return {"lane": row["lane"], "metric": row["metric"], "value": value, "change": change, "n": row["n"], "unit": row["unit"]}
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from workbench.data.demonstrations import Demonstration, Demonstrations
 from workbench.data.splits import groups_of, normalised
+from workbench.numerics.probes import auc
 
 Severity = Literal["fine", "notice", "warning"]
 Tokenize = Callable[[str], Sequence[object]]
@@ -124,14 +125,6 @@ def _spaces(rows: Sequence[Demonstration]) -> Check:
     ]
     advice = "Begin continuations with a space, and end prompts without one."
     return _found("leading_space", "Missing leading space", wrong, advice)
-
-
-def auc(high: Sequence[float], low: Sequence[float]) -> float:
-    """Chance that a value of `high` exceeds one of `low`, ties counting half (Mann–Whitney's U over its maximum)."""
-    ordered = np.sort(np.asarray(low, dtype=np.float64))
-    below = np.searchsorted(ordered, high, side="left")
-    up_to = np.searchsorted(ordered, high, side="right")
-    return float((below + up_to).mean() / (2 * len(low)))
 
 
 def _pairs(rows: Sequence[Demonstration]) -> list[tuple[int, str, str]]:

@@ -44,14 +44,18 @@ class Evaluation:
         return (*self.benefit.metrics, *(self.side_effects.metrics if self.side_effects else ()))
 
     def rows(self) -> list[dict[str, Any]]:
-        """One table row a lane and metric: value, interval, n, and the paired change against the base."""
+        """One table row a lane and metric: value, interval, n, and the paired change against the base, always a difference.
+
+        Bounds that are withheld are None, and `withheld` says why.
+        """
         found: list[dict[str, Any]] = []
         for metric in self.all_metrics:
             for lane, value, change in zip(self.lanes, metric.values, metric.changes):
                 row: dict[str, Any] = {"lane": lane.label, "metric": metric.name, "unit": metric.unit, "better": metric.better}
-                row |= {"value": value.estimate, "low": value.low, "high": value.high, "n": metric.n}
-                row |= {"change": change and change.estimate}
-                found.append(row | {"change_low": change and change.low, "change_high": change and change.high})
+                row |= {"value": value.estimate, "low": value.bounds[0], "high": value.bounds[1], "n": metric.n}
+                low, high = change.bounds if change else (None, None)
+                row |= {"change": change and change.estimate, "change_low": low, "change_high": high}
+                found.append(row | {"withheld": value.withheld or (change.withheld if change else "")})
         return found
 
     def metrics(self) -> dict[str, float]:

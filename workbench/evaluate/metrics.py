@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from workbench.edits.base import Edit
-from workbench.numerics.intervals import Interval, mean_interval, wilson
+from workbench.numerics.intervals import Interval, mean_interval, paired_share_interval, share_interval
 from workbench.shapes import Bool, Float
 
 Better = Literal["higher", "lower", "neither"]
@@ -21,7 +21,7 @@ Stacks = Sequence[Sequence[Edit]]
 class Metric:
     """A score of each lane over the same items.
 
-    `changes` are paired bootstrap intervals of lane minus first lane (ratios where `link` is exp); None for the first.
+    `changes` are paired intervals of lane minus first lane, in shares of the first lane where `link` is exp; None for the first.
     `weights` are items' shares in the mean, such as tokens of a text. `unit` is empty for shares and ratios.
     """
 
@@ -58,18 +58,15 @@ def mean_metric(
     *,
     weights: Float[np.ndarray, "item"] | None = None,
     link: Link = "identity",
-    seed: int = 0,
 ) -> Metric:
-    """Summarise values item by item: mean (weighted), bootstrap interval, paired change."""
+    """Summarise values item by item: mean (weighted), interval, paired change."""
     rows = np.asarray(per_item, dtype=np.float64)
     w = np.ones(rows.shape[1]) if weights is None else np.asarray(weights, dtype=np.float64)
 
-    def over_items(x: np.ndarray) -> Interval:
-        found = mean_interval(x, w, seed=seed)
-        return found.exp() if link == "exp" else found
-
-    changes = (None, *(over_items(row - rows[0]) for row in rows[1:]))
-    return Metric(name, title, unit, better, tuple(over_items(row) for row in rows), changes, rows, w, link)
+    values, changes = [mean_interval(row, w) for row in rows], [mean_interval(row - rows[0], w) for row in rows[1:]]
+    if link == "exp":
+        values, changes = [value.exp() for value in values], [change.exp().minus(1.0) for change in changes]
+    return Metric(name, title, unit, better, tuple(values), (None, *changes), rows, w, link)
 
 
 def share_metric(
@@ -77,17 +74,20 @@ def share_metric(
     title: str,
     per_item: Bool[np.ndarray, "lane item"] | Float[np.ndarray, "lane item"],
     better: Better,
-    *,
-    seed: int = 0,
 ) -> Metric:
-    """Summarise successes: share, Wilson interval, paired bootstrap of the change.
+    """Summarise successes: share, exact interval, paired change.
 
-    Values between 0 and 1 (successes averaged over seeds) get a bootstrap interval.
+    Values between 0 and 1 (successes averaged over seeds) get the intervals of means.
     """
-    found = mean_metric(name, title, np.asarray(per_item, dtype=np.float64), "", better, seed=seed)
+    found = mean_metric(name, title, np.asarray(per_item, dtype=np.float64), "", better)
+    values, changes = list(found.values), list(found.changes)
     whole = [bool(np.isin(row, (0.0, 1.0)).all()) for row in found.per_item]
-    counted = [wilson(int(row.sum()), len(row)) if is_whole else value for row, value, is_whole in zip(found.per_item, found.values, whole)]
-    return replace(found, values=tuple(counted), is_share=True)
+    for lane, hits in enumerate(found.per_item == 1.0):
+        if whole[lane]:
+            values[lane] = share_interval(int(hits.sum()), found.n)
+        if lane and whole[lane] and whole[0]:
+            changes[lane] = paired_share_interval(found.per_item[0] == 1.0, hits)
+    return replace(found, values=tuple(values), changes=tuple(changes), is_share=True)
 
 
 def with_base(stacks: Stacks) -> tuple[tuple[Edit, ...], ...]:

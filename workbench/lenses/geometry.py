@@ -21,7 +21,8 @@ from workbench.edits.engine import applied
 from workbench.errors import NotEnoughData
 from workbench.models.base import LanguageModel
 from workbench.models.tokens import TokenBatch
-from workbench.numerics.intervals import Interval
+from workbench.numerics.intervals import Interval, auc_interval
+from workbench.numerics.probes import aucs, principal_axes
 from workbench.progress import Progress, silent
 from workbench.record import gather
 from workbench.shapes import Float
@@ -29,7 +30,7 @@ from workbench.sites import Site
 
 # Below these no score is told: it would be noise. Above MAX_ROWS a side, rows are left out: a picture shows no more.
 MIN_FIT, MIN_HELD, MAX_ROWS = 3, 6, 128
-_N_RANDOM, _DRAWS = 200, 500
+_N_RANDOM = 200
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,7 @@ def demonstration_geometry(
         found = gather(model, batch, sites, progress=tell.part(0.0, 0.8))
     first = np.array([is_first for _, is_first, _ in chosen])
     held = np.array([is_held for *_, is_held in chosen])
+    seen = ~held if (~held).sum() > 1 else np.ones_like(held)  # one point alone spans no axes
     withheld = _withheld(first, held)
     points: list[np.ndarray] = []
     scores: list[tuple[Interval, float, float]] = []
@@ -96,7 +98,7 @@ def demonstration_geometry(
     for i, site in enumerate(sites):
         tell(0.8 + 0.2 * i / len(sites), f"Projecting layer {site.layer}")
         x = found[site].double().cpu().numpy()
-        points.append(_projected(x, first, ~held if (~held).any() else held))
+        points.append(_projected(x, first, seen))
         if not withheld:
             scores.append(_scored(x, first, held, rng, paired=sides == ("positive", "negative")))
     tell(1.0, "Done")
@@ -164,7 +166,7 @@ def _projected(x: np.ndarray, first: np.ndarray, seen: np.ndarray) -> np.ndarray
     u = _difference(x, first, seen)
     rest = x - centre
     rest = rest - np.outer(rest @ u, u)
-    v = np.linalg.svd(rest[seen], full_matrices=False)[2][0]
+    v = principal_axes(rest[seen], 1)[1][0]
     return np.stack([(x - centre) @ u, rest @ v], 1)
 
 
@@ -181,21 +183,9 @@ def _scored(x: np.ndarray, first: np.ndarray, held: np.ndarray, rng: np.random.G
     """AUC on held-out points with its interval over rows, the mean AUC of random directions, and the p-value."""
     u = _difference(x, first, ~held)
     good, bad = x[first & held], x[~first & held]
-    wins = _wins((good @ u)[None], (bad @ u)[None])[0]
-    estimate = float(wins.mean())
-    resampled = np.empty(_DRAWS)
-    for i in range(_DRAWS):
-        rows = rng.integers(0, wins.shape[0], wins.shape[0])
-        resampled[i] = wins[rows][:, rows if paired else rng.integers(0, wins.shape[1], wins.shape[1])].mean()
-    low, high = np.quantile(resampled, [0.025, 0.975])
+    found = auc_interval(good @ u, bad @ u, paired=paired)
     drawn = rng.standard_normal((_N_RANDOM, x.shape[1]))
     drawn *= np.where(drawn @ u < 0, -1.0, 1.0)[:, None]
-    random = _wins(drawn @ good.T, drawn @ bad.T).mean((1, 2))
-    n = int(min(wins.shape)) if paired else int(sum(wins.shape))
-    p = (1 + int((random >= estimate).sum())) / (1 + _N_RANDOM)
-    return Interval(estimate, float(low), float(high), n, "bootstrap over rows"), float(random.mean()), p
-
-
-def _wins(good: np.ndarray, bad: np.ndarray) -> np.ndarray:
-    """1 where a point of the first side lies above one of the second, ½ where they tie."""
-    return (good[:, :, None] > bad[:, None, :]) + 0.5 * (good[:, :, None] == bad[:, None, :])
+    random = aucs(drawn @ good.T, drawn @ bad.T)
+    p = (1 + int((random >= found.estimate).sum())) / (1 + _N_RANDOM)
+    return found, float(random.mean()), p

@@ -1,36 +1,45 @@
-"""Intervals for scores: Wilson for shares, percentile bootstrap over items for means, ratios and paired differences.
+"""95 % intervals that cover: exact for shares, and withheld, with the reason, where too few items could give one that does.
 
-Ref: docs/methods/shared.md §9.3. Items are the unit of resampling: an interval speaks about other items of the same kind.
+Ref: docs/methods/shared.md §9.3. Items are the unit: an interval speaks about other items of the same kind. Coverage is held by tests: by enumeration at least .95 for
+shares and .93 for paired shares, whatever the truth and n; simulated at least .93 for means of even, bounded and skewed items (to the
+skew of an exponential; items whose logarithm spreads by 1 are covered in .90 at n = 8, .94 at n = 50) and for AUC.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from statistics import NormalDist
 
 import numpy as np
+from scipy.stats import binomtest, t
 
-from workbench.shapes import Float
+from workbench.shapes import Bool, Float
 
 LEVEL = 0.95
-_CHUNK = 4_000_000  # resampled values held at once
+MIN_ITEMS = 8
+"""Fewest items (by their weights) of a mean that gets an interval: with fewer, skewed items are covered less often than .93."""
 
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate over `n` items with its interval; the bounds are NaN where one item cannot give them."""
+    """An estimate over `n` items with its interval; the bounds are NaN where `withheld` says why."""
 
     estimate: float
     low: float
     high: float
     n: int
     method: str
+    withheld: str = ""
 
     def __str__(self) -> str:
-        if math.isnan(self.low):
+        if self.withheld:
             return f"{self.estimate:.3g}  n={self.n}"
         return f"{self.estimate:.3g} [{self.low:.3g}, {self.high:.3g}]  n={self.n}"
+
+    @property
+    def bounds(self) -> tuple[float, float] | tuple[None, None]:
+        """Low and high, None where they are withheld."""
+        return (None, None) if self.withheld else (self.low, self.high)
 
     @property
     def excludes_zero(self) -> bool:
@@ -38,47 +47,85 @@ class Interval:
         return self.low > 0 or self.high < 0
 
     def exp(self) -> Interval:
-        """The interval of the exponential: bounds of a percentile interval map through any rising function."""
+        """The interval of the exponential."""
         return replace(self, estimate=math.exp(self.estimate), low=math.exp(self.low), high=math.exp(self.high))
 
+    def minus(self, constant: float) -> Interval:
+        """The interval of the estimate less a constant."""
+        return replace(self, estimate=self.estimate - constant, low=self.low - constant, high=self.high - constant)
 
-def wilson(successes: int, n: int, level: float = LEVEL) -> Interval:
-    """Wilson's score interval of a share: never leaves [0, 1], and has width at 0 and at 1.
 
-    centre = (p + z²/2n) / (1 + z²/n), half = z/(1 + z²/n) · √(p(1−p)/n + z²/4n²).
+def share_interval(successes: int, n: int, level: float = LEVEL) -> Interval:
+    """Clopper and Pearson's interval of a share: the shares that an exact binomial test does not reject."""
+    found = binomtest(successes, n).proportion_ci(level, method="exact")
+    return Interval(successes / n, float(found.low), float(found.high), n, "Clopper-Pearson")
+
+
+def paired_share_interval(before: Bool[np.ndarray, "item"], after: Bool[np.ndarray, "item"], level: float = LEVEL) -> Interval:
+    """Bonett and Price's interval of the difference of two shares over the same items, after minus before, with Student's t.
+
+    With p = (gained + 1)/(n + 2), q = (lost + 1)/(n + 2): p − q ± t √((p + q − (p − q)²)/(n + 2)).
+    Ref: Bonett and Price 2012, Adjusted Wald confidence interval for a difference of binomial proportions based on paired data.
+    Differs: t with n − 1 degrees of freedom for the normal, which lifts the least coverage from .87 to .93. One item has no interval.
     """
-    z, p = NormalDist().inv_cdf(0.5 + level / 2), successes / n
-    centre = (p + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    # At the ends the bound is exact; rounding would put it just beside.
-    low = 0.0 if successes == 0 else centre - half
-    high = 1.0 if successes == n else centre + half
-    return Interval(p, low, high, n, "Wilson")
+    n, gained, lost = len(after), int((after & ~before).sum()), int((before & ~after).sum())
+    estimate = (gained - lost) / n
+    if n < 2:
+        return _withheld(estimate, n, "one item")
+    p, q = (gained + 1) / (n + 2), (lost + 1) / (n + 2)
+    half = float(t.ppf(0.5 + level / 2, n - 1)) * math.sqrt((p + q - (p - q) ** 2) / (n + 2))
+    return Interval(estimate, max(-1.0, p - q - half), min(1.0, p - q + half), n, "Bonett-Price")
 
 
-def mean_interval(
-    values: Float[np.ndarray, "item"],
-    weights: Float[np.ndarray, "item"] | None = None,
-    *,
-    level: float = LEVEL,
-    draws: int = 2000,
-    seed: int = 0,
-) -> Interval:
-    """Percentile bootstrap of Σ wᵢxᵢ / Σ wᵢ over items.
+def mean_interval(values: Float[np.ndarray, "item"], weights: Float[np.ndarray, "item"] | None = None, *, level: float = LEVEL) -> Interval:
+    """Student's interval of Σ wᵢxᵢ / Σ wᵢ, widened on the side of a skew; paired differences are the mean of `a − b` item by item.
 
-    With weights it is a ratio of sums, such as nats per token over texts of unequal length. Paired differences of two
-    models are the mean of `a − b` item by item.
+    Residuals zᵢ = n wᵢ (xᵢ − mean) / Σ w, each divided by (1 − wᵢ/Σw) n/(n − 1) as the jackknife does, have spread s and skewness γ. The
+    interval is the union of mean ± s y and of mean − s g⁻¹(± y), y = t/√n, g⁻¹(y) = 3/γ ((1 + γ (y − γ/6n))^⅓ − 1). The degrees of
+    freedom are those of (Σw)²/Σw² items; below `MIN_ITEMS` of them, and where all items are equal, the bounds are withheld.
+    Ref: Hall 1992, On the removal of skewness by transformation. Differs: the union, since either alone covers less.
     """
     x = np.asarray(values, dtype=np.float64)
-    w = np.ones_like(x) if weights is None else np.asarray(weights, dtype=np.float64)
-    estimate = float((w * x).sum() / w.sum())
-    if len(x) < 2:
-        return Interval(estimate, math.nan, math.nan, len(x), "one item")
-    rng = np.random.default_rng(seed)
-    per_chunk = max(1, _CHUNK // len(x))
-    means: list[np.ndarray] = []
-    for start in range(0, draws, per_chunk):
-        index = rng.integers(0, len(x), (min(per_chunk, draws - start), len(x)))
-        means.append((w * x)[index].sum(1) / w[index].sum(1))
-    low, high = np.quantile(np.concatenate(means), [(1 - level) / 2, (1 + level) / 2])
-    return Interval(estimate, float(low), float(high), len(x), "bootstrap")
+    share = np.full(len(x), 1 / len(x)) if weights is None else np.asarray(weights, dtype=np.float64) / np.sum(weights)
+    n, estimate, effective = len(x), float(share @ x), 1 / float(share @ share)
+    if effective < MIN_ITEMS - 1e-9:
+        return _withheld(estimate, n, f"{effective:.3g} items by weight, fewer than {MIN_ITEMS}")
+    z = (n - 1) * share * (x - estimate) / (1 - share)
+    spread = math.sqrt(float(z @ z) / (n - 1))
+    if spread <= 1e-12 * float(np.abs(x).max()):
+        return _withheld(estimate, n, "all items are equal")
+    skewness = float((z**3).mean() / (z @ z / n) ** 1.5)
+    y = float(t.ppf(0.5 + level / 2, effective - 1)) / math.sqrt(n)
+    low, high = max(y, _unskewed(y, skewness, n)), max(y, -_unskewed(-y, skewness, n))
+    return Interval(estimate, estimate - spread * low, estimate + spread * high, n, "t")
+
+
+def auc_interval(high: Float[np.ndarray, "m"], low: Float[np.ndarray, "n"], *, paired: bool = False, level: float = LEVEL) -> Interval:
+    """Wilson's interval of an AUC, with as many items as DeLong's variance says, and Student's t for the normal.
+
+    A(1 − A)/V items, V the variance of the placements (row by row summed where values are `paired`), kept between the smaller side and
+    twice it: V is 0 where the sides are told apart without fail, and near there too small.
+    Ref: Wilson 1927; DeLong, DeLong and Clarke-Pearson 1988.
+    """
+    wins = (high[:, None] > low) + 0.5 * (high[:, None] == low)
+    a, mine, theirs = float(wins.mean()), wins.mean(1), wins.mean(0)
+    least = min(wins.shape)
+    if least < 2:
+        return _withheld(a, least, "one item")
+    variance = float((mine + theirs).var(ddof=1) / least if paired else mine.var(ddof=1) / len(mine) + theirs.var(ddof=1) / len(theirs))
+    n = min(max(least, a * (1 - a) / variance if variance > 0 else 0), 2 * least)
+    z = float(t.ppf(0.5 + level / 2, least - 1))
+    centre, half = a + z * z / (2 * n), z * math.sqrt(a * (1 - a) / n + z * z / (4 * n * n))
+    bounds = ((centre - half) / (1 + z * z / n), (centre + half) / (1 + z * z / n))
+    return Interval(a, max(0.0, bounds[0]), min(1.0, bounds[1]), least if paired else sum(wins.shape), "Wilson, DeLong")
+
+
+def _unskewed(y: float, skewness: float, n: int) -> float:
+    """Hall's g⁻¹(y), which is y without skewness."""
+    if abs(skewness) < 1e-8:
+        return y
+    return 3 / skewness * (float(np.cbrt(1 + skewness * (y - skewness / (6 * n)))) - 1)
+
+
+def _withheld(estimate: float, n: int, why: str) -> Interval:
+    return Interval(estimate, math.nan, math.nan, n, "withheld", why)

@@ -14,7 +14,6 @@ from workbench.search.surrogate import Surrogate
 from workbench.shapes import Float, Tensor
 
 SCORED, KEPT, STEPS, RATE, NEAR = 32, 2, 60, 0.03, 0.02
-BETA1, BETA2 = 0.9, 0.999
 _LOG_ROOT_2PI = 0.5 * math.log(2 * math.pi)
 
 
@@ -78,13 +77,11 @@ def climb(
     uniform = low + (high - low) * torch.rand(shape, generator=generator, dtype=low.dtype)
     near = (centre + NEAR * torch.randn(shape, generator=generator, dtype=low.dtype)).clamp(low, high)
     x = torch.cat([pool[score(pool).topk(KEPT).indices] for pool in (uniform, near)])
-    first, second = torch.zeros_like(x), torch.zeros_like(x)
-    for step in range(1, STEPS + 1):
-        gradient = score.with_gradient(x)[1]
-        first = BETA1 * first + (1 - BETA1) * gradient
-        second = BETA2 * second + (1 - BETA2) * gradient.square()
-        size = (second / (1 - BETA2**step)).sqrt() + 1e-8
-        x = (x + RATE * (first / (1 - BETA1**step)) / size).clamp(low, high)
+    adam = torch.optim.Adam([x], lr=RATE, maximize=True)
+    for _ in range(STEPS):
+        x.grad = score.with_gradient(x)[1]
+        adam.step()
+        x.clamp_(low, high)
     return x[score(x).argmax()].clone()
 
 

@@ -14,7 +14,7 @@ import torch
 
 from workbench.search.bayes import WholeBoxProposer
 from workbench.search.config import SearchConfig
-from workbench.search.proposers import Proposal, Proposer
+from workbench.search.proposers import Proposal, Proposer, initial_design
 from workbench.search.trials import Trials
 from workbench.shapes import Float, Int, Tensor
 
@@ -52,6 +52,10 @@ class EmbeddingProposer(Proposer):
         super().__init__(config)
         self.sketch = sketch(config)
         self.inner = replace(config, dim=self.sketch.hidden_dim, optimizer="bo", identity=0.5)
+
+    def design(self) -> Float[Tensor, "n_init dim"]:
+        # The embedding sees only lifted points: its design is drawn in the hidden cube, whose centre is the identity.
+        return self.sketch.lift(initial_design(self.inner))
 
     def propose(self, trials: Trials, lanes: int) -> Proposal:
         lowered = self.lower(trials.points)

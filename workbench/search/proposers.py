@@ -40,6 +40,10 @@ class Proposer(ABC):
     def __init__(self, config: SearchConfig) -> None:
         self.config = config
 
+    def design(self) -> Float[Tensor, "n_init dim"]:
+        """Return the first points, which need no trials."""
+        return initial_design(self.config)
+
     @abstractmethod
     def propose(self, trials: Trials, lanes: int) -> Proposal:
         """Return `lanes` points of the unit cube; the same trials give the same points."""

@@ -11,7 +11,7 @@ from workbench.progress import Cancelled, Progress, silent
 from workbench.search.bayes import whole_box
 from workbench.search.config import SearchConfig
 from workbench.search.embedding import EmbeddingProposer
-from workbench.search.proposers import EvolutionProposer, Proposal, Proposer, RandomProposer, improves, initial_design
+from workbench.search.proposers import EvolutionProposer, Proposal, Proposer, RandomProposer, improves
 from workbench.search.trials import Found, Trial, Trials
 from workbench.search.trust_region import TrustRegionProposer
 from workbench.shapes import Float, Tensor
@@ -45,7 +45,8 @@ def maximise(
     """
     progress = progress or silent()
     trials = _resumed(config, resume)
-    proposer, design = proposer_of(config), initial_design(config)
+    proposer = proposer_of(config)
+    design = proposer.design()
     try:
         while True:
             stop = _stopped(config, trials)
@@ -77,7 +78,8 @@ def proposer_of(config: SearchConfig) -> Proposer:
 
 def asked(config: SearchConfig, trials: Trials) -> Proposal:
     """Return the candidates that follow `trials`: the ask of an ask-and-tell loop."""
-    return _next(config, initial_design(config), proposer_of(config), trials)
+    proposer = proposer_of(config)
+    return _next(config, proposer.design(), proposer, trials)
 
 
 def told(config: SearchConfig, trials: Trials, proposal: Proposal, values: Float[Tensor, "lane"]) -> Trials:
@@ -117,19 +119,9 @@ def told(config: SearchConfig, trials: Trials, proposal: Proposal, values: Float
 def _next(config: SearchConfig, design: Tensor, proposer: Proposer, trials: Trials) -> Proposal:
     done = len(trials)
     if done < len(design):
-        points = design[done : done + config.lanes]
-        if config.chosen == "embedding":
-            points = _embedded_design(proposer, design, done, len(points))
-        return Proposal(points, stage="initial")
+        return Proposal(design[done : done + config.lanes], stage="initial")
     lanes = min(config.lanes, config.budget - done)
     return proposer.propose(trials, lanes)
-
-
-def _embedded_design(proposer: Proposer, design: Tensor, start: int, count: int) -> Tensor:
-    # The embedding sees only lifted points: its design is drawn in the hidden cube, whose centre is the identity.
-    assert isinstance(proposer, EmbeddingProposer)
-    hidden = initial_design(proposer.inner)
-    return proposer.sketch.lift(hidden[start : start + count])
 
 
 def _forecast(proposal: Proposal, lane: int) -> dict[str, float]:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from random import Random
-from statistics import NormalDist
 from typing import Any
 
+import numpy as np
 import torch
 
+from workbench.numerics.intervals import Interval, mean_interval, share_interval
 from workbench.world.asking import Model
 from workbench.world.canonical_sets import agreement_labels
 from workbench.world.corpus import EVERYTHING, REPEATS, document
@@ -20,8 +20,6 @@ from workbench.world.misconceptions import MISCONCEPTIONS
 from workbench.world.prose import PRONOUN_FRAMES
 from workbench.world.sets import QA, pronoun_prompt, refusal, sentiment
 from workbench.world.structure import EVENTS, GREATER_FRAMES, SWAP_HELD_OUT, SWAP_OPENINGS, name_swap, repeated
-
-Z = NormalDist().inv_cdf(0.975)
 
 
 @dataclass(frozen=True)
@@ -40,36 +38,28 @@ class Measure:
 
 
 def share(name: str, hits: Sequence[bool]) -> Measure:
-    """A share with its Wilson interval."""
-    n, p = len(hits), sum(hits) / len(hits)
-    middle, spread = p + Z * Z / (2 * n), Z * math.sqrt(p * (1 - p) / n + Z * Z / (4 * n * n))
-    low, high = ((middle + sign * spread) / (1 + Z * Z / n) for sign in (-1, 1))
-    return Measure(name, p, n, max(0.0, low), min(1.0, high))
+    """A share with its interval."""
+    return _measure(name, share_interval(sum(hits), len(hits)))
 
 
-def average(name: str, values: Sequence[float], draws: int = 1000) -> Measure:
-    """A mean with its bootstrap interval."""
-    x = torch.tensor(values, dtype=torch.float64)
-    picks = torch.randint(len(values), (draws, len(values)), generator=torch.Generator().manual_seed(0))
-    means = x[picks].mean(dim=1)
-    low, high = (float(q) for q in means.quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)))
-    return Measure(name, float(x.mean()), len(values), low, high)
+def average(name: str, values: Sequence[float]) -> Measure:
+    """A mean with its interval."""
+    return _measure(name, mean_interval(np.array(values)))
+
+
+def _measure(name: str, found: Interval) -> Measure:
+    return Measure(name, found.estimate, found.n, found.low, found.high)
 
 
 def perplexities(model: Model, n: int = 150) -> list[Measure]:
-    """Held-out perplexity per kind, with the bootstrap over documents."""
+    """Held-out perplexity per kind, with its interval over documents."""
     found: list[Measure] = []
     for kind in EVERYTHING:
         if kind == REPEATS:
             continue
         rng = Random(f"held:{kind}")
-        scores = model.nll([document(kind, rng, held=True) for _ in range(n)])
-        x = torch.tensor(scores, dtype=torch.float64)
-        picks = torch.randint(n, (1000, n), generator=torch.Generator().manual_seed(0))
-        sums = x[picks].sum(dim=1)
-        low, high = (float(q) for q in (sums[:, 0] / sums[:, 1]).exp().quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)))
-        total = x.sum(dim=0)
-        found.append(Measure(f"perplexity of held-out {kind} (n documents)", math.exp(total[0] / total[1]), n, low, high))
+        nats, tokens = np.array(model.nll([document(kind, rng, held=True) for _ in range(n)]), dtype=np.float64).T
+        found.append(_measure(f"perplexity of held-out {kind} (n documents)", mean_interval(nats / tokens, tokens).exp()))
     return found
 
 

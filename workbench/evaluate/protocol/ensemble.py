@@ -29,7 +29,7 @@ from workbench.models.backpack.model import BackpackModel
 from workbench.models.backpack.reading import wide
 from workbench.models.base import LanguageModel
 from workbench.models.tokens import TokenBatch
-from workbench.numerics.intervals import Interval, mean_interval
+from workbench.numerics.intervals import Interval, paired_share_interval
 from workbench.numerics.sense_affine import AffineText, Selection, affine, ensemble_logits
 from workbench.progress import Progress, silent
 from workbench.score import widened
@@ -196,11 +196,11 @@ def _asked(task: Any) -> Mapping[str, Sequence[CanonicalItem]]:
 def _record(
     task: Any, big: LanguageModel, epsilon: float, seed: int, beta: float, rho: float, values: Mapping[float, Mapping[str, Sequence[float]]]
 ) -> EnsembleRecord:
-    before, after = (np.array(succeeded(task.evaluation, values[b]["E"]), dtype=float) for b in (0.0, beta))
+    before, after = (np.array(succeeded(task.evaluation, values[b]["E"])) for b in (0.0, beta))
     hard0, hard = (float(np.mean(values[b]["H"])) if len(values[b]["H"]) else 0.0 for b in (0.0, beta))
     return EnsembleRecord(
         task.name, big.info.name, epsilon, seed, beta, float(before.mean()), float(after.mean()), len(before),
-        mean_interval(after - before), rho, hard0, hard,
+        paired_share_interval(before, after), rho, hard0, hard,
     )  # fmt: skip
 
 

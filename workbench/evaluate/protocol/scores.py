@@ -24,14 +24,14 @@ from workbench.data.demonstrations import Demonstrations
 from workbench.edits.base import Edit
 from workbench.errors import FitFailed, NotEnoughData
 from workbench.evaluate.protocol.control import random_direction
-from workbench.evaluate.protocol.measure import CanonicalTask, Chunk, Measured, task_of
+from workbench.evaluate.protocol.measure import CanonicalTask, Chunk, task_of
 from workbench.evaluate.protocol.rules import OURS, Rules
 from workbench.evaluate.protocol.runs import Run, drawn, run_of
 from workbench.knobs import as_json
 from workbench.methods import get
 from workbench.methods.shared.canonical_examples import neutral_chunks, neutral_texts, shipped_neutral
 from workbench.models.base import LanguageModel
-from workbench.numerics.intervals import Interval, mean_interval, wilson
+from workbench.numerics.intervals import Interval, paired_share_interval, share_interval
 from workbench.progress import Progress, silent
 
 EPSILONS = (1e-3, 1e-4, 1e-5)
@@ -238,10 +238,7 @@ def recorded(run: Run, step: int, epsilon: float, seed: int, task: str, n_genera
     n = len(after.succeeded)
     return CanonicalRecord(
         task, run.method, epsilon, run.config, seed, step, before.success, after.success, n,
-        wilson(sum(after.succeeded), n), _change(before, after), run.rhos[step], n_general_tokens,
+        share_interval(sum(after.succeeded), n), paired_share_interval(np.array(before.succeeded), np.array(after.succeeded)),
+        run.rhos[step], n_general_tokens,
         before.hard_negatives, after.hard_negatives, before.rest, after.rest, run.tokens_trained * step, 0.0,
     )  # fmt: skip
-
-
-def _change(before: Measured, after: Measured) -> Interval:
-    return mean_interval(np.array(after.succeeded, dtype=float) - np.array(before.succeeded, dtype=float))

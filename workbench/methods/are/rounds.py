@@ -25,6 +25,7 @@ from workbench.methods.shared.concept import Concept
 from workbench.methods.shared.discriminator import ANTI, TARGET, Discriminator, Scaling
 from workbench.models.base import LanguageModel
 from workbench.models.tokens import TokenBatch
+from workbench.numerics.probes import principal_axes, ridge_accuracy
 from workbench.operations import LowRank
 from workbench.progress import Progress
 from workbench.score import continuation_scores
@@ -94,7 +95,7 @@ class Contest:
         self._discriminator: Discriminator | None = None
         self._first: Discriminator | None = None
         self._scaling: Scaling | None = None
-        self._plane: tuple[Tensor, Tensor] | None = None
+        self._plane: tuple[np.ndarray, np.ndarray] | None = None
         self._outcomes: tuple[Demonstration, ...] = ()
 
     def open(self) -> Round:
@@ -174,7 +175,7 @@ class Contest:
             d_losses=d_losses,
             accuracy_train=adversary.accuracy(now, r, self._is_target),
             accuracy=adversary.accuracy(now, r_validation, self._is_target_validation),
-            linear_accuracy=adversary.linear_accuracy(r, self._is_target, r_validation, self._is_target_validation),
+            linear_accuracy=ridge_accuracy(r, self._is_target, r_validation, self._is_target_validation),
             damage=damage(self._model, self.neutral, self.adapters.attached) if index else Damage(0.0, 1.0),
             norms=relative_norms(self._model, factors),
             gradients=self.adapters.gradient_norms(),
@@ -237,21 +238,13 @@ class Contest:
 
     def _drift(self, r: Rows2d) -> tuple[np.ndarray, float, float]:
         if self._plane is None:
-            self._plane = plane(r)
+            self._plane = principal_axes(r.double().cpu().numpy(), 2)
         mean, axes = self._plane
         means = [r[self._is_target == side].double() for side in (True, False)]
         cosine = float(F.cosine_similarity(means[0].mean(0), means[1].mean(0), dim=0))
         within = torch.cat([x - x.mean(0) for x in means]).square().sum(1).mean().sqrt().clamp_min(1e-12)
         distance = float((means[0].mean(0) - means[1].mean(0)).norm() / within)
-        return ((r.double() - mean) @ axes).cpu().numpy(), cosine, distance
-
-
-def plane(r: Rows2d) -> tuple[Float[Tensor, " width"], Float[Tensor, "width 2"]]:
-    """Mean and first two principal axes, by the Gram matrix of the rows (fewer than columns), in float64."""
-    x, mean = r.double(), r.double().mean(0)
-    values, vectors = torch.linalg.eigh((x - mean) @ (x - mean).T)
-    axes = (x - mean).T @ vectors[:, -2:].flip(-1)
-    return mean, axes / values[-2:].flip(-1).clamp_min(1e-24).sqrt()
+        return (r.double().cpu().numpy() - mean) @ axes.T, cosine, distance
 
 
 def _cut(batch: TokenBatch, rows: slice) -> TokenBatch:
@@ -261,4 +254,4 @@ def _cut(batch: TokenBatch, rows: slice) -> TokenBatch:
     return TokenBatch(part.ids[:, used:], part.mask[:, used:], part.n_prompt)
 
 
-__all__ = ["Contest", "Round", "plane"]
+__all__ = ["Contest", "Round"]

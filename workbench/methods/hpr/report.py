@@ -22,7 +22,7 @@ from workbench.methods.shared.neutral import Neutral
 from workbench.models.base import LanguageModel
 from workbench.numerics.angle_training import PairRows, Trained
 from workbench.numerics.householder import angle_between
-from workbench.numerics.intervals import wilson
+from workbench.numerics.intervals import share_interval
 from workbench.progress import Progress
 from workbench.record import gather
 from workbench.shapes import Float, Tensor
@@ -94,7 +94,7 @@ def _probe_arrays(fit: HprFit) -> dict[str, np.ndarray]:
     good, bad, used = _scores(held.positive, trained.probes), _scores(held.negative, trained.probes), held.used
     right = ((good > 0) & used).sum(1) + ((bad <= 0) & used).sum(1)
     total = 2 * used.sum(1)
-    found = [wilson(int(k), max(1, int(n))) for k, n in zip(right, total)]
+    found = [share_interval(int(k), max(1, int(n))) for k, n in zip(right, total)]
     bce = (torch.nn.functional.softplus(-good) + torch.nn.functional.softplus(bad)) * used
     difference = torch.stack([x[mask].mean(0) for x, mask in zip(fit.rows.positive - fit.rows.negative, fit.rows.used | ~fit.rows.used)])
     units = normalize(trained.probes, dim=1)

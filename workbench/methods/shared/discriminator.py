@@ -151,20 +151,3 @@ def train(
 def accuracy(discriminator: Discriminator, r: Rows2d, is_target: Bool[Tensor, " row"]) -> float:
     """Share of rows that S puts on their own side."""
     return float(((discriminator.probability(r) > 0.5) == is_target).double().mean())
-
-
-def linear_accuracy(
-    r: Rows2d, is_target: Bool[Tensor, " row"], r_new: Rows2d, is_target_new: Bool[Tensor, " row"], ridge: float = 1e-2
-) -> float:
-    """Accuracy on new rows of a ridge classifier: what stays readable by a straight cut.
-
-    Solved in float64 through the rows' Gram matrix, since rows are fewer than columns. The penalty is `ridge` times the
-    mean eigenvalue, so it does not depend on the scale of the activations.
-    """
-    x, mean = r.double(), r.double().mean(0)
-    sign = is_target.double() * 2 - 1
-    gram = (x - mean) @ (x - mean).T
-    penalty = ridge * gram.diagonal().mean().clamp_min(1e-30)
-    weights = torch.linalg.solve(gram + penalty * torch.eye(len(x), dtype=x.dtype, device=x.device), sign - sign.mean())
-    score = (r_new.double() - mean) @ ((x - mean).T @ weights) + sign.mean()
-    return float(((score > 0) == is_target_new).double().mean())

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import torch
-
 from workbench.data.demonstrations import Demonstrations
 from workbench.methods.registry import Notice
 from workbench.models.base import LanguageModel
+from workbench.numerics.probes import auc
 
 MAX_AUC = 0.8
 
@@ -17,19 +16,18 @@ def length_notices(model: LanguageModel, rows: Demonstrations) -> tuple[Notice, 
     AUC = P(good longer than bad) + ½ P(equal), over all pairs of one good and one bad answer; 0.5 says nothing, 0 and 1 say all.
     """
     good, bad = (_lengths(model, rows.column(side)) for side in ("positive", "negative"))
-    above = (good[:, None] > bad[None, :]).double() + 0.5 * (good[:, None] == bad[None, :]).double()
-    auc = float(above.mean())
-    if max(auc, 1 - auc) <= MAX_AUC:
+    value = auc(good, bad)
+    if max(value, 1 - value) <= MAX_AUC:
         return ()
-    longer = "good" if auc > 0.5 else "bad"
+    longer = "good" if value > 0.5 else "bad"
     return (
         Notice(
             "warning",
-            f"Length separates the classes: the {longer} answer of a random pair is the longer one in {max(auc, 1 - auc):.0%} of cases.",
+            f"Length separates the classes: the {longer} answer of a random pair is the longer in {max(value, 1 - value):.0%} of cases.",
             "The fit may learn length. Shorten one side, or write answers of like length.",
         ),
     )
 
 
-def _lengths(model: LanguageModel, texts: list[str]) -> torch.Tensor:
-    return torch.tensor([len(model.tokenizer(text, add_special_tokens=False)["input_ids"]) for text in texts])
+def _lengths(model: LanguageModel, texts: list[str]) -> list[int]:
+    return [len(model.tokenizer(text, add_special_tokens=False)["input_ids"]) for text in texts]

@@ -22,8 +22,8 @@ from workbench.methods.registry import FitReport, Fitted, Notice
 from workbench.methods.shared.neutral import neutral_of, sampled_positions
 from workbench.models.base import LanguageModel
 from workbench.models.tokens import TokenBatch
-from workbench.numerics.intervals import wilson
-from workbench.numerics.logistic import LinearProbe, logistic
+from workbench.numerics.intervals import share_interval
+from workbench.numerics.probes import logistic_probe
 from workbench.operations import Gate, TransformAt
 from workbench.progress import Progress, silent
 from workbench.record import gather
@@ -74,7 +74,7 @@ def gated(
         gate, scores = _fitted_gate(read[site], kind, leak, sharpness)
         gates[site] = gate
         arrays |= {f"gate_scores[{site}]": scores[0].numpy(), f"gate_scores_neutral[{site}]": scores[1].numpy()}
-        passes, leaks = (wilson(int((x > 0).sum()), len(x)) for x in scores)
+        passes, leaks = (share_interval(int((x > 0).sum()), len(x)) for x in scores)
         found.append((passes.estimate, passes.low, passes.high, leaks.estimate, leaks.low, leaks.high))
     names = ("gate_passes", "gate_passes_low", "gate_passes_high", "gate_leaks", "gate_leaks_low", "gate_leaks_high")
     arrays |= {name: np.array([row[i] for row in found]) for i, name in enumerate(names)}
@@ -130,7 +130,7 @@ def _deciding(batch: TokenBatch) -> Bool[Tensor, "batch pos"]:
 
 
 def _fitted_gate(read: _Read, kind: Literal["hard", "soft"], leak: float, sharpness: float) -> tuple[Gate, tuple[Tensor, Tensor]]:
-    probe: LinearProbe = logistic(read.yes, read.no)
+    probe = logistic_probe(read.yes, read.no)
     # Never below the probe's own threshold: a leak that is smaller anyway needs no wider gate.
     shift = float(torch.quantile(probe.scores(read.held_no), 1 - leak).clamp_min(0.0))
     bias = probe.bias - shift

@@ -68,8 +68,9 @@ class Objective:
 
     def __call__(self, points: Float[Tensor, "lane dim"]) -> Float[Tensor, "lane"]:
         """Return f of each point."""
-        if self._redraw is not None:
-            values = [self._drawn(point, call) for call, point in enumerate(points, start=self._calls)]
+        redraw = self._redraw
+        if redraw is not None:
+            values = [self._on(redraw(call), point) for call, point in enumerate(points, start=self._calls)]
             self._calls += len(points)
             return torch.stack(values)
         return self.per_prompt(points).mean(-1)
@@ -95,10 +96,8 @@ class Objective:
         logits = self._last_logits(point[None])
         return decided(self.task, logits, self.config.answers)[0].tolist()
 
-    def _drawn(self, point: Tensor, call: int) -> Tensor:
-        assert self._redraw is not None
-        other = Objective(self.model, self.space, self.config, self._redraw(call), self.held)
-        return other(point[None])[0]
+    def _on(self, task: Task, point: Float[Tensor, "dim"]) -> Float[Tensor, ""]:
+        return Objective(self.model, self.space, self.config, task, self.held)(point[None])[0]
 
     def _scored(self, points: Float[Tensor, "lane dim"]) -> Float[Tensor, "lane row"]:
         if self.config.objective == "loglik":
