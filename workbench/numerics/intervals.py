@@ -1,8 +1,9 @@
 """95 % intervals that cover: exact for shares, and withheld, with the reason, where too few items could give one that does.
 
-Ref: docs/methods/shared.md §9.3. Items are the unit: an interval speaks about other items of the same kind. Coverage is held by tests: by enumeration at least .95 for
+Items are the unit: an interval speaks about other items of the same kind. Coverage is held by tests: by enumeration at least .95 for
 shares and .93 for paired shares, whatever the truth and n; simulated at least .93 for means of even, bounded and skewed items (to the
 skew of an exponential; items whose logarithm spreads by 1 are covered in .90 at n = 8, .94 at n = 50) and for AUC.
+Ref: docs/methods/shared.md §9.3.
 """
 
 from __future__ import annotations
