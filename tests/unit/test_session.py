@@ -142,16 +142,21 @@ def test_next_tokens_are_probabilities_in_order_and_move_under_an_edit(session: 
 
 def test_an_evaluation_has_base_edit_and_placebo_with_intervals(session: Session) -> None:
     edit = session.fit("mean_difference", contrast_rows(), {"strength": 10.0}).edit
-    found = session.evaluate(edit, contrast_rows(), neutral=contrast_rows(), n_placebos=2, n_generations=2)
+    found = session.evaluate(edit, contrast_rows(60), neutral=contrast_rows(), n_placebos=2, n_generations=2)
     labels = [lane.label for lane in found.lanes]
     assert labels[0] == "base" and labels[2] == f"placebo of {labels[1]}"
     assert found.placebo_of == (None, None, 1)
     rows = {(row["lane"], row["metric"]): row for row in found.rows()}
     p_truth = rows[(labels[1], "p_truth")]
-    assert p_truth["n"] == len(contrast_rows().split("test")) and p_truth["low"] <= p_truth["value"] <= p_truth["high"]
+    assert p_truth["n"] == len(contrast_rows(60).split("test")) and p_truth["low"] <= p_truth["value"] <= p_truth["high"]
+    assert p_truth["withheld"] == "" and p_truth["change_low"] <= p_truth["change"] <= p_truth["change_high"]
+    ratio = rows[(labels[1], "perplexity_ratio")]
+    assert ratio["change"] == pytest.approx(ratio["value"] - 1), "a difference, as the others"
     assert rows[("base", "kl_nats")]["value"] == 0.0 < rows[(labels[1], "kl_nats")]["value"]
     assert rows[("base", "p_truth")]["change"] is None and p_truth["change"] is not None
     assert session.workspace.runs.list("evaluate")[0].metrics == json.loads(json.dumps(found.metrics()))
+    few = session.evaluate(edit, contrast_rows(), n_placebos=0, n_generations=0).rows()[2]
+    assert few["low"] is few["change_high"] is None and few["withheld"] == "4 items by weight, fewer than 8"
 
 
 def test_a_placebo_is_the_mean_over_its_seeds_and_the_others_are_untouched(session: Session) -> None:
