@@ -177,7 +177,11 @@ class AngleSpace:
 
     @cached_property
     def owner(self) -> Int[Tensor, "layer head angle"]:
-        """The flat coordinate that drives each angle; -1 where the angle is fixed at the identity."""
+        """The flat coordinate that drives each angle; -1 where the angle is fixed at the identity.
+
+        Raises:
+            BadKnob: none of the listed heads lies in the layers.
+        """
         count = self.per_head
         groups = {"none": count, "head": 1, "band": min(self.bands, count)}[self.tie]
         group_of = torch.arange(count) * groups // count
@@ -191,7 +195,11 @@ class AngleSpace:
         return torch.where(chosen[..., None], first[..., None] + group_of, -1)
 
     def angles(self, points: Float[Tensor, "... dim"]) -> Float[Tensor, "... layer head angle"]:
-        """Return the angles (scales) of points of the unit cube: (2u - 1) bound, or u for `scale`."""
+        """Return the angles in radians (scales) of points of the unit cube: (2u - 1) bound, or u for `scale`.
+
+        Raises:
+            ShapeMismatch: points of another space.
+        """
         if points.shape[-1] != self.dim:
             raise ShapeMismatch(f"Got {points.shape[-1]} coordinates for {self.dim} angles.", "Pass points of this search space.")
         values = points if self.variant == "scale" else (2 * points - 1) * self.bound

@@ -83,7 +83,11 @@ def asked(config: SearchConfig, trials: Trials) -> Proposal:
 
 
 def told(config: SearchConfig, trials: Trials, proposal: Proposal, values: Float[Tensor, "lane"]) -> Trials:
-    """Return the trials with the values of `proposal`: the tell of an ask-and-tell loop."""
+    """Return the trials with the values of `proposal`: the tell of an ask-and-tell loop.
+
+    Raises:
+        ShapeMismatch: not one value a point. NotFinite: NaN or infinite values.
+    """
     if values.shape != (len(proposal.points),):
         raise ShapeMismatch(
             f"The objective returned values of shape {tuple(values.shape)} for {len(proposal.points)} points.",

@@ -108,6 +108,9 @@ def fitted(points: Float[Tensor, "trial dim"], values: Float[Tensor, "trial"], k
 
     Law: max over (lengthscale, noise, mean) of log N(y; mean, K + noise I) + log p(lengthscale) + log p(noise), y standardised.
     Differs: the mean is profiled out in closed form instead of being climbed; the maximum is the same.
+
+    Raises:
+        NotEnoughData: fewer than two trials.
     """
     if len(values) < 2:
         raise NotEnoughData(f"A surrogate needs 2 trials, got {len(values)}.", "Evaluate an initial design first.")

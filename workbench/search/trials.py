@@ -55,7 +55,11 @@ class Trials:
 
     @property
     def points(self) -> Float[Tensor, "trial dim"]:
-        """Return every evaluated point, float64 in the unit cube."""
+        """Return every evaluated point, float64 in the unit cube.
+
+        Raises:
+            NotEnoughData: there is none.
+        """
         if not self.rows:
             raise NotEnoughData("A search without trials has no points.", "Evaluate at least one point first.")
         return torch.stack([row.point for row in self.rows])
@@ -67,7 +71,11 @@ class Trials:
 
     @property
     def best(self) -> Trial:
-        """Return the first trial that reached the highest value."""
+        """Return the first trial that reached the highest value.
+
+        Raises:
+            NotEnoughData: there is none.
+        """
         if not self.rows:
             raise NotEnoughData("A search without trials has no best point.", "Evaluate at least one point first.")
         return max(self.rows, key=lambda row: (row.value, -row.index))
@@ -92,7 +100,11 @@ class Trials:
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor]) -> Trials:
-        """Rebuild the trials that `tensors` returned."""
+        """Rebuild the trials that `tensors` returned.
+
+        Raises:
+            ShapeMismatch: they are of other shapes.
+        """
         points, scalars = tensors["points"], tensors["scalars"]
         if scalars.ndim != 2 or scalars.shape[1] != len(_SCALARS) or points.shape[0] != scalars.shape[0]:
             raise ShapeMismatch(
@@ -145,6 +157,9 @@ def health(trials: Trials) -> Health:
     """Return the health of the searched trials (identity and initial design left out).
 
     Ref: docs/methods/tarot.md §8.
+
+    Raises:
+        NotEnoughData: fewer than three searched trials.
     """
     rows = [row for row in trials.rows if row.stage == "search"]
     if len(rows) < 3:

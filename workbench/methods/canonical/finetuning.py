@@ -132,7 +132,11 @@ class TwinTrainee:
     obstacles=canonical_obstacles,
 )
 def fit(model: LanguageModel, demonstrations: Demonstrations, config: LoopConfig, *, seed: int, progress: Progress) -> Fitted:
-    """Fit all weights to the canonical examples of split `fit`."""
+    """Fit all weights to the canonical examples of split `fit`.
+
+    Raises:
+        NotEnoughData, BadPrompt: as `canonical_items`.
+    """
     lr = LR_SMALL if model.info.n_parameters < SMALL else LR
     top = header("finetuning", model, demonstrations, config, seed)
     return fit_by_loop(model, demonstrations, config, TwinTrainee(model, config.master), top, lr, seed=seed, progress=progress)

@@ -101,7 +101,11 @@ class AdapterTrainee:
     obstacles=canonical_obstacles,
 )
 def fit(model: LanguageModel, demonstrations: Demonstrations, config: LoraConfig, *, seed: int, progress: Progress) -> Fitted:
-    """Fit adapters to the canonical examples of split `fit`."""
+    """Fit adapters to the canonical examples of split `fit`.
+
+    Raises:
+        NotEnoughData, BadPrompt: as `canonical_items`.
+    """
     trainee = AdapterTrainee(model, config, seed)
     top = header("lora", model, demonstrations, config, seed)
     return fit_by_loop(model, demonstrations, config, trainee, top, LR, seed=seed, progress=progress)

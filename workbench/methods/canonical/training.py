@@ -191,7 +191,11 @@ def fit_by_loop(
     seed: int,
     progress: Progress,
 ) -> Fitted:
-    """Fit weights to the canonical examples of split `fit`, keeping the last epoch in the ball."""
+    """Fit weights to the canonical examples of split `fit`, keeping the last epoch in the ball (docs/methods/senses.md §3.1, §3.7).
+
+    Raises:
+        NotEnoughData, BadPrompt: as `canonical_items`.
+    """
     started = time.perf_counter()
     items = canonical_items(model, training_rows(demonstrations), config.loss)
     asked = canonical_items(model, checks(demonstrations).first(60), config.loss)

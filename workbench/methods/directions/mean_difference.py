@@ -106,7 +106,11 @@ def _adder(vector: Tensor) -> Any:
     needs=Needs(("prompt", "positive", "negative"), min_rows=2),
 )
 def fit(model: LanguageModel, demonstrations: Demonstrations, config: MeanDifferenceConfig, *, seed: int, progress: Progress) -> Fitted:
-    """Fit one vector a layer from the rows of split `fit`."""
+    """Fit one vector a layer from the rows of split `fit`.
+
+    Raises:
+        UnknownSite: a layer that the model does not have. NotFinite: as `record.gather`.
+    """
     rows = demonstrations.split("fit")
     layers = config.layers or (min(model.info.n_layers - 1, model.info.n_layers // 2 + 1),)
     sites = [Site("resid_post", layer) for layer in layers]

@@ -50,6 +50,7 @@ def fit(model: LanguageModel, demonstrations: Demonstrations, config: HprConfig,
 
     Raises:
         BadKnob: a layer that the model does not have. FitFailed: good and bad answers give the same activations.
+        NotFinite: as `record.gather`.
     """
     layers = _candidates(model, config)
     rows, held_rows = demonstrations.split("fit"), demonstrations.split("validation").having("prompt", "positive", "negative")

@@ -176,7 +176,7 @@ def listed_layers(config: SeaConfig, info: ModelInfo) -> tuple[int, ...]:
 
 
 def wanted_count(config: SeaConfig, n: int) -> int:
-    """How many layers the layer mode takes on a model of `n` layers."""
+    """How many layers the layer mode takes on a model of `n` layers (docs/methods/sea.md §3.4)."""
     if config.n_layers is not None:
         return config.n_layers
     return max(2, min(4, math.ceil(n / 12))) if config.layer_mode in ("middle", "signature") else math.ceil(21 * n / 32)

@@ -57,6 +57,7 @@ def fit(model: LanguageModel, demonstrations: Demonstrations, config: SeaConfig,
 
     Raises:
         BadKnob: knobs that do not go together. FitFailed: all activations are equal, so there is no direction to keep.
+        NotFinite: NaN or infinite activations.
     """
     config = checked(config, model.info)
     rows = drawn(demonstrations.split("fit"), config.n_demos, seed)

@@ -53,7 +53,11 @@ from workbench.shapes import Tensor
     obstacles=canonical_obstacles,
 )
 def fit(model: LanguageModel, demonstrations: Demonstrations, config: SensesConfig, *, seed: int, progress: Progress) -> Fitted:
-    """Fit a table of sense vectors to the canonical examples of split `fit`."""
+    """Fit a table of sense vectors to the canonical examples of split `fit`.
+
+    Raises:
+        Obstructed: the model is no Backpack. NotEnoughData, BadPrompt: as `canonical_items`.
+    """
     if not isinstance(model, BackpackModel):
         raise Obstructed(f"{model.info.name} is no Backpack.", "Load embedded-backpack, or use lora.")
     started, settings = time.perf_counter(), settings_of(config, model)

@@ -102,6 +102,7 @@ class Adapters:
 
     @property
     def sites(self) -> tuple[Site, ...]:
+        """The weights that carry adapters."""
         return tuple(self._parts)
 
     def parameters(self) -> list[nn.Parameter]:

@@ -160,7 +160,11 @@ def angle_space(config: TarotConfig, model: LanguageModel, heads: tuple[tuple[in
 
 
 def edited_layers(config: TarotConfig, info: ModelInfo) -> tuple[int, ...]:
-    """Return the layers knob, or what depth says: the first fifth of the network, rounded up, or all of it."""
+    """Return the layers knob, or what depth says: the first fifth of the network, rounded up, or all of it.
+
+    Raises:
+        BadKnob: no layer, or one that the model does not have.
+    """
     n_default = info.n_layers if config.depth == "all" else math.ceil(info.n_layers / 5)
     layers = tuple(range(n_default)) if config.layers is None else tuple(sorted(set(config.layers)))
     unknown = [layer for layer in layers if not 0 <= layer < info.n_layers]

@@ -82,7 +82,11 @@ def proceed(
     proceed=proceed,
 )
 def fit(model: LanguageModel, demonstrations: Demonstrations, config: TarotConfig, *, seed: int, progress: Progress) -> Fitted:
-    """Search angles on rows of split `fit`; rows of split `validation` choose among the best; `test` is never seen."""
+    """Search angles on rows of split `fit`; rows of split `validation` choose among the best; `test` is never seen.
+
+    Raises:
+        BadKnob: layers, heads or a width that do not go together. Others: as `fit_rotation`.
+    """
     return fit_rotation(model, demonstrations, config, seed=seed, progress=progress)
 
 

@@ -44,7 +44,11 @@ class HeadEvidence:
 
 
 def rank_heads(model: LanguageModel, task: Task, config: TarotConfig, layers: Sequence[int]) -> HeadEvidence:
-    """Return the relevance of every head of `layers` for answering the task's prompts."""
+    """Return the relevance of every head of `layers` for answering the task's prompts (docs/methods/tarot.md §3.5).
+
+    Raises:
+        BadKnob: no layer.
+    """
     if not layers:
         raise BadKnob("There is no layer whose heads could be ranked.", "Choose layers.")
     rank = _ablated if config.rank_by == "ablation" else _attributed

@@ -119,6 +119,9 @@ def task_of(
 
     Args:
         answered: the unedited model's zero-shot answer token of rows that it gets right; such a row keeps that token as its answer.
+
+    Raises:
+        BadPrompt: a prompt with its demonstrations does not fit the context, or a text has no tokens. NotEnoughData: as `label_of`.
     """
     counts = shot_counts(config, len(rows), seed)
     prompts = [prompt_ids(model, config, row, pool[: min(count, len(pool))]) for row, count in zip(rows, counts)]
