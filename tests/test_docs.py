@@ -77,9 +77,47 @@ def test_every_picture_of_the_readme_exists_and_none_lies_about_unused() -> None
     assert told == there
 
 
-def test_no_dead_links_to_files() -> None:
-    for target in re.findall(r"\]\((?!http)([^)#]+)\)", README):
-        assert (ROOT / target).exists(), target
+PAPERS = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md")))
+CODE = [path for top in ("workbench", "pages", "tests", "benchmarks") for path in sorted((ROOT / top).rglob("*.py"))] + [ROOT / "app.py"]
+
+
+@pytest.mark.parametrize("paper", PAPERS, ids=lambda path: path.name)
+def test_no_dead_links_to_files(paper: Path) -> None:
+    for target in re.findall(r"\]\((?!http|#)([^)#]+)", paper.read_text()):
+        assert (paper.parent / target).exists(), target
+
+
+def references(text: str) -> set[tuple[str, str]]:
+    """What a source refers to: (document of docs/methods, section); the sections stand in the sentence that names the document."""
+    flat = re.sub(r"\s*\n\s*#?\s*", " ", text)
+    found: set[tuple[str, str]] = set()
+    for name, rest in re.findall(r"docs/methods/(\w+)\.md((?:(?!docs/methods/|\. |\"\"\").)*)", flat):
+        found |= {(name, section) for section in re.findall(r"§(\d+(?:\.\d+)*)", rest)} or {(name, "")}
+    return found
+
+
+def headings(name: str) -> set[str]:
+    """Numbers of the sections of a document; "" stands for the whole of it. Empty if there is no such document."""
+    paper = ROOT / "docs" / "methods" / f"{name}.md"
+    return {"", *re.findall(r"^#+ (\d+(?:\.\d+)*)\b", paper.read_text(), re.MULTILINE)} if paper.exists() else set()
+
+
+def test_every_reference_to_a_method_document_opens() -> None:
+    found = {(path, *where) for path in CODE for where in references(path.read_text())}
+    assert len(found) > 50
+    assert [(str(path), name, section) for path, name, section in sorted(found) if section not in headings(name)] == []
+
+
+def test_a_reference_that_does_not_open_would_be_seen() -> None:
+    place = "docs/methods/" + "sea.md"
+    assert references(f"Ref: {place} §2.1,\n    §99. Law 7: §3") == {("sea", "2.1"), ("sea", "99")}
+    assert references(f"# {place} has it") == {("sea", "")}
+    assert "2.1" in headings("sea") and "99" not in headings("sea") and headings("nothing") == set()
+
+
+def test_nothing_refers_to_documents_that_are_not_here() -> None:
+    gone = "spec" + "s/"
+    assert [str(path) for path in (*CODE, *PAPERS) if gone in path.read_text()] == []
 
 
 def test_the_python_example_runs_as_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
