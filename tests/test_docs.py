@@ -78,6 +78,7 @@ def test_every_picture_of_the_readme_exists_and_none_lies_about_unused() -> None
 
 
 PAPERS = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md")))
+METHOD_PAPERS = sorted((ROOT / "docs" / "methods").glob("*.md"))
 CODE = [path for top in ("workbench", "pages", "tests", "benchmarks") for path in sorted((ROOT / top).rglob("*.py"))] + [ROOT / "app.py"]
 
 
@@ -113,6 +114,23 @@ def test_a_reference_that_does_not_open_would_be_seen() -> None:
     assert references(f"Ref: {place} §2.1,\n    §99. Law 7: §3") == {("sea", "2.1"), ("sea", "99")}
     assert references(f"# {place} has it") == {("sea", "")}
     assert "2.1" in headings("sea") and "99" not in headings("sea") and headings("nothing") == set()
+
+
+def named_tests(text: str) -> list[tuple[str, str]]:
+    """Tests that a document names, as (file, test): `file.py::test`, and `::test` for one in the file named before it."""
+    found: list[tuple[str, str]] = []
+    for file, test in re.findall(r"`(?:[\w/]*?(test_\w+\.py))?::(test_\w+)`", text):
+        found.append((file or found[-1][0], test))
+    return found
+
+
+@pytest.mark.parametrize("paper", METHOD_PAPERS, ids=lambda path: path.name)
+def test_every_test_that_a_method_document_names_exists(paper: Path) -> None:
+    known = {path.name: path.read_text() for path in CODE if path.name.startswith("test_")}
+    found = named_tests(paper.read_text())
+    assert found or paper.name == "README.md"
+    assert [(file, test) for file, test in found if f"def {test}(" not in known.get(file, "")] == []
+    assert named_tests("`theory/test_a.py::test_b`, `::test_c`") == [("test_a.py", "test_b"), ("test_a.py", "test_c")]
 
 
 def test_nothing_refers_to_documents_that_are_not_here() -> None:
