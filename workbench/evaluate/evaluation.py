@@ -14,6 +14,7 @@ from workbench.evaluate.benefit import Benefit, benefit
 from workbench.evaluate.controls import rotated
 from workbench.evaluate.metrics import Metric, Stacks, with_base
 from workbench.evaluate.side_effects import SideEffects, side_effects
+from workbench.evaluate.verdict import Verdict, verdict
 from workbench.models.base import LanguageModel
 from workbench.progress import Progress, silent
 
@@ -42,6 +43,13 @@ class Evaluation:
     def all_metrics(self) -> tuple[Metric, ...]:
         """Benefit first, then side effects."""
         return (*self.benefit.metrics, *(self.side_effects.metrics if self.side_effects else ()))
+
+    @property
+    def verdict(self) -> Verdict:
+        """What the first edit does, in words, beside its placebo."""
+        edit = min(1, len(self.lanes) - 1)
+        placebo = self.placebo_of.index(edit) if edit in self.placebo_of else None
+        return verdict(self.benefit, self.side_effects, edit, placebo)
 
     def rows(self) -> list[dict[str, Any]]:
         """One table row a lane and metric: value, interval, n, and the paired change against the base, always a difference.

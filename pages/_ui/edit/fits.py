@@ -126,7 +126,7 @@ def _verbs(opened: Any, outcome: Any) -> None:
             state().turn_on(outcome.edit, outcome.dose)
             st.switch_page("pages/compare.py")
         if opened is not None:
-            save_popover(opened, outcome.edit, evaluations.plain_verdict(outcome.evaluation))
+            save_popover(opened, outcome.edit, outcome.evaluation.verdict.plain if outcome.evaluation else "")
         if st.button("Look at its spectra", key="fit-spectra"):
             st.switch_page("pages/spectra.py")
         if calls.method(outcome.method).proceed is not None:

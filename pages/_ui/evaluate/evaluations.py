@@ -1,4 +1,4 @@
-"""An evaluation on a page: the verdict in words, intervals of every metric beside the placebo, the table."""
+"""An evaluation on a page: the verdict, intervals of every metric beside the placebo, the table."""
 
 from __future__ import annotations
 
@@ -18,57 +18,9 @@ def is_placebo(label: str) -> bool:
     return label.startswith(PLACEBO)
 
 
-def verdict(found: Any) -> str:
-    """What the first edit of an evaluation does, in words."""
-    benefit = found.benefit
-    if not benefit.metrics:
-        return "Nothing on this set could be scored."
-    metric, at = benefit.metrics[0], _edit_lane(benefit.lanes)
-    base, mine, change = metric.values[0], metric.values[at], metric.changes[at]
-    text = f"**{_short(mine)}** with the edit, **{_short(base)}** without: {metric.title}, {_rows(benefit)}. "
-    text += _whether(metric, change)
-    placebo = _placebo_lane(benefit.lanes)
-    if placebo is not None:
-        text += f" A random edit of equal size gives {_short(metric.values[placebo])}."
-    return text + _cost(found, at) + _kept(found, at)
-
-
-def _whether(metric: Any, change: Any) -> str:
-    if change is None or not change.excludes_zero:
-        return "The change is within chance."
-    if metric.better == "neither":
-        return "The change is beyond chance."
-    is_better = (change.estimate > 0) == (metric.better == "higher")
-    return "It does what was asked, beyond chance." if is_better else "It does the **opposite** of what was asked, beyond chance."
-
-
-def _cost(found: Any, at: int) -> str:
-    side = found.side_effects
-    if side is None:
-        return ""
-    for metric in side.metrics:
-        if "kl" in metric.name.lower():
-            return f" On neutral text it moves the model by {words.number(metric.values[at].estimate)} {metric.unit or 'nats a token'}."
-    return ""
-
-
-def _kept(found: Any, at: int) -> str:
-    """How likely a true answer is among everything that could be said, and what else the model still knows."""
-    side = found.side_effects
-    given = next((metric for metric in found.benefit.metrics if metric.name == "p_answer"), None)
-    text = ""
-    if given is not None:
-        before, after = (words.number(given.values[lane].estimate) for lane in (0, at))
-        text = f" A true answer gets {after} of all probability, {before} without."
-    for metric in side.metrics if side is not None else ():
-        if any(metric.name.startswith(f"{name}_") for name in side.capability):
-            text += f" {metric.title}: {_short(metric.values[at])} with it, {_short(metric.values[0])} without, {metric.n} rows."
-    return text
-
-
 def draw_verdict(found: Any, *, key: str, title: str, seed: Any = None) -> None:
     """The sentence and one picture: base, edit and placebo on the first metric."""
-    meaning(words.markdown(verdict(found)), key)
+    meaning(words.markdown(found.verdict.text), key)
     if found.benefit.metrics:
         _metric(found.benefit, found.benefit.metrics[0], key=f"{key}-first", title=title, seed=seed)
 
@@ -134,44 +86,12 @@ def _lane_name(label: str, lane: int) -> str:
     return "placebo" if is_placebo(label) else f"{'ABCDE'[(lane - 1) % 5]} {label}"
 
 
-def _edit_lane(lanes: Any) -> int:
-    return next((i for i, lane in enumerate(lanes) if lane.edit_ids and not is_placebo(lane.label)), 0)
-
-
-def _placebo_lane(lanes: Any) -> int | None:
-    return next((i for i, lane in enumerate(lanes) if is_placebo(lane.label)), None)
-
-
-def _short(value: Any) -> str:
-    return f"{value.estimate:.2f}" + ("" if math.isnan(value.low) else f" [{value.low:.2f}, {value.high:.2f}]")
-
-
-def _rows(benefit: Any) -> str:
-    return f"{words.count(benefit.n, 'row')} of split {benefit.split}"
-
-
 def _better(metric: Any) -> str:
     return {"higher": ", more is better", "lower": ", less is better"}.get(metric.better, "")
 
 
 def _finite(value: float) -> float | None:
     return None if math.isnan(value) else round(value, 4)
-
-
-def plain_verdict(found: Any | None) -> str:
-    """The verdict without Markdown, for a list of edits."""
-    return "" if found is None else verdict(found).replace("**", "")
-
-
-def beats_placebo(found: Any) -> bool:
-    """Whether the edit's interval on the first metric lies wholly on the wanted side of its placebo's estimate."""
-    benefit = found.benefit
-    at, placebo = _edit_lane(benefit.lanes), _placebo_lane(benefit.lanes)
-    if not benefit.metrics or placebo is None:
-        return False
-    metric = benefit.metrics[0]
-    mine, other = metric.values[at], metric.values[placebo].estimate
-    return mine.high < other if metric.better == "lower" else mine.low > other
 
 
 def draw_sweep(found: Any) -> None:

@@ -6,7 +6,6 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from pages._ui.evaluate import evaluations
 from pages._ui.kit import jobs, scope
 from workbench.resources import LESSONS
 
@@ -37,7 +36,7 @@ def _fitted(check: Mapping[str, Any]) -> bool:
 
 def _beats_placebo(check: Mapping[str, Any]) -> bool:
     outcome = jobs.result("fit")
-    return outcome is not None and outcome.evaluation is not None and evaluations.beats_placebo(outcome.evaluation)
+    return outcome is not None and outcome.evaluation is not None and outcome.evaluation.verdict.beats_placebo
 
 
 def _scalar(check: Mapping[str, Any]) -> bool:
