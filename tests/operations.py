@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -9,7 +10,7 @@ import torch
 from tests.conftest import words
 from tests.made_edits import MadeEdit
 from workbench.edits.base import Header
-from workbench.operations import AddToWeight, Gate, LowRank, Operation, Rows, TransformAt
+from workbench.operations import AddToWeight, Forward, Gate, LowRank, Operation, Rows, TransformAt
 from workbench.record import gather
 from workbench.sites import Site
 
@@ -41,6 +42,12 @@ def half_open(model: Any) -> Gate:
     return Gate(weight, -(below + above) / 2)
 
 
+def centred(x: torch.Tensor, forward: Forward) -> torch.Tensor:
+    """A law over all tokens of a call: x without its mean over the real tokens."""
+    real = forward.real[..., None].to(x.dtype)
+    return x - (x * real).sum(1, keepdim=True) / real.sum(1, keepdim=True)
+
+
 def operations_of(model: Any) -> dict[str, tuple[Any, ...]]:
     """One stack of operations a kind, with the places where they meet."""
     info = model.info
@@ -52,6 +59,9 @@ def operations_of(model: Any) -> dict[str, tuple[Any, ...]]:
     for where in ("prompt", "generated", "last"):
         found[where] = (shift(info.d_model, where, site="resid_post@1"),)
     found["gate"] = (shift(info.d_model, "all", gate, site="resid_post@1"),)
+    norms = gather(model, model.tokens(words(3, 7, 12, 5)), ["resid_post@1"], "all")[Site("resid_post", 1)].norm(dim=-1).sort().values
+    found["spared"] = (replace(shift(info.d_model, site="resid_post@1"), spare=float(norms[1:3].mean())),)
+    found["sees the call"] = (TransformAt(Site("resid_post", 1), centred, info.d_model, sees_call=True),)
     soft = Gate(gate.weight, gate.bias, "soft", 0.3)
     found["soft gate"] = (shift(info.d_model, "prompt", soft, site="resid_post@1"),)
     for kind in ("w_q", "w_k", "w_v", "w_o", "w_in", "w_out", "w_gate"):

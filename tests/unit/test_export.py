@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import subprocess
 import sys
@@ -13,16 +14,18 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.conftest import FAMILIES, contrast_rows, words
+from tests.conftest import FAMILIES, build_folder, contrast_rows, words
 from tests.operations import edit_of, half_open, hooks_on, noise, operations_of, shift
 from workbench.edits import fresh_load
 from workbench.edits.base import Edit
 from workbench.edits.engine import applied
 from workbench.edits.export import export
-from workbench.errors import StorageFailed, UnsupportedExport
+from workbench.errors import ModelUnavailable, StorageFailed, UnsupportedExport
 from workbench.methods.registry import get
+from workbench.models.bridge import BridgeModel
 from workbench.models.catalog import load
-from workbench.operations import AddToWeight, LowRank, Rows, TransformAt
+from workbench.models.tokens import TokenBatch
+from workbench.operations import CACHES, AddToWeight, LowRank, Rows, TransformAt
 from workbench.sites import Site
 
 # float32 and three layers: parities of exact exports are of the order of 1e-6 nats; edits here move log-probabilities by 0.1 and more.
@@ -193,3 +196,71 @@ def test_a_report_escapes_what_it_tells(tiny_gpt2: Any, tmp_path: Path) -> None:
     assert report.parity is None and report.files == ("report.html",)
     assert "&lt;b&gt;test&lt;/b&gt;" in page and "<b>test" not in page and "<p>ready</p>" in page
     assert "rank 2" in page and "changes prompt positions" in page
+
+
+@pytest.mark.parametrize("target", ["peft", "checkpoint", "script"])
+def test_a_model_stored_in_half_precision_and_edited_in_single_is_exported_in_single(target: Any, tmp_path: Path) -> None:
+    model = load(str(build_folder("gpt2", tmp_path / "model", torch.float16)))
+    edit = edit_of(model, low(model, "w_in"), low(model, "w_q"))
+    report = export(model, edit, target, tmp_path / "out", fresh_process=False)
+    assert report.parity is not None and report.parity < EXACT
+
+
+# ── what transformers calls its cache ───────────────────────────────────────────────────────────────────────────────────────────────────
+def called(network: Any, name: str) -> None:
+    """Let a network's forward take its cache under a name, as other versions of transformers do; the installed one's own is left."""
+    own = network.forward
+    (installed,) = (known for known in CACHES if known in inspect.signature(own).parameters)
+    body = f"def forward(input_ids, {name}=None, attention_mask=None, use_cache=None): " + (
+        f"return own(input_ids=input_ids, attention_mask=attention_mask, use_cache=use_cache, {installed}={name})"
+    )
+    made: dict[str, Any] = {}
+    exec(body, {"own": own}, made)
+    network.forward = made["forward"]
+
+
+@pytest.mark.parametrize("name", CACHES)
+@pytest.mark.parametrize("positional", [False, True])
+def test_a_script_tells_prompt_from_generated_tokens_under_either_name_of_the_cache(
+    tiny_gpt2: Any, tmp_path: Path, name: str, positional: bool
+) -> None:
+    import transformers
+
+    text, more = words(3, 7, 12, 5), [40, 41]
+    batch = tiny_gpt2.tokens(text)
+    ids = batch.ids[0].tolist()
+    found: list[torch.Tensor] = []
+    for where in ("prompt", "generated"):
+        op = shift(32, where, site="resid_post@1")
+        edit = edit_of(tiny_gpt2, op)
+        export(tiny_gpt2, edit, "script", tmp_path / where, fresh_process=False)
+        network: Any = transformers.AutoModelForCausalLM.from_pretrained(tiny_gpt2.info.name).eval()
+        called(network, name)
+        fresh_load.script(tmp_path / where / "edit.py").attach(network)
+        cache, last = transformers.DynamicCache(config=network.config), torch.empty(0)
+        with torch.no_grad(), applied(tiny_gpt2, edit):
+            wanted = tiny_gpt2.logits(TokenBatch.of([ids + more], [len(ids)]))[:, -1]
+            for part in (ids, *([token] for token in more)):
+                step = torch.tensor([part])
+                out = network(step, cache, use_cache=True) if positional else network(input_ids=step, **{name: cache}, use_cache=True)
+                last = out.logits[:, -1]
+        torch.testing.assert_close(last, wanted, atol=EXACT, rtol=1e-4)
+        found.append(wanted)
+    assert not torch.allclose(found[0], found[1], atol=1e-2), "otherwise the positions would not matter here"
+
+
+def test_a_model_whose_cache_has_no_known_name_is_refused_by_whoever_has_to_know_it(tiny_gpt2: Any, tmp_path: Path) -> None:
+    import transformers
+
+    for where in ("all", "prompt"):
+        export(tiny_gpt2, edit_of(tiny_gpt2, shift(32, where, site="resid_post@1")), "script", tmp_path / where, fresh_process=False)
+    network: Any = transformers.AutoModelForCausalLM.from_pretrained(tiny_gpt2.info.name).eval()
+    called(network, "memory")
+    scripts = {where: fresh_load.script(tmp_path / where / "edit.py") for where in ("all", "prompt")}
+    scripts["all"].detach(scripts["all"].attach(network))
+    with pytest.raises(scripts["prompt"].NoCacheArgument, match="takes none of cache, past_key_values"):
+        scripts["prompt"].attach(network)
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in network.modules())
+    with pytest.raises(ModelUnavailable, match="takes its cache under none of the names cache, past_key_values") as told:
+        BridgeModel(network, tiny_gpt2.tokenizer, source=tiny_gpt2.info.name, name="memory")
+    assert "requirements.txt" in told.value.hint

@@ -156,9 +156,9 @@ def _parity(model: LanguageModel, edits: Sequence[Edit], target: ExportTarget, f
     if model.info.has_senses:
         found = _backpack(folder, model, probes)
     elif fresh_process:
-        found = _in_fresh_process(target, _source(model), folder, probes)
+        found = _in_fresh_process(target, model, folder, probes)
     else:
-        found = fresh_load.log_probs(target, _source(model), str(folder), probes)
+        found = fresh_load.log_probs(target, _source(model), model.info.dtype, str(folder), probes)
     # Positions, not logits: a vocabulary padded by the file format has more columns.
     worst = max(float((found[name] - wanted[name]).abs().max()) for name in probes)
     return worst, sum(ids.numel() for ids in probes.values())
@@ -182,11 +182,11 @@ def _backpack(folder: Path, model: LanguageModel, probes: dict[str, Tensor]) -> 
         return {name: loaded.logits(TokenBatch.of([ids.tolist()], None))[0].float().log_softmax(-1) for name, ids in probes.items()}
 
 
-def _in_fresh_process(target: str, source: str, folder: Path, probes: dict[str, Tensor]) -> dict[str, Tensor]:
+def _in_fresh_process(target: str, model: LanguageModel, folder: Path, probes: dict[str, Tensor]) -> dict[str, Tensor]:
     with tempfile.TemporaryDirectory() as room:
         ask, answer = Path(room) / "ask.safetensors", Path(room) / "answer.safetensors"
         save_file(probes, ask)
-        command = [sys.executable, "-I", fresh_load.__file__, target, source, str(folder), str(ask), str(answer)]
+        command = [sys.executable, "-I", fresh_load.__file__, target, _source(model), model.info.dtype, str(folder), str(ask), str(answer)]
         done = subprocess.run(command, capture_output=True, text=True, cwd=room, check=False)
         if done.returncode != 0:
             last = (done.stderr.strip().splitlines() or ["no message"])[-1]

@@ -1,6 +1,6 @@
 """Load an exported edit the way its user will, in a process that knows nothing of Retouch, and give its log-probabilities.
 
-Run as a file: `python fresh_load.py KIND SOURCE EXPORT PROBES OUT`. Needs torch, transformers and safetensors, for kind
+Run as a file: `python fresh_load.py KIND SOURCE DTYPE EXPORT PROBES OUT`. Needs torch, transformers and safetensors, for kind
 `peft` also peft. The process is fresh because building a bridge may replace functions inside transformers' modules.
 """
 
@@ -17,13 +17,15 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 
-def log_probs(kind: str, source: str, export: str, probes: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return the log-probabilities at every position of each probe (token ids) under an export of `kind`."""
+def log_probs(kind: str, source: str, dtype: str, export: str, probes: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the log-probabilities at every position of each probe (token ids) under an export of `kind`.
+
+    `dtype` is the one that the model had when it was edited; its source may be stored in another.
+    """
     import transformers
 
-    dtype = getattr(torch, (Path(export) / "dtype.txt").read_text()) if kind == "script" else "auto"
     folder = export if kind == "checkpoint" else source
-    network: Any = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).eval()
+    network: Any = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype)).eval()
     if kind == "peft":
         import peft
 
@@ -44,5 +46,5 @@ def script(path: Path) -> Any:
 
 
 if __name__ == "__main__":
-    kind, source, export, probes, out = sys.argv[1:]
-    save_file(log_probs(kind, source, export, load_file(probes)), out)
+    kind, source, dtype, export, probes, out = sys.argv[1:]
+    save_file(log_probs(kind, source, dtype, export, load_file(probes)), out)
