@@ -16,7 +16,7 @@ ROWS: dict[str, int] = {
     "sites": 1, "knobs": 1, "operations": 1,
     "numerics": 2, "search": 2,
     "models": 3, "data": 3,
-    "record": 4, "decode": 4, "score": 4, "edits": 4,
+    "record": 4, "decode": 4, "score": 4, "forks": 4, "edits": 4,
     "methods": 5,
     "lenses": 6, "evaluate": 6,
     "figures": 7,

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 
 import torch
 
+from workbench import forks
 from workbench.edits.base import Edit
 from workbench.edits.engine import lanes
+from workbench.forks import widened
 from workbench.models.base import LanguageModel
 from workbench.models.tokens import TokenBatch
 from workbench.progress import Progress, silent
-from workbench.shapes import Float, Int, Logits, Tensor
+from workbench.shapes import Float, Int, Tensor
 
 
 @dataclass(frozen=True)
@@ -78,19 +80,30 @@ def batch_scores(
     tell = progress or silent()
     n_tokens = batch.lengths - batch.n_prompt
     width = max(1, int(n_tokens.max()))
+    apart = [lane for lane, stack in enumerate(stacks) if forks.can_fork(model, stack)] if forks.runs_apart(model) else []
+    whole = [lane for lane in range(len(stacks)) if lane not in apart]
+    share = len(apart) / len(stacks)
+    parts: list[Tensor] = []
+    if apart:
+        mine = [stacks[lane] for lane in apart]
+        parts.append(forks.continuation_log_probs(model, batch, mine, round_to=round_to, progress=tell.part(0.0, share)))
+    if whole:
+        parts.append(_plain_scores(model, batch, [stacks[lane] for lane in whole], batch_size, width, round_to, tell.part(share, 1.0)))
+    order = torch.tensor([*apart, *whole]).argsort()
+    return Scores(torch.cat([part.to(parts[0].device) for part in parts])[order], n_tokens)
+
+
+def _plain_scores(
+    model: LanguageModel, batch: TokenBatch, stacks: Sequence[Sequence[Edit]], batch_size: int, width: int, round_to: torch.dtype | None,
+    tell: Progress,
+) -> Float[Tensor, "lane row token"]:  # fmt: skip
     rows_out: list[Tensor] = []
     for start in range(0, len(batch), batch_size):
         part = batch.rows(slice(start, start + batch_size))
         with torch.no_grad(), lanes(model, stacks):
             rows_out.append(_scored(model, part, len(stacks), width, round_to))
         tell(min(1.0, (start + batch_size) / len(batch)), "Scoring")
-    return Scores(torch.cat(rows_out, 1), n_tokens)
-
-
-def widened(logits: Logits, round_to: torch.dtype | None = None) -> Logits:
-    """Return logits in float32, or float64 if they are; first rounded, if asked: what a low precision ties stays tied."""
-    rounded = logits if round_to is None else logits.to(round_to)
-    return logits if rounded.dtype == torch.float64 else rounded.float()
+    return torch.cat(rows_out, 1)
 
 
 def _scored(

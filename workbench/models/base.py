@@ -17,9 +17,9 @@ import torch
 from torch import nn
 
 from workbench.errors import UnknownSite
-from workbench.models.hooks import Hooks, Point, ReadWrite, WeightTerm
+from workbench.models.hooks import CallReader, Hooks, Point, ReadWrite, WeightTerm
 from workbench.models.tokens import TokenBatch, running
-from workbench.shapes import Float, Logits, Tensor
+from workbench.shapes import Float, Int, Logits, Tensor
 from workbench.sites import Site
 from workbench.sites import site as site_of
 
@@ -139,6 +139,23 @@ class LanguageModel(ABC):
     @abstractmethod
     def new_cache(self) -> Any:
         """An empty key/value cache for `step`."""
+
+    @property
+    def blocks(self) -> tuple[nn.Module, ...]:
+        """The blocks in order, where each hands one residual stream to the next and a run may begin at any; else none."""
+        return ()
+
+    def selected(self, cache: Any, rows: Int[Tensor, "chosen"]) -> Any:
+        """A cache of some rows of another, in this order, repeats allowed; the other stays as it is. Only where there are `blocks`."""
+        raise NotImplementedError
+
+    @contextmanager
+    def watching(
+        self, calls: Sequence[tuple[nn.Module, CallReader]], outputs: Sequence[tuple[nn.Module, ReadWrite]] = ()
+    ) -> Generator[None]:
+        """Within this context, show how modules are called, and what they return, to functions that only read."""
+        with self._hooks.asked([(Point(m, "out"), fn) for m, fn in outputs], (), [(Point(m, "call"), fn) for m, fn in calls]):
+            yield
 
     @abstractmethod
     def unembed(self, resid: Float[Tensor, "... d_model"]) -> Float[Tensor, "... d_vocab"]:

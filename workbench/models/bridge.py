@@ -104,6 +104,16 @@ class BridgeModel(LanguageModel):
         cache.layers = [_GrowingLayer() if type(layer) is DynamicLayer else layer for layer in cache.layers]
         return cache
 
+    @property
+    def blocks(self) -> tuple[nn.Module, ...]:
+        return tuple(self._blocks)
+
+    def selected(self, cache: Any, rows: Int[Tensor, "chosen"]) -> Any:
+        chosen = copy.copy(cache)
+        chosen.layers = [copy.copy(layer) for layer in cache.layers]
+        chosen.batch_select_indices(rows)
+        return chosen
+
     def unembed(self, resid: Float[Tensor, "... d_model"]) -> Float[Tensor, "... d_vocab"]:
         logits = self._named("unembed")(self._named("ln_final")(resid))
         cap = getattr(self._network.config, "final_logit_softcapping", None)
@@ -184,6 +194,12 @@ class _GrowingLayer(DynamicLayer):
         keys, values = self._rows
         self.keys, self.values = keys.append(key_states), values.append(value_states)
         return self.keys, self.values
+
+    def batch_select_indices(self, indices: Tensor) -> None:
+        if self.is_initialized:
+            kept = self.keys[indices], self.values[indices]
+            self._rows = (GrowingRows(dim=2), GrowingRows(dim=2))
+            self.keys, self.values = (rows.append(part) for rows, part in zip(self._rows, kept))
 
 
 def _bridge_over_twin(network: Any, tokenizer: Any, source: str) -> Any:

@@ -20,14 +20,18 @@ from workbench.shapes import Activations, Tensor
 
 ReadWrite = Callable[[Activations], "Activations | None"]
 WeightTerm = Callable[[nn.Module, Tensor, Tensor], Tensor]
+CallReader = Callable[[tuple[Any, ...], dict[str, Any]], None]
 
 
 @dataclass(frozen=True)
 class Point:
-    """Where a hook sits: the input or output of a module, or the weight term beside it. `columns` are a head's slice of the width."""
+    """Where a hook sits: the input or output of a module, the weight term beside it, or the whole call, which is only read.
+
+    `columns` are a head's slice of the width.
+    """
 
     module: nn.Module
-    side: Literal["in", "out", "weight"]
+    side: Literal["in", "out", "weight", "call"]
     columns: slice | None = None
 
     @property
@@ -44,6 +48,11 @@ def share(index: int | None, width: int) -> slice | None:
 _plan: ContextVar[Mapping[tuple[int, str], tuple[Any, ...]]] = ContextVar("plan", default={})  # noqa: B039 - never mutated
 
 
+def is_quiet() -> bool:
+    """Whether no context of this thread asks for anything: forwards are those of the plain network."""
+    return not _plan.get()
+
+
 @final
 class Hooks:
     """Hooks that are on the modules of one model now, with the number of contexts that use each."""
@@ -53,9 +62,14 @@ class Hooks:
         self._counted: dict[tuple[int, str], tuple[RemovableHandle, int]] = {}
 
     @contextmanager
-    def asked(self, readers: Sequence[tuple[Point, ReadWrite]], terms: Sequence[tuple[Point, WeightTerm]] = ()) -> Generator[None]:
+    def asked(
+        self,
+        readers: Sequence[tuple[Point, ReadWrite]],
+        terms: Sequence[tuple[Point, WeightTerm]] = (),
+        calls: Sequence[tuple[Point, CallReader]] = (),
+    ) -> Generator[None]:
         """Within this context, call each function at its point, those of outer contexts first."""
-        entries: list[tuple[Point, Any]] = [*((point, _on_columns(point, fn)) for point, fn in readers), *terms]
+        entries: list[tuple[Point, Any]] = [*((point, _on_columns(point, fn)) for point, fn in readers), *terms, *calls]
         plan = dict(_plan.get())
         for point, fn in entries:
             plan[point.key] = (*plan.get(point.key, ()), fn)
@@ -128,6 +142,12 @@ def _install(point: Point) -> RemovableHandle:
             output = fn(module, args[0], output)
         return output
 
+    def called(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        for fn in _plan.get().get(key, ()):
+            fn(args, kwargs)
+
+    if point.side == "call":
+        return point.module.register_forward_pre_hook(called, with_kwargs=True)
     if point.side == "in":
         return point.module.register_forward_pre_hook(before, with_kwargs=True)
     return point.module.register_forward_hook(after if point.side == "out" else beside)

@@ -1,0 +1,139 @@
+"""Forked scoring gives the numbers of plain scoring, for every family, and starts where it says."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from tests.conftest import words
+from tests.made_edits import dense, low_rank, rows, several, shift
+from workbench import forks
+from workbench.edits.base import Edit
+from workbench.edits.engine import applied
+from workbench.models.tokens import TokenBatch
+from workbench.progress import silent
+from workbench.score import _plain_scores, batch_scores  # pyright: ignore[reportPrivateUsage]
+
+# other shapes of the same float32 products
+CLOSE = 2e-5
+
+
+def questions(model: Any) -> TokenBatch:
+    """Prompts with one to four answers of different lengths, one answer of a single token."""
+    asked = {
+        words(12, 13, 14): ["w1", "w2 w3", "w4 w5 w6"],
+        words(20, 12): ["w7 w8"],
+        words(31, 32, 33, 34, 35): ["w1", "w2 w3 w4 w5", "w9", "w6"],
+    }
+    return model.tokens([prompt for prompt, ends in asked.items() for _ in ends], [end for ends in asked.values() for end in ends])
+
+
+def plainly(model: Any, batch: TokenBatch, stacks: list[tuple[Edit, ...]]) -> torch.Tensor:
+    width = int((batch.lengths - batch.n_prompt).max())
+    return _plain_scores(model, batch, stacks, 32, width, None, silent())
+
+
+def stacks_of(model: Any) -> list[tuple[Edit, ...]]:
+    made = several(model)
+    return [(), *((edit,) for edit in made), (made[0], made[4]), (shift(model, layer=2), made[1]), (shift(model, where="generated"),),
+            (shift(model, where="prompt"),), (shift(model).scaled(0.0),), (shift(model, layer=2, spare=1.0),)]  # fmt: skip
+
+
+def test_scores_are_those_of_plain_runs(tiny: Any) -> None:
+    stacks, batch = stacks_of(tiny), questions(tiny)
+    assert sum(forks.can_fork(tiny, stack) for stack in stacks) == len(stacks) - 1  # rows of the embedding come before all blocks
+    torch.testing.assert_close(batch_scores(tiny, batch, stacks).per_token, plainly(tiny, batch, stacks), atol=CLOSE, rtol=1e-4)
+
+
+@pytest.mark.parametrize("at_once", [1, 7, 10_000])
+def test_chunks_of_any_size_give_the_same(tiny_gpt2: Any, at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    stacks, batch = stacks_of(tiny_gpt2)[:4], questions(tiny_gpt2)
+    forks.forget(tiny_gpt2)
+    monkeypatch.setattr(forks, "TOKENS_AT_ONCE", at_once)
+    monkeypatch.setattr(forks, "LOGITS_AT_ONCE", 100 * at_once)
+    found = batch_scores(tiny_gpt2, batch, stacks).per_token
+    torch.testing.assert_close(found, plainly(tiny_gpt2, batch, stacks), atol=CLOSE, rtol=1e-4)
+
+
+def test_a_last_token_rule_and_a_law_over_the_call_run_plainly(tiny_gpt2: Any) -> None:
+    assert not forks.can_fork(tiny_gpt2, (shift(tiny_gpt2, where="last"),))
+    batch, stacks = questions(tiny_gpt2), [(shift(tiny_gpt2, where="last"),), (), (shift(tiny_gpt2),)]
+    torch.testing.assert_close(batch_scores(tiny_gpt2, batch, stacks).per_token, plainly(tiny_gpt2, batch, stacks), atol=CLOSE, rtol=1e-4)
+
+
+def test_forks_are_where_the_first_change_is(tiny_gpt2: Any) -> None:
+    at = forks.fork_of
+    assert at(tiny_gpt2, ()) == 3
+    assert at(tiny_gpt2, (shift(tiny_gpt2, layer=1),)) == 2
+    assert at(tiny_gpt2, (shift(tiny_gpt2, "mlp_out", 1),)) == 1
+    assert at(tiny_gpt2, (low_rank(tiny_gpt2), shift(tiny_gpt2, layer=2))) == 1
+    assert at(tiny_gpt2, (rows(tiny_gpt2),)) is None
+
+
+def test_only_the_blocks_behind_the_fork_run(tiny_gpt2: Any) -> None:
+    batch, calls = questions(tiny_gpt2), [0, 0, 0]
+
+    def count(layer: int) -> Any:
+        def note(_: Any, __: Any) -> None:
+            calls[layer] += 1
+
+        return note
+
+    forks.forget(tiny_gpt2)
+    batch_scores(tiny_gpt2, batch, [()])
+    edit = shift(tiny_gpt2, layer=1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(forks, "is_quiet", lambda: True)  # the watching below is no edit
+        with tiny_gpt2.watching([(block, count(layer)) for layer, block in enumerate(tiny_gpt2.blocks)]):
+            batch_scores(tiny_gpt2, batch, [(), (edit,)])
+            first = list(calls)
+            batch_scores(tiny_gpt2, batch, [(), (edit.scaled(0.5),), (edit.scaled(2.0),)])
+    assert first[2] > first[0] > 0 and first[1] == first[0]
+    assert [now - before for now, before in zip(calls, first)][:2] == [0, 0]  # the kept pass serves the second evaluation
+
+
+def test_edits_around_the_call_are_not_lost(tiny_gpt2: Any) -> None:
+    batch, outer = questions(tiny_gpt2), dense(tiny_gpt2, "w_o")
+    with applied(tiny_gpt2, outer):
+        found = batch_scores(tiny_gpt2, batch, [(), (shift(tiny_gpt2),)]).per_token
+    wanted = plainly(tiny_gpt2, batch, [(outer,), (outer, shift(tiny_gpt2))])
+    torch.testing.assert_close(found, wanted, atol=CLOSE, rtol=1e-4)
+
+
+def test_what_is_kept_stays_within_its_limit(tiny_gpt2: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    forks.forget(tiny_gpt2)
+    monkeypatch.setattr(forks, "KEPT_BYTES", 0)
+    batch_scores(tiny_gpt2, questions(tiny_gpt2), [(), (shift(tiny_gpt2),)])
+    assert not forks._store(tiny_gpt2)._chunks  # pyright: ignore[reportPrivateUsage]
+
+
+def test_hooks_are_gone_afterwards(tiny: Any) -> None:
+    before = tiny.hook_count()
+    batch_scores(tiny, questions(tiny), stacks_of(tiny)[:3])
+    assert tiny.hook_count() == before
+
+
+def test_divergences_are_those_of_whole_logits(tiny: Any) -> None:
+    texts = tiny.tokens([words(12, 13, 14, 15, 16), words(20, 12), words(31, 32, 33, 34)])
+    stacks = [stack for stack in stacks_of(tiny) if forks.can_fork(tiny, stack)]
+    kl, nll, owner = forks.divergences(tiny, texts, stacks)
+    base = _log_probs(tiny, texts, ())
+    for lane, stack in enumerate(stacks):
+        edited = _log_probs(tiny, texts, stack)
+        wanted_kl = torch.cat([(b.exp() * (b - e)).sum(-1)[:-1] for b, e in zip(base, edited)])
+        wanted_nll = torch.cat([-e[:-1].gather(-1, row[mask][1:, None])[:, 0] for e, row, mask in zip(edited, texts.ids, texts.mask)])
+        torch.testing.assert_close(kl[lane], wanted_kl.double(), atol=CLOSE, rtol=1e-3)
+        torch.testing.assert_close(nll[lane], wanted_nll.double(), atol=CLOSE, rtol=1e-4)
+    assert owner.tolist() == [0] * 4 + [1] + [2] * 3
+
+
+def _log_probs(model: Any, batch: TokenBatch, stack: tuple[Edit, ...]) -> list[torch.Tensor]:
+    with torch.no_grad(), applied(model, *stack):
+        logits = model.logits(batch).log_softmax(-1)
+    return [row[mask] for row, mask in zip(logits, batch.mask)]
+
+
+def test_a_backpack_runs_plainly(tiny_backpack_model: Any) -> None:
+    assert not forks.runs_apart(tiny_backpack_model)
