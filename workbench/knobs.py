@@ -3,6 +3,11 @@
 @dataclass(frozen=True)
 class SeaConfig:
     keep: float = knob(0.99, label="Share kept", help="…", bounds=(0.5, 1.0), symbol="K")
+    compat: SeaCompat = as_released(OFFICIAL)
+
+What only reproduces the defects of code that a paper's authors released stands in a record of its own, the field `compat`: a frozen
+dataclass of knobs whose defaults are ours, and one instance of it, OFFICIAL, that has them as released. A value is given as `compat`
+(official, ours, or the record's values by name) or switch by switch, as `compat.se_inverse`.
 """
 
 from __future__ import annotations
@@ -17,7 +22,9 @@ from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin
 from workbench.errors import BadKnob, UnknownKnob
 
 ConfigT = TypeVar("ConfigT")
-_KEY = "knob"
+COMPAT = "compat"
+_KEY, _OFFICIAL = "knob", "official"
+_WORDS = ("ours", "official")
 
 
 @dataclass(frozen=True)
@@ -56,8 +63,34 @@ def knob(
     return dataclasses.field(default=default, metadata={_KEY: meta})
 
 
+@dataclass(frozen=True)
+class Compat:
+    """The switches of a config between our law and the released code's, with their values in both."""
+
+    switches: tuple[Knob, ...]
+    ours: Any
+    official: Any
+
+    def words(self, record: Mapping[str, object]) -> str:
+        """What a record's values by name do otherwise than we do, as `norm = feature, restore_sign = False`; empty for ours."""
+        return ", ".join(f"{name} = {record[name]}" for name, ours in as_json(self.ours).items() if record.get(name, ours) != ours)
+
+
+def as_released(official: object) -> Any:
+    """Return the dataclass field `compat`: ours by default, `official` where the released code is asked for."""
+    return dataclasses.field(default=type(official)(), metadata={_OFFICIAL: official})
+
+
+def compat_of(config: type) -> Compat | None:
+    """Return the switches of a config class; None where it has no such record."""
+    for field in dataclasses.fields(config):
+        if _OFFICIAL in field.metadata:
+            return Compat(knobs(type(field.default)), field.default, field.metadata[_OFFICIAL])
+    return None
+
+
 def knobs(config: type) -> tuple[Knob, ...]:
-    """Return the knobs of a config class, in the order of its fields."""
+    """Return the knobs of a config class, in the order of its fields, without the switches of its record `compat`."""
     hints = typing.get_type_hints(config)
     return tuple(_knob(field, hints[field.name]) for field in dataclasses.fields(config) if _KEY in field.metadata)
 
@@ -80,23 +113,84 @@ def _knob(field: dataclasses.Field[Any], hint: Any) -> Knob:
 def configured(config: type[ConfigT], values: Mapping[str, object], base: ConfigT | None = None) -> ConfigT:
     """Build a config from values as Python objects or as texts of the command line, over `base` or the defaults.
 
+    A switch of `compat` is also understood by its bare name, as in the configs of older edits; there None leaves it as it is.
+
     Raises:
         UnknownKnob: a name that the config does not have.
         BadKnob: a value of the wrong type, out of bounds, or not among the choices.
     """
-    known = {item.name: item for item in knobs(config)}
-    for name in values:
+    known, start = {item.name: item for item in knobs(config)}, config() if base is None else base
+    compat = compat_of(config)
+    own, switched = (dict(values), {}) if compat is None else _parted(compat, known, values)
+    for name in own:
         if name not in known:
-            raise UnknownKnob(name, known)
-    read = {name: _read(known[name], value) for name, value in values.items()}
-    start = config() if base is None else base
+            raise UnknownKnob(name, [*known, *(() if compat is None else (f"{COMPAT}.{item.name}" for item in compat.switches))])
+    read = {name: _read(known[name], value) for name, value in own.items()}
+    if compat is not None:
+        read[COMPAT] = _record(compat, switched, getattr(start, COMPAT))
     return cast(ConfigT, dataclasses.replace(cast(Any, start), **read))
 
 
+def renamed(config: type, values: Mapping[str, object]) -> dict[str, object]:
+    """Return some values by the names that the config has now: those of its own knobs, and the record `compat` whole if any is of it.
+
+    Raises:
+        UnknownKnob, BadKnob: as `configured`, of the record.
+    """
+    compat = compat_of(config)
+    if compat is None:
+        return dict(values)
+    own, switched = _parted(compat, {item.name: item for item in knobs(config)}, values)
+    return own if not switched else {**own, COMPAT: as_json(_record(compat, switched, compat.ours))}
+
+
 def as_json(config: object) -> dict[str, Any]:
-    """Return a config's values as JSON types; tuples become lists."""
+    """Return a config's values as JSON types; tuples become lists, the record `compat` a mapping."""
     values = {item.name: getattr(config, item.name) for item in knobs(type(config))}
-    return {name: list(cast(Any, value)) if isinstance(value, tuple) else value for name, value in values.items()}
+    found = {name: list(cast(Any, value)) if isinstance(value, tuple) else value for name, value in values.items()}
+    return found if compat_of(type(config)) is None else {**found, COMPAT: as_json(getattr(config, COMPAT))}
+
+
+def _parted(compat: Compat, known: Mapping[str, Knob], values: Mapping[str, object]) -> tuple[dict[str, object], dict[str, object]]:
+    """Tell a config's own knobs from what goes to its record: `compat`, `compat.NAME`, and bare names that no knob takes.
+
+    A switch of the name of a knob overrules that knob. So the knob alone switches it off again, unless the record is given too.
+    """
+    switches = {item.name: item for item in compat.switches}
+    own: dict[str, object] = {}
+    switched: dict[str, object] = {COMPAT: values[COMPAT]} if COMPAT in values else {}
+    for name, value in values.items():
+        bare = name.removeprefix(f"{COMPAT}.")
+        switch = switches.get(bare)
+        if name == COMPAT:
+            continue
+        if switch is None:
+            own[name] = value
+        elif bare != name:
+            switched[bare] = value
+        elif name not in known:
+            if value is not None or switch.optional:
+                switched[name] = value
+        elif value in (switch.choices or ()) and value not in (known[name].choices or ()):
+            switched[name] = value
+        else:
+            own[name] = value
+            if COMPAT not in values:
+                switched.setdefault(name, None)
+    return own, switched
+
+
+def _record(compat: Compat, switched: Mapping[str, object], start: object) -> object:
+    given, kind = switched.get(COMPAT, start), type(compat.ours)
+    if given is None or given in _WORDS:
+        start = compat.official if given == "official" else compat.ours
+    elif isinstance(given, kind):
+        start = given
+    elif isinstance(given, Mapping):
+        start = configured(kind, cast(Mapping[str, object], given))
+    else:
+        raise BadKnob(f"{COMPAT} = {given!r} is not one of {', '.join(_WORDS)}.", f"Give one of them, or a switch as {COMPAT}.NAME.")
+    return configured(kind, {name: value for name, value in switched.items() if name != COMPAT}, start)
 
 
 def _read(item: Knob, value: object) -> object:

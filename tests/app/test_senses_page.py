@@ -13,6 +13,8 @@ from streamlit.testing.v1 import AppTest
 from tests.app.conftest import fine, settled, texts
 from tests.conftest import words
 from workbench.errors import FitFailed
+from workbench.evaluate.protocol.compat import OFFICIAL
+from workbench.knobs import as_json
 from workbench.progress import Cancelled
 
 Run = Callable[..., AppTest]
@@ -106,14 +108,18 @@ def test_methods_are_compared_at_equal_degradation_in_all_states(app: Run, fresh
         return honest(data, method, **options)
 
     monkeypatch.setattr(session, "protocol", one_refused)
-    test.segmented_control(key="protocol-rules-eval_norm").set_value("mean")
+    test.segmented_control(key="protocol-rules-epoch_rule").set_value("best")
+    test.toggle(key="protocol-rules-as-released").set_value(True)
     fine(test.multiselect[0].set_value(["senses", "lora"]).run())
     assert "From earlier settings" in texts(test)
     fine(test.button(key="protocol-run").click().run())
     test = settled(test)
     assert "The adapters learnt nothing." in texts(test) and "Raise the rate" in texts(test)
     assert set(test.dataframe[0].value["method"]) == {"senses", "senses, random direction"}
-    assert rules[0]["eval_norm"] == "mean" and rules[0]["compat"] == "ours"
+    assert rules[0]["epoch_rule"] == "best" and rules[0]["compat"] == as_json(OFFICIAL)
+    assert "hard_negatives = validation" in texts(test)
+    fine(test.toggle(key="protocol-rules-as-released").set_value(False).run())
+    assert "hard_negatives" not in texts(test)
     fine(test.multiselect[0].set_value(["lora"]).run())
     fine(test.button(key="protocol-run").click().run())
     assert "The adapters learnt nothing." in "\n".join(str(item.value) for item in [*settled(test).text, *test.markdown])

@@ -17,6 +17,7 @@ from workbench.errors import BadKnob
 from workbench.evaluate.protocol.measure import CanonicalTask, EngineMeter, LogitsMeter, SenseMeter, task_of
 from workbench.evaluate.protocol.rules import Rules, in_ball
 from workbench.evaluate.protocol.scores import chosen, protocol
+from workbench.knobs import as_json, compat_of, configured
 from workbench.methods import get
 from workbench.methods.canonical.lora import AdapterTrainee, LoraConfig
 from workbench.methods.shared.canonical_examples import CanonicalItem
@@ -33,6 +34,11 @@ def fitted(model: LanguageModel, name: str, **values: Any) -> Any:
     return method.fit(model, canonical_rows(), method.configure({"epochs": 2, "n_neutral": 3, **values}))
 
 
+def rules(**values: Any) -> Rules:
+    """The protocol's rules, switches of its record by their names."""
+    return configured(Rules, values)
+
+
 def table(model: LanguageModel, **values: Any) -> torch.Tensor:
     """The table of a short sense fit."""
     return fitted(model, "senses", top_k=4, lr=0.2, **values).edit.delta
@@ -40,10 +46,12 @@ def table(model: LanguageModel, **values: Any) -> torch.Tensor:
 
 @pytest.mark.parametrize("name", ["senses", "lora", "finetuning"])
 def test_the_preset_official_compat_sets_every_switch_and_a_single_one_overrides_it(name: str) -> None:
+    switches = compat_of(get(name).config)
+    assert switches is not None
     config = get(name).configure({}, preset="official-compat")
-    assert (config.accumulates, config.optimises, config.official) == ("official", "adam8bit", True)
-    ours = get(name).configure({"accumulate": "fixed", "optimiser": "adam"}, preset="official-compat")
-    assert (ours.accumulates, ours.optimises, ours.official) == ("fixed", "adam", True)
+    assert config.compat == switches.official and (config.compat.accumulate, config.compat.optimiser) == ("official", "adam8bit")
+    ours = get(name).configure({"compat.accumulate": "fixed", "optimiser": "adam"}, preset="official-compat")
+    assert ours.compat == replace(switches.official, accumulate="fixed", optimiser="adam") != switches.official
 
 
 def test_eight_bit_adam_warns_where_bitsandbytes_is_absent_and_plain_adam_steps_in(tiny_backpack_model: Any) -> None:
@@ -79,25 +87,28 @@ def test_bfloat16_weights_lose_small_steps_that_single_precision_keeps(tiny_gpt2
         moved[dtype] = float(torch.cat(changed).mean())
     # In bfloat16 a step of 1e-7 is below half a unit in the last place of every weight above 5e-5 (ulp = 2^-8 of the weight).
     assert moved["bfloat16"] < 0.1 < 0.5 < moved["float32"]
-    two = [AdapterTrainee(tiny_gpt2, LoraConfig(rank=2, master_dtype=dtype), 0).parameters[0] for dtype in ("float32", "bfloat16")]
+    two = [
+        AdapterTrainee(tiny_gpt2, configured(LoraConfig, {"rank": 2, "master_dtype": dtype}), 0).parameters[0]
+        for dtype in ("float32", "bfloat16")
+    ]
     assert [p.dtype for p in two] == [torch.float32, torch.bfloat16] and not torch.equal(two[0], two[1].float())
 
 
 def test_hard_negatives_are_the_pairs_own_or_those_of_validation_or_both(tiny_backpack_model: Any) -> None:
     sizes, prompts = {}, {}
     for which in ("same", "validation", "both"):
-        task = task_of(tiny_backpack_model, canonical_rows(), "test", Rules(hard_negatives=which))  # type: ignore[arg-type]
+        task = task_of(tiny_backpack_model, canonical_rows(), "test", rules(hard_negatives=which))
         sizes[which], prompts[which] = len(task.hard_negatives), {item.good for item in task.hard_negatives}
     assert sizes == {"same": 4, "validation": 4, "both": 8} and not prompts["same"] & prompts["validation"]
-    assert Rules(compat="official").hard("test") == ("validation",) and Rules().hard("test") == ("test",)
+    assert rules(compat="official").hard("test") == ("validation",) and Rules().hard("test") == ("test",)
 
 
 def test_the_edge_of_the_ball_is_inside_for_us_and_outside_in_the_released_validation() -> None:
     edge = 1 + 2**-10  # exact in binary
     assert in_ball(edge, 2**-10) and not in_ball(edge, 2**-10, strict=True)
     on_edge = run((0.1, 1.0), (0.9, edge))
-    assert chosen([on_edge], 2**-10) == (0, 1) and chosen([on_edge], 2**-10, Rules(compat="official")) == (0, 0)
-    assert not Rules(compat="official").strict("test") and Rules(ball_inequality="below").strict("test")
+    assert chosen([on_edge], 2**-10) == (0, 1) and chosen([on_edge], 2**-10, rules(compat="official")) == (0, 0)
+    assert not rules(compat="official").strict("test") and rules(ball_inequality="below").strict("test")
     ours, below = (get("senses").configure({"ball": "1e-3", "ball_inequality": kind}) for kind in ("at most", "below"))
     assert ours.keeps([0.0, 1e-3], [], 0) and not below.keeps([0.0, 1e-3], [], 0) and below.keeps([0.0, 0.9e-3], [], 0)
 
@@ -138,8 +149,15 @@ def test_the_kl_switches_reach_weights_too(tiny_gpt2: Any, values: dict[str, str
 
 
 def test_the_blocks_width_is_a_switch_of_its_own(tiny_gpt2: Any) -> None:
-    widths = {kind: len(AdapterTrainee(tiny_gpt2, LoraConfig(rank=2, span=0.4, lora_span=kind), 0).parameters) for kind in ("c", "c+1")}  # type: ignore[arg-type]
-    assert widths["c"] < widths["c+1"] == len(AdapterTrainee(tiny_gpt2, LoraConfig(rank=2, span=0.4, compat="official"), 0).parameters)
+    widths = {
+        kind: len(AdapterTrainee(tiny_gpt2, configured(LoraConfig, {"rank": 2, "span": 0.4, "lora_span": kind}), 0).parameters)
+        for kind in ("c", "c+1")
+    }
+    assert (
+        widths["c"]
+        < widths["c+1"]
+        == len(AdapterTrainee(tiny_gpt2, configured(LoraConfig, {"rank": 2, "span": 0.4, "compat": "official"}), 0).parameters)
+    )
 
 
 def test_senses_that_an_example_does_not_read_are_picked_only_where_asked(tiny_backpack_model: Any) -> None:
@@ -150,16 +168,18 @@ def test_senses_that_an_example_does_not_read_are_picked_only_where_asked(tiny_b
 def test_the_protocol_under_official_rules_fits_as_released(tiny_backpack_model: Any) -> None:
     found = protocol(
         tiny_backpack_model, canonical_rows(), "senses", draws=1, seeds=(0,), n_general=4, epsilons=(1.0,), control=False,
-        rules=Rules(compat="official"),
+        rules=rules(compat="official"),
     )  # fmt: skip
-    assert found[0].records[0].config["compat"] == "official"
+    assert found[0].records[0].config["compat"] == as_json(compat_of(get("senses").config).official)  # type: ignore[union-attr]
 
 
-def balanced(model: Any, **rules: Any) -> CanonicalTask:
+def balanced(model: Any, **values: Any) -> CanonicalTask:
     """One question with two answers, of one token each, that succeeds if both are as likely up to 0.005 nats."""
     row = Demonstration("w1 w2", positive=" w3", negative=" w4", loss="balance", tags=("delta:0.005",))
     item = CanonicalItem("balance", (10, 11), (12,), (13,), row)
-    return CanonicalTask("made", "test", canonical_rows(), (item,), (item,), Rules(**rules).eval_norm, Rules(**rules).rounding(model))
+    return CanonicalTask(
+        "made", "test", canonical_rows(), (item,), (item,), rules(**values).compat.eval_norm, rules(**values).rounding(model)
+    )
 
 
 def close_logits(batch: TokenBatch) -> torch.Tensor:
@@ -177,28 +197,28 @@ def test_scores_in_bfloat16_tie_where_single_precision_tells_apart_and_a_tie_cou
         meter = LogitsMeter(balanced(tiny_gpt2, score_dtype=dtype), [(10, 11, 12)], tiny_gpt2.device)
         found[dtype] = meter.measure(close_logits).success
     assert found == {"float32": 0.0, "bfloat16": 1.0}
-    official = Rules(compat="official")
+    official = rules(compat="official")
     assert (
         official.rounding(tiny_gpt2) == torch.bfloat16
         and official.rounding(tiny_backpack_model) is None
         and Rules().rounding(tiny_gpt2) is None
     )
-    assert Rules(compat="official", score_dtype="float32").rounding(tiny_gpt2) is None
+    assert rules(compat="official", score_dtype="float32").rounding(tiny_gpt2) is None
     with pytest.raises(BadKnob, match="Backpack"):
-        task_of(tiny_backpack_model, canonical_rows(), "test", Rules(score_dtype="bfloat16"))
+        task_of(tiny_backpack_model, canonical_rows(), "test", rules(score_dtype="bfloat16"))
 
 
-def longer(model: Any, threshold: float = 1e9, **rules: Any) -> CanonicalTask:
+def longer(model: Any, threshold: float = 1e9, **values: Any) -> CanonicalTask:
     """The pair's own texts with an answer of two tokens among them, that succeeds up to a threshold."""
     row = Demonstration("w1 w2", positive=" w3 w4", tags=(f"delta:{threshold}",))
     item = CanonicalItem("good", (10, 11), (12, 13), None, row)
-    task = task_of(model, canonical_rows(), "test", Rules(**rules))
+    task = task_of(model, canonical_rows(), "test", rules(**values))
     return replace(task, evaluation=(item,), hard_negatives=(item,))
 
 
-@pytest.mark.parametrize("rules", [{"score_dtype": "bfloat16"}, {"eval_norm": "mean"}, {}])
-def test_meters_agree_under_every_rule_of_scores(tiny_gpt2: Any, rules: dict[str, str]) -> None:
-    task, general = longer(tiny_gpt2, **rules), [(3, 14, 15, 12, 40)]
+@pytest.mark.parametrize("values", [{"score_dtype": "bfloat16"}, {"eval_norm": "mean"}, {}])
+def test_meters_agree_under_every_rule_of_scores(tiny_gpt2: Any, values: dict[str, str]) -> None:
+    task, general = longer(tiny_gpt2, **values), [(3, 14, 15, 12, 40)]
     engine, direct = (
         EngineMeter(tiny_gpt2, task, general).measure(None),
         LogitsMeter(task, general, tiny_gpt2.device).measure(tiny_gpt2.logits),
@@ -206,7 +226,7 @@ def test_meters_agree_under_every_rule_of_scores(tiny_gpt2: Any, rules: dict[str
     for part in ("general", "hard_negatives", "rest", "success"):
         assert getattr(engine, part) == pytest.approx(getattr(direct, part), abs=1e-5)
     plain = EngineMeter(tiny_gpt2, longer(tiny_gpt2), general).measure(None)
-    assert (plain.general == engine.general) is ("score_dtype" not in rules)
+    assert (plain.general == engine.general) is ("score_dtype" not in values)
 
 
 def measures(model: Any, task: CanonicalTask) -> list[Any]:

@@ -68,7 +68,7 @@ def _get(name: str | None, wanted: str | None, folder: Path, json: bool) -> None
 
 def methods(name: Annotated[str | None, typer.Argument(help="A method: print its knobs.")] = None, json: Json = False) -> None:
     """List the methods, or print one method's knobs and presets."""
-    from workbench.knobs import knobs
+    from workbench.knobs import as_json, compat_of, knobs
     from workbench.methods import get, names
 
     if name is None:
@@ -78,13 +78,14 @@ def methods(name: Annotated[str | None, typer.Argument(help="A method: print its
         answer({"methods": told}, json, table(rows))
         return
     method = get(name)
-    items = knobs(method.config)
+    items, compat = knobs(method.config), compat_of(method.config)
     rows = [{"knob": item.name, "default": _default(item), "allowed": _allowed(item), "what it is": item.help} for item in items]
     needs = f"Needs of each demonstration: {', '.join(method.needs.columns)}; at least {method.needs.min_rows} rows."
     presets = [f"Preset {key}: {', '.join(f'{k}={_text(v)}' for k, v in values.items())}" for key, values in method.presets.items()]
     told = {"name": method.name, "title": method.title, "summary": method.summary, "paper": method.paper}
-    told |= {"needs": method.needs, "knobs": items, "presets": method.presets}
-    answer(told, json, [f"{method.title} ({method.paper})", method.summary, needs, "", *table(rows), "", *presets])
+    told |= {"needs": method.needs, "knobs": items, "presets": method.presets, "compat": compat}
+    released = () if compat is None else (f"As released, --set compat=official: {compat.words(as_json(compat.official))}.",)
+    answer(told, json, [f"{method.title} ({method.paper})", method.summary, needs, "", *table(rows), "", *presets, *released])
 
 
 def _default(item: Any) -> str:

@@ -8,6 +8,7 @@ result does not depend on which others are trained; `joint` reproduces the relea
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal, final
@@ -20,6 +21,7 @@ from workbench.numerics.householder import angle_between, clamped_angle
 from workbench.shapes import Bool, Float, Int, Tensor
 
 Checkpoint = Literal["per_module", "joint_probe_accuracy"]
+WarmUp = Literal["from_first_step", "from_zero"]
 
 
 @final
@@ -41,7 +43,11 @@ class PairRows:
 @final
 @dataclass(frozen=True)
 class Training:
-    """How to optimise: AdamW, warm-up then linear decay to 0."""
+    """How to optimise: AdamW, warm-up then linear decay to 0.
+
+    As released: `is_joint` clips all layers' gradients together; `warm_up` from_zero is transformers' Trainer's, whose first step has a
+    rate of 0 and whose length is rounded up; `clamps_target` takes angles by `clamped_angle`, those of positives to themselves too.
+    """
 
     lr: float
     n_steps: int
@@ -52,6 +58,7 @@ class Training:
     neutral_weight: float = 1.0
     checkpoint: Checkpoint = "per_module"
     is_joint: bool = False
+    warm_up: WarmUp = "from_first_step"
     clamps_target: bool = False
     n_evaluations: int = 20
 
@@ -86,7 +93,7 @@ def train(
     drawn = AngleNets.drawn(d_model, n_mlp, width, layers, seed)
     nets = drawn.map([tensor.to(probes.device).requires_grad_() for tensor in drawn.parameters()])
     optimizer = torch.optim.AdamW([probes, *nets.parameters()], lr=how.lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=how.weight_decay)
-    target = _targets(rows, how)
+    targets = _targets(rows, how)
     best = _Best(len(layers), how.checkpoint)
     steps: list[int] = []
     checks: list[tuple[Tensor, Tensor, Tensor]] = []
@@ -95,7 +102,7 @@ def train(
         for group in optimizer.param_groups:
             group["lr"] = how.lr * _schedule(step, how)
         optimizer.zero_grad()
-        _loss(probes, nets, rows, target, picked, calm, how).sum().backward()
+        _loss(probes, nets, rows, targets, picked, calm, how).sum().backward()
         _clip(probes, nets, how)
         optimizer.step()
         if (step + 1) % every == 0 or step + 1 == how.n_steps:
@@ -121,21 +128,27 @@ def _batches(rows: PairRows, how: Training, seed: int) -> Iterator[tuple[Int[Ten
         yield picked.to(rows.positive.device), calm.to(rows.positive.device)
 
 
-def _targets(rows: PairRows, how: Training) -> Float[Tensor, "layer pair"]:
-    return (clamped_angle if how.clamps_target else angle_between)(rows.negative, rows.positive)
+def _targets(rows: PairRows, how: Training) -> tuple[Float[Tensor, "layer pair"], Float[Tensor, "layer pair"]]:
+    """Angles to the pair's positive: of positives (0, but for the released clamp) and of negatives."""
+    if how.clamps_target:
+        return clamped_angle(rows.positive, rows.positive), clamped_angle(rows.negative, rows.positive)
+    return torch.zeros_like(rows.used, dtype=rows.positive.dtype), angle_between(rows.negative, rows.positive)
 
 
 def _schedule(step: int, how: Training) -> float:
-    warm = max(1, round(how.warmup_ratio * how.n_steps))
-    return (step + 1) / warm if step < warm else max(0.0, (how.n_steps - step) / max(1, how.n_steps - warm))
+    if how.warm_up == "from_zero":
+        warm, done = math.ceil(how.n_steps * how.warmup_ratio), step
+    else:
+        warm, done = max(1, round(how.warmup_ratio * how.n_steps)), step + 1
+    return done / warm if step < warm else max(0.0, (how.n_steps - step) / max(1, how.n_steps - warm))
 
 
 def _loss(
-    probes: Tensor, nets: AngleNets, rows: PairRows, target: Tensor, picked: Tensor, calm: Tensor, how: Training
+    probes: Tensor, nets: AngleNets, rows: PairRows, targets: tuple[Tensor, Tensor], picked: Tensor, calm: Tensor, how: Training
 ) -> Float[Tensor, "layer"]:
     good, bad, used = rows.positive[:, picked], rows.negative[:, picked], rows.used[:, picked].float()
     parts, weights = [good, bad], [used, used]
-    angles = [torch.zeros_like(used), target[:, picked]]
+    angles = [target[:, picked] for target in targets]
     labels = [torch.ones_like(used), torch.zeros_like(used)]
     if how.neutral_weight > 0 and rows.neutral.shape[1]:
         parts.append(rows.neutral[:, calm])
@@ -175,8 +188,8 @@ def evaluated(
     used, n = held.used.float(), held.used.float().sum(1).clamp_min(1e-12)
     right = ((good > 0).float() * used).sum(1) / n, ((bad <= 0).float() * used).sum(1) / n
     costs = (softplus(-good) * used).sum(1) / n, (softplus(bad) * used).sum(1) / n
-    target = _targets(held, how)
-    squares = (nets.angles(held.positive).square() * used).sum(1) / n, ((nets.angles(held.negative) - target).square() * used).sum(1) / n
+    sides = zip((held.positive, held.negative), _targets(held, how))
+    squares = [((nets.angles(side) - target).square() * used).sum(1) / n for side, target in sides]
     hits, bces, losses, total = right[0] + right[1], costs[0] + costs[1], squares[0] + squares[1], 2.0
     if how.neutral_weight > 0 and held.neutral.shape[1]:
         calm, w = torch.einsum("lnd,ld->ln", held.neutral, probes), how.neutral_weight

@@ -8,7 +8,7 @@ from typing import Any
 import streamlit as st
 
 from pages._ui.kit import calls, scope
-from pages._ui.kit.forms import knob_form, shown, use_preset
+from pages._ui.kit.forms import knob_form, released_form, shown, use_values
 from pages._ui.kit.state import state
 from pages._ui.kit.words import plain
 
@@ -75,8 +75,8 @@ def form(session: Any, method: Any) -> tuple[dict[str, Any], int, float]:
             help="Sets every knob below. *paper* is what the authors published, the first is ours.",
         )  # fmt: skip
     info = session.model.info
-    scope.fill(items, method.name, key=key, shown=shown, n_layers=info.n_layers, n_heads=info.n_heads)
-    values = knob_form(items, key=key, n_layers=info.n_layers)
+    scope.fill(method.config, method.name, key=key, shown=shown, n_layers=info.n_layers, n_heads=info.n_heads)
+    values = knob_form(items, key=key, n_layers=info.n_layers) | released_form(method.config, key=key)
     seed = st.number_input(
         "Seed", 0, 2**31 - 1, 0, step=1, key="fit-seed", persist_state="session", help="The same seed gives the same edit."
     )
@@ -89,6 +89,8 @@ def form(session: Any, method: Any) -> tuple[dict[str, Any], int, float]:
 
 
 def _preset(items: Any, method: Any, chosen: str, key: str) -> None:
+    from workbench.knobs import as_json
+
     name = st.session_state.get(chosen)
     if name in method.presets:
-        use_preset(items, method.presets[name], key=key)
+        use_values(items, as_json(method.configure(preset=name)), key=key)

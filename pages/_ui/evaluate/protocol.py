@@ -9,7 +9,7 @@ import streamlit as st
 from pages._ui.edit.methods import order
 from pages._ui.kit import calls, frame, jobs, words
 from pages._ui.kit.figures import figure_panel, table_panel
-from pages._ui.kit.forms import knob_form
+from pages._ui.kit.forms import knob_form, released_form
 from workbench.errors import RetouchError
 from workbench.figures.senses import balls
 from workbench.progress import Cancelled
@@ -57,6 +57,7 @@ def _settings(session: Any, sets: dict[str, str]) -> dict[str, Any]:
     )  # fmt: skip
     # How β is chosen is a matter of lending edits, which the command line does.
     rules = knob_form([knob for knob in knobs(Rules) if knob.name != "beta_data"], key="protocol-rules")
+    rules |= released_form(Rules, key="protocol-rules")
     return {
         "model": session.model.info.name,
         "weights": session.model.fingerprint.weights,

@@ -28,10 +28,34 @@ def knob_form(knobs: Sequence[Any], *, key: str, n_layers: int | None = None) ->
     return values
 
 
-def use_preset(knobs: Sequence[Any], preset: Mapping[str, Any], *, key: str) -> None:
-    """Set the form to the defaults with a preset on top; call it from a callback, before the form is drawn."""
+def released_form(config: type, *, key: str) -> dict[str, Any]:
+    """Draw one line: whether to do as the released code does, with what that means; return the record `compat`, or nothing."""
+    from workbench.knobs import COMPAT, as_json, compat_of
+
+    compat = compat_of(config)
+    if compat is None:
+        return {}
+    at, switch = f"{key}-{COMPAT}", f"{key}-as-released"
+    ours, official = as_json(compat.ours), as_json(compat.official)
+    record = st.session_state.setdefault(at, ours)
+    told = compat.words(record)
+    # The switch follows the record, which presets and handed settings set too.
+    st.session_state[switch] = bool(told)
+    st.toggle(
+        "As released", key=switch, on_change=lambda: st.session_state.update({at: official if st.session_state[switch] else ours}),
+        help=f"Do as the authors' released code does, its defects included: {compat.words(official)}.",
+    )  # fmt: skip
+    if told:
+        st.caption(f"As released: {told}.")
+    return {COMPAT: record}
+
+
+def use_values(knobs: Sequence[Any], values: Mapping[str, Any], *, key: str) -> None:
+    """Set the form to the values of a whole config; call it from a callback, before the form is drawn."""
     for knob in knobs:
-        st.session_state[_key(key, knob)] = shown(knob, preset.get(knob.name, knob.default))
+        st.session_state[_key(key, knob)] = shown(knob, values[knob.name])
+    if "compat" in values:
+        st.session_state[f"{key}-compat"] = values["compat"]
 
 
 def _key(key: str, knob: Any) -> str:

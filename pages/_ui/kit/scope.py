@@ -113,7 +113,7 @@ def tray() -> None:
             st.switch_page("pages/edit.py")
 
 
-def fill(knobs: Sequence[Any], method: str, *, key: str, shown: Callable[[Any, Any], Any], n_layers: int, n_heads: int) -> None:
+def fill(config: type, method: str, *, key: str, shown: Callable[[Any, Any], Any], n_layers: int, n_heads: int) -> None:
     """Set the form's layers and heads to what was handed over, once a method, and say so above the form.
 
     Args:
@@ -122,8 +122,12 @@ def fill(knobs: Sequence[Any], method: str, *, key: str, shown: Callable[[Any, A
     handed = state().draft.get(_HANDED)
     if handed is None or handed.method not in ("", method):
         return
-    wanted = handed.values if handed.method else _wanted(knobs, handed, n_layers, n_heads)
-    values = {f"{key}-{knob.name}": shown(knob, wanted[knob.name]) for knob in knobs if knob.name in wanted}
+    from workbench.knobs import COMPAT, as_json, compat_of, knobs, renamed
+
+    items, compat = knobs(config), compat_of(config)
+    wanted = renamed(config, handed.values) if handed.method else _wanted(items, handed, n_layers, n_heads)
+    values = {f"{key}-{knob.name}": shown(knob, wanted[knob.name]) for knob in items if knob.name in wanted}
+    values |= {f"{key}-{COMPAT}": wanted[COMPAT]} if COMPAT in wanted else {}
     if method not in handed.filled:
         handed.filled.add(method)
         st.session_state.update(values)
@@ -134,7 +138,8 @@ def fill(knobs: Sequence[Any], method: str, *, key: str, shown: Callable[[Any, A
             st.caption(f"From {handed.source}: {handed.words}.")
         else:
             st.button(f"Use {handed.words} from {handed.source}", key="handed-use", on_click=st.session_state.update, args=(values,))
-        defaults = {f"{key}-{knob.name}": shown(knob, knob.default) for knob in knobs if knob.name in wanted}
+        defaults = {f"{key}-{knob.name}": shown(knob, knob.default) for knob in items if knob.name in wanted}
+        defaults |= {f"{key}-{COMPAT}": as_json(compat.ours)} if compat is not None and COMPAT in wanted else {}
         st.button("Forget", key="handed-forget", type="tertiary", on_click=_forget, args=(defaults,))
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -19,9 +19,11 @@ import torch
 
 from workbench.data.demonstrations import Demonstrations
 from workbench.errors import Obstructed
+from workbench.evaluate.protocol.compat import EvalNorm
 from workbench.evaluate.protocol.measure import Chunk, item_values, succeeded, task_of
-from workbench.evaluate.protocol.rules import OURS, EvalNorm, Rules, in_ball
+from workbench.evaluate.protocol.rules import OURS, Rules, in_ball
 from workbench.evaluate.protocol.scores import CanonicalSummary, general_chunks, protocol
+from workbench.knobs import configured
 from workbench.methods.shared.canonical_examples import CanonicalItem
 from workbench.methods.shared.sense_edit import SenseEdit
 from workbench.methods.shared.sense_texts import as_examples, item_texts, neutral_reading
@@ -158,7 +160,9 @@ def ensemble_protocol(
     tell = progress or silent()
     _, general = general_chunks(model, demonstrations, limit=n_general)
     both = Ensemble(big, model, general, rules)  # refuses before anything is fitted
-    rules = replace(rules, score_dtype=None)  # rounds what the larger model says; a Backpack is scored in float32
+    rules = configured(
+        Rules, {"compat.score_dtype": "float32"}, rules
+    )  # rounds what the larger model says; a Backpack is scored in float32
     task = task_of(model, demonstrations, "test", rules)
     edits: dict[tuple[float, int], SenseEdit] = {}
 
@@ -175,7 +179,7 @@ def ensemble_protocol(
             edit = edits.get((summary.epsilon, record.seed))
             table = _table(edit, model)
             beta, rho = both.beta(*table, summary.epsilon, rules)
-            norms: dict[str, EvalNorm] = {"E": rules.eval_norm, "H": "sum"}
+            norms: dict[str, EvalNorm] = {"E": rules.compat.eval_norm, "H": "sum"}
             values = {b: {r: both.losses(items, *table, b, norms[r]) for r, items in _asked(task).items()} for b in (0.0, beta)}
             records.append(_record(task, big, summary.epsilon, record.seed, beta, rho, values))
             tell(0.7 + 0.3 * (i + len(records) / len(summary.records)) / len(alone), f"ensemble at {summary.epsilon:.0e}")

@@ -15,7 +15,8 @@ import torch
 from workbench.data.demonstrations import Demonstrations, Split
 from workbench.edits.base import Edit
 from workbench.errors import NotEnoughData
-from workbench.evaluate.protocol.rules import OURS, EvalNorm, Rules
+from workbench.evaluate.protocol.compat import EvalNorm
+from workbench.evaluate.protocol.rules import OURS, Rules
 from workbench.methods.shared.canonical_examples import CanonicalItem, canonical_items, training_rows
 from workbench.methods.shared.sense_texts import NeutralReading, item_texts, losses, neutral_reading
 from workbench.models.backpack.model import BackpackModel
@@ -63,7 +64,7 @@ def task_of(model: LanguageModel, demonstrations: Demonstrations, pair: Split, r
     kept = [
         item for split in rules.hard(pair) for item in canonical_items(model, demonstrations.split(split).tagged("role:hard_negatives"))
     ]
-    return CanonicalTask(name, pair, train, evaluation, kept, rules.eval_norm, rules.rounding(model))
+    return CanonicalTask(name, pair, train, evaluation, kept, rules.compat.eval_norm, rules.rounding(model))
 
 
 @dataclass(frozen=True)

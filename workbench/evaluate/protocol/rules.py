@@ -1,4 +1,4 @@
-"""Which step of a run counts: the degradation ball, and the switches between our protocol and the released one's.
+"""Which step of a run counts: the degradation ball, and the rules that the protocol can be run by.
 
     ρ = ℓ_G(step) / ℓ_G(0);   in the ball of ε:  ρ ≤ 1 + ε   (released: ρ < 1 + ε on validation, ≤ in the test report)
 
@@ -16,46 +16,20 @@ import torch
 
 from workbench.data.demonstrations import Split
 from workbench.errors import BadKnob
-from workbench.knobs import knob
+from workbench.evaluate.protocol.compat import OFFICIAL, RulesCompat
+from workbench.knobs import as_released, knob
 from workbench.models.backpack.model import BackpackModel
 from workbench.models.base import LanguageModel
-
-EvalNorm = Literal["sum", "mean"]
 
 
 @dataclass(frozen=True)
 class Rules:
-    """Knobs of the protocol. What is left open follows `compat`."""
+    """Knobs of the protocol."""
 
-    compat: Literal["ours", "official"] = knob(
-        "ours", label="Rules", help="official measures as the released code does, its quirks included.", main=True
-    )
-    hard_negatives: Literal["same", "validation", "both"] | None = knob(
-        None,
-        label="Hard negatives",
-        help="Split of the texts that must stay: same as the examples' (ours), always validation (official: those name entities that the "
-        "edit never touched, so damage is understated), or both together.",
-    )
-    ball_inequality: Literal["at most", "below"] | None = knob(
-        None,
-        label="Edge of the ball",
-        help="Whether a rise of exactly ε is in the ball: at most ε (ours), or below ε (official does so on validation only).",
-    )
     epoch_rule: Literal["last", "best"] = knob(
         "last",
         label="Epoch that counts",
         help="The last one in the ball, or of those in the ball the one that succeeds most (flatters on the test pair).",
-    )
-    score_dtype: Literal["float32", "bfloat16"] | None = knob(
-        None,
-        label="Precision of scores",
-        help="Logits are scored in float32 (ours), or rounded to bfloat16 first (official, but for Backpacks): close answers then tie, and "
-        "a tie counts as balance.",
-    )
-    eval_norm: EvalNorm = knob(
-        "sum",
-        label="Length of answers",
-        help="Evaluate the summed loss of an answer's tokens, which thresholds are made for, or their mean, as trained.",
     )
     beta_data: Literal["all", "half"] = knob(
         "all",
@@ -63,17 +37,17 @@ class Rules:
         help="Ensemble: choose β on all neutral text, as released, or on one half and report the rise on the other.",
     )
 
+    compat: RulesCompat = as_released(OFFICIAL)
+
     def hard(self, pair: Split) -> tuple[Split, ...]:
         """Return the splits whose hard negatives are measured beside a pair."""
-        chosen = self.hard_negatives or ("validation" if self.compat == "official" else "same")
         found: dict[str, tuple[Split, ...]] = {"same": (pair,), "validation": ("validation",), "both": ("validation", "test")}
-        return found[chosen]
+        return found[self.compat.hard_negatives]
 
     def strict(self, pair: Split) -> bool:
         """Say whether the edge of the ball lies outside it on a pair."""
-        if self.ball_inequality is not None:
-            return self.ball_inequality == "below"
-        return self.compat == "official" and pair == "validation"
+        edge = self.compat.ball_inequality
+        return edge == "below" or (edge == "below on validation" and pair == "validation")
 
     def rounding(self, model: LanguageModel) -> torch.dtype | None:
         """Return what logits are rounded to before they are scored; None leaves them.
@@ -81,10 +55,10 @@ class Rules:
         Raises:
             BadKnob: bfloat16 for a Backpack, which is scored in float32 in the released code too.
         """
-        if self.score_dtype == "bfloat16" and isinstance(model, BackpackModel):
+        dtype, is_backpack = self.compat.score_dtype, isinstance(model, BackpackModel)
+        if dtype == "bfloat16" and is_backpack:
             raise BadKnob(f"score_dtype = bfloat16 with {model.info.name}, a Backpack: those are scored in float32.", "Leave it open.")
-        official = self.compat == "official" and not isinstance(model, BackpackModel)
-        return torch.bfloat16 if (self.score_dtype or ("bfloat16" if official else "float32")) == "bfloat16" else None
+        return None if dtype == "float32" or is_backpack else torch.bfloat16
 
     def step(
         self, rhos: Sequence[float], successes: Sequence[float], epsilon: float, pair: Split, cap: int | None = None, unbroken: bool = False

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
@@ -13,7 +13,7 @@ from workbench.data.demonstrations import Demonstration, Demonstrations, Split
 from workbench.edits.base import Edit
 from workbench.evaluate.protocol.measure import CanonicalTask, Chunk, EngineMeter, LogitsMeter, Measured, SenseMeter
 from workbench.evaluate.protocol.rules import OURS, Rules
-from workbench.knobs import as_json
+from workbench.knobs import as_json, configured
 from workbench.methods.canonical.finetuning import LR, LR_SMALL, SMALL, TwinTrainee
 from workbench.methods.canonical.lora import LR as LORA_LR
 from workbench.methods.canonical.lora import AdapterTrainee, LoraConfig
@@ -94,7 +94,8 @@ def drawn(method: Method, model: LanguageModel, seed: int, rules: Rules = OURS) 
     Methods that the paper does not sweep draw from `choice.grid`; one that has no grid has its default alone.
     """
     config = _drawn(method, model, seed)
-    return replace(config, compat=rules.compat) if isinstance(config, CanonicalConfig) else config
+    as_released = rules.compat.fits == "official" and isinstance(config, CanonicalConfig)
+    return configured(method.config, {"compat": "official"}, config) if as_released else config
 
 
 def _drawn(method: Method, model: LanguageModel, seed: int) -> Any:

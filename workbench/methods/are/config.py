@@ -85,6 +85,13 @@ class AreConfig:
     lr_d: float = knob(1e-3, label="Learning rate of the discriminator", help="Step size of its Adam.", bounds=(1e-6, 1.0))
     eps_d: float = knob(1e-3, label="Discriminator's epsilon", help="Epsilon of its Adam.", bounds=(1e-10, 1.0))
     epochs_d: int = knob(30, label="Discriminator's passes", help="Over the prompts, each round.", bounds=(1, 200))
+    min_steps_d: int = knob(
+        120,
+        label="Discriminator's steps at least",
+        help="More passes where few prompts would give fewer steps; 0: the passes above and no more, as released.",
+        bounds=(0, 10_000),
+        unit="steps",
+    )
     batch_d: int = knob(64, label="Discriminator's batch", help="Number of prompts a step.", bounds=(1, 512))
     min_accuracy: float = knob(
         0.70, label="Concept found by", help="Refuse if the first discriminator's validation accuracy is below; 0: never.",

@@ -63,7 +63,14 @@ def _obstacles(model: LanguageModel, demonstrations: Demonstrations) -> tuple[Ob
         "retained": {"retention_kl": 100.0},
         "paper": PAPER,
         "paper-log": {**PAPER, "keep": "window", "max_rounds": 50, "min_accuracy": 0.0},
-        "official-compat": {**PAPER, "modules": ("w_q", "w_v"), "keep": "window", "max_rounds": 50, "min_accuracy": 0.0},
+        "official-compat": {
+            **PAPER,
+            "modules": ("w_q", "w_v"),
+            "keep": "window",
+            "max_rounds": 50,
+            "min_accuracy": 0.0,
+            "min_steps_d": 0,
+        },
     },
     obstacles=_obstacles,
 )

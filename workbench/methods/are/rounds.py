@@ -200,6 +200,7 @@ class Contest:
         losses = adversary.train(
             self._discriminator, r, self._is_target,
             lr=config.lr_d, eps=config.eps_d, epochs=config.epochs_d, batch_size=config.batch_d, generator=draw,
+            min_steps=config.min_steps_d,
         )  # fmt: skip
         self._first = self._first or self._discriminator
         return losses

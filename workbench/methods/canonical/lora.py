@@ -9,13 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import torch
 
 from workbench.data.demonstrations import Demonstrations
 from workbench.edits.base import Header
-from workbench.knobs import knob
+from workbench.knobs import as_released, knob
+from workbench.methods.canonical.compat import OFFICIAL_LORA, LoraCompat
 from workbench.methods.canonical.training import LoopConfig, fit_by_loop
 from workbench.methods.registry import Fitted, Needs, header, method
 from workbench.methods.shared.adapters import AdapterEdit, Adapters
@@ -36,14 +36,7 @@ class LoraConfig(LoopConfig):
 
     rank: int = knob(16, label="Rank", help="Rank of each change.", bounds=(1, 256), main=True)
     span: float = knob(0.5, label="Share of layers", help="Width of the centred block of layers.", bounds=(0.05, 1.0), main=True)
-    lora_span: Literal["c", "c+1"] | None = knob(
-        None, label="Layers of the block", help="As many as the share says (ours, c), or one more where there is one (official, c+1)."
-    )
-
-    @property
-    def one_more(self) -> bool:
-        """Whether the block has one layer more than its share says."""
-        return (self.lora_span or ("c+1" if self.official else "c")) == "c+1"
+    compat: LoraCompat = as_released(OFFICIAL_LORA)
 
 
 def layers_of(n_layers: int, span: float, official: bool = False) -> range:
@@ -57,7 +50,7 @@ class AdapterTrainee:
     """Adapters in training on both MLP matrices of some layers."""
 
     def __init__(self, model: LanguageModel, config: LoraConfig, seed: int) -> None:
-        layers = layers_of(model.info.n_layers, config.span, config.one_more)
+        layers = layers_of(model.info.n_layers, config.span, config.compat.lora_span == "c+1")
         sites = [Site(kind, layer) for layer in layers for kind in ("w_in", "w_out")]
         # The schedule draws from the bare seed; the adapters start elsewhere.
         generator = torch.Generator().manual_seed(seed + 1_000_003)

@@ -8,13 +8,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Protocol
 
 import torch
 
 from workbench.data.demonstrations import Demonstrations
 from workbench.edits.base import Edit, Header
-from workbench.knobs import knob
+from workbench.knobs import as_released
+from workbench.methods.canonical.compat import OFFICIAL_LOOP, LoopCompat
 from workbench.methods.registry import FitReport, Fitted
 from workbench.methods.shared.canonical_config import CanonicalConfig
 from workbench.methods.shared.canonical_examples import (
@@ -42,16 +43,12 @@ KEPT_NUMBERS = 50_000_000
 class LoopConfig(CanonicalConfig):
     """Knobs of what trains weights through the network."""
 
-    master_dtype: Literal["float32", "bfloat16"] | None = knob(
-        None,
-        label="Precision of trained weights",
-        help="float32 (ours), or bfloat16 (official), where small steps round to nothing: a weight near 0.02 moves by 6e-5 or not.",
-    )
+    compat: LoopCompat = as_released(OFFICIAL_LOOP)
 
     @property
     def master(self) -> torch.dtype:
         """What trained weights are kept and updated in."""
-        return getattr(torch, self.master_dtype or ("bfloat16" if self.official else "float32"))
+        return getattr(torch, self.compat.master_dtype)
 
 
 class Trainee(Protocol):
@@ -83,7 +80,7 @@ class Objective:
         config: LoopConfig,
     ) -> None:
         self._model, self._trainee, self._items, self._chunks, self._kl_weight = model, trainee, items, chunks, config.kl_weight
-        self._scale, self._reverse = (RELEASED_CHUNK if config.kl_reduce == "sum" else 1), config.kl_direction == "p_to_p0"
+        self._scale, self._reverse = (RELEASED_CHUNK if config.compat.kl_reduce == "sum" else 1), config.compat.kl_direction == "p_to_p0"
         self._log_p0: dict[int, Tensor] = {}
 
     def gradients(self, draws: Sequence[Draw]) -> list[Tensor]:
@@ -177,7 +174,7 @@ def epochs(objective: Objective, trainee: Trainee, n_items: int, n_chunks: int, 
 
 def settings_of(config: LoopConfig, lr: float) -> LoopSettings:
     """Resolve a config."""
-    return LoopSettings(config.lr or lr, config.epochs, config.group, config.accumulates, optimiser=config.optimises)
+    return LoopSettings(config.lr or lr, config.epochs, config.group, config.compat.accumulate, optimiser=config.compat.optimiser)
 
 
 def fit_by_loop(

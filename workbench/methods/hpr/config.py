@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from workbench.knobs import knob
+from workbench.edits.base import Where
+from workbench.knobs import as_released, knob
+from workbench.methods.hpr.compat import OFFICIAL, HprCompat
 from workbench.methods.shared.gating import GateKind
-from workbench.numerics.angle_training import Checkpoint
-from workbench.numerics.householder import Formula
 
 
 @dataclass(frozen=True)
@@ -51,35 +51,20 @@ class HprConfig:
     warmup_ratio: float = knob(0.05, label="Warm-up", help="Share of the steps.", bounds=(0.0, 0.9))
     weight_decay: float = knob(0.0, label="Weight decay", help="Weight decay of AdamW; the paper uses none.", bounds=(0.0, 0.1))
     clip_norm: float = knob(1.0, label="Gradient clip", help="Norm, a probe and a network at a time.", bounds=(1e-6, 1e6))
-    checkpoint: Checkpoint = knob(
-        "per_module",
-        label="Checkpoint",
-        help="per_module: each probe and network at its own best. joint_probe_accuracy: the released code's, one clip over all layers.",
-    )
     pairing: Literal["aligned", "last"] = knob(
         "aligned", label="Pairing", help="Answer tokens of equal index, or the last token of each answer."
     )
     references: bool = knob(True, label="All references", help="Pair every true with every false reference of a question.")
     ident_threshold: float = knob(1e-3, label="Pairs alike", help="Skip pairs nearer than this share of their length.", bounds=(0.0, 1.0))
-    ident_coordinates: float | None = knob(
-        None, label="Coordinates alike", help="Released code: skip pairs with this share of identical coordinates.", bounds=(0.0, 1.0)
-    )
-    formula: Formula = knob("closed_form", label="Formula", help="official loses the norm near the hyperplane in float32.")
-    positions: Literal["all", "last", "prompt", "generated", "released"] = knob(
-        "all", label="Where", help="Positions that the edit acts on; released: all when scoring, the last of each call when generating."
-    )
-    last_block_fit: Literal["resid_post", "ln_final"] = knob(
-        "resid_post", label="Last block is read", help="ln_final reproduces the released code."
-    )
+    positions: Literal["all", "last", "prompt", "generated"] = knob("all", label="Where", help="Positions that the edit acts on.")
     gate: GateKind = knob("none", label="Second gate", help="A probe against neutral text beside the method's own: hard, or soft.")
-    clamp_angle: bool = knob(True, label="Clamp the angle", help="To half a turn at most, at doses above 1.")
+    compat: HprCompat = as_released(OFFICIAL)
+
+    @property
+    def where(self) -> Where:
+        """Positions that the edit acts on."""
+        return self.compat.positions or self.positions
 
 
-PRESETS: Mapping[str, Mapping[str, Any]] = {
-    "protected": {},
-    "paper": {"neutral_weight": 0.0, "select": "accuracy", "lr": 5e-4, "min_steps": 0},
-    "official-compat": {
-        "neutral_weight": 0.0, "select": "accuracy", "lr": 5e-4, "min_steps": 0, "checkpoint": "joint_probe_accuracy",
-        "ident_coordinates": 0.75, "formula": "official", "positions": "released", "last_block_fit": "ln_final", "clamp_angle": False,
-    },
-}  # fmt: skip
+_PAPER: Mapping[str, Any] = {"neutral_weight": 0.0, "select": "accuracy", "lr": 5e-4, "min_steps": 0}
+PRESETS: Mapping[str, Mapping[str, Any]] = {"protected": {}, "paper": _PAPER, "official-compat": {**_PAPER, "compat": "official"}}

@@ -12,7 +12,7 @@ import torch
 from workbench.edits.base import Edit, ExportTarget, Header, Possible, Refused, edit_kind
 from workbench.errors import CorruptEdit
 from workbench.numerics.angle_nets import AngleNets
-from workbench.numerics.householder import pseudo_rotation, pseudo_rotation_everywhere
+from workbench.numerics.householder import Formula, pseudo_rotation, pseudo_rotation_everywhere
 from workbench.operations import Forward, Operation, TransformAt, position_rule
 from workbench.shapes import Bool, Float, Tensor
 from workbench.sites import Site
@@ -69,6 +69,12 @@ class HouseholderEdit(Edit):
         """Edited layers."""
         return tuple(self.turns)
 
+    @property
+    def formula(self) -> Formula:
+        """How tokens turn. Edits saved before the released angle was reproduced say official without naming an angle, and keep theirs."""
+        named: Formula = self.header.facts.get("formula", "closed_form")
+        return "arcsin" if named == "official" and "angle" not in self.header.facts else named
+
     def tensors(self) -> Mapping[str, Tensor]:
         found: dict[str, Tensor] = {}
         for layer, turn in self.turns.items():
@@ -99,7 +105,7 @@ class HouseholderEdit(Edit):
     def at_dose(self, dose: float) -> tuple[Operation, ...]:
         facts: Mapping[str, Any] = self.header.facts
         where: str = facts.get("positions", "all")
-        clamp, formula = bool(facts.get("clamp_angle", True)), facts.get("formula", "closed_form")
+        clamp, formula = bool(facts.get("clamp_angle", True)), self.formula
         return tuple(
             TransformAt(
                 Site("resid_post", layer),

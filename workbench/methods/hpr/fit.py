@@ -62,9 +62,10 @@ def fit(model: LanguageModel, demonstrations: Demonstrations, config: HprConfig,
     facts = {
         "layers": list(layers),
         "n_mlp": config.n_mlp,
-        "positions": config.positions,
-        "formula": config.formula,
-        "clamp_angle": config.clamp_angle,
+        "positions": config.where,
+        "formula": config.compat.formula,
+        "clamp_angle": config.compat.clamp_angle,
+        **({"angle": "arccos"} if config.compat.formula == "official" else {}),
     }
     turns = {layer: Turn.of(trained.probes[i].clone(), trained.nets.one(i)) for i, layer in enumerate(layers)}
     everything = HouseholderEdit(header("hpr", model, demonstrations, config, seed, facts), turns)
@@ -94,9 +95,9 @@ def _collected(
     seed: int,
     progress: Progress,
 ) -> tuple[PairRows, PairRows]:
-    is_last = [config.last_block_fit == "ln_final" and layer == model.info.n_layers - 1 for layer in layers]
+    is_last = [config.compat.last_block_fit == "ln_final" and layer == model.info.n_layers - 1 for layer in layers]
     sites = [Site("ln_final") if last else Site("resid_post", layer) for layer, last in zip(layers, is_last)]
-    alike = Alike(config.ident_threshold, config.ident_coordinates)
+    alike = Alike(config.ident_threshold, config.compat.ident_coordinates)
     protects = neutral is not None and config.neutral_weight > 0
     found: list[PairRows] = []
     for i, (some, texts) in enumerate(((rows, neutral.fit if neutral else ()), (held_rows, neutral.held if neutral else ()))):
@@ -116,7 +117,7 @@ def _trained(
     model: LanguageModel, rows: PairRows, held: PairRows, layers: tuple[int, ...], config: HprConfig, seed: int, progress: Progress
 ) -> Trained:
     per_epoch = -(-rows.n_pairs // config.batch_pairs)
-    joint = config.checkpoint == "joint_probe_accuracy"
+    joint = config.compat.checkpoint == "joint_probe_accuracy"
     how = Training(
         lr=default_lr(model.info.d_model) if config.lr is None else config.lr,
         n_steps=max(config.epochs * per_epoch, config.min_steps),
@@ -125,9 +126,10 @@ def _trained(
         weight_decay=config.weight_decay,
         clip_norm=config.clip_norm,
         neutral_weight=config.neutral_weight,
-        checkpoint=config.checkpoint,
+        checkpoint=config.compat.checkpoint,
         is_joint=joint,
-        clamps_target=config.formula == "official",
+        warm_up=config.compat.warm_up,
+        clamps_target=config.compat.formula == "official",
         n_evaluations=config.epochs if joint else 20,
     )
 

@@ -29,7 +29,7 @@ from workbench.shapes import Float, Tensor
 from workbench.sites import Site
 
 NEAR_IDENTITY = 1e-3
-# Within this |cos| of the hyperplane the released formula loses norm in float32 (docs/methods/hpr.md §5).
+# Within this |cos| of the hyperplane the released formula keeps lengths in float32 to 1e-3 or worse (docs/methods/hpr.md §5).
 DELICATE = 0.005
 
 
@@ -225,8 +225,9 @@ def _turn_notices(fit: HprFit, arrays: Mapping[str, np.ndarray], config: HprConf
     if np.isfinite(calm).any() and float(np.nanmax(calm)) > 0.25:
         text = f"{np.nanmax(calm):.0%} of neutral tokens are on the negative side and turn too."
         found.append(Notice("warning", text, "Raise the neutral weight."))
-    delicate = max(float((np.abs(arrays[f"cosine_to_probe[{layer}]"]) < DELICATE).mean()) for layer in fit.edit.layers)
-    if config.formula == "official" and delicate > 0:
-        text = f"{delicate:.1%} of held-out tokens are so near the hyperplane that the official formula loses their norm."
-        found.append(Notice("warning", text, "Use formula = closed_form."))
+    cosines = np.concatenate([np.abs(arrays[f"cosine_to_probe[{layer}]"]) for layer in fit.edit.layers])
+    n_delicate = int((cosines < DELICATE).sum())
+    if config.compat.formula == "official" and n_delicate:
+        text = f"{n_delicate} of {len(cosines)} held-out tokens are so near the hyperplane that the official formula changes their length."
+        found.append(Notice("warning", text, "Set compat.formula = closed_form."))
     return found

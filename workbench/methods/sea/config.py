@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from workbench.errors import BadKnob
-from workbench.knobs import knob
+from workbench.knobs import as_released, knob
+from workbench.methods.sea.compat import OFFICIAL, SeaCompat
+from workbench.methods.shared.contrast_rows import Period
 from workbench.methods.shared.gating import GateKind
 from workbench.models.base import ModelInfo
 from workbench.numerics.covariance import Centre
-from workbench.numerics.feature_maps import Phi, SquaredExponentialInverse
-from workbench.numerics.spectral_law import Merge, Norm, PhiMode
+from workbench.numerics.feature_maps import Phi
+from workbench.numerics.spectral_law import Merge, Norm
 
 LayerMode = Literal["middle", "all", "first", "last", "signature"]
 SiteKind = Literal["resid_post", "mlp_out"]
@@ -64,29 +66,18 @@ class SeaConfig:
     edit_site: SiteKind = knob(
         "resid_post", label="Edit at", help="Where the edit acts. The released code fits at resid_post and edits mlp_out."
     )
-    norm: Norm = knob(
-        "token",
-        label="Norm restored",
-        symbol="ν",
-        help="token: each token's length, so that cached and full forwards agree. feature: the released code's norm over the tokens of a "
-        "call, which lets early tokens see later ones. none: linear, can be folded into weights.",
+    norm: Literal["token", "none"] = knob(
+        "token", label="Norm restored", symbol="ν", help="token: each token keeps its length. none: linear, can be folded into weights."
     )
     merge: Merge = knob("sum", label="Merge", help="How the two projections are put together; positive and negative are ablations.")
-    phi_mode: PhiMode = knob("intended", label="Feature map mode", help="skip_input reproduces the released code, which never applies Φ.")
-    se_inverse: SquaredExponentialInverse = knob(
-        "sqrt", label="Inverse of the squared exponential", help="squared reproduces the released code, whose square root is missing."
-    )
-    restore_sign: bool = knob(
-        True, label="Restore the sign", help="The squared exponential loses signs; multiply each branch by the activation's own sign."
-    )
     collect: Literal["last", "mean", "random"] = knob(
         "last", label="Read from", help="The answer's last token, the mean over its tokens, or a random one of them."
     )
-    final_period: Literal["match", "keep", "strip", "force", "force_negative"] = knob(
+    final_period: Literal["match", "keep", "strip", "force"] = knob(
         "match",
         label="Final period",
         help="Bare answers against sentences would make the edit learn the full stop. match: force one on both sides if some answers end "
-        "in one and some don't, else keep the texts. Or always force, strip or keep; force_negative is the released code for HaluEval.",
+        "in one and some don't, else keep the texts. Or always force, strip or keep.",
     )
     n_demos: int = knob(200, label="Demonstrations", symbol="N", help="At most so many, drawn with the seed.", bounds=(2, 100000))
     max_new_tokens: int | None = knob(
@@ -97,19 +88,24 @@ class SeaConfig:
         unit="tokens",
         bounds=(1, 512),
     )
-    last_layer_fit: Literal["resid_post", "ln_final"] = knob(
-        "resid_post", label="Last layer is read", help="ln_final reproduces the released code, which reads it after the final norm."
-    )
     where: Literal["all", "prompt", "generated"] = knob("all", label="Where", help="Positions that the edit acts on.")
     gate: GateKind = knob(
         "none", label="Gate", help="Let the edit act only on tokens that a probe tells from neutral text: at all (hard) or by share (soft)."
     )
+    compat: SeaCompat = as_released(OFFICIAL)
+
+    @property
+    def restored(self) -> Norm:
+        """The norm that the law restores."""
+        return self.compat.norm or self.norm
+
+    @property
+    def period(self) -> Period:
+        """What becomes of the answers' last full stops."""
+        return self.compat.final_period or self.final_period
 
 
-_COMPAT: Mapping[str, Any] = {
-    "center": "none", "edit_site": "mlp_out", "norm": "feature", "layer_mode": "last", "last_layer_fit": "ln_final",
-    "se_inverse": "squared", "phi_mode": "skip_input", "restore_sign": False,
-}  # fmt: skip
+_COMPAT: Mapping[str, Any] = {"compat": "official", "center": "none", "edit_site": "mlp_out", "layer_mode": "last"}
 _PAPER: Mapping[str, Any] = {"center": "none", "edit_site": "mlp_out", "keep": 0.998, "layer_mode": "last"}
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
@@ -119,13 +115,14 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     "phi-tanh": {"center": "none", "phi": "tanh"},
     "phi-elu": {"center": "none", "phi": "elu"},
     "linear": {"edit_site": "mlp_out", "fit_site": "mlp_out", "norm": "none"},
-    "official-compat": {**_COMPAT, "keep": 0.998, "n_demos": 2000, "n_layers": 21, "final_period": "force_negative", "max_new_tokens": 256},
+    "official-compat": {**_COMPAT, "keep": 0.998, "n_demos": 2000, "n_layers": 21, "max_new_tokens": 256},
     "official-compat-bbq": {
         **_COMPAT,
         "keep": 0.9999,
         "max_new_tokens": 64,
         "n_demos": 1000,
         "n_layers": 2,
+        "compat.final_period": None,
         "final_period": "keep",
         "phi": "squared_exponential",
     },

@@ -63,7 +63,7 @@ def fit(model: LanguageModel, demonstrations: Demonstrations, config: SeaConfig,
     rows = drawn(demonstrations.split("fit"), config.n_demos, seed)
     config = replace(config, final_period=settled_period(config.final_period, rows))
     layers = listed_layers(config, model.info)
-    tokens = tokens_of(model, rows, config.final_period, config.max_new_tokens, progress.part(0.0, 0.5))
+    tokens = tokens_of(model, rows, config.period, config.max_new_tokens, progress.part(0.0, 0.5))
     moments, clamped = _moments(model, tokens, layers, config, seed, progress.part(0.5, 0.8))
     if config.layers is None and config.layer_mode == "signature":
         layers = _by_signature(moments, wanted_count(config, model.info.n_layers))
@@ -102,7 +102,7 @@ def _moments(
 
 
 def _fit_site(model: LanguageModel, layer: int, config: SeaConfig) -> Site:
-    if config.last_layer_fit == "ln_final" and config.fit_site == "resid_post" and layer == model.info.n_layers - 1:
+    if config.compat.last_layer_fit == "ln_final" and config.fit_site == "resid_post" and layer == model.info.n_layers - 1:
         return Site("ln_final")
     return Site(config.fit_site, layer)
 
@@ -129,12 +129,12 @@ def _chosen(spectrum: Spectrum, keep: float, k: int | None) -> int:
 
 def _law_facts(config: SeaConfig) -> dict[str, Any]:
     return {
-        "norm": config.norm,
+        "norm": config.restored,
         "merge": config.merge,
         "phi": config.phi,
-        "phi_mode": config.phi_mode,
-        "inverse": config.se_inverse,
-        "restore_sign": config.restore_sign,
+        "phi_mode": config.compat.phi_mode,
+        "inverse": config.compat.se_inverse,
+        "restore_sign": config.compat.restore_sign,
     }
 
 

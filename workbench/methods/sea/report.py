@@ -60,7 +60,7 @@ def report(
     held = demonstrations.split("validation").having("prompt", "positive", "negative").first(64)
     progress(0.0, "Measuring the edit on held-out rows")
     good, bad = (
-        [with_period(text, config.final_period, negative=side == "negative") for text in (held or rows).column(side)]
+        [with_period(text, config.period, negative=side == "negative") for text in (held or rows).column(side)]
         for side in ("positive", "negative")
     )
     texts = model.tokens([*(held or rows).column("prompt")] * 2, [*good, *bad])

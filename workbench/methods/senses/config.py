@@ -6,11 +6,11 @@ Ref: docs/methods/senses.md §3, §4, §5.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 
-from workbench.knobs import knob
+from workbench.knobs import as_released, knob
+from workbench.methods.senses.compat import OFFICIAL, SensesCompat
 from workbench.methods.senses.problem import SenseSettings
 from workbench.methods.shared.canonical_config import CanonicalConfig
 from workbench.models.base import LanguageModel
@@ -42,32 +42,21 @@ class SensesConfig(CanonicalConfig):
         bounds=(0.0, 1e5),
         help="How much less a sense scores for being read in neutral text; none: 1 for a small vocabulary, 1000 for a full one.",
     )
-    gvb_importance: Literal["add", "subtract"] | None = knob(
-        None,
-        label="Importance of pairs",
-        help="good-v-bad: senses that either side reads (add, ours), or the good side's minus the bad side's (subtract, official).",
-    )
-    pick_ineligible: Literal["no", "yes"] | None = knob(
-        None,
-        label="Pick senses that are not read",
-        help="Fill up top_k with senses that the example never reads (official), or leave them (ours).",
-    )
-    delta_dtype: Literal["float32", "float16"] | None = knob(
-        None, label="Precision of the stored table", help="float32 (ours), or float16 (official): half the file, rounded to three digits."
-    )
+    compat: SensesCompat = as_released(OFFICIAL)
 
 
 def settings_of(config: SensesConfig, model: LanguageModel) -> SenseSettings:
-    """Resolve a config for a model: what is left open, and what `compat` switches (docs/methods/senses.md §5)."""
-    small, official = model.info.d_vocab < SMALL_VOCABULARY, config.official
+    """Resolve what a config leaves open for a model."""
+    small, compat = model.info.d_vocab < SMALL_VOCABULARY, config.compat
     lr = config.lr if config.lr is not None else (0.1 if small else 0.01)
     penalty = config.penalty if config.penalty is not None else (1.0 if small else 1000.0)
-    loop = LoopSettings(lr, config.epochs, config.group, config.accumulates, optimiser=config.optimises)
-    gvb = config.gvb_importance or ("subtract" if official else "add")
-    ineligible = official if config.pick_ineligible is None else config.pick_ineligible == "yes"
-    return SenseSettings(loop, config.top_k, penalty, config.kl_weight, config.kl_direction, config.kl_reduce, gvb, ineligible)
+    loop = LoopSettings(lr, config.epochs, config.group, compat.accumulate, optimiser=compat.optimiser)
+    ineligible = compat.pick_ineligible == "yes"
+    return SenseSettings(
+        loop, config.top_k, penalty, config.kl_weight, compat.kl_direction, compat.kl_reduce, compat.gvb_importance, ineligible
+    )
 
 
 def stored(config: SensesConfig) -> torch.dtype:
     """Return what a fitted table is stored in."""
-    return getattr(torch, config.delta_dtype or ("float16" if config.official else "float32"))
+    return getattr(torch, config.compat.delta_dtype)

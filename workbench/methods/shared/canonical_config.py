@@ -8,13 +8,14 @@ from typing import Literal
 
 from workbench.knobs import knob
 from workbench.methods.registry import Notice
+from workbench.methods.shared.canonical_compat import CanonicalCompat
 from workbench.methods.shared.canonical_examples import LossChoice
 from workbench.numerics.canonical_loop import has_adam8bit
 
 
 @dataclass(frozen=True)
 class CanonicalConfig:
-    """Knobs of the loop over canonical examples (docs/methods/senses.md §3.1)."""
+    """Knobs of the loop over canonical examples (docs/methods/senses.md §3.1); each method's own config says what its code does as released."""
 
     lr: float | None = knob(
         None, label="Learning rate", help="Step size of Adam; none chooses by method and size.", bounds=(1e-9, 1.0), main=True
@@ -38,60 +39,26 @@ class CanonicalConfig:
     n_neutral: int = knob(32, label="Neutral chunks", help="How many chunks of neutral text hold the model.", bounds=(0, 3000))
     chunk_tokens: int = knob(128, label="Chunk length", help="Tokens of a neutral chunk at most.", bounds=(2, 512), unit="tokens")
     group: int = knob(5, label="Examples per step", help="Examples whose mean gradient makes a step.", bounds=(1, 100))
-    compat: Literal["ours", "official"] = knob(
-        "ours", label="Compatibility", help="official repeats the released code, its quirks included; single switches below override."
-    )
-
-    accumulate: Literal["fixed", "official"] | None = knob(
-        None,
-        label="Accumulation",
-        help="fixed (ours): a step follows the mean gradient of its group. official: it sees only the group's last example.",
-    )
-    kl_direction: Literal["p0_to_p", "p_to_p0"] = knob(
-        "p0_to_p", label="Direction of the KL", help="p0_to_p is KL(before‖after), as released; p_to_p0 the reverse, as in the paper."
-    )
-    kl_reduce: Literal["sum", "mean"] = knob(
-        "sum", label="KL over positions", help="sum: as released, scaled to a chunk of 500 tokens; mean: per token, about 500 times weaker."
-    )
-    optimiser: Literal["adam", "adam8bit"] | None = knob(
-        None, label="Optimiser", help="Plain Adam (ours), or 8-bit Adam (official): needs bitsandbytes, else plain Adam steps in."
-    )
-    ball_inequality: Literal["at most", "below"] | None = knob(
-        None, label="Edge of the ball", help="Whether an epoch that rises by exactly ε may be kept: at most ε (ours) or below ε (official)."
-    )
     epoch_rule: Literal["last", "best"] = knob(
         "last",
         label="Epoch kept",
         help="The last in the ball, or of those in the ball the one that succeeds most on the questions in other words.",
     )
 
-    @property
-    def official(self) -> bool:
-        """Whether switches left open follow the released code."""
-        return self.compat == "official"
-
-    @property
-    def accumulates(self) -> Literal["fixed", "official"]:
-        """How a step is made of its group."""
-        return self.accumulate or ("official" if self.official else "fixed")
-
-    @property
-    def optimises(self) -> Literal["adam", "adam8bit"]:
-        """The optimiser asked for."""
-        return self.optimiser or ("adam8bit" if self.official else "adam")
+    compat: CanonicalCompat = CanonicalCompat()
 
     def keeps(self, rises: Sequence[float], successes: Sequence[float], kept: int) -> bool:
         """Say whether the newest epoch is kept in place of `kept`: it is in the ball, and by the rule `best` also succeeds more."""
         if self.ball != "none":
             edge = float(self.ball)
-            below = self.ball_inequality == "below" or (self.ball_inequality is None and self.official)
+            below = self.compat.ball_inequality == "below"
             if not (rises[-1] < edge if below else rises[-1] <= edge):
                 return False
         return self.epoch_rule == "last" or not successes or len(successes) == 1 or successes[-1] > successes[kept]
 
     def notices(self) -> tuple[Notice, ...]:
         """What was asked for and could not be had."""
-        if self.optimises == "adam8bit" and not has_adam8bit():
+        if self.compat.optimiser == "adam8bit" and not has_adam8bit():
             text = "8-bit Adam needs bitsandbytes, which is not installed; plain Adam was used, so numbers differ from the released ones."
-            return (Notice("warning", text, "Install bitsandbytes, or set optimiser=adam."),)
+            return (Notice("warning", text, "Install bitsandbytes, or set compat.optimiser=adam."),)
         return ()

@@ -22,8 +22,6 @@ from workbench.sites import Site
 
 Kind = Literal["mlp", "linear"]
 TARGET, ANTI = 1, 0
-# What 30 passes over the released code's 256 prompts come to. Fewer prompts would leave S half trained.
-MIN_STEPS = 120
 
 
 def representation(model: LanguageModel, batch: TokenBatch, blocks: Sequence[int]) -> Rows2d:
@@ -128,15 +126,16 @@ def train(
     epochs: int,
     batch_size: int,
     generator: torch.Generator,
+    min_steps: int = 0,
 ) -> tuple[float, ...]:
     """Minimise L_D = mean CE(S(R), y) by Adam over shuffled batches; return the mean loss of each epoch.
 
-    Differs: passes are added until there were MIN_STEPS steps; at the paper's number of prompts that adds none.
+    Passes are added until there were `min_steps` steps: few prompts would leave S half trained.
     """
     optimiser = torch.optim.Adam(discriminator.parameters(), lr=lr, eps=eps)
     labels = is_target.long()
     losses: list[float] = []
-    for _ in range(max(epochs, math.ceil(MIN_STEPS / math.ceil(len(r) / batch_size)))):
+    for _ in range(max(epochs, math.ceil(min_steps / math.ceil(len(r) / batch_size)))):
         order, total = torch.randperm(len(r), generator=generator).to(r.device), 0.0
         for rows in order.split(batch_size):
             loss = F.cross_entropy(discriminator(r[rows]), labels[rows])

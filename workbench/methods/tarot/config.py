@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from workbench.errors import BadKnob
-from workbench.knobs import knob
+from workbench.knobs import as_released, knob
+from workbench.methods.tarot.compat import OFFICIAL, TarotCompat
 from workbench.models.base import LanguageModel, ModelInfo
 from workbench.numerics.rotations import AngleSpace, Tie, Variant
 from workbench.search import SearchConfig
@@ -36,7 +38,7 @@ class TarotConfig:
         "label, or a classifier's score of generated text.",
         main=True,
     )
-    optimizer: Literal["auto", "random", "es", "turbo", "bo", "embedding", "official_bo"] = knob(
+    optimizer: Literal["auto", "random", "es", "turbo", "bo", "embedding"] = knob(
         "auto", label="Optimizer", help="auto: turbo above 20 angles, else bo. random is the control.", main=True
     )
     top_heads: int | None = knob(
@@ -63,18 +65,13 @@ class TarotConfig:
     rank_by: Literal["ablation", "attribution"] = knob("ablation", label="Evidence", help="How relevant heads are found.")
     tie: Tie = knob("none", label="Tie", help="One angle a pair (none), a head, or a band of pairs.")
     bands: int = knob(4, label="Bands", symbol="m", help="Angles a head when tied by band.", bounds=(1, 64))
-    value_bias: Literal["included", "excluded"] = knob(
-        "included", label="Value bias", help="Turn the value bias too (included), or hold it still as the released code."
-    )
     n_val: int = knob(50, label="Validation prompts", help="Rows of split validation that choose among the best.", bounds=(0, 1000))
     shots: Shots = knob("mix", label="Shots", help="Demonstrations before each prompt: none, a number, or a draw from 0, 2, 4, 6.")
-    resample_shots: bool = knob(False, label="Redraw shots", help="Draw anew at every call: a noisy objective, as released.")
     template: Literal["plain", "chat"] = knob("plain", label="Template", help="Prompts as they are, or as turns of the chat template.")
     instruction: str = knob("Answer with the label only.", label="Instruction", help="System line of the chat template.")
     separator: str = knob("\n", label="Separator", help="Text between demonstrations of a plain prompt.")
     answers: Literal["vocabulary", "labels"] = knob("vocabulary", label="Answers", help="Probability among all tokens or the labels only.")
     n_init: int = knob(10, label="Initial points", help="Calls before the optimizer takes over.", bounds=(2, 100))
-    include_identity: bool = knob(True, label="Identity first", help="Evaluate the unedited model first.")
     lanes: int = knob(4, label="Lanes", symbol="q", help="Candidates evaluated at once.", bounds=(1, 64))
     tr_length: float = knob(0.8, label="Region", symbol="Ls", help="First side of the trust region, share of the box.", bounds=(0.01, 2.0))
     tr_min: float = knob(2.0**-7, label="Smallest region", help="Side at which it starts again.", bounds=(1e-4, 1.0))
@@ -89,23 +86,13 @@ class TarotConfig:
     select_on: Literal["val", "train"] = knob("val", label="Select on", help="Validation prompts, or the training objective itself.")
     n_top: int = knob(5, label="Finalists", help="Best by training objective, which validation chooses from.", bounds=(1, 20))
     new_tokens: int = knob(10, label="New tokens", help="Length of generated text (objective generated).", bounds=(1, 200))
+    compat: TarotCompat = as_released(OFFICIAL)
 
 
-OFFICIAL = {
-    "depth": "first",
-    "n_train": 20,
-    "optimizer": "official_bo",
-    "n_init": 4,
-    "include_identity": False,
-    "resample_shots": True,
-    "value_bias": "excluded",
-    "select_on": "train",
-    "lanes": 1,
-}
-PRESETS = {
+PRESETS: Mapping[str, Mapping[str, Any]] = {
     "ours": {},
     "first-fifth": {"depth": "first", "n_train": 20},
-    "official-compat": OFFICIAL,
+    "official-compat": {"compat": "official", "depth": "first", "n_train": 20, "n_init": 4, "select_on": "train", "lanes": 1},
     "relevant-heads": {"top_heads": 4},
     "evolution": {"optimizer": "es", "step": 0.3},
     "random-control": {"optimizer": "random"},
@@ -177,10 +164,10 @@ def search_config(config: TarotConfig, space: AngleSpace, seed: int) -> SearchCo
     """Return the search that the knobs ask for."""
     asked = SearchConfig(
         dim=space.dim,
-        optimizer=config.optimizer,
+        optimizer=config.compat.optimizer or config.optimizer,
         budget=config.budget,
         n_init=config.n_init,
-        include_identity=config.include_identity,
+        include_identity=config.compat.include_identity,
         identity=space.identity,
         seed=seed,
         lanes=config.lanes,
@@ -195,4 +182,4 @@ def search_config(config: TarotConfig, space: AngleSpace, seed: int) -> SearchCo
         target=config.target,
         patience=config.patience,
     )
-    return asked.official() if config.optimizer == "official_bo" else asked
+    return asked.official() if config.compat.optimizer == "official_bo" else asked

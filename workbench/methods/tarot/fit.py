@@ -148,7 +148,7 @@ class _Work:
             prompts = [row.prompt for row in self.chosen.train]
             reward = classifier_of(self.demonstrations.split("fit").rows)
             return generation_objective(self.model, prompts, reward, self.edit, self.config.new_tokens)
-        if self.config.resample_shots:
+        if self.config.compat.resample_shots:
             redraw: Callable[[int], Task] = lambda call: self._task(self.chosen.train, self.seed + 1 + call)  # noqa: E731
             return Objective(self.model, self.space, self.config, self.train_task, self.held, redraw=redraw, calls_done=calls_done)
         return self.train
@@ -161,7 +161,7 @@ class _Work:
             "variant": space.variant,
             "width": space.width,
             "bound": space.bound,
-            "value_bias": config.value_bias,
+            "value_bias": config.compat.value_bias,
             "heads": None if space.heads is None else [list(pair) for pair in space.heads],
             **fold_facts(self.model, space.layers, space.variant),
         }
@@ -206,7 +206,7 @@ class _Work:
         return rank_heads(self.model, self.train_task, self.config, tuple(layers))
 
     def _held(self) -> Tensor | None:
-        if self.config.value_bias == "included" or self.space.variant == "mlp":
+        if self.config.compat.value_bias == "included" or self.space.variant == "mlp":
             return None
         biases = [value_bias(self.model, layer) for layer in self.space.layers]
         found = [bias for bias in biases if bias is not None]
