@@ -106,3 +106,24 @@ def test_blocks_and_matrices_that_cannot_be_edited_are_named(tiny_gpt2: Any, val
     method = get("are")
     with pytest.raises(error, match=words_of_it):
         method.fit(tiny_gpt2, concept_rows(), method.configure({**QUICK, **values}))
+
+
+def test_the_preset_official_compat_trains_each_discriminator_for_the_released_passes_and_ours_for_steps_enough(
+    tiny_gpt2: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from workbench.methods.shared import discriminator
+
+    passes: list[int] = []
+    honest = discriminator.train
+
+    def counted(*args: Any, **more: Any) -> Any:
+        losses = honest(*args, **more)
+        passes.append(len(losses))
+        return losses
+
+    monkeypatch.setattr(discriminator, "train", counted)
+    method = get("are")
+    for preset, wanted in (("official-compat", 30), ("ours", 120)):
+        passes.clear()
+        method.fit(tiny_gpt2, concept_rows(), method.configure({**QUICK, "max_rounds": 1}, preset))
+        assert passes and set(passes) == {wanted}

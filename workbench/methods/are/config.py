@@ -12,6 +12,7 @@ from typing import Literal
 
 from workbench.errors import BadKnob
 from workbench.knobs import knob
+from workbench.methods.shared.discriminator import MIN_STEPS
 from workbench.sites import Site
 
 # First and last block read and edited, in 32nds of the depth.
@@ -86,7 +87,7 @@ class AreConfig:
     eps_d: float = knob(1e-3, label="Discriminator's epsilon", help="Epsilon of its Adam.", bounds=(1e-10, 1.0))
     epochs_d: int = knob(30, label="Discriminator's passes", help="Over the prompts, each round.", bounds=(1, 200))
     min_steps_d: int = knob(
-        120,
+        MIN_STEPS,
         label="Discriminator's steps at least",
         help="More passes where few prompts would give fewer steps; 0: the passes above and no more, as released.",
         bounds=(0, 10_000),
