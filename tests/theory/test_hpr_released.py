@@ -1,6 +1,6 @@
 """HPR as released, by the same operations: bit-equal down to the hyperplane, in the layers of a network, and in training.
 
-Ref: specs/hpr.md §3.4, §3.5, §4, §6. The reference below is written from the formulas: batched, with the mirror as a matrix, the angle by
+Ref: docs/methods/hpr.md §5. The reference below is written from the formulas: batched, with the mirror as a matrix, the angle by
 the clamped cosine, and the gate by diagonal matrices.
 """
 

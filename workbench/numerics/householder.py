@@ -4,7 +4,7 @@ Ref: docs/methods/hpr.md §2.2. u = w/‖w‖, c = u·x, s = ‖x‖. Only token
 span{x, w} on the positive side: x' = cos γ₁ x + s sin γ₁ e. Norms are kept, the angle between x and x' is γ₁, and w·x' = s ‖w‖ sin(γ₁ −
 γ₂/2) with γ₂ = 2 arcsin(|c|/s), so the probe's decision flips iff γ₁ > γ₂/2.
 
-The released code's form (`official`, specs/hpr.md §4, §6): x' = sin γ₁/sin γ₂ x_m + sin(γ₂ − γ₁)/sin γ₂ x with the mirror image x_m =
+The released code's form (`official`, docs/methods/hpr.md §5): x' = sin γ₁/sin γ₂ x_m + sin(γ₂ − γ₁)/sin γ₂ x with the mirror image x_m =
 x (I − 2 w wᵀ/‖w‖²) and γ₂ = arccos of their cosine clamped to ±(1 − 1e-7). In float32 that is never below 4.9e-4, so within about
 2.4e-4 of the hyperplane x' is shorter than x, down to |cos γ₁| of its length; elsewhere both forms are the same in exact arithmetic.
 """

@@ -1,4 +1,4 @@
-"""What the released code of HPR does otherwise, defects included (specs/hpr.md §10): the record that official-compat folds in."""
+"""What the released code of HPR does otherwise, defects included (docs/methods/hpr.md §5): the record that official-compat folds in."""
 
 from __future__ import annotations
 

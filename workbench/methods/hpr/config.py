@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from workbench.edits.base import Where
 from workbench.knobs import as_released, knob
 from workbench.methods.hpr.compat import OFFICIAL, HprCompat
 from workbench.methods.shared.gating import GateKind
@@ -61,7 +60,7 @@ class HprConfig:
     compat: HprCompat = as_released(OFFICIAL)
 
     @property
-    def where(self) -> Where:
+    def where(self) -> str:
         """Positions that the edit acts on."""
         return self.compat.positions or self.positions
 

@@ -1,4 +1,4 @@
-"""What the released code of SEA does otherwise, defects included (specs/sea.md §10): the record that official-compat folds in."""
+"""What the released code of SEA does otherwise, defects included (docs/methods/sea.md §5): the record that official-compat folds in."""
 
 from __future__ import annotations
 

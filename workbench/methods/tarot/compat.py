@@ -1,4 +1,4 @@
-"""What the released code of TaRot does otherwise, defects included (specs/tarot.md §10): the record that official-compat folds in."""
+"""What the released code of TaRot does otherwise, defects included (docs/methods/tarot.md §5): the record that official-compat folds in."""
 
 from __future__ import annotations
 
