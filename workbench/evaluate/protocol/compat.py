@@ -1,4 +1,4 @@
-"""What the released protocol does otherwise, defects included (specs/canonical.md §10, D3, D5, D9, D19)."""
+"""What the released protocol does otherwise, defects included (docs/methods/senses.md §9.4)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the released LoRA and full finetuning do otherwise, defects included (specs/canonical.md §10): the records of official-compat."""
+"""What the released LoRA and full finetuning do otherwise, defects included (docs/methods/senses.md §5): the records of official-compat."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the released loop over canonical examples does otherwise, defects included (specs/canonical.md §10)."""
+"""What the released loop over canonical examples does otherwise, defects included (docs/methods/senses.md §5)."""
 
 from __future__ import annotations
 
