@@ -15,7 +15,7 @@ from workbench.numerics.canonical_loop import has_adam8bit
 
 @dataclass(frozen=True)
 class CanonicalConfig:
-    """Knobs of the loop over canonical examples (docs/methods/senses.md §3.1); each method's own config says what its code does as released."""
+    """Knobs of the loop over canonical examples (docs/methods/senses.md §3.1). `compat` differs from method to method."""
 
     lr: float | None = knob(
         None, label="Learning rate", help="Step size of Adam; none chooses by method and size.", bounds=(1e-9, 1.0), main=True
