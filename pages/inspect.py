@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import streamlit as st
 
@@ -10,6 +10,9 @@ from pages._ui.inspect import attribution, heads, lenses, patching
 from pages._ui.kit import frame, scope
 from pages._ui.kit.backend import ready
 from pages._ui.kit.prompts import prompt
+
+if TYPE_CHECKING:
+    from workbench.session import Session
 
 PROMPT, TARGET, DISTRACTOR = "Question: What do carrots help most? Answer:", " gut", " eyes"
 TABS = {
@@ -22,7 +25,7 @@ TABS = {
 }
 
 
-def main(session: Any) -> None:
+def main(session: Session) -> None:
     """Prompt, target and distractor on top; below, one lens at a time, run when asked; the scope at the foot."""
     text = prompt("Prompt", PROMPT, key="inspect-prompt")
     with st.container(horizontal=True, vertical_alignment="bottom"):

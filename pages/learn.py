@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING
 
 import streamlit as st
 
@@ -13,8 +12,11 @@ from pages._ui.kit.backend import ready
 from pages._ui.kit.state import state
 from pages._ui.learn import lessons
 
+if TYPE_CHECKING:
+    from workbench.session import Session
 
-def main(session: Any) -> None:
+
+def main(session: Session) -> None:
     """Pick a lesson; its steps, each with its check and its ladder of hints."""
     units = {unit["id"]: unit for unit in lessons.lessons()}
     chosen = st.segmented_control(
@@ -29,7 +31,7 @@ def main(session: Any) -> None:
     st.text_area("What did you see? (stays in this tab)", key=f"saw-{unit['id']}", persist_state="session")
 
 
-def _step(session: Any, unit: str, i: int, step: Mapping[str, Any]) -> None:
+def _step(session: Session, unit: str, i: int, step: lessons.Step) -> None:
     done = lessons.passed(step["check"])
     with st.container(border=True, key=f"step-{unit}-{i}"):
         st.markdown(f"{':material/check_circle:' if done else ':material/radio_button_unchecked:'} **{i + 1}.** {step['task']}")
@@ -56,7 +58,7 @@ def _climb(key: str, top: int) -> None:
     st.session_state[key] = min(top, st.session_state.get(key, 0) + 1)
 
 
-def _prepare(session: Any, step: Mapping[str, Any]) -> None:
+def _prepare(session: Session, step: lessons.Step) -> None:
     """Set what the step names; nothing is run."""
     now = state()
     now.set_name, now.method = step.get("set", now.set_name), step.get("method", now.method)

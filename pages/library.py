@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from pages._ui.kit import calls, frame, words
+from pages._ui.kit import frame, words
 from pages._ui.kit.backend import ready
 from pages._ui.kit.state import state
 from pages._ui.library import exports
 
+if TYPE_CHECKING:
+    from workbench.session import EditInfo, Session
 
-def main(session: Any) -> None:
+
+def main(session: Session) -> None:
     """Saved edits, what can be done with the chosen one, and the runs."""
     saved = {item.id: item for item in session.edits()}
     edits, runs = st.tabs([f"Edits ({len(saved)})", "Runs"])
@@ -29,7 +32,7 @@ def main(session: Any) -> None:
         _runs(session)
 
 
-def _edits(session: Any, saved: dict[str, Any]) -> None:
+def _edits(session: Session, saved: dict[str, EditInfo]) -> None:
     table, side = st.columns([3, 2], gap="large")
     with table:
         rows = [
@@ -48,7 +51,7 @@ def _edits(session: Any, saved: dict[str, Any]) -> None:
         _one(session, saved[edit])
 
 
-def _one(session: Any, item: Any) -> None:
+def _one(session: Session, item: EditInfo) -> None:
     fits = item.model.same_model(session.model.fingerprint)
     st.subheader(words.plain(item.name), anchor=False)
     st.text(item.verdict or "It was saved without a verdict.")
@@ -65,14 +68,23 @@ def _one(session: Any, item: Any) -> None:
             st.switch_page("pages/spectra.py")
         with st.popover("Rename"):
             name = st.text_input("New name", item.name, key=f"rename-{item.id}")
-            frame.act("Rename edit", calls.rename_edit, session, item.id, name, key=f"rename-go-{item.id}", disabled=not name.strip())
+            frame.act("Rename edit", _rename, session, item.id, name, key=f"rename-go-{item.id}", disabled=not name.strip())
         with st.popover("Delete"):
             st.caption("The edit goes; the runs that used it stay.")
-            st.button("Delete edit", key=f"delete-{item.id}", on_click=calls.delete_edit, args=(session, item.id))
+            st.button("Delete edit", key=f"delete-{item.id}", on_click=_delete, args=(session, item.id))
     exports.panel(session, item, fits)
 
 
-def _runs(session: Any) -> None:
+def _rename(session: Session, edit: str, name: str) -> None:
+    session.workspace.edits.rename(edit, name.strip())
+
+
+def _delete(session: Session, edit: str) -> None:
+    state().turn_off(edit)
+    session.workspace.edits.delete(edit)
+
+
+def _runs(session: Session) -> None:
     found = session.workspace.runs.list(limit=100)
     if not found:
         frame.empty("Every fit, comparison and evaluation is recorded here, with what it came from.", key="runs")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import streamlit as st
 
@@ -10,11 +11,26 @@ from pages._ui.kit import frame, jobs, words
 from pages._ui.kit.backend import backend, ready
 from pages._ui.kit.figures import figure_panel
 from pages._ui.kit.state import state
+from pages._ui.kit.status import LOADING, LoadSettings
 from workbench.figures.basic import next_token_bars
+
+if TYPE_CHECKING:
+    from workbench.session import Progress, Session, catalog
 
 EMBEDDED = {"embedded": "GPT-style, 6 layers", "embedded-backpack": "Backpack, with senses"}
 FLOATS = ("float32", "bfloat16", "float16", "float64")
 PROMPT = "Question: What do carrots help most? Answer:"
+ESTIMATE: jobs.Slot[LoadSettings, catalog.MemoryEstimate] = jobs.Slot("estimate")
+# Tokens with their probabilities.
+NEXT: jobs.Slot[Prompted, list[tuple[str, float]]] = jobs.Slot("next")
+
+
+@dataclass(frozen=True)
+class Prompted:
+    """A prompt to a model."""
+
+    prompt: str
+    model: str
 
 
 def choose() -> None:
@@ -31,38 +47,38 @@ def choose() -> None:
     with st.expander("Number type and device"):
         dtype = st.segmented_control("Number type", FLOATS, default="float32", key="model-dtype", required=True)
         device = st.selectbox("Device", backend().devices(), key="model-device")
-    settings = {"name": name, "dtype": dtype, "device": device}
+    settings = LoadSettings(name, dtype or FLOATS[0], device)
     with st.container(horizontal=True):
         frame.act("Check size", _check, settings, key="model-check", disabled=not name)
         frame.act("Load", _load, settings, type="primary", key="model-load", disabled=not name)
-    jobs.panel("estimate", _estimate, settings=settings)
-    jobs.panel("load", lambda _: None)
+    jobs.panel(ESTIMATE, _estimate, settings=settings)
+    jobs.panel(LOADING, lambda _: None)
 
 
-def _check(settings: dict[str, str]) -> None:
-    def work(session: Any, progress: Any) -> Any:
-        return session.estimate(settings["name"], dtype=settings["dtype"], device=settings["device"])
+def _check(settings: LoadSettings) -> None:
+    def work(session: Session, _: Progress) -> catalog.MemoryEstimate:
+        return session.estimate(settings.name, dtype=settings.dtype, device=settings.device)
 
-    jobs.start("estimate", f"Looking up {settings['name']}", work, settings)
-
-
-def _load(settings: dict[str, str]) -> None:
-    def work(session: Any, progress: Any) -> Any:
-        backend().open(settings["name"], progress, dtype=settings["dtype"], device=settings["device"])
-        return settings["name"]
-
-    state().kept.pop("load", None)
-    jobs.start("load", f"Loading {settings['name']}", work, settings)
+    jobs.start(ESTIMATE, f"Looking up {settings.name}", work, settings)
 
 
-def _estimate(size: Any) -> None:
+def _load(settings: LoadSettings) -> None:
+    def work(_: Session, progress: Progress) -> str:
+        backend().open(settings.name, progress, dtype=settings.dtype, device=settings.device)
+        return settings.name
+
+    state().kept.pop(LOADING.name, None)
+    jobs.start(LOADING, f"Loading {settings.name}", work, settings)
+
+
+def _estimate(size: catalog.MemoryEstimate) -> None:
     sign = "fits" if size.fits else "does not fit"
     st.markdown(f"**{words.parameters(size.n_parameters)} parameters**, {words.plain(size.architecture)}: {sign}.")
     st.progress(min(1.0, size.bytes_needed / max(1, size.bytes_free)))
     st.caption(f"Needs about {words.size(size.bytes_needed)} of {words.size(size.bytes_free)} that are free now.")
 
 
-def facts(session: Any) -> None:
+def facts(session: Session) -> None:
     """What the model is, what works on it, and the proof that it speaks."""
     info = session.model.info
     st.subheader(words.plain(info.name), anchor=False)
@@ -77,20 +93,20 @@ def facts(session: Any) -> None:
     speak, works = st.tabs(["Does it speak?", "What works on it"])
     with speak:
         prompt = st.text_input("Prompt", PROMPT, key="model-prompt", persist_state="session")
-        settings = {"prompt": prompt, "model": info.name}
+        settings = Prompted(prompt, info.name)
         frame.act("Predict", _predict, settings, key="model-predict", type="primary")
         jobs.panel(
-            "next", _next, settings=settings, nothing=lambda: frame.empty("The likeliest next tokens will stand here.", key="next").space()
+            NEXT, _next, settings=settings, nothing=lambda: frame.empty("The likeliest next tokens will stand here.", key="next").space()
         )
     with works:
         st.dataframe(session.capabilities(), hide_index=True, width="stretch")
 
 
-def _predict(settings: dict[str, str]) -> None:
-    jobs.start("next", "Predicting", lambda session, progress: session.next_tokens(settings["prompt"]), settings)
+def _predict(settings: Prompted) -> None:
+    jobs.start(NEXT, "Predicting", lambda session, _: session.next_tokens(settings.prompt), settings)
 
 
-def _next(found: Any) -> None:
+def _next(found: list[tuple[str, float]]) -> None:
     best = found[0]
     figure = next_token_bars("Likeliest next tokens", [("base", [(words.token(text), share) for text, share in found])])
     figure_panel(

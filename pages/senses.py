@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import streamlit as st
 
 from pages._ui.kit import frame
 from pages._ui.kit.backend import ready
 from pages._ui.senses import panels
+
+if TYPE_CHECKING:
+    from workbench.session import Session
 
 TABS = {
     "Teach one example": panels.teach,
@@ -17,7 +20,7 @@ TABS = {
 }
 
 
-def main(session: Any) -> None:
+def main(session: Session) -> None:
     """Three views of a Backpack; without one, the way to it."""
     if not session.model.info.has_senses:
         with frame.empty(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import streamlit as st
 
@@ -12,6 +12,9 @@ from pages._ui.kit.backend import ready
 from pages._ui.kit.state import state
 from pages._ui.spectra import panels
 
+if TYPE_CHECKING:
+    from workbench.session import Session
+
 WHY_UNCENTRED = """
 Without centring, the first singular direction is the mean activation: every text, good or bad, points along it. It alone
 explains nearly all of the spectrum, so the share to keep is reached at rank 1 on both sides. The edit then keeps and drops the
@@ -19,7 +22,7 @@ same direction, and the two cancel. Subtract the means first, and what is left i
 """
 
 
-def main(session: Any) -> None:
+def main(session: Session) -> None:
     """Pick one or two edits; their pictures stand side by side."""
     known = calls.known_edits(session)
     if not known:
@@ -46,10 +49,10 @@ def main(session: Any) -> None:
         with column:
             _one(session, edit, known[edit])
     if len(chosen) == 2:
-        panels.angles(*chosen)
+        panels.angles(chosen[0], chosen[1])
 
 
-def _one(session: Any, edit: str, name: str) -> None:
+def _one(session: Session, edit: str, name: str) -> None:
     st.subheader(words.plain(name), anchor=False)
     report = session.report(edit)
     if report is None:

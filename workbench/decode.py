@@ -5,7 +5,7 @@ Lane-major rows: with n lanes and r prompts, row `lane · r + prompt` of the bat
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -83,7 +83,7 @@ def decode(
     sampling: Sampling | None = None,
     *,
     progress: Progress | None = None,
-) -> Iterator[Step]:
+) -> Generator[Step]:
     """Generate token by token. No context is held between tokens, so the caller may run anything in between, or stop listening.
 
     Raises:

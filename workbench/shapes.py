@@ -10,9 +10,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 TokenIds = Int[Tensor, "batch pos"]
-TokenMask = Bool[Tensor, "batch pos"]
 Logits = Float[Tensor, "batch pos d_vocab"]
 Activations = Float[Tensor, "batch pos width"]
 Rows2d = Float[Tensor, "row width"]
 
-__all__ = ["Activations", "Bool", "Float", "Int", "Logits", "Rows2d", "Tensor", "TokenIds", "TokenMask"]
+__all__ = ["Activations", "Bool", "Float", "Int", "Logits", "Rows2d", "Tensor", "TokenIds"]

@@ -1,13 +1,60 @@
-"""What pages share: the only shared code that imports streamlit.
+'''What pages share: `kit`, which every page uses, and a folder a page for its own panels.
 
-A new page needs five calls:
+A page is a file of `pages/`, named in the menu of `app.py`. Whole and working:
 
-    page("Senses", "Which senses does this word have, and what do they write?")   # title and question
-    session = need_model()                                                        # the session, or a designed waiting state and stop
-    if st.button("Look"): jobs.start("senses", "Reading senses", lambda progress: session.look("senses", ...), settings)
-    jobs.panel("senses", draw, settings=settings, empty="What will appear, and how to get it.")
-    figure_panel(figure, table, caption=provenance(...), key="senses")            # picture, table toggle, downloads, where it is from
+    """How does the model cut this prompt?"""
 
-`state` is what this browser tab chose; `words` turns numbers and times into text; `token_strip` and `grid` are clickable, and each has a
-plain-widget twin for the keyboard.
-"""
+    from __future__ import annotations
+
+    from dataclasses import dataclass
+    from typing import TYPE_CHECKING
+
+    from pages._ui.kit import frame, jobs, words
+    from pages._ui.kit.backend import ready
+    from pages._ui.kit.components import token_strip
+    from pages._ui.kit.prompts import prompt
+
+    if TYPE_CHECKING:  # a page must not wait for torch
+        from workbench.session import Session
+
+    CUT: jobs.Slot[Asked, tuple[str, ...]] = jobs.Slot("cut")
+
+
+    @dataclass(frozen=True)
+    class Asked:
+        """What the result comes from: equal settings, equal result."""
+
+        prompt: str
+
+
+    def main(session: Session) -> None:
+        asked = Asked(prompt("Prompt", "Anna sees the cat", key="cut-prompt"))
+        frame.act("Cut", _begin, asked, key="cut-run", type="primary")
+        nothing = lambda: frame.empty("The tokens will stand here.", "Press *Cut*.", key="cut")
+        jobs.panel(CUT, lambda tokens: _draw(session, tokens), settings=asked, nothing=nothing)
+
+
+    def _begin(asked: Asked) -> None:
+        jobs.start(CUT, "Cutting", lambda session, progress: session.token_texts(asked.prompt)[0], asked)
+
+
+    def _draw(session: Session, tokens: tuple[str, ...]) -> None:
+        token_strip(tokens, key="cut-strip")
+        frame.source(words.provenance(model=session.model.info.name, n=words.count(len(tokens), "token")), "cut")
+
+
+    frame.page("Cut", __doc__ or "")
+    if (opened := ready()) is not None:
+        main(opened)
+
+- `kit.frame`: title and question (`kit.frame.page`), a button that acts on what the controls say now (`kit.frame.act`), the empty and
+  the failed state (`kit.frame.empty`, `kit.frame.problem`), what a picture means and where it is from (`kit.frame.meaning`,
+  `kit.frame.source`).
+- `kit.jobs`: anything over a moment. A `kit.jobs.Slot` is a place for one job and its result, typed by both; `kit.jobs.start` runs in it,
+  `kit.jobs.panel` draws it empty, running, failed or done, `kit.jobs.result` reads it from another page.
+- `kit.state`: what this tab chose (`kit.state.state`), and a record of its own for each part of a page (`kit.state.part`).
+- `kit.figures.figure_panel`: a figure with its sentence, table, downloads and source; `kit.figures.table_panel` the same for a table.
+- `kit.components.token_strip`, `kit.components.grid`: clickable, each with a twin for the keyboard.
+- `kit.forms.knob_form`: the form of a config's knobs. `kit.scope`: layers and heads that are carried to the form of Edit.
+- `kit.words`: numbers, times and names as people say them; `kit.words.provenance` is the line under every number.
+'''

@@ -142,13 +142,13 @@ def test_the_head_that_leads_can_be_put_in_scope_and_taken_out(app: Run) -> None
 
 def handed(app: Run, backend: Any, method: str, *names: str) -> AppTest:
     """The Edit page after these places were handed over."""
-    from pages._ui.kit.scope import Handed
+    from pages._ui.kit.scope import Handed, Scope
 
     test = app("edit")
     now = test.session_state["retouch"]
     now.set_name, now.method = own_set(backend), method
     layers, heads = tuple(int(name) for name in names if "." not in name), tuple(name for name in names if "." in name)
-    now.draft["handed"] = Handed(layers, heads)
+    now.parts["Scope"] = Scope(handed=Handed(layers, heads))
     return fine(test.run())
 
 

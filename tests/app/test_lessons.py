@@ -128,7 +128,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 def checked(monkeypatch: pytest.MonkeyPatch, unit: str, i: int, picked: tuple[str, ...] = (), **slots: Any) -> bool:
-    monkeypatch.setattr(lessons.jobs, "result", slots.get)
+    monkeypatch.setattr(lessons.jobs, "result", lambda slot: slots.get(getattr(slot, "name", slot)))
     monkeypatch.setattr(lessons.scope, "picked", lambda: list(picked))
     return lessons.passed(next(item for item in UNITS if item["id"] == unit)["steps"][i]["check"])
 

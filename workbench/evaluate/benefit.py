@@ -210,7 +210,7 @@ def _scored(
     stacks: Stacks,
     batch: int,
     progress: Progress,
-) -> list[Float[np.ndarray, "lane choice"]]:
+) -> list[Float[np.ndarray, "lane _choice"]]:
     """Summed log-probability of every choice of every row, one array a row; all choices run in one stream of batches."""
     prompts = [row.prompt for row, mine in zip(rows, texts) for _ in mine]
     flat = [text for mine in texts for text in mine]

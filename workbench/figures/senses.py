@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import plotly.graph_objects as go
@@ -50,7 +50,7 @@ def contribution_map(reading: Any, lane: int = 0) -> go.Figure:
     return figure
 
 
-def moved_senses(rows: Sequence[dict[str, Any]], limit: int = 16) -> go.Figure:
+def moved_senses(rows: Sequence[Mapping[str, Any]], limit: int = 16) -> go.Figure:
     """How far each sense moved, with the tokens that its move promotes."""
     shown = list(rows)[:limit]
     names = [f"{row['word'].replace(' ', '␣')} · {row['sense']}" for row in shown]

@@ -6,6 +6,7 @@ Figures carry no colour for the ground: the page gives it, light or dark. `theme
 from __future__ import annotations
 
 from functools import cache
+from typing import Any
 
 import plotly.graph_objects as go
 
@@ -92,6 +93,12 @@ def template(dark: bool = False) -> go.layout.Template:
 def themed(figure: go.Figure, *, dark: bool = False) -> go.Figure:
     """Set the template on a figure and return it; a heatmap with a coloraxis of its own keeps its scale."""
     return figure.update_layout(template=template(dark))
+
+
+def title_of(figure: go.Figure) -> str:
+    """The title of a figure; empty if it has none."""
+    layout: dict[str, Any] = figure.layout.to_plotly_json()
+    return str(layout.get("title", {}).get("text") or "")
 
 
 def empty_figure(text: str, *, dark: bool = False, height: int = 240) -> go.Figure:

@@ -6,7 +6,7 @@ import importlib.metadata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
@@ -79,12 +79,14 @@ class Fitted:
     report: FitReport
 
 
+@runtime_checkable
 class FitFunction(Protocol):
     """How a method's function is called; it uses the rows of split `fit`, chooses on `validation`, and never looks at `test`."""
 
     def __call__(self, model: LanguageModel, demonstrations: Demonstrations, config: Any, *, seed: int, progress: Progress) -> Fitted: ...
 
 
+@runtime_checkable
 class ProceedFunction(Protocol):
     """How a search goes on from the trials in a report, up to the config's budget."""
 

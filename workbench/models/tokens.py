@@ -12,7 +12,7 @@ import torch
 
 from workbench.errors import BadPrompt
 from workbench.operations import Forward
-from workbench.shapes import Int, Tensor, TokenIds, TokenMask
+from workbench.shapes import Bool, Int, Tensor, TokenIds
 
 _forward: ContextVar[Forward | None] = ContextVar("forward", default=None)
 
@@ -34,10 +34,13 @@ def current_forward() -> Forward | None:
 
 @dataclass(frozen=True)
 class TokenBatch:
-    """Token ids padded on the left, the mask of real tokens, and how many real tokens of each row are prompt."""
+    """Token ids padded on the left, the mask of real tokens, and how many real tokens of each row are prompt.
+
+    The mask is of every column seen so far: a batch that goes on from a cache holds the new ids alone.
+    """
 
     ids: TokenIds
-    mask: TokenMask
+    mask: Bool[Tensor, "batch seen"]
     n_prompt: Int[Tensor, "batch"]
 
     @staticmethod

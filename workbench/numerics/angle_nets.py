@@ -27,8 +27,8 @@ def widths(d_model: int, n_mlp: int, width: int | None = None) -> tuple[int, ...
 class AngleNets:
     """Angle networks of several layers: π sigmoid(Linear … GELU … Linear), in (0, π)."""
 
-    weights: tuple[Float[Tensor, "layer out in"], ...]
-    biases: tuple[Float[Tensor, "layer out"], ...]
+    weights: tuple[Float[Tensor, "layer _out _in"], ...]
+    biases: tuple[Float[Tensor, "layer _out"], ...]
 
     @staticmethod
     def drawn(d_model: int, n_mlp: int, width: int | None, layers: Sequence[int], seed: int) -> AngleNets:

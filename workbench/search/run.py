@@ -82,7 +82,7 @@ def asked(config: SearchConfig, trials: Trials) -> Proposal:
     return _next(config, proposer.design(), proposer, trials)
 
 
-def told(config: SearchConfig, trials: Trials, proposal: Proposal, values: Float[Tensor, "lane"]) -> Trials:
+def told(config: SearchConfig, trials: Trials, proposal: Proposal, values: Tensor) -> Trials:
     """Return the trials with the values of `proposal`: the tell of an ask-and-tell loop.
 
     Raises:

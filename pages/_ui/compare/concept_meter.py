@@ -34,7 +34,7 @@ def reading(session: Any, found: Any) -> Reading | None:
     if chosen is None:
         frame.empty("A meter is fitted on demonstrations, and there are none yet.", "Open a set on Demonstrations first.", key="meter-set")
         return None
-    settings = {"set": chosen, "data": session.demos(chosen).fingerprint, "of": dict(jobs.settings_of("compare"))}
+    settings = {"set": chosen, "data": session.demos(chosen).fingerprint, "of": dict(jobs.settings_of("compare") or {})}
     frame.act("Read the meter", _run, found, settings, key="meter-run")
     jobs.panel(
         "meter", lambda meter: _told(session, meter), settings=settings,
@@ -43,7 +43,7 @@ def reading(session: Any, found: Any) -> Reading | None:
             key="meter",
         ),
     )  # fmt: skip
-    return jobs.result("meter") if dict(jobs.settings_of("meter")) == settings else None
+    return jobs.result("meter") if dict(jobs.settings_of("meter") or {}) == settings else None
 
 
 def _concept(session: Any) -> str | None:

@@ -2,47 +2,62 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import streamlit as st
 
 from pages._ui.demonstrations import sets
 from pages._ui.kit import frame, jobs, words
 from pages._ui.kit.figures import figure_panel, selected
-from pages._ui.kit.state import state
-from pages._ui.spectra.panels import layer_choice
+from pages._ui.kit.layers import layer_choice
+from pages._ui.kit.rows import Editor
+from pages._ui.kit.state import part
+from workbench.data.demonstrations import SPLITS, Demonstration, Demonstrations, Split
 
-_PICKED, _TURN = "geometry-picked", "geometry-turn"
-SPLITS = ("fit", "validation", "test")
+if TYPE_CHECKING:
+    from workbench.lenses.geometry import DemonstrationGeometry
+    from workbench.progress import Progress
+    from workbench.session import Session
+
+# Its settings are the fingerprint of the set.
+GEOMETRY: jobs.Slot[str, DemonstrationGeometry] = jobs.Slot("geometry")
+
+
+@dataclass
+class Choice:
+    """Rows picked in the picture of the set with this fingerprint; `turn` counts the choices that were forgotten."""
+
+    data: str = ""
+    rows: tuple[int, ...] = ()
+    turn: int = 0
 
 
 def plot_key() -> str:
     """The picture's key; a choice that is forgotten takes its picture with it, since the browser holds the choice too."""
-    return f"geometry-points-{state().draft.get(_TURN, 0)}"
+    return f"geometry-points-{part(Choice).turn}"
 
 
-def picked_rows(demonstrations: Any) -> tuple[int, ...]:
+def picked_rows(demonstrations: Demonstrations) -> tuple[int, ...]:
     """The rows picked in the picture, as long as the set is the one that the picture shows."""
-    shown = jobs.settings_of("geometry").get("data")
-    if shown != demonstrations.fingerprint:
+    if jobs.settings_of(GEOMETRY) != demonstrations.fingerprint:
         return ()
     now = tuple(row for row in selected(plot_key()) if row < len(demonstrations))
     # Plotly forgets its selection when the picture changes; the tab does not.
-    draft = state().draft
+    choice = part(Choice)
     if now:
-        draft[_PICKED] = (shown, now)
-    kept, rows = draft.get(_PICKED, ("", ()))
-    return rows if kept == shown else ()
+        choice.data, choice.rows = demonstrations.fingerprint, now
+    return choice.rows if choice.data == demonstrations.fingerprint else ()
 
 
-def panel(session: Any, chosen: str, demonstrations: Any, ringed: int | None) -> None:
+def panel(session: Session, chosen: str, demonstrations: Demonstrations, ringed: int | None) -> None:
     """The projection beside the separation by layer; below, what can be done with the rows picked."""
     st.subheader("Where both sides lie inside the model", anchor=False)
-    settings = {"data": demonstrations.fingerprint}
-    frame.act("Read the activations", _run, demonstrations, settings, key="geometry-run", disabled=not len(demonstrations))
+    settings = demonstrations.fingerprint
+    frame.act("Read the activations", _run, demonstrations, key="geometry-run", disabled=not len(demonstrations))
     jobs.panel(
-        "geometry", lambda found: _draw(found, ringed), settings=settings,
+        GEOMETRY, lambda found: _draw(found, ringed), settings=settings,
         nothing=lambda: frame.empty(
             "A point for each answer will stand here, both sides in their colours, at the layer you choose.",
             "Press *Read the activations*.", key="geometry",
@@ -51,14 +66,14 @@ def panel(session: Any, chosen: str, demonstrations: Any, ringed: int | None) ->
     _verbs(session, chosen, demonstrations, picked_rows(demonstrations))
 
 
-def _run(demonstrations: Any, settings: dict[str, Any]) -> None:
-    def work(session: Any, progress: Any) -> Any:
+def _run(demonstrations: Demonstrations) -> None:
+    def work(session: Session, progress: Progress) -> DemonstrationGeometry:
         return session.look("demonstration_geometry", demonstrations, progress=progress)
 
-    jobs.start("geometry", "Reading activations", work, settings)
+    jobs.start(GEOMETRY, "Reading activations", work, demonstrations.fingerprint)
 
 
-def _draw(found: Any, ringed: int | None) -> None:
+def _draw(found: DemonstrationGeometry, ringed: int | None) -> None:
     from workbench.figures.geometry import projection, separation
 
     n_held = sum(found.held)
@@ -87,7 +102,7 @@ def _draw(found: Any, ringed: int | None) -> None:
         )  # fmt: skip
 
 
-def _verbs(session: Any, chosen: str, demonstrations: Any, rows: tuple[int, ...]) -> None:
+def _verbs(session: Session, chosen: str, demonstrations: Demonstrations, rows: tuple[int, ...]) -> None:
     if not rows:
         return
     with st.container(border=True, key="geometry-rows"):
@@ -102,23 +117,22 @@ def _verbs(session: Any, chosen: str, demonstrations: Any, rows: tuple[int, ...]
             st.button("Forget the choice", key="geometry-forget", type="tertiary", on_click=_forget)
 
 
-def _move(session: Any, chosen: str, demonstrations: Any, rows: tuple[int, ...], split: str) -> None:
+def _move(session: Session, chosen: str, demonstrations: Demonstrations, rows: tuple[int, ...], split: Split) -> None:
     changed = [replace(row, split=split) if i in rows else row for i, row in enumerate(demonstrations)]
-    _save(session, chosen, demonstrations.with_rows(changed))
+    _save(session, chosen, demonstrations, changed)
 
 
-def _drop(session: Any, chosen: str, demonstrations: Any, rows: tuple[int, ...]) -> None:
-    _save(session, chosen, demonstrations.with_rows(row for i, row in enumerate(demonstrations) if i not in rows))
+def _drop(session: Session, chosen: str, demonstrations: Demonstrations, rows: tuple[int, ...]) -> None:
+    _save(session, chosen, demonstrations, [row for i, row in enumerate(demonstrations) if i not in rows])
 
 
-def _save(session: Any, chosen: str, changed: Any) -> None:
+def _save(session: Session, chosen: str, demonstrations: Demonstrations, changed: Sequence[Demonstration]) -> None:
     """A version on disk; the table is drawn anew, and the choice is over, since places have changed."""
-    sets.save_changes(session, chosen, changed)
-    state().draft.pop("editor-set", None)
+    sets.save_changes(session, chosen, demonstrations.with_rows(changed))
+    part(Editor).restart()
     _forget()
 
 
 def _forget() -> None:
-    draft = state().draft
-    draft.pop(_PICKED, None)
-    draft[_TURN] = draft.get(_TURN, 0) + 1
+    choice = part(Choice)
+    choice.data, choice.rows, choice.turn = "", (), choice.turn + 1

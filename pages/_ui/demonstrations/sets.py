@@ -2,21 +2,37 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import streamlit as st
 
 from pages._ui.demonstrations import templates
 from pages._ui.kit import frame, jobs
-from pages._ui.kit.rows import counts
-from pages._ui.kit.state import state
+from pages._ui.kit.rows import Editor, counts
+from pages._ui.kit.state import part, state
 from pages._ui.kit.words import count, plain
+from workbench.data.demonstrations import Demonstration, Demonstrations
+
+if TYPE_CHECKING:
+    from workbench.data.sources import Imported
+    from workbench.session import Session
+    from workbench.workspace.sets import SetInfo
+    from workbench.workspace.shelf import Offer
 
 JUDGED = "judged answers"
+IMPORT: jobs.Slot[Upload, tuple[Imported, SetInfo | None]] = jobs.Slot("import")
 
 
-def picker(session: Any, *, key: str) -> str | None:
+@dataclass(frozen=True)
+class Upload:
+    """Files to import, told from others by their names and their size in bytes."""
+
+    names: str
+    size: int
+
+
+def picker(session: Session, *, key: str) -> str | None:
     """Draw the picker of sets; return the chosen one's id, None if there is none."""
     offers = {offer.id: offer for offer in session.demos.list()}
     if not offers:
@@ -32,7 +48,7 @@ def picker(session: Any, *, key: str) -> str | None:
     return now.set_name
 
 
-def _title(offer: Any) -> str:
+def _title(offer: Offer) -> str:
     return f"{offer.title}{'' if offer.is_shipped else ' (yours)'} · {count(offer.n, 'row')}"
 
 
@@ -40,42 +56,41 @@ def _pick(key: str) -> None:
     state().set_name = st.session_state[key]
 
 
-def what_is_used(demonstrations: Any) -> str:
+def what_is_used(demonstrations: Demonstrations) -> str:
     """Which rows a fit reads."""
     return f"Fits on the rows marked fit, chooses on validation, never sees test. This set: {counts(demonstrations)}."
 
 
 # The editor's base changes only when another set, an undo, a redo or an import asks for it.
-def base(session: Any, chosen: str) -> tuple[Any, str]:
+def base(session: Session, chosen: str) -> tuple[Demonstrations, str]:
     """The constant base of the editor, and the editor's key."""
-    draft = state().draft
-    if draft.get("editor-set") != chosen:
-        draft["editor-set"], draft["editor-base"] = chosen, session.demos(chosen)
-        draft["editor-turn"] = draft.get("editor-turn", 0) + 1
-    return draft["editor-base"], f"editor-{draft['editor-turn']}"
+    editor = part(Editor)
+    if editor.chosen != chosen:
+        editor.chosen, editor.base, editor.turn = chosen, session.demos(chosen), editor.turn + 1
+    return editor.base, f"editor-{editor.turn}"
 
 
-def save_changes(session: Any, chosen: str, changed: Any) -> None:
+def save_changes(session: Session, chosen: str, changed: Demonstrations) -> None:
     """Write a version of the set; of a set that ships, a copy, which is chosen then. The table stays as it is on the page."""
-    draft = state().draft
+    editor = part(Editor)
     try:
         saved = session.demos.save(changed, key=chosen, note="edited")
     except Exception as error:  # shown under the table; what was typed is still in it
-        draft["editor-error"] = error
+        editor.error = error
         return
-    draft.pop("editor-error", None)
+    editor.error = None
     if saved.id != chosen:
-        state().set_name = draft["editor-set"] = saved.id
+        state().set_name = editor.chosen = saved.id
 
 
-def move(session: Any, chosen: str, back: bool) -> None:
+def move(session: Session, chosen: str, back: bool) -> None:
     """Undo or redo, and draw the table anew."""
     (session.demos.undo if back else session.demos.redo)(chosen)
-    state().draft.pop("editor-set", None)
+    part(Editor).restart()
 
 
 @st.dialog("Import demonstrations", width="large")
-def import_dialog(session: Any) -> None:
+def import_dialog(session: Session) -> None:
     """Upload files, see what was read and what was not, keep the good rows of all of them as one set."""
     st.caption(
         "JSONL or CSV with the columns prompt, positive, negative, neutral, label, loss, tags, split, id. TruthfulQA, BBQ, StereoSet, "
@@ -88,17 +103,16 @@ def import_dialog(session: Any) -> None:
     if not given:
         return
     names = " and ".join(item.name for item in given)
-    settings = {"name": names, "size": sum(item.size for item in given)}
-    kept = jobs.settings_of("import")
-    if not jobs.is_running("import") and dict(kept) != settings:
+    settings = Upload(names, sum(item.size for item in given))
+    if not jobs.is_running(IMPORT) and jobs.settings_of(IMPORT) != settings:
         files = [(item.getvalue(), item.name) for item in given]
-        jobs.start("import", f"Reading {names}", lambda session, progress: session.demos.import_files(files), settings)
+        jobs.start(IMPORT, f"Reading {names}", lambda session, _: session.demos.import_files(files), settings)
     with st.spinner(f"Reading {names}"):  # a panel that polls would end in a rerun of the page, which closes the dialog
-        jobs.wait("import")
-    jobs.panel("import", _imported, settings=settings)
+        jobs.wait(IMPORT)
+    jobs.panel(IMPORT, _imported, settings=settings)
 
 
-def _imported(found: Any) -> None:
+def _imported(found: tuple[Imported, SetInfo | None]) -> None:
     read, saved = found
     st.markdown(f"**{count(len(read.demonstrations), 'good row')}**, read as {plain(read.format)}: {counts(read.demonstrations)}.")
     if read.problems:
@@ -112,21 +126,19 @@ def _imported(found: Any) -> None:
         st.caption("No row could be used; nothing was kept.")
     elif st.button("Open it", type="primary", key="import-open"):
         state().set_name = saved.id
-        state().draft.pop("editor-set", None)
+        part(Editor).restart()
         st.rerun()
 
 
 def failure() -> None:
     """The error of the last change, if it could not be written."""
-    error = state().draft.get("editor-error")
+    error = part(Editor).error
     if error is not None:
         frame.problem(error, "editor")
 
 
-def judge(session: Any, prompt: str, text: str, good: bool) -> str:
+def judge(session: Session, prompt: str, text: str, good: bool) -> str:
     """Add a judged answer to the set of judged answers; a row that lacks this side gets it. Return the set's name."""
-    from workbench.data.demonstrations import Demonstration, Demonstrations
-
     known = {offer.title: offer.id for offer in session.demos.list() if not offer.is_shipped}
     key = known.get(JUDGED)
     old = Demonstrations((), JUDGED) if key is None else session.demos(key)
@@ -139,5 +151,5 @@ def judge(session: Any, prompt: str, text: str, good: bool) -> str:
     else:
         rows[at] = replace(rows[at], **{side: answer})
     saved = session.demos.save(old.with_rows(rows), key=key, note="judged on Compare")
-    state().draft.pop("editor-set", None)
+    part(Editor).restart()
     return saved.name

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import csv
 import io
-from typing import Any
+from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from pages._ui.kit.rows import as_jsonl
-from pages._ui.kit.state import state
+from pages._ui.kit.rows import Editor, as_jsonl
+from pages._ui.kit.state import part, state
 from workbench.data.demonstrations import Demonstration, Demonstrations
+
+if TYPE_CHECKING:
+    from workbench.session import Session
 
 _HE = ("The engineer said that", "The nurse said that")
 # Title → (what it is for, rows). Every text after a prompt begins with its own space.
@@ -64,7 +67,7 @@ def as_csv(rows: Demonstrations) -> str:
     return text.getvalue()
 
 
-def panel(session: Any) -> None:
+def panel(session: Session) -> None:
     """Choose a kind; take its file, or begin a set with its rows."""
     kind = st.segmented_control("Template", list(TEMPLATES), default="Pairs", key="template-kind", required=True) or "Pairs"
     about, rows = TEMPLATES[kind]
@@ -76,5 +79,5 @@ def panel(session: Any) -> None:
         st.download_button("CSV", lambda: as_csv(filled), f"{name}.csv", "text/csv", key="template-csv", on_click="ignore")
         if st.button("Begin a set with these rows", key="template-begin"):
             state().set_name = session.demos.save(filled, note="from a template").id
-            state().draft.pop("editor-set", None)
+            part(Editor).restart()
             st.rerun()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import streamlit as st
 
@@ -11,13 +13,29 @@ from pages._ui.kit import calls, frame, jobs, scope, words
 from pages._ui.kit.components import grid
 from pages._ui.kit.figures import figure_panel
 
+if TYPE_CHECKING:
+    from workbench.lenses.attribution import DirectAttribution
+    from workbench.progress import Progress
+    from workbench.session import Session
+
 _UNITS = {"component": "Layers", "head": "Heads"}
 _LOOK = "A long bar is a component that writes the answer itself. One that only helps others to write it does not show here: see Patching."
+# By components and by heads.
+ATTRIBUTION: jobs.Slot[TakenApart, Mapping[str, DirectAttribution]] = jobs.Slot("attribution")
 
 
-def attribution(session: Any, prompt: str, targets: tuple[str, ...]) -> None:
+@dataclass(frozen=True)
+class TakenApart:
+    """A prompt whose last logits are taken apart, for a target and perhaps against a distractor, in each lane."""
+
+    prompt: str
+    targets: tuple[str, ...]
+    lanes: calls.Lanes
+
+
+def attribution(session: Session, prompt: str, targets: tuple[str, ...]) -> None:
     """Take the last token's logits apart into what each component wrote."""
-    settings = {"prompt": prompt, "targets": targets, "lanes": calls.lane_key()}
+    settings = TakenApart(prompt, targets, calls.lane_key())
     with st.container(horizontal=True, vertical_alignment="center"):
         frame.act("Take it apart", _run, settings, type="primary", key="attribution-run", disabled=not targets)
         unit = st.segmented_control(
@@ -28,7 +46,7 @@ def attribution(session: Any, prompt: str, targets: tuple[str, ...]) -> None:
         frame.empty("What each component says for the target will stand here.", "Write a target above.", key="attribution-target")
         return
     jobs.panel(
-        "attribution", lambda found: _draw(found, unit or "component"), settings=settings,
+        ATTRIBUTION, lambda found: _draw(found, unit or "component"), settings=settings,
         nothing=lambda: frame.empty(
             "A bar for each layer's attention and MLP will stand here, or a cell a head: how far it pushes the target.",
             "Press *Take it apart*.", key="attribution",
@@ -36,24 +54,24 @@ def attribution(session: Any, prompt: str, targets: tuple[str, ...]) -> None:
     )  # fmt: skip
 
 
-def _run(settings: dict[str, Any]) -> None:
-    stacks = calls.stacks(settings["lanes"])
+def _run(settings: TakenApart) -> None:
+    stacks = calls.stacks(settings.lanes)
 
-    def work(session: Any, progress: Any) -> Any:
+    def work(session: Session, progress: Progress) -> Mapping[str, DirectAttribution]:
         parts = [("component", progress.part(0.0, 0.5)), ("head", progress.part(0.5, 1.0))]
-        asked = (settings["prompt"], *settings["targets"][:2])
+        asked = (settings.prompt, *settings.targets[:2])
         return {unit: session.look("direct_attribution", *asked, stacks=stacks, unit=unit, progress=p) for unit, p in parts}
 
-    jobs.start("attribution", "Direct attribution", work, settings)
+    jobs.start(ATTRIBUTION, "Direct attribution", work, settings)
 
 
-def _draw(both: Any, unit: str) -> None:
+def _draw(both: Mapping[str, DirectAttribution], unit: str) -> None:
     found = both[unit]
     where = words.provenance(model=found.model, n="1 prompt", where="last token", lanes=" and ".join(lane.label for lane in found.lanes))
     (_heads if unit == "head" else _components)(found, where)
 
 
-def _components(found: Any, where: str) -> None:
+def _components(found: DirectAttribution, where: str) -> None:
     from workbench.figures.attribution import by_layer, component_bars, component_word
 
     rows = [{**row, "component": component_word(row["component"])} for row in found.rows()]
@@ -78,7 +96,7 @@ def component_layer(label: str) -> int | None:
     return int(at) if at.isdigit() else None
 
 
-def _heads(found: Any, where: str) -> None:
+def _heads(found: DirectAttribution, where: str) -> None:
     from workbench.figures.attribution import head_attribution, head_values
 
     lane = lane_choice(found.lanes, "attribution-lane")
@@ -97,7 +115,7 @@ def _heads(found: Any, where: str) -> None:
         figure_panel(head_attribution(found, lane), rows, where, key="attribution-heads")
 
 
-def head_grid(values: list[list[float]], *, key: str, scale: float, signed: bool) -> tuple[int, int] | None:
+def head_grid(values: Sequence[Sequence[float]], *, key: str, scale: float, signed: bool) -> tuple[int, int] | None:
     """A clickable cell a head, layers down."""
     layers, heads = [f"layer {i}" for i in range(len(values))], [str(j) for j in range(len(values[0]) if values else 0)]
     texts = [[words.number(x) for x in line] for line in values]

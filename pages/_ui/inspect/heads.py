@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
@@ -11,15 +12,40 @@ from pages._ui.inspect.lenses import lane_choice
 from pages._ui.kit import calls, frame, jobs, scope, words
 from pages._ui.kit.figures import figure_panel, table_panel
 
+if TYPE_CHECKING:
+    from workbench.lenses.ablation import HeadAblation
+    from workbench.lenses.heads import HeadScores, NameMovers
+    from workbench.progress import Progress
+    from workbench.session import Session
+
 _ABOUT = {
     "previous token": "Looks at the token before: the first half of copying.",
     "duplicate token": "Looks at earlier places of the same token.",
     "induction": "Looks at what came after the earlier place of the same token: the second half of copying.",
 }
 N_TEXTS = 8
+HEADS: jobs.Slot[Scored, HeadScores] = jobs.Slot("heads")
+MOVERS: jobs.Slot[Named, tuple[NameMovers, HeadAblation]] = jobs.Slot("movers")
 
 
-def heads(session: Any, prompt: str, targets: tuple[str, ...]) -> None:
+@dataclass(frozen=True)
+class Scored:
+    """Heads scored in each lane on random sequences from a seed."""
+
+    seed: int
+    lanes: calls.Lanes
+
+
+@dataclass(frozen=True)
+class Named:
+    """A prompt in which the target is a name that the heads carry to the answer, rather than the distractor."""
+
+    prompt: str
+    targets: tuple[str, ...]
+    lanes: calls.Lanes
+
+
+def heads(session: Session, prompt: str, targets: tuple[str, ...]) -> None:
     """Two questions about heads: what each does on repeated text, and which of them carry a name to the answer here."""
     views = {"Kinds": _kinds, "Name movers": _movers}
     view = st.segmented_control("View", list(views), default="Kinds", key="heads-view", required=True, label_visibility="collapsed")
@@ -28,10 +54,10 @@ def heads(session: Any, prompt: str, targets: tuple[str, ...]) -> None:
 
 def _kinds(prompt: str, targets: tuple[str, ...]) -> None:
     seed = st.number_input("Seed", 0, 2**31 - 1, 0, key="heads-seed", persist_state="session", width=140, help="Of the random sequences.")
-    settings = {"seed": int(seed), "lanes": calls.lane_key()}
+    settings = Scored(int(seed), calls.lane_key())
     frame.act("Score the heads", _score, settings, type="primary", key="heads-run")
     jobs.panel(
-        "heads", _scored, settings=settings,
+        HEADS, _scored, settings=settings,
         nothing=lambda: frame.empty(
             "A score for every head will stand here: previous token, duplicate token, induction, read on random text said twice.",
             "Press *Score the heads*.", key="heads",
@@ -39,16 +65,16 @@ def _kinds(prompt: str, targets: tuple[str, ...]) -> None:
     )  # fmt: skip
 
 
-def _score(settings: dict[str, Any]) -> None:
-    stacks = calls.stacks(settings["lanes"])
+def _score(settings: Scored) -> None:
+    stacks = calls.stacks(settings.lanes)
 
-    def work(session: Any, progress: Any) -> Any:
-        return session.look("head_scores", stacks=stacks, n=N_TEXTS, seed=settings["seed"], progress=progress)
+    def work(session: Session, progress: Progress) -> HeadScores:
+        return session.look("head_scores", stacks=stacks, n=N_TEXTS, seed=settings.seed, progress=progress)
 
-    jobs.start("heads", "Scoring heads", work, settings)
+    jobs.start(HEADS, "Scoring heads", work, settings)
 
 
-def _scored(found: Any) -> None:
+def _scored(found: HeadScores) -> None:
     from workbench.figures.heads import top_heads
 
     lane = lane_choice(found.lanes, "heads-lane")
@@ -76,14 +102,14 @@ def _scored(found: Any) -> None:
 
 
 def _movers(prompt: str, targets: tuple[str, ...]) -> None:
-    settings = {"prompt": prompt, "targets": targets, "lanes": calls.lane_key()}
+    settings = Named(prompt, targets, calls.lane_key())
     if len(targets) < 2:
         what = "The heads that carry a name from the prompt to the answer will stand here."
         frame.empty(what, "Write a target that stands in the prompt, and a distractor.", key="movers-need")
         return
     frame.act("Find name movers", _find, settings, type="primary", key="movers-run")
     jobs.panel(
-        "movers", _moved, settings=settings,
+        MOVERS, _moved, settings=settings,
         nothing=lambda: frame.empty(
             "A mark for every head will stand here: how much it looks at the target, how much it pushes it, and what is lost without it.",
             "Press *Find name movers*. The target has to stand in the prompt.", key="movers",
@@ -91,18 +117,18 @@ def _movers(prompt: str, targets: tuple[str, ...]) -> None:
     )  # fmt: skip
 
 
-def _find(settings: dict[str, Any]) -> None:
-    stacks = calls.stacks(settings["lanes"])
+def _find(settings: Named) -> None:
+    stacks = calls.stacks(settings.lanes)
 
-    def work(session: Any, progress: Any) -> Any:
-        asked = (settings["prompt"], *settings["targets"])
+    def work(session: Session, progress: Progress) -> tuple[NameMovers, HeadAblation]:
+        asked = (settings.prompt, *settings.targets)
         movers = session.look("name_movers", *asked, stacks=stacks, progress=progress.part(0.0, 0.3))
         return movers, session.look("head_ablation", *asked, stacks=stacks, progress=progress.part(0.3, 1.0))
 
-    jobs.start("movers", "Finding name movers", work, settings)
+    jobs.start(MOVERS, "Finding name movers", work, settings)
 
 
-def _moved(both: Any) -> None:
+def _moved(both: tuple[NameMovers, HeadAblation]) -> None:
     from workbench.figures.heads import name_mover_map, pushed_and_ablated
 
     found, measured = both
@@ -123,11 +149,13 @@ def _moved(both: Any) -> None:
             "Push and little lost: others stand in for it.",
         )  # fmt: skip
     table_panel(rows[:20], where, key="movers-rows")
-    name = st.selectbox("Head", [row["head"] for row in rows], key="movers-head", width=200)
-    scope.verbs(*(int(part) for part in name.split(".")), key="movers-scope")
+    names = [str(row["head"]) for row in rows]
+    name = st.selectbox("Head", names, key="movers-head", width=200)
+    layer, head = map(int, (name or names[0]).split("."))
+    scope.verbs(layer, head, key="movers-scope")
 
 
-def mover_rows(found: Any, measured: Any, lane: int) -> list[dict[str, Any]]:
+def mover_rows(found: NameMovers, measured: HeadAblation, lane: int) -> list[dict[str, Any]]:
     """A row a head, the largest effects first; push is an estimate, the ablation measured, and where they differ in sign it says so."""
     looks, push, change = found.attention[lane], found.push[lane], measured.change[lane]
     rows = [

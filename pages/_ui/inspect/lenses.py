@@ -2,41 +2,67 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
 
 import streamlit as st
 
 from pages._ui.kit import calls, frame, jobs, scope, words
-from pages._ui.kit.components import Bars, grid, token_strip
+from pages._ui.kit.components import grid, token_strip
 from pages._ui.kit.figures import figure_panel
 from pages._ui.kit.state import state
 from workbench.figures.basic import Line, bars, lines
 
+if TYPE_CHECKING:
+    from workbench.lenses.attention import AttentionPatterns
+    from workbench.lenses.logit_lens import LogitLens
+    from workbench.progress import Progress
+    from workbench.session import Session
 
-def logit_lens(session: Any, prompt: str, targets: tuple[str, ...]) -> None:
+LOGIT_LENS: jobs.Slot[Read, LogitLens] = jobs.Slot("logit_lens")
+ATTENTION: jobs.Slot[Read, AttentionPatterns] = jobs.Slot("attention")
+
+
+@dataclass(frozen=True)
+class Read:
+    """A prompt read in each lane, perhaps with targets in mind."""
+
+    prompt: str
+    lanes: calls.Lanes
+    targets: tuple[str, ...] = ()
+
+
+class Labelled(Protocol):
+    """A lane of a result."""
+
+    @property
+    def label(self) -> str: ...
+
+
+def logit_lens(session: Session, prompt: str, targets: tuple[str, ...]) -> None:
     """What the model would say if it stopped after each layer."""
-    settings = {"prompt": prompt, "targets": targets, "lanes": calls.lane_key()}
+    settings = Read(prompt, calls.lane_key(), targets)
     with st.container(horizontal=True, vertical_alignment="center"):
-        frame.act("Read every layer", _run, "logit_lens", "Logit lens", settings, type="primary", key="lens-run")
+        frame.act("Read every layer", _read, settings, type="primary", key="lens-run")
         halves = st.toggle("Between attention and MLP too", key="lens-halves", persist_state="session")
     jobs.panel(
-        "logit_lens", lambda found: _lens(found, halves), settings=settings,
+        LOGIT_LENS, lambda found: _lens(found, halves), settings=settings,
         nothing=lambda: frame.empty("A grid will stand here: a row a layer, a column a token, in each cell the likeliest next token.",
                                     "Press *Read every layer*.", key="lens"),
     )  # fmt: skip
 
 
-def _run(lens: str, title: str, settings: dict[str, Any]) -> None:
-    options = {"targets": settings["targets"]} if "targets" in settings else {}
-    stacks = calls.stacks(settings["lanes"])
+def _read(settings: Read) -> None:
+    stacks = calls.stacks(settings.lanes)
 
-    def work(session: Any, progress: Any) -> Any:
-        return session.look(lens, settings["prompt"], stacks=stacks, progress=progress, **options)
+    def work(session: Session, progress: Progress) -> LogitLens:
+        return session.look("logit_lens", settings.prompt, targets=settings.targets, stacks=stacks, progress=progress)
 
-    jobs.start(lens, title, work, settings)
+    jobs.start(LOGIT_LENS, "Logit lens", work, settings)
 
 
-def _lens(found: Any, halves: bool) -> None:
+def _lens(found: LogitLens, halves: bool) -> None:
     lane = lane_choice(found.lanes, "lens-lane")
     kept = [i for i, name in enumerate(found.entries) if halves or not name.endswith("mid")]
     kept.reverse()
@@ -55,7 +81,7 @@ def _lens(found: Any, halves: bool) -> None:
     _cell(found, entry, pos)
 
 
-def _cell(found: Any, entry: int, pos: int) -> None:
+def _cell(found: LogitLens, entry: int, pos: int) -> None:
     with st.container(border=True, key="drawer-lens"):
         st.markdown(f"**{_entry(found.entries[entry])}**, token {pos}")
         st.text(words.token(found.tokens[pos]))
@@ -81,7 +107,7 @@ def _cell(found: Any, entry: int, pos: int) -> None:
             scope.verbs(layer, key="lens-scope")
 
 
-def _targets(found: Any, pos: int) -> None:
+def _targets(found: LogitLens, pos: int) -> None:
     kept = [i for i, name in enumerate(found.entries) if not name.endswith("mid")]
     parts, rows = [], []
     for i, lane in enumerate(found.lanes):
@@ -96,20 +122,29 @@ def _targets(found: Any, pos: int) -> None:
     )  # fmt: skip
 
 
-def attention(session: Any, prompt: str, targets: tuple[str, ...]) -> None:
+def attention(session: Session, prompt: str, targets: tuple[str, ...]) -> None:
     """Where each head looks."""
-    settings = {"prompt": prompt, "lanes": calls.lane_key()}
-    frame.act("Read the heads", _run, "attention", "Attention", settings, type="primary", key="attention-run")
+    settings = Read(prompt, calls.lane_key())
+    frame.act("Read the heads", _attend, settings, type="primary", key="attention-run")
     jobs.panel(
-        "attention", _attention, settings=settings,
+        ATTENTION, _attention, settings=settings,
         nothing=lambda: frame.empty("The heads will stand here, a cell each; pick one to see where it looks.", "Press *Read the heads*.",
                                     key="attention"),
     )  # fmt: skip
 
 
-def _attention(found: Any) -> None:
+def _attend(settings: Read) -> None:
+    stacks = calls.stacks(settings.lanes)
+
+    def work(session: Session, progress: Progress) -> AttentionPatterns:
+        return session.look("attention", settings.prompt, stacks=stacks, progress=progress)
+
+    jobs.start(ATTENTION, "Attention", work, settings)
+
+
+def _attention(found: AttentionPatterns) -> None:
     lane = lane_choice(found.lanes, "attention-lane")
-    scores = calls.head_scores(found, lane)
+    scores = _head_scores(found, lane)
     kind = st.selectbox("Colour the heads by", list(scores), key="attention-score", width=320)
     if kind not in scores:
         kind = next(iter(scores))
@@ -137,6 +172,21 @@ def _attention(found: Any) -> None:
         grid(names, names, shares, key="pattern-grid", corner="from ↓ to →", row_word="From", column_word="To")
 
 
+def _head_scores(found: AttentionPatterns, lane: int) -> dict[str, tuple[str, list[list[float]], bool]]:
+    """Scores of all heads for colouring the grid: name → (what it is, layer × head values, whether signed)."""
+    from workbench.lenses.head_kinds import WORDS, head_kinds
+
+    scores = {
+        name: (WORDS[name], values[lane].tolist(), False)
+        for name, values in head_kinds(found).items()
+        if values[lane, 0, 0] == values[lane, 0, 0]
+    }
+    if not lane:
+        return scores
+    what = "How far the head's attention moved from the base: total variation, mean over tokens."
+    return {"moved from the base": (what, found.distance(lane).tolist(), False), **scores}
+
+
 def _query(n: int) -> int:
     chosen = (st.session_state.get("attention-query") or {}).get("pinned")
     twin = st.session_state.get("attention-query-twin")
@@ -144,13 +194,13 @@ def _query(n: int) -> int:
     return at if isinstance(at, int) and at < n else n - 1
 
 
-def _shown_first(values: list[list[float]], layers: Any) -> tuple[int, int]:
+def _shown_first(values: Sequence[Sequence[float]], layers: Sequence[int]) -> tuple[int, int]:
     """The largest value, in the tab's layer if it has one."""
     rows = [i for i, layer in enumerate(layers) if layer == state().layer] or list(range(len(values)))
     return max(((i, j) for i in rows for j in range(len(values[i]))), key=lambda at: abs(values[at[0]][at[1]]))
 
 
-def lane_choice(lanes: Any, key: str) -> int:
+def lane_choice(lanes: Sequence[Labelled], key: str) -> int:
     """Choose one of a result's lanes; nothing is drawn for the base alone."""
     if len(lanes) == 1:
         return 0
@@ -174,6 +224,3 @@ def _layer(name: str, n_layers: int) -> int | None:
         return n_layers - 1
     layer = int(at) - (kind == "pre")
     return layer if layer >= 0 else None
-
-
-__all__ = ["Bars", "attention", "logit_lens"]

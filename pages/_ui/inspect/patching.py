@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import streamlit as st
 
@@ -14,11 +15,40 @@ from pages._ui.kit.figures import figure_panel, table_panel
 from pages._ui.kit.state import state
 from workbench.errors import RetouchError
 
+if TYPE_CHECKING:
+    from workbench.lenses.circuits import Circuit
+    from workbench.lenses.patching import PatchingEffects
+    from workbench.progress import Progress
+    from workbench.session import Session
+
 _PLACES = {"resid_pre": "Residual stream", "attn_out": "Attention", "mlp_out": "MLP", "heads": "Heads"}
 _EXAMPLE_SET = "name-swaps"
+PATCHING: jobs.Slot[Patched, PatchingEffects] = jobs.Slot("patching")
+CIRCUIT: jobs.Slot[Traced, Circuit] = jobs.Slot("circuit")
 
 
-def corrupted(session: Any, prompt: str, targets: tuple[str, ...]) -> str | None:
+@dataclass(frozen=True)
+class Patched:
+    """A clean and a corrupted prompt with target and distractor, in each lane; whether effects are estimated or measured."""
+
+    prompt: str
+    corrupt: str
+    targets: tuple[str, ...]
+    lanes: calls.Lanes
+    is_estimate: bool = False
+
+
+@dataclass(frozen=True)
+class Traced:
+    """As `Patched`, in the untouched model: how many of the strongest edges are kept."""
+
+    prompt: str
+    corrupt: str
+    targets: tuple[str, ...]
+    n_edges: int
+
+
+def corrupted(session: Session, prompt: str, targets: tuple[str, ...]) -> str | None:
     """Draw the corrupted prompt and the example; return it once prompt, target and distractor are there."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
         text = st.text_input(
@@ -33,7 +63,7 @@ def corrupted(session: Any, prompt: str, targets: tuple[str, ...]) -> str | None
     return None
 
 
-def example(session: Any) -> None:
+def example(session: Session) -> None:
     """Fill all four fields from a shipped row in which one name stands once and the giver's twice, and the same with the giver changed."""
     try:
         rows = session.demos(_EXAMPLE_SET)
@@ -50,18 +80,18 @@ def example(session: Any) -> None:
             return
 
 
-def patching(session: Any, prompt: str, targets: tuple[str, ...]) -> None:
+def patching(session: Session, prompt: str, targets: tuple[str, ...]) -> None:
     """Put single activations of the clean run into the corrupted run."""
     corrupt = corrupted(session, prompt, targets)
     if corrupt is None:
         return
-    settings = {"prompt": prompt, "corrupt": corrupt, "targets": targets, "lanes": calls.lane_key()}
+    settings = Patched(prompt, corrupt, targets, calls.lane_key())
     with st.container(horizontal=True):
-        frame.act("Estimate", _run, settings, True, key="patching-estimate", help="One gradient, to first order.")
-        frame.act("Measure", _run, settings, False, type="primary", key="patching-run", help="One run a cell: exact, slower.")
-    estimate = jobs.settings_of("patching").get("estimate", False)
+        frame.act("Estimate", _run, replace(settings, is_estimate=True), key="patching-estimate", help="One gradient, to first order.")
+        frame.act("Measure", _run, settings, type="primary", key="patching-run", help="One run a cell: exact, slower.")
+    kept = jobs.settings_of(PATCHING)
     jobs.panel(
-        "patching", _draw, settings={**settings, "estimate": estimate},
+        PATCHING, _draw, settings=replace(settings, is_estimate=kept is not None and kept.is_estimate),
         nothing=lambda: frame.empty(
             "Maps will stand here, layers down and tokens across: what share of the clean answer each place brings back.",
             "Press *Estimate*, or *Measure* for the exact effects.", key="patching",
@@ -69,17 +99,17 @@ def patching(session: Any, prompt: str, targets: tuple[str, ...]) -> None:
     )  # fmt: skip
 
 
-def _run(settings: dict[str, Any], estimate: bool) -> None:
-    stacks = calls.stacks(settings["lanes"])
-    lens = "attribution_patching" if estimate else "activation_patching"
+def _run(settings: Patched) -> None:
+    stacks = calls.stacks(settings.lanes)
+    lens = "attribution_patching" if settings.is_estimate else "activation_patching"
 
-    def work(session: Any, progress: Any) -> Any:
-        return session.look(lens, settings["prompt"], settings["corrupt"], *settings["targets"], stacks=stacks, progress=progress)
+    def work(session: Session, progress: Progress) -> PatchingEffects:
+        return session.look(lens, settings.prompt, settings.corrupt, *settings.targets, stacks=stacks, progress=progress)
 
-    jobs.start("patching", "Estimating" if estimate else "Patching", work, {**settings, "estimate": estimate})
+    jobs.start(PATCHING, "Estimating" if settings.is_estimate else "Patching", work, settings)
 
 
-def _draw(found: Any) -> None:
+def _draw(found: PatchingEffects) -> None:
     lane = lane_choice(found.lanes, "patching-lane")
     known = found.streams[lane] == found.streams[lane]
     places = [name for name, line in zip(_PLACES, known) if line.any()] + ["heads"]
@@ -97,7 +127,7 @@ def _draw(found: Any) -> None:
     st.caption(f"Logit difference: clean {words.number(float(found.clean[lane]))}, corrupted {words.number(float(found.corrupt[lane]))}.")
 
 
-def _streams(found: Any, lane: int, kind: int, where: str) -> None:
+def _streams(found: PatchingEffects, lane: int, kind: int, where: str) -> None:
     from workbench.figures.patching import limit_of, patching_streams
 
     z = found.streams[lane, kind]
@@ -125,7 +155,7 @@ def _streams(found: Any, lane: int, kind: int, where: str) -> None:
         )  # fmt: skip
 
 
-def _heads(found: Any, lane: int, where: str) -> None:
+def _heads(found: PatchingEffects, lane: int, where: str) -> None:
     from workbench.figures.patching import limit_of, patching_heads
 
     values = [[float(x) for x in line] for line in found.heads[lane]]
@@ -139,16 +169,16 @@ def _heads(found: Any, lane: int, where: str) -> None:
         figure_panel(patching_heads(found, lane), rows, where, key="patching-heads")
 
 
-def circuit(session: Any, prompt: str, targets: tuple[str, ...]) -> None:
+def circuit(session: Session, prompt: str, targets: tuple[str, ...]) -> None:
     """Which components speak to which, in the untouched model."""
     corrupt = corrupted(session, prompt, targets)
     if corrupt is None:
         return
     n = st.select_slider("Edges", [5, 10, 20, 30, 50, 100], 20, key="circuit-n", persist_state="session", width=320)
-    settings = {"prompt": prompt, "corrupt": corrupt, "targets": targets, "n_edges": n}
+    settings = Traced(prompt, corrupt, targets, n)
     frame.act("Trace the circuit", _trace, settings, type="primary", key="circuit-run")
     jobs.panel(
-        "circuit", _circuit, settings=settings,
+        CIRCUIT, _circuit, settings=settings,
         nothing=lambda: frame.empty(
             "The strongest connections between heads and MLPs will stand here, and how much of the answer they bring back alone.",
             "Press *Trace the circuit*.", key="circuit",
@@ -156,15 +186,15 @@ def circuit(session: Any, prompt: str, targets: tuple[str, ...]) -> None:
     )  # fmt: skip
 
 
-def _trace(settings: dict[str, Any]) -> None:
-    def work(session: Any, progress: Any) -> Any:
-        asked = (settings["prompt"], settings["corrupt"], *settings["targets"])
-        return session.look("circuit", *asked, n_edges=settings["n_edges"], progress=progress)
+def _trace(settings: Traced) -> None:
+    def work(session: Session, progress: Progress) -> Circuit:
+        asked = (settings.prompt, settings.corrupt, *settings.targets)
+        return session.look("circuit", *asked, n_edges=settings.n_edges, progress=progress)
 
-    jobs.start("circuit", "Tracing", work, settings)
+    jobs.start(CIRCUIT, "Tracing", work, settings)
 
 
-def _circuit(found: Any) -> None:
+def _circuit(found: Circuit) -> None:
     from workbench.figures.circuits import circuit_graph
 
     where = words.provenance(model=found.model, lane="the untouched model", n="1 pair of prompts")

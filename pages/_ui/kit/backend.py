@@ -6,39 +6,43 @@ can put a tiny model in its place.
 
 from __future__ import annotations
 
+import importlib
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
 from pages._ui.kit.state import state
-from workbench.errors import RetouchError
 from workbench.progress import Progress
-from workbench.workspace.jobs import Job, Jobs
+from workbench.workspace.jobs import Job, Jobs, Work
+
+if TYPE_CHECKING:
+    from workbench.methods.registry import Obstacle
+    from workbench.session import Session
+    from workbench.workspace.home import Workspace
 
 FIRST = "embedded"
 # The embedded models are small; a large one leaves when the next large one comes.
 MAX_OPEN = 3
 
 
-def open_session(model: str, workspace: Any = None, **options: Any) -> Any:
+def open_session(model: str, workspace: Workspace | None = None, *, progress: Progress | None = None, **options: Any) -> Session:
     """Open a session; the import is the slow part, and happens in the caller's thread."""
     from workbench.session import open_session as opened
 
-    return opened(model=model, workspace=workspace, **options)
+    return opened(model=model, workspace=workspace, progress=progress, **options)
 
 
-def imports(tell: Any) -> None:
+def imports(tell: Callable[[str], None]) -> None:
     """Import what is slow, and say what."""
     tell("importing torch…")
-    import torch  # noqa: F401
-
+    importlib.import_module("torch")
     tell("importing TransformerLens…")
-    import workbench.session  # noqa: F401
+    importlib.import_module("workbench.session")
 
 
 @dataclass
@@ -47,12 +51,12 @@ class Backend:
 
     stage: str = "starting…"
     error: Exception | None = None
-    sessions: dict[str, Any] = field(default_factory=dict)
+    sessions: dict[str, Session] = field(default_factory=dict)
     started: float = field(default_factory=time.monotonic)
     ready_after_s: float | None = None
     jobs: Jobs = field(default_factory=Jobs)
-    asked: dict[str, Mapping[str, Any]] = field(default_factory=dict)
-    obstacles: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
+    asked: dict[str, Any] = field(default_factory=dict)
+    obstacles: dict[tuple[str, str], dict[str, tuple[Obstacle, ...]]] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
     thread: threading.Thread | None = None
 
@@ -82,14 +86,13 @@ class Backend:
     def _say(self, stage: str) -> None:
         self.stage = stage
 
-    def open(self, model: str, progress: Progress | None = None, **options: Any) -> Any:
+    def open(self, model: str, progress: Progress | None = None, **options: Any) -> Session:
         """Open a session for a model, or return the one that is open; all share one workspace."""
         with self.lock:
             if model in self.sessions and not options:
                 return self.sessions[model]
             workspace = next((opened.workspace for opened in self.sessions.values()), None)
-        extra = {} if progress is None else {"progress": progress}
-        opened = open_session(model, workspace, **options, **extra)
+        opened = open_session(model, workspace, progress=progress, **options)
         with self.lock:
             self.sessions[model] = opened
             others = [name for name in self.sessions if name not in (FIRST, model)]
@@ -97,7 +100,7 @@ class Backend:
                 del self.sessions[name]
         return opened
 
-    def wait(self, model: str, progress: Progress) -> Any:
+    def wait(self, model: str, progress: Progress) -> Session:
         """Return the session of a model inside a job, after the start if need be.
 
         Raises:
@@ -115,11 +118,11 @@ class Backend:
         torch = None if self.is_booting else sys.modules.get("torch")
         return ["cpu", *(["cuda"] if torch is not None and torch.cuda.is_available() else [])]
 
-    def submit(self, work: Any, title: str, settings: Mapping[str, Any], *, busy: str | None = None) -> Job:
+    def submit(self, work: Work, title: str, settings: object, *, busy: str | None = None) -> Job:
         """Queue a job of this tab; its settings are kept beside it, so that a reload finds them."""
         job = self.jobs.submit(work, title=title, owner=state().owner, model=busy)
         with self.lock:
-            self.asked[job.id] = dict(settings)
+            self.asked[job.id] = settings
             for old in list(self.asked)[: max(0, len(self.asked) - 400)]:
                 del self.asked[old]
         return job
@@ -138,12 +141,12 @@ def boot() -> None:
         one.boot()
 
 
-def session() -> Any | None:
+def session() -> Session | None:
     """The session of this tab's model; None while it is not open."""
     return backend().sessions.get(state().model)
 
 
-def ready() -> Any | None:
+def ready() -> Session | None:
     """The session of this tab's model; without one, draw why and return None.
 
     A page begins with `if (session := ready()) is not None: …`.
@@ -173,6 +176,3 @@ def _wait() -> None:
         st.text(f"Starting: {one.stage}")
         st.progress(min(0.95, (time.monotonic() - one.started) / 12))
         st.caption("The first start takes some seconds: torch is large. The page is here already; nothing you do now is lost.")
-
-
-__all__ = ["Backend", "RetouchError", "backend", "boot", "open_session", "ready", "session"]

@@ -63,7 +63,10 @@ def usable_lanes(session: Any) -> tuple[Lane, ...]:
     return now.lanes
 
 
-def lane_key() -> tuple[tuple[str, float], ...]:
+Lanes = tuple[tuple[str, float], ...]
+
+
+def lane_key() -> Lanes:
     """The lanes that are on, as part of a result's settings."""
     return tuple((lane.edit, lane.dose) for lane in state().lanes)
 
@@ -71,14 +74,6 @@ def lane_key() -> tuple[tuple[str, float], ...]:
 def stacks(lanes: Sequence[Any]) -> list[Any]:
     """The untouched model, then a stack a lane, as the session takes them."""
     return [(), *([(edit, dose)] for edit, dose in lanes)]
-
-
-def tokens(session: Any, prompt: str, answer: str | None = None) -> tuple[tuple[str, ...], int]:
-    """The tokens of a row as the model has them, and how many are the prompt's; both texts whole where it has no tokens for them."""
-    try:
-        return session.token_texts(prompt, answer)
-    except RetouchError:
-        return (prompt,) if answer is None else (prompt, answer), 1
 
 
 def method(name: str) -> Any:
@@ -98,16 +93,6 @@ def obstacles(session: Any, demonstrations: Any) -> dict[str, Any]:
             for old in list(one.obstacles)[: max(0, len(one.obstacles) - 64)]:
                 del one.obstacles[old]
     return one.obstacles[key]
-
-
-def checks(session: Any, demonstrations: Any) -> Any:
-    """What a set teaches besides what was meant; found once for each set and model, since it reads every row."""
-    key = (session.model.fingerprint.weights, demonstrations.fingerprint)
-    kept = state().draft.get("checks")
-    if kept is None or kept[0] != key:
-        kept = (key, session.checks(demonstrations))
-        state().draft["checks"] = kept
-    return kept[1]
 
 
 def knob_problem(method: Any, values: Mapping[str, Any]) -> RetouchError | None:
@@ -237,52 +222,3 @@ def compare(session: Any, settings: Mapping[str, Any], progress: Progress) -> An
     names = ("max_new_tokens", "temperature", "top_k", "top_p", "repetition_penalty", "seed", "same_seed")
     sampling = Sampling(**{name: settings[name] for name in names})
     return session.compare(list(settings["prompts"]), stacks(settings["lanes"])[1:], sampling, progress=progress)
-
-
-def edit_angles(session: Any, one: str, other: str, *, n_texts: int, progress: Progress) -> Any:
-    """The angles between what two edits add on neutral text."""
-    from workbench.data.demonstrations import Demonstrations
-    from workbench.lenses.edit_angles import edit_angles as compared
-    from workbench.workspace.measured import neutral_of
-
-    texts = neutral_of(session.demos, None, Demonstrations(()), session.model)[:n_texts]
-    return compared(session.model, texts, session.stack([one]), session.stack([other]), progress=progress)
-
-
-def rename_edit(session: Any, edit: str, name: str) -> None:
-    """Give a saved edit another name."""
-    session.workspace.edits.rename(edit, name.strip())
-
-
-def delete_edit(session: Any, edit: str) -> None:
-    """Remove a saved edit; it is turned off first."""
-    state().turn_off(edit)
-    session.workspace.edits.delete(edit)
-
-
-def parity(report: Any) -> str:
-    """What an export says about itself: how far its logits are from those in the app."""
-    found = getattr(report, "parity", None)
-    if found is None:
-        return ""
-    number = getattr(found, "max_abs", found)
-    return f"Largest difference of logits between the export and the app: {number:.2g}" if isinstance(number, float) else str(found)
-
-
-def head_scores(found: Any, lane: int) -> dict[str, tuple[str, list[list[float]], bool]]:
-    """Scores of all heads for colouring the grid: name → (what it is, layer × head values, whether signed)."""
-    from workbench.lenses.head_kinds import WORDS, head_kinds
-
-    scores = {
-        name: (WORDS[name], values[lane].tolist(), False)
-        for name, values in head_kinds(found).items()
-        if values[lane, 0, 0] == values[lane, 0, 0]
-    }
-    if lane:
-        moved = (
-            "How far the head's attention moved from the base: total variation, mean over tokens.",
-            found.distance(lane).tolist(),
-            False,
-        )
-        scores = {"moved from the base": moved, **scores}
-    return scores

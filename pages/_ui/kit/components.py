@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import streamlit as st
+from streamlit.components import v2
 
 from pages._ui.kit import words
 from workbench.resources import COMPONENTS
 
+if TYPE_CHECKING:
+    from streamlit.components.v2.types import ComponentRenderer
+
+Place = TypeVar("Place")
 # Beyond this a picture is windowed: more cells than anybody reads, and slow to draw.
 MAX_TOKENS, MAX_ROWS, MAX_COLUMNS = 400, 50, 100
 
@@ -24,9 +29,9 @@ class Bars:
     colour: str = ""
 
 
-def _component(name: str, html: str) -> Any:
-    read = {ending: (COMPONENTS / f"{name}.{ending}").read_text(encoding="utf-8") for ending in ("js", "css")}
-    return st.components.v2.component(f"retouch_{name}", html=html, **read)
+def _component(name: str, html: str) -> ComponentRenderer:
+    js, css = ((COMPONENTS / f"{name}.{ending}").read_text(encoding="utf-8") for ending in ("js", "css"))
+    return v2.component(f"retouch_{name}", html=html, js=js, css=css)
 
 
 def token_strip(
@@ -55,8 +60,10 @@ def token_strip(
     shown = [words.token(text) for text in tokens[:n]]
     chosen = _twin_value(f"{key}-twin", n)
     drawn = st.session_state.get(f"{key}-drawn")
-    clicked = (st.session_state.get(key) or {}).get("pinned")
-    pinned = _newest(f"{key}-pinned", clicked, drawn, chosen, n)
+    clicked = _clicked(key, "pinned")
+    pinned = _newest(f"{key}-pinned", clicked, drawn, chosen)
+    if pinned is not None and pinned >= n:
+        pinned = None
     data = {
         "tokens": shown,
         "values": None if values is None else list(values[:n]),
@@ -104,9 +111,9 @@ def grid(
     n, m = min(len(rows), MAX_ROWS), min(len(columns), MAX_COLUMNS)
     chosen_row, chosen_column = (_twin_value(f"{key}-{part}", size) for part, size in (("row", n), ("column", m)))
     chosen = None if chosen_row is None or chosen_column is None else (chosen_row, chosen_column)
-    clicked = (st.session_state.get(key) or {}).get("picked")
-    clicked = tuple(clicked) if clicked else None
-    picked = _newest(f"{key}-picked", clicked, st.session_state.get(f"{key}-drawn"), chosen, None)
+    cell = _clicked(key, "picked")
+    clicked = (int(cell[0]), int(cell[1])) if cell else None
+    picked = _newest(f"{key}-picked", clicked, st.session_state.get(f"{key}-drawn"), chosen)
     if picked is not None and not (picked[0] < n and picked[1] < m):
         picked = None
     st.session_state[f"{key}-drawn"] = clicked
@@ -127,8 +134,8 @@ def grid(
     with st.container(horizontal=True, key=f"{key}-twins"):
         st.selectbox(row_word, range(n), index=None, format_func=lambda i: str(rows[i]), key=f"{key}-row", placeholder="Pick", width=160)
         st.selectbox(
-            column_word, range(m), index=None, format_func=lambda j: f"{j}  {words.token(columns[j])}", key=f"{key}-column",
-            placeholder="Pick", width=200,
+            column_word, range(m), index=None, format_func=[f"{j}  {words.token(text)}" for j, text in enumerate(columns[:m])].__getitem__,
+            key=f"{key}-column", placeholder="Pick", width=200,
         )  # fmt: skip
     return picked
 
@@ -138,16 +145,21 @@ def _twin_value(key: str, size: int) -> int | None:
     return value if isinstance(value, int) and value < size else None
 
 
-def _newest(key: str, clicked: Any, drawn: Any, chosen: Any, limit: int | None) -> Any:
+def _clicked(key: str, what: str) -> Any:
+    """What the component in the browser holds."""
+    return (st.session_state.get(key) or {}).get(what)
+
+
+def _newest(key: str, clicked: Place | None, drawn: Place | None, chosen: Place | None) -> Place | None:
     """Which of click and selector changed last; remembered under `key`."""
-    before = st.session_state.get(key, {"value": None, "chosen": None})
+    before: dict[str, Place | None] = st.session_state.get(key, {"value": None, "chosen": None})
     value = before["value"]
     if chosen is not None and chosen != before["chosen"]:
         value = chosen
     if clicked is not None and clicked != drawn:
         value = clicked
     st.session_state[key] = {"value": value, "chosen": chosen}
-    return value if value is None or limit is None or value < limit else None
+    return value
 
 
 def _nothing() -> None:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
 from pages._ui.kit.frame import is_dark, meaning, source
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
 
 Rows = Sequence[Mapping[str, Any]]
 _PICKING = ("select2d", "lasso2d")
@@ -21,7 +24,7 @@ _CONFIG: dict[str, Any] = {
 
 
 def figure_panel(
-    figure: Any,
+    figure: go.Figure,
     table: Rows,
     caption: str,
     *,
@@ -35,14 +38,14 @@ def figure_panel(
     """Draw a figure.
 
     Args:
-        figure: a Plotly figure with a title and units on its axes; the template is set here.
+        figure: with a title, and units on its axes; the template is set here.
         table: the numbers behind it, a mapping a row.
         caption: where it is from: model, edit, seed, n, split (`words.provenance`).
         says: what it means, in one sentence. look_for: what to look for, for those who see it the first time.
         alt: the takeaway for screen readers; `says` by default.
         selects: points can be picked with a lasso or a box; read them with `selected`.
     """
-    from workbench.figures.theme import themed
+    from workbench.figures.theme import themed, title_of
 
     themed(figure, dark=is_dark())
     if height:
@@ -56,7 +59,8 @@ def figure_panel(
             if selects:
                 config |= {"modeBarButtonsToRemove": [name for name in _CONFIG["modeBarButtonsToRemove"] if name not in _PICKING]}
             picking: dict[str, Any] = {"on_select": "rerun", "selection_mode": ("points", "box", "lasso")} if selects else {}
-            st.plotly_chart(figure, key=f"{key}-plot", config=config, theme=None, alt=alt or says or _title(figure), **picking)
+            said = alt or says or title_of(figure) or "Figure"
+            st.plotly_chart(figure, key=f"{key}-plot", config=config, theme=None, alt=said, **picking)
         if says:
             meaning(says, key)
         with st.container(horizontal=True, vertical_alignment="center", key=f"{key}-foot"):
@@ -103,7 +107,3 @@ def as_csv(table: Rows) -> str:
     writer.writeheader()
     writer.writerows(table)
     return text.getvalue()
-
-
-def _title(figure: Any) -> str:
-    return figure.layout.title.text or "Figure"

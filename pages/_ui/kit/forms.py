@@ -7,16 +7,17 @@ from typing import Any
 
 import streamlit as st
 
+from workbench.knobs import Knob
+
 AUTO = "choose for me"
 # A slider is kinder than a number field while its steps can be hit with a pointer.
 _SLIDER_STEPS = 200
 
 
-def knob_form(knobs: Sequence[Any], *, key: str, n_layers: int | None = None) -> dict[str, Any]:
+def knob_form(knobs: Sequence[Knob], *, key: str, n_layers: int | None = None) -> dict[str, Any]:
     """Draw the form of some knobs and return its values by name.
 
     Args:
-        knobs: `workbench.knobs.Knob`s.
         n_layers: makes the knob `layers` a choice of layer numbers.
     """
     main = [knob for knob in knobs if knob.main] or list(knobs[:3])
@@ -50,7 +51,7 @@ def released_form(config: type, *, key: str) -> dict[str, Any]:
     return {COMPAT: record}
 
 
-def use_values(knobs: Sequence[Any], values: Mapping[str, Any], *, key: str) -> None:
+def use_values(knobs: Sequence[Knob], values: Mapping[str, Any], *, key: str) -> None:
     """Set the form to the values of a whole config; call it from a callback, before the form is drawn."""
     for knob in knobs:
         st.session_state[_key(key, knob)] = shown(knob, values[knob.name])
@@ -58,11 +59,11 @@ def use_values(knobs: Sequence[Any], values: Mapping[str, Any], *, key: str) -> 
         st.session_state[f"{key}-compat"] = values["compat"]
 
 
-def _key(key: str, knob: Any) -> str:
+def _key(key: str, knob: Knob) -> str:
     return f"{key}-{knob.name}"
 
 
-def shown(knob: Any, value: Any) -> Any:
+def shown(knob: Knob, value: Any) -> Any:
     """A knob's value as its widget holds it."""
     if knob.choices is not None:
         return AUTO if value is None else value
@@ -75,20 +76,20 @@ def shown(knob: Any, value: Any) -> Any:
     return value
 
 
-def _label(knob: Any) -> str:
+def _label(knob: Knob) -> str:
     return knob.label + (f" ({knob.unit})" if knob.unit else "")
 
 
-def _help(knob: Any) -> str:
+def _help(knob: Knob) -> str:
     span = "" if knob.bounds is None else f" From {knob.bounds[0]:g} to {knob.bounds[1]:g}."
     symbol = f" In the paper: {knob.symbol}." if knob.symbol else ""
     return f"{knob.help}{span}{symbol}"
 
 
-def _field(knob: Any, key: str, n_layers: int | None) -> Any:
+def _field(knob: Knob, key: str, n_layers: int | None) -> Any:
     if key not in st.session_state:
         st.session_state[key] = shown(knob, knob.default)
-    draw: Callable[[Any, str, int | None], Any] = {
+    draw: Callable[[Knob, str, int | None], Any] = {
         "bool": _switch,
         "int": _whole,
         "float": _real,
@@ -99,8 +100,8 @@ def _field(knob: Any, key: str, n_layers: int | None) -> Any:
     return _choice(knob, key) if knob.choices is not None else draw(knob, key, n_layers)
 
 
-def _choice(knob: Any, key: str) -> Any:
-    options = [AUTO, *knob.choices] if knob.optional else list(knob.choices)
+def _choice(knob: Knob, key: str) -> Any:
+    options = [*([AUTO] if knob.optional else []), *(knob.choices or ())]
     if sum(map(len, options)) <= 26:
         value = st.segmented_control(_label(knob), options, key=key, help=_help(knob), required=True, persist_state="session")
     else:
@@ -108,18 +109,18 @@ def _choice(knob: Any, key: str) -> Any:
     return None if value == AUTO else value
 
 
-def _switch(knob: Any, key: str, _: int | None) -> Any:
+def _switch(knob: Knob, key: str, _: int | None) -> Any:
     return st.toggle(_label(knob), key=key, help=_help(knob), persist_state="session")
 
 
-def _whole(knob: Any, key: str, _: int | None) -> Any:
+def _whole(knob: Knob, key: str, _: int | None) -> Any:
     low, high = (None, None) if knob.bounds is None else map(int, knob.bounds)
     return st.number_input(
         _label(knob), low, high, step=1, key=key, help=_help(knob), placeholder=AUTO if knob.optional else "", persist_state="session"
     )
 
 
-def _real(knob: Any, key: str, _: int | None) -> Any:
+def _real(knob: Knob, key: str, _: int | None) -> Any:
     low, high = (None, None) if knob.bounds is None else knob.bounds
     step = _step(knob)
     if low is not None and high is not None and not knob.optional and (high - low) / step <= _SLIDER_STEPS:
@@ -130,7 +131,7 @@ def _real(knob: Any, key: str, _: int | None) -> Any:
     )  # fmt: skip
 
 
-def _step(knob: Any) -> float:
+def _step(knob: Knob) -> float:
     """A step that the default is a multiple of: 0.99 wants 0.01, 0.998 wants 0.001, 2.0 wants 0.1."""
     text = f"{knob.default:g}" if isinstance(knob.default, float) else "0.01"
     if "e" in text:
@@ -138,7 +139,7 @@ def _step(knob: Any) -> float:
     return min(0.1, 10.0 ** -len(text.partition(".")[2])) if knob.bounds is None or knob.bounds[1] - knob.bounds[0] < 50 else 1.0
 
 
-def _several(knob: Any, key: str, n_layers: int | None) -> Any:
+def _several(knob: Knob, key: str, n_layers: int | None) -> Any:
     if knob.name == "layers" and n_layers is not None:
         chosen = st.multiselect(
             _label(knob),
@@ -156,6 +157,6 @@ def _several(knob: Any, key: str, n_layers: int | None) -> Any:
     return text if text or not knob.optional else None
 
 
-def _text(knob: Any, key: str, _: int | None) -> Any:
+def _text(knob: Knob, key: str, _: int | None) -> Any:
     text = st.text_input(_label(knob), key=key, help=_help(knob), placeholder=AUTO if knob.optional else "", persist_state="session")
     return None if not text and knob.optional else text

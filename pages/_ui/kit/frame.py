@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Literal, Required, TypedDict, TypeVarTuple, Unpack
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
+from streamlit.navigation.page import StreamlitPage
 
 from pages._ui.kit.state import state
 from pages._ui.kit.words import plain, safe
@@ -19,6 +21,17 @@ ICON = STYLES / "icon.svg"
 _BASE = "#6B7280"
 LANE_COLOURS = (_BASE, "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00")
 LANE_KEYS = ("base", "a", "b", "c", "d", "e")
+Said = TypeVarTuple("Said")
+
+
+class Look(TypedDict, total=False):
+    """How a button of `act` looks: what `st.button` takes."""
+
+    key: Required[str]
+    type: Literal["primary", "secondary", "tertiary"]
+    help: str
+    disabled: bool
+    width: Literal["stretch", "content"]
 
 
 def styles() -> None:
@@ -30,7 +43,7 @@ _drawn = threading.Event()
 _ASKED = "asked-page"
 
 
-def enter(menu: Sequence[Any]) -> None:
+def enter(menu: Sequence[StreamlitPage]) -> None:
     """Note that the app has drawn its menu; go on to the page that was asked for before it had."""
     _drawn.set()
     asked = st.session_state.pop(_ASKED, None)
@@ -51,13 +64,13 @@ def page(title: str, question: str) -> None:
         st.markdown(question)
 
 
-def act(label: str, do: Callable[..., object], *args: Any, **look: Any) -> None:
+def act(label: str, do: Callable[[*Said], object], *said: *Said, **look: Unpack[Look]) -> None:
     """Draw a button that does something with what the controls say now.
 
     A button's callback gets the arguments of the run before: what was typed just before the click would be lost.
     """
     if st.button(label, **look):
-        do(*args)
+        do(*said)
         st.rerun()
 
 
@@ -73,7 +86,7 @@ def problem(error: BaseException, key: str) -> None:
                 st.text(f"{type(error).__name__}: {error}")
 
 
-def empty(what: str, how: str = "", key: str = "page") -> st.delta_generator.DeltaGenerator:
+def empty(what: str, how: str = "", key: str = "page") -> DeltaGenerator:
     """Say what will appear here and how to get it; returns the container for a button."""
     box = st.container(border=True, key=f"empty-{key}")
     with box:
@@ -114,7 +127,7 @@ def check_chip(title: str, n: int) -> str:
 
 
 @contextmanager
-def lane_box(index: int, key: str) -> Iterator[None]:
+def lane_box(index: int, key: str) -> Generator[None]:
     """A bordered column in a lane's colour."""
     with st.container(border=True, key=f"lane-{LANE_KEYS[index % 6]}-{key}"):
         yield

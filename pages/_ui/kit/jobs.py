@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import streamlit as st
 
@@ -13,12 +14,35 @@ from pages._ui.kit.state import Kept, state
 from pages._ui.kit.words import seconds
 from workbench.errors import RetouchError, UnknownName
 from workbench.progress import Cancelled, Progress
+from workbench.workspace.jobs import Job, Snapshot
+
+if TYPE_CHECKING:
+    from workbench.session import Session
 
 POLL_S = 0.4
-Work = Callable[[Any, Progress], Any]
+Settings = TypeVar("Settings")
+Result = TypeVar("Result")
 
 
-def start(slot: str, title: str, work: Work, settings: Mapping[str, Any] | None = None, *, heavy: bool = False) -> None:
+@dataclass(frozen=True)
+class Slot(Generic[Settings, Result]):
+    """A place for one job and its last result, by a name that the URL holds. Settings are a frozen record: equal ones give equal results.
+
+    `told` reads the settings from a result whose job could not know them when it was asked for.
+    """
+
+    name: str
+    told: Callable[[Result], Settings | None] | None = None
+
+
+def start(
+    slot: Slot[Settings, Result] | str,
+    title: str,
+    work: Callable[[Session, Progress], Result],
+    settings: Settings | None = None,
+    *,
+    heavy: bool = False,
+) -> None:
     """Run `work(session, progress)` as a job whose progress and result `panel(slot, …)` draws. Use it as a callback of a button.
 
     It may be called before the model is open: the job waits for it. A job that runs in the slot already is cancelled.
@@ -27,54 +51,62 @@ def start(slot: str, title: str, work: Work, settings: Mapping[str, Any] | None 
         settings: what the result will come from; `panel` compares it with the settings of the controls now.
         heavy: a fit or another long use of the model: one at a time on each model.
     """
-    one, now = backend(), state()
+    slot, one, now = _slot(slot), backend(), state()
     cancel(slot)
     model = now.model
-    job = one.submit(lambda progress: work(one.wait(model, progress), progress), title, settings or {}, busy=model if heavy else None)
-    now.slots[slot] = job.id
-    now.failed.pop(slot, None)
+    job = one.submit(lambda progress: work(one.wait(model, progress), progress), title, settings, busy=model if heavy else None)
+    now.slots[slot.name] = job.id
+    now.failed.pop(slot.name, None)
 
 
-def cancel(slot: str) -> None:
+def cancel(slot: Slot[Any, Any] | str) -> None:
     """Ask the slot's job to stop, if there is one."""
-    job = _job(slot)
+    job = _job(_slot(slot))
     if job is not None:
         job.cancel()
 
 
-def is_running(slot: str) -> bool:
+def is_running(slot: Slot[Any, Any] | str) -> bool:
     """Whether a job runs or waits in the slot."""
-    job = _job(slot)
+    job = _job(_slot(slot))
     return job is not None and not job.snapshot().is_over
 
 
-def wait(slot: str) -> None:
+def wait(slot: Slot[Any, Any] | str) -> None:
     """Stand still until the slot's job is over: for what takes a moment, where nothing else can be done meanwhile."""
-    job = _job(slot)
+    job = _job(_slot(slot))
     if job is not None:
         job.wait()
 
 
-def result(slot: str) -> Any | None:
+def result(slot: Slot[Any, Result] | str) -> Result | None:
     """The slot's last result."""
     collect(slot)
-    kept = state().kept.get(slot)
+    kept = _kept(_slot(slot))
     return None if kept is None else kept.value
 
 
-def settings_of(slot: str) -> Mapping[str, Any]:
+def settings_of(slot: Slot[Settings, Any] | str) -> Settings | None:
     """The settings that the slot's last result came from."""
-    kept = state().kept.get(slot)
-    return {} if kept is None else kept.settings
+    kept = _kept(_slot(slot))
+    return None if kept is None else kept.settings
+
+
+def _slot(slot: Slot[Settings, Result] | str) -> Slot[Settings, Result]:
+    return Slot(slot) if isinstance(slot, str) else slot
+
+
+def _kept(slot: Slot[Settings, Result]) -> Kept[Settings, Result] | None:
+    return state().kept.get(slot.name)
 
 
 def panel(
-    slot: str,
-    draw: Callable[[Any], None],
+    slot: Slot[Settings, Result] | str,
+    draw: Callable[[Result], object],
     *,
-    settings: Mapping[str, Any] | None = None,
-    nothing: Callable[[], None] | None = None,
-    live: Callable[[Any], None] | None = None,
+    settings: Settings | None = None,
+    nothing: Callable[[], object] | None = None,
+    live: Callable[[Snapshot], None] | None = None,
 ) -> None:
     """Draw a slot.
 
@@ -83,25 +115,25 @@ def panel(
         live: draws a running job's `Snapshot` under its progress: the moving picture, streamed text.
         settings: of the controls now; a result from others stays, marked.
     """
+    slot = _slot(slot)
     collect(slot)
     if is_running(slot):
         _watch(slot, live)
         return
-    now = state()
-    if slot in now.failed:
-        error = now.failed[slot]
+    failed, kept = state().failed, _kept(slot)
+    if slot.name in failed:
+        error = failed[slot.name]
         if error is None:
-            kept_best = slot in now.kept and now.kept[slot].is_partial
+            kept_best = kept is not None and kept.is_partial
             st.caption("Cancelled. The best so far was kept." if kept_best else "Cancelled. Nothing was changed.")
         else:
-            problem(error, slot)
-    kept = now.kept.get(slot)
+            problem(error, slot.name)
     if kept is None:
-        if nothing is not None and now.failed.get(slot) is None:
+        if nothing is not None and failed.get(slot.name) is None:
             nothing()
         return
-    if settings is not None and dict(settings) != dict(kept.settings):
-        with st.container(key=f"stale-{slot}"):
+    if settings is not None and settings != kept.settings:
+        with st.container(key=f"stale-{slot.name}"):
             st.caption("From earlier settings. Run again to bring it up to date.")
             draw(kept.value)
     else:
@@ -109,54 +141,54 @@ def panel(
 
 
 @st.fragment(run_every=POLL_S)
-def _watch(slot: str, live: Callable[[Any], None] | None) -> None:
+def _watch(slot: Slot[Any, Any], live: Callable[[Snapshot], None] | None) -> None:
     job = _job(slot)
     shot = None if job is None else job.snapshot()
     if job is None or shot is None or shot.is_over:
         st.rerun()
-    with st.container(key=f"running-{slot}"):
+    with st.container(key=f"running-{slot.name}"):
         doing = f"{shot.title}: waits for {shot.n_ahead} before it" if shot.state == "queued" else f"{shot.title}: {shot.doing}"
         with st.container(horizontal=True, vertical_alignment="center"):
             st.text(doing, width="stretch")
             st.text(seconds(shot.elapsed_s), width="content")
-            st.button(
-                "Stopping…" if shot.is_cancelling else "Cancel", key=f"{slot}-cancel", on_click=job.cancel, disabled=shot.is_cancelling
-            )
+            label = "Stopping…" if shot.is_cancelling else "Cancel"
+            st.button(label, key=f"{slot.name}-cancel", on_click=job.cancel, disabled=shot.is_cancelling)
         st.progress(shot.share)
         if live is not None:
             live(shot)
 
 
-def collect(slot: str) -> None:
+def collect(slot: Slot[Any, Any] | str) -> None:
     """Move the result or the error of a job that is over into this tab's state."""
+    slot = _slot(slot)
     job, now = _job(slot), state()
     if job is None or not job.snapshot().is_over:
         return
-    del now.slots[slot]
+    del now.slots[slot.name]
     try:
         value = job.result(0)
     except Cancelled as cancelled:
-        now.failed[slot] = None
+        now.failed[slot.name] = None
         if cancelled.best is not None:
-            now.kept[slot] = Kept(cancelled.best, _told(cancelled.best, job.id), is_partial=True)
+            now.kept[slot.name] = Kept(cancelled.best, _told(slot, cancelled.best, job.id), is_partial=True)
     except RetouchError as error:
-        now.failed[slot] = error
+        now.failed[slot.name] = error
     else:
-        now.failed.pop(slot, None)
-        now.kept[slot] = Kept(value, _told(value, job.id))
+        now.failed.pop(slot.name, None)
+        now.kept[slot.name] = Kept(value, _told(slot, value, job.id))
 
 
-def _told(value: Any, job_id: str) -> Mapping[str, Any]:
-    """A job that could not know its settings when it was asked for tells them with its result."""
-    return getattr(value, "settings", None) or backend().asked.get(job_id, {})
+def _told(slot: Slot[Settings, Result], value: Result, job_id: str) -> Settings | None:
+    told = getattr(value, "settings", None) if slot.told is None else slot.told(value)
+    return told or backend().asked.get(job_id)
 
 
-def _job(slot: str) -> Any | None:
-    job_id = state().slots.get(slot)
+def _job(slot: Slot[Any, Any]) -> Job | None:
+    job_id = state().slots.get(slot.name)
     if job_id is None:
         return None
     try:
         return backend().jobs.get(job_id)
     except UnknownName:  # the process was restarted, or the URL is old
-        state().slots.pop(slot, None)
+        state().slots.pop(slot.name, None)
         return None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import streamlit as st
@@ -16,6 +16,20 @@ import streamlit as st
 from workbench.data.demonstrations import COLUMNS, SPLITS, Demonstration, Demonstrations
 
 _HIDDEN = ("neutral", "label", "loss")
+
+
+@dataclass
+class Editor:
+    """The editor of a tab: which set it shows, its constant base, how often it was drawn anew, and why the last change was not kept."""
+
+    chosen: str = ""
+    base: Demonstrations = field(default_factory=lambda: Demonstrations(()))
+    turn: int = 0
+    error: Exception | None = None
+
+    def restart(self) -> None:
+        """Draw the table anew from what is on disk."""
+        self.chosen = ""
 
 
 def as_records(demonstrations: Demonstrations) -> list[dict[str, Any]]:

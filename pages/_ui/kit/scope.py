@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import streamlit as st
 
 from pages._ui.kit import words
-from pages._ui.kit.state import state
-
-_KEY, _HANDED = "scope", "handed"
+from pages._ui.kit.state import part, state
+from workbench.knobs import Knob
 
 
 @dataclass
@@ -35,8 +34,16 @@ class Handed:
         return words.listed([part for part in parts if part])
 
 
-def _plain(value: Any) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+@dataclass
+class Scope:
+    """What this tab has picked, and what it has handed to the form."""
+
+    picked: frozenset[str] = frozenset()
+    handed: Handed | None = None
+
+
+def _plain(value: object) -> str:
+    return ", ".join(map(str, cast("Sequence[object]", value))) if isinstance(value, (list, tuple)) else str(value)
 
 
 def _told(what: str, names: Iterable[str]) -> str:
@@ -46,31 +53,31 @@ def _told(what: str, names: Iterable[str]) -> str:
 
 def picked() -> list[str]:
     """The picked addresses, `2` a layer, `3.5` a head, in their order in the network."""
-    return sorted(state().draft.get(_KEY, ()), key=lambda name: tuple(int(part) for part in name.split(".")))
+    return sorted(part(Scope).picked, key=lambda name: tuple(int(part) for part in name.split(".")))
 
 
 def add(*addresses: str) -> None:
     """Put layers or heads into the scope; the tab's layer is that of the last one."""
-    state().draft[_KEY] = {*state().draft.get(_KEY, ()), *addresses}
+    part(Scope).picked |= set(addresses)
     if addresses:
         state().layer = int(addresses[-1].split(".")[0])
 
 
 def remove(address: str) -> None:
     """Take one out."""
-    state().draft[_KEY] = {name for name in state().draft.get(_KEY, ()) if name != address}
+    part(Scope).picked -= {address}
 
 
 def clear() -> None:
     """Take everything out."""
-    state().draft[_KEY] = set()
+    part(Scope).picked = frozenset()
 
 
 def hand_over(addresses: Sequence[str]) -> None:
     """Give layers and heads to the Edit page's form; heads alone choose the method that can turn heads."""
     layers = tuple(int(name) for name in addresses if "." not in name)
     heads = tuple(name for name in addresses if "." in name)
-    state().draft[_HANDED] = Handed(layers=layers, heads=heads)
+    part(Scope).handed = Handed(layers=layers, heads=heads)
     if layers or heads:
         state().layer = layers[0] if layers else int(heads[0].split(".")[0])
     if heads and not layers:
@@ -79,7 +86,7 @@ def hand_over(addresses: Sequence[str]) -> None:
 
 def hand_knobs(method: str, values: Mapping[str, Any], source: str, *, said: str = "") -> None:
     """Give knobs of one method to the Edit page's form; `said` names those that matter, where they are many."""
-    state().draft[_HANDED] = Handed(method=method, values=dict(values), source=source, said=said)
+    part(Scope).handed = Handed(method=method, values=dict(values), source=source, said=said)
     state().method = method
 
 
@@ -113,13 +120,13 @@ def tray() -> None:
             st.switch_page("pages/edit.py")
 
 
-def fill(config: type, method: str, *, key: str, shown: Callable[[Any, Any], Any], n_layers: int, n_heads: int) -> None:
+def fill(config: type, method: str, *, key: str, shown: Callable[[Knob, Any], Any], n_layers: int, n_heads: int) -> None:
     """Set the form's layers and heads to what was handed over, once a method, and say so above the form.
 
     Args:
         shown: a knob's value as its widget holds it. n_layers, n_heads: of the model; places that it lacks are left out.
     """
-    handed = state().draft.get(_HANDED)
+    handed = part(Scope).handed
     if handed is None or handed.method not in ("", method):
         return
     from workbench.knobs import COMPAT, as_json, compat_of, knobs, renamed
@@ -143,7 +150,7 @@ def fill(config: type, method: str, *, key: str, shown: Callable[[Any, Any], Any
         st.button("Forget", key="handed-forget", type="tertiary", on_click=_forget, args=(defaults,))
 
 
-def _wanted(knobs: Sequence[Any], handed: Handed, n_layers: int, n_heads: int) -> dict[str, Any]:
+def _wanted(knobs: Sequence[Knob], handed: Handed, n_layers: int, n_heads: int) -> dict[str, Any]:
     """Values by knob: heads where a method turns heads (its layers are theirs then), else the layers of both."""
     names = {knob.name for knob in knobs}
     pairs = [tuple(int(part) for part in head.split(".")) for head in handed.heads]
@@ -159,5 +166,5 @@ def _wanted(knobs: Sequence[Any], handed: Handed, n_layers: int, n_heads: int) -
 
 
 def _forget(defaults: dict[str, Any]) -> None:
-    state().draft.pop(_HANDED, None)
+    part(Scope).handed = None
     st.session_state.update(defaults)

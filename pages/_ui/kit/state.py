@@ -5,15 +5,17 @@ Everything here is small: names, ids and settings. Results are frozen records th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, cast
+from typing import Any, Generic, TypeVar, cast
 from uuid import uuid4
 
 import streamlit as st
 
 MAX_LANES = 5
 _KEY = "retouch"
+Settings = TypeVar("Settings")
+Result = TypeVar("Result")
+Part = TypeVar("Part")
 
 
 @dataclass(frozen=True)
@@ -25,11 +27,11 @@ class Lane:
 
 
 @dataclass(frozen=True)
-class Kept:
+class Kept(Generic[Settings, Result]):
     """A result with the settings that it came from; `is_partial` if the job was cancelled and this is the best it had."""
 
-    value: Any
-    settings: Mapping[str, Any]
+    value: Result
+    settings: Settings | None = None
     is_partial: bool = False
 
 
@@ -38,7 +40,7 @@ class State:
     """The tab's choices.
 
     `slots` maps the name of a place on a page to the id of the job that runs for it; `kept` holds its last result, `failed` its last error
-    (None: cancelled).
+    (None: cancelled). `parts` holds what parts of pages remember, by the name of their record (`part`).
     """
 
     model: str = "embedded"
@@ -50,8 +52,9 @@ class State:
     draft: dict[str, Any] = field(default_factory=dict)
     owner: str = field(default_factory=lambda: uuid4().hex)
     slots: dict[str, str] = field(default_factory=dict)
-    kept: dict[str, Kept] = field(default_factory=dict)
+    kept: dict[str, Kept[Any, Any]] = field(default_factory=dict)
     failed: dict[str, Exception | None] = field(default_factory=dict)
+    parts: dict[str, object] = field(default_factory=dict)
 
     def is_on(self, edit: str) -> bool:
         return any(lane.edit == edit for lane in self.lanes)
@@ -73,6 +76,11 @@ def state() -> State:
     if _KEY not in st.session_state:
         st.session_state[_KEY] = _from_url()
     return cast(State, st.session_state[_KEY])
+
+
+def part(kind: type[Part]) -> Part:
+    """What a part of a page remembers in this tab: its own record, made when it is first asked for."""
+    return cast(Part, state().parts.setdefault(kind.__name__, kind()))
 
 
 def keep_url() -> None:

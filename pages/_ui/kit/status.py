@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import streamlit as st
 
@@ -11,14 +12,30 @@ from pages._ui.kit.backend import backend, session
 from pages._ui.kit.frame import lane_chip
 from pages._ui.kit.state import state
 from pages._ui.kit.words import parameters, seconds
+from workbench.workspace.jobs import Job
+
+if TYPE_CHECKING:
+    from workbench.session import Session
+
+# The model that is being loaded; the result is its name.
+LOADING: jobs.Slot[LoadSettings, str] = jobs.Slot("load")
+
+
+@dataclass(frozen=True)
+class LoadSettings:
+    """A model to load, in numbers of which type, where."""
+
+    name: str
+    dtype: str
+    device: str
 
 
 def take_model() -> None:
     """Turn to the model that was loaded, wherever the person is by then; its edits are others. Call it before the page is drawn."""
-    name = jobs.result("load")
+    name = jobs.result(LOADING)
     if name is not None:
         now = state()
-        del now.kept["load"]
+        del now.kept[LOADING.name]
         if now.model != name:
             now.model, now.lanes = name, ()
 
@@ -29,11 +46,9 @@ def status_bar() -> None:
     st.fragment(_bar, run_every=0.5 if busy else None)(busy)
 
 
-def _mine() -> list:
-    one, found = backend(), []
-    for job_id in state().slots.values():
-        found += [job for job in one.jobs.active() if job.id == job_id]
-    return found
+def _mine() -> list[Job]:
+    active = {job.id: job for job in backend().jobs.active()}
+    return [active[job_id] for job_id in state().slots.values() if job_id in active]
 
 
 def _bar(was_busy: bool) -> None:
@@ -58,7 +73,7 @@ def _bar(was_busy: bool) -> None:
         st.rerun()
 
 
-def _name(opened: Any, edit: str) -> str:
+def _name(opened: Session | None, edit: str) -> str:
     return edit[:8] if opened is None else calls.edit_name(opened, edit)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+\-.!|<>$:~])")
 
 
-def number(value: float) -> str:
+def number(value: float | None) -> str:
     """Three significant digits, without an exponent where people would not write one."""
     if value is None or math.isnan(value):
         return "–"

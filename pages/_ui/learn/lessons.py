@@ -3,99 +3,128 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
-from typing import Any
+import math
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, NotRequired, TypedDict
 
+from pages._ui.inspect.heads import HEADS
+from pages._ui.inspect.lenses import ATTENTION
+from pages._ui.inspect.patching import CIRCUIT, PATCHING
 from pages._ui.kit import jobs, scope
 from workbench.resources import LESSONS
 
+NOTHING: Mapping[str, object] = MappingProxyType({})
 
-def lessons() -> tuple[Mapping[str, Any], ...]:
+
+class Step(TypedDict):
+    """One task: the page it is done on, what is filled in there, its ladder of hints, and its check (a kind of `CHECKS` with arguments)."""
+
+    task: str
+    page: str
+    hints: Sequence[str]
+    check: Mapping[str, Any]
+    set: NotRequired[str]
+    method: NotRequired[str]
+    prompt: NotRequired[str]
+    example: NotRequired[str]
+    lens: NotRequired[str]
+
+
+class Lesson(TypedDict):
+    """A unit: what it is about, in so many minutes, and its steps."""
+
+    id: str
+    title: str
+    minutes: int
+    concept: str
+    steps: Sequence[Step]
+
+
+def lessons() -> tuple[Lesson, ...]:
     """The lessons that ship, by file name."""
     return tuple(json.loads(path.read_text(encoding="utf-8")) for path in sorted(LESSONS.glob("*.json")))
 
 
 def passed(check: Mapping[str, Any]) -> bool:
     """Whether a check holds for this tab's own results; a check of an unknown kind never does."""
-    return CHECKS.get(check["kind"], lambda _: False)(check)
+    kind = CHECKS.get(check["kind"])
+    return kind is not None and kind(**{name: value for name, value in check.items() if name != "kind"})
 
 
-def _with_config(check: Mapping[str, Any]) -> Any | None:
+def _with_config(config: Mapping[str, object]) -> Any | None:
     """The tab's last fit, if its config is the one that the check wants."""
     outcome = jobs.result("fit")
     if outcome is None:
         return None
-    config = outcome.fitted.edit.header.config
-    return outcome if all(config.get(name) == value for name, value in check.get("config", {}).items()) else None
+    fitted = outcome.fitted.edit.header.config
+    return outcome if all(fitted.get(name) == value for name, value in config.items()) else None
 
 
-def _fitted(check: Mapping[str, Any]) -> bool:
-    outcome = _with_config(check)
-    return outcome is not None and outcome.method == check["method"]
+def _fitted(method: str, config: Mapping[str, object] = NOTHING) -> bool:
+    outcome = _with_config(config)
+    return outcome is not None and outcome.method == method
 
 
-def _beats_placebo(check: Mapping[str, Any]) -> bool:
+def _beats_placebo() -> bool:
     outcome = jobs.result("fit")
     return outcome is not None and outcome.evaluation is not None and outcome.evaluation.verdict.beats_placebo
 
 
-def _scalar(check: Mapping[str, Any]) -> bool:
-    outcome = _with_config(check)
-    value = None if outcome is None else outcome.fitted.report.scalars.get(check["name"])
-    return value is not None and check.get("at_least", value) <= value <= check.get("at_most", value)
+def _scalar(name: str, at_least: float = -math.inf, at_most: float = math.inf, config: Mapping[str, object] = NOTHING) -> bool:
+    outcome = _with_config(config)
+    value = None if outcome is None else outcome.fitted.report.scalars.get(name)
+    return value is not None and at_least <= value <= at_most
 
 
-def _first_share(check: Mapping[str, Any]) -> bool:
+def _first_share(at_least: float, config: Mapping[str, object] = NOTHING) -> bool:
     """In some layer the first direction of the good side holds so much of the squares."""
-    outcome = _with_config(check)
+    outcome = _with_config(config)
     arrays = {} if outcome is None else outcome.fitted.report.arrays
     shares = [float(values[0]) for name, values in arrays.items() if name.startswith("cumulative_plus[")]
-    return bool(shares) and max(shares) >= check["at_least"]
+    return bool(shares) and max(shares) >= at_least
 
 
-def _compared(check: Mapping[str, Any]) -> bool:
+def _compared(lanes: int) -> bool:
     found = jobs.result("compare")
-    return found is not None and len(found.lanes) >= check["lanes"]
+    return found is not None and len(found.lanes) >= lanes
 
 
-def _attention(check: Mapping[str, Any]) -> bool:
-    return jobs.result("attention") is not None
+def _attention() -> bool:
+    return jobs.result(ATTENTION) is not None
 
 
-def _scored(check: Mapping[str, Any]) -> bool:
+def _scored(head: str, times_even: float) -> bool:
     """The best head of a kind looks where the kind looks so many times as much as even attention does."""
-    found = jobs.result("heads")
-    if found is None:
-        return False
-    even = float(found.chance[found.kinds.index(check["head"])])
-    return found.top(check["head"], 1)[0][2] >= check["times_even"] * even
+    found = jobs.result(HEADS)
+    return found is not None and found.top(head, 1)[0][2] >= times_even * float(found.chance[found.kinds.index(head)])
 
 
-def _scope(check: Mapping[str, Any]) -> bool:
+def _scope(heads: int = 1, head: str = "", share_of_best: float = 1.0) -> bool:
     """So many heads are in the scope; with a kind, one whose score is near the best head's."""
-    heads = [name for name in scope.picked() if "." in name]
-    if "head" not in check:
-        return len(heads) >= check["heads"]
-    found = jobs.result("heads")
+    names = [name for name in scope.picked() if "." in name]
+    if not head:
+        return len(names) >= heads
+    found = jobs.result(HEADS)
     if found is None:
         return False
-    wanted = check["share_of_best"] * found.top(check["head"], 1)[0][2]
-    scores = found.scores[0, found.kinds.index(check["head"])]
-    pairs = [tuple(int(part) for part in name.split(".")) for name in heads]
-    return any(scores[layer, head] >= wanted for layer, head in pairs if layer < scores.shape[0] and head < scores.shape[1])
+    wanted = share_of_best * found.top(head, 1)[0][2]
+    scores = found.scores[0, found.kinds.index(head)]
+    pairs = [tuple(map(int, name.split("."))) for name in names]
+    return any(scores[i, j] >= wanted for i, j in pairs if i < scores.shape[0] and j < scores.shape[1])
 
 
-def _patched(check: Mapping[str, Any]) -> bool:
-    found = jobs.result("patching")
-    return found is not None and float(found.heads[0].max()) >= check["at_least"]
+def _patched(at_least: float) -> bool:
+    found = jobs.result(PATCHING)
+    return found is not None and float(found.heads[0].max()) >= at_least
 
 
-def _traced(check: Mapping[str, Any]) -> bool:
-    found = jobs.result("circuit")
-    return found is not None and found.recovered >= check["at_least"]
+def _traced(at_least: float) -> bool:
+    found = jobs.result(CIRCUIT)
+    return found is not None and found.recovered >= at_least
 
 
-CHECKS: Mapping[str, Callable[[Mapping[str, Any]], bool]] = {
+CHECKS: Mapping[str, Callable[..., bool]] = {
     "fitted": _fitted,
     "beats_placebo": _beats_placebo,
     "scalar": _scalar,

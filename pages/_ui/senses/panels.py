@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import streamlit as st
 
@@ -11,12 +12,30 @@ from pages._ui.kit.figures import figure_panel, table_panel
 from workbench.errors import RetouchError
 from workbench.figures.basic import next_token_bars
 
+if TYPE_CHECKING:
+    from workbench.lenses.senses import Taught, WordSenses
+    from workbench.progress import Progress
+    from workbench.session import Session
+    from workbench.workspace.edits import EditInfo
+
 PROMPT, ANSWER = "The capital of Ulavia is", " Fenwick"
 QUESTIONS = "Question: What is the capital of Ulavia? Answer:\nQ: What is the capital of Ulavia? A:\nThe capital of Finland is"
 N_COLUMNS = 4
+TEACH: jobs.Slot[Example, Taught] = jobs.Slot("teach")
+KEEP: jobs.Slot[Example, EditInfo] = jobs.Slot("keep")
 
 
-def teach(session: Any) -> None:
+@dataclass(frozen=True)
+class Example:
+    """What was typed: a sentence, how it should and should not end, and questions, one a line."""
+
+    prompt: str
+    answer: str
+    unwanted: str
+    questions: str
+
+
+def teach(session: Session) -> None:
     """Type an example; it is fitted when you leave a box."""
     for key, text in (("teach-prompt", PROMPT), ("teach-answer", ANSWER), ("teach-unwanted", ""), ("teach-questions", QUESTIONS)):
         st.session_state.setdefault(key, text)
@@ -29,37 +48,37 @@ def teach(session: Any) -> None:
     st.text_area("Questions in other words, one a line", key="teach-questions", persist_state="session", on_change=_teach, height=110)
     frame.act("Teach", _teach, type="primary", key="teach-run")
     jobs.panel(
-        "teach", lambda found: _taught(session, found), settings=_settings(),
+        TEACH, lambda found: _taught(session, found), settings=_example(),
         nothing=lambda: frame.empty("The senses that move will stand here, and each question's answer before and after.", "Press *Teach*.",
                                     key="teach"),
     )  # fmt: skip
 
 
-def _settings() -> dict[str, Any]:
-    return {name: str(st.session_state.get(f"teach-{name}", "")) for name in ("prompt", "answer", "unwanted", "questions")}
+def _example() -> Example:
+    return Example(*(str(st.session_state.get(f"teach-{name}", "")) for name in ("prompt", "answer", "unwanted", "questions")))
 
 
 def _teach() -> None:
-    settings = _settings()
-    if not settings["prompt"].strip() or not (settings["answer"] + settings["unwanted"]).strip():
+    example = _example()
+    if not example.prompt.strip() or not (example.answer + example.unwanted).strip():
         return
 
-    def work(session: Any, progress: Any) -> Any:
+    def work(session: Session, progress: Progress) -> Taught:
         from workbench.lenses.senses import taught_example
 
         return taught_example(
-            session.model, settings["prompt"], _ending(settings["answer"]), settings["questions"].splitlines(),
-            unwanted=_ending(settings["unwanted"]), progress=progress,
+            session.model, example.prompt, _ending(example.answer), example.questions.splitlines(),
+            unwanted=_ending(example.unwanted), progress=progress,
         )  # fmt: skip
 
-    jobs.start("teach", "Teaching", work, settings)
+    jobs.start(TEACH, "Teaching", work, example)
 
 
 def _ending(text: str) -> str:
     return f" {text.strip()}" if text.strip() else ""
 
 
-def _taught(session: Any, found: Any) -> None:
+def _taught(session: Session, found: Taught) -> None:
     from workbench.figures.senses import before_after, moved_senses
 
     scalars, table = found.report.scalars, list(found.report.tables["senses"])
@@ -88,23 +107,23 @@ def _taught(session: Any, found: Any) -> None:
         args=(found,),
         help="Fit it once more on the record, to apply it on other pages.",
     )
-    jobs.panel("keep", lambda info: st.caption(f"Kept as {words.plain(info.name)}. It can be applied on every page now."))
+    jobs.panel(KEEP, lambda info: st.caption(f"Kept as {words.plain(info.name)}. It can be applied on every page now."))
 
 
-def _keep(found: Any) -> None:
-    settings = _settings()  # read here: the worker's thread has no session state
+def _keep(found: Taught) -> None:
+    example = _example()  # read here: the worker's thread has no session state
 
-    def work(session: Any, progress: Any) -> Any:
+    def work(session: Session, progress: Progress) -> EditInfo:
         from workbench.data.demonstrations import Demonstration, Demonstrations
 
-        row = Demonstration(settings["prompt"], _ending(settings["answer"]) or None, _ending(settings["unwanted"]) or None)
+        row = Demonstration(example.prompt, _ending(example.answer) or None, _ending(example.unwanted) or None)
         fitted = session.fit("senses", Demonstrations((row,), "one example"), seed=found.edit.header.seed, progress=progress)
-        return session.save_edit(fitted.edit, f"taught: {settings['prompt'][:40]}")
+        return session.save_edit(fitted.edit, f"taught: {example.prompt[:40]}")
 
-    jobs.start("keep", "Keeping the edit", work, {})
+    jobs.start(KEEP, "Keeping the edit", work, example)
 
 
-def explore(session: Any) -> None:
+def explore(session: Session) -> None:
     """A word's senses, with a slider each: 0 removes a sense, 1 leaves it."""
     for key, text in (("sense-word", " doctor"), ("sense-prompt", "The doctor said that")):
         st.session_state.setdefault(key, text)
@@ -123,7 +142,7 @@ def explore(session: Any) -> None:
         frame.problem(error, "explore")
 
 
-def _sliders(session: Any, found: Any, prompt: str) -> None:
+def _sliders(session: Session, found: WordSenses, prompt: str) -> None:
     where = words.provenance(model=found.model, where=f"token {found.token}")
     st.caption(f"What each sense of {words.plain(words.token(found.word))} promotes wherever the word is read.")
     table_panel(found.rows(), where, key="sense-table")
@@ -133,16 +152,17 @@ def _sliders(session: Any, found: Any, prompt: str) -> None:
             key = f"sense-{found.token}-{sense}"
             factors[found.token, sense] = st.slider(f"Sense {sense}", 0.0, 3.0, 1.0, 0.1, key=key)
             st.text(" ".join(words.token(text) for text in found.promotes[sense][:3]))
+    from workbench.lenses.senses import backpack
     from workbench.methods.shared.sense_edit import scaled_senses
 
-    edit = scaled_senses(session.model, factors)
+    edit = scaled_senses(backpack(session.model), factors)
     lanes = [("untouched", session.next_tokens(prompt, 8)), ("with the sliders", session.next_tokens(prompt, 8, (edit,)))]
     shown = [(name, [(words.token(token), share) for token, share in rows]) for name, rows in lanes]
     rows = [{"lane": name, "token": token, "probability": share} for name, part in shown for token, share in part]
     figure_panel(next_token_bars("Next token", shown), rows, words.provenance(model=found.model, n="1 prompt"), key="sense-next")
 
 
-def reading(session: Any) -> None:
+def reading(session: Session) -> None:
     """Where a prompt reads each sense, and who makes its answer likely."""
     from workbench.figures.senses import contribution_map, reading_heatmap
 

@@ -3,37 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from pages._ui.kit import calls, frame, jobs, scope, words
+from pages._ui.kit import frame, jobs, scope, words
 from pages._ui.kit.figures import figure_panel
-from pages._ui.kit.state import state
+from pages._ui.kit.layers import layer_choice
+
+if TYPE_CHECKING:
+    from workbench.edits.base import Edit
+    from workbench.lenses.edit_angles import EditAngles
+    from workbench.methods.registry import FitReport
+    from workbench.progress import Progress
+    from workbench.session import Session
 
 N_TEXTS = 24
+# Its settings are the two edits.
+ANGLES: jobs.Slot[tuple[str, str], EditAngles] = jobs.Slot("angles")
 
 
-def layer_choice(layers: Any, key: str) -> int:
-    """Choose a layer; the tab's layer stands at first, and the choice becomes the tab's."""
-    options = [int(layer) for layer in layers]
-    if st.session_state.get(key) not in options:
-        st.session_state[key] = state().layer if state().layer in options else options[0]
-    if len(options) == 1:
-        return options[0]
-    return st.select_slider("Layer", options, key=key, persist_state="session", width=320, on_change=_keep_layer, args=(key,))
-
-
-def _keep_layer(key: str) -> None:
-    state().layer = st.session_state[key]
-
-
-def has_cut(report: Any) -> bool:
+def has_cut(report: FitReport) -> bool:
     """Whether a report holds spectra that a cut can be moved on."""
     return "k_plus" in report.arrays and any(name.startswith("spectrum_plus[") for name in report.arrays)
 
 
-def movable_cut(loaded: Any, report: Any, source: str, *, prefix: str) -> None:
+def movable_cut(loaded: Edit, report: FitReport, source: str, *, prefix: str) -> None:
     """The spectrum of a layer with both cuts on sliders, what they would take, and the way to a fit with them."""
     from workbench.figures.spectra import spectrum
 
@@ -63,7 +58,7 @@ def movable_cut(loaded: Any, report: Any, source: str, *, prefix: str) -> None:
     )  # fmt: skip
     if st.button("Fit with this cut", key=f"{prefix}-refit", disabled=chosen == fitted, help="The same numbers in every edited layer."):
         knobs = {"k_plus": chosen["plus"], "k_minus": chosen["minus"]}
-        scope.hand_knobs(loaded.header.method, {**_config(loaded), **knobs}, "Spectra", said=_said(knobs))
+        scope.hand_knobs(loaded.header.method, {**loaded.header.config, **knobs}, "Spectra", said=_said(knobs))
         st.switch_page("pages/edit.py")
 
 
@@ -74,10 +69,6 @@ def _slider(label: str, fitted: int, rank: int, key: str) -> int:
     return st.slider(label, 1, rank, fitted, key=key)
 
 
-def _config(loaded: Any) -> Mapping[str, Any]:
-    return dict(loaded.header.config)
-
-
 def _said(knobs: Mapping[str, int]) -> str:
     return words.listed([f"{name.replace('_', ' ')} = {value}" for name, value in knobs.items()])
 
@@ -85,10 +76,10 @@ def _said(knobs: Mapping[str, int]) -> str:
 def angles(one: str, other: str) -> None:
     """Do both edits move the model in the same directions?"""
     st.subheader("What both have in common", anchor=False)
-    settings = {"edits": (one, other)}
+    settings = (one, other)
     frame.act("Compare their directions", _compare, settings, key="angles-run")
     jobs.panel(
-        "angles", _angles, settings=settings,
+        ANGLES, _angles, settings=settings,
         nothing=lambda: frame.empty(
             "The angles between what each edit adds to the residual stream will stand here, beside random directions.",
             "Press *Compare their directions*.", key="angles",
@@ -96,14 +87,19 @@ def angles(one: str, other: str) -> None:
     )  # fmt: skip
 
 
-def _compare(settings: dict[str, Any]) -> None:
-    def work(session: Any, progress: Any) -> Any:
-        return calls.edit_angles(session, *settings["edits"], n_texts=N_TEXTS, progress=progress)
+def _compare(edits: tuple[str, str]) -> None:
+    def work(session: Session, progress: Progress) -> EditAngles:
+        from workbench.data.demonstrations import Demonstrations
+        from workbench.lenses.edit_angles import edit_angles
+        from workbench.workspace.measured import neutral_of
 
-    jobs.start("angles", "Comparing directions", work, settings)
+        texts = neutral_of(session.demos, None, Demonstrations(()), session.model)[:N_TEXTS]
+        return edit_angles(session.model, texts, session.stack([edits[0]]), session.stack([edits[1]]), progress=progress)
+
+    jobs.start(ANGLES, "Comparing directions", work, edits)
 
 
-def _angles(found: Any) -> None:
+def _angles(found: EditAngles) -> None:
     from workbench.figures.geometry import angle_layers
     from workbench.figures.geometry import angles as angle_figure
 

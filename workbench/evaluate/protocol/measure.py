@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 
@@ -82,6 +82,7 @@ class Measured:
         return sum(self.succeeded) / len(self.succeeded)
 
 
+@runtime_checkable
 class Meter(Protocol):
     """Measures one kind of edit on one task."""
 
@@ -106,7 +107,7 @@ class _Reading:
         self._at = {text: i for i, text in enumerate(self.texts)}
         self._task, self._general, self._rest = task, general, rest
 
-    def measured(self, nll: Sequence[Float[Tensor, " token"]]) -> Measured:
+    def measured(self, nll: Sequence[Float[Tensor, "_token"]]) -> Measured:
         """Take the measures from each text's NLLs, of every token but its first."""
         values = self._losses(self._task.evaluation, nll, self._task.norm)
         hard = self._losses(self._task.hard_negatives, nll, "sum")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 
@@ -51,6 +51,7 @@ class LoopConfig(CanonicalConfig):
         return getattr(torch, self.compat.master_dtype)
 
 
+@runtime_checkable
 class Trainee(Protocol):
     """Weights in training: its parameters, a forward that carries them, and a frozen copy as an edit."""
 

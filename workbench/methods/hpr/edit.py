@@ -33,8 +33,8 @@ class Turn:
     """One layer: the probe's normal and the angle network, weights as (out, in)."""
 
     probe: Float[Tensor, "d_model"]
-    weights: tuple[Float[Tensor, "out in"], ...]
-    biases: tuple[Float[Tensor, "out"], ...]
+    weights: tuple[Float[Tensor, "_out _in"], ...]
+    biases: tuple[Float[Tensor, "_out"], ...]
 
     @staticmethod
     def of(probe: Float[Tensor, "d_model"], net: AngleNets) -> Turn:

@@ -27,7 +27,7 @@ from workbench.numerics.probes import logistic_probe
 from workbench.operations import Gate, TransformAt
 from workbench.progress import Progress, silent
 from workbench.record import gather
-from workbench.shapes import Bool, Rows2d, Tensor
+from workbench.shapes import Bool, Float, Tensor
 from workbench.sites import Site
 
 GateKind = Literal["none", "hard", "soft"]
@@ -38,10 +38,10 @@ N_TOKENS = 4096
 class _Read:
     """Activations of one site: what should pass and what should not, to fit on and to check on."""
 
-    yes: Rows2d
-    no: Rows2d
-    held_yes: Rows2d
-    held_no: Rows2d
+    yes: Float[Tensor, "yes width"]
+    no: Float[Tensor, "no width"]
+    held_yes: Float[Tensor, "held_yes width"]
+    held_no: Float[Tensor, "held_no width"]
 
 
 def gated(

@@ -141,7 +141,7 @@ class _Part:
     prefix: Prefix | None
 
 
-def by_length(lengths: Int[Tensor, "row"]) -> list[Int[Tensor, "row"]]:
+def by_length(lengths: Int[Tensor, "row"]) -> list[Int[Tensor, "_row"]]:
     """Part rows so that none is padded to more than half as long again as it is."""
     order = lengths.argsort(stable=True)
     groups: list[list[int]] = []

@@ -119,7 +119,7 @@ class BackpackNetwork(nn.Module):
         mask: Bool[Tensor, "batch new"] | None,
         cache: BackpackCache,
         last_only: bool = False,
-    ) -> tuple[Float[Tensor, "batch new d_vocab"], BackpackCache]:
+    ) -> tuple[Float[Tensor, "batch told d_vocab"], BackpackCache]:
         """Read the new tokens after those in the cache and return the logits at them.
 
         Equal to `forward` over all tokens so far. When these outgrow the context, the window is cropped to its last
