@@ -42,6 +42,10 @@ def test_a_share_is_covered_whatever_the_truth_and_wilsons_interval_is_not(n: in
     assert least(wilson) < 0.87
 
 
+def withheld(estimate: float, n: int, why: str) -> Interval:
+    return Interval(estimate, math.nan, math.nan, n, "withheld", why)
+
+
 def paired(gained: int, lost: int, n: int, level: float = 0.95) -> Interval:
     before = np.arange(n) < lost
     return paired_share_interval(before, (np.arange(n) >= lost) & (np.arange(n) < lost + gained), level)
@@ -69,7 +73,7 @@ def test_a_paired_change_of_shares_is_that_of_its_formula() -> None:
     assert (paired(2, 7, 40).low, paired(2, 7, 40).high) == (-found.high, -found.low)
     assert paired(7, 2, 40, 0.5).low == pytest.approx(p - q - half * t.ppf(0.75, 39) / t.ppf(0.975, 39))
     assert (paired(2, 0, 2).high, paired(0, 2, 2).low) == (1.0, -1.0)
-    assert paired(1, 0, 1).withheld == "one item" and math.isnan(paired(1, 0, 1).low) and paired(1, 0, 1).estimate == 1.0
+    assert found.method == "Bonett-Price" and paired(1, 0, 1) == withheld(1.0, 1, "one item")
     assert not paired(3, 0, 5).excludes_zero and paired(9, 0, 12).excludes_zero
 
 
@@ -119,8 +123,9 @@ def test_without_skew_it_is_students_interval_and_with_skew_the_union_with_halls
     even = np.array([-4.0, -2.0, -1.0, -0.5, 0.5, 1.0, 2.0, 4.0]) + 3
     found, student = mean_interval(even), ttest_1samp(even, 0).confidence_interval(0.95)
     assert (found.low, found.high) == (pytest.approx(student.low), pytest.approx(student.high))
-    for sign in (1, -1):
-        x = sign * np.array([0.1, 0.2, 0.2, 0.4, 0.5, 0.9, 1.6, 4.0, 7.5])
+    strong, slight = np.array([0.1, 0.2, 0.2, 0.4, 0.5, 0.9, 1.6, 4.0, 7.5]), np.array([0.1, 0.2, 0.3, 0.5, 0.6, 0.8, 1.3, 1.9, 2.4])
+    assert skew(strong) > 1 > skew(slight) > 0.5
+    for sign, x in ((1, strong), (-1, -strong), (1, slight), (-1, -slight)):
         n, gamma, s = len(x), skew(x), x.std(ddof=1)
 
         def hall(y: float, n: int = n, gamma: float = gamma) -> float:
@@ -152,11 +157,10 @@ def test_weights_count_items_and_equal_weights_change_nothing() -> None:
 
 
 def test_what_cannot_be_covered_is_withheld_with_the_reason() -> None:
-    few, same = mean_interval(np.arange(7.0)), mean_interval(np.full(30, 0.1))
-    assert few.withheld == "7 items by weight, fewer than 8" and few.estimate == 3.0 and str(few) == "3  n=7"
-    assert same.withheld == "all items are equal" and same.estimate == pytest.approx(0.1)
+    few, same = mean_interval(np.arange(7.0)), mean_interval(np.full(32, 0.25))
+    assert few == withheld(3.0, 7, "7 items by weight, fewer than 8") and str(few) == "3  n=7"
+    assert same == withheld(0.25, 32, "all items are equal")
     assert few.bounds == same.bounds == (None, None) and not few.excludes_zero
-    assert mean_interval(np.zeros(30)).withheld == "all items are equal"
     told = mean_interval(np.arange(8.0))
     assert not told.withheld and told.bounds == (told.low, told.high) and str(told) == "3.5 [1.45, 5.55]  n=8"
 
@@ -203,7 +207,25 @@ def test_an_auc_is_wilsons_interval_over_the_items_of_delongs_variance() -> None
     assert apart.high == 1.0 and apart.low == pytest.approx(10 / (10 + t.ppf(0.975, 9) ** 2)), "ten items, not certainty"
     assert auc_interval(np.arange(10.0), np.arange(10.0) + 10).low == 0.0
     assert auc_interval(np.array([1.0, 2.0]), np.array([1.0, 2.0])).estimate == 0.5, "ties count half"
-    assert auc_interval(np.array([1.0]), np.array([0.0, 2.0])).withheld == "one item"
+    assert auc_interval(np.array([1.0]), np.array([0.0, 2.0])) == withheld(0.5, 1, "one item")
+    assert apart.method == "Wilson, DeLong" and apart == auc_interval(np.arange(10.0) + 10, np.arange(10.0), paired=False)
+    mixed, low = np.array([1.0, 3.0, 4.0]), np.array([0.0, 2.0, 3.5])
+    assert auc_interval(mixed, low) != auc_interval(mixed, low, paired=True)
+    two = auc_interval(np.array([1.0, 3.0]), np.array([0.0, 2.0]))
+    assert not two.withheld and 0.0 <= two.low < 0.75 < two.high <= 1.0
+    for n in range(2, 200):
+        ends = auc_interval(np.arange(n) + 200.0, np.arange(n) * 1.0), auc_interval(np.arange(n) * 1.0, np.arange(n) + 200.0)
+        assert ends[0].high <= 1.0 and ends[1].low >= 0.0, "not by rounding either"
+
+
+def test_an_auc_rests_on_at_most_twice_the_smaller_side() -> None:
+    """With rows whose sides move together the variance of the difference says more items than there are."""
+    draw = np.random.default_rng(1)
+    shared = draw.normal(size=12)
+    found = auc_interval(shared + 0.3 + 0.01 * draw.normal(size=12), shared, paired=True)
+    z, a, n = t.ppf(0.975, 11), found.estimate, 24
+    roots = np.roots([1 + z * z / n, -(2 * a + z * z / n), a * a])
+    assert (found.low, found.high) == (pytest.approx(min(roots)), pytest.approx(max(roots)))
 
 
 def test_pairing_finds_a_small_shift_that_unpaired_intervals_hide() -> None:

@@ -14,6 +14,7 @@ from workbench.evaluate.evaluation import Evaluation
 from workbench.evaluate.metrics import Better, Metric, mean_metric, share_metric
 from workbench.evaluate.side_effects import SideEffects
 from workbench.evaluate.verdict import Verdict, verdict
+from workbench.numerics.intervals import Interval
 
 # Lanes: base, edit, another edit, placebo of the edit, placebo of the other.
 BASE, EDIT, OTHER, PLACEBO = 0, 1, 2, 3
@@ -77,7 +78,14 @@ def test_few_rows_are_told_instead_of_judged() -> None:
 
 def test_nothing_scored_and_nothing_edited_are_told() -> None:
     assert judged() == Verdict("Nothing on this set could be scored.", False)
-    assert "No edit was measured." in judged(gain(0.2), edit=0, placebo=None).text
+    assert judged(gain(0.2), edit=0, placebo=None).text.endswith("20 rows of split test. No edit was measured.")
+
+
+def test_an_interval_that_ends_at_zero_is_within_chance() -> None:
+    found = gain(0.2, 0.8, 0.5, 0.2, 0.2)
+    for low, high in ((0.0, 0.5), (-0.5, 0.0)):
+        changes = (None, Interval(0.1, low, high, 20, "t"), *found.changes[2:])
+        assert "The change is within chance." in judged(replace(found, changes=changes)).text
 
 
 @pytest.mark.parametrize(
@@ -104,8 +112,9 @@ def test_costs_and_what_is_kept_follow_each_in_its_own_numbers() -> None:
             mean_metric("perplexity_ratio", "Perplexity ratio", spread(1.0, 1.7, 1, 1, 1), "", "lower"),
             mean_metric("kl_nats", "KL on neutral text", spread(0.0, 0.0314, 0.9, 0.8, 0.7), "nats/token", "lower"),
             gain(0.75, 0.5, 0.1, 0.2, 0.3, name="facts_p_truth"),
+            gain(0.65, 0.6, 0.1, 0.2, 0.3, name="sums_p_truth"),
         ),
-        {"facts": Benefit("m", LANES, "facts", "all", 20, (), ())},
+        {name: Benefit("m", LANES, name, "all", 20, (), ()) for name in ("facts", "sums")},
     )  # fmt: skip
     answers = mean_metric("p_answer", "Probability of a true answer", spread(0.0123, 0.456, 0, 0, 0), "", "higher")
     text = judged(gain(0.2, 0.8, 0.5, 0.3, 0.1), answers, side=side).text
@@ -113,6 +122,7 @@ def test_costs_and_what_is_kept_follow_each_in_its_own_numbers() -> None:
         " A random edit of equal size gives 0.30 [0.29, 0.31]. On neutral text it moves the model by 0.0314 nats/token."
         " A true answer gets 0.456 of all probability, 0.0123 without."
         " P(truth): 0.50 [0.49, 0.51] with it, 0.75 [0.74, 0.76] without, 20 rows."
+        " P(truth): 0.60 [0.59, 0.61] with it, 0.65 [0.64, 0.66] without, 20 rows."
     )
     bare = replace(side, metrics=side.metrics[:1], capability={})
     alone = judged(gain(0.2, 0.8, 0.5, 0.3, 0.1), side=bare).text

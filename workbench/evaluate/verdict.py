@@ -43,11 +43,12 @@ def _whether(metric: Metric, edit: int) -> str:
         return "No edit was measured."
     if change.withheld:
         return f"Whether the change is beyond chance cannot be told: {change.withheld}."
-    if not change.excludes_zero:
+    rises, falls = change.low > 0, change.high < 0
+    if not (rises or falls):
         return "The change is within chance."
     if metric.better == "neither":
         return "The change is beyond chance."
-    is_better = (change.estimate > 0) == (metric.better == "higher")
+    is_better = rises if metric.better == "higher" else falls
     return "It does what was asked, beyond chance." if is_better else "It does the **opposite** of what was asked, beyond chance."
 
 

@@ -58,7 +58,7 @@ class Interval:
 
 def share_interval(successes: int, n: int, level: float = LEVEL) -> Interval:
     """Clopper and Pearson's interval of a share: the shares that an exact binomial test does not reject."""
-    found = binomtest(successes, n).proportion_ci(level, method="exact")
+    found = binomtest(successes, n).proportion_ci(level)
     return Interval(successes / n, float(found.low), float(found.high), n, "Clopper-Pearson")
 
 
@@ -86,15 +86,15 @@ def mean_interval(values: Float[np.ndarray, "item"], weights: Float[np.ndarray, 
     freedom are those of (Σw)²/Σw² items; below `MIN_ITEMS` of them, and where all items are equal, the bounds are withheld.
     Ref: Hall 1992, On the removal of skewness by transformation. Differs: the union, since either alone covers less.
     """
-    x = np.asarray(values, dtype=np.float64)
-    share = np.full(len(x), 1 / len(x)) if weights is None else np.asarray(weights, dtype=np.float64) / np.sum(weights)
-    n, estimate, effective = len(x), float(share @ x), 1 / float(share @ share)
-    if effective < MIN_ITEMS - 1e-9:
+    n = len(values)
+    share = np.full(n, 1 / n) if weights is None else weights / weights.sum()
+    estimate, effective = float(share @ values), 1 / float(share @ share)
+    if effective < MIN_ITEMS:
         return _withheld(estimate, n, f"{effective:.3g} items by weight, fewer than {MIN_ITEMS}")
-    z = (n - 1) * share * (x - estimate) / (1 - share)
-    spread = math.sqrt(float(z @ z) / (n - 1))
-    if spread <= 1e-12 * float(np.abs(x).max()):
+    if np.ptp(values) == 0:
         return _withheld(estimate, n, "all items are equal")
+    z = (n - 1) * share * (values - estimate) / (1 - share)
+    spread = math.sqrt(float(z @ z) / (n - 1))
     skewness = float((z**3).mean() / (z @ z / n) ** 1.5)
     y = float(t.ppf(0.5 + level / 2, effective - 1)) / math.sqrt(n)
     low, high = max(y, _unskewed(y, skewness, n)), max(y, -_unskewed(-y, skewness, n))
@@ -114,7 +114,7 @@ def auc_interval(high: Float[np.ndarray, "m"], low: Float[np.ndarray, "n"], *, p
     if least < 2:
         return _withheld(a, least, "one item")
     variance = float((mine + theirs).var(ddof=1) / least if paired else mine.var(ddof=1) / len(mine) + theirs.var(ddof=1) / len(theirs))
-    n = min(max(least, a * (1 - a) / variance if variance > 0 else 0), 2 * least)
+    n = min(max(least, a * (1 - a) / variance if variance > 0 else least), 2 * least)
     z = float(t.ppf(0.5 + level / 2, least - 1))
     centre, half = a + z * z / (2 * n), z * math.sqrt(a * (1 - a) / n + z * z / (4 * n * n))
     bounds = ((centre - half) / (1 + z * z / n), (centre + half) / (1 + z * z / n))
@@ -123,7 +123,7 @@ def auc_interval(high: Float[np.ndarray, "m"], low: Float[np.ndarray, "n"], *, p
 
 def _unskewed(y: float, skewness: float, n: int) -> float:
     """Hall's g⁻¹(y), which is y without skewness."""
-    if abs(skewness) < 1e-8:
+    if math.isclose(skewness, 0.0, abs_tol=1e-8):
         return y
     return 3 / skewness * (float(np.cbrt(1 + skewness * (y - skewness / (6 * n)))) - 1)
 

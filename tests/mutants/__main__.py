@@ -1,0 +1,87 @@
+"""Try mutants: `python -m tests.mutants`. Words of the verdict and intervals whole, the other modules by a seeded sample.
+
+Prints how many were killed, and the diff of each that survives. Exits with 1 where a known fault or a mutant of the words or the intervals
+survives, or where fewer than 90 % of the sample are killed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sys
+from collections import Counter
+
+import pytest
+
+from tests.mutants.known import known
+from tests.mutants.mutations import ROOT, Mutant, mutant, places
+from tests.mutants.workers import Tried, Workers
+
+WHOLE = ("workbench/evaluate/verdict.py", "workbench/numerics/intervals.py")
+SAMPLED = ("workbench/evaluate", "workbench/methods/choice.py", "workbench/methods/shared")
+TESTS = (
+    "tests/unit/test_evaluate_intervals.py", "tests/unit/test_verdict.py", "tests/unit/test_evaluate_scores.py",
+    "tests/unit/test_evaluate_controls.py", "tests/unit/test_choice.py", "tests/unit/test_gating.py", "tests/unit/test_validation.py",
+    "tests/unit/test_adapters.py", "tests/unit/test_are_concept.py", "tests/theory/test_are.py", "tests/theory/test_are_rounds.py",
+    "tests/theory/test_canonical_protocol.py", "tests/theory/test_canonical_ensemble.py", "tests/theory/test_sea_model.py",
+    "tests/theory/test_direction.py",
+)  # fmt: skip
+ENOUGH = 0.9
+
+
+def main() -> int:
+    """Try the mutants and say what came of them."""
+    given = _arguments()
+    whole = given.only or WHOLE
+    mutants = [] if given.only else known()
+    for path in whole:
+        module, found = places(path, strings=True)
+        mutants += [mutant("whole", path, module, place) for place in found]
+    if not given.only:
+        mutants += _sample(given.sample, given.seed)
+    say(f"Mutants: {dict(Counter(one.group for one in mutants))}; whole: {', '.join(whole)}; seed {given.seed}.")
+    workers = Workers(mutants, given.workers, 60.0 * given.minutes, say)
+    code = pytest.main(["-q", "-s", "-n", "0", *(given.tests or TESTS)], plugins=[workers])
+    return int(code) or told(workers.tried)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="*", help="modules to try whole, instead of all")
+    parser.add_argument("--tests", nargs="*", help="tests to run, instead of those that belong to the modules")
+    parser.add_argument("--sample", type=int, default=300)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--minutes", type=float, default=25.0, help="after which no further mutant is begun")
+    return parser.parse_args()
+
+
+def _sample(n: int, seed: int) -> list[Mutant]:
+    files = [file for name in SAMPLED for file in ([ROOT / name] if name.endswith(".py") else sorted((ROOT / name).rglob("*.py")))]
+    paths = [path for file in files if (path := str(file.relative_to(ROOT))) not in WHOLE]
+    pool = [(path, module, place) for path in paths for module, found in [places(path, strings=False)] for place in found]
+    say(f"{len(pool)} places in {len(paths)} modules to sample from.")
+    return [mutant("sample", *chosen) for chosen in random.Random(seed).sample(pool, min(n, len(pool)))]
+
+
+def told(tried: list[Tried]) -> int:
+    """Say the counts and every survivor; 0 if enough were killed."""
+    failed = 0
+    for group in ("known", "whole", "sample"):
+        mine = [one for one in tried if one.mutant.group == group and one.outcome != "unusable"]
+        killed = sum(one.outcome.startswith("killed") for one in mine)
+        counts = Counter(one.outcome for one in tried if one.mutant.group == group)
+        if mine:
+            say(f"{group}: {killed} of {len(mine)} killed ({killed / len(mine):.1%}); {dict(counts)}")
+            failed |= killed < len(mine) * (ENOUGH if group == "sample" else 1.0)
+    return int(failed)
+
+
+def say(text: str) -> None:
+    """Write a line at once."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,38 @@
+"""Faults that no test noticed once, each as a line of the package and what stood in its place. They are tried at every run."""
+
+from __future__ import annotations
+
+from tests.mutants.mutations import ROOT, Mutant
+
+VERDICT, VALIDATION = "workbench/evaluate/verdict.py", "workbench/methods/shared/validation.py"
+CHOICE, GATING = "workbench/methods/choice.py", "workbench/methods/shared/gating.py"
+
+_KNOWN: tuple[tuple[str, str, str], ...] = (
+    (
+        VERDICT,
+        'f"**{_short(metric.values[edit])}** with the edit, **{_short(metric.values[0])}** without:',
+        'f"**{_short(metric.values[0])}** with the edit, **{_short(metric.values[edit])}** without:',
+    ),
+    (VERDICT, 'else "It does the **opposite** of what was asked, beyond chance."', 'else "It does what was asked, beyond chance."'),
+    (VERDICT, "placebo is not None and _beats(metric, edit, placebo)", "True"),
+    (VALIDATION, "(base.exp() * (base - log_p))", "(log_p.exp() * (log_p - base))"),
+    (GATING, "torch.quantile(probe.scores(read.held_no), 1 - leak).clamp_min(0.0)", "0.0"),
+    (GATING, "torch.quantile(probe.scores(read.held_no), 1 - leak)", "torch.quantile(probe.scores(read.held_no), 0.99)"),
+    (CHOICE, "-round(item.measured.benefit / NEAR_TIE)", "-item.measured.benefit"),
+    (CHOICE, "-round(item.measured.benefit / NEAR_TIE)", "0.0"),
+)  # fmt: skip
+
+
+def known() -> list[Mutant]:
+    """The faults, put into the package as it is.
+
+    Raises:
+        ValueError: a line is not there, or not once; then the fault is to be written anew.
+    """
+    found: list[Mutant] = []
+    for path, line, fault in _KNOWN:
+        source = (ROOT / path).read_text()
+        if source.count(line) != 1:
+            raise ValueError(f"{path} has {source.count(line)} times {line!r}, needed once: write the fault anew in {__file__}.")
+        found.append(Mutant("known", path, source.replace(line, fault)))
+    return found
