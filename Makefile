@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready-$(shell cat pyproject.toml requirements.txt requirements.lock | cksum | cut -d' ' -f1)
 PORT ?= 8501
 
-.PHONY: app test check newest chromium screenshots
+.PHONY: app test check mutants newest chromium screenshots
 
 app: $(READY)
 	$(BIN)/retouch app --port $(PORT)
@@ -18,6 +18,9 @@ check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
+
+mutants: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.mutants
 
 newest: chromium
 	PYTHON=$(PYTHON) .ci/newest

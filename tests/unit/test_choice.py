@@ -14,11 +14,12 @@ from workbench.errors import BadKnob, NotEnoughData
 from workbench.evaluate.benefit import benefit
 from workbench.methods import get
 from workbench.methods.choice import Choice, chosen, grid
-from workbench.methods.shared.validation import measured
+from workbench.methods.shared.validation import Measured, measured
 from workbench.progress import Cancelled, Progress, Report
 from workbench.session import Session
 
 ROWS = contrast_rows(30)
+BASE = Measured(0.4, 0.3, 0.0, 5)
 OVER = {"layers": ((0,), (2,)), "strength": (1.0, 4.0)}
 
 
@@ -114,3 +115,32 @@ def test_an_edit_that_makes_both_answers_rare_gains_less_than_its_preference_say
     assert moved.benefit < preferred[1].estimate
     answer = scores.metric("p_answer").values
     assert answer[1].estimate < answer[0].estimate
+
+
+@pytest.mark.parametrize(
+    ("planned", "dose"),
+    [
+        # dose: (benefit, damage) under a limit of .02
+        ({0.5: (0.800, 0.010), 1.0: (0.801, 0.015), 1.5: (0.700, 0.001)}, 0.5),  # a near-tie goes to the smaller damage
+        ({0.5: (0.801, 0.015), 1.0: (0.800, 0.010), 1.5: (0.700, 0.001)}, 1.0),  # whichever stands first
+        ({0.5: (0.800, 0.010), 1.0: (0.810, 0.015), 1.5: (0.700, 0.001)}, 1.0),  # 1 % more is no tie
+        ({0.5: (0.800, 0.010), 1.0: (0.990, 0.021), 1.5: (0.700, 0.001)}, 0.5),  # beyond the limit nothing counts
+        ({0.5: (0.800, 0.010), 1.0: (0.990, 0.020), 1.5: (0.700, 0.001)}, 1.0),  # at the limit it does
+        ({0.5: (0.800, 0.030), 1.0: (0.990, 0.050), 1.5: (0.700, 0.040)}, 0.5),  # all beyond: the least harmful
+        ({0.5: (0.800, 0.010), 1.0: (0.800, 0.010), 1.5: (0.800, 0.010)}, 0.5),  # all alike: the smallest dose
+    ],
+)
+def test_the_best_within_the_limit_wins_and_near_ties_go_to_the_smaller_damage(
+    tiny_gpt2: Any, monkeypatch: pytest.MonkeyPatch, planned: dict[float, tuple[float, float]], dose: float
+) -> None:
+    def measures(model: Any, stacks: Any, rows: Any, neutral: Any) -> list[Measured]:
+        return [Measured(*planned[stack[0].dose][:1], 0.5, planned[stack[0].dose][1], 5) if stack else BASE for stack in stacks]
+
+    monkeypatch.setattr("workbench.methods.choice.measured", measures)
+    found = chosen(tiny_gpt2, "mean_difference", ROWS, over={"layers": ((1,),)}, doses=tuple(planned))
+    assert found.best.dose == dose == found.candidates[0].dose and found.base == BASE
+    assert found.is_within_limit is (planned[dose][1] <= 0.02)
+    told = [notice for notice in found.fitted.report.notices if "chosen among" in notice.text or "stays within" in notice.text]
+    gain = f"P(good) 0.40 → {planned[dose][0]:.2f}, KL {planned[dose][1]:.3g} nats a token on neutral text (limit 0.02)"
+    assert f"layers = 1, dose = {dose:g} were chosen among 3 settings on 5 validation rows: {gain}" in told[0].text
+    assert [notice.level for notice in told[1:]] == ([] if found.is_within_limit else ["warning"])

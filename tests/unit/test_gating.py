@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from workbench import methods
 from workbench.edits.engine import applied
 from workbench.edits.store import load, save
 from workbench.errors import UnsupportedExport
-from workbench.methods.shared.gating import gated_edit
+from workbench.methods.registry import FitReport, Fitted
+from workbench.methods.shared.gating import gated, gated_edit
 from workbench.numerics.probes import logistic_probe
 from workbench.operations import TransformAt
 
@@ -71,3 +73,26 @@ def test_edits_of_weights_take_no_gate(tiny_gpt2: Any) -> None:
     assert gated_edit(tiny_gpt2, edit, ROWS).gates
     with pytest.raises(UnsupportedExport, match="gate"):
         gated_edit(tiny_gpt2, edit, ROWS).folded(tiny_gpt2)
+
+
+def test_a_gate_lets_as_much_neutral_text_pass_as_it_may_leak_and_never_more_than_its_probe_does(tiny_gpt2: Any) -> None:
+    """Texts drawn at random: the probe tells them apart badly, so that its own threshold leaks much."""
+    draw = torch.Generator().manual_seed(0)
+
+    def drawn(n: int) -> str:
+        return words(*torch.randint(1, 90, (n,), generator=draw).tolist())
+
+    rows = ROWS.with_rows(dataclasses.replace(row, prompt=drawn(6), neutral=drawn(7)) for row in ROWS)
+    edit = methods.get("mean_difference").fit(tiny_gpt2, ROWS, methods.get("mean_difference").configure({"layers": (1,)})).edit
+
+    def leaks(leak: float) -> float:
+        found = gated(tiny_gpt2, Fitted(edit, FitReport()), rows, leak=leak).report
+        (scores,) = (values for name, values in found.arrays.items() if name.startswith("gate_scores_neutral["))
+        assert found.scalars["gate_leaks"] == (scores > 0).mean() and len(scores) == 112
+        return found.scalars["gate_leaks"]
+
+    own = leaks(1.0)
+    assert 0.2 < own < 0.5 and leaks(0.9) == own
+    # One token of 112: between two of them the quantile is interpolated.
+    assert [leaks(leak) for leak in (0.0, 0.05, 0.15)] == pytest.approx([0.0, 0.05, 0.15], abs=1 / 112)
+    assert leaks(0.0) == 0.0
