@@ -27,12 +27,12 @@ from workbench.models.base import LanguageModel
 from workbench.models.catalog import EMBEDDED, load
 
 
-def edits(model: LanguageModel, n: int) -> list[Edit]:
-    """Small random additions in the middle of the network: the cost does not depend on the values."""
+def edits(model: LanguageModel, n: int, layer: int | None = None) -> list[Edit]:
+    """Small random additions at one layer (none: in the middle of the network): the cost does not depend on the values."""
     from workbench.data.demonstrations import Demonstrations
     from workbench.methods.directions.mean_difference import MeanDifferenceConfig
 
-    layer = model.info.n_layers // 2
+    layer = model.info.n_layers // 2 if layer is None else layer
     made: list[Edit] = []
     for i in range(n):
         vector = 0.01 * torch.randn(model.info.d_model, generator=torch.Generator().manual_seed(i))

@@ -88,15 +88,16 @@ def batch_scores(
         mine = [stacks[lane] for lane in apart]
         parts.append(forks.continuation_log_probs(model, batch, mine, round_to=round_to, progress=tell.part(0.0, share)))
     if whole:
-        parts.append(_plain_scores(model, batch, [stacks[lane] for lane in whole], batch_size, width, round_to, tell.part(share, 1.0)))
+        parts.append(plain_scores(model, batch, [stacks[lane] for lane in whole], batch_size, width, round_to, tell.part(share, 1.0)))
     order = torch.tensor([*apart, *whole]).argsort()
     return Scores(torch.cat([part.to(parts[0].device) for part in parts])[order], n_tokens)
 
 
-def _plain_scores(
+def plain_scores(
     model: LanguageModel, batch: TokenBatch, stacks: Sequence[Sequence[Edit]], batch_size: int, width: int, round_to: torch.dtype | None,
     tell: Progress,
 ) -> Float[Tensor, "lane row token"]:  # fmt: skip
+    """As `batch_scores`, row by row and all lanes through all blocks: what a model does that cannot begin in the middle."""
     rows_out: list[Tensor] = []
     for start in range(0, len(batch), batch_size):
         part = batch.rows(slice(start, start + batch_size))

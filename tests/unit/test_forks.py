@@ -14,7 +14,7 @@ from workbench.edits.base import Edit
 from workbench.edits.engine import applied
 from workbench.models.tokens import TokenBatch
 from workbench.progress import silent
-from workbench.score import _plain_scores, batch_scores  # pyright: ignore[reportPrivateUsage]
+from workbench.score import batch_scores, plain_scores  # pyright: ignore[reportPrivateUsage]
 
 # other shapes of the same float32 products
 CLOSE = 2e-5
@@ -32,7 +32,7 @@ def questions(model: Any) -> TokenBatch:
 
 def plainly(model: Any, batch: TokenBatch, stacks: list[tuple[Edit, ...]]) -> torch.Tensor:
     width = int((batch.lengths - batch.n_prompt).max())
-    return _plain_scores(model, batch, stacks, 32, width, None, silent())
+    return plain_scores(model, batch, stacks, 32, width, None, silent())
 
 
 def stacks_of(model: Any) -> list[tuple[Edit, ...]]:

@@ -1,0 +1,107 @@
+"""The evaluator against its own floor: what several lanes cost beside one plain batch after another, in one run.
+
+    python -m benchmarks.evaluator [--model smollm2-135m] [--data FILE.csv] [--questions 20] [--layer 20] [--lanes 5] [--rounds 3]
+    python -m benchmarks.evaluator --sweep                                             # eight doses of one edit
+
+The floor counts multiply-adds: tokens × blocks that have to run, and logits at the tokens that are scored. Plain is one stack after
+another, every answer with its prompt, all blocks, logits at every scored position. `share` is the part of the possible saving that is
+reached: measured ratio / ratio of the floors.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import statistics
+import time
+from pathlib import Path
+
+import torch
+
+from benchmarks.decode import edits
+from workbench import forks
+from workbench.data.sources import read
+from workbench.edits.base import Edit
+from workbench.evaluate.benefit import references
+from workbench.models.base import LanguageModel
+from workbench.models.catalog import load
+from workbench.models.tokens import TokenBatch
+from workbench.progress import silent
+from workbench.score import batch_scores, plain_scores
+
+Stacks = list[tuple[Edit, ...]]
+
+
+def rows_of(model: LanguageModel, file: Path, n: int) -> TokenBatch:
+    """The first `n` questions of a file, each with every true and false answer."""
+    prompts: list[str] = []
+    answers: list[str] = []
+    for row in list(read(file).demonstrations)[:n]:
+        for side in references(row):
+            prompts += [row.prompt] * len(side)
+            answers += side
+    return model.tokens(prompts, answers)
+
+
+def floors(model: LanguageModel, batch: TokenBatch, stacks: Stacks) -> tuple[float, float]:
+    """Multiply-adds of plain batches and of the least that has to run, for these stacks."""
+    info = model.info
+    block = sum(p.numel() for p in model.blocks[0].parameters())
+    head = info.d_model * info.d_vocab
+    rows = [tuple(ids[mask].tolist()) for ids, mask in zip(batch.ids, batch.mask)]
+    ends = [len(row) - n for row, n in zip(rows, batch.n_prompt.tolist())]
+    prompts = {row[: len(row) - end]: None for row, end in zip(rows, ends)}
+    whole = sum(len(row) for row in rows)
+    shared = sum(map(len, prompts)) + sum(end - 1 for end in ends)
+    scored, at_once = sum(ends), len(prompts) + sum(end - 1 for end in ends)
+    plain = len(stacks) * (whole * info.n_layers * block + scored * head)
+    least = 0.0
+    for stack in [(), *(stack for stack in stacks if stack)]:
+        fork = 0 if not stack else forks.fork_of(model, stack)
+        behind = info.n_layers if fork is None else info.n_layers - fork
+        least += shared * behind * block + at_once * head
+    return plain, least
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--model", default="smollm2-135m")
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--questions", type=int, default=20)
+    parser.add_argument("--layer", type=int, default=20)
+    parser.add_argument("--lanes", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--sweep", action="store_true", help="the unedited pass is kept from an earlier evaluation, as in a sweep of doses")
+    args = parser.parse_args()
+    model = load(args.model)
+    batch = rows_of(model, args.data, args.questions)
+    made = edits(model, args.lanes if args.sweep else args.lanes - 1, args.layer)
+    stacks: Stacks = [*([] if args.sweep else [()]), *((edit,) for edit in made)]
+    plain_floor, least = floors(model, batch, stacks)
+    ratios: list[float] = []
+    seconds: list[tuple[float, float]] = []
+    width = int((batch.lengths - batch.n_prompt).max())
+    error = 0.0
+    for _ in range(args.rounds):
+        if not args.sweep:
+            forks.forget(model)
+        start = time.perf_counter()
+        ours = batch_scores(model, batch, stacks).per_token
+        middle = time.perf_counter()
+        theirs = torch.cat([plain_scores(model, batch, [stack], 32, width, None, silent()) for stack in stacks])
+        seconds.append((middle - start, time.perf_counter() - middle))
+        ratios.append(seconds[-1][1] / seconds[-1][0])
+        error = max(error, float((ours - theirs).abs().max()))
+    reached = statistics.median(ratios)
+    found = {
+        "model": model.info.name, "answers": len(batch), "lanes": len(stacks), "layer": args.layer,
+        "floor_ratio": plain_floor / least, "measured_ratio": reached, "share": reached / (plain_floor / least),
+        "seconds_ours": [round(a, 2) for a, _ in seconds], "seconds_plain": [round(b, 2) for _, b in seconds],
+        "largest_difference_nats": error, "peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6,
+    }  # fmt: skip
+    print(json.dumps(found, indent=1))
+
+
+if __name__ == "__main__":
+    main()
