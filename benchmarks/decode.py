@@ -105,6 +105,7 @@ def main() -> None:
         model = load(str(random_model(Path(folder), args.layers, args.d_model)) if args.random else args.model)
     made = fitted(model)
     model.tokenizer.eos_token_id, end = None, model.tokenizer.eos_token_id  # all rows run to the same length
+    model.network.generation_config.eos_token_id = None  # pyright: ignore
     prompts = ["Question: What is the capital of France? Answer:"]
     how = Sampling(max_new_tokens=args.tokens)
     batch = model.tokens(prompts)

@@ -10,10 +10,12 @@ from dataclasses import dataclass
 
 import torch
 
+from workbench.conversations import Prompt
 from workbench.edits.base import Edit
 from workbench.edits.engine import planned
 from workbench.errors import BadKnob
 from workbench.models.base import LanguageModel
+from workbench.models.generation import GenerationDefaults
 from workbench.models.tokens import TokenBatch
 from workbench.progress import Progress, silent
 from workbench.shapes import Bool, Float, Int, Tensor
@@ -68,7 +70,7 @@ class Generated:
     """One continuation. `ended` is end (end-of-text token), stop (a stop string), length, or context (the context is full)."""
 
     lane: int
-    prompt: str
+    prompt: Prompt
     text: str
     tokens: tuple[str, ...]
     ids: tuple[int, ...]
@@ -78,7 +80,7 @@ class Generated:
 
 def decode(
     model: LanguageModel,
-    prompts: Sequence[str],
+    prompts: Sequence[Prompt],
     stacks: Sequence[Sequence[Edit]] = ((),),
     sampling: Sampling | None = None,
     *,
@@ -92,8 +94,8 @@ def decode(
     how, tell = sampling or Sampling(), progress or silent()
     entered = planned(model, stacks)
     batch = model.tokens(list(prompts)).repeat(len(stacks))
-    choose = _Chooser(how, len(stacks), len(prompts), model.device)
-    ends = _Ends(model.tokenizer, how, len(batch), model.device)
+    choose = _Chooser(how, model.generation, len(stacks), len(prompts), model.device)
+    ends = _Ends(model.tokenizer, model.generation.end_ids, how, len(batch), model.device)
     cache, n_before = model.new_cache(), 0
     for index in range(how.max_new_tokens):
         if batch.ids.shape[1] > model.info.n_ctx:
@@ -114,7 +116,7 @@ def decode(
 
 def generate(
     model: LanguageModel,
-    prompts: Sequence[str],
+    prompts: Sequence[Prompt],
     stacks: Sequence[Sequence[Edit]] = ((),),
     sampling: Sampling | None = None,
     *,
@@ -126,7 +128,7 @@ def generate(
 
 
 def collected(
-    model: LanguageModel, prompts: Sequence[str], n_lanes: int, steps: Sequence[Step], sampling: Sampling
+    model: LanguageModel, prompts: Sequence[Prompt], n_lanes: int, steps: Sequence[Step], sampling: Sampling
 ) -> tuple[tuple[Generated, ...], ...]:
     """Put steps together into continuations; also of a decoding that still runs."""
 
@@ -135,6 +137,7 @@ def collected(
     all_running = [step.running.tolist() for step in steps]
     distinct = {token for step in all_ids for lane in step for token in lane}
     words = {token: str(model.tokenizer.decode([token])) for token in distinct}
+    ends = model.generation.end_ids
 
     def one(lane: int, row: int) -> Generated:
         mine = [i for i, running in enumerate(all_running) if running[lane][row]]
@@ -143,7 +146,7 @@ def collected(
         tokens = tuple(words[token] for token in ids)
         text = str(model.tokenizer.decode(ids, skip_special_tokens=True))
         ended = "length" if len(ids) >= sampling.max_new_tokens else "context"
-        if ids and ids[-1] == model.tokenizer.eos_token_id:
+        if ids and ids[-1] in ends:
             ended = "end"
         found = [text.find(stop) for stop in sampling.stop if stop in text]
         if found:
@@ -156,14 +159,18 @@ def collected(
 class _Chooser:
     """Turn last logits into tokens and their log-probabilities."""
 
-    def __init__(self, how: Sampling, n_lanes: int, n_prompts: int, device: torch.device) -> None:
-        self._how, self._device = how, device
+    def __init__(self, how: Sampling, own: GenerationDefaults, n_lanes: int, n_prompts: int, device: torch.device) -> None:
+        self._how, self._own, self._device, self._is_first = how, own, device, True
         seeds = [how.seed * 1_000_003 + (0 if how.same_seed else lane * 7_919) + row for lane in range(n_lanes) for row in range(n_prompts)]
         self._draws = [torch.Generator().manual_seed(seed) for seed in seeds] if how.temperature > 0 else []
 
     def __call__(self, logits: Tensor, batch: TokenBatch) -> tuple[Tensor, Tensor]:
         raw = logits.float()
         scores = self._penalised(raw, batch) if self._how.repetition_penalty != 1.0 else raw
+        never = (*self._own.suppressed, *(self._own.suppressed_first if self._is_first else ()))
+        self._is_first = False
+        if never:
+            scores = scores.index_fill(-1, torch.tensor(never, device=scores.device), -torch.inf)
         if self._how.temperature > 0:
             scores = self._filtered(scores / self._how.temperature) + self._noise(raw.shape[-1])
         picked = scores.argmax(-1)
@@ -200,15 +207,15 @@ def _seen(batch: TokenBatch, d_vocab: int) -> Bool[Tensor, "batch d_vocab"]:
 class _Ends:
     """Which rows still run: not past the end-of-text token, nor past a stop string."""
 
-    def __init__(self, tokenizer: object, how: Sampling, n_rows: int, device: torch.device) -> None:
+    def __init__(self, tokenizer: object, end_ids: tuple[int, ...], how: Sampling, n_rows: int, device: torch.device) -> None:
         self._tokenizer, self._stop = tokenizer, how.stop
         self._ids: list[list[int]] = [[] for _ in range(n_rows)]
-        self._end: int | None = getattr(tokenizer, "eos_token_id", None)
+        self._ends = torch.tensor(end_ids, dtype=torch.long, device=device)
         self.running = torch.ones(n_rows, dtype=torch.bool, device=device)
 
     def add(self, picked: Int[Tensor, "batch"]) -> None:
-        if self._end is not None:
-            self.running &= picked != self._end
+        if len(self._ends):
+            self.running &= ~torch.isin(picked, self._ends)
         if not self._stop:
             return
         for row, token in enumerate(picked.tolist()):

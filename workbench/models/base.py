@@ -16,7 +16,9 @@ from typing import Any, final
 import torch
 from torch import nn
 
+from workbench.conversations import Prompt
 from workbench.errors import UnknownSite
+from workbench.models.generation import GenerationDefaults, generation_defaults
 from workbench.models.hooks import CallReader, Hooks, Point, ReadWrite, WeightTerm
 from workbench.models.tokens import TokenBatch, running
 from workbench.shapes import Float, Int, Logits, Tensor
@@ -113,6 +115,11 @@ class LanguageModel(ABC):
         """The precision of the parameters."""
         return next(self.network.parameters()).dtype
 
+    @property
+    def generation(self) -> GenerationDefaults:
+        """How the model's own folder wants it to generate."""
+        return generation_defaults(getattr(self.network, "generation_config", None), self.tokenizer)
+
     @abstractmethod
     def sites(self) -> tuple[Site, ...]:
         """Every activation and weight site, in the order of the forward; `param:` sites are not listed."""
@@ -191,8 +198,9 @@ class LanguageModel(ABC):
         return WeightSlot(known[name], name, self.network.get_submodule(name.rpartition(".")[0]), is_table=True)
 
     @final
-    def tokens(self, text: str | Sequence[str], continuation: str | Sequence[str] | None = None) -> TokenBatch:
-        """Tokenise prompts, and with them continuations that are tokenised apart and appended; pad on the left.
+    def tokens(self, text: Prompt | Sequence[Prompt], continuation: str | Sequence[str] | None = None) -> TokenBatch:
+        """Tokenise prompts (texts, or conversations by the model's template), and with them continuations that are tokenised apart and
+        appended; pad on the left.
 
         Raises:
             BadPrompt: a prompt or continuation is empty, or longer than the context.

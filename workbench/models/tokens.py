@@ -10,7 +10,9 @@ from typing import Any
 
 import torch
 
+from workbench.conversations import Conversation, Prompt
 from workbench.errors import BadPrompt
+from workbench.models.chat import chat_ids
 from workbench.operations import Forward
 from workbench.shapes import Bool, Int, Tensor, TokenIds
 
@@ -46,24 +48,26 @@ class TokenBatch:
     @staticmethod
     def encode(
         tokenizer: Any,
-        text: str | Sequence[str],
+        text: Prompt | Sequence[Prompt],
         continuation: str | Sequence[str] | None,
         *,
         n_ctx: int,
         device: torch.device,
     ) -> TokenBatch:
-        """Tokenise prompts (with the tokenizer's own special tokens) and continuations (without), joined as ids.
+        """Tokenise prompts and continuations, joined as ids.
+
+        A text keeps the tokenizer's own special tokens, a conversation is rendered by its template, a continuation gets none.
 
         Raises:
             BadPrompt: something is empty, too long for the context, or the numbers of prompts and continuations differ.
         """
-        prompts = [text] if isinstance(text, str) else list(text)
+        prompts = [text] if isinstance(text, (str, Conversation)) else list(text)
         ends = [continuation] if isinstance(continuation, str) else continuation
         if not prompts:
             raise BadPrompt("There is no prompt.", "Give at least one prompt.")
         if ends is not None and len(ends) != len(prompts):
             raise BadPrompt(f"Got {len(prompts)} prompts and {len(ends)} continuations.", "Give one continuation a prompt.")
-        rows = [_ids(tokenizer, prompt, "prompt", special=True) for prompt in prompts]
+        rows = [prompt_ids(tokenizer, prompt) for prompt in prompts]
         n_prompt = [len(row) for row in rows]
         if ends is not None:
             rows = [row + _ids(tokenizer, end, "continuation", special=False) for row, end in zip(rows, ends)]
@@ -124,6 +128,15 @@ class TokenBatch:
 
     def __len__(self) -> int:
         return self.ids.shape[0]
+
+
+def prompt_ids(tokenizer: Any, prompt: Prompt) -> list[int]:
+    """The token ids of a prompt: a text with the tokenizer's own special tokens, a conversation by its template.
+
+    Raises:
+        BadPrompt: it is empty, or the template refuses it.
+    """
+    return chat_ids(tokenizer, prompt) if isinstance(prompt, Conversation) else _ids(tokenizer, prompt, "prompt", special=True)
 
 
 def _ids(tokenizer: Any, text: str, what: str, *, special: bool) -> list[int]:

@@ -1,0 +1,161 @@
+"""Conversations: read from any layout, rendered by the model's own template, to its ids and no others."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from workbench.conversations import Conversation, Turn, asked, conversation
+from workbench.decode import Sampling, generate
+from workbench.errors import BadPrompt
+from workbench.models.chat import chat_ids, has_template, rendered, thinks, told_apart
+
+# Each family's template reduced to what it renders: markers, order, whether a system turn may stand, what opens an answer.
+_EACH = "{% for m in messages %}"
+_OPEN = "{% if add_generation_prompt %}"
+TEMPLATES: dict[str, str] = {
+    "chatml": _EACH + "<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}@@<|im_start|>assistant\n{% endif %}",
+    "llama3": "<s>" + _EACH + "<|start|>{{ m.role }}<|end|>\n\n{{ m.content | trim }}<|eot|>{% endfor %}"
+    "@@<|start|>assistant<|end|>\n\n{% endif %}",
+    "gemma": "<s>{% if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}" + _EACH
+    + "<start_of_turn>{{ 'model' if m.role == 'assistant' else m.role }}\n{{ m.content }}<end_of_turn>\n{% endfor %}"
+    "@@<start_of_turn>model\n{% endif %}",
+    "mistral": "<s>" + _EACH + "{% if (m.role == 'user') != (loop.index0 % 2 == 0) %}"
+    "{{ raise_exception('Roles must alternate') }}{% endif %}"
+    "{% if m.role == 'user' %}[INST] {{ m.content }} [/INST]{% else %} {{ m.content }}</s>{% endif %}{% endfor %}",
+    "qwen3": _EACH + "<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}@@<|im_start|>assistant\n"
+    "{% if enable_thinking is defined and not enable_thinking %}<think>\n\n</think>\n\n{% endif %}{% endif %}",
+    "phi": _EACH + "<|{{ m.role }}|>\n{{ m.content }}<|end|>\n{% endfor %}@@<|assistant|>\n{% endif %}",
+    "olmo": "<s>" + _EACH + "<|{{ m.role }}|>\n{{ m.content }}{{ '</s>' if m.role == 'assistant' else '' }}\n{% endfor %}"
+    "@@<|assistant|>\n{% endif %}",
+    "llama2": "<s>{% if messages[0].role == 'system' %}<<SYS>>{{ messages[0].content }}<</SYS>>{% set messages = messages[1:] %}{% endif %}"
+    + _EACH + "{% if m.role == 'user' %}[INST] {{ m.content }} [/INST]{% else %}{{ m.content }}</s>{% endif %}{% endfor %}",
+}  # fmt: skip
+TEMPLATES = {name: template.replace("@@", _OPEN) for name, template in TEMPLATES.items()}
+TALK = Conversation((Turn("user", "How are you"), Turn("assistant", "fine"), Turn("user", "and now")))
+
+
+@pytest.fixture(scope="module")
+def make() -> Any:
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    def tokenizer(template: str | None) -> Any:
+        letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+        made = Tokenizer(models.BPE({letter: i for i, letter in enumerate(letters)}, []))
+        made.pre_tokenizer, made.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+        special = ["<s>", "</s>", "<|im_start|>", "<|im_end|>", "<|start|>", "<|end|>", "<|eot|>", "<start_of_turn>", "<end_of_turn>"]
+        fast = PreTrainedTokenizerFast(tokenizer_object=made, bos_token="<s>", eos_token="</s>", additional_special_tokens=special[2:])
+        fast.chat_template = template
+        return fast
+
+    return tokenizer
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_ids_are_those_of_the_template_and_decode_to_its_text(make: Any, name: str) -> None:
+    tokenizer = make(TEMPLATES[name])
+    wanted = tokenizer.apply_chat_template(TALK.messages(), tokenize=True, add_generation_prompt=True, return_dict=False)
+    found = chat_ids(tokenizer, TALK)
+    assert found == wanted
+    assert tokenizer.decode(found) == rendered(tokenizer, TALK)
+    assert found.count(tokenizer.bos_token_id) == rendered(tokenizer, TALK).count("<s>")  # never doubled
+
+
+def test_a_last_turn_of_the_assistant_is_gone_on_with(make: Any) -> None:
+    tokenizer = make(TEMPLATES["chatml"])
+    text = rendered(tokenizer, TALK.and_then("assistant", "I am"))
+    assert text.endswith("<|im_start|>assistant\nI am")
+
+
+def test_a_template_that_refuses_says_why(make: Any) -> None:
+    with pytest.raises(BadPrompt, match="System role not supported") as found:
+        chat_ids(make(TEMPLATES["gemma"]), asked("Hello", "Be kind."))
+    assert "first question" in found.value.hint
+    with pytest.raises(BadPrompt, match="alternate"):
+        chat_ids(make(TEMPLATES["mistral"]), Conversation((Turn("assistant", "a"), Turn("assistant", "b"))))
+    assert chat_ids(make(TEMPLATES["gemma"]), asked("Hello"))
+
+
+def test_a_model_without_a_template_refuses_conversations(make: Any) -> None:
+    plain = make(None)
+    assert not has_template(plain) and has_template(make(TEMPLATES["phi"]))
+    with pytest.raises(BadPrompt, match="no chat template"):
+        chat_ids(plain, TALK)
+
+
+def test_thinking_may_be_forced_empty(make: Any) -> None:
+    tokenizer = make(TEMPLATES["qwen3"])
+    assert thinks(tokenizer) and not thinks(make(TEMPLATES["phi"]))
+    assert rendered(tokenizer, TALK, thinking=False).endswith("<think>\n\n</think>\n\n")
+    assert not rendered(tokenizer, TALK).endswith("</think>\n\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "thinking", "answer"),
+    [
+        ("<think>a b</think>\nYes.", "a b", "Yes."),
+        ("a b</think>Yes.", "a b", "Yes."),
+        ("<think>never ends", "never ends", ""),
+        ("Yes.", "", "Yes."),
+        (" spaces stay ", "", " spaces stay "),
+    ],
+)
+def test_the_thinking_part_is_told_apart(text: str, thinking: str, answer: str) -> None:
+    found = told_apart(text)
+    assert (found.thinking, found.answer) == (thinking, answer)
+
+
+def test_layouts_of_messages_are_read() -> None:
+    ours = conversation([{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}])
+    assert conversation([{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}]) == ours
+    assert str(ours) == "user: a\nassistant: b" and ours.asked == "a"
+    assert ours.with_system("s").system == "s" and ours.with_system("s").with_system(None) == ours
+
+
+@pytest.mark.parametrize(
+    "messages", [[], [{"role": "robot", "content": "a"}], [{"role": "user"}], [{"role": "user", "content": ["a"]}], ["a"]]
+)
+def test_a_damaged_conversation_is_named(messages: list[Any]) -> None:
+    with pytest.raises(BadPrompt):
+        conversation(messages)
+
+
+def test_a_model_answers_a_conversation(tiny_gpt2: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tiny_gpt2.tokenizer, "chat_template", "{% for m in messages %}{{ m.content }} {% endfor %}w3")
+    batch = tiny_gpt2.tokens([asked("w1 w2"), "w5"])
+    assert batch.ids[0].tolist() == [1, 2, 3] and batch.n_prompt.tolist() == [3, 1]
+    with_answer = tiny_gpt2.tokens(asked("w1 w2"), "w7")
+    assert with_answer.ids[0].tolist() == [1, 2, 3, 7] and with_answer.n_prompt.tolist() == [3]
+    found = generate(tiny_gpt2, [asked("w1 w2")], sampling=Sampling(max_new_tokens=3))[0][0]
+    assert found.prompt == asked("w1 w2") and found.ids == generate(tiny_gpt2, ["w1 w2 w3"], sampling=Sampling(max_new_tokens=3))[0][0].ids
+
+
+def test_a_generation_config_is_honoured(tiny_gpt2: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    prompt, how = "w12 w13", Sampling(max_new_tokens=6)
+    plain = generate(tiny_gpt2, [prompt], sampling=how)[0][0].ids
+    config = tiny_gpt2.network.generation_config
+    monkeypatch.setattr(config, "eos_token_id", [99, plain[2]])
+    stopped = generate(tiny_gpt2, [prompt], sampling=how)[0][0]
+    assert stopped.ids == plain[: plain.index(plain[2]) + 1] and stopped.ended == "end"
+    monkeypatch.setattr(config, "eos_token_id", 99)
+    monkeypatch.setattr(config, "begin_suppress_tokens", [plain[0]])
+    ids = tiny_gpt2.tokens(prompt).ids
+    with torch.no_grad():
+        wanted = tiny_gpt2.network.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=6, do_sample=False, pad_token_id=99)
+    found = generate(tiny_gpt2, [prompt], sampling=how)[0][0].ids
+    assert found[0] != plain[0] and list(found) == wanted[0, ids.shape[1] :].tolist()
+    monkeypatch.setattr(config, "begin_suppress_tokens", None)
+    monkeypatch.setattr(config, "suppress_tokens", sorted(set(plain)))
+    assert not set(generate(tiny_gpt2, [prompt], sampling=how)[0][0].ids) & set(plain)
+
+
+def test_sampling_defaults_are_read_only_where_the_model_samples(tiny_gpt2: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = tiny_gpt2.network.generation_config
+    monkeypatch.setattr(config, "temperature", 0.6)
+    assert tiny_gpt2.generation.temperature == 0.0
+    monkeypatch.setattr(config, "do_sample", True)
+    monkeypatch.setattr(config, "top_p", 0.9)
+    assert (tiny_gpt2.generation.temperature, tiny_gpt2.generation.top_p) == (0.6, 0.9)

@@ -1,0 +1,92 @@
+"""A prompt is a text or a conversation. Conversations stay turns until a model's own template renders them, in `models.chat`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, cast, final
+
+from workbench.errors import BadPrompt
+
+Role = Literal["system", "user", "assistant"]
+# What other layouts call them.
+_ROLES: Mapping[str, Role] = {
+    "system": "system", "developer": "system", "user": "user", "human": "user", "prompter": "user",
+    "assistant": "assistant", "gpt": "assistant", "bot": "assistant", "model": "assistant",
+}  # fmt: skip
+
+
+@final
+@dataclass(frozen=True)
+class Turn:
+    """What one side said."""
+
+    role: Role
+    text: str
+
+
+@final
+@dataclass(frozen=True)
+class Conversation:
+    """Turns in order. One whose last turn is the assistant's is continued within that turn, any other is answered."""
+
+    turns: tuple[Turn, ...]
+
+    def __str__(self) -> str:
+        """As a person reads it; never what a model is given."""
+        return "\n".join(f"{turn.role}: {turn.text}" for turn in self.turns)
+
+    @property
+    def system(self) -> str | None:
+        """What the system turn says, None without one."""
+        return next((turn.text for turn in self.turns if turn.role == "system"), None)
+
+    @property
+    def asked(self) -> str:
+        """The last thing that the user said; empty without one."""
+        return next((turn.text for turn in reversed(self.turns) if turn.role == "user"), "")
+
+    def with_system(self, text: str | None) -> Conversation:
+        """The same conversation under another system turn; none if the text is empty."""
+        rest = tuple(turn for turn in self.turns if turn.role != "system")
+        return replace(self, turns=(Turn("system", text), *rest) if text else rest)
+
+    def and_then(self, role: Role, text: str) -> Conversation:
+        """The conversation with one more turn."""
+        return replace(self, turns=(*self.turns, Turn(role, text)))
+
+    def messages(self) -> list[dict[str, str]]:
+        """As Hugging Face's templates take it, and as files hold it."""
+        return [{"role": turn.role, "content": turn.text} for turn in self.turns]
+
+
+Prompt = str | Conversation
+
+
+def asked(text: str, system: str | None = None) -> Conversation:
+    """A question as a conversation of one turn, under a system turn if there is one."""
+    return Conversation((Turn("user", text),)).with_system(system)
+
+
+def conversation(messages: Sequence[Mapping[str, Any]]) -> Conversation:
+    """Read a list of messages: `role` and `content`, or `from` and `value` as some sets have it.
+
+    Raises:
+        BadPrompt: a message lacks one of them, has another type, or a role that nobody knows; or there is none.
+    """
+    turns: list[Turn] = []
+    for number, message in enumerate(messages, 1):
+        found = dict(message) if isinstance(cast(object, message), Mapping) else {}
+        role, text = found.get("role", found.get("from")), found.get("content", found.get("value"))
+        if not isinstance(role, str) or role not in _ROLES:
+            raise BadPrompt(
+                f"Message {number} has the role {role!r}; needed is system, user or assistant.", "Give each message a role and a content."
+            )
+        if not isinstance(text, str):
+            raise BadPrompt(
+                f"Message {number} has a content of type {type(text).__name__}; needed is a text.", "Leave out images and tool calls."
+            )
+        turns.append(Turn(_ROLES[role], text))
+    if not turns:
+        raise BadPrompt("The conversation has no message.", "Give at least one message.")
+    return Conversation(tuple(turns))
