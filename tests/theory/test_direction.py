@@ -10,13 +10,17 @@ import torch
 
 from tests.concepts import concept_rows
 from tests.conftest import contrast_rows, words
+from workbench.data.demonstrations import Demonstration, Demonstrations
 from workbench.edits.base import Edit, Header
 from workbench.edits.engine import applied
 from workbench.errors import FitFailed, NotEnoughData, UnsupportedExport
 from workbench.methods import get
 from workbench.methods.directions.ablation import Candidate, DirectionConfig, chosen
+from workbench.methods.directions.behaviour import MAX_STARTS, bench, log_probs
 from workbench.methods.directions.edit import DirectionEdit, folded_ablation
 from workbench.methods.shared.adapters import AdapterEdit
+from workbench.methods.shared.concept import concept_of
+from workbench.methods.shared.neutral import neutral_of
 from workbench.operations import AddToWeight
 from workbench.record import activations
 from workbench.sites import Site
@@ -127,3 +131,79 @@ def test_the_fit_reads_the_difference_of_means_and_needs_to_know_the_behaviour(t
     loose = {"answers": (" w1", " w2"), "max_kl": 100.0, "min_induced": -20.0}
     report = method.fit(tiny_gpt2, contrast_rows(40), method.configure(loose)).report
     assert report.scalars["candidates"] == len(report.tables["candidates"]) >= 2
+
+
+def asked(answers: list[str], own: bool = True) -> Demonstrations:
+    """Labelled prompts, each with its own positive answer; without `own` validation prompts have none."""
+    made: list[Demonstration] = []
+    for i, row in enumerate(concept_rows(80)):
+        positive = answers[i % len(answers)] if own or row.split == "fit" else None
+        made.append(replace(row, positive=positive, negative=" w98" if positive else None))
+    return Demonstrations(tuple(made), "asked")
+
+
+def starts_of(model: Any, rows: Demonstrations, *answers: str) -> tuple[list[set[int]], str]:
+    by = bench(model, rows, concept_of(model, rows).validation, answers, 0)
+    return [{int(token) for token in row.nonzero()} for row in torch.cat([by.target.is_start, by.other.is_start])], by.said
+
+
+def test_answers_that_begin_in_few_ways_are_the_behaviour_all_of_them(tiny_gpt2: Any) -> None:
+    starts, said = starts_of(tiny_gpt2, asked([" w3", " w4 w5"]))
+    assert all(found == {3, 4} for found in starts) and "'w3', 'w4'" in said
+    assert starts_of(tiny_gpt2, asked([" w3"]), "w7", " w8")[0][0] == {7, 8}
+
+
+def test_where_answers_begin_in_many_ways_each_prompt_is_judged_by_its_own(tiny_gpt2: Any) -> None:
+    rows = asked([f" w{i}" for i in range(40, 60)])
+    starts, said = starts_of(tiny_gpt2, rows)
+    n = len({row.positive for row in rows.split("fit")})
+    assert n > MAX_STARTS and f"own positive answers, which begin in {n} ways" in said and all(len(found) == 1 for found in starts)
+    by_prompt = {row.prompt: int(str(row.positive)[2:]) for row in rows.split("validation")}
+    judged = concept_of(tiny_gpt2, rows).validation
+    texts = [text for side in ("target", "anti_target") for text, one in zip(judged.texts, judged.sides) if one == side]
+    assert [found == {by_prompt[text]} for text, found in zip(texts, starts)] == [True] * len(texts)
+
+
+def test_without_answers_of_their_own_the_likeliest_starts_are_judged_and_their_share_is_said(tiny_gpt2: Any) -> None:
+    rows = asked([f" w{i}" for i in range(40, 60)], own=False)
+    starts, said = starts_of(tiny_gpt2, rows)
+    known = sorted({int(str(row.positive)[2:]) for row in rows.split("fit")})
+    assert all(found == starts[0] for found in starts) and f"the likeliest of {len(known)} starts" in said
+    p = log_probs(tiny_gpt2, tiny_gpt2.tokens(list(concept_of(tiny_gpt2, rows).validation.texts))).exp().mean(0)[known]
+    assert starts[0] == {known[int(i)] for i in p.topk(MAX_STARTS).indices}
+    assert f"{float(p.topk(MAX_STARTS).values.sum() / p.sum()):.0%} of their probability" in said
+
+
+def test_sides_that_are_answers_are_judged_at_the_prompts_end_with_neutral_text_to_stay(tiny_gpt2: Any) -> None:
+    rows = contrast_rows(40)
+    judged = concept_of(tiny_gpt2, rows).validation
+    by = bench(tiny_gpt2, rows, judged, (" w1",), 0)
+    prompts = list(dict.fromkeys(judged.texts))
+    assert torch.equal(by.target.batch.ids, tiny_gpt2.tokens(prompts).ids) and torch.equal(by.target.batch.ids, by.other.batch.ids)
+    assert len(by.calm) == len(neutral_of(tiny_gpt2, rows, 0).held)
+    labelled = asked([" w3"])
+    apart = bench(tiny_gpt2, labelled, concept_of(tiny_gpt2, labelled).validation, (), 0)
+    assert apart.calm is apart.other.batch
+
+
+def test_a_direction_has_to_raise_what_it_induces_and_by_the_paper_above_zero() -> None:
+    tried = [Candidate(-1, 0, torch.ones(2), -1.0, 0.0, -2.0), Candidate(-1, 1, torch.ones(2), -5.0, 0.0, -4.0)]
+    assert chosen(tried, DirectionConfig(), before=-3.0).layer == 0
+    with pytest.raises(FitFailed, match="induces ≥ 0"):
+        chosen(tried, get("refusal_direction").configure(preset="paper"), before=-3.0)
+    with pytest.raises(FitFailed, match="induces ≥ -1"):
+        chosen(tried, DirectionConfig(), before=-1.0)
+
+
+def test_with_its_defaults_it_turns_the_shipped_refusals_down_and_says_what_it_was_judged_by() -> None:
+    from workbench.models.catalog import load
+    from workbench.world.sets import refusal
+
+    model, rows = load("embedded"), Demonstrations(refusal().rows, "refusal")
+    sides = {label: [row for row in rows.split("validation") if row.label == label][:12] for label in ("target", "anti_target")}
+    few = rows.with_rows([*rows.split("fit"), *sides["target"], *sides["anti_target"]])
+    method = get("refusal_direction")
+    fitted = method.fit(model, few, method.configure())
+    report = fitted.report
+    assert report.scalars["metric_ablated"] < report.scalars["metric_base"] - 1.0 and report.scalars["kl_nats"] < 0.1
+    assert "answers that begin with ' Sorry'" in report.notices[0].text and len(report.notices) == 1

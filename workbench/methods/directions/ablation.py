@@ -1,9 +1,9 @@
 """Direction ablation: find the one direction between two sets of prompts whose removal stops the behaviour.
 
 Ref: docs/methods/directions.md §3.2; Arditi et al., arXiv 2406.11717. Fit: r(i, l) = mean_A − mean_B of block l's input at the i-th
-last token, in float64. Choose (i, l) by the lowest metric on A under ablation, among l < ⌊0.8 L⌋, with KL ≤ 0.1 on B at the
-last position, and metric ≥ 0 on B with r added at block l. metric = log(P + 1e-8) − log(1 − P + 1e-8), P = total
-probability of the answers' first tokens at the last position.
+last token, in float64. Choose (i, l) by the lowest log-odds of the behaviour on A under ablation, among l < ⌊0.8 L⌋, with KL ≤ 0.1 on B
+at the last position, and with log-odds on B that r, added at block l, raises. Differs: the paper asks that adding raises them above 0
+(preset `paper`), which directions of a small model do not reach.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ import torch
 
 from workbench.data.demonstrations import Demonstrations
 from workbench.edits.engine import applied
-from workbench.errors import BadKnob, FitFailed, NotEnoughData
+from workbench.errors import BadKnob, FitFailed
 from workbench.knobs import knob
+from workbench.methods.directions.behaviour import Bench, bench, log_probs
 from workbench.methods.directions.edit import DirectionEdit
 from workbench.methods.registry import Curve, FitReport, Fitted, Needs, Notice, Obstacle, header, method
-from workbench.methods.shared.concept import SIDES, behaviour, concept_of, sided
+from workbench.methods.shared.concept import SIDES, concept_of, sided
 from workbench.models.base import LanguageModel
 from workbench.models.tokens import TokenBatch
 from workbench.progress import Progress
@@ -29,8 +30,10 @@ from workbench.record import gather
 from workbench.shapes import Float, Tensor
 from workbench.sites import Site
 
-# More first tokens than this are free answers, not one behaviour.
-MAX_STARTS = 8
+# A direction without which the behaviour's log-odds fall by less than this hardly carries it.
+HARDLY = 1.0
+# Three positions of twenty blocks; a model of fewer blocks may be read at more positions for the same price.
+CANDIDATES = 60
 
 
 @dataclass(frozen=True)
@@ -41,16 +44,31 @@ class DirectionConfig:
         "ablate", label="Act", help="Take the direction out everywhere, or add it at one block.", main=True
     )
     layer: int | None = knob(None, label="Layer", help="Block whose input is read; none: choose on the prompts.", main=True)
-    positions: int = knob(3, label="Positions", help="How many last tokens to try.", bounds=(1, 16), main=True)
+    positions: int | None = knob(
+        None,
+        label="Positions",
+        help="How many last tokens to try; none: three, or more in models of few blocks.",
+        bounds=(1, 64),
+        unit="tokens",
+        main=True,
+    )
     strength: float = knob(1.0, label="Strength", symbol="c", help="Coefficient of an added direction.", bounds=(0.0, 20.0))
     answers: tuple[str, ...] = knob(
-        (), label="Answers begin with", help="Starts of the behaviour, as ' Sorry'; none: those of the positive answers."
+        (), label="Answers begin with", help="How answers of the behaviour begin, as Sorry; none: as the positive answers do."
     )
     max_kl: float = knob(
-        0.1, label="Damage at most", help="KL on the other side's prompts, at the last token.", bounds=(0.0, 100.0), unit="nats"
+        0.1, label="Damage at most", help="Change of the next token after prompts of the other side.", bounds=(0.0, 100.0), unit="nats"
     )
-    min_induced: float = knob(0.0, label="Induced at least", help="Metric on the other side when added.", bounds=(-20.0, 20.0))
-    n_prompts: int | None = knob(None, label="Prompts", help="Number to read, both sides together.", bounds=(4, 2000))
+    min_induced: float | None = knob(
+        None,
+        label="Induced at least",
+        help="What adding the direction has to bring about after prompts of the other side; none: more of the behaviour than without it.",
+        bounds=(-20.0, 20.0),
+        unit="log-odds",
+    )
+    n_prompts: int | None = knob(
+        None, label="Prompts", help="Number to read, both sides together; none: all.", bounds=(4, 2000), unit="prompts"
+    )
     target: str | None = knob(None, label="Target", help="Which concept is the target, if prompts are tagged with two.")
 
 
@@ -83,6 +101,7 @@ def _obstacles(model: LanguageModel, demonstrations: Demonstrations) -> tuple[Ob
     config=DirectionConfig,
     edit=DirectionEdit,
     needs=Needs(("prompt",), task="concept", min_rows=2),
+    presets={"ours": {}, "paper": {"min_induced": 0.0}},
     obstacles=_obstacles,
 )
 def fit(model: LanguageModel, demonstrations: Demonstrations, config: DirectionConfig, *, seed: int, progress: Progress) -> Fitted:
@@ -97,8 +116,9 @@ def fit(model: LanguageModel, demonstrations: Demonstrations, config: DirectionC
     concept = concept_of(model, demonstrations, target=config.target, n_prompts=config.n_prompts)
     n_layers = model.info.n_layers
     layers = (config.layer,) if config.layer is not None else tuple(range(max(1, int(0.8 * n_layers))))
+    n_positions = config.positions or max(3, CANDIDATES // len(layers))
     made = header("refusal_direction", model, demonstrations, config, seed)
-    directions = _directions(model, concept.train.tokens(model), concept.train.is_target, layers, config.positions, progress.part(0, 0.3))
+    directions = _directions(model, concept.train.tokens(model), concept.train.is_target, layers, n_positions, progress.part(0, 0.3))
 
     def edit_of(vector: Tensor, layer: int, mode: str) -> DirectionEdit:
         tied = model.info.tied_embeddings
@@ -109,16 +129,17 @@ def fit(model: LanguageModel, demonstrations: Demonstrations, config: DirectionC
     if config.layer is not None and len(directions) == 1:
         (_, layer), vector = next(iter(directions.items()))
         return Fitted(edit_of(vector, layer, config.mode), FitReport({"layer": float(layer), "norm": float(vector.norm())}))
-    starts = _starts(model, demonstrations, config)
-    batch, is_target = concept.validation.tokens(model), concept.validation.is_target
-    sides = (batch.rows(is_target), batch.rows(~is_target))
-    tried: list[Candidate] = []
+    by = bench(model, demonstrations, concept.validation, config.answers, seed)
+    calm, tried = log_probs(model, by.calm), list[Candidate]()
     for i, ((position, layer), vector) in enumerate(directions.items()):
         progress(0.3 + 0.65 * i / len(directions), f"Trying position {position}, layer {layer}")
         edits = (edit_of(vector, layer, "ablate"), edit_of(vector, layer, "add"))
-        tried.append(Candidate(position, layer, vector, *_judged(model, sides, edits, starts)))
-    best = chosen(tried, config)
-    report = _report(model, tried, best, [str(model.tokenizer.decode([token])) for token in starts])
+        tried.append(Candidate(position, layer, vector, *_judged(model, by, calm, edits)))
+    best = chosen(tried, config, by.other.metric(model))
+    share = by.target.probabilities(model)
+    with applied(model, edit_of(best.direction, best.layer, "ablate")):
+        left = by.target.probabilities(model)
+    report = _report(tried, best, by, float(share.mean()), float(left.mean()), by.target.metric(model))
     return Fitted(edit_of(best.direction, best.layer, config.mode), report)
 
 
@@ -138,63 +159,41 @@ def _directions(
     return found
 
 
-def _starts(model: LanguageModel, demonstrations: Demonstrations, config: DirectionConfig) -> list[int]:
-    texts = config.answers or behaviour(demonstrations.split("fit"))
-    tokens = {model.tokenizer(text, add_special_tokens=False)["input_ids"][0] for text in texts if text}
-    if not tokens or len(tokens) > MAX_STARTS:
-        raise NotEnoughData(
-            f"The positive answers begin in {len(tokens)} ways; 1 to {MAX_STARTS} would show what the behaviour is.",
-            "Set answers to how the behaviour begins, for example ' Sorry', or set layer and positions=1 to skip the choice.",
-        )
-    return sorted(tokens)
-
-
-def _judged(
-    model: LanguageModel, sides: tuple[TokenBatch, TokenBatch], edits: tuple[DirectionEdit, DirectionEdit], starts: list[int]
-) -> tuple[float, float, float]:
-    target, other = sides
+def _judged(model: LanguageModel, by: Bench, calm: Tensor, edits: tuple[DirectionEdit, DirectionEdit]) -> tuple[float, float, float]:
     ablate, add = edits
-    base = _last(model, other)
     with applied(model, ablate):
-        ablated, moved = _metric(_last(model, target), starts), _last(model, other)
+        ablated, moved = by.target.metric(model), log_probs(model, by.calm)
     with applied(model, add):
-        induced = _metric(_last(model, other), starts)
-    p, q = base.exp() + 1e-6, moved.exp() + 1e-6
+        induced = by.other.metric(model)
+    p, q = calm.exp() + 1e-6, moved.exp() + 1e-6
     return ablated, float((p * (p.log() - q.log())).sum(-1).mean()), induced
 
 
-def _last(model: LanguageModel, batch: TokenBatch) -> Float[Tensor, "batch d_vocab"]:
-    with torch.no_grad():
-        logits, _ = model.step(batch, model.new_cache(), 0)
-    return logits.double().log_softmax(-1)
-
-
-def _metric(log_probs: Float[Tensor, "batch d_vocab"], starts: list[int]) -> float:
-    p = log_probs[:, starts].exp().sum(-1)
-    return float(((p + 1e-8).log() - (1 - p + 1e-8).log()).mean())
-
-
-def chosen(tried: Sequence[Candidate], config: DirectionConfig) -> Candidate:
+def chosen(tried: Sequence[Candidate], config: DirectionConfig, before: float = 0.0) -> Candidate:
     """The candidate with the lowest metric under ablation, among those within the limits and finite.
+
+    Args:
+        before: metric on the other side without an edit, which an added direction has to raise where the config names no number.
 
     Raises:
         FitFailed: there is none.
     """
     finite = [item for item in tried if np.isfinite((item.ablated, item.kl, item.induced)).all()]
-    within = [item for item in finite if item.kl <= config.max_kl and item.induced >= config.min_induced]
+    least = before if config.min_induced is None else config.min_induced
+    within = [item for item in finite if item.kl <= config.max_kl and item.induced >= least]
     if within:
         return min(within, key=lambda item: item.ablated)
     if not finite:
         raise FitFailed("Every direction led to NaN or infinite scores.", "Load the model in float32.")
     kindest, strongest = min(finite, key=lambda item: item.kl), max(finite, key=lambda item: item.induced)
     raise FitFailed(
-        f"None of {len(tried)} directions keeps within KL ≤ {config.max_kl:g} and induces ≥ {config.min_induced:g}: the least KL is "
+        f"None of {len(tried)} directions keeps within KL ≤ {config.max_kl:g} and induces ≥ {least:.3g}: the least KL is "
         f"{kindest.kl:.3g} at layer {kindest.layer}, the strongest induces {strongest.induced:.3g} at layer {strongest.layer}.",
         "Raise max_kl, lower min_induced, or set layer and positions=1.",
     )
 
 
-def _report(model: LanguageModel, tried: Sequence[Candidate], best: Candidate, starts: list[str]) -> FitReport:
+def _report(tried: Sequence[Candidate], best: Candidate, by: Bench, share: float, left: float, before: float) -> FitReport:
     rows = tuple(
         {
             "position": item.position,
@@ -208,15 +207,20 @@ def _report(model: LanguageModel, tried: Sequence[Candidate], best: Candidate, s
     )
     same = [item for item in tried if item.position == best.position]
     layers = tuple(float(item.layer) for item in same)
+    told = f"The behaviour is {by.said}. After target prompts it has {share:.0%} of the probability, and {left:.0%} without the direction."
+    notices = [Notice("note", told)]
+    if before - best.ablated < HARDLY:
+        hint = "Try more positions, or a method that edits more than one direction."
+        notices.append(Notice("warning", "The direction hardly carries the behaviour: without it the model behaves much the same.", hint))
     return FitReport(
         scalars={
-            "layer": float(best.layer), "position": float(best.position), "metric_ablated": best.ablated, "kl_nats": best.kl,
-            "metric_induced": best.induced, "norm": float(best.direction.norm()), "candidates": float(len(tried)),
+            "layer": float(best.layer), "position": float(best.position), "metric_base": before, "metric_ablated": best.ablated,
+            "kl_nats": best.kl, "metric_induced": best.induced, "norm": float(best.direction.norm()), "candidates": float(len(tried)),
         },
         curves=(
             Curve("metric under ablation", layers, tuple(item.ablated for item in same), "layer", "log odds"),
             Curve("KL on the other side", layers, tuple(item.kl for item in same), "layer", "nats"),
         ),
         tables={"candidates": rows},
-        notices=(Notice("note", f"The behaviour is answers that begin with {', '.join(map(repr, starts))}."),),
+        notices=tuple(notices),
     )  # fmt: skip
