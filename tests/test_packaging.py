@@ -6,7 +6,7 @@ import re
 import sys
 import tomllib
 from functools import cache
-from importlib.metadata import packages_distributions
+from importlib.metadata import packages_distributions, requires
 from pathlib import Path
 
 import pytest
@@ -95,3 +95,14 @@ def test_the_lock_is_exact_and_names_each_package_once() -> None:
 
 def test_the_wheel_can_be_built_with_what_the_extra_dev_installs() -> None:
     assert set(PROJECT["build-system"]["requires"]) <= set(PROJECT["project"]["optional-dependencies"]["dev"])
+
+
+def test_what_a_locked_package_needs_is_locked_too() -> None:
+    """But for torch's own: its wheels differ by processor and accelerator, and each pins what it needs exactly."""
+    missing = {
+        (name, need.name)
+        for name in LOCK.keys() - {"torch"}
+        for need in map(Requirement, requires(name) or [])
+        if (need.marker is None or need.marker.evaluate({"extra": ""})) and canonicalize_name(need.name) not in LOCK
+    }
+    assert missing == set()

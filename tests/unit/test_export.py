@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -132,6 +133,16 @@ def test_exports_load_in_a_fresh_process(target: Any, tiny_gpt2: Any, tmp_path: 
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         assert done.stdout.startswith("w1 w2")
         assert "workbench" not in (tmp_path / target / "edit.py").read_text()
+
+
+def test_relative_folders_of_model_and_export_are_relative_to_where_the_person_is(
+    tiny_folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(tiny_folders["gpt2"], tmp_path / "models" / "mine")
+    monkeypatch.chdir(tmp_path)
+    model = load("models/mine")
+    report = export(model, edit_of(model, low(model, "w_k")), "script", "exported/")
+    assert report.parity is not None and report.parity < EXACT and (tmp_path / "exported" / "edit.py").is_file()
 
 
 ROTATED = {"budget": 14, "n_init": 6, "n_train": 6, "n_val": 4, "optimizer": "random"}

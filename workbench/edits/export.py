@@ -187,7 +187,7 @@ def _in_fresh_process(target: str, model: LanguageModel, folder: Path, probes: d
         ask, answer = Path(room) / "ask.safetensors", Path(room) / "answer.safetensors"
         save_file(probes, ask)
         command = [sys.executable, "-I", fresh_load.__file__, target, _source(model), model.info.dtype, str(folder), str(ask), str(answer)]
-        done = subprocess.run(command, capture_output=True, text=True, cwd=room, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             last = (done.stderr.strip().splitlines() or ["no message"])[-1]
             raise UnsupportedExport(f"The {target} cannot be loaded in a fresh process: {last}", "Report this with the edit's card.")
