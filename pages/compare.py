@@ -10,6 +10,8 @@ from pages._ui.compare import lanes as comparing
 from pages._ui.kit import frame, jobs
 from pages._ui.kit.backend import ready
 from pages._ui.kit.prompts import prompt
+from workbench.sampling import Sampling
+from workbench.settings import CompareSettings
 
 PROMPTS = "Question: What do carrots help most? Answer:\nQuestion: Where do diamonds come from? Answer:"
 
@@ -23,13 +25,9 @@ def main(session: Any) -> None:
             sampling = _sampling()
     with right:
         lanes = comparing.lane_controls(session)
-    settings = {
-        "prompts": tuple(line for line in text.splitlines() if line.strip())[:6],
-        "lanes": tuple((lane.edit, lane.dose) for lane in lanes),
-        **sampling,
-    }
+    settings = CompareSettings(tuple(line for line in text.splitlines() if line.strip())[:6], lanes, sampling)
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        frame.act("Compare", comparing.begin, "compare", settings, type="primary", key="compare", disabled=not settings["prompts"])
+        frame.act("Compare", comparing.begin, "compare", settings, type="primary", key="compare", disabled=not settings.prompts)
         colour = st.segmented_control(
             "Colour", comparing.COLOURS, default=comparing.COLOURS[0], key="compare-colour", required=True, label_visibility="collapsed"
         )
@@ -40,7 +38,7 @@ def main(session: Any) -> None:
     comparing.dose_strip(session, lanes, settings)
 
 
-def _sampling() -> dict[str, Any]:
+def _sampling() -> Sampling:
     with st.container(horizontal=True):
         n = st.number_input("New tokens", 1, 400, 24, key="sample-n", persist_state="session", width=140)
         heat = st.number_input(
@@ -57,10 +55,7 @@ def _sampling() -> dict[str, Any]:
         persist_state="session",
         help="Lanes then differ only where their distributions do.",
     )
-    return {
-        "max_new_tokens": int(n), "temperature": heat, "top_k": top_k, "top_p": top_p, "repetition_penalty": penalty, "seed": int(seed),
-        "same_seed": same,
-    }  # fmt: skip
+    return Sampling(int(n), heat, top_k, top_p, penalty, int(seed), same)
 
 
 def _nothing() -> None:

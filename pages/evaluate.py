@@ -8,8 +8,15 @@ import streamlit as st
 
 from pages._ui.demonstrations import sets
 from pages._ui.evaluate import evaluations, protocol
-from pages._ui.kit import calls, frame, jobs
+from pages._ui.kit import calls, frame, jobs, words
 from pages._ui.kit.backend import ready
+from pages._ui.kit.doses import dose_slider
+from workbench.data.demonstrations import Split
+from workbench.edits.lane import Lane, Named
+from workbench.settings import EvaluateSettings
+
+
+SPLITS: tuple[Split, ...] = ("test", "validation", "fit")
 
 
 def main(session: Any) -> None:
@@ -31,17 +38,17 @@ def _edits(session: Any) -> None:
             st.page_link("pages/edit.py", label="Fit an edit", icon=":material/tune:")
             return
         key = "evaluate-edits"
-        on = [edit for edit, _ in calls.lane_key() if edit in known] or list(known)[:1]
+        on = [edit for lane in calls.lane_key() for edit in lane.keys if edit in known] or list(known)[:1]
         st.session_state[key] = [edit for edit in st.session_state.get(key, on) if edit in known]
         edits = st.multiselect(
             "Edits", list(known), format_func=lambda edit: known[edit], key=key, max_selections=5, persist_state="session"
         )
-        split = st.segmented_control("Rows", ["test", "validation", "fit"], default="test", key="evaluate-split", required=True)
-        dose = st.slider("Dose of all", 0.0, 3.0, 1.0, step=0.05, key="evaluate-dose", persist_state="session")
+        split = st.segmented_control("Rows", SPLITS, default="test", key="evaluate-split", required=True)
+        lanes = _lanes(session, edits)
         placebos = st.number_input(
             "Placebos", 0, 20, 3, key="evaluate-placebos", persist_state="session", help="Random edits of equal size, averaged row by row."
         )
-        settings = {"set": chosen, "edits": tuple(edits), "split": split, "dose": dose, "placebos": int(placebos)}
+        settings = EvaluateSettings(lanes, chosen, split, n_placebos=int(placebos))
         frame.act("Evaluate", _begin, settings, type="primary", key="evaluate", width="stretch", disabled=not edits)
         if split == "fit":
             st.caption(":orange[These rows were fitted on: the scores flatter.]")
@@ -77,12 +84,19 @@ def _coherent(wanted: dict[str, Any]) -> None:
     jobs.start("coherent", "Looking for the largest coherent dose", work, {"edit": wanted["edit"]}, heavy=True)
 
 
-def _begin(settings: dict[str, Any]) -> None:
-    def work(session: Any, progress: Any) -> Any:
-        stacks = [[(edit, settings["dose"])] for edit in settings["edits"]]
-        return session.evaluate(stacks, settings["set"], split=settings["split"], n_placebos=settings["placebos"], progress=progress)
+def _lanes(session: Any, edits: list[str]) -> tuple[Lane, ...]:
+    """A lane an edit at the dose it is on at, else was saved at; a slider that starts there moves it."""
+    on, lanes = dict(pair for lane in calls.usable_lanes(session) for pair in lane.doses), list[Lane]()
+    for edit in edits:
+        key = f"evaluate-dose-{edit}"
+        st.session_state.setdefault(key, on[edit] if edit in on else calls.own_dose(session, edit))
+        dose = dose_slider(f"Dose of {words.plain(calls.edit_name(session, edit))}", key=key, persist_state="session")
+        lanes.append(Lane((Named(edit, dose),)))
+    return tuple(lanes)
 
-    jobs.start("evaluate", "Evaluating", work, settings, heavy=True)
+
+def _begin(settings: EvaluateSettings) -> None:
+    jobs.start("evaluate", "Evaluating", lambda session, progress: session.run(settings, progress=progress), settings, heavy=True)
 
 
 def _draw(found: Any) -> None:

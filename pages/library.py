@@ -37,8 +37,8 @@ def _edits(session: Session, saved: dict[str, EditInfo]) -> None:
     with table:
         rows = [
             {
-                "name": item.name, "method": item.method.replace("_", " "), "verdict": item.verdict, "saved": _when(item.created),
-                "model": item.model.name, "seed": item.seed, "id": item.id,
+                "name": item.name, "method": item.method.replace("_", " "), "dose": item.dose, "verdict": item.verdict,
+                "saved": _when(item.created), "model": item.model.name, "seed": item.seed, "id": item.id,
             }
             for item in saved.values()
         ]  # fmt: skip
@@ -55,12 +55,15 @@ def _one(session: Session, item: EditInfo) -> None:
     fits = item.model.same_model(session.model.fingerprint)
     st.subheader(words.plain(item.name), anchor=False)
     st.text(item.verdict or "It was saved without a verdict.")
-    frame.source(words.provenance(model=item.model.name, edit=item.id, seed=item.seed, data=f"data {item.data[:6]}"), "library-one")
+    frame.source(
+        words.provenance(model=item.model.name, edit=item.id, dose=f"{item.dose:g}", seed=item.seed, data=f"data {item.data[:6]}"),
+        "library-one",
+    )
     if not fits:
         st.caption(f":orange[It was fitted on {words.plain(item.model.name)}; another model is open, so it can't be used here.]")
     with st.container(horizontal=True):
         if st.button("Compare", type="primary", disabled=not fits, key="library-compare"):
-            state().turn_on(item.id)
+            state().turn_on(item.id, item.dose)
             st.switch_page("pages/compare.py")
         if st.button("Spectra", key="library-spectra", disabled=not fits):
             state().edit = item.id

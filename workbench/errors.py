@@ -53,6 +53,14 @@ class BadKnob(RetouchError):
     """A knob's value of the wrong type, out of its bounds, or not among its choices."""
 
 
+class BadLane(RetouchError):
+    """What was given for a lane is none: no edit, text or tuple of these, or a text outside the grammar."""
+
+
+class BadDose(RetouchError):
+    """A dose that is NaN or outside the range that all sliders and commands have."""
+
+
 class BadSite(RetouchError):
     """A text that is not an address of a site."""
 

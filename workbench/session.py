@@ -2,40 +2,47 @@
 
     session = open_session()
     fitted = session.fit("sea", "truthfulness", {"keep": 0.99}, seed=0)
-    session.compare(["Question: …"], [fitted.edit])
+    session.compare("Question: …", [fitted.edit, fitted.edit.scaled(2.0)])
 
-Demonstrations are given as themselves, as the name of a set, or as a file; edits as themselves, by id or name, as a folder,
-or as (edit, dose). Every method that takes time takes `progress`. What is done is recorded in the workspace as runs.
+Demonstrations are given as themselves, as the name of a set, or as a file; lanes as `edits.lane` writes them. Every method that takes
+time takes `progress`. What is done is recorded in the workspace as runs.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, final
+from typing import Any, final, overload
 
 from workbench import methods as registered
 from workbench.data.checks import Check, checks
-from workbench.data.demonstrations import Demonstrations
-from workbench.decode import Generated, Sampling, generate
+from workbench.data.demonstrations import Source, Split
+from workbench.decode import Generated, generate
 from workbench.edits.base import Edit, ExportTarget
 from workbench.edits.export import ExportReport, export
-from workbench.errors import Obstructed
+from workbench.edits.labels import Stack, stack_of
+from workbench.edits.lane import EditLike, Lane, LaneLike, LanesLike, valid_dose
+from workbench.evaluate.comparison import Comparison
+from workbench.evaluate.dose import SWEPT, CoherentDose, DoseSweep
+from workbench.evaluate.evaluation import Evaluation
+from workbench.evaluate.protocol.ensemble import EnsembleSummary
+from workbench.evaluate.protocol.scores import CanonicalSummary
 from workbench.lenses import registry as lens_registry
-from workbench.methods.choice import Choice, chosen
+from workbench.methods.choice import Choice
 from workbench.methods.registry import FitReport, Fitted, Method, Obstacle
 from workbench.models import catalog
 from workbench.models.base import LanguageModel
 from workbench.models.token_texts import token_texts
-from workbench.progress import Cancelled, Progress, silent
+from workbench.progress import Progress
 from workbench.resources import models_of
-from workbench.workspace.edit_shelf import EditLike, EditShelf, StackLike
+from workbench.sampling import Sampling
+from workbench.settings import ChoiceSettings, CompareSettings, EvaluateSettings, FitSettings
+from workbench.workspace.edit_shelf import EditShelf
 from workbench.workspace.edits import EditInfo
+from workbench.workspace.fitting import Fitting
 from workbench.workspace.home import Workspace
-from workbench.workspace.measured import Source
 from workbench.workspace.measuring import Measuring
 from workbench.workspace.model_facts import capabilities, next_tokens
 from workbench.workspace.recorder import Recorder
@@ -51,7 +58,7 @@ class Offered:
 
 
 @final
-class Session(Measuring):
+class Session:
     """One model and one workspace. Safe to call from several threads."""
 
     def __init__(self, model: LanguageModel, workspace: Workspace | str | Path | None = None, *, records: bool = True):
@@ -66,6 +73,8 @@ class Session(Measuring):
         self.demos = Shelf(lambda: self.workspace)
         self.shelf = EditShelf(lambda: self.workspace)
         self.recorder = Recorder(lambda: self.workspace, records)
+        self._fitting = Fitting(self.demos, self.shelf, self.recorder)
+        self._measuring = Measuring(self.demos, self.shelf, self.recorder)
 
     @property
     def workspace(self) -> Workspace:
@@ -109,8 +118,8 @@ class Session(Measuring):
         """What works on this model and what does not, as table rows."""
         return capabilities(self.model, self.lenses())
 
-    def next_tokens(self, prompt: str, k: int = 10, edits: StackLike = ()) -> list[tuple[str, float]]:
-        """The k likeliest next tokens with their probabilities, under a stack of edits."""
+    def next_tokens(self, prompt: str, k: int = 10, edits: LaneLike = ()) -> list[tuple[str, float]]:
+        """The k likeliest next tokens with their probabilities, under a lane."""
         return next_tokens(self.model, prompt, k, self.stack(edits))
 
     def token_texts(self, prompt: str, continuation: str | None = None) -> tuple[tuple[str, ...], int]:
@@ -138,6 +147,20 @@ class Session(Measuring):
         found = (registered.get(name) for name in registered.names())
         return tuple(Offered(item, () if rows is None else item.obstacles(self.model, rows)) for item in found)
 
+    @overload
+    def run(self, settings: FitSettings, *, progress: Progress | None = None) -> Fitted: ...
+    @overload
+    def run(self, settings: CompareSettings, *, progress: Progress | None = None) -> Comparison: ...
+    @overload
+    def run(self, settings: EvaluateSettings, *, progress: Progress | None = None) -> Evaluation: ...
+    def run(self, settings: FitSettings | CompareSettings | EvaluateSettings, *, progress: Progress | None = None) -> object:
+        """Do what settings say: `fit`, `compare` and `evaluate` put theirs together from arguments and come here."""
+        if isinstance(settings, FitSettings):
+            return self._fitting.fit(self.model, settings, progress)
+        if isinstance(settings, CompareSettings):
+            return self._measuring.compare(self.model, settings, progress)
+        return self._measuring.evaluate(self.model, settings, progress)
+
     def fit(
         self,
         method: str,
@@ -156,50 +179,9 @@ class Session(Measuring):
         Raises:
             UnknownMethod, UnknownKnob, BadKnob, UnknownName: a word that is not known. Obstructed: it cannot run here.
         """
-        known, rows = registered.get(method), self.demos.resolve(demonstrations)
-        settings = config if isinstance(config, known.config) else known.configure(config or {}, preset)
-        with self._kept_if_cancelled(rows):
-            fitted = known.fit(self.model, rows, settings, seed=seed, progress=progress)
-        return self._kept(fitted, rows)
-
-    def proceed(self, edit: str, demonstrations: Source, budget: int, *, progress: Progress | None = None) -> Fitted:
-        """Go on with the search that found an edit, on the same demonstrations, until `budget` calls were made in all.
-
-        Raises:
-            Obstructed: the method is no search, nothing of the search is kept, or the demonstrations are not those it ran on.
-            BadKnob: the budget is used up already. Others: as `load_edit` and `fit`.
-        """
-        found, rows, report = self.load_edit(edit), self.demos.resolve(demonstrations), self.report(edit)
-        known = registered.get(found.header.method)
-        if known.proceed is None:
-            raise Obstructed(f"{known.title} is no search, so there is nothing to go on with.", "Fit it again with other knobs.")
-        if report is None:
-            raise Obstructed(f"The trials of edit {edit} were not kept.", "Fit it again; an edit of the workspace keeps its trials.")
-        if rows.fingerprint != found.header.data:
-            what = f"The search of edit {edit} ran on data {found.header.data[:6]}; {rows.name} is {rows.fingerprint[:6]}."
-            raise Obstructed(what, "Give the set and version that it was fitted on.")
-        settings = known.configure({**found.header.config, "budget": budget})
-        with self._kept_if_cancelled(rows):
-            fitted = known.proceed(self.model, rows, settings, report, seed=found.header.seed, progress=progress or silent())
-        return self._kept(fitted, rows)
-
-    def _kept(self, fitted: Fitted, rows: Demonstrations) -> Fitted:
-        fitted, run_id = self.recorder.fit(fitted, rows)
-        self.shelf.remember(fitted, run_id)
-        return fitted
-
-    @contextmanager
-    def _kept_if_cancelled(self, rows: Demonstrations) -> Generator[None]:
-        """What a cancelled fit or choice had is kept like a finished one, and handed on."""
-        try:
-            yield
-        except Cancelled as cancelled:
-            best = cancelled.best
-            if isinstance(best, Fitted):
-                raise Cancelled(self._kept(best, rows)) from None
-            if isinstance(best, Choice):
-                raise Cancelled(replace(best, fitted=self._kept(best.fitted, rows))) from None
-            raise
+        made = None if config is None or isinstance(config, Mapping) else config
+        settings = FitSettings(method, demonstrations, {} if made is not None else config or {}, preset, seed)
+        return self._fitting.fit(self.model, settings, progress, made)
 
     def choose(
         self,
@@ -217,10 +199,17 @@ class Session(Measuring):
 
         The edit that is remembered has dose 1; `best.dose` is the dose to use it at, `edit` is it at that dose.
         """
-        rows = self.demos.resolve(demonstrations)
-        with self._kept_if_cancelled(rows):
-            found = chosen(self.model, method, rows, config, preset=preset, max_damage=max_damage, seed=seed, progress=progress, **options)
-        return replace(found, fitted=self._kept(found.fitted, rows))
+        settings = ChoiceSettings(method, demonstrations, config or {}, preset, seed, max_damage=max_damage)
+        return self._fitting.choose(self.model, settings, progress, **options)
+
+    def proceed(self, edit: str, demonstrations: Source, budget: int, *, progress: Progress | None = None) -> Fitted:
+        """Go on with the search that found an edit, on the same demonstrations, until `budget` calls were made in all.
+
+        Raises:
+            Obstructed: the method is no search, nothing of the search is kept, or the demonstrations are not those it ran on.
+            BadKnob: the budget is used up already. Others: as `load_edit` and `fit`.
+        """
+        return self._fitting.proceed(self.model, edit, demonstrations, budget, progress)
 
     # ── edits ──────────────────────────────────────────────────────────────────────────────────────────────────
     def edits(self) -> tuple[EditInfo, ...]:
@@ -228,12 +217,20 @@ class Session(Measuring):
         return self.workspace.edits.list()
 
     def save_edit(self, edit: EditLike, name: str, *, verdict: str = "") -> EditInfo:
-        """Keep an edit in the workspace, with the report of its fit. Raises: StorageFailed."""
+        """Keep an edit in the workspace at its dose, with the report of its fit; each dose of a fit is one. Raises: StorageFailed."""
         return self.shelf.save(edit, name, verdict)
 
     def load_edit(self, key: str | Path) -> Edit:
-        """An edit fitted here, saved in the workspace, or in a folder. Raises: as `EditShelf.load`."""
-        return self.shelf.load(key)
+        """An edit fitted here, saved in the workspace, or in a folder, at the dose it was saved at. Raises: as `EditShelf.edit`."""
+        return self.shelf.edit(key)
+
+    def lane(self, given: LaneLike) -> Lane:
+        """The lane that something means, its edits loaded. Raises: as `EditShelf.lane`."""
+        return self.shelf.lane(given)
+
+    def stack(self, given: LaneLike) -> Stack:
+        """The edits of a lane. Raises: as `lane`."""
+        return self.shelf.stack(given)
 
     def edit_name(self, key: str) -> str:
         """What to call an edit: its saved name, else its method and the start of its id."""
@@ -243,11 +240,11 @@ class Session(Measuring):
         """The report of an edit's fit, made here or kept with the saved edit; None if it was brought from elsewhere."""
         return self.shelf.report(key)
 
-    def export(self, edits: StackLike, target: ExportTarget, folder: str | Path, **options: Any) -> ExportReport:
-        """Take edits home: `checkpoint`, `peft`, `script` or `report`. Options and errors: `edits.export.export`."""
-        return export(self.model, self.stack(edits), target, folder, **options)
+    def export(self, lane: LaneLike, target: ExportTarget, folder: str | Path, **options: Any) -> ExportReport:
+        """Take a lane home, each edit at its dose: `checkpoint`, `peft`, `script` or `report`. Options, errors: `edits.export.export`."""
+        return export(self.model, self.stack(lane), target, folder, **options)
 
-    # ── looking; what is measured is in `Measuring` ────────────────────────────────────────────────────────────
+    # ── looking and measuring ──────────────────────────────────────────────────────────────────────────────────
     def lenses(self) -> tuple[str, ...]:
         """Names of the lenses."""
         return lens_registry.names()
@@ -256,23 +253,89 @@ class Session(Measuring):
         """The function behind a lens; its first argument is the model. Raises: UnknownName."""
         return lens_registry.lens(name)
 
-    def look(self, lens: str, *args: Any, stacks: Sequence[StackLike] | None = None, **options: Any) -> Any:
-        """Look through a lens; arguments, result and errors are those of the function of that name in `lenses/`."""
+    def look(self, lens: str, *args: Any, stacks: LanesLike | None = None, **options: Any) -> Any:
+        """Look through a lens, at each lane; arguments, result and errors are those of the function of that name in `lenses/`."""
         if stacks is not None:
-            options["stacks"] = [self.stack(stack) for stack in stacks]
+            options["stacks"] = [stack_of(lane) for lane in self.shelf.lanes(stacks)]
         return self.lens(lens)(self.model, *args, **options)
 
     def generate(
-        self,
-        prompts: str | Sequence[str],
-        stacks: Sequence[StackLike] = ((),),
-        sampling: Sampling | None = None,
-        *,
-        progress: Progress | None = None,
+        self, prompts: str | Sequence[str], lanes: LanesLike = (), sampling: Sampling | None = None, *, progress: Progress | None = None
     ) -> tuple[tuple[Generated, ...], ...]:
-        """Continue prompts under each stack; one tuple of continuations a lane. Errors: `decode.generate`."""
-        texts = [prompts] if isinstance(prompts, str) else list(prompts)
-        return generate(self.model, texts, [self.stack(stack) for stack in stacks], sampling, progress=progress)
+        """Continue prompts under each lane; one tuple of continuations a lane. Errors: `decode.generate`."""
+        stacks = [stack_of(lane) for lane in self.shelf.lanes(lanes)]
+        return generate(self.model, _texts(prompts), stacks, sampling, progress=progress)
+
+    def compare(
+        self, prompts: str | Sequence[str], lanes: LanesLike, sampling: Sampling | None = None, *, progress: Progress | None = None
+    ) -> Comparison:
+        """Base and lanes side by side, token by token. Errors: `evaluate.comparison.compare`."""
+        settings = CompareSettings(tuple(_texts(prompts)), self.shelf.lanes(lanes), sampling or Sampling())
+        return self.run(settings, progress=progress)
+
+    def evaluate(
+        self,
+        lanes: LanesLike,
+        demonstrations: Source,
+        *,
+        split: Split | None = "test",
+        neutral: Source | None = None,
+        n_placebos: int = 3,
+        n_generations: int = 16,
+        progress: Progress | None = None,
+    ) -> Evaluation:
+        """What lanes gain on held-out rows and break on neutral text, beside placebos of equal size.
+
+        Args:
+            lanes: a lane, or several in a list: `evaluate((a, b), …)` is one stack of two edits, `evaluate([a, b], …)` two lanes.
+            split: the rows that are scored; None for all.
+            neutral: a set with neutral texts; the one that ships if None.
+            n_placebos: how many random rotations of each lane are averaged into its placebo; 0 for none.
+
+        Raises:
+            BadLane, BadDose: as `edits.lane.lane_of`. Others: as `evaluate.evaluation.evaluation`.
+        """
+        settings = EvaluateSettings(self.shelf.lanes(lanes), demonstrations, split, neutral, n_placebos, n_generations)
+        return self.run(settings, progress=progress)
+
+    def sweep(
+        self,
+        edit: EditLike,
+        demonstrations: Source,
+        doses: Sequence[float] = SWEPT,
+        *,
+        split: Split | None = "test",
+        neutral: Source | None = None,
+        progress: Progress | None = None,
+    ) -> DoseSweep:
+        """Benefit and side effects of one edit at several doses, beside a placebo. Raises: BadDose; others as `dose_sweep`."""
+        checked = [valid_dose(dose) for dose in doses]
+        return self._measuring.sweep(self.model, edit, demonstrations, checked, split, neutral, progress)
+
+    def coherent_dose(
+        self, edit: EditLike, *, neutral: Source | None = None, progress: Progress | None = None, **options: Any
+    ) -> CoherentDose:
+        """The largest dose at which the model still speaks. Options and errors: `max_coherent_dose`."""
+        return self._measuring.coherent_dose(self.model, edit, neutral, progress, options)
+
+    def protocol(
+        self, demonstrations: Source, method: str, *, progress: Progress | None = None, **options: Any
+    ) -> tuple[CanonicalSummary, ...]:
+        """Run the canonical-examples protocol of one method on one set. Options and errors: `evaluate.protocol.scores.protocol`.
+
+        `rules` may be given as names and values: `{"compat": "official"}`.
+        """
+        return self._measuring.protocol(self.model, demonstrations, method, progress, options)
+
+    def ensemble(
+        self, demonstrations: Source, big: LanguageModel, *, progress: Progress | None = None, **options: Any
+    ) -> tuple[tuple[EnsembleSummary, ...], tuple[CanonicalSummary, ...]]:
+        """Fit senses of this Backpack by the protocol and lend each edit to a larger model. Options and errors: `ensemble_protocol`."""
+        return self._measuring.ensemble(self.model, demonstrations, big, progress, options)
+
+
+def _texts(prompts: str | Sequence[str]) -> list[str]:
+    return [prompts] if isinstance(prompts, str) else list(prompts)
 
 
 def open_session(

@@ -163,7 +163,7 @@ def test_a_search_goes_on_from_the_page_and_a_cancelled_one_keeps_its_best(
     def cancelled(*_: Any, **__: Any) -> Any:
         raise Cancelled(best=longer.fitted)
 
-    monkeypatch.setattr(session, "fit", cancelled)
+    monkeypatch.setattr(session, "run", cancelled)
     fine(test.button(key="fit").click().run())
     said = texts(fine(settled(test).run()))
     assert "The best so far was kept" in said and "the best it had" in said and test.button(key="fit-compare")
@@ -375,4 +375,4 @@ def test_what_is_typed_just_before_a_click_counts(app: Run, fresh_backend: Any) 
     test.text_area(key="compare-prompts").input("w3 w4")
     fine(test.button(key="compare").click().run())
     settled(test)
-    assert test.session_state["retouch"].kept["compare"].settings["prompts"] == ("w3 w4",)
+    assert test.session_state["retouch"].kept["compare"].settings.prompts == ("w3 w4",)

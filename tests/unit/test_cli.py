@@ -111,7 +111,7 @@ def test_generate_differs_under_an_edit_and_not_at_dose_0(line: Line, fitted: st
 
 
 def test_compare_has_the_base_and_a_lane_an_edit_with_doses(line: Line, fitted: str) -> None:
-    told = line.json("compare", "--prompt", PROMPT, "--edit", f"{fitted}@0.5", "--edit", f"{fitted}+{fitted}", "--max-new-tokens", "3")
+    told = line.json("compare", "--prompt", PROMPT, "--edit", f"{fitted}:0.5", "--edit", f"{fitted}+{fitted}", "--max-new-tokens", "3")
     assert [lane["label"] for lane in told["lanes"]] == [
         "base",
         "mean_difference × 0.5",

@@ -10,19 +10,11 @@ from typing import Any
 
 import pytest
 
-from workbench.cli.options import lanes, named, numbers, stack
+from workbench.cli.options import named, numbers
 from workbench.cli.printing import cell, table
 from workbench.errors import BadKnob
 
 ROOT = Path(__file__).parents[2]
-
-
-def test_lanes_are_read_with_doses_and_stacks_and_a_folder_wins_over_both(tmp_path: Path) -> None:
-    assert stack("a@0.5+b", 2.0) == [("a", 1.0), ("b", 2.0)]
-    assert lanes(["a", "b@-1"]) == [[("a", 1.0)], [("b", -1.0)]]
-    folder = tmp_path / "a+b@2"
-    folder.mkdir()
-    assert stack(str(folder)) == [(str(folder), 1.0)]
 
 
 def test_settings_and_numbers_are_refused_when_unclear() -> None:

@@ -115,8 +115,8 @@ def test_a_cancelled_search_keeps_its_best_at_hand(session: Session) -> None:
 def test_a_dose_goes_with_an_edit_and_names_are_resolved(session: Session) -> None:
     edit = session.fit("mean_difference", contrast_rows()).edit
     session.save_edit(edit, "named")
-    assert session.stack((edit, 0.5))[0].dose == 0.5
-    assert [item.dose for item in session.stack([(edit.id, 2.0), "named"])] == [2.0, 1.0]
+    assert session.stack(edit.scaled(0.5))[0].dose == session.stack(f"{edit.id}:0.5")[0].dose == 0.5
+    assert [item.dose for item in session.stack((f"{edit.id}:2", "named"))] == [2.0, 1.0]
     folder = session.shelf.write(edit, session.workspace.folder / "elsewhere")
     assert same_edit(session.stack(folder)[0], edit)
     assert session.stack(()) == ()
@@ -127,7 +127,7 @@ def test_a_dose_goes_with_an_edit_and_names_are_resolved(session: Session) -> No
 
 def test_generation_at_dose_0_is_the_base_and_at_a_high_dose_it_is_not(session: Session) -> None:
     edit = session.fit("mean_difference", contrast_rows(), {"strength": 20.0}).edit
-    base, nothing, strong = session.generate(words(11, 12, 13), [(), (edit, 0.0), (edit, 5.0)], SHORT)
+    base, nothing, strong = session.generate(words(11, 12, 13), [(), edit.scaled(0.0), edit.scaled(5.0)], SHORT)
     assert base[0].ids == nothing[0].ids != strong[0].ids
 
 

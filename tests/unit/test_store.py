@@ -49,7 +49,7 @@ def change(folder: Path, alter: Any) -> None:
     ("alter", "error", "says"),
     [
         (lambda t: t.update(extra=1), CorruptEdit, "unknown key 'extra'"),
-        (lambda t: t.pop("dose"), CorruptEdit, "no 'dose'"),
+        (lambda t: t.pop("gates"), CorruptEdit, "no 'gates'"),
         (lambda t: t.update(schema=99), NewerSchema, "schema 99"),
         (lambda t: t.update(kind="nobody"), UnknownName, "nobody"),
         (lambda t: t["header"].update(surprise=1), CorruptEdit, "surprise"),

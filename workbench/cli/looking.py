@@ -12,8 +12,9 @@ from typing import Annotated, Any
 import typer
 
 from workbench.cli.groups import Drawing, Opening, grouped
-from workbench.cli.options import Data, Dose, Edits, Prompts, Seed, Settings, SplitName, lanes, named, numbers, split_named
+from workbench.cli.options import Data, Dose, Edits, Prompts, Seed, Settings, SplitName, dosed, laned, named, numbers, split_named
 from workbench.cli.printing import answer, table, visible
+from workbench.edits.lane import valid_dose
 from workbench.errors import BadKnob
 
 Neutral = Annotated[str | None, typer.Option(help="A set or file with neutral texts, for side effects.")]
@@ -26,13 +27,15 @@ def generate(
     drawing: Drawing,
     opening: Opening,
     edit: Edits = None,
-    dose: Dose = 1.0,
+    dose: Dose = None,
 ) -> None:
     """Continue prompts under all the edits at once, in the order given; without any, under the base model."""
-    how = drawing.sampling()
+    how, at = drawing.sampling(), dosed(dose)
     session, progress = opening.session(0.3)
-    edits = [item for lane in lanes(edit, dose) for item in lane]
-    found = session.generate(prompt, [edits], how, progress=progress)[0]
+    asked = laned(session, edit, at)
+    lane = session.lane(tuple(asked))
+    edits = list(zip((key for one in asked for key in one.keys), (dose for _, dose in lane.doses)))
+    found = session.generate(prompt, lane, how, progress=progress)[0]
     texts = [
         {"prompt": one.prompt, "text": one.text, "ended": one.ended, "tokens": one.tokens, "log_probs": one.log_probs} for one in found
     ]
@@ -46,14 +49,14 @@ def compare(
     drawing: Drawing,
     opening: Opening,
     edit: Edits = None,
-    dose: Dose = 1.0,
+    dose: Dose = None,
 ) -> None:
-    """Put the base model and one lane an edit side by side; write `--edit a+b` to stack two in one lane."""
+    """Put the base model and one lane an edit side by side; `--edit a+b:2` stacks two in one lane, the second at dose 2."""
     if not edit:
         raise BadKnob("There is nothing to compare with the base model.", "Give at least one --edit.")
-    how = drawing.sampling()
+    how, at = drawing.sampling(), dosed(dose)
     session, progress = opening.session(0.3)
-    found = session.compare(prompt, lanes(edit, dose), how, progress=progress)
+    found = session.compare(prompt, laned(session, edit, at), how, progress=progress)
     lines: list[str] = []
     for index, text in enumerate(found.prompts):
         lines += ["", f"> {visible(text)}"]
@@ -69,16 +72,16 @@ def look(
     opening: Opening,
     prompt: Annotated[str | None, typer.Option(help="What the model reads: a prompt, or for senses a word.")] = None,
     edit: Edits = None,
-    dose: Dose = 1.0,
+    dose: Dose = None,
     settings: Settings = None,
 ) -> None:
     """Look through a lens, at the base model and at one lane an edit; `--set target=…` and the like go to the lens."""
-    told = named(settings)
+    told, at = named(settings), dosed(dose)
     session, progress = opening.session(0.3)
     takes = dict(list(inspect.signature(session.lens(lens)).parameters.items())[1:])
     options = _options(lens, takes, told, prompt)
     if "stacks" in takes:
-        options["stacks"] = [(), *lanes(edit, dose)]
+        options["stacks"] = [(), *laned(session, edit, at)]
     elif edit:
         raise BadKnob(f"The lens {lens} looks at the base model alone.", "Leave --edit out.")
     if "demonstrations" in options:
@@ -116,7 +119,7 @@ def evaluate(
     data: Data,
     opening: Opening,
     edit: Edits = None,
-    dose: Dose = 1.0,
+    dose: Dose = None,
     split: SplitName = "test",
     neutral: Neutral = None,
     placebos: Placebos = 3,
@@ -134,7 +137,7 @@ def evaluate(
     draws: Annotated[int, typer.Option(min=1, help="With --method: how many configurations to try on validation.")] = 5,
 ) -> None:
     """Measure gain and damage on held-out rows: base, one lane an edit, and a placebo of each."""
-    which = split_named(split)
+    which, at = split_named(split), dosed(dose)
     if bool(edit) == bool(method):
         raise BadKnob("An evaluation needs either an edit or a method.", "Give at least one --edit, or --method for the protocol.")
     session, progress = opening.session(0.2)
@@ -153,7 +156,7 @@ def evaluate(
         answer({"model": session.model.info.name, "summaries": summaries}, opening.json, table([item.row() for item in summaries]))
         return
     found = session.evaluate(
-        lanes(edit, dose),
+        laned(session, edit, at),
         data,
         split=which,
         neutral=neutral,
@@ -183,7 +186,7 @@ def sweep(
     opening: Opening,
     edit: Annotated[str | None, typer.Option(help="An edit to run at several doses.")] = None,
     method: Annotated[str | None, typer.Option(help="Or a method to fit at every point of a grid of knobs.")] = None,
-    doses: Annotated[str, typer.Option(help="Doses with commas.")] = "0.25,0.5,0.75,1,1.5,2,3",
+    doses: Annotated[str, typer.Option(help="Doses with commas, counted from the fit.")] = "0.25,0.5,0.75,1,1.5,2,3",
     grid: Annotated[list[str] | None, typer.Option("--grid", help="A knob's values as name=a|b|c; again for more.")] = None,
     seed: Seed = 0,
     split: SplitName = "test",
@@ -191,13 +194,13 @@ def sweep(
     out: Annotated[Path | None, typer.Option(help="Write the rows to this JSON file too.")] = None,
 ) -> None:
     """Run one edit over doses, or fit a method over a grid of knobs, and measure gain and damage of each."""
-    which, strengths = split_named(split), numbers(doses, "--doses")
+    which, strengths = split_named(split), [valid_dose(number) for number in numbers(doses, "--doses")]
     if (edit is None) == (method is None):
         raise BadKnob("A sweep needs either an edit or a method.", "Give --edit for doses, or --method with --grid.")
     points = _grid(method, grid)
     session, progress = opening.session(0.2)
     if edit is not None:
-        swept = session.sweep(lanes([edit])[0][0], data, strengths, split=which, neutral=neutral, progress=progress)
+        swept = session.sweep(edit, data, strengths, split=which, neutral=neutral, progress=progress)
         rows = [
             {"dose": dose, **{item.name: item.values[i].estimate for item in swept.metrics}, "n": swept.metrics[0].n}
             for i, dose in enumerate(swept.doses)

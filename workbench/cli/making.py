@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from workbench.cli.groups import Opening, grouped
-from workbench.cli.options import Data, Dose, Seed, Settings, named, stack
+from workbench.cli.options import LANE, Data, Dose, Seed, Settings, dosed, laned, named
 from workbench.cli.printing import answer, table
 from workbench.errors import BadKnob, StorageFailed, UnknownName
 from workbench.workspace.plain import plain
@@ -24,6 +24,7 @@ def fit(
     settings: Settings = None,
     preset: Annotated[str | None, typer.Option(help="A preset to start from; `methods NAME` lists them.")] = None,
     seed: Seed = 0,
+    dose: Annotated[float | None, typer.Option(help="The dose it is saved at: 1 as fitted; with --choose, the chosen one.")] = None,
     out: Annotated[Path | None, typer.Option(help="Write the edit into this folder.")] = None,
     name: Annotated[str | None, typer.Option(help="Keep the edit in the workspace under this name.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the folder if it exists.")] = False,
@@ -36,27 +37,28 @@ def fit(
     from workbench.methods import get
 
     # Everything that can be wrong with words is said before the model is loaded.
-    config = get(method).configure(named(settings), preset)
+    config, at = get(method).configure(named(settings), preset), dosed(dose)
     if resume is not None and (choose or set(named(settings)) != {"budget"}):
         raise BadKnob("A search that goes on keeps its knobs; only its budget grows.", "Give --set budget=N and no other knob.")
     if out is not None and out.exists() and not overwrite:
         raise StorageFailed(f"{out} exists already.", "Choose another folder, or give --overwrite.")
     session, progress = opening.session(0.2)
     rows = session.demos.resolve(data, "fit" if all_rows else None)
-    dose = 1.0
     if resume is not None:
         fitted = session.proceed(resume, rows, config.budget, progress=progress)
     elif choose:
         found = session.choose(method, rows, named(settings), preset=preset, max_damage=max_damage, seed=seed, progress=progress)
-        fitted, dose = found.fitted, found.best.dose
+        fitted, at = found.fitted, found.best.dose if at is None else at
     else:
         fitted = session.fit(method, rows, config, seed=seed, progress=progress)
-    edit, head = fitted.edit.scaled(dose), fitted.edit.header
+    edit, head = fitted.edit.dosed(1.0 if at is None else at), fitted.edit.header
     counts = {split: sum(row.split == split for row in rows) for split in ("fit", "validation", "test")}
-    told: dict[str, Any] = {"edit": edit.id, "method": head.method, "config": dict(head.config), "seed": head.seed, "dose": dose}
+    told: dict[str, Any] = {"edit": edit.id, "method": head.method, "config": dict(head.config), "seed": head.seed, "dose": edit.dose}
     told |= {"model": session.model.info.name, "data": rows.name, "data_fingerprint": rows.fingerprint, "n_rows": counts}
     told |= {"scalars": fitted.report.scalars, "notices": plain(fitted.report.notices), "folder": None, "saved": None}
-    lines = [f"Fitted {head.method} edit {edit.id} on {counts['fit']} rows of {rows.name} ({session.model.info.name})."]
+    lines = [
+        f"Fitted {head.method} edit {edit.id} at dose {edit.dose:g} on {counts['fit']} rows of {rows.name} ({session.model.info.name})."
+    ]
     lines += table([{"what": key, "value": float(value)} for key, value in fitted.report.scalars.items()])
     lines += [f"{notice.level}: {notice.text} {notice.hint}".rstrip() for notice in fitted.report.notices]
     if out is not None:
@@ -70,18 +72,19 @@ def fit(
 
 @grouped
 def export(
-    edit: Annotated[list[str], typer.Option("--edit", help="An edit's folder, id or name, with a dose as edit@0.5.")],
+    edit: Annotated[list[str], typer.Option("--edit", help=LANE)],
     to: Annotated[str, typer.Option("--to", help="checkpoint, peft, script or report.")],
     out: Annotated[Path, typer.Option(help="The folder to write.")],
     opening: Opening,
-    dose: Dose = 1.0,
+    dose: Dose = None,
 ) -> None:
-    """Take an edit home: a checkpoint, a PEFT adapter, a stand-alone script, or a report."""
+    """Take edits home at their doses: a checkpoint, a PEFT adapter, a stand-alone script, or a report."""
     if to not in TARGETS:
         raise UnknownName("export", to, TARGETS)
+    at = dosed(dose)
     session, progress = opening.session(0.3)
-    edits = [item for text in edit for item in stack(text, dose)]
-    found = session.export(edits, to, out, progress=progress)  # pyright: ignore[reportArgumentType]
+    lane = tuple(laned(session, edit, at))
+    found = session.export(lane, to, out, progress=progress)  # pyright: ignore[reportArgumentType]
     told = plain(found)
     parts = [{"what": key, "value": value} for key, value in told.items()] if isinstance(told, dict) else []
     answer(told, opening.json, [f"Exported to {out}.", *table(parts)])

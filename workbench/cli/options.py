@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from workbench.edits.lane import HIGHEST_DOSE, LOWEST_DOSE, Lane, valid_dose
 from workbench.errors import BadKnob
 
+if TYPE_CHECKING:
+    from workbench.session import Session
+
 Data = Annotated[str, typer.Option(help="A demonstration set, a file, or hf:org/name[/config][@part]; several with + between.")]
-Edits = Annotated[list[str] | None, typer.Option("--edit", help="An edit's folder, id or name, with a dose as edit@0.5.")]
-Dose = Annotated[float, typer.Option(help="Multiplies the dose of every edit: 0 is the base model, 1 as fitted.")]
+LANE = "An edit's folder, id or name, as ID:2 at a dose, as a+b for a stack."
+Edits = Annotated[list[str] | None, typer.Option("--edit", help=f"A lane: {LANE}")]
+Dose = Annotated[
+    float | None,
+    typer.Option(help=f"Of edits that name none, {LOWEST_DOSE:g} to {HIGHEST_DOSE:g}: 0 is the base model, 1 as fitted; else as saved."),
+]
 Prompts = Annotated[list[str], typer.Option("--prompt", help="A prompt; give the option again for more.")]
 Settings = Annotated[list[str] | None, typer.Option("--set", help="A knob as name=value; give the option again for more.")]
 Seed = Annotated[int, typer.Option(help="Drives every random choice.")]
 SplitName = Annotated[str, typer.Option("--split", help="The rows that are scored: fit, validation, test or all.")]
-
-_DOSED = re.compile(r"^(?P<edit>.+)@(?P<dose>-?\d+(?:\.\d+)?)$")
 
 
 def named(pairs: Sequence[str] | None, option: str = "--set") -> dict[str, str]:
@@ -39,20 +43,14 @@ def named(pairs: Sequence[str] | None, option: str = "--set") -> dict[str, str]:
     return found
 
 
-def stack(text: str, dose: float = 1.0) -> list[tuple[str, float]]:
-    """Read a lane: edits with `+` between them, each perhaps with its dose as edit@0.5."""
-    parts = [text] if Path(text).exists() else [part.strip() for part in text.split("+")]
-    return [_dosed(part, dose) for part in parts if part]
+def laned(session: Session, texts: Sequence[str] | None, dose: float | None) -> list[Lane]:
+    """One lane an edit option; `dose` is that of the edits that name none. Raises: as `Lane.parse`."""
+    return [session.shelf.read(text).dosed(dose) for text in texts or ()]
 
 
-def _dosed(text: str, dose: float) -> tuple[str, float]:
-    match = None if Path(text).exists() else _DOSED.match(text)
-    return (text, dose) if match is None else (match["edit"], dose * float(match["dose"]))
-
-
-def lanes(edits: Sequence[str] | None, dose: float = 1.0) -> list[Any]:
-    """One lane an edit option."""
-    return [stack(text, dose) for text in edits or ()]
+def dosed(text: float | None) -> float | None:
+    """The value of --dose, before a model is loaded. Raises: BadDose."""
+    return None if text is None else valid_dose(text)
 
 
 def split_named(text: str) -> Any:

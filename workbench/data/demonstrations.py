@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Literal, final
 
 from workbench.errors import NotEnoughData
@@ -126,3 +127,7 @@ def joined(sets: Iterable[Demonstrations]) -> Demonstrations:
         for i, row in enumerate(part)
     )
     return Demonstrations(tuple(rows), " + ".join(part.name for part in parts))
+
+
+Source = str | Path | Demonstrations
+"""Demonstrations as themselves, as the name of a set, or as a file."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from abc import ABC, abstractmethod
+import math
+from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from importlib import import_module
@@ -13,7 +14,8 @@ from typing import Any, ClassVar, Literal, Self, TypeVar, final
 
 import torch
 
-from workbench.errors import UnknownName, UnknownSite, UnsupportedExport
+from workbench.edits.lane import Dosed
+from workbench.errors import BadDose, UnknownName, UnknownSite, UnsupportedExport
 from workbench.models.base import Fingerprint, LanguageModel
 from workbench.operations import AddToWeight, Gate, Operation, TransformAt
 from workbench.shapes import Tensor
@@ -67,8 +69,10 @@ class Refused:
 
 
 @dataclass(frozen=True)
-class Edit(ABC):
+class Edit(Dosed):
     """A fitted edit, frozen. Subclasses are final, registered by `edit_kind`, and hold only tensors beside the header.
+
+    `dose` counts from the fit: 0 is the untouched model, 1 the edit as fitted.
 
     Invariants: at dose 0 there are no operations; `from_tensors(header, tensors())` is the same edit at dose 1.
     """
@@ -151,8 +155,18 @@ class Edit(ABC):
 
     @final
     def scaled(self, dose: float) -> Self:
-        """The same edit at `dose` times its dose: 0 is exactly the identity, 1 as it is."""
-        return replace(self, dose=self.dose * dose)
+        """The same edit at `dose` times its dose: 0 is exactly the identity, 1 as it is. Raises: BadDose, if the product is not finite."""
+        return self.dosed(self.dose * dose)
+
+    @final
+    def dosed(self, dose: float) -> Self:
+        """The same edit at a dose counted from its fit, whatever its dose is now. Raises: BadDose, if it is not finite."""
+        if not math.isfinite(dose):
+            raise BadDose(
+                f"A dose of {dose:g} is no number to scale an edit by.",
+                "Give a finite number: 0 is the untouched model, 1 the edit as fitted.",
+            )
+        return replace(self, dose=float(dose))
 
     @final
     def gated(self, gates: Mapping[Site, Gate]) -> Self:
@@ -181,8 +195,20 @@ class Edit(ABC):
 
     @final
     @property
+    def key(self) -> str:
+        """The id: what a lane finds the edit by."""
+        return self.id
+
+    @final
+    @property
+    def written_dose(self) -> float:
+        """The dose."""
+        return self.dose
+
+    @final
+    @property
     def id(self) -> str:
-        """Twelve hex digits of header, tensors, gates and bounds; the dose does not count."""
+        """Twelve hex digits of header, tensors, gates and bounds: of the fit, whatever the dose."""
         digest = hashlib.sha256(json.dumps([self.kind, self.header.as_json()], sort_keys=True, default=str).encode())
         if self.spares:
             digest.update(json.dumps({str(site): bound for site, bound in self.spares.items()}, sort_keys=True).encode())

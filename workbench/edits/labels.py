@@ -1,4 +1,4 @@
-"""Names of lanes, the same in every record, figure and table."""
+"""Lanes of loaded edits: their stacks, their names and what a record keeps of them, the same in every record, figure and table."""
 
 from __future__ import annotations
 
@@ -6,6 +6,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from workbench.edits.base import Edit
+from workbench.edits.lane import Lane, LaneLike, Named, lane_of
+from workbench.errors import BadLane
+
+Stack = tuple[Edit, ...]
+"""Loaded edits that act one after the other, each at its own dose."""
+
+
+def stack_of(lane: LaneLike) -> Stack:
+    """The edits of a lane.
+
+    Raises:
+        BadLane: one of them is only named, or as `lane_of`.
+    """
+    found = lane_of(lane).edits
+    stack = tuple(edit for edit in found if isinstance(edit, Edit))
+    if len(stack) < len(found):
+        name = next(edit.key for edit in found if not isinstance(edit, Edit))
+        raise BadLane(f"{name!r} names an edit that is not loaded.", "Load it first: session.stack(…), or load_edit(folder).")
+    return stack
 
 
 def edit_label(edit: Edit) -> str:
@@ -19,16 +38,24 @@ def lane_label(stack: Sequence[Edit]) -> str:
 
 
 @dataclass(frozen=True)
-class Lane:
-    """A column of a record: what it shows, and the ids of the edits behind it (none: the base model)."""
+class LaneLabel:
+    """A column of a record: what it shows, and the ids of the edits behind it with their doses (none: the base model)."""
 
     label: str
     edit_ids: tuple[str, ...] = ()
+    doses: tuple[float, ...] = ()
+
+    @property
+    def lane(self) -> Lane:
+        """The lane that gave it, by the ids of its edits."""
+        return Lane(tuple(map(Named, self.edit_ids, self.doses)))
 
 
-def lane_records(stacks: Sequence[Sequence[Edit]]) -> tuple[Lane, ...]:
-    """One lane a stack; equal labels get a number so that each names one lane."""
+def lane_labels(stacks: Sequence[Sequence[Edit]]) -> tuple[LaneLabel, ...]:
+    """One label a lane; equal ones get a number so that each names one lane."""
     plain = [lane_label(stack) for stack in stacks]
     counts = [plain[: index + 1].count(label) for index, label in enumerate(plain)]
     labels = [label if plain.count(label) == 1 else f"{label} ({count})" for label, count in zip(plain, counts)]
-    return tuple(Lane(label, tuple(edit.id for edit in stack)) for label, stack in zip(labels, stacks))
+    return tuple(
+        LaneLabel(label, tuple(edit.id for edit in stack), tuple(edit.dose for edit in stack)) for label, stack in zip(labels, stacks)
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import tempfile
@@ -26,8 +27,8 @@ from workbench.sites import Site
 
 # Only files with norm bounds need the newer schema: those without are read by older versions too.
 NEWEST = 2
-# Files written before there were norm bounds have no `spares`, and read the same.
-_KEYS, _LATER_KEYS = {"schema", "kind", "header", "dose", "gates", "tensors"}, {"spares"}
+# A folder may lack a dose, which is 1 then, and norm bounds.
+_KEYS, _LATER_KEYS = {"schema", "kind", "header", "gates", "tensors"}, {"dose", "spares"}
 _HEADER_KEYS = {"method", "config", "model", "data", "seed", "versions", "facts", "schema"}
 
 
@@ -64,7 +65,7 @@ def save(edit: Edit, folder: str | Path, *, overwrite: bool = False) -> Path:
 
 
 def load(folder: str | Path) -> Edit:
-    """Read an edit's folder and check it against its own description.
+    """Read an edit's folder and check it against its own description. The edit has the dose it was saved at, 1 where the folder names none.
 
     Raises:
         CorruptEdit: a file is missing, a key is unknown, or a tensor differs from what is described.
@@ -76,6 +77,7 @@ def load(folder: str | Path) -> Edit:
     if int(told.get("schema", 0)) > NEWEST:
         raise NewerSchema(f"{source} has schema {told['schema']}; this version reads up to {NEWEST}.", "Update Retouch.")
     _same_keys(source, {name: value for name, value in told.items() if name not in _LATER_KEYS}, _KEYS)
+    dose = _dose(source, told.get("dose", 1.0))
     header_told: dict[str, Any] = told["header"]
     _same_keys(source, header_told, _HEADER_KEYS)
     tensors = _tensors(source, told["tensors"])
@@ -85,13 +87,17 @@ def load(folder: str | Path) -> Edit:
     own = {name: tensor for name, tensor in tensors.items() if not name.startswith("gate.")}
     edit = kind_of(told["kind"]).from_tensors(header, own)
     spares = {Site.parse(address): _bound(address, bound) for address, bound in told.get("spares", {}).items()}
-    return replace(edit, dose=float(told["dose"]), gates=MappingProxyType(gates), spares=MappingProxyType(spares))
+    return replace(edit, dose=dose, gates=MappingProxyType(gates), spares=MappingProxyType(spares))
 
 
 def card(edit: Edit) -> str:
     """A page about the edit, from its own header."""
     head = edit.header
-    lines = [f"# {head.method} edit {edit.id}", "", f"Fitted on `{head.model.name}` ({head.model.dtype}), seed {head.seed}."]
+    lines = [
+        f"# {head.method} edit {edit.id}",
+        "",
+        f"Fitted on `{head.model.name}` ({head.model.dtype}), seed {head.seed}. Dose {edit.dose:g}.",
+    ]
     lines += ["", "| knob | value |", "|---|---|", *(f"| {name} | {value} |" for name, value in sorted(head.config.items()))]
     lines += ["", "| export | |", "|---|---|"]
     lines += [f"| {name} | {'exact' if isinstance(can, Possible) else can.reason} |" for name, can in edit.possible_exports().items()]
@@ -114,6 +120,12 @@ def _described(edit: Edit, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
             name: {"dtype": str(t.dtype).removeprefix("torch."), "shape": list(t.shape), "sha256": sha256(t)} for name, t in tensors.items()
         },
     }
+
+
+def _dose(source: Path, told: Any) -> float:
+    if not isinstance(told, (int, float)) or not math.isfinite(told):
+        raise CorruptEdit(f"{source}/edit.json has the dose {told!r}, which is no finite number.", "Restore the folder from a copy.")
+    return float(told)
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -15,7 +15,8 @@ import numpy as np
 
 from workbench.data.demonstrations import Demonstration, Demonstrations, Split
 from workbench.decode import Sampling, generate
-from workbench.edits.labels import Lane, lane_records
+from workbench.edits.labels import LaneLabel, lane_labels
+from workbench.edits.lane import LanesLike
 from workbench.errors import NotEnoughData
 from workbench.evaluate.metrics import Metric, Stacks, mean_metric, share_metric, with_base
 from workbench.models.base import LanguageModel
@@ -32,7 +33,7 @@ class Benefit:
     """Scores on demonstrations, and one row an item and lane for the table."""
 
     model: str
-    lanes: tuple[Lane, ...]
+    lanes: tuple[LaneLabel, ...]
     data: str
     split: str
     n: int
@@ -55,13 +56,13 @@ class Part:
 def benefit(
     model: LanguageModel,
     demonstrations: Demonstrations,
-    stacks: Stacks,
+    lanes: LanesLike,
     *,
     split: Split | None = "test",
     batch_size: int = 32,
     progress: Progress | None = None,
 ) -> Benefit:
-    """Score the rows of a split (None: all) under each stack of edits; the base model is lane 0.
+    """Score the rows of a split (None: all) under each lane; the base model is lane 0.
 
     What is scored follows from the columns: pairs and references give MC1, P(truth) and the margin; rows of loss
     `balance` the imbalance; labels the accuracy; rows with nothing but a positive its log-probability.
@@ -69,7 +70,7 @@ def benefit(
     Raises:
         NotEnoughData: the split has no row with any of these. Others: as `engine.lanes`.
     """
-    whole, tell = with_base(stacks), progress or silent()
+    whole, tell = with_base(lanes), progress or silent()
     rows = demonstrations if split is None else demonstrations.split(split)
     parts: list[Part] = []
     jobs = _jobs(rows, demonstrations)
@@ -81,10 +82,10 @@ def benefit(
             f"No row of split {split or 'any'} in {demonstrations.name!r} has a positive or a label to score.",
             "Mark some rows as test, or fill their positive and negative columns.",
         )
-    lanes = lane_records(whole)
-    items = tuple({**row, "lane": lanes[row["lane"]].label} for part in parts for row in part.items)
+    labels = lane_labels(whole)
+    items = tuple({**row, "lane": labels[row["lane"]].label} for part in parts for row in part.items)
     metrics = tuple(metric for part in parts for metric in part.metrics)
-    return Benefit(model.info.name, lanes, demonstrations.name, split or "all", len(rows), metrics, items)
+    return Benefit(model.info.name, labels, demonstrations.name, split or "all", len(rows), metrics, items)
 
 
 Scorer = Callable[[LanguageModel, Any, Stacks, int, Progress], Part]
@@ -222,7 +223,7 @@ def _scored(
 def rate(
     model: LanguageModel,
     prompts: Sequence[str],
-    stacks: Stacks,
+    lanes: LanesLike,
     matches: Callable[[str], bool],
     *,
     title: str,
@@ -234,7 +235,7 @@ def rate(
 
     Raises: as `decode`.
     """
-    whole, tell = with_base(stacks), progress or silent()
+    whole, tell = with_base(lanes), progress or silent()
     step, hits = max(1, batch_size // len(whole)), list[np.ndarray]()
     for start in range(0, len(prompts), step):
         part = tell.part(start / len(prompts), min(1.0, (start + step) / len(prompts)))

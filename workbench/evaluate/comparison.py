@@ -15,7 +15,8 @@ import torch
 from workbench.decode import Generated, Sampling, Step, collected, decode
 from workbench.edits.base import Edit
 from workbench.edits.engine import lanes
-from workbench.edits.labels import Lane, lane_records
+from workbench.edits.labels import LaneLabel, lane_labels
+from workbench.edits.lane import LanesLike
 from workbench.evaluate.metrics import Stacks, with_base
 from workbench.models.base import LanguageModel
 from workbench.models.token_texts import token_texts
@@ -59,7 +60,7 @@ class Comparison:
     """Texts of all lanes for all prompts: `texts[prompt][lane]`; lane 0 is the base model."""
 
     model: str
-    lanes: tuple[Lane, ...]
+    lanes: tuple[LaneLabel, ...]
     prompts: tuple[str, ...]
     sampling: Sampling
     texts: tuple[tuple[LaneText, ...], ...]
@@ -90,7 +91,7 @@ class Comparison:
 def compare(
     model: LanguageModel,
     prompts: Sequence[str],
-    stacks: Stacks,
+    lanes: LanesLike,
     sampling: Sampling | None = None,
     *,
     top_k: int = 5,
@@ -100,7 +101,7 @@ def compare(
 
     While it runs, `progress` is told `texts`: the labels of the lanes, and `texts[prompt][lane]` so far.
     """
-    whole, how, tell = with_base(stacks), sampling or Sampling(), progress or silent()
+    whole, how, tell = with_base(lanes), sampling or Sampling(), progress or silent()
     generated = _streamed(model, prompts, whole, how, tell.part(0.0, 0.7))
     return annotated(model, prompts, whole, generated, how, top_k=top_k, progress=tell.part(0.7, 1.0))
 
@@ -109,7 +110,7 @@ def _streamed(
     model: LanguageModel, prompts: Sequence[str], stacks: Stacks, how: Sampling, tell: Progress
 ) -> tuple[tuple[Generated, ...], ...]:
     """Generate, telling the texts so far a few times a second (putting them together costs as much as a token)."""
-    labels, steps, told = [lane.label for lane in lane_records(stacks)], list[Step](), 0.0
+    labels, steps, told = [lane.label for lane in lane_labels(stacks)], list[Step](), 0.0
     for step in decode(model, prompts, stacks, how, progress=silent()):
         steps.append(step)
         live: dict[str, object] = {}
@@ -143,7 +144,7 @@ def annotated(
         columns.append([LaneText(one.text, one.ended, mine) for one, mine in zip(texts, tokens)])
     tell(1.0, "Done")
     texts = tuple(zip(*columns))
-    return Comparison(model.info.name, lane_records(whole), tuple(prompts), sampling, texts)
+    return Comparison(model.info.name, lane_labels(whole), tuple(prompts), sampling, texts)
 
 
 def compared_tokens(

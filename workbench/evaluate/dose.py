@@ -13,7 +13,6 @@ import numpy as np
 
 from workbench.data.demonstrations import Demonstrations, Split
 from workbench.edits.base import Edit
-from workbench.edits.labels import edit_label
 from workbench.errors import BadKnob
 from workbench.evaluate.benefit import benefit
 from workbench.evaluate.controls import rotated
@@ -23,6 +22,7 @@ from workbench.models.base import LanguageModel
 from workbench.progress import Progress, silent
 
 _OPENING_WORDS = 6
+SWEPT = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
 
 
 @dataclass(frozen=True)
@@ -47,17 +47,17 @@ def dose_sweep(
     edit: Edit,
     demonstrations: Demonstrations,
     neutral: Sequence[str],
-    doses: Sequence[float] = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0),
+    doses: Sequence[float] = SWEPT,
     *,
     split: Split | None = "test",
     placebo_seeds: Sequence[int] = (0,),
     n_generations: int = 8,
     progress: Progress | None = None,
 ) -> DoseSweep:
-    """Measure benefit and side effects of an edit at several doses. Raises: as `evaluate`."""
+    """Measure benefit and side effects of an edit at several doses, counted from its fit. Raises: as `evaluate`."""
     tell = progress or silent()
     wanted = tuple(sorted({float(dose) for dose in doses if dose != 0}))
-    edits = [edit.scaled(dose) for dose in wanted]
+    edits = [edit.dosed(dose) for dose in wanted]
     stacks = [(), *((item,) for item in edits)]
     stacks += [(rotated(item, seed),) for seed in placebo_seeds for item in edits]
     gain = benefit(model, demonstrations, stacks, split=split, progress=tell.part(0.0, 0.5))
@@ -68,7 +68,7 @@ def dose_sweep(
     turned = [[0], *([1 + n * (1 + k) + i for k in range(len(placebo_seeds))] for i in range(n))]
     return DoseSweep(
         model.info.name,
-        edit_label(edit),
+        edit.header.method,
         edit.id,
         demonstrations.name,
         split or "all",
@@ -134,7 +134,7 @@ def max_coherent_dose(
     max_new_tokens: int = 30,
     progress: Progress | None = None,
 ) -> CoherentDose:
-    """Find the largest dose up to `largest` whose damage stays within limits, to within `tolerance`.
+    """Find the largest dose, counted from the fit, up to `largest` whose damage stays within limits, to within `tolerance`.
 
     Five doses by powers of two in one batch of lanes, then bisection between the last that passes and the first that
     fails. Deterministic.
@@ -171,7 +171,7 @@ def _probed(
     max_new_tokens: int,
     progress: Progress,
 ) -> list[DoseProbe]:
-    stacks = [(), *((edit.scaled(dose),) for dose in doses)]
+    stacks = [(), *((edit.dosed(dose),) for dose in doses)]
     kl, nll, weights = neutral_losses(model, neutral, stacks, progress=progress.part(0.0, 0.5))
     openings = [" ".join(text.split()[:_OPENING_WORDS]) for text in neutral[:8]]
     repeated = repetition(model, openings, stacks, max_new_tokens, progress=progress.part(0.5, 1.0)).mean(1)

@@ -9,10 +9,11 @@ from typing import Any
 
 from workbench.data.demonstrations import Demonstrations, Split
 from workbench.edits.base import Edit
-from workbench.edits.labels import Lane, lane_records
+from workbench.edits.labels import LaneLabel, lane_labels
+from workbench.edits.lane import LanesLike
 from workbench.evaluate.benefit import Benefit, benefit
 from workbench.evaluate.controls import rotated
-from workbench.evaluate.metrics import Metric, Stacks, with_base
+from workbench.evaluate.metrics import Metric, with_base
 from workbench.evaluate.side_effects import SideEffects, side_effects
 from workbench.evaluate.verdict import Verdict, verdict
 from workbench.models.base import LanguageModel
@@ -35,7 +36,7 @@ class Evaluation:
     n_placebos: int
 
     @property
-    def lanes(self) -> tuple[Lane, ...]:
+    def lanes(self) -> tuple[LaneLabel, ...]:
         """What was measured side by side: the base, the stacks, their placebos."""
         return self.benefit.lanes
 
@@ -76,7 +77,7 @@ class Evaluation:
 def evaluation(
     model: LanguageModel,
     demonstrations: Demonstrations,
-    stacks: Stacks,
+    lanes: LanesLike,
     *,
     split: Split | None = "test",
     neutral: Sequence[str] = (),
@@ -93,14 +94,14 @@ def evaluation(
     Raises:
         NotEnoughData: nothing in the split can be scored. Others: as `engine.lanes`.
     """
-    tell, whole = progress or silent(), with_base(stacks)
+    tell, whole = progress or silent(), with_base(lanes)
     turned = [[_placebo(stack, seed) for seed in range(n_placebos)] for stack in whole[1:] if n_placebos]
     every = [*whole, *(stack for group in turned for stack in group)]
     groups: list[list[int]] = [[lane] for lane in range(len(whole))]
     groups += [[len(whole) + i * n_placebos + seed for seed in range(n_placebos)] for i in range(len(turned))]
     placebo_of = (*(None for _ in whole), *range(1, 1 + len(turned)))
-    names = lane_records(whole)
-    labels = (*names, *(Lane(f"placebo of {names[of].label}") for of in placebo_of if of is not None))
+    names = lane_labels(whole)
+    labels = (*names, *(LaneLabel(f"placebo of {names[of].label}") for of in placebo_of if of is not None))
     gains = benefit(model, demonstrations, every, split=split, progress=tell.part(0.0, 0.6))
     items = tuple(item for item in gains.items if item["lane"] in {lane.label for lane in names})
     gains = replace(gains, lanes=labels, metrics=_pooled(gains.metrics, groups), items=items)

@@ -8,13 +8,14 @@ from typing import Literal
 
 import numpy as np
 
-from workbench.edits.base import Edit
+from workbench.edits.labels import Stack, stack_of
+from workbench.edits.lane import LanesLike, lanes_of
 from workbench.numerics.intervals import Interval, mean_interval, paired_share_interval, share_interval
 from workbench.shapes import Bool, Float
 
 Better = Literal["higher", "lower", "neither"]
 Link = Literal["identity", "exp"]
-Stacks = Sequence[Sequence[Edit]]
+Stacks = Sequence[Stack]
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ def share_metric(
     return replace(found, values=tuple(values), changes=tuple(changes), is_share=True)
 
 
-def with_base(stacks: Stacks) -> tuple[tuple[Edit, ...], ...]:
-    """The stacks with the base model as lane 0, to which all changes refer."""
-    found = tuple(tuple(stack) for stack in stacks)
+def with_base(lanes: LanesLike) -> tuple[Stack, ...]:
+    """The stacks of some lanes, with the base model as lane 0, to which all changes refer. Raises: as `lanes_of`, `stack_of`."""
+    found = tuple(stack_of(lane) for lane in lanes_of(lanes))
     return found if found and not found[0] else ((), *found)

@@ -16,7 +16,8 @@ import torch
 from workbench.data.demonstrations import Demonstrations
 from workbench.decode import Sampling, generate
 from workbench.edits.engine import lanes
-from workbench.edits.labels import Lane, lane_records
+from workbench.edits.labels import LaneLabel, lane_labels
+from workbench.edits.lane import LanesLike
 from workbench.errors import NotEnoughData
 from workbench.evaluate.benefit import Benefit, benefit
 from workbench.evaluate.metrics import Metric, Stacks, mean_metric, with_base
@@ -35,7 +36,7 @@ class SideEffects:
     """Damage of each lane; lane 0 is the base model. `capability` holds scores on sets that the edit is not about."""
 
     model: str
-    lanes: tuple[Lane, ...]
+    lanes: tuple[LaneLabel, ...]
     n_texts: int
     n_tokens: int
     metrics: tuple[Metric, ...]
@@ -56,7 +57,7 @@ def neutral_texts(demonstrations: Demonstrations) -> tuple[str, ...]:
 def side_effects(
     model: LanguageModel,
     neutral: Sequence[str],
-    stacks: Stacks,
+    lanes: LanesLike,
     *,
     capability: Mapping[str, Demonstrations] = _NONE,
     n_generations: int = 16,
@@ -70,7 +71,7 @@ def side_effects(
     Raises:
         NotEnoughData: no neutral text of two tokens or more. Others: as `engine.lanes`.
     """
-    whole, tell = with_base(stacks), progress or silent()
+    whole, tell = with_base(lanes), progress or silent()
     kl, nll, n_tokens = neutral_losses(model, neutral, whole, progress=tell.part(0.0, 0.5))
     metrics = [
         mean_metric("kl_nats", "KL on neutral text", kl, "nats/token", "lower", weights=n_tokens),
@@ -83,12 +84,12 @@ def side_effects(
     found: dict[str, Benefit] = {}
     for index, (name, rows) in enumerate(capability.items()):
         part = tell.part(0.8 + 0.2 * index / len(capability), 0.8 + 0.2 * (index + 1) / len(capability))
-        found[name] = benefit(model, rows, whole, split=None, progress=part)
+        found[name] = benefit(model, rows, list(whole), split=None, progress=part)
         score = found[name].metrics[0]
         metrics.append(replace(score, name=f"{name}_{score.name}", title=f"{name.capitalize()}, {score.title[0].lower()}{score.title[1:]}"))
     tell(1.0, "Done")
     texts = len(n_tokens)
-    return SideEffects(model.info.name, lane_records(whole), texts, int(n_tokens.sum()), tuple(metrics), MappingProxyType(found))
+    return SideEffects(model.info.name, lane_labels(whole), texts, int(n_tokens.sum()), tuple(metrics), MappingProxyType(found))
 
 
 def neutral_losses(

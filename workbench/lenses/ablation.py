@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from workbench.edits.base import Edit
-from workbench.edits.labels import Lane, lane_records
+from workbench.edits.labels import LaneLabel, lane_labels
 from workbench.lenses.bridged import bridged, edited_bridge
 from workbench.lenses.logit_difference import LogitDifference, logit_difference
 from workbench.models.base import LanguageModel
@@ -31,7 +31,7 @@ class HeadAblation:
     """Change of the logit difference when a head is silent, and the difference with every head speaking."""
 
     model: str
-    lanes: tuple[Lane, ...]
+    lanes: tuple[LaneLabel, ...]
     target: str
     distractor: str | None
     change: Float[np.ndarray, "lane layer head"]
@@ -70,7 +70,7 @@ def head_ablation(
         changes.append(change)
         totals.append(total)
     tell(1.0, "Done")
-    return HeadAblation(owner.info.name, lane_records(stacks), asked.target, asked.distractor, np.stack(changes), np.array(totals))
+    return HeadAblation(owner.info.name, lane_labels(stacks), asked.target, asked.distractor, np.stack(changes), np.array(totals))
 
 
 def _measured(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from workbench.edits.base import Edit
-from workbench.edits.labels import Lane, lane_records
+from workbench.edits.labels import LaneLabel, lane_labels
 from workbench.errors import UnknownName
 from workbench.lenses.bridged import bridged, run
 from workbench.models.base import LanguageModel
@@ -25,7 +25,7 @@ class AttentionPatterns:
     """
 
     model: str
-    lanes: tuple[Lane, ...]
+    lanes: tuple[LaneLabel, ...]
     tokens: tuple[str, ...]
     layers: tuple[int, ...]
     pattern: Float[np.ndarray, "lane layer head query key"]
@@ -73,4 +73,4 @@ def attention(
         found.append(np.stack([cache[name][0].float().cpu().numpy() for name in names]))
     tell(1.0, "Done")
     texts = token_texts(owner.tokenizer, batch.ids[0])
-    return AttentionPatterns(owner.info.name, lane_records(stacks), texts, chosen, np.stack(found))
+    return AttentionPatterns(owner.info.name, lane_labels(stacks), texts, chosen, np.stack(found))

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from workbench.edits.base import Edit
-from workbench.edits.labels import Lane, lane_records
+from workbench.edits.labels import LaneLabel, lane_labels
 from workbench.lenses.bridged import bridged, edited_bridge
 from workbench.lenses.logit_difference import LogitDifference, logit_difference
 from workbench.models.base import LanguageModel
@@ -38,7 +38,7 @@ class DirectAttribution:
     """
 
     model: str
-    lanes: tuple[Lane, ...]
+    lanes: tuple[LaneLabel, ...]
     target: str
     distractor: str | None
     labels: tuple[str, ...]
@@ -81,7 +81,7 @@ def direct_attribution(
         totals.append(total)
     tell(1.0, "Done")
     words = asked.target, asked.distractor
-    return DirectAttribution(owner.info.name, lane_records(stacks), *words, labels, np.stack(values), np.array(totals))
+    return DirectAttribution(owner.info.name, lane_labels(stacks), *words, labels, np.stack(values), np.array(totals))
 
 
 def _attributed(

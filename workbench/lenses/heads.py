@@ -21,7 +21,7 @@ from transformer_lens.head_detector import (
 )
 
 from workbench.edits.base import Edit
-from workbench.edits.labels import Lane, lane_records
+from workbench.edits.labels import LaneLabel, lane_labels
 from workbench.errors import BadPrompt
 from workbench.lenses.bridged import bridged, run
 from workbench.models.base import LanguageModel
@@ -43,7 +43,7 @@ class HeadScores:
     """Scores in [0, 1] of every head for every kind, mean over `n` texts, with the standard error of that mean."""
 
     model: str
-    lanes: tuple[Lane, ...]
+    lanes: tuple[LaneLabel, ...]
     kinds: tuple[str, ...]
     scores: Float[np.ndarray, "lane kind layer head"]
     errors: Float[np.ndarray, "lane kind layer head"]
@@ -104,7 +104,7 @@ def head_scores(
     errors = np.nanstd(every, 1) / np.sqrt(counts)
     tell(1.0, "Done")
     return HeadScores(
-        owner.info.name, lane_records(stacks), KINDS, np.nanmean(every, 1), errors, chance, len(batches), None if texts else seed
+        owner.info.name, lane_labels(stacks), KINDS, np.nanmean(every, 1), errors, chance, len(batches), None if texts else seed
     )
 
 
@@ -153,7 +153,7 @@ class NameMovers:
     """
 
     model: str
-    lanes: tuple[Lane, ...]
+    lanes: tuple[LaneLabel, ...]
     target: str
     distractor: str
     attention: Float[np.ndarray, "lane layer head"]

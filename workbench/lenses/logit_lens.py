@@ -15,7 +15,7 @@ import torch
 from transformer_lens.tools.analysis import logit_lens as readout
 
 from workbench.edits.base import Edit
-from workbench.edits.labels import Lane, lane_records
+from workbench.edits.labels import LaneLabel, lane_labels
 from workbench.lenses.bridged import bridged, edited_bridge
 from workbench.models.base import LanguageModel
 from workbench.models.bridge import BridgeModel
@@ -34,7 +34,7 @@ class LogitLens:
     """
 
     model: str
-    lanes: tuple[Lane, ...]
+    lanes: tuple[LaneLabel, ...]
     tokens: tuple[str, ...]
     entries: tuple[str, ...]
     top_ids: Int[np.ndarray, "lane entry pos k"]
@@ -86,7 +86,7 @@ def logit_lens(
     tell(1.0, "Done")
     return LogitLens(
         owner.info.name,
-        lane_records(stacks),
+        lane_labels(stacks),
         token_texts(owner.tokenizer, batch.ids[0]),
         parts[0].entries,
         top_ids,

@@ -19,7 +19,7 @@ from transformer_lens.patching import get_act_patch_attn_head_out_all_pos, get_a
 from transformer_lens.tools.analysis import attribution_patch
 
 from workbench.edits.base import Edit
-from workbench.edits.labels import Lane, lane_records
+from workbench.edits.labels import LaneLabel, lane_labels
 from workbench.lenses.bridged import bridged, edited_bridge
 from workbench.lenses.logit_difference import LogitDifference, gap, logit_difference, prompt_pair
 from workbench.models.base import LanguageModel
@@ -45,7 +45,7 @@ class PatchingEffects:
     """
 
     model: str
-    lanes: tuple[Lane, ...]
+    lanes: tuple[LaneLabel, ...]
     clean_tokens: tuple[str, ...]
     corrupt_tokens: tuple[str, ...]
     target: str
@@ -168,7 +168,7 @@ def _effects(
     texts = [token_texts(model.tokenizer, row) for row in pair.ids]
     return PatchingEffects(
         model.info.name,
-        lane_records(stacks),
+        lane_labels(stacks),
         texts[0],
         texts[1],
         asked.texts[0],

@@ -5,6 +5,7 @@ A connection lives for one operation: threads never share one, and a killed proc
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from pathlib import Path
 
 from workbench.errors import NewerSchema, StorageFailed
 
-SCHEMA = 1
+SCHEMA = 2
 _FILE = "retouch.sqlite"
 
 # One tuple of statements for each schema version: version n is reached by the first n tuples.
@@ -39,6 +40,11 @@ _MIGRATIONS: tuple[tuple[str, ...], ...] = (
             PRIMARY KEY (kind, id))""",
         "CREATE TABLE drafts (key TEXT PRIMARY KEY, value TEXT NOT NULL, updated REAL NOT NULL)",
         "CREATE INDEX runs_by_time ON runs (created)",
+    ),
+    (
+        "ALTER TABLE edits ADD COLUMN fit TEXT NOT NULL DEFAULT ''",
+        "ALTER TABLE edits ADD COLUMN dose REAL NOT NULL DEFAULT 1.0",
+        "UPDATE edits SET fit = id, dose = saved_dose(id)",
     ),
 )
 
@@ -71,10 +77,18 @@ class Database:
             db.execute("PRAGMA journal_mode = WAL")
         with self.write() as db:
             (version,) = db.execute("PRAGMA user_version").fetchone()
+            db.create_function("saved_dose", 1, self._saved_dose)
             for statements in _MIGRATIONS[version:]:
                 for statement in statements:
                     db.execute(statement)
             db.execute(f"PRAGMA user_version = {SCHEMA}")
+
+    def _saved_dose(self, edit: str) -> float:
+        """The dose that the folder of an edit names; a folder that cannot be read says so when it is loaded."""
+        try:
+            return float(json.loads((self.folder / "edits" / edit / "edit.json").read_text()).get("dose", 1.0))
+        except (OSError, ValueError, TypeError, AttributeError):
+            return 1.0
 
     @contextmanager
     def _open(self) -> Generator[sqlite3.Connection]:

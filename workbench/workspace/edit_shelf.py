@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 from workbench.edits.base import Edit
+from workbench.edits.labels import Stack, stack_of
+from workbench.edits.lane import EditLike, Lane, LaneLike, LanesLike, Named, lane_of, lanes_of, valid_dose
 from workbench.edits.store import load, save
-from workbench.errors import UnknownName
+from workbench.errors import BadLane, UnknownName
 from workbench.methods.registry import FitReport, Fitted
 from workbench.workspace.edits import EditInfo
 from workbench.workspace.home import Workspace
 from workbench.workspace.reports import report_of
 
-EditLike = Edit | str | Path | tuple["Edit | str | Path", float]
-StackLike = EditLike | Sequence[EditLike]
 # Fits that were not saved stay at hand until this many newer ones.
 _MAX_FITTED = 50
 
 
 class EditShelf:
-    """Edits by id, name or folder."""
+    """Edits by id, name or folder, and lanes of them."""
 
     def __init__(self, workspace: Callable[[], Workspace]) -> None:
         self._workspace = workspace
@@ -45,8 +45,38 @@ class EditShelf:
         with self._lock:
             return tuple(reversed(self._fitted.values()))
 
+    def lanes(self, given: LanesLike) -> tuple[Lane, ...]:
+        """The lanes that something means, their edits loaded. Raises: as `lane`."""
+        return tuple(self.lane(lane) for lane in lanes_of(given, self._is_name))
+
+    def lane(self, given: LaneLike) -> Lane:
+        """The lane that something means, its edits loaded.
+
+        Raises:
+            BadLane: it means none. BadDose: a dose is NaN or out of range. Others: as `load`.
+        """
+        found = lane_of(given, self._is_name).loaded(self._loaded)
+        for edit in found.edits:
+            valid_dose(edit.written_dose or 0.0)
+        return found
+
+    def read(self, text: str) -> Lane:
+        """The lane of a text, its edits named; names that hold marks of the grammar are known. Raises: as `Lane.parse`."""
+        return Lane.parse(text, self._is_name)
+
+    def edit(self, given: EditLike) -> Edit:
+        """The one edit that something means, at its dose. Raises: as `lane`; BadLane for a stack."""
+        stack = stack_of(self.lane(given))
+        if len(stack) != 1:
+            raise BadLane(f"{given!r} is {len(stack)} edits; one is needed.", "Name one edit: an id, a name or a folder, perhaps as ID:2.")
+        return stack[0]
+
+    def stack(self, given: LaneLike) -> Stack:
+        """The edits of a lane. Raises: as `lane`."""
+        return stack_of(self.lane(given))
+
     def load(self, key: str | Path) -> Edit:
-        """An edit by id, name or folder.
+        """An edit by id, name or folder, at the dose it was saved at.
 
         Raises:
             UnknownName: there is none. CorruptEdit, NewerSchema: as `edits.store.load`.
@@ -57,33 +87,28 @@ class EditShelf:
         if Path(key).is_dir():
             return load(key)
         saved = self._workspace().edits
-        known = {name for info in saved.list() for name in (info.id, info.name)}
+        known = saved.known()
         if str(key) not in known:
             raise UnknownName("edit or edit folder", str(key), known | set(self._fitted))
         return saved.load(str(key))
 
-    def edit(self, edit: EditLike) -> Edit:
-        """The edit that something names, at the dose given with it. Raises: as `load`."""
-        if isinstance(edit, tuple):
-            return self.edit(edit[0]).scaled(edit[1])
-        return edit if isinstance(edit, Edit) else self.load(edit)
+    def _loaded(self, edit: Named) -> Edit:
+        found = self.load(edit.name)
+        return found if edit.dose is None else found.dosed(edit.dose)
 
-    def stack(self, stack: StackLike) -> tuple[Edit, ...]:
-        """The edits of one lane. Raises: as `load`."""
-        if isinstance(stack, (Edit, str, Path)):
-            return (self.edit(stack),)
-        parts: list[object] = list(stack)
-        if len(parts) == 2 and isinstance(parts[0], (Edit, str, Path)) and isinstance(parts[1], (int, float)):
-            return (self.edit(parts[0]).scaled(float(parts[1])),)
-        return tuple(self.edit(item) for item in parts)  # pyright: ignore[reportArgumentType]
+    def _is_name(self, text: str) -> bool:
+        """Whether a text names an edit as it stands; only texts with marks of the lanes' grammar are looked up."""
+        if not set(text) & set('+:@,"'):
+            return False
+        return Path(text).is_dir() or text in self._workspace().edits.known()
 
     def save(self, edit: EditLike, name: str, verdict: str = "") -> EditInfo:
-        """Keep an edit in the workspace, with the report of its fit. Raises: StorageFailed."""
+        """Keep an edit in the workspace at its dose, with the report of its fit. Raises: StorageFailed."""
         one = self.edit(edit)
         return self._workspace().edits.save(one, name, verdict=verdict, run_id=self._run_of.get(one.id))
 
     def write(self, edit: EditLike, folder: str | Path, *, overwrite: bool = False) -> Path:
-        """Write an edit into a folder of its own. Raises: StorageFailed."""
+        """Write an edit at its dose into a folder of its own. Raises: StorageFailed."""
         return save(self.edit(edit), folder, overwrite=overwrite)
 
     def name(self, key: str) -> str:
@@ -100,7 +125,7 @@ class EditShelf:
         if kept is not None:
             return kept.report
         workspace = self._workspace()
-        if one != key and one not in {info.id for info in workspace.edits.list()}:
+        if one != key and one not in workspace.edits.known():
             return None
         run_id = workspace.edits.info(one).run_id
         if run_id is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import sqlite3
@@ -19,7 +20,10 @@ from workbench.workspace.database import Database
 
 @dataclass(frozen=True)
 class EditInfo:
-    """A saved edit as a list shows it. `verdict` is one line on its effect; `run_id` leads to the report of its fit."""
+    """A saved edit as a list shows it: the `fit` at a `dose`. `verdict` is one line on its effect; `run_id` leads to the report of its fit.
+
+    `id` is the fit's for an edit at dose 1, and one of its own for each other dose: two doses of one fit are two saved edits.
+    """
 
     id: str
     name: str
@@ -30,6 +34,8 @@ class EditInfo:
     data: str
     seed: int
     run_id: str | None
+    fit: str
+    dose: float
     note: str
     is_pinned: bool
 
@@ -56,8 +62,13 @@ class SavedEdits:
         with self._database.read() as db:
             return tuple(_info(row) for row in db.execute(f"{_LIST} ORDER BY is_pinned DESC, created DESC"))
 
+    def known(self) -> set[str]:
+        """Everything that an edit is found by: ids, names, ids of fits."""
+        with self._database.read() as db:
+            return {key for row in db.execute("SELECT id, name, fit FROM edits") for key in row}
+
     def info(self, key: str) -> EditInfo:
-        """One edit by id or name; of several with one name the newest.
+        """One edit by id, by name or by the id of its fit; of several the newest.
 
         Raises:
             UnknownName: there is none.
@@ -66,18 +77,19 @@ class SavedEdits:
             return _one(db, key)
 
     def save(self, edit: Edit, name: str, *, verdict: str = "", run_id: str | None = None) -> EditInfo:
-        """Write an edit's folder, then its row; saving the same edit again renames it.
+        """Write an edit's folder, then its row; saving the same edit at the same dose again renames it.
 
         Raises:
             StorageFailed: neither was written.
         """
-        target = self._folder / edit.id
+        key = self._id(edit)
+        target = self._folder / key
         is_new = not target.exists()
         # A folder without a row is what a killed process leaves; it is written anew.
         save(edit, target, overwrite=True)
         head = edit.header
         values = (
-            edit.id,
+            key,
             name,
             head.method,
             time.time(),
@@ -86,11 +98,14 @@ class SavedEdits:
             head.data,
             head.seed,
             run_id,
+            edit.id,
+            edit.dose,
         )
         try:
             with self._database.write() as db:
                 db.execute(
-                    """INSERT INTO edits VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE
+                    """INSERT INTO edits (id, name, method, created, verdict, model, data, seed, run_id, fit, dose)
+                    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE
                     SET name = excluded.name, verdict = excluded.verdict, run_id = COALESCE(excluded.run_id, run_id)""",
                     values,
                 )
@@ -98,7 +113,14 @@ class SavedEdits:
             if is_new:
                 shutil.rmtree(target, ignore_errors=True)
             raise
-        return self.info(edit.id)
+        return self.info(key)
+
+    def _id(self, edit: Edit) -> str:
+        # Older versions gave an edit the id of its fit at whatever dose it had.
+        kept = {info.dose for info in self.list() if info.id == edit.id}
+        if edit.dose in (kept or {1.0}):
+            return edit.id
+        return hashlib.sha256(f"{edit.id} at dose {edit.dose!r}".encode()).hexdigest()[:12]
 
     def load(self, key: str) -> Edit:
         """Read an edit from its folder.
@@ -132,7 +154,8 @@ def _info(row: sqlite3.Row) -> EditInfo:
 
 
 def _one(db: sqlite3.Connection, key: str) -> EditInfo:
-    row = db.execute(f"{_LIST} WHERE edits.id = ? OR name = ? ORDER BY created DESC", (key, key)).fetchone()
+    order = "edits.id = :key DESC, name = :key DESC, created DESC"
+    row = db.execute(f"{_LIST} WHERE :key IN (edits.id, name, fit) ORDER BY {order}", {"key": key}).fetchone()
     if row is None:
         raise UnknownName("saved edit", key, [item["name"] for item in db.execute("SELECT name FROM edits")])
     return _info(row)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
-from workbench.data.demonstrations import Demonstrations, Split
+from workbench.data.demonstrations import Demonstrations, Source, Split
 from workbench.edits.base import Edit
 from workbench.evaluate.side_effects import neutral_texts
 from workbench.models.base import LanguageModel
@@ -14,7 +13,6 @@ from workbench.workspace.shelf import Shelf
 
 _N_NEUTRAL = 64
 _N_FACTS = 48
-Source = str | Path | Demonstrations
 
 
 def held_out(shelf: Shelf, source: Source, split: Split | None, edits: Sequence[Edit]) -> Demonstrations:

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from workbench.data.demonstrations import Demonstrations
-from workbench.edits.base import Edit
+from workbench.edits.labels import stack_of
+from workbench.edits.lane import Lane
 from workbench.errors import NewerSchema, StorageFailed
 from workbench.methods.registry import Fitted, Notice, with_notices
 from workbench.workspace.home import Workspace
@@ -52,9 +53,9 @@ class Recorder:
             self.troubles.append(error)
 
 
-def lanes_told(stacks: Sequence[Sequence[Edit]]) -> list[list[dict[str, Any]]]:
-    """Stacks as a record holds them: from the ids and doses the controls can be restored."""
-    return [[{"edit": edit.id, "method": edit.header.method, "dose": edit.dose} for edit in stack] for stack in stacks]
+def lanes_told(lanes: Sequence[Lane]) -> list[list[dict[str, Any]]]:
+    """Loaded lanes as a record holds them: from the ids and doses the controls can be restored."""
+    return [[{"edit": edit.id, "method": edit.header.method, "dose": edit.dose} for edit in stack_of(lane)] for lane in lanes]
 
 
 def data_told(rows: Demonstrations) -> dict[str, str]:

@@ -34,7 +34,7 @@ def reading(session: Any, found: Any) -> Reading | None:
     if chosen is None:
         frame.empty("A meter is fitted on demonstrations, and there are none yet.", "Open a set on Demonstrations first.", key="meter-set")
         return None
-    settings = {"set": chosen, "data": session.demos(chosen).fingerprint, "of": dict(jobs.settings_of("compare") or {})}
+    settings = {"set": chosen, "data": session.demos(chosen).fingerprint, "of": jobs.settings_of("compare")}
     frame.act("Read the meter", _run, found, settings, key="meter-run")
     jobs.panel(
         "meter", lambda meter: _told(session, meter), settings=settings,
@@ -43,7 +43,7 @@ def reading(session: Any, found: Any) -> Reading | None:
             key="meter",
         ),
     )  # fmt: skip
-    return jobs.result("meter") if dict(jobs.settings_of("meter") or {}) == settings else None
+    return jobs.result("meter") if jobs.settings_of("meter") == settings else None
 
 
 def _concept(session: Any) -> str | None:
@@ -68,7 +68,7 @@ def read(session: Any, found: Any, settings: Mapping[str, Any], progress: Any) -
     from workbench.lenses.concept_meter import metered_tokens
 
     meter = session.look("concept_meter", session.demos(settings["set"]), progress=progress.part(0.0, 0.6))
-    stacks = [session.stack(stack) for stack in calls.stacks(settings["of"]["lanes"])]
+    stacks = [session.stack(lane) for lane in calls.stacks(settings["of"].lanes)]
     values: dict[tuple[int, int], tuple[float, ...]] = {}
     for p, prompt in enumerate(found.prompts):
         progress(0.6 + 0.4 * p / len(found.prompts), "Reading the meter")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import streamlit as st
@@ -11,8 +12,11 @@ from pages._ui.compare import concept_meter
 from pages._ui.demonstrations import sets
 from pages._ui.kit import calls, frame, jobs, words
 from pages._ui.kit.components import Bars, token_strip
+from pages._ui.kit.doses import dose_slider
 from pages._ui.kit.figures import table_panel
-from pages._ui.kit.state import MAX_LANES, Lane, state
+from pages._ui.kit.state import MAX_LANES, state
+from workbench.edits.lane import Lane, Named
+from workbench.settings import CompareSettings
 
 COLOURS = ("Text difference", "KL", "Δ log-probability", concept_meter.COLOUR)
 _LEGEND = {
@@ -29,37 +33,38 @@ def lane_controls(session: Any) -> tuple[Lane, ...]:
     known = calls.known_edits(session)
     lanes = calls.usable_lanes(session)
     key = "compare-edits"
-    st.session_state[key] = [lane.edit for lane in lanes]
+    names = {(edit,): name for edit, name in known.items()} | {lane.keys: calls.lane_name(session, lane) for lane in lanes}
+    st.session_state[key] = [lane.keys for lane in lanes]
     st.multiselect(
-        "Edits", list(known), format_func=lambda edit: known[edit], key=key, max_selections=MAX_LANES, on_change=_choose, args=(key,),
+        "Edits", list(names), format_func=names.__getitem__, key=key, max_selections=MAX_LANES, on_change=_choose, args=(session, key),
         placeholder="Add an edit as a lane",
     )  # fmt: skip
     for i, lane in enumerate(lanes):
-        slider = f"dose-{lane.edit}"
-        st.session_state[slider] = lane.dose
-        name = f"{'ABCDE'[i]}  {known[lane.edit]}"
-        st.slider(
-            f"Dose of {words.plain(name)}", -1.0, 3.0, step=0.05, key=slider, on_change=_dose, args=(lane.edit, slider),
-            help="0 is the untouched model, 1 as fitted, below 0 the opposite.",
-        )  # fmt: skip
+        for j, edit in enumerate(lane.edits):
+            slider = f"dose-{'+'.join(lane.keys)}-{j}"
+            st.session_state[slider] = edit.written_dose
+            name = f"{'ABCDE'[i]}  {known[edit.key]}"
+            dose_slider(f"Dose of {words.plain(name)}", key=slider, on_change=_dose, args=(i, j, slider))
     return lanes
 
 
-def _choose(key: str) -> None:
+def _choose(session: Any, key: str) -> None:
+    """Keep the lanes that are still chosen, and add the edits that are new."""
     now, chosen = state(), st.session_state[key]
-    for lane in now.lanes:
-        if lane.edit not in chosen:
-            now.turn_off(lane.edit)
-    for edit in chosen:
-        now.turn_on(edit)
+    now.lanes = tuple(lane for lane in now.lanes if lane.keys in chosen)
+    for keys in chosen:
+        if len(keys) == 1:
+            now.turn_on(keys[0], calls.own_dose(session, keys[0]))
 
 
-def _dose(edit: str, key: str) -> None:
-    state().set_dose(edit, st.session_state[key])
+def _dose(at: int, part: int, key: str) -> None:
+    now, dose = state(), st.session_state[key]
+    edits = [Named(edit.key, dose) if j == part else edit for j, edit in enumerate(now.lanes[at].edits)]
+    now.lanes = tuple(Lane(tuple(edits)) if i == at else lane for i, lane in enumerate(now.lanes))
 
 
 # Streaming and results.
-def begin(slot: str, settings: Mapping[str, Any]) -> None:
+def begin(slot: str, settings: CompareSettings) -> None:
     """Start a comparison in a slot; its text streams into the job's own buffer."""
     jobs.start(slot, "Comparing", lambda session, progress: calls.compare(session, settings, progress), settings)
 
@@ -184,13 +189,14 @@ def _judge(session: Any, prompt: str, text: str, good: bool) -> None:
 
 
 # One edit, five doses.
-def dose_strip(session: Any, lanes: Sequence[Lane], settings: Mapping[str, Any]) -> None:
+def dose_strip(session: Any, lanes: Sequence[Lane], settings: CompareSettings) -> None:
     """One edit at five doses on the first prompt."""
     if not lanes:
         return
     known = calls.known_edits(session)
     with st.expander("Dose strip: one edit, five doses"):
-        edit = st.selectbox("Edit", [lane.edit for lane in lanes], format_func=lambda key: known.get(key, key), key="strip-edit")
-        wanted = {**settings, "prompts": settings["prompts"][:1], "lanes": tuple((edit, dose) for dose in DOSES[1:])}
+        edits = list(dict.fromkeys(edit for lane in lanes for edit in lane.keys))
+        edit = st.selectbox("Edit", edits, format_func=lambda key: known.get(key, key), key="strip-edit")
+        wanted = replace(settings, prompts=settings.prompts[:1], lanes=tuple(Lane((Named(edit, dose),)) for dose in DOSES[1:]))
         frame.act("Run five doses", begin, "doses", wanted, key="strip-run")
         jobs.panel("doses", lambda found: draw(session, found, "KL", key="doses"), settings=wanted, live=live)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from math import prod
 from typing import Any
 
@@ -14,19 +15,21 @@ from pages._ui.kit import calls, frame, jobs, scope, words
 from pages._ui.kit.backend import session
 from pages._ui.kit.figures import figure_panel
 from pages._ui.kit.state import state
+from workbench.edits.lane import Named
+from workbench.settings import ChoiceSettings, FitSettings
 
 
-def begin(settings: Mapping[str, Any]) -> None:
+def begin(settings: FitSettings) -> None:
     """Start a fit in the slot `fit`."""
-    title = settings["method"].replace("_", " ")
+    title = settings.method.replace("_", " ")
     jobs.start("fit", f"Fitting {title}", lambda opened, progress: calls.fit(opened, settings, progress), settings, heavy=True)
 
 
-def by_validation(session: Any, demonstrations: Any, settings: Mapping[str, Any], *, blocked: bool) -> None:
+def by_validation(session: Any, demonstrations: Any, settings: FitSettings, *, blocked: bool) -> None:
     """Let validation rows choose what the form would else have to be told: layers, shares, gates, the dose."""
     from workbench.methods.choice import DOSES, grid
 
-    tried = grid(settings["method"], session.model.info)
+    tried = grid(settings.method, session.model.info)
     n = prod(map(len, tried.values()))
     rows = len(demonstrations.split("validation").having("prompt", "positive", "negative"))
     with st.expander("Choose by validation", key="choice"):
@@ -39,11 +42,13 @@ def by_validation(session: Any, demonstrations: Any, settings: Mapping[str, Any]
             "Damage at most (KL, nats a token)", 0.0, 10.0, 0.02, step=0.005, format="%.3f", key="choice-limit", persist_state="session",
             help="How far neutral text may move. The best setting within it is taken.",
         )  # fmt: skip
-        wanted = {**settings, "max_damage": float(limit)}
+        wanted = ChoiceSettings(
+            settings.method, settings.source, settings.config, None, settings.seed, settings.dose, settings.data, float(limit)
+        )
         frame.act("Choose and fit", _begin_choice, wanted, key="choice-fit", disabled=blocked or not rows)
 
 
-def _begin_choice(wanted: Mapping[str, Any]) -> None:
+def _begin_choice(wanted: ChoiceSettings) -> None:
     jobs.start("fit", "Choosing by validation", lambda opened, progress: calls.choose(opened, wanted, progress), wanted, heavy=True)
 
 
@@ -126,7 +131,7 @@ def _verbs(opened: Any, outcome: Any) -> None:
             state().turn_on(outcome.edit, outcome.dose)
             st.switch_page("pages/compare.py")
         if opened is not None:
-            save_popover(opened, outcome.edit, outcome.evaluation.verdict.plain if outcome.evaluation else "")
+            save_popover(opened, outcome.edit, outcome.dose, outcome.evaluation.verdict.plain if outcome.evaluation else "")
         if st.button("Look at its spectra", key="fit-spectra"):
             st.switch_page("pages/spectra.py")
         if calls.method(outcome.method).proceed is not None:
@@ -139,29 +144,30 @@ def _search_on(outcome: Any) -> None:
     with st.popover("Search on"):
         st.caption(f"{words.count(done, 'call')} were made. The search goes on from its trials, with the same rows and seed.")
         budget = st.number_input("Calls in all", done + 1, 100_000, 2 * done, key=f"proceed-budget-{outcome.edit}")
-        values = {**outcome.settings["values"], "budget": int(budget)}
-        frame.act("Go on", _begin_proceed, {**outcome.settings, "values": values}, outcome.edit, type="primary", key="proceed")
+        wanted = replace(outcome.settings, config={**outcome.settings.config, "budget": int(budget)})
+        frame.act("Go on", _begin_proceed, wanted, outcome.edit, type="primary", key="proceed")
 
 
-def _begin_proceed(wanted: Mapping[str, Any], edit: str) -> None:
+def _begin_proceed(wanted: FitSettings, edit: str) -> None:
     jobs.start("fit", "Searching on", lambda opened, progress: calls.proceed(opened, wanted, edit, progress), wanted, heavy=True)
 
 
-def save_popover(opened: Any, edit: str, verdict: str, *, key: str = "fit") -> None:
-    """Keep an edit in the workspace under a name."""
-    saved = {item.id: item.name for item in opened.edits()}
-    if edit in saved:
-        st.caption(f":material/check: Saved as {words.plain(saved[edit])}")
+def save_popover(opened: Any, edit: str, dose: float, verdict: str, *, key: str = "fit") -> None:
+    """Keep an edit in the workspace under a name, at the dose of its verdict."""
+    saved = {(item.fit, item.dose): item.name for item in opened.edits()}
+    if (edit, dose) in saved:
+        st.caption(f":material/check: Saved as {words.plain(saved[edit, dose])} at dose {dose:g}")
         return
     with st.popover("Save"):
         name = st.text_input("Name", f"{state().method or 'edit'} {edit[:4]}".replace("_", " "), key=f"{key}-name-{edit}")
-        frame.act("Save edit", _save, opened, edit, name, verdict, type="primary", key=f"{key}-save-{edit}", disabled=not name.strip())
+        lane = Named(edit, dose)
+        frame.act("Save edit", _save, opened, lane, name, verdict, type="primary", key=f"{key}-save-{edit}", disabled=not name.strip())
         error = state().draft.get("save-error")
         if error is not None:
             st.caption(words.plain(f"{error} {getattr(error, 'hint', '')}"))
 
 
-def _save(opened: Any, edit: str, name: str, verdict: str) -> None:
+def _save(opened: Any, edit: Named, name: str, verdict: str) -> None:
     state().draft.pop("save-error", None)
     try:
         opened.save_edit(edit, name.strip(), verdict=verdict)
@@ -169,19 +175,19 @@ def _save(opened: Any, edit: str, name: str, verdict: str) -> None:
         state().draft["save-error"] = error
 
 
-def presets_side_by_side(method: Any, settings: Mapping[str, Any], *, blocked: bool) -> None:
+def presets_side_by_side(method: Any, settings: FitSettings, *, blocked: bool) -> None:
     """Fit the first two presets with everything else equal, and put their numbers side by side."""
     names = list(method.presets)[:2]
     if len(names) < 2 or blocked:
         return
     with st.expander(f"What would *{names[1]}* do?", key="presets"):
         st.caption(f"Fits *{names[0]}* and *{names[1]}* with the same rows and seed.")
-        wanted = {**settings, "values": {}, "presets": names}
+        wanted = tuple(replace(settings, config={}, preset=name) for name in names)
         frame.act("Fit both", _begin_both, wanted, key="fit-both")
         jobs.panel("presets", _both, settings=wanted)
 
 
-def _begin_both(wanted: Mapping[str, Any]) -> None:
+def _begin_both(wanted: Sequence[FitSettings]) -> None:
     jobs.start("presets", "Fitting both presets", lambda opened, progress: calls.fit_presets(opened, wanted, progress), wanted, heavy=True)
 
 

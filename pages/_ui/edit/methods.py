@@ -8,6 +8,7 @@ from typing import Any
 import streamlit as st
 
 from pages._ui.kit import calls, scope
+from pages._ui.kit.doses import HELP, dose_slider
 from pages._ui.kit.forms import knob_form, released_form, shown, use_values
 from pages._ui.kit.state import state
 from pages._ui.kit.words import plain
@@ -82,10 +83,8 @@ def form(session: Any, method: Any) -> tuple[dict[str, Any], int, float]:
     )
     at = dose_key(method.name)
     st.session_state.setdefault(at, 1.0)
-    dose = st.slider(
-        "Dose", 0.0, 4.0, step=0.25, key=at, persist_state="session", help="How much of the edit is measured and goes to Compare."
-    )
-    return values, int(seed), float(dose)
+    dose = dose_slider("Dose", key=at, persist_state="session", help=f"How much of the edit is measured, saved and compared. {HELP}")
+    return values, int(seed), dose
 
 
 def _preset(items: Any, method: Any, chosen: str, key: str) -> None:

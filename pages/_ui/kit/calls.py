@@ -11,9 +11,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from pages._ui.kit.backend import backend
-from pages._ui.kit.state import Lane, state
+from pages._ui.kit.state import state
+from workbench.edits.lane import Lane, Named
 from workbench.errors import RetouchError
 from workbench.progress import Cancelled, Progress
+from workbench.settings import ChoiceSettings, CompareSettings, EvaluateSettings, FitSettings
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class FitOutcome:
     evaluation: Any | None
     dose: float = 1.0
     why_not: str = ""
-    settings: Mapping[str, Any] | None = None
+    settings: FitSettings | None = None
     chosen: Mapping[str, Any] | None = None
     """Knobs that came of the fit and not of the form: chosen by validation, or a larger budget."""
 
@@ -46,6 +48,11 @@ def known_edits(session: Any) -> dict[str, str]:
     return {**fresh, **saved}
 
 
+def own_dose(session: Any, edit: str) -> float:
+    """The dose that an edit was saved at; 1 for a fit that was not."""
+    return next((item.dose for item in session.edits() if item.id == edit), 1.0)
+
+
 def edit_name(session: Any, edit: str) -> str:
     """What to call an edit; its id where it is not known any more."""
     try:
@@ -54,26 +61,35 @@ def edit_name(session: Any, edit: str) -> str:
         return edit[:8]
 
 
+def lane_name(session: Any, lane: Lane) -> str:
+    """What to call a lane: the names of its edits."""
+    return " + ".join(edit_name(session, edit) for edit in lane.keys)
+
+
 def usable_lanes(session: Any) -> tuple[Lane, ...]:
-    """The lanes that are on and whose edits are there and fit this model; the others are turned off."""
-    known = known_edits(session)
-    now = state()
-    if any(lane.edit not in known for lane in now.lanes):
-        now.lanes = tuple(lane for lane in now.lanes if lane.edit in known)
+    """The lanes that are on and whose edits are there and fit this model; the others are turned off. Each edit has a dose."""
+    known, now = known_edits(session), state()
+    usable = tuple(lane for lane in now.lanes if set(lane.keys) <= set(known))
+    now.lanes = tuple(dosed(session, lane) for lane in usable)
     return now.lanes
 
 
-Lanes = tuple[tuple[str, float], ...]
+Lanes = tuple[Lane, ...]
+
+
+def dosed(session: Any, lane: Lane) -> Lane:
+    """The lane with the dose of its own for each edit that a link names without one."""
+    return Lane(tuple(Named(key, own_dose(session, key) if dose is None else dose) for key, dose in lane.doses))
 
 
 def lane_key() -> Lanes:
     """The lanes that are on, as part of a result's settings."""
-    return tuple((lane.edit, lane.dose) for lane in state().lanes)
+    return state().lanes
 
 
-def stacks(lanes: Sequence[Any]) -> list[Any]:
-    """The untouched model, then a stack a lane, as the session takes them."""
-    return [(), *([(edit, dose)] for edit, dose in lanes)]
+def stacks(lanes: Sequence[Lane]) -> list[Lane]:
+    """The untouched model, then the lanes, as the session takes them."""
+    return [Lane(), *lanes]
 
 
 def method(name: str) -> Any:
@@ -104,26 +120,23 @@ def knob_problem(method: Any, values: Mapping[str, Any]) -> RetouchError | None:
     return None
 
 
-def fit(session: Any, settings: Mapping[str, Any], progress: Progress) -> FitOutcome:
+def fit(session: Any, settings: FitSettings, progress: Progress) -> FitOutcome:
     """Fit an edit, then measure it on the rows marked test, beside a placebo of equal size."""
-    demonstrations = session.demos(settings["set"])
     with _best_so_far(settings):
-        fitted = session.fit(
-            settings["method"], demonstrations, dict(settings["values"]), seed=settings["seed"], progress=progress.part(0.0, 0.85)
-        )
+        fitted = session.run(settings, progress=progress.part(0.0, 0.85))
     return _measured(session, settings, fitted, progress)
 
 
-def proceed(session: Any, settings: Mapping[str, Any], edit: str, progress: Progress) -> FitOutcome:
+def proceed(session: Any, settings: FitSettings, edit: str, progress: Progress) -> FitOutcome:
     """Go on with the search that found an edit until the budget of the settings is used up; then measure as after a fit."""
-    budget = int(settings["values"]["budget"])
+    budget: Any = settings.config["budget"]
     with _best_so_far(settings, {"budget": budget}):
-        fitted = session.proceed(edit, settings["set"], budget, progress=progress.part(0.0, 0.85))
+        fitted = session.proceed(edit, settings.source, budget, progress=progress.part(0.0, 0.85))
     return replace(_measured(session, settings, fitted, progress), chosen={"budget": budget})
 
 
 @contextmanager
-def _best_so_far(settings: Mapping[str, Any], chosen: Mapping[str, Any] | None = None) -> Generator[None]:
+def _best_so_far(settings: FitSettings, chosen: Mapping[str, Any] | None = None) -> Generator[None]:
     """A cancelled fit that had something hands it on as an outcome that was not measured."""
     try:
         yield
@@ -133,55 +146,54 @@ def _best_so_far(settings: Mapping[str, Any], chosen: Mapping[str, Any] | None =
         raise Cancelled(_unmeasured(cancelled.best, settings, chosen)) from None
 
 
-def _unmeasured(fitted: Any, settings: Mapping[str, Any], chosen: Mapping[str, Any] | None) -> FitOutcome:
+def _unmeasured(fitted: Any, settings: FitSettings, chosen: Mapping[str, Any] | None) -> FitOutcome:
     why = "The fit was cancelled; this is the best it had. The page Evaluate measures it."
-    return FitOutcome(fitted.edit.id, settings["method"], fitted, None, float(settings["dose"]), why, settings, chosen)
+    return FitOutcome(fitted.edit.id, settings.method, fitted, None, settings.dose, why, settings, chosen)
 
 
-def choose(session: Any, settings: Mapping[str, Any], progress: Progress) -> FitOutcome:
+def choose(session: Any, settings: ChoiceSettings, progress: Progress) -> FitOutcome:
     """Let validation choose the knobs that are worth trying and the dose, within a limit of damage; then measure as after a fit."""
     from workbench.knobs import as_json
     from workbench.methods.choice import Choice, grid
 
-    name, demonstrations = settings["method"], session.demos(settings["set"])
-    tried = grid(name, session.model.info)
-    fixed = {knob: value for knob, value in settings["values"].items() if knob not in tried}
-    rest = {key: value for key, value in settings.items() if key != "max_damage"}
+    name, tried = settings.method, grid(settings.method, session.model.info)
+    fixed = {knob: value for knob, value in settings.config.items() if knob not in tried}
 
-    def told(found: Any) -> dict[str, Any]:
-        config = method(name).configure({**fixed, **found.best.values})
-        return {**rest, "values": as_json(config), "dose": found.best.dose}
+    def told(found: Any) -> FitSettings:
+        config = settings.config if found is None else as_json(method(name).configure({**fixed, **found.best.values}))
+        at = settings.dose if found is None else found.best.dose
+        return FitSettings(name, settings.source, config, seed=settings.seed, dose=at, data=settings.data)
 
     try:
         found = session.choose(
-            name, demonstrations, fixed, max_damage=settings["max_damage"], seed=settings["seed"], progress=progress.part(0.0, 0.85)
+            name, settings.source, fixed, max_damage=settings.max_damage, seed=settings.seed, progress=progress.part(0.0, 0.85)
         )
     except Cancelled as cancelled:
         best: Any = cancelled.best
         if best is None:
             raise
         if not isinstance(best, Choice):  # the first fit was cancelled, and had something
-            raise Cancelled(_unmeasured(best, rest, None)) from None
+            raise Cancelled(_unmeasured(best, told(None), None)) from None
         raise Cancelled(_unmeasured(best.fitted, told(best), dict(best.best.values))) from None
     return replace(_measured(session, told(found), found.fitted, progress), chosen=dict(found.best.values))
 
 
-def _measured(session: Any, settings: Mapping[str, Any], fitted: Any, progress: Progress) -> FitOutcome:
-    edit, dose = fitted.edit.id, float(settings["dose"])
+def _measured(session: Any, settings: FitSettings, fitted: Any, progress: Progress) -> FitOutcome:
+    edit, dose = fitted.edit.id, settings.dose
     progress(0.86, "Measuring it on held-out rows")
     try:
         # The quick look: the page Evaluate measures more, repetition too.
-        rows = session.demos(settings["set"])
-        evaluation = session.evaluate((edit, dose), rows, n_placebos=2, n_generations=0, progress=progress.part(0.86, 1.0))
+        quick = EvaluateSettings((Lane((Named(edit, dose),)),), settings.source, n_placebos=2, n_generations=0)
+        evaluation = session.run(quick, progress=progress.part(0.86, 1.0))
     except RetouchError as error:
-        return FitOutcome(edit, settings["method"], fitted, None, dose, str(error), settings)
+        return FitOutcome(edit, settings.method, fitted, None, dose, str(error), settings)
     except Cancelled:  # the fit itself was finished
         why = "The measuring was cancelled. The page Evaluate measures it."
-        raise Cancelled(FitOutcome(edit, settings["method"], fitted, None, dose, why, settings)) from None
-    return FitOutcome(edit, settings["method"], fitted, evaluation, dose, settings=settings)
+        raise Cancelled(FitOutcome(edit, settings.method, fitted, None, dose, why, settings)) from None
+    return FitOutcome(edit, settings.method, fitted, evaluation, dose, settings=settings)
 
 
-def fit_settings(chosen: str, demonstrations: Any, name: str, values: Mapping[str, Any], seed: int, dose: float = 1.0) -> dict[str, Any]:
+def fit_settings(chosen: str, demonstrations: Any, name: str, values: Mapping[str, Any], seed: int, dose: float = 1.0) -> FitSettings:
     """What a fit comes from, with every knob's value, and the dose it is measured at; equal settings give an equal edit."""
     from workbench.knobs import as_json
 
@@ -189,17 +201,13 @@ def fit_settings(chosen: str, demonstrations: Any, name: str, values: Mapping[st
         told = as_json(method(name).configure(values))
     except RetouchError:  # the form shows it; the values as typed still tell this form from another
         told = dict(values)
-    return {"set": chosen, "data": demonstrations.fingerprint, "method": name, "values": told, "seed": seed, "dose": dose}
+    return FitSettings(name, chosen, told, seed=seed, dose=dose, data=demonstrations.fingerprint)
 
 
-def fit_presets(session: Any, settings: Mapping[str, Any], progress: Progress) -> list[tuple[str, FitOutcome]]:
+def fit_presets(session: Any, settings: Sequence[FitSettings], progress: Progress) -> list[tuple[str, FitOutcome]]:
     """Fit several presets of a method with the same rows and seed."""
-    found, names = [], settings["presets"]
-    for i, name in enumerate(names):
-        values = method(settings["method"]).presets[name]
-        part = progress.part(i / len(names), (i + 1) / len(names))
-        found.append((name, fit(session, {**settings, "values": values}, part)))
-    return found
+    n = len(settings)
+    return [(str(one.preset), fit(session, one, progress.part(i / n, (i + 1) / n))) for i, one in enumerate(settings)]
 
 
 def preset_rows(found: Sequence[tuple[str, FitOutcome]]) -> list[dict[str, Any]]:
@@ -215,10 +223,6 @@ def preset_rows(found: Sequence[tuple[str, FitOutcome]]) -> list[dict[str, Any]]
     return rows
 
 
-def compare(session: Any, settings: Mapping[str, Any], progress: Progress) -> Any:
+def compare(session: Any, settings: CompareSettings, progress: Progress) -> Any:
     """Answer prompts under the base and each lane; the texts so far are in the job's `live["texts"]`."""
-    from workbench.decode import Sampling
-
-    names = ("max_new_tokens", "temperature", "top_k", "top_p", "repetition_penalty", "seed", "same_seed")
-    sampling = Sampling(**{name: settings[name] for name in names})
-    return session.compare(list(settings["prompts"]), stacks(settings["lanes"])[1:], sampling, progress=progress)
+    return session.run(settings, progress=progress)

@@ -5,25 +5,21 @@ Everything here is small: names, ids and settings. Results are frozen records th
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar, cast
 from uuid import uuid4
 
 import streamlit as st
 
+from workbench.edits.lane import Lane, Named, read_lanes, write_lanes
+from workbench.errors import RetouchError
+
 MAX_LANES = 5
 _KEY = "retouch"
+BAD_LINK = "bad-link"
 Settings = TypeVar("Settings")
 Result = TypeVar("Result")
 Part = TypeVar("Part")
-
-
-@dataclass(frozen=True)
-class Lane:
-    """One edit that is on, with its dose."""
-
-    edit: str
-    dose: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -57,18 +53,16 @@ class State:
     parts: dict[str, object] = field(default_factory=dict)
 
     def is_on(self, edit: str) -> bool:
-        return any(lane.edit == edit for lane in self.lanes)
+        return any(lane.keys == (edit,) for lane in self.lanes)
 
     def turn_on(self, edit: str, dose: float = 1.0) -> None:
         """Add an edit as the next lane, unless it is on or all lanes are taken; the oldest goes then."""
         if not self.is_on(edit):
-            self.lanes = (*self.lanes, Lane(edit, dose))[-MAX_LANES:]
+            self.lanes = (*self.lanes, Lane((Named(edit, dose),)))[-MAX_LANES:]
 
     def turn_off(self, edit: str) -> None:
-        self.lanes = tuple(lane for lane in self.lanes if lane.edit != edit)
-
-    def set_dose(self, edit: str, dose: float) -> None:
-        self.lanes = tuple(replace(lane, dose=dose) if lane.edit == edit else lane for lane in self.lanes)
+        """Take every lane off that the edit is part of."""
+        self.lanes = tuple(lane for lane in self.lanes if edit not in lane.keys)
 
 
 def state() -> State:
@@ -98,7 +92,7 @@ def as_url(now: State) -> dict[str, str]:
         "method": now.method,
         "edit": now.edit,
         "layer": "" if now.layer is None else str(now.layer),
-        "on": ",".join(f"{lane.edit}:{lane.dose:g}" for lane in now.lanes),
+        "on": write_lanes(now.lanes),
         "jobs": ",".join(f"{slot}:{job}" for slot, job in now.slots.items()),
     }
     return {name: value for name, value in told.items() if value}
@@ -108,7 +102,10 @@ def _from_url() -> State:
     """Read what a URL may say. It names things; it never loads a path or starts work (a model of the URL is offered, not loaded)."""
     given = st.query_params
     new = State(set_name=given.get("set", ""), method=given.get("method", ""), edit=given.get("edit", ""))
-    new.lanes = tuple(_lane(part) for part in given.get("on", "").split(",")[:MAX_LANES] if part)
+    try:
+        new.lanes = read_lanes(given.get("on", ""))[:MAX_LANES]
+    except RetouchError as error:  # a link that somebody wrote by hand; the page says so
+        new.draft[BAD_LINK] = error
     if given.get("layer", "").isdigit():
         new.layer = int(given["layer"])
     for part in given.get("jobs", "").split(","):
@@ -116,11 +113,3 @@ def _from_url() -> State:
         if slot and job:
             new.slots[slot] = job
     return new
-
-
-def _lane(text: str) -> Lane:
-    edit, _, dose = text.partition(":")
-    try:
-        return Lane(edit, min(4.0, max(-4.0, float(dose or 1.0))))
-    except ValueError:
-        return Lane(edit)

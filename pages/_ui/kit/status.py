@@ -12,6 +12,7 @@ from pages._ui.kit.backend import backend, session
 from pages._ui.kit.frame import lane_chip
 from pages._ui.kit.state import state
 from pages._ui.kit.words import parameters, seconds
+from workbench.edits.lane import Lane
 from workbench.workspace.jobs import Job
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def _bar(was_busy: bool) -> None:
         info = opened.model.info
         st.text(f"{info.name} · {parameters(info.n_parameters)}\n{info.dtype} · {info.device}")
     if now.lanes:
-        chips = "".join(lane_chip(i + 1, _name(opened, lane.edit), lane.dose) for i, lane in enumerate(now.lanes))
+        chips = "".join(lane_chip(i + 1, *_told(opened, lane)) for i, lane in enumerate(now.lanes))
         st.html(f'<div class="on">● EDIT ON</div>{chips}')
         st.button("Turn off", key="status-off", on_click=_off, type="tertiary", help="Compare shows the untouched model alone.")
     else:
@@ -73,8 +74,12 @@ def _bar(was_busy: bool) -> None:
         st.rerun()
 
 
-def _name(opened: Session | None, edit: str) -> str:
-    return edit[:8] if opened is None else calls.edit_name(opened, edit)
+def _told(opened: Session | None, lane: Lane) -> tuple[str, float | None]:
+    """A lane's name, and its dose where it has one edit; a stack's doses stand in its name."""
+    told = [(key[:8] if opened is None else calls.edit_name(opened, key), dose) for key, dose in lane.doses]
+    if len(told) == 1:
+        return told[0]
+    return " + ".join(name if dose is None else f"{name} ×{dose:g}" for name, dose in told), None
 
 
 def _off() -> None:

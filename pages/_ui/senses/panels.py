@@ -179,7 +179,7 @@ def reading(session: Session) -> None:
     except RetouchError as error:
         frame.problem(error, "reading")
         return
-    names = ["untouched", *(calls.edit_name(session, edit) for edit, _ in lanes)]
+    names = ["untouched", *(calls.lane_name(session, lane) for lane in lanes)]
     lane = 0
     if len(names) > 1:
         lane = (

@@ -94,7 +94,7 @@ def _compare(edits: tuple[str, str]) -> None:
         from workbench.workspace.measured import neutral_of
 
         texts = neutral_of(session.demos, None, Demonstrations(()), session.model)[:N_TEXTS]
-        return edit_angles(session.model, texts, session.stack([edits[0]]), session.stack([edits[1]]), progress=progress)
+        return edit_angles(session.model, texts, session.stack(edits[0]), session.stack(edits[1]), progress=progress)
 
     jobs.start(ANGLES, "Comparing directions", work, edits)
 

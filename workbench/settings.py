@@ -1,0 +1,68 @@
+"""What a fit, a comparison and an evaluation come from: frozen records that forms fill, jobs carry, sessions run and runs keep.
+
+`Session.run` takes each of them. Equal settings give equal results. Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import final
+
+from workbench.data.demonstrations import Source, Split
+from workbench.edits.lane import Lane, valid_dose
+from workbench.sampling import Sampling
+
+_NOTHING: Mapping[str, object] = MappingProxyType({})
+
+
+@dataclass(frozen=True)
+class FitSettings:
+    """A fit: a method with knobs on top of a preset or the defaults, on the rows of a set. Raises: BadDose.
+
+    `dose` is where it is measured and saved; the fit itself is at 1. `data` is the fingerprint of the rows, so that a set that was changed
+    since is told from the one that was fitted.
+    """
+
+    method: str
+    source: Source
+    config: Mapping[str, object] = field(default_factory=lambda: _NOTHING)
+    preset: str | None = None
+    seed: int = 0
+    dose: float = 1.0
+    data: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "dose", valid_dose(self.dose))
+
+
+@final
+@dataclass(frozen=True)
+class ChoiceSettings(FitSettings):
+    """A fit whose free knobs and dose validation rows choose, within a limit of damage (KL on neutral text, nats a token)."""
+
+    max_damage: float = 0.02
+
+
+@final
+@dataclass(frozen=True)
+class CompareSettings:
+    """A comparison of the untouched model and some lanes on prompts."""
+
+    prompts: tuple[str, ...]
+    lanes: tuple[Lane, ...]
+    sampling: Sampling = field(default_factory=Sampling)
+
+
+@final
+@dataclass(frozen=True)
+class EvaluateSettings:
+    """An evaluation of lanes on the rows of a split (None: all), beside placebos. `neutral` names a set; None is the one that ships."""
+
+    lanes: tuple[Lane, ...]
+    source: Source
+    split: Split | None = "test"
+    neutral: Source | None = None
+    n_placebos: int = 3
+    n_generations: int = 16
