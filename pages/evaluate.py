@@ -15,7 +15,6 @@ from workbench.data.demonstrations import Split
 from workbench.edits.lane import Lane, Named
 from workbench.settings import EvaluateSettings
 
-
 SPLITS: tuple[Split, ...] = ("test", "validation", "fit")
 
 

@@ -95,7 +95,8 @@ def test_no_module_of_the_package_imports_streamlit() -> None:
 
 def test_pages_import_only_streamlit_session_figures_and_their_own_parts() -> None:
     allowed = ("workbench.session", "workbench.figures", "workbench.errors", "workbench.knobs", "pages._ui", "streamlit")
-    allowed += ("workbench.settings", "workbench.sampling", "workbench.edits.lane", "workbench.data.demonstrations")  # what forms fill; none of them imports torch
+    # What forms fill; none of them imports torch.
+    allowed += ("workbench.settings", "workbench.sampling", "workbench.edits.lane", "workbench.data.demonstrations")
     for page in sorted((ROOT / "pages").glob("*.py")):
         for name in imports(page):
             if name.split(".")[0] in ("workbench", "pages", "torch", "transformers", "transformer_lens"):
