@@ -39,7 +39,7 @@ ENTRIES: dict[str, tuple[str, str | None, dict[str, Sequence[Any]] | None]] = {
     "HPR": ("hpr", None, {"neutral_weight": (0.0,), "layers": ((1,), (2,), (1, 2), (3,)), "gate": ("none", "hard")}),
 }
 DOSES = (0.25, 0.35, 0.5, 0.75, 1.0, 1.5, 2.0)
-METRICS = ("mc1", "p_truth", "p_answer", "imbalance_nats", "kl_nats", "perplexity_ratio", "facts_mc1")
+METRICS = ("mc1", "mc2", "p_answer", "imbalance_nats", "kl_nats", "perplexity_ratio", "facts_mc1")
 
 
 def measured(session: Session, data: str, names: Sequence[str], limit: float, seed: int) -> dict[str, Any]:

@@ -109,7 +109,7 @@ def test_an_edit_that_makes_both_answers_rare_gains_less_than_its_preference_say
     away = get("mean_difference").fit(tiny_gpt2, ROWS).edit.scaled(40.0)
     scores = benefit(tiny_gpt2, held, [(away,)], split=None)
     base, moved = measured(tiny_gpt2, [(), (away,)], held, [])
-    preferred = scores.metric("p_truth").values
+    preferred = scores.metric("mc2").values
     # Control: nothing is lost by the unedited model, whose measure is the preference itself.
     assert base.benefit == pytest.approx(preferred[0].estimate, abs=1e-6)
     assert moved.benefit < preferred[1].estimate

@@ -111,7 +111,7 @@ def test_an_evaluation_puts_a_pooled_placebo_beside_each_edit(tiny_gpt2: Any, fi
     rows = contrast_rows(120)
     found = evaluation(tiny_gpt2, rows, [(fitted.scaled(2.0),)], neutral=NEUTRAL, n_placebos=3, n_generations=2)
     assert [lane.label for lane in found.lanes] == ["base", "mean_difference × 2", "placebo of mean_difference × 2"]
-    gain = found.benefit.metric("p_truth")
+    gain = found.benefit.metric("mc2")
     own, placebo = gain.changes[1], gain.changes[2]
     assert own is not None and placebo is not None
     assert own.excludes_zero and own.estimate > placebo.estimate + 0.02

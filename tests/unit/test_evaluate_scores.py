@@ -15,6 +15,7 @@ from workbench.data.demonstrations import Demonstration, Demonstrations
 from workbench.decode import Sampling
 from workbench.edits.engine import applied
 from workbench.errors import NotEnoughData
+from workbench.evaluate import choices
 from workbench.evaluate.benefit import benefit, rate
 from workbench.evaluate.comparison import compare, compared_tokens
 from workbench.evaluate.side_effects import neutral_losses, neutral_texts, repetition_4, side_effects
@@ -39,7 +40,7 @@ def log_p(model: Any, prompt: str, text: str, *edits: Any) -> float:
     return sum(float(scores[i - 1, batch.ids[0, i]]) for i in range(n, batch.ids.shape[1]))
 
 
-def test_mc1_and_p_truth_follow_their_definitions_over_all_references(tiny_gpt2: Any, fitted: Any) -> None:
+def test_scores_of_choices_follow_their_definitions_over_all_references(tiny_gpt2: Any, fitted: Any) -> None:
     row = Demonstration(
         words(11, 12, 13), " w1", " w50", tags=("true:w2 w3", "true:w1", "false:w51", "false:w52 w53"), split="test", id="a"
     )
@@ -49,15 +50,48 @@ def test_mc1_and_p_truth_follow_their_definitions_over_all_references(tiny_gpt2:
         true = [log_p(tiny_gpt2, row.prompt, text, *edits) for text in (" w1", " w2 w3")]
         false = [log_p(tiny_gpt2, row.prompt, text, *edits) for text in (" w50", " w51", " w52 w53")]
         mass = np.exp(true).sum() / (np.exp(true).sum() + np.exp(false).sum())
-        assert found.metric("p_truth").per_item[lane, 0] == pytest.approx(mass, abs=TOLERANCE)
-        assert found.metric("mc1").per_item[lane, 0] == (max(true) > max(false))
-        assert found.metric("margin_nats").per_item[lane, 0] == pytest.approx(max(true) - max(false), abs=TOLERANCE)
+        assert found.metric("mc2").per_item[lane, 0] == pytest.approx(mass, abs=TOLERANCE)
+        assert found.metric("mc1").per_item[lane, 0] == (true[0] > max(false))
+        assert found.metric("mc3").per_item[lane, 0] == np.mean([value > max(false) for value in true])
+        assert found.metric("p_answer").per_item[lane, 0] == pytest.approx(np.exp(true).sum(), abs=TOLERANCE)
+        assert found.metric("margin_nats").per_item[lane, 0] == pytest.approx(true[0] - max(false), abs=TOLERANCE)
+        right, wrong = np.divide(true, [1, 2]), np.divide(false, [1, 1, 2])
+        share = np.exp(right).sum() / (np.exp(right).sum() + np.exp(wrong).sum())
+        assert found.metric("mc2_per_token").per_item[lane, 0] == pytest.approx(share, abs=TOLERANCE)
+        assert found.metric("mc1_per_token").per_item[lane, 0] == (right[0] > wrong.max())
+        assert found.metric("margin_nats_per_token").per_item[lane, 0] == pytest.approx(right[0] - wrong.max(), abs=TOLERANCE)
     assert len(found.items) == 4 and {item["lane"] for item in found.items} == {"base", "mean_difference × 1"}
+
+
+def test_the_best_answer_alone_counts_and_a_second_true_one_does_not_help(tiny_gpt2: Any) -> None:
+    prompt = words(11, 12, 13)
+    words_by_log_p = sorted((f" w{i}" for i in range(1, 60)), key=lambda text: log_p(tiny_gpt2, prompt, text))
+    least, middle, most = words_by_log_p[0], words_by_log_p[20], words_by_log_p[-1]
+    planted = Demonstration(prompt, least, middle, tags=(f"true:{most.strip()}",), split="test", id="a")
+    found = benefit(tiny_gpt2, Demonstrations((planted,)), [])
+    assert found.metric("mc1").per_item[0, 0] == 0.0 and found.metric("mc3").per_item[0, 0] == 0.5
+    turned = replace(planted, positive=most, tags=(f"true:{least.strip()}",))
+    assert benefit(tiny_gpt2, Demonstrations((turned,)), []).metric("mc1").per_item[0, 0] == 1.0
+
+
+def test_answers_that_begin_with_one_another_are_one_event(tiny_gpt2: Any) -> None:
+    row = Demonstration(words(11, 12), " w1", " w50", tags=("true:w1 w2", "true:w1 w2 w3", "true:w4"), split="test", id="a")
+    found = benefit(tiny_gpt2, Demonstrations((row,)), []).metric("p_answer").per_item[0, 0]
+    wanted = sum(np.exp(log_p(tiny_gpt2, row.prompt, text)) for text in (" w1", " w4"))
+    assert found == pytest.approx(wanted, abs=TOLERANCE) and found <= 1.0
+
+
+@pytest.mark.parametrize(
+    ("ids", "kept"),
+    [([[1, 2], [1]], [1]), ([[1], [1, 2], [1, 2, 3]], [0]), ([[1, 2], [1, 3]], [0, 1]), ([[1], [1]], [0]), ([[2], [1, 2]], [0, 1])],
+)
+def test_of_nested_answers_the_shortest_counts(ids: list[list[int]], kept: list[int]) -> None:
+    assert choices.distinct(ids) == kept
 
 
 def test_an_edit_that_adds_the_difference_of_sides_gains_on_held_out_rows_and_dose_zero_does_nothing(tiny_gpt2: Any, fitted: Any) -> None:
     found = benefit(tiny_gpt2, contrast_rows(120), [(fitted.scaled(2.0),), (fitted.scaled(0.0),)], batch_size=9)
-    gain, nothing = found.metric("p_truth").changes[1:]
+    gain, nothing = found.metric("mc2").changes[1:]
     assert found.n == 24 and gain is not None and gain.low > 0
     # Not bit-equal: the lanes of one batch differ by the rounding of the batched matrix product.
     assert nothing is not None and abs(nothing.estimate) < 1e-6

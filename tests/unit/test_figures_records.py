@@ -77,6 +77,6 @@ def test_evaluation_figures_carry_intervals_placebos_and_doses(tiny_gpt2: Any, e
     assert len(effect_against_damage(found, "mc1").data) == 3
     sweep = dose_sweep(tiny_gpt2, edit, rows, NEUTRAL, [1.0, 2.0], n_generations=2)
     largest = max_coherent_dose(tiny_gpt2, edit, NEUTRAL, tolerance=0.5, max_new_tokens=2)
-    curves = dose_curves(sweep, "p_truth", coherent=largest)
+    curves = dose_curves(sweep, "mc2", coherent=largest)
     assert list(curves.data[0].x) == [0.0, 1.0, 2.0] and {trace.name for trace in curves.data} == {sweep.edit, "placebo"}
     assert sum(len(trace.x) for trace in dose_probes(largest).data) == len(largest.probes)

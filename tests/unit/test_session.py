@@ -147,13 +147,13 @@ def test_an_evaluation_has_base_edit_and_placebo_with_intervals(session: Session
     assert labels[0] == "base" and labels[2] == f"placebo of {labels[1]}"
     assert found.placebo_of == (None, None, 1)
     rows = {(row["lane"], row["metric"]): row for row in found.rows()}
-    p_truth = rows[(labels[1], "p_truth")]
+    p_truth = rows[(labels[1], "mc2")]
     assert p_truth["n"] == len(contrast_rows(60).split("test")) and p_truth["low"] <= p_truth["value"] <= p_truth["high"]
     assert p_truth["withheld"] == "" and p_truth["change_low"] <= p_truth["change"] <= p_truth["change_high"]
     ratio = rows[(labels[1], "perplexity_ratio")]
     assert ratio["change"] == pytest.approx(ratio["value"] - 1), "a difference, as the others"
     assert rows[("base", "kl_nats")]["value"] == 0.0 < rows[(labels[1], "kl_nats")]["value"]
-    assert rows[("base", "p_truth")]["change"] is None and p_truth["change"] is not None
+    assert rows[("base", "mc2")]["change"] is None and p_truth["change"] is not None
     assert session.workspace.runs.list("evaluate")[0].metrics == json.loads(json.dumps(found.metrics()))
     few = session.evaluate(edit, contrast_rows(), n_placebos=0, n_generations=0).rows()[2]
     assert few["low"] is few["change_high"] is None and few["withheld"] == "4 items by weight, fewer than 8"

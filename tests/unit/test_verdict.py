@@ -27,7 +27,7 @@ def spread(*means: float, n: int = 20) -> np.ndarray:
     return np.array(means)[:, None] + np.linspace(-0.05, 0.05, n) + noise - noise.mean(1, keepdims=True)
 
 
-def gain(*means: float, better: Better = "higher", n: int = 20, name: str = "p_truth") -> Metric:
+def gain(*means: float, better: Better = "higher", n: int = 20, name: str = "mc2") -> Metric:
     return mean_metric(name, "P(truth)", spread(*means, n=n), "", better)
 
 
@@ -111,8 +111,8 @@ def test_costs_and_what_is_kept_follow_each_in_its_own_numbers() -> None:
         (
             mean_metric("perplexity_ratio", "Perplexity ratio", spread(1.0, 1.7, 1, 1, 1), "", "lower"),
             mean_metric("kl_nats", "KL on neutral text", spread(0.0, 0.0314, 0.9, 0.8, 0.7), "nats/token", "lower"),
-            gain(0.75, 0.5, 0.1, 0.2, 0.3, name="facts_p_truth"),
-            gain(0.65, 0.6, 0.1, 0.2, 0.3, name="sums_p_truth"),
+            gain(0.75, 0.5, 0.1, 0.2, 0.3, name="facts_mc2"),
+            gain(0.65, 0.6, 0.1, 0.2, 0.3, name="sums_mc2"),
         ),
         {name: Benefit("m", LANES, name, "all", 20, (), ()) for name in ("facts", "sums")},
     )  # fmt: skip

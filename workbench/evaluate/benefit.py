@@ -1,8 +1,8 @@
 """Does an edit do what its demonstrations ask for, on rows that no fit has seen?
 
-Scores are sums of log-probabilities over a continuation's tokens, not length-normalised (docs/methods/shared.md §9.1).
-MC1: the best true reference beats every false one, strictly. P(truth) = Σ p(true) / (Σ p(true) + Σ p(false)).
-Both compare listed answers only; the probability of a true answer, Σ p(true), falls when an edit makes the model say something else.
+Log-probabilities are summed over a continuation's tokens; a twin per token stands beside each score of choices, whose meaning is in
+`choices`. They compare listed answers only; the probability of a true answer, Σ p(true) over distinct continuations, falls when an edit
+makes the model say something else. Ref: docs/methods/shared.md §9.1.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ from workbench.decode import Sampling, generate
 from workbench.edits.labels import LaneLabel, lane_labels
 from workbench.edits.lane import LanesLike
 from workbench.errors import NotEnoughData
+from workbench.evaluate import choices
 from workbench.evaluate.metrics import Metric, Stacks, mean_metric, share_metric, with_base
 from workbench.models.base import LanguageModel
 from workbench.progress import Progress, silent
-from workbench.score import continuation_scores
+from workbench.score import batch_scores
 from workbench.shapes import Float
 
 _MOST_LABELS = 20
@@ -114,38 +115,56 @@ def references(row: Demonstration) -> tuple[tuple[str, ...], tuple[str, ...]]:
 def _choices(model: LanguageModel, rows: list[Demonstration], stacks: Stacks, batch: int, progress: Progress) -> Part:
     options = [references(row) for row in rows]
     texts = [(*true, *false) for true, false in options]
-    scores = _scored(model, rows, texts, stacks, batch, progress)
-    shape = (len(stacks), len(rows))
-    mc1, p_truth, p_answer, margin = np.zeros(shape, dtype=bool), np.zeros(shape), np.zeros(shape), np.zeros(shape)
+    answers = _scored(model, rows, texts, stacks, batch, progress)
+    found: dict[str, list[np.ndarray]] = {}
     items: list[dict[str, Any]] = []
-    for i, (row, (true, _), log_p) in enumerate(zip(rows, options, scores)):
-        right, wrong = log_p[:, : len(true)], log_p[:, len(true) :]
-        mc1[:, i] = right.max(1) > wrong.max(1)
-        p_truth[:, i] = _share(right, wrong)
-        p_answer[:, i] = np.exp(right).sum(1)
-        margin[:, i] = right.max(1) - wrong.max(1)
+    for i, (row, (true, _), mine) in enumerate(zip(rows, options, answers)):
+        n, values = len(true), dict[str, np.ndarray]()
+        counted = choices.distinct(mine.ids[:n]), [n + at for at in choices.distinct(mine.ids[n:])]
+        for twin, log_p in (("", mine.log_p), ("_per_token", mine.log_p / mine.n_tokens)):
+            right, wrong = log_p[:, :n], log_p[:, n:]
+            values[f"mc1{twin}"] = choices.mc1(right, wrong)
+            values[f"mc2{twin}"] = choices.mc2(log_p[:, counted[0]], log_p[:, counted[1]])
+            values[f"mc3{twin}"] = choices.mc3(right, wrong)
+            values[f"margin_nats{twin}"] = choices.margin(right, wrong)
+        values["p_answer"] = np.exp(mine.log_p[:, counted[0]]).sum(1)
+        for name, value in values.items():
+            found.setdefault(name, []).append(value)
         for lane in range(len(stacks)):
             item: dict[str, Any] = {"id": row.id, "prompt": row.prompt, "lane": lane}
-            item |= {"answer": texts[i][int(log_p[lane].argmax())], "mc1": bool(mc1[lane, i])}
-            items.append(item | {"p_truth": float(p_truth[lane, i]), "margin_nats": float(margin[lane, i])})
-    metrics = (
-        share_metric("mc1", "Multiple choice (MC1)", mc1, "higher"),
-        mean_metric("p_truth", "P(truth)", p_truth, "", "higher"),
-        mean_metric("p_answer", "Probability of a true answer", p_answer, "", "higher"),
-        mean_metric("margin_nats", "Margin of the best positive", margin, "nats", "higher"),
-    )
-    return Part(metrics, tuple(items))
+            item |= {"answer": texts[i][int(mine.log_p[lane].argmax())], "mc1": bool(values["mc1"][lane])}
+            item |= {name: float(values[name][lane]) for name in ("mc2", "mc3", "p_answer", "margin_nats", "margin_nats_per_token")}
+            items.append(item)
+    return Part(tuple(_choice_metric(name, np.stack(columns, 1)) for name, columns in _ordered(found)), tuple(items))
 
 
-def _share(right: Float[np.ndarray, "lane a"], wrong: Float[np.ndarray, "lane b"]) -> Float[np.ndarray, "lane"]:
-    top = np.maximum(right.max(1), wrong.max(1))[:, None]  # sums of exponentials without underflow
-    true, false = np.exp(right - top).sum(1), np.exp(wrong - top).sum(1)
-    return true / (true + false)
+_CHOICES = {
+    "mc1": ("Best answer ahead (MC1)", ""),
+    "mc2": ("P(truth) (MC2)", ""),
+    "mc3": ("True answers ahead (MC3)", ""),
+    "p_answer": ("Probability of a true answer", ""),
+    "margin_nats": ("Margin of the best answer", "nats"),
+    "margin_nats_per_token": ("Margin of the best answer, per token", "nats/token"),
+    "mc1_per_token": ("Best answer ahead, per token (MC1)", ""),
+    "mc2_per_token": ("P(truth), per token (MC2)", ""),
+    "mc3_per_token": ("True answers ahead, per token (MC3)", ""),
+}
+
+
+def _ordered(found: dict[str, list[np.ndarray]]) -> list[tuple[str, list[np.ndarray]]]:
+    return [(name, found[name]) for name in _CHOICES]
+
+
+def _choice_metric(name: str, per_item: Float[np.ndarray, "lane row"]) -> Metric:
+    title, unit = _CHOICES[name]
+    if name.startswith("mc1"):
+        return share_metric(name, title, per_item, "higher")
+    return mean_metric(name, title, per_item, unit, "higher")
 
 
 def _balance(model: LanguageModel, rows: list[Demonstration], stacks: Stacks, batch: int, progress: Progress) -> Part:
     texts = [(row.positive or "", row.negative or "") for row in rows]
-    log_p = np.stack(_scored(model, rows, texts, stacks, batch, progress), 1)
+    log_p = np.stack([mine.log_p for mine in _scored(model, rows, texts, stacks, batch, progress)], 1)
     signed = log_p[..., 0] - log_p[..., 1]
     items = [
         {"id": row.id, "prompt": row.prompt, "lane": lane, "log_ratio_nats": float(signed[lane, i])}
@@ -168,7 +187,7 @@ def _labels(
 ) -> Part:
     labels = rows[0][1]
     plain = [row for row, _ in rows]
-    log_p = np.stack(_scored(model, plain, [tuple(labels)] * len(plain), stacks, batch, progress), 1)
+    log_p = np.stack([mine.log_p for mine in _scored(model, plain, [tuple(labels)] * len(plain), stacks, batch, progress)], 1)
     truth = np.array([labels.index(row.label or "") for row in plain])
     hit = log_p.argmax(-1) == truth
     share = np.exp(log_p - log_p.max(-1, keepdims=True))
@@ -195,13 +214,22 @@ def _labels(
 
 def _alone(model: LanguageModel, rows: list[Demonstration], stacks: Stacks, batch: int, progress: Progress) -> Part:
     texts = [(row.positive or "",) for row in rows]
-    log_p = np.stack(_scored(model, rows, texts, stacks, batch, progress), 1)[..., 0]
+    log_p = np.stack([mine.log_p for mine in _scored(model, rows, texts, stacks, batch, progress)], 1)[..., 0]
     items = [
         {"id": row.id, "prompt": row.prompt, "lane": lane, "log_prob_nats": float(log_p[lane, i])}
         for i, row in enumerate(rows)
         for lane in range(len(stacks))
     ]
     return Part((mean_metric("log_prob_nats", "Log-probability of the positive", log_p, "nats", "higher"),), tuple(items))
+
+
+@dataclass(frozen=True)
+class _Answers:
+    """The answers of one row: summed log-probabilities in nats, numbers of tokens, and the tokens themselves."""
+
+    log_p: Float[np.ndarray, "lane answer"]
+    n_tokens: Float[np.ndarray, "answer"]
+    ids: list[list[int]]
 
 
 def _scored(
@@ -211,13 +239,16 @@ def _scored(
     stacks: Stacks,
     batch: int,
     progress: Progress,
-) -> list[Float[np.ndarray, "lane _choice"]]:
-    """Summed log-probability of every choice of every row, one array a row; all choices run in one stream of batches."""
+) -> list[_Answers]:
+    """Score every answer of every row; all run in one stream of batches."""
     prompts = [row.prompt for row, mine in zip(rows, texts) for _ in mine]
-    flat = [text for mine in texts for text in mine]
-    total = continuation_scores(model, prompts, flat, stacks, batch_size=batch, progress=progress).total
-    ends = np.cumsum([len(mine) for mine in texts])[:-1]
-    return list(np.split(total.double().cpu().numpy(), ends, axis=1))
+    tokens = model.tokens(prompts, [text for mine in texts for text in mine])
+    scores = batch_scores(model, tokens, stacks, batch_size=batch, progress=progress)
+    ids = [row[mask].tolist()[n:] for row, mask, n in zip(tokens.ids, tokens.mask, tokens.n_prompt.tolist())]
+    total, n_tokens = scores.total.double().cpu().numpy(), scores.n_tokens.double().cpu().numpy()
+    ends = np.cumsum([len(mine) for mine in texts])
+    spans = [slice(end - len(mine), end) for mine, end in zip(texts, ends)]
+    return [_Answers(total[:, span], n_tokens[span], ids[span]) for span in spans]
 
 
 def rate(
