@@ -137,3 +137,12 @@ def test_the_released_bbq_runs_kept_their_full_stops() -> None:
     assert (config.period, config.restored, config.phi, config.compat.se_inverse) == ("keep", "feature", "squared_exponential", "squared")
     assert get("sea").configure(preset="official-compat").period == "force_negative"
     assert get("sea").configure({"norm": "token"}, "official-compat").restored == "token"
+
+
+@pytest.mark.parametrize("name", names())
+def test_every_number_has_bounds_what_is_counted_has_a_unit_and_every_help_is_a_sentence(name: str) -> None:
+    record = compat_of(get(name).config)
+    for item in (*knobs(get(name).config), *(() if record is None else record.switches)):
+        assert item.bounds is not None or item.kind not in ("int", "float", "ints", "floats"), item.name
+        assert item.unit or item.kind != "int" or item.name == "layer", item.name  # which one, not how many
+        assert len(item.help.split()) >= 4 and item.help.endswith(".") and not item.help.startswith("None:"), (item.name, item.help)

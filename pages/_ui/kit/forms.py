@@ -77,11 +77,12 @@ def shown(knob: Knob, value: Any) -> Any:
 
 
 def _label(knob: Knob) -> str:
-    return knob.label + (f" ({knob.unit})" if knob.unit else "")
+    said = knob.unit.lower() in knob.label.lower()  # "Steps at least (steps)" would say it twice
+    return knob.label + ("" if said else f" ({knob.unit})")
 
 
 def _help(knob: Knob) -> str:
-    span = "" if knob.bounds is None else f" From {knob.bounds[0]:g} to {knob.bounds[1]:g}."
+    span = "" if knob.bounds is None or knob.kind == "ints" else f" From {knob.bounds[0]:g} to {knob.bounds[1]:g}."
     symbol = f" In the paper: {knob.symbol}." if knob.symbol else ""
     return f"{knob.help}{span}{symbol}"
 

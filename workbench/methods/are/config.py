@@ -34,26 +34,45 @@ class AreConfig:
     lr_g: float = knob(
         4e-4,
         label="Learning rate of the edit",
-        help="The paper has 1e-4. Raise it if the adapters hardly grow.",
+        help="Step size of the adapters that are the edit. The paper has 1e-4; raise it if they hardly grow.",
         bounds=(1e-6, 1e-1),
         main=True,
     )
     keep: Literal["best_validation", "window", "last"] = knob(
-        "best_validation", label="Keep", help="The least damaging round among the best on validation, or the last round."
+        "best_validation",
+        label="Keep",
+        help="best_validation: the round that gains most on validation rows, less its damage. window: the first at which a new "
+        "discriminator fails, as in the paper. last: the last.",
     )
     patience: int = knob(2, label="Patience", help="Rounds without gain on validation after which to stop.", bounds=(1, 200), unit="rounds")
-    stop_low: float = knob(0.45, label="Stop above", help="Lower end of the stopping window.", bounds=(0.0, 1.0))
-    stop_high: float = knob(0.70, label="Stop below", help="A new discriminator below this accuracy ends the fit.", bounds=(0.0, 1.0))
+    stop_low: float = knob(
+        0.45,
+        label="Stop above",
+        help="With keep = window: the fit ends once a new discriminator's accuracy lies above this.",
+        unit="share right",
+        bounds=(0.0, 1.0),
+    )
+    stop_high: float = knob(
+        0.70, label="Stop below", help="With keep = window: the accuracy that it has to lie below.", unit="share right", bounds=(0.0, 1.0)
+    )
     max_retention_kl: float | None = knob(
-        None, label="Damage at most", help="Stop before a round that moves neutral text further than this.",
-        bounds=(0.0, 100.0), unit="nats per token",
-    )  # fmt: skip
+        None,
+        label="Damage at most",
+        help="Stop before a round that changes the next tokens of neutral text by more than this.",
+        unit="nats per token",
+        bounds=(0.0, 100.0),
+    )
     retention_kl: float = knob(
-        0.0, label="Weight of retention", symbol="β", help="Add β·KL(base‖edited) on neutral text. The paper has none.",
+        0.0,
+        label="Weight of retention",
+        symbol="β",
+        help="How strongly the fit holds neutral text still: β times the change of its next tokens joins the loss. The paper has none.",
         bounds=(0.0, 1000.0),
-    )  # fmt: skip
+    )
     target: str | None = knob(None, label="Target", help="Which concept is the target, if prompts are tagged with two.")
-    n_prompts: int | None = knob(None, label="Prompts", help="Number to fit on, both sides together.", bounds=(4, 2000))
+    n_prompts: int | None = knob(
+        None, label="Prompts", help="Number to fit on, both sides together; none: all.", unit="prompts", bounds=(4, 2000)
+    )
     template: Literal["auto", "none"] = knob(
         "auto", label="Chat template", help="Render prompts as a user's turn if the model has a template."
     )
@@ -62,30 +81,48 @@ class AreConfig:
         "where small models hold a concept.",
     )  # fmt: skip
     read_blocks: tuple[int, ...] | None = knob(
-        None, label="Read blocks", symbol="E", help="Blocks whose output the discriminator reads; none: as depth says."
+        None, label="Read blocks", symbol="E", help="Blocks whose output the discriminator reads; none: as depth says.", bounds=(0, 399)
     )
     adapter_blocks: tuple[int, ...] | None = knob(
-        None, label="Edited blocks", help="Blocks that get adapters, none of them above the deepest block read; none: as depth says."
+        None,
+        label="Edited blocks",
+        help="Blocks that get adapters, none of them above the deepest block read; none: as depth says.",
+        bounds=(0, 399),
     )
     modules: tuple[str, ...] = knob(
-        ("w_in", "w_out"), label="Edited matrices", help="w_q w_k w_v w_o w_gate w_in w_out of each edited block."
+        ("w_in", "w_out"),
+        label="Edited matrices",
+        help="Which matrices of an edited block change: w_q, w_k, w_v, w_o of attention, w_gate, w_in, w_out of the MLP.",
     )
-    rank: int = knob(8, label="Rank", symbol="r", help="Rank of each adapter.", bounds=(1, 128))
-    alpha: float = knob(8.0, label="Alpha", symbol="α", help="The adapter is scaled by alpha / rank.", bounds=(0.01, 256.0))
-    eps_g: float = knob(1e-2, label="Adam's epsilon", help="Large, which makes Adam act like plain descent.", bounds=(1e-10, 1.0))
-    epochs_g: int = knob(2, label="Passes a round", help="Passes over the prompts in each round.", bounds=(1, 10))
-    batch_g: int = knob(1, label="Batch", help="Number of prompts a step.", bounds=(1, 64))
+    rank: int = knob(8, label="Rank", symbol="r", help="In how many directions each matrix may change.", unit="directions", bounds=(1, 128))
+    alpha: float = knob(8.0, label="Alpha", symbol="α", help="A change is scaled by alpha / rank.", bounds=(0.01, 256.0))
+    eps_g: float = knob(
+        1e-2,
+        label="Adam's epsilon",
+        help="Added to what Adam divides by; a large one, as in the paper, makes it plain gradient descent.",
+        bounds=(1e-10, 1.0),
+    )
+    epochs_g: int = knob(
+        2, label="Passes a round", help="How often the adapters see every prompt in a round.", unit="passes", bounds=(1, 10)
+    )
+    batch_g: int = knob(1, label="Batch", help="How many prompts a step of the adapters follows.", unit="prompts", bounds=(1, 64))
     adversary: Literal["retrained", "frozen"] = knob(
-        "retrained", label="Adversary", help="Frozen is a control: the first discriminator throughout."
+        "retrained", label="Adversary", help="retrained: a new discriminator every round. frozen: the first one throughout, a control."
     )
-    disc: Literal["mlp", "linear"] = knob("mlp", label="Discriminator", help="One hidden layer, or a straight cut.")
-    disc_hidden: int = knob(512, label="Hidden width", help="Of the discriminator.", bounds=(8, 2048))
+    disc: Literal["mlp", "linear"] = knob("mlp", label="Discriminator", help="mlp: one hidden layer. linear: a straight cut.")
+    disc_hidden: int = knob(
+        512, label="Hidden width", help="How many units the discriminator's hidden layer has.", unit="units", bounds=(8, 2048)
+    )
     inputs: Literal["raw", "centred"] = knob(
-        "raw", label="What it reads", help="Raw activations, or centred and scaled by those of the unedited model."
+        "raw", label="What it reads", help="raw: activations as they are. centred: centred and scaled by those of the unedited model."
     )
-    lr_d: float = knob(1e-3, label="Learning rate of the discriminator", help="Step size of its Adam.", bounds=(1e-6, 1.0))
-    eps_d: float = knob(1e-3, label="Discriminator's epsilon", help="Epsilon of its Adam.", bounds=(1e-10, 1.0))
-    epochs_d: int = knob(30, label="Discriminator's passes", help="Over the prompts, each round.", bounds=(1, 200))
+    lr_d: float = knob(1e-3, label="Learning rate of the discriminator", help="Step size of the discriminator's Adam.", bounds=(1e-6, 1.0))
+    eps_d: float = knob(
+        1e-3, label="Discriminator's epsilon", help="Added to what the discriminator's Adam divides by.", bounds=(1e-10, 1.0)
+    )
+    epochs_d: int = knob(
+        30, label="Discriminator's passes", help="How often a new discriminator sees every prompt.", unit="passes", bounds=(1, 200)
+    )
     min_steps_d: int = knob(
         MIN_STEPS,
         label="Discriminator's steps at least",
@@ -93,12 +130,17 @@ class AreConfig:
         bounds=(0, 10_000),
         unit="steps",
     )
-    batch_d: int = knob(64, label="Discriminator's batch", help="Number of prompts a step.", bounds=(1, 512))
+    batch_d: int = knob(
+        64, label="Discriminator's batch", help="How many prompts a step of the discriminator follows.", unit="prompts", bounds=(1, 512)
+    )
     min_accuracy: float = knob(
-        0.70, label="Concept found by", help="Refuse if the first discriminator's validation accuracy is below; 0: never.",
+        0.70,
+        label="Concept found by",
+        help="Refuse the fit if the first discriminator tells less of the validation prompts apart; 0: never.",
+        unit="share right",
         bounds=(0.0, 1.0),
-    )  # fmt: skip
-    sample_every: int = knob(2, label="Sample every", help="Rounds between shown samples; 0 for none.", bounds=(0, 200))
+    )
+    sample_every: int = knob(2, label="Sample every", help="Rounds between shown samples; 0 for none.", unit="rounds", bounds=(0, 200))
 
     def reads(self, n_layers: int) -> tuple[int, ...]:
         """Blocks read, deepest first: rd(16n/32) … rd(22n/32); in the middle (the paper) rd(10n/32) … rd(14n/32); at least two."""

@@ -34,8 +34,15 @@ LR = 3e-3
 class LoraConfig(LoopConfig):
     """Knobs of LoRA."""
 
-    rank: int = knob(16, label="Rank", help="Rank of each change.", bounds=(1, 256), main=True)
-    span: float = knob(0.5, label="Share of layers", help="Width of the centred block of layers.", bounds=(0.05, 1.0), main=True)
+    rank: int = knob(16, label="Rank", help="In how many directions each matrix may change.", unit="directions", bounds=(1, 256), main=True)
+    span: float = knob(
+        0.5,
+        label="Share of layers",
+        help="How many of the layers change: a block around the middle.",
+        unit="share",
+        bounds=(0.05, 1.0),
+        main=True,
+    )
     compat: LoraCompat = as_released(OFFICIAL_LORA)
 
 

@@ -43,7 +43,9 @@ class DirectionConfig:
     mode: Literal["ablate", "add"] = knob(
         "ablate", label="Act", help="Take the direction out everywhere, or add it at one block.", main=True
     )
-    layer: int | None = knob(None, label="Layer", help="Block whose input is read; none: choose on the prompts.", main=True)
+    layer: int | None = knob(
+        None, label="Layer", help="Block whose input is read; none: choose on the prompts.", bounds=(0, 399), main=True
+    )
     positions: int | None = knob(
         None,
         label="Positions",
@@ -52,7 +54,14 @@ class DirectionConfig:
         unit="tokens",
         main=True,
     )
-    strength: float = knob(1.0, label="Strength", symbol="c", help="Coefficient of an added direction.", bounds=(0.0, 20.0))
+    strength: float = knob(
+        1.0,
+        label="Strength",
+        symbol="c",
+        help="How often an added direction is added at dose 1.",
+        unit="times the direction",
+        bounds=(0.0, 20.0),
+    )
     answers: tuple[str, ...] = knob(
         (), label="Answers begin with", help="How answers of the behaviour begin, as Sorry; none: as the positive answers do."
     )

@@ -32,13 +32,15 @@ class MeanDifferenceConfig:
     """Knobs of mean difference."""
 
     layers: tuple[int, ...] | None = knob(
-        None, label="Layers", help="Layers whose output is moved; none: one layer past the middle.", main=True
+        None, label="Layers", help="Layers whose output is moved; none: one layer past the middle.", bounds=(0, 399), main=True
     )
     strength: float = knob(
         2.0,
         label="Strength",
         symbol="c",
-        help="Coefficient at dose 1. Published settings use 1 for a 7B model; small models need more.",
+        help="How often the mean difference is added at dose 1: strength 2 at dose 1 is strength 1 at dose 2. Published "
+        "settings use 1 for a 7B model; small models need more.",
+        unit="times the difference",
         bounds=(0.0, 20.0),
         main=True,
     )

@@ -15,7 +15,9 @@ from workbench.methods.shared.gating import GateKind
 class HprConfig:
     """Knobs of HPR."""
 
-    top_k: int = knob(5, label="Layers at most", symbol="k", help="How many layers may be edited.", bounds=(1, 400), main=True)
+    top_k: int = knob(
+        5, label="Layers at most", symbol="k", help="How many layers may be edited.", unit="layers", bounds=(1, 400), main=True
+    )
     select: Literal["benefit", "accuracy", "threshold"] = knob(
         "benefit",
         label="Layers by",
@@ -31,30 +33,77 @@ class HprConfig:
         unit="times the negatives",
         main=True,
     )
-    layers: tuple[int, ...] | None = knob(None, label="Layers", help="Edit exactly these; none: by the selection.", main=True)
+    layers: tuple[int, ...] | None = knob(
+        None, label="Layers", help="Edit exactly these; none: by the selection.", bounds=(0, 399), main=True
+    )
     max_damage: float = knob(
-        0.02, label="Damage at most", help="KL on held-out neutral text that the selection allows.", bounds=(0.0, 10.0), unit="nats/token"
+        0.02,
+        label="Damage at most",
+        help="How far the selection lets the next tokens of held-out neutral text change.",
+        unit="nats per token",
+        bounds=(0.0, 10.0),
     )
-    min_accuracy: float = knob(0.7, label="Least accuracy", help="Of a probe, for selection by threshold.", bounds=(0.5, 1.0))
-    n_mlp: int = knob(4, label="Depth of the angle network", help="Linear layers.", bounds=(1, 6))
-    mlp_width: int | None = knob(None, label="Width of the angle network", symbol="h", help="None: halving.", bounds=(16, 100000))
+    min_accuracy: float = knob(
+        0.7, label="Least accuracy", help="Which probes the selection by threshold takes.", unit="share right", bounds=(0.5, 1.0)
+    )
+    n_mlp: int = knob(
+        4,
+        label="Depth of the angle network",
+        help="How many linear layers the network that predicts angles has.",
+        unit="layers",
+        bounds=(1, 6),
+    )
+    mlp_width: int | None = knob(
+        None,
+        label="Width of the angle network",
+        symbol="h",
+        help="Units of its inner layers; none: each has half of the one before.",
+        unit="units",
+        bounds=(16, 100000),
+    )
     lr: float | None = knob(
-        None, label="Learning rate", help="None: 5e-4 for 4096 dimensions, more for narrower models.", bounds=(1e-5, 1e-1)
+        None,
+        label="Learning rate",
+        help="Step size of AdamW; none: 5e-4 at 4096 dimensions, more for narrower models.",
+        bounds=(1e-5, 1e-1),
     )
-    epochs: int = knob(5, label="Epochs", help="Passes over the pairs.", bounds=(1, 50))
+    epochs: int = knob(5, label="Epochs", help="How often every pair is seen.", unit="passes", bounds=(1, 50))
     min_steps: int = knob(
-        300, label="Steps at least", help="More passes if the epochs have fewer steps; 0 as in the paper.", bounds=(0, 10000)
+        300,
+        label="Steps at least",
+        help="More passes where few pairs would give fewer steps; 0 as in the paper.",
+        unit="steps",
+        bounds=(0, 10000),
     )
-    batch_pairs: int = knob(16, label="Pairs a step", symbol="B", help="Token pairs in a batch.", bounds=(1, 256))
-    n_pairs: int = knob(2000, label="Token pairs at most", help="Drawn with the seed; memory grows with them.", bounds=(2, 1_000_000))
-    warmup_ratio: float = knob(0.05, label="Warm-up", help="Share of the steps.", bounds=(0.0, 0.9))
-    weight_decay: float = knob(0.0, label="Weight decay", help="Weight decay of AdamW; the paper uses none.", bounds=(0.0, 0.1))
-    clip_norm: float = knob(1.0, label="Gradient clip", help="Norm, a probe and a network at a time.", bounds=(1e-6, 1e6))
+    batch_pairs: int = knob(
+        16, label="Pairs a step", symbol="B", help="How many token pairs a step follows.", unit="pairs", bounds=(1, 256)
+    )
+    n_pairs: int = knob(
+        2000, label="Token pairs at most", help="Drawn with the seed; memory grows with them.", unit="pairs", bounds=(2, 1_000_000)
+    )
+    warmup_ratio: float = knob(
+        0.05,
+        label="Warm-up",
+        help="For how much of the training the step size rises from nothing.",
+        unit="share of the steps",
+        bounds=(0.0, 0.9),
+    )
+    weight_decay: float = knob(
+        0.0,
+        label="Weight decay",
+        help="How far weights are pulled to 0, in shares of the step size; the paper has none.",
+        bounds=(0.0, 0.1),
+    )
+    clip_norm: float = knob(
+        1.0, label="Gradient clip", help="Longest gradient that a step follows, a probe and a network at a time.", bounds=(1e-6, 1e6)
+    )
     pairing: Literal["aligned", "last"] = knob(
         "aligned", label="Pairing", help="Answer tokens of equal index, or the last token of each answer."
     )
     references: bool = knob(True, label="All references", help="Pair every true with every false reference of a question.")
-    ident_threshold: float = knob(1e-3, label="Pairs alike", help="Skip pairs nearer than this share of their length.", bounds=(0.0, 1.0))
+    ident_threshold: float = knob(
+        1e-3, label="Pairs alike", help="Skip pairs of activations nearer than this.", unit="share of their length", bounds=(0.0, 1.0)
+    )
     positions: Literal["all", "last", "prompt", "generated"] = knob("all", label="Where", help="Positions that the edit acts on.")
     gate: GateKind = knob("none", label="Second gate", help="A probe against neutral text beside the method's own: hard, or soft.")
     compat: HprCompat = as_released(OFFICIAL)

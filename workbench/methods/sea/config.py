@@ -30,46 +30,68 @@ class SeaConfig:
         label="Share kept",
         symbol="K",
         help="Share of the squared singular values to keep of the good side and to drop of the bad side.",
+        unit="share",
         bounds=(0.5, 1.0),
         main=True,
     )
-    layers: tuple[int, ...] | None = knob(None, label="Layers", help="Layers to edit, counted from 0; none: by the layer mode.", main=True)
+    layers: tuple[int, ...] | None = knob(
+        None, label="Layers", help="Layers to edit, counted from 0; none: by the layer mode.", bounds=(0, 399), main=True
+    )
     center: Centre = knob(
         "demonstrations",
         label="Centre",
-        help="Subtract each side's mean before the covariances, and edit around the mean. Without it the mean activation usually "
-        "dominates, k is 1 on both sides, and the edit is near the identity.",
+        help="Subtract means and edit around them: each side's own (demonstrations), or one of all sides (grand). Without it "
+        "the mean activation usually dominates, one direction is kept and dropped, and the edit does next to nothing.",
         main=True,
     )
     phi: Phi = knob(
-        "none", label="Feature map", symbol="Φ", help="Project in a feature space (Φ-SEA) instead. Needs centre none.", main=True
+        "none",
+        label="Feature map",
+        symbol="Φ",
+        help="Bend every coordinate before directions are found and after (Φ-SEA), so that they need not be straight. Needs centre none.",
+        main=True,
     )
     layer_mode: LayerMode = knob(
         "middle",
         label="Layer mode",
-        help="Which layers when none are listed: from the middle on, all, the first or last ones, or those of the largest signature.",
+        help="Which layers when none are listed: from the middle on, all, the first or last ones, or those with the largest "
+        "mean activations (signature).",
     )
-    n_layers: int | None = knob(None, label="Number of layers", help="How many layers the mode takes; none: by depth.", bounds=(1, 400))
+    n_layers: int | None = knob(
+        None, label="Number of layers", help="How many layers the mode takes; none: by depth.", unit="layers", bounds=(1, 400)
+    )
     keep_plus: float | None = knob(
-        None, label="Share kept, good side", symbol="K+", help="Overrides K for what is kept.", bounds=(0.5, 1.0)
+        None, label="Share kept, good side", symbol="K+", help="Overrides K for what is kept.", unit="share", bounds=(0.5, 1.0)
     )
     keep_minus: float | None = knob(
-        None, label="Share dropped, bad side", symbol="K-", help="Overrides K for what is dropped.", bounds=(0.5, 1.0)
+        None, label="Share dropped, bad side", symbol="K-", help="Overrides K for what is dropped.", unit="share", bounds=(0.5, 1.0)
     )
     k_plus: int | None = knob(
-        None, label="Directions kept", symbol="k+", help="A number of directions instead of a share.", bounds=(1, 100000)
+        None, label="Directions kept", symbol="k+", help="A number of directions instead of a share.", unit="directions", bounds=(1, 100000)
     )
     k_minus: int | None = knob(
-        None, label="Directions dropped", symbol="k-", help="A number of directions instead of a share.", bounds=(1, 100000)
+        None,
+        label="Directions dropped",
+        symbol="k-",
+        help="A number of directions instead of a share.",
+        unit="directions",
+        bounds=(1, 100000),
     )
-    fit_site: SiteKind = knob("resid_post", label="Fit at", help="Where the demonstrations' activations are read.")
+    fit_site: SiteKind = knob(
+        "resid_post", label="Fit at", help="Where activations are read: the residual stream behind a block, or its MLP's output."
+    )
     edit_site: SiteKind = knob(
         "resid_post", label="Edit at", help="Where the edit acts. The released code fits at resid_post and edits mlp_out."
     )
     norm: Literal["token", "none"] = knob(
         "token", label="Norm restored", symbol="ν", help="token: each token keeps its length. none: linear, can be folded into weights."
     )
-    merge: Merge = knob("sum", label="Merge", help="How the two projections are put together; positive and negative are ablations.")
+    merge: Merge = knob(
+        "sum",
+        label="Merge",
+        help="What becomes of the kept directions and of what is left without the dropped ones: their sum, their average, or "
+        "one of them alone (positive, negative), for comparison.",
+    )
     collect: Literal["last", "mean", "random"] = knob(
         "last", label="Read from", help="The answer's last token, the mean over its tokens, or a random one of them."
     )
@@ -79,7 +101,9 @@ class SeaConfig:
         help="Bare answers against sentences would make the edit learn the full stop. match: force one on both sides if some answers end "
         "in one and some don't, else keep the texts. Or always force, strip or keep.",
     )
-    n_demos: int = knob(200, label="Demonstrations", symbol="N", help="At most so many, drawn with the seed.", bounds=(2, 100000))
+    n_demos: int = knob(
+        200, label="Demonstrations", symbol="N", help="At most so many, drawn with the seed.", unit="demonstrations", bounds=(2, 100000)
+    )
     max_new_tokens: int | None = knob(
         None,
         label="Length of own answers",

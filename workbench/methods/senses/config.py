@@ -31,9 +31,17 @@ class SensesConfig(CanonicalConfig):
         bounds=(1e-5, 1.0),
         main=True,
     )
-    n_neutral: int = knob(64, label="Neutral chunks", help="How many chunks of neutral text hold the model.", bounds=(0, 3000))
+    n_neutral: int = knob(
+        64, label="Neutral chunks", help="How many chunks of neutral text hold the model.", unit="chunks", bounds=(0, 3000)
+    )
     top_k: int = knob(
-        8, label="Senses per example", help="How many senses each example may move.", bounds=(1, 64), symbol="top_k", main=True
+        8,
+        label="Senses per example",
+        symbol="top_k",
+        help="How many senses each example may move.",
+        unit="senses",
+        bounds=(1, 64),
+        main=True,
     )
     penalty: float | None = knob(
         None,

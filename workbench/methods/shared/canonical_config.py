@@ -20,25 +20,35 @@ class CanonicalConfig:
     lr: float | None = knob(
         None, label="Learning rate", help="Step size of Adam; none chooses by method and size.", bounds=(1e-9, 1.0), main=True
     )
-    epochs: int = knob(10, label="Epochs", help="Passes over the examples.", bounds=(1, 100), main=True)
+    epochs: int = knob(10, label="Epochs", help="How often every example is seen.", unit="passes", bounds=(1, 100), main=True)
     kl_weight: float = knob(
         0.3,
         label="Hold on neutral text",
-        help="Weight of KL(before‖after) on neutral text; more keeps the rest as it was.",
-        bounds=(0.0, 10.0),
         symbol="w",
+        help="How strongly neutral text is held: the weight of KL(before‖after) on it. More keeps the rest as it was.",
+        bounds=(0.0, 10.0),
         main=True,
     )
-    loss: LossChoice = knob("auto", label="Loss", help="Of every row; auto takes each row's own, or what its sides suggest.")
+    loss: LossChoice = knob(
+        "auto",
+        label="Loss",
+        help="What is wanted of every row: its positive (good), not its negative (bad), both alike (balance), or one over the "
+        "other (good-v-bad). auto: each row's own, or what its sides suggest.",
+    )
     ball: Literal["none", "1e-3", "1e-4", "1e-5"] = knob(
         "none",
         label="Degradation ball",
         symbol="ε",
         help="Keep the last epoch in which the loss on neutral text has risen by at most this share; none keeps the last epoch.",
+        unit="share",
     )
-    n_neutral: int = knob(32, label="Neutral chunks", help="How many chunks of neutral text hold the model.", bounds=(0, 3000))
-    chunk_tokens: int = knob(128, label="Chunk length", help="Tokens of a neutral chunk at most.", bounds=(2, 512), unit="tokens")
-    group: int = knob(5, label="Examples per step", help="Examples whose mean gradient makes a step.", bounds=(1, 100))
+    n_neutral: int = knob(
+        32, label="Neutral chunks", help="How many chunks of neutral text hold the model.", unit="chunks", bounds=(0, 3000)
+    )
+    chunk_tokens: int = knob(128, label="Chunk length", help="How long a chunk of neutral text may be.", unit="tokens", bounds=(2, 512))
+    group: int = knob(
+        5, label="Examples per step", help="How many examples a step follows, by their mean gradient.", unit="examples", bounds=(1, 100)
+    )
     epoch_rule: Literal["last", "best"] = knob(
         "last",
         label="Epoch kept",

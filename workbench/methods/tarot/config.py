@@ -24,12 +24,24 @@ class TarotConfig:
     """Knobs of TaRot. Ref: docs/methods/tarot.md §4, §5."""
 
     layers: tuple[int, ...] | None = knob(
-        None, label="Layers", symbol="E", help="Layers whose heads turn; none: as depth says, or all if heads are chosen.", main=True
+        None,
+        label="Layers",
+        symbol="E",
+        help="Layers whose heads turn; none: as depth says, or all if heads are chosen.",
+        bounds=(0, 399),
+        main=True,
     )
     depth: Literal["first", "all"] = knob(
         "all", label="Depth", help="Where to turn if no layers are named: everywhere, or in the first fifth, as the paper does.", main=True
     )
-    budget: int = knob(124, label="Budget", help="Objective calls, the initial design included.", bounds=(10, 2000), main=True)
+    budget: int = knob(
+        124,
+        label="Budget",
+        help="How many candidates the search may try, the first ones included.",
+        unit="candidates",
+        bounds=(10, 2000),
+        main=True,
+    )
     objective: Objective = knob(
         "prob",
         label="Objective",
@@ -39,20 +51,35 @@ class TarotConfig:
         main=True,
     )
     optimizer: Literal["auto", "random", "es", "turbo", "bo", "embedding"] = knob(
-        "auto", label="Optimizer", help="auto: turbo above 20 angles, else bo. random is the control.", main=True
+        "auto",
+        label="Optimizer",
+        help="turbo searches a region around the best, bo the whole box, by a model of the objective; es mutates the best; "
+        "embedding searches few coordinates; random is the control. auto: turbo above 20 angles, else bo.",
+        main=True,
     )
     top_heads: int | None = knob(
-        None, label="Relevant heads", help="Turn only so many heads, ranked by evidence.", bounds=(1, 512), main=True
+        None,
+        label="Relevant heads",
+        help="Turn only the heads that matter most to the right answers; none: all.",
+        unit="heads",
+        bounds=(1, 512),
+        main=True,
     )
     n_train: int = knob(
         40,
         label="Training prompts",
         symbol="N",
         help="Half answered right at first. What twenty teach (as in the paper) often holds for those twenty alone.",
+        unit="prompts",
         bounds=(4, 200),
         main=True,
     )
-    variant: Variant = knob("rotary", label="Variant", help="Pairs of coordinates, Givens products, scales, or pairs of the MLP's output.")
+    variant: Variant = knob(
+        "rotary",
+        label="Variant",
+        help="rotary: turn pairs of a head's coordinates. givens: mix all of them. scale: stretch whole heads. mlp: turn pairs "
+        "of the MLP's output.",
+    )
     bound: float | None = knob(
         None,
         label="Bound",
@@ -62,30 +89,79 @@ class TarotConfig:
         bounds=(0.0, math.pi),
     )
     heads: tuple[str, ...] | None = knob(None, label="Heads", help="Turn only these, written layer.head; none: all of the layers.")
-    rank_by: Literal["ablation", "attribution"] = knob("ablation", label="Evidence", help="How relevant heads are found.")
-    tie: Tie = knob("none", label="Tie", help="One angle a pair (none), a head, or a band of pairs.")
-    bands: int = knob(4, label="Bands", symbol="m", help="Angles a head when tied by band.", bounds=(1, 64))
-    n_val: int = knob(50, label="Validation prompts", help="Rows of split validation that choose among the best.", bounds=(0, 1000))
+    rank_by: Literal["ablation", "attribution"] = knob(
+        "ablation", label="Evidence", help="What tells how much a head matters: leaving it out (ablation), or a gradient (attribution)."
+    )
+    tie: Tie = knob("none", label="Tie", help="Which pairs share an angle: none, all of a head, or bands of neighbouring pairs.")
+    bands: int = knob(
+        4, label="Bands", symbol="m", help="How many angles a head has where pairs are tied by band.", unit="bands", bounds=(1, 64)
+    )
+    n_val: int = knob(
+        50, label="Validation prompts", help="Rows of split validation that choose among the best.", unit="prompts", bounds=(0, 1000)
+    )
     shots: Shots = knob("mix", label="Shots", help="Demonstrations before each prompt: none, a number, or a draw from 0, 2, 4, 6.")
     template: Literal["plain", "chat"] = knob("plain", label="Template", help="Prompts as they are, or as turns of the chat template.")
     instruction: str = knob("Answer with the label only.", label="Instruction", help="System line of the chat template.")
     separator: str = knob("\n", label="Separator", help="Text between demonstrations of a plain prompt.")
-    answers: Literal["vocabulary", "labels"] = knob("vocabulary", label="Answers", help="Probability among all tokens or the labels only.")
-    n_init: int = knob(10, label="Initial points", help="Calls before the optimizer takes over.", bounds=(2, 100))
-    lanes: int = knob(4, label="Lanes", symbol="q", help="Candidates evaluated at once.", bounds=(1, 64))
-    tr_length: float = knob(0.8, label="Region", symbol="Ls", help="First side of the trust region, share of the box.", bounds=(0.01, 2.0))
-    tr_min: float = knob(2.0**-7, label="Smallest region", help="Side at which it starts again.", bounds=(1e-4, 1.0))
-    tr_max: float = knob(1.6, label="Largest region", help="Largest side.", bounds=(0.1, 2.0))
-    success_tol: int = knob(3, label="Successes", help="In a row, to double the region.", bounds=(1, 100))
-    failure_tol: int | None = knob(None, label="Failures", help="In a row, to halve it; none: from the budget.", bounds=(1, 1000))
-    step: float = knob(0.2, label="Mutation", help="First standard deviation of es, share of the box.", bounds=(0.001, 1.0))
-    kernel: Literal["rbf", "matern", "ibnn"] = knob("rbf", label="Kernel", help="Surrogate of bo.")
-    embedding_dim: int = knob(10, label="Embedding", help="Coordinates of the random embedding.", bounds=(1, 100))
-    target: float | None = knob(None, label="Target", help="Stop once the objective reaches it.")
-    patience: int | None = knob(None, label="Patience", help="Stop after so many calls without gain.", bounds=(1, 2000))
+    answers: Literal["vocabulary", "labels"] = knob(
+        "vocabulary", label="Answers", help="vocabulary: an answer's probability among all tokens. labels: among the labels only."
+    )
+    n_init: int = knob(
+        10,
+        label="Initial points",
+        help="Candidates spread over the box before the optimizer takes over.",
+        unit="candidates",
+        bounds=(2, 100),
+    )
+    lanes: int = knob(4, label="Lanes", symbol="q", help="Candidates evaluated at once.", unit="candidates", bounds=(1, 64))
+    tr_length: float = knob(
+        0.8,
+        label="Region",
+        symbol="Ls",
+        help="turbo: first side of the region around the best.",
+        unit="share of the box",
+        bounds=(0.01, 2.0),
+    )
+    tr_min: float = knob(
+        2.0**-7, label="Smallest region", help="turbo: side at which it starts again.", unit="share of the box", bounds=(1e-4, 1.0)
+    )
+    tr_max: float = knob(
+        1.6, label="Largest region", help="turbo: the side that it may grow to.", unit="share of the box", bounds=(0.1, 2.0)
+    )
+    success_tol: int = knob(3, label="Successes", help="turbo: gains in a row that double the region.", unit="steps", bounds=(1, 100))
+    failure_tol: int | None = knob(
+        None,
+        label="Failures",
+        help="turbo: steps without gain in a row that halve it; none: by the budget.",
+        unit="steps",
+        bounds=(1, 1000),
+    )
+    step: float = knob(
+        0.2, label="Mutation", help="es: standard deviation of the first mutations.", unit="share of the box", bounds=(0.001, 1.0)
+    )
+    kernel: Literal["rbf", "matern", "ibnn"] = knob(
+        "rbf",
+        label="Kernel",
+        help="bo: what its model of the objective takes for near: smooth (rbf), rougher (matern), or a wide network (ibnn).",
+    )
+    embedding_dim: int = knob(
+        10, label="Embedding", help="embedding: how many coordinates it searches.", unit="coordinates", bounds=(1, 100)
+    )
+    target: float | None = knob(None, label="Target", help="Stop once the objective reaches it; none: never.", bounds=(-1e6, 1e6))
+    patience: int | None = knob(
+        None, label="Patience", help="Stop after so many candidates without gain; none: never.", unit="candidates", bounds=(1, 2000)
+    )
     select_on: Literal["val", "train"] = knob("val", label="Select on", help="Validation prompts, or the training objective itself.")
-    n_top: int = knob(5, label="Finalists", help="Best by training objective, which validation chooses from.", bounds=(1, 20))
-    new_tokens: int = knob(10, label="New tokens", help="Length of generated text (objective generated).", bounds=(1, 200))
+    n_top: int = knob(
+        5,
+        label="Finalists",
+        help="How many of the best by the training objective validation chooses from.",
+        unit="candidates",
+        bounds=(1, 20),
+    )
+    new_tokens: int = knob(
+        10, label="New tokens", help="Length of generated text, for the objective generated.", unit="tokens", bounds=(1, 200)
+    )
     compat: TarotCompat = as_released(OFFICIAL)
 
 
