@@ -28,12 +28,7 @@ class Installed:
         self.elsewhere.mkdir()
         _pip("wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(room), str(ROOT))
         (self.wheel,) = room.glob("*.whl")
-        venv.create(room / "venv", symlinks=True)
-        self.python, self.retouch = (room / "venv" / "bin" / name for name in ("python", "retouch"))
-        _pip("--python", str(self.python), "install", "--no-deps", str(self.wheel))
-        (self.packages,) = (room / "venv" / "lib").glob("python*/site-packages")
-        # A line of a .pth adds that folder alone: .pth files in it, as an editable install leaves, are not followed.
-        (self.packages / "outer.pth").write_text(sysconfig.get_path("purelib") + "\n")
+        self.python, self.retouch, self.packages = _environment(room / "venv", str(self.wheel))
 
     def __call__(self, *arguments: str) -> Any:
         """Run the command in a folder of a person's own, without the network; it must say nothing on stderr."""
@@ -43,6 +38,17 @@ class Installed:
         )
         assert (done.returncode, done.stderr) == (0, "")
         return json.loads(done.stdout)
+
+
+def _environment(folder: Path, *what: str) -> tuple[Path, Path, Path]:
+    """Install something into a new environment that sees the packages of this one; return its Python, its command, its site-packages."""
+    venv.create(folder, symlinks=True)
+    (packages,) = (folder / "lib").glob("python*/site-packages")
+    # A line of a .pth adds that folder alone: .pth files in it, as an editable install leaves, are not followed.
+    (packages / "outer.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    python = folder / "bin" / "python"
+    _pip("--python", str(python), "install", "--no-deps", "--no-build-isolation", *what)
+    return python, folder / "bin" / "retouch", packages
 
 
 def _pip(*arguments: str) -> None:
@@ -73,6 +79,13 @@ def test_site_packages_receives_the_package_and_nothing_else(installed: Installe
     files = found.split("Files:\n")[1].split()
     assert {file.split("/")[0] for file in files} == {"workbench", ".."} | {name for name in there if name.startswith("retouch")}
     assert [file for file in files if file.startswith("..")] == ["../../../bin/retouch"]
+
+
+def test_an_editable_install_refers_to_the_checkout_and_copies_nothing(tmp_path: Path) -> None:
+    _, _, packages = _environment(tmp_path / "venv", "-e", str(ROOT))
+    assert {path.suffix for path in packages.iterdir()} == {".pth", ".dist-info"}
+    (line,) = next(packages.glob("*retouch*.pth")).read_text().splitlines()
+    assert Path(line) == ROOT
 
 
 def test_all_that_the_app_reads_is_inside(installed: Installed) -> None:
