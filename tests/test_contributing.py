@@ -14,8 +14,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "CONTRIBUTING.md").read_text()
-FILES = dict(re.findall(r"A new file,\s`([^`]+)`:\n\n```\w+\n(.*?)```", TEXT, re.DOTALL))
-LINES = re.findall(r"One line in `([^`]+)`, in `(\w+)`[^`]*:\n\n```\w+\n(.*?)```", TEXT, re.DOTALL)
+FILES = dict(re.findall(r"A new\sfile,\s`([^`]+)`:\n\n```\w+\n(.*?)```", TEXT, re.DOTALL))
+LINES = re.findall(r"One line in `([^`]+)`, in `(\w+)`[^`]*:\n\n```\n(.*?)```", TEXT, re.DOTALL)
 RAN = re.findall(r"^    retouch (.+)$", TEXT, re.MULTILINE)
 TOLD = re.findall(r"^    \.venv/bin/python -m pytest (.+)$", TEXT, re.MULTILINE)
 
