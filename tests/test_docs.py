@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
 from pathlib import Path
 
 import pytest
 
+import workbench
 from workbench import errors
 from workbench.errors import RetouchError
 from workbench.methods import get, names
+from workbench.resources import MODELS
+from workbench.world.card import written
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -145,3 +149,19 @@ def test_the_python_example_runs_as_printed(tmp_path: Path, monkeypatch: pytest.
     told = capsys.readouterr().out
     assert "sea × 2" in told
     assert "mc1" in told
+
+
+@pytest.mark.parametrize("folder", sorted(path.parent.name for path in MODELS.glob("*/card.json")))
+def test_a_models_card_is_what_the_script_writes_of_its_numbers_and_names_the_licence(folder: str) -> None:
+    card = (MODELS / folder / "README.md").read_text()
+    assert card == written(json.loads((MODELS / folder / "card.json").read_text()))
+    assert "\nlicense: apache-2.0\n" in card.split("\n---\n")[0]
+
+
+def test_the_licence_is_apache_2_and_is_named_wherever_the_package_says_what_it_is() -> None:
+    assert (ROOT / "LICENSE").read_text().split()[:4] == ["Apache", "License", "Version", "2.0,"]
+    assert tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["license"] == "Apache-2.0"
+
+
+def test_the_changelog_tells_of_this_version_first() -> None:
+    assert re.findall(r"^## (.+)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)[0] == workbench.__version__
