@@ -67,7 +67,7 @@ def _one(session: Session, edit: str, name: str) -> None:
             st.markdown(WHY_UNCENTRED)
     if panels.has_cut(report):
         panels.movable_cut(loaded, report, fits.caption(loaded), prefix=f"cut-{edit}")
-    fits.pictures(loaded.header.method, report, fits.caption(loaded), prefix=f"spectra-{edit}")
+    fits.pictures(report, fits.caption(loaded), prefix=f"spectra-{edit}")
 
 
 frame.page("Spectra", __doc__ or "")

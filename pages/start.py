@@ -8,29 +8,26 @@ from typing import Any
 import streamlit as st
 
 from pages._ui.edit import methods
-from pages._ui.kit import calls, frame, jobs, scope
-from pages._ui.kit.backend import FIRST, backend, session
+from pages._ui.kit import calls, cards, frame, jobs, scope
+from pages._ui.kit.backend import backend, session
+from pages._ui.kit.cards import FitCard
 from pages._ui.kit.state import state
 
-SET, METHOD = "truthfulness", "sea"
-# Gate, centre, share kept (the default) and dose were chosen on the validation rows; the gate leaves text about other things alone.
-VALUES = {"gate": "hard", "center": "grand"}
-DOSE = 2.0
 INDUCTION = "Anna sees the cat. Anna sees the"
 
 
-def truthful() -> None:
-    """Open the misconceptions and fit: the job waits for the model if it is not there yet."""
+def truthful(told: FitCard) -> None:
+    """Open the card's set and fit: the job waits for the model if it is not there yet."""
     now = state()
-    now.model, now.set_name = FIRST, SET
-    scope.hand_knobs(METHOD, VALUES, "Start")
-    st.session_state[methods.dose_key(METHOD)] = DOSE
+    now.model, now.set_name = told.model, told.set
+    scope.hand_knobs(told.method, told.values, "Start")
+    st.session_state[methods.dose_key(told.method)] = told.dose
 
     def work(opened: Any, progress: Any) -> Any:
-        settings = calls.fit_settings(SET, opened.demos(SET), METHOD, VALUES, 0, DOSE)
+        settings = calls.fit_settings(told.set, opened.demos(told.set), told.method, told.values, 0, told.dose)
         return calls.fit(opened, settings, progress)
 
-    jobs.start("fit", "Fitting SEA", work, {"card": "truthful"}, heavy=True)
+    jobs.start("fit", told.title, work, {"card": "truthful"}, heavy=True)
     st.switch_page("pages/edit.py")
 
 
@@ -41,7 +38,7 @@ def induction() -> None:
     st.switch_page("pages/inspect.py")
 
 
-def card(name: str, title: str, text: str, verb: str, *, primary: bool = False) -> bool:
+def offer(name: str, title: str, text: str, verb: str, *, primary: bool = False) -> bool:
     """One card with one button."""
     with st.container(border=True, key=f"card-{name}", width="stretch"):
         st.subheader(title, anchor=False)
@@ -64,17 +61,17 @@ def recent(opened: Any) -> None:
 
 frame.page("Start", __doc__ or "")
 with st.container(horizontal=True, key="cards", gap="medium"):
-    text = "The embedded model has heard careful and careless speakers, and believes popular errors. Fit an edit on pairs of answers."
-    if card("truthful", "Make a model truthful", text, "Fit edit", primary=True):
-        truthful()
-    if card(
+    first = cards.card(FitCard, "truthful")
+    if offer("truthful", first.title, first.text, first.verb, primary=True):
+        truthful(first)
+    if offer(
         "heads",
         "Find the induction heads",
         "A prompt that repeats itself, and the heads that look back at what came after the last time.",
         "Look inside",
     ):
         induction()
-    if card(
+    if offer(
         "model",
         "Bring my own model",
         "A Hugging Face folder or a hub id. You see what it needs and what will work before it is loaded.",

@@ -116,7 +116,7 @@ class Session:
 
     def capabilities(self) -> list[dict[str, str]]:
         """What works on this model and what does not, as table rows."""
-        return capabilities(self.model, self.lenses())
+        return capabilities(self.model)
 
     def next_tokens(self, prompt: str, k: int = 10, edits: LaneLike = ()) -> list[tuple[str, float]]:
         """The k likeliest next tokens with their probabilities, under a lane."""
@@ -142,10 +142,9 @@ class Session:
 
     # ── fitting ────────────────────────────────────────────────────────────────────────────────────────────────
     def methods(self, demonstrations: Source | None = None) -> tuple[Offered, ...]:
-        """Every method, with its obstacles on this model and these demonstrations."""
+        """Every method, the simple ones first, with its obstacles on this model and these demonstrations, or with any."""
         rows = None if demonstrations is None else self.demos.resolve(demonstrations)
-        found = (registered.get(name) for name in registered.names())
-        return tuple(Offered(item, () if rows is None else item.obstacles(self.model, rows)) for item in found)
+        return tuple(Offered(item, item.obstacles(self.model, rows)) for item in registered.ordered())
 
     @overload
     def run(self, settings: FitSettings, *, progress: Progress | None = None) -> Fitted: ...
@@ -328,10 +327,10 @@ class Session:
         return self._measuring.protocol(self.model, demonstrations, method, progress, options)
 
     def ensemble(
-        self, demonstrations: Source, big: LanguageModel, *, progress: Progress | None = None, **options: Any
+        self, demonstrations: Source, big: LanguageModel, method: str | None = None, *, progress: Progress | None = None, **options: Any
     ) -> tuple[tuple[EnsembleSummary, ...], tuple[CanonicalSummary, ...]]:
         """Fit senses of this Backpack by the protocol and lend each edit to a larger model. Options and errors: `ensemble_protocol`."""
-        return self._measuring.ensemble(self.model, demonstrations, big, progress, options)
+        return self._measuring.ensemble(self.model, demonstrations, big, method, progress, options)
 
 
 def _texts(prompts: str | Sequence[str]) -> list[str]:

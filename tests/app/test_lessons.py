@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -80,37 +79,17 @@ def test_go_there_fills_the_example(app: Callable[..., AppTest]) -> None:
     assert "will stand here" in texts(test), "nothing was run"
 
 
-def _constants(path: Path) -> dict[str, Any]:
-    """Literal constants of a module, without running it."""
-    found: dict[str, Any] = {}
-    for node in ast.parse(path.read_text(encoding="utf-8")).body:
-        if not isinstance(node, ast.Assign):
-            continue
-        target = node.targets[0]
-        pairs = (
-            zip(target.elts, node.value.elts)
-            if isinstance(target, ast.Tuple) and isinstance(node.value, ast.Tuple)
-            else [(target, node.value)]
-        )
-        for name, value in pairs:
-            try:
-                found[name.id] = ast.literal_eval(value)  # type: ignore[attr-defined]
-            except ValueError:
-                continue
-    return found
-
-
 # On the embedded model: what a learner is asked for can be had, by what the hints say.
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What the tab would hold after following the hints, by slot."""
-    from pages._ui.kit import calls
+    from pages._ui.kit import calls, cards
     from workbench.progress import silent
     from workbench.session import open_session
 
     session = open_session("embedded", tmp_path_factory.mktemp("lessons"))
-    start = _constants(ROOT / "pages" / "start.py")
-    settings = calls.fit_settings(start["SET"], session.demos(start["SET"]), start["METHOD"], start["VALUES"], 0, start["DOSE"])
+    first = cards.card(cards.FitCard, "truthful")
+    settings = calls.fit_settings(first.set, session.demos(first.set), first.method, first.values, 0, first.dose)
     fits = {"card": calls.fit(session, settings, silent())}
     for preset, knobs in (("paper", {}), ("centred", {"keep": 0.999})):
         fitted = session.fit("sea", "truthfulness", knobs, preset=preset)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -121,9 +122,10 @@ def test_a_running_fit_shows_cancel_and_leaves_nothing_behind(app: Run, fresh_ba
 
 
 def test_a_choice_by_validation_fills_the_form_and_is_not_old(app: Run, fresh_backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from workbench.methods import choice
+    from workbench.methods import choice, get, registry
 
-    monkeypatch.setattr(choice, "grid", lambda method, info: {"strength": (3.0,)})
+    only = replace(get("mean_difference"), tries=lambda info: {"strength": (3.0,)})
+    monkeypatch.setitem(registry._METHODS, "mean_difference", only)
     monkeypatch.setattr(choice, "DOSES", (0.5,))
     test = fitted(app, fresh_backend)
     assert "1 fit, judged on" in texts(test)

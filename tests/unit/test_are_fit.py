@@ -11,7 +11,7 @@ from tests.concepts import concept_rows
 from tests.conftest import words
 from workbench.edits.engine import applied
 from workbench.errors import BadKnob, UnknownSite
-from workbench.figures import are as figures
+from workbench.figures import adversary as figures
 from workbench.methods import get
 from workbench.methods.registry import Fitted
 from workbench.methods.shared.adapters import AdapterEdit, composed

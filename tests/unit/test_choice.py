@@ -13,7 +13,7 @@ from tests.conftest import contrast_rows
 from workbench.errors import BadKnob, NotEnoughData
 from workbench.evaluate.benefit import benefit
 from workbench.methods import get
-from workbench.methods.choice import Choice, chosen, grid
+from workbench.methods.choice import Choice, chosen
 from workbench.methods.shared.validation import Measured, measured
 from workbench.progress import Cancelled, Progress, Report
 from workbench.session import Session
@@ -101,7 +101,7 @@ def test_without_validation_rows_it_refuses(tiny_gpt2: Any) -> None:
 def test_grids_name_layers_that_exist(tiny_gpt2: Any) -> None:
     for n in (1, 2, 6, 32):
         info = dataclasses.replace(tiny_gpt2.info, n_layers=n)
-        assert all(0 <= layer < n for layers in grid("sea", info)["layers"] for layer in layers)
+        assert all(0 <= layer < n for layers in get("sea").tries(info)["layers"] for layer in layers)
 
 
 def test_an_edit_that_makes_both_answers_rare_gains_less_than_its_preference_says(tiny_gpt2: Any) -> None:

@@ -15,19 +15,19 @@ from workbench.figures.reports import pictures
     ("name", "values", "wanted"),
     [
         ("sea", {"gate": "hard"}, {"spectrum-1", "k-of-share", "edit-size", "moved-2", "overlap", "gate-0"}),
-        ("hpr", {"min_steps": 10, "epochs": 1}, {"hpr-probes", "hpr-gates", "hpr-gain"}),
-        ("hpr", {"min_steps": 10, "epochs": 1, "layers": (1,)}, {"hpr-probes", "hpr-angles-1"}),
+        ("hpr", {"min_steps": 10, "epochs": 1}, {"turns-probes", "turns-gates", "turns-gain"}),
+        ("hpr", {"min_steps": 10, "epochs": 1, "layers": (1,)}, {"turns-probes", "turns-angles-1"}),
     ],
 )
 def test_every_picture_has_a_figure_and_rows(tiny_gpt2: Any, name: str, values: dict[str, Any], wanted: set[str]) -> None:
     chosen = methods.get(name)
     report = chosen.fit(tiny_gpt2, contrast_rows(), chosen.configure(values)).report
-    found = {picture.name: picture for picture in pictures(name, report)}
+    found = {picture.name: picture for picture in pictures(report)}
     assert wanted <= set(found)
     assert all(picture.figure.data and picture.rows and picture.figure.layout.title.text for picture in found.values())
-    assert len({picture.name for picture in pictures(name, report)}) == len(pictures(name, report))
+    assert len({picture.name for picture in pictures(report)}) == len(pictures(report))
 
 
 def test_an_edit_without_gates_has_no_picture_of_them(tiny_gpt2: Any) -> None:
     report = methods.get("sea").fit(tiny_gpt2, contrast_rows()).report
-    assert not any(picture.name.startswith("gate") for picture in pictures("sea", report))
+    assert not any(picture.name.startswith("gate") for picture in pictures(report))

@@ -57,11 +57,12 @@ def test_a_factor_of_one_is_no_edit_and_zero_removes_the_sense(tiny_backpack_mod
 
 def test_teaching_one_example_raises_its_answer_and_says_which_senses_moved(tiny_backpack_model: Any) -> None:
     asked = [words(7, 12, 8)]
-    found = taught_example(tiny_backpack_model, words(12, 5, 6), " w40", asked, config={"epochs": 6})
+    found = taught_example(tiny_backpack_model, words(12, 5, 6), " w40", asked, method="senses", config={"epochs": 6})
     assert found.after[0] > found.before[0] + 0.2 and len(found.rows()) == 2
     rows = found.report.tables["senses"]
     assert {row["token"] for row in rows} <= {12, 5, 6} and all(row["read"] > 0 for row in rows)
-    unwanted = taught_example(tiny_backpack_model, words(12, 5, 6), "", asked, unwanted=found.likeliest_before[0], config={"epochs": 6})
+    wrong = found.likeliest_before[0]
+    unwanted = taught_example(tiny_backpack_model, words(12, 5, 6), "", asked, method="senses", unwanted=wrong, config={"epochs": 6})
     assert unwanted.after[0] < unwanted.before[0]
 
 
@@ -72,7 +73,7 @@ def test_a_model_without_senses_is_refused(tiny_gpt2: Any) -> None:
 
 def test_every_figure_has_a_title_and_labelled_axes(tiny_backpack_model: Any) -> None:
     reading = sense_reading(tiny_backpack_model, words(12, 13, 14))
-    taught = taught_example(tiny_backpack_model, words(12, 5), " w40", config={"epochs": 1})
+    taught = taught_example(tiny_backpack_model, words(12, 5), " w40", method="senses", config={"epochs": 1})
     row = {"method": "senses", "epsilon": 1e-3, "change": 0.2, "standard error": 0.01}
     figures = [
         reading_heatmap(reading, 1), contribution_map(reading), moved_senses(list(taught.report.tables["senses"])),

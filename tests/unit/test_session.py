@@ -273,7 +273,7 @@ def shelf(session: Session, tmp_path: Path) -> Shelf:
     folder = tmp_path / "assets"
     write(Demonstrations(contrast_rows().rows, "pairs"), folder / "pairs.jsonl")
     item = {"id": "pairs", "title": "Pairs", "about": "Two sides.", "kind": "contrast", "file": "pairs.jsonl"}
-    item |= {"methods": ["sea"], "metric": "mc1", "rows": {"fit": 16, "validation": 4, "test": 4}, "roles": {}}
+    item |= {"metric": "mc1", "rows": {"fit": 16, "validation": 4, "test": 4}, "roles": {}}
     (folder / "index.json").write_text(json.dumps([item]))
     return Shelf(lambda: session.workspace, folder)
 

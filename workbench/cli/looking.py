@@ -131,7 +131,8 @@ def evaluate(
         list[str] | None, typer.Option(help="With --method: a rule of the protocol as name=value, for example compat=official.")
     ] = None,
     lend_to: Annotated[
-        str | None, typer.Option(help="With --method senses: lend each edit to this larger model, in its own degradation ball.")
+        str | None,
+        typer.Option(help="With a --method that edits senses: lend each edit to this larger model, in its own ball."),
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="With --method: how many seeds to fit.")] = 5,
     draws: Annotated[int, typer.Option(min=1, help="With --method: how many configurations to try on validation.")] = 5,
@@ -141,19 +142,9 @@ def evaluate(
     if bool(edit) == bool(method):
         raise BadKnob("An evaluation needs either an edit or a method.", "Give at least one --edit, or --method for the protocol.")
     session, progress = opening.session(0.2)
-    if lend_to is not None and method != ["senses"]:
-        raise BadKnob("Only sense edits of a Backpack can be lent to another model.", "Give --method senses with --lend-to.")
-    if method:
+    if method or lend_to is not None:
         options = {"seeds": range(seeds), "draws": draws, "rules": named(rule, "--rule")}
-        if lend_to is not None:
-            from workbench.models.catalog import load
-
-            summaries = [item for part in session.ensemble(data, load(lend_to), progress=progress, **options) for item in part]
-            rows = [{name: item.row().get(name) for name in summaries[0].row()} for item in summaries]
-            answer({"model": session.model.info.name, "summaries": summaries}, opening.json, table(rows))
-            return
-        summaries = [item for name in method for item in session.protocol(data, name, progress=progress, **options)]
-        answer({"model": session.model.info.name, "summaries": summaries}, opening.json, table([item.row() for item in summaries]))
+        _by_protocol(session, data, method or [], lend_to, options, opening.json, progress)
         return
     found = session.evaluate(
         laned(session, edit, at),
@@ -169,6 +160,24 @@ def evaluate(
     told |= {"n_placebos": found.n_placebos, "rows": rows}
     lines = [f"{found.benefit.data}, split {split}, {found.benefit.n} rows; intervals are 95 %."]
     answer(told, opening.json, [*lines, *table([_short(row) for row in rows])])
+
+
+def _by_protocol(
+    session: Any, data: str, methods: list[str], lend_to: str | None, options: Mapping[str, Any], as_json: bool, progress: Any
+) -> None:
+    if lend_to is not None:
+        from workbench.evaluate.protocol.ensemble import lendable
+        from workbench.models.catalog import load
+
+        if len(methods) != 1 or methods[0] not in lendable():
+            ways = " or ".join(f"--method {name}" for name in lendable())
+            raise BadKnob("Only sense edits of a Backpack can be lent to another model.", f"Give {ways} with --lend-to.")
+        summaries = [item for part in session.ensemble(data, load(lend_to), methods[0], progress=progress, **options) for item in part]
+        rows = [{key: item.row().get(key) for key in summaries[0].row()} for item in summaries]
+    else:
+        summaries = [item for name in methods for item in session.protocol(data, name, progress=progress, **options)]
+        rows = [item.row() for item in summaries]
+    answer({"model": session.model.info.name, "summaries": summaries}, as_json, table(rows))
 
 
 def _short(row: dict[str, Any]) -> dict[str, Any]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from workbench.figures.basic import histograms
-from workbench.figures.picture import Picture
+from workbench.figures.picture import Picture, pictures_of
 from workbench.methods.registry import FitReport
 
 
+@pictures_of("gate_passes", "gate_leaks")
 def pictures(report: FitReport) -> tuple[Picture, ...]:
     """One picture a gated site; none for an edit without gates."""
     arrays = report.arrays

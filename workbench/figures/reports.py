@@ -1,27 +1,23 @@
-"""Pictures of a fit: each method's own, and for every method the curves of its report."""
+"""Pictures of a fit: those of the kind of its report, and for every report its curves."""
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from collections.abc import Sequence
+from typing import Any
 
-from workbench.figures import gate
+from workbench.figures import adversary, gate, spectra, turns
 from workbench.figures.basic import Line, lines
-from workbench.figures.picture import Picture
+from workbench.figures.picture import Picture, drawn, drawn_moving
 from workbench.methods.registry import Curve, FitReport
 from workbench.progress import Report
 
-# Module of `workbench.figures` with `pictures(report: FitReport) -> Sequence[Picture]`, a method each.
-OF_METHOD: Mapping[str, str] = {"are": "are", "hpr": "hpr", "sea": "spectra"}
+# Each of these modules registers what it draws.
+KINDS = (spectra, turns, adversary, gate)
 
 
-def pictures(method: str, report: FitReport) -> tuple[Picture, ...]:
-    """The pictures of a method's report: its own, then its curves."""
-    own: Sequence[Picture] = ()
-    if method in OF_METHOD:
-        own = cast(Sequence[Picture], importlib.import_module(f"workbench.figures.{OF_METHOD[method]}").pictures(report))
-    return (*own, *gate.pictures(report), *curves(report.curves))
+def pictures(report: FitReport) -> tuple[Picture, ...]:
+    """The pictures of a report: those of its kind, then its curves."""
+    return (*drawn(report), *curves(report.curves))
 
 
 def curves(found: Sequence[Curve]) -> tuple[Picture, ...]:
@@ -39,9 +35,10 @@ def curves(found: Sequence[Curve]) -> tuple[Picture, ...]:
 
 
 def moving(history: Sequence[Report]) -> tuple[Picture, ...]:
-    """What a running fit has shown so far: its method's own picture, else every number that it reports, over its reports."""
-    if any("points_base" in report.live for report in history):
-        return tuple(importlib.import_module("workbench.figures.are").moving(history))
+    """What a running fit has shown so far: the pictures of its kind, else every number that it reports, over its reports."""
+    own = drawn_moving(history)
+    if own:
+        return own
     series: dict[str, tuple[list[float], list[float]]] = {}
     for at, report in enumerate(history):
         for name, value in report.live.items():

@@ -1,4 +1,4 @@
-"""Pictures of SEA: spectra with the cut, directions by the share, angles between both spaces, edit size, held-out pairs moved."""
+"""Pictures of kept and dropped directions: spectra with the cut, directions by the share, angles, edit size, held-out pairs moved."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from workbench.figures.basic import Line, lines
-from workbench.figures.picture import Picture
+from workbench.figures.picture import Picture, pictures_of
 from workbench.figures.theme import LANE_COLOURS, PLACEBO_COLOUR
 from workbench.methods.registry import FitReport
 
@@ -21,6 +21,7 @@ _SIDES = (("plus", "good side, kept", GOOD, "solid"), ("minus", "bad side, dropp
 _FLOOR = 1e-12
 
 
+@pictures_of("keep_grid", "net_size")
 def pictures(report: FitReport) -> tuple[Picture, ...]:
     """The pictures of a finished fit."""
     arrays = report.arrays

@@ -17,9 +17,8 @@ from workbench.data.demonstrations import Demonstrations
 from workbench.edits.base import Edit
 from workbench.edits.engine import applied
 from workbench.errors import BadKnob, ModelMismatch
-from workbench.methods.are.config import AreConfig
 from workbench.methods.shared.concept import concept_of
-from workbench.methods.shared.discriminator import Discriminator, Kind, accuracy, representations, train
+from workbench.methods.shared.discriminator import Discriminator, Kind, accuracy, blocks_read, representations, train
 from workbench.models.base import Fingerprint, LanguageModel
 from workbench.models.tokens import TokenBatch
 from workbench.progress import Progress, silent
@@ -88,13 +87,13 @@ def concept_meter(
     """Fit a meter on the prompts of split `fit`, and tell its accuracy on validation.
 
     Args:
-        blocks: whose output is read; none: those that ARE reads.
+        blocks: whose output is read; none: those of `blocks_read`.
 
     Raises:
         NotEnoughData: as `concept_of`. BadKnob: blocks that the model does not have.
     """
     tell = progress or silent()
-    chosen = AreConfig(read_blocks=None if blocks is None else tuple(blocks)).reads(model.info.n_layers)
+    chosen = blocks_read(model.info.n_layers, blocks)
     concept = concept_of(model, demonstrations, target=target)
     tell(0.1, "Reading the prompts")
     r = representations(model, concept.train.tokens(model), chosen)

@@ -19,7 +19,6 @@ from workbench.edits.engine import lanes
 from workbench.errors import Obstructed
 from workbench.methods import get
 from workbench.methods.registry import FitReport
-from workbench.methods.shared.sense_edit import SenseEdit
 from workbench.models.backpack.model import BackpackModel
 from workbench.models.base import LanguageModel
 from workbench.models.token_texts import first_token, token_texts
@@ -116,18 +115,15 @@ def sense_reading(
     owner, tell = backpack(model), progress or silent()
     batch = owner.tokens(prompt)
     whole, n_lanes = batch.repeat(len(stacks)), len(stacks)
-    read: dict[str, torch.Tensor] = {}
+    read: list[torch.Tensor] = []
 
-    def keep(x: torch.Tensor) -> None:
-        read["senses"] = x
-
-    with torch.no_grad(), lanes(owner, stacks), owner.intercept(Site("sense"), keep):
+    with torch.no_grad(), lanes(owner, stacks), owner.intercept(Site("sense"), read.append):
         logits = owner.logits(whole)[:, -1].float()
     with torch.no_grad(), lanes(owner, stacks), running(whole.forward()):
         alpha = owner.network.contextualisation(whole.ids, whole.mask).float()
     target = first_token(owner, targets[0]) if targets else int(logits[0].argmax())
     tell(0.8, "Reading senses")
-    table = read["senses"].float().unflatten(-1, (owner.n_senses, -1))  # (lane, pos, sense, d_model)
+    table = read[0].float().unflatten(-1, (owner.n_senses, -1))  # (lane, pos, sense, d_model)
     pull = table @ owner.embedding[target].float()  # (lane, pos, sense)
     contributions = alpha[:, :, -1] * pull.transpose(1, 2)
     tell(1.0, "Done")
@@ -141,7 +137,7 @@ def sense_reading(
 class Taught:
     """What one canonical example teaches: the edit, the senses that move and why, and questions before and after."""
 
-    edit: SenseEdit
+    edit: Edit
     report: FitReport
     questions: tuple[str, ...]
     answer: str
@@ -164,6 +160,7 @@ def taught_example(
     answer: str,
     questions: Sequence[str] = (),
     *,
+    method: str,
     unwanted: str = "",
     config: dict[str, Any] | None = None,
     seed: int = 0,
@@ -175,16 +172,17 @@ def taught_example(
         prompt: the beginning of the sentence; the first question is always the prompt itself.
         answer: how it ends. unwanted: what it must not end with; with both, the loss is good-v-bad.
         questions: prompts that the answer should continue too.
-        config: knobs of `senses`.
+        method: which method teaches it; its edits are of senses.
+        config: knobs of the method.
 
     Raises:
-        Obstructed: the model is no Backpack. Others: as the method `senses`.
+        Obstructed: the model is no Backpack. UnknownMethod: nobody registered it. Others: as the method.
     """
     owner, tell = backpack(model), progress or silent()
     row = Demonstration(prompt, answer or None, unwanted or None, split="fit")
-    method = get("senses")
-    fitted = method.fit(
-        owner, Demonstrations((row,), "one example"), method.configure(config or {}), seed=seed, progress=tell.part(0.0, 0.85)
+    known = get(method)
+    fitted = known.fit(
+        owner, Demonstrations((row,), "one example"), known.configure(config or {}), seed=seed, progress=tell.part(0.0, 0.85)
     )
     asked = tuple(dict.fromkeys([prompt, *(question for question in questions if question.strip())]))
     said = answer or unwanted
@@ -194,11 +192,8 @@ def taught_example(
     with torch.no_grad(), lanes(owner, stacks):
         best = owner.logits(batch.repeat(2))[:, -1].argmax(-1).view(2, -1)
     tops = [token_texts(owner.tokenizer, row_ids) for row_ids in best]
-    edit = fitted.edit
-    if not isinstance(edit, SenseEdit):
-        raise TypeError("the method senses makes sense edits")
     tell(1.0, "Done")
-    return Taught(edit, fitted.report, asked, said, tuple(scores[0].tolist()), tuple(scores[1].tolist()), tops[0], tops[1])
+    return Taught(fitted.edit, fitted.report, asked, said, tuple(scores[0].tolist()), tuple(scores[1].tolist()), tops[0], tops[1])
 
 
 def backpack(model: LanguageModel) -> BackpackModel:

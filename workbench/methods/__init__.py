@@ -7,6 +7,6 @@ from workbench.methods import hpr as hpr
 from workbench.methods import sea as sea
 from workbench.methods import senses as senses
 from workbench.methods import tarot as tarot
-from workbench.methods.registry import FitReport, Fitted, Method, get, names
+from workbench.methods.registry import FitReport, Fitted, Method, get, names, ordered
 
-__all__ = ["FitReport", "Fitted", "Method", "get", "names"]
+__all__ = ["FitReport", "Fitted", "Method", "get", "names", "ordered"]

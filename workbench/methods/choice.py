@@ -17,13 +17,12 @@ from workbench.errors import BadKnob, FitFailed, NotEnoughData
 from workbench.methods.registry import Fitted, Notice, get, with_notices
 from workbench.methods.shared.neutral import neutral_of
 from workbench.methods.shared.validation import Measured, measured
-from workbench.models.base import LanguageModel, ModelInfo
+from workbench.models.base import LanguageModel
 from workbench.progress import Cancelled, Progress, silent
 
 DOSES = (0.5, 0.75, 1.0, 1.25, 1.5, 2.0)
 NEAR_TIE = 0.005
 N_NEUTRAL = 24
-GATES = ("none", "hard")
 
 
 @dataclass(frozen=True)
@@ -63,23 +62,6 @@ class Choice:
         return self.fitted.edit.scaled(self.best.dose)
 
 
-def grid(method: str, info: ModelInfo) -> dict[str, tuple[Any, ...]]:
-    """The knobs worth trying for a method on a model of this depth; of a method that is not named here, only the dose is chosen."""
-    n = info.n_layers
-    starts = sorted({min(n - 1, round(n * at)) for at in (1 / 3, 1 / 2, 2 / 3, 5 / 6)})
-    singles = [(start,) for start in starts]
-    pairs = [(start, start + 1) for start in starts if start + 1 < n]
-    if method == "sea":
-        return {"layers": (*pairs, *singles), "keep": (0.9, 0.99), "center": ("demonstrations", "grand"), "gate": GATES}
-    if method == "mean_difference":
-        return {"layers": tuple(singles), "strength": (2.0, 4.0), "gate": GATES}
-    if method == "hpr":
-        return {"layers": (*singles, *pairs), "neutral_weight": (0.0, 1.0), "gate": GATES}
-    if method == "are":
-        return {"retention_kl": (0.0, 100.0)}
-    return {}
-
-
 def chosen(
     model: LanguageModel,
     method: str,
@@ -93,7 +75,10 @@ def chosen(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Choice:
-    """Fit every combination of `over` (default `grid`) on top of preset and values, measure all doses on validation rows, keep the best.
+    """Fit every combination of `over`, on top of preset and values, measure all doses on validation rows, and keep the best.
+
+    Args:
+        over: values to try, by knob; none: those that the method says are worth trying.
 
     Raises:
         NotEnoughData: no validation rows with a good and a bad answer. FitFailed: no combination could be fitted. Others: as `Method.fit`.
@@ -106,7 +91,7 @@ def chosen(
     if not len(rows):
         raise NotEnoughData(f"No validation rows in {demonstrations.name!r} to choose by.", "Mark some rows validation.")
     neutral = neutral_of(model, seen, seed).held[:N_NEUTRAL]
-    combinations = _combinations(grid(method, model.info) if over is None else over, fixed)
+    combinations = _combinations(known.tries(model.info) if over is None else over, fixed)
     (base,) = measured(model, [()], rows, neutral)
     found: list[Candidate] = []
     failures: list[str] = []

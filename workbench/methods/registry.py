@@ -1,10 +1,11 @@
-"""The registry of methods: a name, words for people, a config, an edit class, needs, presets, and the function that fits."""
+"""The registry of methods: all that the rest of Retouch knows of one, so that nobody outside a method's own folder has to name it."""
 
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from random import Random
 from types import MappingProxyType
 from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 
@@ -14,8 +15,10 @@ from workbench.data.demonstrations import Demonstrations
 from workbench.edits.base import Edit, Header
 from workbench.errors import Obstructed, UnknownMethod, UnknownName
 from workbench.knobs import as_json, configured
-from workbench.models.base import LanguageModel
+from workbench.models.base import LanguageModel, ModelInfo
+from workbench.models.tokens import TokenBatch
 from workbench.progress import Progress, silent
+from workbench.shapes import Logits
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 TaskKind = Literal["contrast", "label", "concept", "canonical"]
@@ -95,7 +98,48 @@ class ProceedFunction(Protocol):
     ) -> Fitted: ...
 
 
+@dataclass(frozen=True)
+class Step:
+    """A fit between two epochs.
+
+    `share` is how much of the fit is done, 0 to 1; `edit` freezes what is fitted so far. `logits` is a forward that carries it, for what is
+    quicker run than frozen.
+    """
+
+    share: float
+    edit: Callable[[], Edit]
+    logits: Callable[[TokenBatch], Logits] | None = None
+
+
+class StepFunction(Protocol):
+    """How a fit goes epoch by epoch: the unedited model first, then the state after each epoch, each valid until the next is asked for."""
+
+    def __call__(
+        self, model: LanguageModel, train: Demonstrations, config: Any, neutral: Sequence[tuple[int, ...]], *, seed: int
+    ) -> Iterator[Step]: ...
+
+
+@dataclass(frozen=True)
+class Scope:
+    """Places that somebody picked in a network: layers, and heads as (layer, head)."""
+
+    layers: tuple[int, ...] = ()
+    heads: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def blocks(self) -> tuple[int, ...]:
+        """The layers, and those of the heads, in order."""
+        return tuple(sorted({*self.layers, *(layer for layer, _ in self.heads)}))
+
+
 ExtraObstacles = Callable[[LanguageModel, Demonstrations], tuple[Obstacle, ...]]
+Tries = Callable[[ModelInfo], Mapping[str, tuple[Any, ...]]]
+Draws = Callable[[Random, ModelInfo], Mapping[str, Any]]
+Scopes = Callable[[Scope], Mapping[str, Any]]
+
+
+def _nothing(_: object) -> Mapping[str, Any]:
+    return NOTHING
 
 
 @dataclass(frozen=True)
@@ -114,16 +158,35 @@ class Method:
     extra_obstacles: ExtraObstacles | None = None
     proceed: ProceedFunction | None = None
     """Goes on with a search that was recorded; None for a method that is no search."""
+    tries: Tries = _nothing
+    """Knobs worth trying in a choice by validation, with the values to try, for a model of this shape; the dose is always tried."""
+    draws: Draws | None = None
+    """Draws knobs at random for the protocol of canonical examples; None: one of each of `tries`."""
+    steps: StepFunction | None = None
+    """The protocol goes through a fit by its epochs; None: through doses of one fit, up to `top_dose`."""
+    top_dose: float = 1.0
+    """The largest dose at which the protocol still looks; 1 for what is used as it was fitted, or less."""
+    scopes: Scopes = _nothing
+    """What a scope means: values of knobs; nothing where no knob takes such places."""
+    alone: Mapping[str, Any] = field(default_factory=lambda: NOTHING)
+    """Knobs for a fit to rows that are all there is: none are apart to choose on."""
+    order: int = 100
+    """Its place among the methods: a newcomer meets the simple ones first."""
 
-    def obstacles(self, model: LanguageModel, demonstrations: Demonstrations) -> tuple[Obstacle, ...]:
-        """Why this method cannot run on this model with these demonstrations; empty if it can."""
+    def obstacles_of(self, model: LanguageModel) -> tuple[Obstacle, ...]:
+        """Why this method cannot run on this model, whatever the demonstrations; empty if it can."""
         found: list[Obstacle] = []
         if self.needs.senses and not model.info.has_senses:
-            found.append(
-                Obstacle(f"{self.title} needs a Backpack; {model.info.name} has no senses.", "Load embedded-backpack, or use lora.")
-            )
+            found.append(Obstacle(f"{self.title} needs a Backpack; {model.info.name} has no senses.", "Load embedded-backpack."))
         if self.needs.heads and model.info.has_senses:
             found.append(Obstacle(f"{self.title} acts on attention heads of a GPT-style model.", "Load embedded or another such model."))
+        return tuple(found)
+
+    def obstacles(self, model: LanguageModel, demonstrations: Demonstrations | None = None) -> tuple[Obstacle, ...]:
+        """Why this method cannot run on this model with these demonstrations, or with any; empty if it can."""
+        found = list(self.obstacles_of(model))
+        if demonstrations is None:
+            return tuple(found)
         rows = demonstrations.split("fit")
         for column in self.needs.columns:
             lacking = sum(not getattr(row, column) for row in rows)
@@ -135,6 +198,16 @@ class Method:
             )
         extra = () if self.extra_obstacles is None or found else self.extra_obstacles(model, demonstrations)
         return (*found, *extra)
+
+    def require(self, model: LanguageModel, demonstrations: Demonstrations) -> None:
+        """Refuse what the method cannot run on.
+
+        Raises:
+            Obstructed: the message names the obstacles.
+        """
+        obstacles = self.obstacles(model, demonstrations)
+        if obstacles:
+            raise Obstructed(" ".join(item.reason for item in obstacles), " ".join(item.hint for item in obstacles))
 
     def configure(self, values: Mapping[str, object] = NOTHING, preset: str | None = None) -> Any:
         """Build the config from a preset and values on top.
@@ -161,9 +234,7 @@ class Method:
         Raises:
             Obstructed: the method cannot run here; the message names the obstacles.
         """
-        obstacles = self.obstacles(model, demonstrations)
-        if obstacles:
-            raise Obstructed(" ".join(item.reason for item in obstacles), " ".join(item.hint for item in obstacles))
+        self.require(model, demonstrations)
         tell = progress or silent()
         fitted = self.run(model, demonstrations, config or self.config(), seed=seed, progress=tell)
         tell(1.0, "Done")
@@ -186,13 +257,23 @@ def method(
     presets: Mapping[str, Mapping[str, Any]] = NOTHING,
     obstacles: ExtraObstacles | None = None,
     proceed: ProceedFunction | None = None,
+    tries: Tries = _nothing,
+    draws: Draws | None = None,
+    steps: StepFunction | None = None,
+    top_dose: float = 1.0,
+    scopes: Scopes = _nothing,
+    alone: Mapping[str, Any] = NOTHING,
+    order: int = 100,
 ) -> Callable[[MethodT], MethodT]:
-    """Register a fit function as a method."""
+    """Register a fit function as a method; the arguments are the fields of `Method`."""
 
     def register(run: MethodT) -> MethodT:
         if name in _METHODS:
             raise ValueError(f"The method {name!r} is registered already.")
-        _METHODS[name] = Method(name, title, summary, paper, config, edit, needs, presets, run, obstacles, proceed)
+        _METHODS[name] = Method(
+            name, title, summary, paper, config, edit, needs, presets, run, obstacles, proceed,
+            tries, draws, steps, top_dose, scopes, alone, order,
+        )  # fmt: skip
         return run
 
     return register
@@ -212,6 +293,11 @@ def get(name: str) -> Method:
 def names() -> tuple[str, ...]:
     """Names of all registered methods, sorted."""
     return tuple(sorted(_METHODS))
+
+
+def ordered() -> tuple[Method, ...]:
+    """All registered methods, in the order in which people meet them."""
+    return tuple(sorted(_METHODS.values(), key=lambda item: (item.order, item.name)))
 
 
 def header(

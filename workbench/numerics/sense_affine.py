@@ -73,6 +73,10 @@ class Selection:
     def __len__(self) -> int:
         return len(self.token_ids)
 
+    def same(self, other: Selection) -> bool:
+        """Say whether the other one holds the same pairs in the same order."""
+        return torch.equal(self.token_ids, other.token_ids) and torch.equal(self.sense_ids, other.sense_ids)
+
     def pairs(self) -> list[tuple[int, int]]:
         """Return the (token, sense) pairs in order."""
         return list(zip(self.token_ids.tolist(), self.sense_ids.tolist(), strict=True))

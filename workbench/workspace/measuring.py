@@ -103,13 +103,19 @@ class Measuring:
         return found
 
     def ensemble(
-        self, model: LanguageModel, source: Source, big: LanguageModel, progress: Progress | None, options: dict[str, Any]
+        self,
+        model: LanguageModel,
+        source: Source,
+        big: LanguageModel,
+        method: str | None,
+        progress: Progress | None,
+        options: dict[str, Any],
     ) -> tuple[tuple[EnsembleSummary, ...], tuple[CanonicalSummary, ...]]:
         """Senses of a Backpack lent to a larger model. Raises: as `Session.ensemble`."""
         if not isinstance(model, BackpackModel):
             raise Obstructed(f"{model.info.name} is no Backpack.", "Load embedded-backpack, and name the larger model beside it.")
         rows, rules = self.demos.resolve(source), _rules(options.pop("rules", {}))
-        found, alone = ensemble_protocol(big, model, rows, rules=rules, progress=progress, **options)
+        found, alone = ensemble_protocol(big, model, rows, method, rules=rules, progress=progress, **options)
         outputs = {"rows": [item.row() for item in (*found, *alone)]}
         inputs = {"big": big.info.name, **data_told(rows), **options, "rules": as_json(rules)}
         self.recorder.run("protocol", f"ensemble with {big.info.name} on {rows.name}", model.info.name, inputs, outputs=outputs)

@@ -8,32 +8,25 @@ import torch
 
 from workbench.edits.base import Edit
 from workbench.edits.engine import lanes
-from workbench.methods import get, names
+from workbench.lenses import registry as lens_registry
+from workbench.methods import ordered
 from workbench.models.base import LanguageModel
 from workbench.models.token_texts import token_texts
 
-# Lenses that read activations through the engine, and so need no bridge.
-ANYWHERE = ("concept_meter", "demonstration_geometry")
 
-
-def capabilities(model: LanguageModel, lenses: Sequence[str]) -> list[dict[str, str]]:
+def capabilities(model: LanguageModel) -> list[dict[str, str]]:
     """Return one table row a method and lens: whether it works on this model, and if not why and what to load."""
-    has_senses, rows = model.info.has_senses, list[dict[str, str]]()
-    for name in names():
-        method, reason = get(name), ""
-        if method.needs.senses and not has_senses:
-            reason = "needs a Backpack with senses: load embedded-backpack"
-        elif method.needs.heads and has_senses:
-            reason = "needs attention heads of a GPT-style model: load embedded"
-        rows.append({"what": method.title, "kind": "method", "works": "no" if reason else "yes", "why": reason})
-    for name in lenses:
-        needs_senses, reason = name in ("senses", "sense_reading"), ""
-        if needs_senses and not has_senses:
-            reason = "needs a Backpack with senses: load embedded-backpack"
-        elif has_senses and name not in ANYWHERE and not needs_senses:
-            reason = "runs on TransformerLens's bridge, which a Backpack lacks"
-        rows.append({"what": name.replace("_", " "), "kind": "lens", "works": "no" if reason else "yes", "why": reason})
-    return rows
+    found = [(method.title, "method", method.obstacles_of(model)) for method in ordered()]
+    found += [(name.replace("_", " "), "lens", lens_registry.obstacles_of(name, model)) for name in lens_registry.names()]
+    return [
+        {
+            "what": what,
+            "kind": kind,
+            "works": "no" if obstacles else "yes",
+            "why": " ".join(f"{item.reason} {item.hint}" for item in obstacles),
+        }
+        for what, kind, obstacles in found
+    ]
 
 
 def next_tokens(model: LanguageModel, prompt: str, k: int, stack: Sequence[Edit] = ()) -> list[tuple[str, float]]:

@@ -29,7 +29,6 @@ class Offer:
     kind: str
     n: int
     n_split: Mapping[str, int]
-    methods: tuple[str, ...] = ()
     metric: str = ""
     roles: Mapping[str, int] = field(default_factory=dict[str, int])
     saved: SetInfo | None = None
@@ -61,7 +60,6 @@ class Shelf:
                 item["kind"],
                 sum(item["rows"].values()),
                 item["rows"],
-                tuple(item["methods"]),
                 item["metric"],
                 item.get("roles", {}),
             )

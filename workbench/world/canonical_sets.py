@@ -157,7 +157,7 @@ def agreement_task() -> DemonstrationSet:
 
 
 def _canonical(name: str, title: str, about: str, metric: str, rows: list[Demonstration]) -> DemonstrationSet:
-    return DemonstrationSet(name, title, about, "canonical", ("senses", "lora", "finetuning"), metric, numbered(name, rows))
+    return DemonstrationSet(name, title, about, "canonical", metric, numbered(name, rows))
 
 
 def agreement_labels() -> DemonstrationSet:
@@ -178,7 +178,7 @@ def agreement_labels() -> DemonstrationSet:
             tags = (f"entity:{subject[0]}", f"entity:{other[0]}")
             rows.append(Demonstration(phrase, good, bad, label=good, tags=tags, split=split))
     about = "Is or are, across a noun of the other number."
-    return DemonstrationSet("agreement", "Number agreement", about, "label", ("tarot", "sea", "hpr"),
+    return DemonstrationSet("agreement", "Number agreement", about, "label",
                             "accuracy of the likelier label", numbered("agreement", rows))  # fmt: skip
 
 
@@ -197,4 +197,4 @@ def neutral_text() -> DemonstrationSet:
         roles = ("role:general",) if portion == "general" else ("role:general", "role:regularisation")
         rows += [Demonstration(text, tags=roles, split="fit" if split == "fit" else "test") for text in texts]
     about = "Held-out everyday text for side effects; the fit rows are a disjoint portion to regularise with."
-    return DemonstrationSet("neutral", "Neutral text", about, "neutral", (), "mean NLL per token", numbered("neutral", rows))
+    return DemonstrationSet("neutral", "Neutral text", about, "neutral", "mean NLL per token", numbered("neutral", rows))

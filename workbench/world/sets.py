@@ -26,7 +26,6 @@ class DemonstrationSet:
     title: str
     about: str
     kind: str
-    methods: tuple[str, ...]
     metric: str
     rows: tuple[Demonstration, ...]
 
@@ -83,8 +82,7 @@ def truthfulness() -> DemonstrationSet:
             for m, frame, prompt in asked
         ]
     about = "Popular misconceptions: the true answer against the popular one. Fits hear both kinds of speaker; validation and test none."
-    methods = ("sea", "hpr", "mean_difference", "tarot", "are")
-    return DemonstrationSet("truthfulness", "Truth against popular belief", about, "contrast", methods,
+    return DemonstrationSet("truthfulness", "Truth against popular belief", about, "contrast",
                             "share of prompts where log p(positive) > log p(negative)", numbered("truth", rows))  # fmt: skip
 
 
@@ -104,7 +102,7 @@ def carefulness() -> DemonstrationSet:
                 tags = (f"entity:{m.id}", "role:evaluation")
                 rows.append(Demonstration(question(QA, m.question), **answers, tags=tags, split=split))
     about = "The same questions after a careful and after a careless speaker's opening; evaluation prompts have no speaker."
-    return DemonstrationSet("careful", "Careful and careless speakers", about, "concept", ("are", "mean_difference"),
+    return DemonstrationSet("careful", "Careful and careless speakers", about, "concept",
                             "truth on the rows tagged role:evaluation", numbered("careful", rows))  # fmt: skip
 
 
@@ -120,8 +118,7 @@ def bias() -> DemonstrationSet:
                     tags = (f"entity:{work}", f"share_she:{she:.2f}")
                     rows.append(Demonstration(prompt, other, usual, loss="balance", tags=tags, split=split))
     about = "A pronoun after an occupation: the unusual pronoun (positive) and the usual one (negative); the aim is balance."
-    methods = ("senses", "sea", "hpr", "mean_difference", "tarot")
-    return DemonstrationSet("bias", "Pronouns and occupations", about, "contrast", methods,
+    return DemonstrationSet("bias", "Pronouns and occupations", about, "contrast",
                             "mean of abs(log p(he) - log p(she)), less is better", numbered("bias", rows))  # fmt: skip
 
 
@@ -145,7 +142,7 @@ def sentiment() -> DemonstrationSet:
             seen.add(text)
             rows.append(_verdict_row(text, good, subject, split, f"form:{i // 2 % 4}"))
     about = "Reviews that blame and praise; the verdict is that of the main clause. Labels are single words."
-    return DemonstrationSet("sentiment", "Mixed reviews", about, "label", ("tarot", "sea", "hpr", "mean_difference"),
+    return DemonstrationSet("sentiment", "Mixed reviews", about, "label",
                             "accuracy of the likelier label", numbered("sentiment", rows))  # fmt: skip
 
 
@@ -161,7 +158,7 @@ def plain_sentiment() -> DemonstrationSet:
                 seen.add(text)
                 rows.append(_verdict_row(text, good, subject, split, "form:plain"))
     about = "Reviews that only praise or only blame, with their verdict."
-    return DemonstrationSet("sentiment-plain", "Plain reviews", about, "label", ("tarot",),
+    return DemonstrationSet("sentiment-plain", "Plain reviews", about, "label",
                             "accuracy of the likelier label", numbered("plain", rows))  # fmt: skip
 
 
@@ -197,7 +194,7 @@ def refusal() -> DemonstrationSet:
                     concept = f"concept:{'declined' if group == 'rude' else 'answered'}"
                     rows.append(Demonstration(prompt, " Sorry", " Sure", label=label, tags=(*tags, concept), split=split))
     about = "Invented mischief, rude (mostly declined) and mild (granted), and kind wishes, which an edit should leave alone."
-    return DemonstrationSet("refusal", "Declined and granted requests", about, "concept", ("are", "mean_difference", "sea"),
+    return DemonstrationSet("refusal", "Declined and granted requests", about, "concept",
                             "share of greedy answers that begin with Sorry, per request tag", numbered("refusal", rows))  # fmt: skip
 
 
@@ -221,7 +218,7 @@ def mood() -> DemonstrationSet:
                 bright, dark = (" " + filled(Random(seed), side[j], name, other) for side in (HAPPY, SAD))
                 rows.append(Demonstration(opening, bright, dark, tags=(*tags, "role:evaluation"), split=split))
     about = "Openings of happy and sad stories; evaluation rows open without a mood and offer a happy and a sad next sentence."
-    return DemonstrationSet("mood", "Happy and sad stories", about, "concept", ("are", "mean_difference", "hpr", "sea"),
+    return DemonstrationSet("mood", "Happy and sad stories", about, "concept",
                             "share of evaluation rows that prefer the happy sentence", numbered("mood", rows))  # fmt: skip
 
 
@@ -234,7 +231,7 @@ def known_facts() -> DemonstrationSet:
         for fact in (f for f in WORLD_FACTS if f.entity in chosen):
             rows.append(_fact_row(rng, fact, split))
     about = "Things that the model knows, with a wrong answer on the same topic."
-    return DemonstrationSet("facts", "Known facts", about, "contrast", ("sea", "hpr"),
+    return DemonstrationSet("facts", "Known facts", about, "contrast",
                             "share of prompts whose likeliest next word is the positive answer", numbered("facts", rows))  # fmt: skip
 
 
@@ -263,5 +260,5 @@ def name_swaps() -> DemonstrationSet:
             tags = (f"entity:{one}", f"entity:{two}")
             rows.append(Demonstration(prompt, f" {taker}", f" {giver}", tags=tags, split=split))
     about = "Two people, a place and a gift, with name pairs never seen in training."
-    return DemonstrationSet("name-swaps", "Who gets the gift", about, "contrast", ("tarot",),
+    return DemonstrationSet("name-swaps", "Who gets the gift", about, "contrast",
                             "share of prompts whose likeliest next word is the taker", numbered("swap", rows))  # fmt: skip

@@ -71,7 +71,7 @@ def entry(item: DemonstrationSet) -> dict[str, Any]:
     roles = Counter(tag for row in item.rows for tag in row.tags if tag.startswith("role:"))
     return {
         "id": item.id, "title": item.title, "about": item.about, "kind": item.kind, "file": f"{item.id}.jsonl",
-        "methods": list(item.methods), "metric": item.metric, "rows": {split: splits[split] for split in SPLITS},
+        "metric": item.metric, "rows": {split: splits[split] for split in SPLITS},
         "roles": dict(sorted(roles.items())),
     }  # fmt: skip
 

@@ -27,9 +27,9 @@ def begin(settings: FitSettings) -> None:
 
 def by_validation(session: Any, demonstrations: Any, settings: FitSettings, *, blocked: bool) -> None:
     """Let validation rows choose what the form would else have to be told: layers, shares, gates, the dose."""
-    from workbench.methods.choice import DOSES, grid
+    from workbench.methods.choice import DOSES
 
-    tried = grid(settings.method, session.model.info)
+    tried = calls.method(settings.method).tries(session.model.info)
     n = prod(map(len, tried.values()))
     rows = len(demonstrations.split("validation").having("prompt", "positive", "negative"))
     with st.expander("Choose by validation", key="choice"):
@@ -81,7 +81,7 @@ def draw(outcome: Any) -> None:
         evaluations.draw_verdict(outcome.evaluation, key="fit", title="Held-out rows: base, edit, placebo", seed=seed)
     _verbs(opened, outcome)
     notices(outcome.fitted.report)
-    pictures(outcome.method, outcome.fitted.report, caption(outcome.fitted.edit))
+    pictures(outcome.fitted.report, caption(outcome.fitted.edit))
 
 
 def caption(edit: Any) -> str:
@@ -97,11 +97,11 @@ def notices(report: Any) -> None:
         st.caption(f"{sign} {words.plain(notice.text)} {words.plain(notice.hint)}")
 
 
-def pictures(method: str, report: Any, source: str, *, prefix: str = "fit") -> None:
-    """The method's own pictures, a tab each; below, its tables and numbers."""
+def pictures(report: Any, source: str, *, prefix: str = "fit") -> None:
+    """The pictures of a fit, a tab each; below, its tables and numbers."""
     from workbench.figures.reports import pictures as drawn
 
-    shown = drawn(method, report)
+    shown = drawn(report)
     names = [picture.figure.layout.title.text or picture.name for picture in shown]
     tabs = st.tabs([*names, *report.tables, "numbers"]) if shown or report.tables else [st.container()]
     for picture, tab in zip(shown, tabs):

@@ -13,32 +13,22 @@ from pages._ui.kit.forms import knob_form, released_form, shown, use_values
 from pages._ui.kit.state import state
 from pages._ui.kit.words import plain
 
-# A newcomer meets the simple ones first; methods that are registered later follow by name.
-ORDER = ("sea", "mean_difference", "hpr", "tarot", "are", "senses", "lora")
-
-
-def order(names: Any) -> list[str]:
-    """Names of methods, the well-known first."""
-    return sorted(names, key=lambda name: (ORDER.index(name) if name in ORDER else len(ORDER), name))
-
 
 def cards(session: Any, demonstrations: Any) -> str:
     """Draw a card a method, greyed with the reason when it cannot run here; return the chosen one's name."""
-    from workbench.methods import get, names
-
-    now = state()
-    blocked = calls.obstacles(session, demonstrations)
-    free = [name for name in order(names()) if not blocked[name]]
-    if now.method not in names():
-        now.method = free[0] if free else order(names())[0]
+    now, blocked = state(), calls.obstacles(session, demonstrations)
+    free = [name for name in blocked if not blocked[name]]
+    if now.method not in blocked:
+        now.method = (free or list(blocked))[0]
     with st.container(horizontal=True, key="methods", gap="xsmall"):
-        for name in sorted(order(names()), key=lambda name: bool(blocked[name])):
-            _card(get(name), blocked[name], name == now.method)
+        for name in sorted(blocked, key=lambda name: bool(blocked[name])):
+            _card(calls.method(name), blocked[name], name == now.method)
+    chosen = calls.method(now.method)
     if blocked[now.method]:
         reason = blocked[now.method][0]
         st.caption(f":orange[{plain(reason.reason)}] {plain(reason.hint)}")
     else:
-        st.caption(f"**{plain(get(now.method).title)}.** {plain(get(now.method).summary)} {plain(get(now.method).paper)}")
+        st.caption(f"**{plain(chosen.title)}.** {plain(chosen.summary)} {plain(chosen.paper)}")
     return now.method
 
 
@@ -76,7 +66,7 @@ def form(session: Any, method: Any) -> tuple[dict[str, Any], int, float]:
             help="Sets every knob below. *paper* is what the authors published, the first is ours.",
         )  # fmt: skip
     info = session.model.info
-    scope.fill(method.config, method.name, key=key, shown=shown, n_layers=info.n_layers, n_heads=info.n_heads)
+    scope.fill(method, key=key, shown=shown, n_layers=info.n_layers, n_heads=info.n_heads)
     values = knob_form(items, key=key, n_layers=info.n_layers) | released_form(method.config, key=key)
     seed = st.number_input(
         "Seed", 0, 2**31 - 1, 0, step=1, key="fit-seed", persist_state="session", help="The same seed gives the same edit."

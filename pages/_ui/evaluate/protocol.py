@@ -6,7 +6,6 @@ from typing import Any
 
 import streamlit as st
 
-from pages._ui.edit.methods import order
 from pages._ui.kit import calls, frame, jobs, words
 from pages._ui.kit.figures import figure_panel, table_panel
 from pages._ui.kit.forms import knob_form, released_form
@@ -76,7 +75,7 @@ def _methods(session: Any, chosen: str) -> tuple[dict[str, str], dict[str, str]]
 
     found = calls.obstacles(session, as_fit_rows(training_rows(session.demos(chosen), "validation")))
     # The methods that are made for such examples come first.
-    known = sorted((calls.method(name) for name in order(found)), key=lambda item: item.needs.task != "canonical")
+    known = sorted((calls.method(name) for name in found), key=lambda item: item.needs.task != "canonical")
     free = {item.name: item.title for item in known if not found[item.name]}
     blocked = {item.title: found[item.name][0] for item in known if found[item.name]}
     return free, {title: f"{obstacle.reason} {obstacle.hint}" for title, obstacle in blocked.items()}

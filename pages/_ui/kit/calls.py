@@ -100,7 +100,7 @@ def method(name: str) -> Any:
 
 
 def obstacles(session: Any, demonstrations: Any) -> dict[str, Any]:
-    """Why each method cannot run here, by name; found once for each model and set (some methods look closely)."""
+    """Why each method cannot run here, by name, the simple ones first; found once for each model and set (some look closely)."""
     one, key = backend(), (session.model.fingerprint.weights, demonstrations.fingerprint)
     if key not in one.obstacles:
         found = {item.method.name: item.obstacles for item in session.methods(demonstrations)}
@@ -154,9 +154,9 @@ def _unmeasured(fitted: Any, settings: FitSettings, chosen: Mapping[str, Any] | 
 def choose(session: Any, settings: ChoiceSettings, progress: Progress) -> FitOutcome:
     """Let validation choose the knobs that are worth trying and the dose, within a limit of damage; then measure as after a fit."""
     from workbench.knobs import as_json
-    from workbench.methods.choice import Choice, grid
+    from workbench.methods.choice import Choice
 
-    name, tried = settings.method, grid(settings.method, session.model.info)
+    name, tried = settings.method, method(settings.method).tries(session.model.info)
     fixed = {knob: value for knob, value in settings.config.items() if knob not in tried}
 
     def told(found: Any) -> FitSettings:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import streamlit as st
 
 from pages._ui.kit import words
 from pages._ui.kit.state import part, state
 from workbench.knobs import Knob
+
+if TYPE_CHECKING:
+    from workbench.methods import Method
 
 
 @dataclass
@@ -81,7 +84,9 @@ def hand_over(addresses: Sequence[str]) -> None:
     if layers or heads:
         state().layer = layers[0] if layers else int(heads[0].split(".")[0])
     if heads and not layers:
-        state().method = "tarot"
+        from workbench.methods import ordered
+
+        state().method = next((method.name for method in ordered() if method.needs.heads), state().method)
 
 
 def hand_knobs(method: str, values: Mapping[str, Any], source: str, *, said: str = "") -> None:
@@ -120,23 +125,23 @@ def tray() -> None:
             st.switch_page("pages/edit.py")
 
 
-def fill(config: type, method: str, *, key: str, shown: Callable[[Knob, Any], Any], n_layers: int, n_heads: int) -> None:
+def fill(method: Method, *, key: str, shown: Callable[[Knob, Any], Any], n_layers: int, n_heads: int) -> None:
     """Set the form's layers and heads to what was handed over, once a method, and say so above the form.
 
     Args:
         shown: a knob's value as its widget holds it. n_layers, n_heads: of the model; places that it lacks are left out.
     """
     handed = part(Scope).handed
-    if handed is None or handed.method not in ("", method):
+    if handed is None or handed.method not in ("", method.name):
         return
     from workbench.knobs import COMPAT, as_json, compat_of, knobs, renamed
 
-    items, compat = knobs(config), compat_of(config)
-    wanted = renamed(config, handed.values) if handed.method else _wanted(items, handed, n_layers, n_heads)
+    items, compat = knobs(method.config), compat_of(method.config)
+    wanted = renamed(method.config, handed.values) if handed.method else _wanted(method, handed, n_layers, n_heads)
     values = {f"{key}-{knob.name}": shown(knob, wanted[knob.name]) for knob in items if knob.name in wanted}
     values |= {f"{key}-{COMPAT}": wanted[COMPAT]} if COMPAT in wanted else {}
-    if method not in handed.filled:
-        handed.filled.add(method)
+    if method.name not in handed.filled:
+        handed.filled.add(method.name)
         st.session_state.update(values)
     with st.container(horizontal=True, vertical_alignment="center", key="handed"):
         if not values:
@@ -150,19 +155,14 @@ def fill(config: type, method: str, *, key: str, shown: Callable[[Knob, Any], An
         st.button("Forget", key="handed-forget", type="tertiary", on_click=_forget, args=(defaults,))
 
 
-def _wanted(knobs: Sequence[Knob], handed: Handed, n_layers: int, n_heads: int) -> dict[str, Any]:
-    """Values by knob: heads where a method turns heads (its layers are theirs then), else the layers of both."""
-    names = {knob.name for knob in knobs}
-    pairs = [tuple(int(part) for part in head.split(".")) for head in handed.heads]
-    heads = tuple(f"{layer}.{head}" for layer, head in pairs if layer < n_layers and head < n_heads)
-    layers = tuple(sorted({*(layer for layer in handed.layers if layer < n_layers), *(int(head.split(".")[0]) for head in heads)}))
-    if heads and "heads" in names and not handed.layers:
-        return {"heads": heads, **{name: None for name in ("layers", "top_heads") if name in names}}
-    if layers and "layers" in names:
-        return {"layers": layers}
-    if layers and "adapter_blocks" in names:
-        return {"adapter_blocks": layers, "read_blocks": layers}
-    return {"layer": layers[0]} if layers and "layer" in names else {}
+def _wanted(method: Method, handed: Handed, n_layers: int, n_heads: int) -> Mapping[str, Any]:
+    """What the method makes of the places, less those that the model lacks."""
+    from workbench.methods.registry import Scope as Places
+
+    pairs = [(int(layer), int(head)) for layer, _, head in (name.partition(".") for name in handed.heads)]
+    heads = tuple((layer, head) for layer, head in pairs if layer < n_layers and head < n_heads)
+    found = Places(tuple(layer for layer in handed.layers if layer < n_layers), heads)
+    return method.scopes(found) if found.blocks else {}
 
 
 def _forget(defaults: dict[str, Any]) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from pages._ui.kit import calls, frame, jobs, words
+from pages._ui.kit.cards import TeachCard, card
 from pages._ui.kit.figures import figure_panel, table_panel
 from workbench.errors import RetouchError
 from workbench.figures.basic import next_token_bars
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
     from workbench.session import Session
     from workbench.workspace.edits import EditInfo
 
-PROMPT, ANSWER = "The capital of Ulavia is", " Fenwick"
-QUESTIONS = "Question: What is the capital of Ulavia? Answer:\nQ: What is the capital of Ulavia? A:\nThe capital of Finland is"
 N_COLUMNS = 4
 TEACH: jobs.Slot[Example, Taught] = jobs.Slot("teach")
 KEEP: jobs.Slot[Example, EditInfo] = jobs.Slot("keep")
@@ -37,8 +36,10 @@ class Example:
 
 def teach(session: Session) -> None:
     """Type an example; it is fitted when you leave a box."""
-    for key, text in (("teach-prompt", PROMPT), ("teach-answer", ANSWER), ("teach-unwanted", ""), ("teach-questions", QUESTIONS)):
-        st.session_state.setdefault(key, text)
+    told = _card()
+    first = {"prompt": told.prompt, "answer": told.answer, "unwanted": "", "questions": "\n".join(told.questions)}
+    for name, text in first.items():
+        st.session_state.setdefault(f"teach-{name}", text)
     with st.container(horizontal=True):
         st.text_input("Sentence", key="teach-prompt", persist_state="session", on_change=_teach)
         st.text_input("How it should end", key="teach-answer", persist_state="session", on_change=_teach, width=200)
@@ -54,6 +55,10 @@ def teach(session: Session) -> None:
     )  # fmt: skip
 
 
+def _card() -> TeachCard:
+    return card(TeachCard, "teach")
+
+
 def _example() -> Example:
     return Example(*(str(st.session_state.get(f"teach-{name}", "")) for name in ("prompt", "answer", "unwanted", "questions")))
 
@@ -62,13 +67,14 @@ def _teach() -> None:
     example = _example()
     if not example.prompt.strip() or not (example.answer + example.unwanted).strip():
         return
+    method = _card().method
 
     def work(session: Session, progress: Progress) -> Taught:
         from workbench.lenses.senses import taught_example
 
         return taught_example(
             session.model, example.prompt, _ending(example.answer), example.questions.splitlines(),
-            unwanted=_ending(example.unwanted), progress=progress,
+            method=method, unwanted=_ending(example.unwanted), progress=progress,
         )  # fmt: skip
 
     jobs.start(TEACH, "Teaching", work, example)
@@ -111,13 +117,13 @@ def _taught(session: Session, found: Taught) -> None:
 
 
 def _keep(found: Taught) -> None:
-    example = _example()  # read here: the worker's thread has no session state
+    example, method = _example(), _card().method  # read here: the worker's thread has no session state
 
     def work(session: Session, progress: Progress) -> EditInfo:
         from workbench.data.demonstrations import Demonstration, Demonstrations
 
         row = Demonstration(example.prompt, _ending(example.answer) or None, _ending(example.unwanted) or None)
-        fitted = session.fit("senses", Demonstrations((row,), "one example"), seed=found.edit.header.seed, progress=progress)
+        fitted = session.fit(method, Demonstrations((row,), "one example"), seed=found.edit.header.seed, progress=progress)
         return session.save_edit(fitted.edit, f"taught: {example.prompt[:40]}")
 
     jobs.start(KEEP, "Keeping the edit", work, example)
@@ -125,7 +131,7 @@ def _keep(found: Taught) -> None:
 
 def explore(session: Session) -> None:
     """A word's senses, with a slider each: 0 removes a sense, 1 leaves it."""
-    for key, text in (("sense-word", " doctor"), ("sense-prompt", "The doctor said that")):
+    for key, text in (("sense-word", _card().word), ("sense-prompt", _card().reading)):
         st.session_state.setdefault(key, text)
     with st.container(horizontal=True):
         word = st.text_input(
@@ -166,7 +172,7 @@ def reading(session: Session) -> None:
     """Where a prompt reads each sense, and who makes its answer likely."""
     from workbench.figures.senses import contribution_map, reading_heatmap
 
-    st.session_state.setdefault("reading-prompt", "The doctor said that")
+    st.session_state.setdefault("reading-prompt", _card().reading)
     with st.container(horizontal=True):
         prompt = st.text_input("Prompt", key="reading-prompt", persist_state="session")
         target = st.text_input("Target", key="reading-target", placeholder="a word, with its space", persist_state="session", width=200)

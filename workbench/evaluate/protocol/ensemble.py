@@ -24,6 +24,7 @@ from workbench.evaluate.protocol.measure import Chunk, item_values, succeeded, t
 from workbench.evaluate.protocol.rules import OURS, Rules, in_ball
 from workbench.evaluate.protocol.scores import CanonicalSummary, general_chunks, protocol
 from workbench.knobs import configured
+from workbench.methods import ordered
 from workbench.methods.shared.canonical_examples import CanonicalItem
 from workbench.methods.shared.sense_edit import SenseEdit
 from workbench.methods.shared.sense_texts import as_examples, item_texts, neutral_reading
@@ -143,21 +144,36 @@ class EnsembleSummary:
         }  # fmt: skip
 
 
+def lendable() -> tuple[str, ...]:
+    """Names of the methods whose edits another model can borrow: those that edit senses."""
+    return tuple(item.name for item in ordered() if issubclass(item.edit, SenseEdit))
+
+
 def ensemble_protocol(
     big: LanguageModel,
     model: BackpackModel,
     demonstrations: Demonstrations,
+    method: str | None = None,
     *,
     n_general: int = 128,
     rules: Rules = OURS,
     progress: Progress | None = None,
     **options: Any,
 ) -> tuple[tuple[EnsembleSummary, ...], tuple[CanonicalSummary, ...]]:
-    """Run the protocol of senses on a Backpack, and lend each reported edit to a larger model in that model's own ball.
+    """Run the protocol of a method that edits senses on a Backpack, and lend each edit to a larger model in that model's own ball.
 
-    Returns the ensemble's summaries and those of the Backpack alone. Options and errors: as `protocol`.
+    Args:
+        method: one of `lendable`; the first of them if none.
+
+    Returns the ensemble's summaries and those of the Backpack alone. Options: as `protocol`.
+
+    Raises:
+        Obstructed: the method does not edit senses. Others: as `protocol`.
     """
-    tell = progress or silent()
+    tell, known = progress or silent(), lendable()
+    name = method or known[0]
+    if name not in known:
+        raise Obstructed(f"{name} does not edit senses, and only sense edits can be lent.", f"Choose {' or '.join(known)}.")
     _, general = general_chunks(model, demonstrations, limit=n_general)
     both = Ensemble(big, model, general, rules)  # refuses before anything is fitted
     rules = configured(
@@ -170,7 +186,7 @@ def ensemble_protocol(
         edits[epsilon, seed] = edit
 
     alone = protocol(
-        model, demonstrations, "senses", n_general=n_general, rules=rules, control=False, keep=keep, progress=tell.part(0.0, 0.7), **options
+        model, demonstrations, name, n_general=n_general, rules=rules, control=False, keep=keep, progress=tell.part(0.0, 0.7), **options
     )
     found: list[EnsembleSummary] = []
     for i, summary in enumerate(alone):
@@ -208,4 +224,4 @@ def _record(
     )  # fmt: skip
 
 
-__all__ = ["BETAS", "Ensemble", "EnsembleRecord", "EnsembleSummary", "ensemble_losses", "ensemble_protocol", "same_tokens"]
+__all__ = ["BETAS", "Ensemble", "EnsembleRecord", "EnsembleSummary", "ensemble_losses", "ensemble_protocol", "lendable", "same_tokens"]

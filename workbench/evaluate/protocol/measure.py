@@ -8,16 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol, runtime_checkable
 
 import torch
 
 from workbench.data.demonstrations import Demonstrations, Split
 from workbench.edits.base import Edit
+from workbench.edits.engine import applied
 from workbench.errors import NotEnoughData
 from workbench.evaluate.protocol.compat import EvalNorm
 from workbench.evaluate.protocol.rules import OURS, Rules
 from workbench.methods.shared.canonical_examples import CanonicalItem, canonical_items, training_rows
+from workbench.methods.shared.sense_edit import SenseEdit
 from workbench.methods.shared.sense_texts import NeutralReading, item_texts, losses, neutral_reading
 from workbench.models.backpack.model import BackpackModel
 from workbench.models.backpack.reading import wide
@@ -211,6 +214,48 @@ class SenseMeter:
             sum(hard) / len(hard),
             self._rest.mean(delta, self._E),
         )
+
+
+class EditMeter:
+    """Measures one edit after another, each the quickest way: senses on texts that were read once, others by running the model."""
+
+    def __init__(self, model: LanguageModel, task: CanonicalTask, general: Sequence[Chunk]) -> None:
+        self._model, self._task, self._chunks = model, task, general
+        self._senses: SenseMeter | None = None
+        self._selection: Selection | None = None
+
+    @cached_property
+    def _logits(self) -> LogitsMeter:
+        return LogitsMeter(self._task, self._chunks, self._model.device)
+
+    def measure(self, edit: Edit) -> Measured:
+        """Measure an edit at its dose."""
+        senses = self._table(edit)
+        if senses is not None:
+            return senses[0].measure_table(senses[1])
+        with applied(self._model, edit):
+            return self.forward(self._model.logits)
+
+    def forward(self, logits: Callable[[TokenBatch], Logits]) -> Measured:
+        """Measure whatever gives logits."""
+        return self._logits.measure(logits)
+
+    def general(self, edit: Edit) -> float:
+        """Measure general text alone."""
+        senses = self._table(edit)
+        if senses is not None:
+            return senses[0].general(senses[1])
+        with applied(self._model, edit):
+            return self._logits.general(self._model.logits)
+
+    def _table(self, edit: Edit) -> tuple[SenseMeter, Tensor] | None:
+        """A sense edit as the table that its meter takes."""
+        if not isinstance(edit, SenseEdit) or not isinstance(self._model, BackpackModel):
+            return None
+        known, mine = self._selection, edit.selection
+        if self._senses is None or known is None or not mine.same(known):
+            self._senses, self._selection = SenseMeter(self._model, self._task, self._chunks, mine), mine
+        return self._senses, edit.dose * edit.delta
 
 
 def _suffix_batch(items: Sequence[CanonicalItem]) -> TokenBatch:

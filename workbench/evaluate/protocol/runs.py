@@ -1,40 +1,24 @@
-"""Runs of the protocol: a configuration on one pair, measured step by step: epochs for the canonical loop, doses for the rest."""
+"""Runs of the protocol: a configuration on one pair, measured step by step: the epochs of a method that has them, else doses of one fit."""
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from random import Random
 from types import MappingProxyType
 from typing import Any
 
 from workbench.data.demonstrations import Demonstration, Demonstrations, Split
 from workbench.edits.base import Edit
-from workbench.evaluate.protocol.measure import CanonicalTask, Chunk, EngineMeter, LogitsMeter, Measured, SenseMeter
+from workbench.evaluate.protocol.measure import CanonicalTask, Chunk, EditMeter, EngineMeter, Measured
 from workbench.evaluate.protocol.rules import OURS, Rules
-from workbench.knobs import as_json, configured
-from workbench.methods.canonical.finetuning import LR, LR_SMALL, SMALL, TwinTrainee
-from workbench.methods.canonical.lora import LR as LORA_LR
-from workbench.methods.canonical.lora import AdapterTrainee, LoraConfig
-from workbench.methods.canonical.training import LoopConfig, Objective, Trainee, epochs, settings_of
-from workbench.methods.choice import grid
-from workbench.methods.registry import Method, header
-from workbench.methods.senses.config import SMALL_VOCABULARY
-from workbench.methods.senses.config import settings_of as sense_settings
-from workbench.methods.senses.problem import posed, trained
-from workbench.methods.shared.canonical_config import CanonicalConfig
+from workbench.knobs import COMPAT, as_json, compat_of
+from workbench.methods.registry import Method, Step, StepFunction
 from workbench.methods.shared.canonical_examples import canonical_items
-from workbench.methods.shared.sense_edit import SenseEdit
-from workbench.methods.shared.sense_texts import neutral_reading
-from workbench.models.backpack.model import BackpackModel
 from workbench.models.base import LanguageModel
 from workbench.progress import Progress
 
-# Largest dose of methods that steer activations; the others are used up to how they were fitted (docs/methods/senses.md §9.3).
-STEERING = {"mean_difference": 4.0}
-# A pair's examples are all there is to train on: none are apart for a search to choose on.
-FIXED: Mapping[str, Mapping[str, Any]] = {"tarot": {"select_on": "train"}}
 LANES_AT_ONCE = 7
 
 
@@ -89,32 +73,16 @@ class Keeper:
 
 
 def drawn(method: Method, model: LanguageModel, seed: int, rules: Rules = OURS) -> Any:
-    """Draw a configuration: the default first (seed 0), then as the paper's sweeps do, with rates for small networks where this is one.
-
-    Methods that the paper does not sweep draw from `choice.grid`; one that has no grid has its default alone.
-    """
-    config = _drawn(method, model, seed)
-    as_released = rules.compat.fits == "official" and isinstance(config, CanonicalConfig)
-    return configured(method.config, {"compat": "official"}, config) if as_released else config
-
-
-def _drawn(method: Method, model: LanguageModel, seed: int) -> Any:
+    """Draw a configuration: the default first (seed 0), then as the method draws, else from what it finds worth trying."""
+    follows = rules.compat.fits == "official" and method.needs.task == "canonical" and compat_of(method.config) is not None
+    fixed = {**method.alone, **({COMPAT: "official"} if follows else {})}
     if seed == 0:
-        return method.configure(FIXED.get(method.name, {}))
-    rng = random.Random(f"{method.name}:{seed}")
-    small, w = model.info.n_parameters < SMALL, 10 ** rng.uniform(-1, 0)
-    if method.name == "senses":
-        few = model.info.d_vocab < SMALL_VOCABULARY
-        lr = 10 ** -(rng.uniform(0.7, 2.5) if few else rng.uniform(1.5, 4))
-        penalty = rng.choice([0.0, 1.0, 10.0, 100.0, 1000.0] if few else [1000.0])
-        return method.configure({"lr": lr, "kl_weight": w, "top_k": rng.randint(5, 11), "penalty": penalty})
-    if method.name == "lora":
-        lr = 10 ** -(rng.uniform(1.5, 4) if small else rng.uniform(2, 6.5))
-        return method.configure({"lr": lr, "kl_weight": w, "rank": rng.randint(1, 64 if small else 256), "span": rng.uniform(0.1, 0.9)})
-    if method.name == "finetuning":
-        return method.configure({"lr": 10 ** -(rng.uniform(3, 5.5) if small else rng.uniform(4, 8.5)), "kl_weight": w})
-    options = grid(method.name, model.info)
-    return method.configure({**FIXED.get(method.name, {}), **{name: rng.choice(values) for name, values in options.items()}})
+        return method.configure(fixed)
+    rng = Random(f"{method.name}:{seed}")
+    if method.draws is not None:
+        return method.configure({**method.draws(rng, model.info), **fixed})
+    rng.random()  # so that a seed gives the knobs that it gave in runs recorded before methods drew for themselves
+    return method.configure({**fixed, **{name: rng.choice(values) for name, values in method.tries(model.info).items()}})
 
 
 def run_of(
@@ -137,67 +105,39 @@ def run_of(
         Obstructed: the method cannot run here.
     """
     started = time.perf_counter()
+    method.require(model, as_fit_rows(task.train))
     items = canonical_items(model, task.train, getattr(config, "loss", "auto"))
     tokens = sum(len(ids) for item in items for ids, _ in item.sequences())
+    keeper = Keeper(caps, rules, task.pair, unbroken=method.steps is None)
     doses: tuple[float, ...] | None = None
-    by_epoch = isinstance(config, LoopConfig) or method.name == "senses"
-    keeper = Keeper(caps, rules, task.pair, unbroken=not by_epoch)
-    if method.name == "senses" and isinstance(model, BackpackModel):
-        steps = _sense_steps(model, task, config, seed, regularisation, general, progress, keeper)
-    elif isinstance(config, LoopConfig):
-        steps = _loop_steps(model, task, method, config, seed, regularisation, general, progress, keeper)
+    if method.steps is not None:
+        steps = _epochs(method.steps, model, task, config, seed, regularisation, general, progress, keeper)
     else:
-        steps, doses = _dose_steps(model, task, method, config, seed, general, progress, keeper)
+        steps, doses = _doses(method, model, task, config, seed, general, progress, keeper)
     return Run(method.name, as_json(config), tuple(steps), doses, tokens, time.perf_counter() - started, keeper.kept)
 
 
-def _sense_steps(
-    model: BackpackModel, task: CanonicalTask, config: Any, seed: int, regularisation: Sequence[Chunk], general: Sequence[Chunk],
-    progress: Progress, keeper: Keeper,
-) -> list[Measured]:  # fmt: skip
-    settings = sense_settings(config, model)
-    items = canonical_items(model, task.train, config.loss)
-    problem = posed(model, items, neutral_reading(model, regularisation), settings)
-    meter = SenseMeter(model, task, general, problem.selection)
-    top = header("senses", model, task.train, config, seed, {"n_senses": model.n_senses})
-    steps: list[Measured] = []
-    for epoch, delta in trained(problem, settings, seed):
-        steps.append(meter.measure_table(delta))
-        progress(epoch / settings.loop.epochs, f"{task.pair}: epoch {epoch}", success=steps[-1].success)
-        if keeper.saw(steps, lambda: SenseEdit(top, problem.selection.token_ids, problem.selection.sense_ids, delta.clone())):  # noqa: B023
-            break
-    return steps
-
-
-def _loop_steps(
-    model: LanguageModel, task: CanonicalTask, method: Method, config: LoopConfig, seed: int, regularisation: Sequence[Chunk],
+def _epochs(
+    states: StepFunction, model: LanguageModel, task: CanonicalTask, config: Any, seed: int, regularisation: Sequence[Chunk],
     general: Sequence[Chunk], progress: Progress, keeper: Keeper,
 ) -> list[Measured]:  # fmt: skip
-    trainee: Trainee
-    if isinstance(config, LoraConfig):
-        trainee, lr = AdapterTrainee(model, config, seed), LORA_LR
-    else:
-        trainee, lr = TwinTrainee(model, config.master), LR_SMALL if model.info.n_parameters < SMALL else LR
-    items = canonical_items(model, task.train, config.loss)
-    objective = Objective(model, trainee, items, regularisation, config)
-    meter, top = LogitsMeter(task, general, model.device), header(method.name, model, task.train, config, seed)
-    steps: list[Measured] = []
-    for epoch in epochs(objective, trainee, len(items), len(regularisation), settings_of(config, lr), seed):
-        steps.append(meter.measure(trainee.logits))
-        progress(epoch / config.epochs, f"{task.pair}: epoch {epoch}", success=steps[-1].success)
-        if keeper.saw(steps, lambda: trainee.edit(top)):
+    meter, steps = EditMeter(model, task, general), list[Measured]()
+    state: Step
+    for epoch, state in enumerate(states(model, task.train, config, regularisation, seed=seed)):
+        steps.append(meter.measure(state.edit()) if state.logits is None else meter.forward(state.logits))
+        progress(state.share, f"{task.pair}: epoch {epoch}", success=steps[-1].success)
+        if keeper.saw(steps, state.edit):
             break
     return steps
 
 
-def _dose_steps(
-    model: LanguageModel, task: CanonicalTask, method: Method, config: Any, seed: int, general: Sequence[Chunk], progress: Progress,
+def _doses(
+    method: Method, model: LanguageModel, task: CanonicalTask, config: Any, seed: int, general: Sequence[Chunk], progress: Progress,
     keeper: Keeper,
 ) -> tuple[list[Measured], tuple[float, ...]]:  # fmt: skip
     edit = method.fit(model, as_fit_rows(task.train), config, seed=seed, progress=progress.part(0.0, 0.5)).edit
-    top = STEERING.get(method.name, 1.0)
-    doses = (0.0, *(top * 2 ** (-i / 2) for i in range(12, -1, -1)))
-    meter, steps = EngineMeter(model, task, general), []
+    doses = (0.0, *(method.top_dose * 2 ** (-i / 2) for i in range(12, -1, -1)))
+    meter, steps = EngineMeter(model, task, general), list[Measured]()
     for start in range(0, len(doses), LANES_AT_ONCE):
         lanes: list[Edit | None] = [edit.scaled(dose) for dose in doses[start : start + LANES_AT_ONCE]]
         steps += meter.measure_all(lanes)

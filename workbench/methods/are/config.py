@@ -5,18 +5,15 @@ Ref: docs/methods/are.md §3.2, §3.4, §4.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from workbench.errors import BadKnob
 from workbench.knobs import knob
-from workbench.methods.shared.discriminator import MIN_STEPS
+from workbench.methods.shared.discriminator import MIN_STEPS, Depth, block_span, blocks_read, check_blocks
 from workbench.sites import Site
 
-# First and last block read and edited, in 32nds of the depth.
-_READ = {"middle": (10, 14), "late": (16, 22)}
+# First and last block edited, in 32nds of the depth.
 _EDITED = {"middle": (9, 13), "late": (12, 22)}
 
 
@@ -76,7 +73,7 @@ class AreConfig:
     template: Literal["auto", "none"] = knob(
         "auto", label="Chat template", help="Render prompts as a user's turn if the model has a template."
     )
-    depth: Literal["middle", "late"] = knob(
+    depth: Depth = knob(
         "late", label="Depth", help="Where to read and edit if no blocks are named: the paper's middle, or the two thirds of the way up "
         "where small models hold a concept.",
     )  # fmt: skip
@@ -143,10 +140,8 @@ class AreConfig:
     sample_every: int = knob(2, label="Sample every", help="Rounds between shown samples; 0 for none.", unit="rounds", bounds=(0, 200))
 
     def reads(self, n_layers: int) -> tuple[int, ...]:
-        """Blocks read, deepest first: rd(16n/32) … rd(22n/32); in the middle (the paper) rd(10n/32) … rd(14n/32); at least two."""
-        found = self.read_blocks if self.read_blocks is not None else _span(*_READ[self.depth], n_layers)
-        _check_blocks("read_blocks", found, n_layers)
-        return tuple(sorted(set(found), reverse=True))
+        """Blocks read, deepest first. Raises: as `blocks_read`."""
+        return blocks_read(n_layers, self.read_blocks, self.depth)
 
     def adapter_sites(self, n_layers: int) -> tuple[Site, ...]:
         """Weights that get adapters: blocks rd(12n/32) … rd(22n/32); in the middle (the paper) rd(9n/32) … rd(13n/32); at least two.
@@ -154,8 +149,8 @@ class AreConfig:
         Raises:
             BadKnob: a block that the model does not have, or above the deepest read block (its gradient would be zero).
         """
-        found = self.adapter_blocks if self.adapter_blocks is not None else _span(*_EDITED[self.depth], n_layers)
-        _check_blocks("adapter_blocks", found, n_layers)
+        found = self.adapter_blocks if self.adapter_blocks is not None else block_span(*_EDITED[self.depth], n_layers)
+        check_blocks("adapter_blocks", found, n_layers)
         top = max(self.reads(n_layers))
         if self.adapter_blocks is None:
             found = tuple(block for block in found if block <= top) or (top,)
@@ -165,15 +160,3 @@ class AreConfig:
                 f"Choose blocks up to {top}, or read deeper.",
             )
         return tuple(Site(kind, block) for block in sorted(set(found)) for kind in self.modules)
-
-
-def _span(low: int, high: int, n_layers: int) -> tuple[int, ...]:
-    first, last = (math.floor(x * n_layers / 32 + 0.5) for x in (low, high))
-    last = min(last, n_layers - 1)
-    return tuple(range(max(0, min(first, last - 1)), last + 1))
-
-
-def _check_blocks(name: str, blocks: Sequence[int], n_layers: int) -> None:
-    outside = [block for block in blocks if not 0 <= block < n_layers]
-    if outside or not blocks:
-        raise BadKnob(f"{name} = {list(blocks)}; the model has blocks 0 to {n_layers - 1}.", "Choose one or more of them.")

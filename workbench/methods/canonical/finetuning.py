@@ -7,8 +7,9 @@ steps round to nothing).
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from random import Random
 from typing import Any, Self, final
 
 import torch
@@ -16,18 +17,17 @@ import torch
 from workbench.data.demonstrations import Demonstrations
 from workbench.edits.base import Edit, ExportTarget, Header, Possible, Refused, edit_kind
 from workbench.errors import CorruptEdit
-from workbench.methods.canonical.training import LoopConfig, fit_by_loop
-from workbench.methods.registry import Fitted, Needs, header, method
+from workbench.methods.canonical.training import SMALL, LoopConfig, fit_by_loop, loop_steps
+from workbench.methods.registry import Fitted, Needs, Step, header, method
 from workbench.methods.shared.canonical_examples import canonical_obstacles
 from workbench.models.backpack.network import BackpackNetwork
-from workbench.models.base import LanguageModel
+from workbench.models.base import LanguageModel, ModelInfo
 from workbench.models.tokens import TokenBatch, running
 from workbench.operations import AddToWeight, Operation
 from workbench.progress import Progress
 from workbench.shapes import Logits, Tensor
 from workbench.sites import Site
 
-SMALL = 30_000_000
 LR_SMALL, LR = 1e-4, 1e-6
 
 
@@ -98,13 +98,6 @@ class TwinTrainee:
             return found.logits
 
     @torch.no_grad()
-    def move(self, deltas: Mapping[str, Tensor]) -> None:
-        """Add to parameters by name."""
-        for name, parameter in zip(self._names, self.parameters):
-            if name in deltas:
-                parameter.add_(deltas[name])
-
-    @torch.no_grad()
     def edit(self, header: Header) -> DeltaEdit:
         """Freeze how far every parameter has moved."""
         deltas = {name: (p.to(self._base[name].dtype) - self._base[name]).detach().clone() for name, p in zip(self._names, self.parameters)}
@@ -114,6 +107,24 @@ class TwinTrainee:
         return DeltaEdit(
             Header(header.method, header.config, header.model, header.data, header.seed, header.versions, facts), deltas=deltas
         )
+
+
+def draws(rng: Random, info: ModelInfo) -> Mapping[str, Any]:
+    """Draw the weight of the hold and the learning rate as the paper's sweep does, or in a range for small networks."""
+    weight, exponent = 10 ** rng.uniform(-1, 0), (3, 5.5) if info.n_parameters < SMALL else (4, 8.5)
+    return {"lr": 10 ** -rng.uniform(*exponent), "kl_weight": weight}
+
+
+def steps(
+    model: LanguageModel, train: Demonstrations, config: LoopConfig, neutral: Sequence[tuple[int, ...]], *, seed: int
+) -> Iterator[Step]:
+    """Fit epoch by epoch to all rows."""
+    top = header("finetuning", model, train, config, seed)
+    return loop_steps(model, train, config, TwinTrainee(model, config.master), top, _lr(model.info), neutral, seed=seed)
+
+
+def _lr(info: ModelInfo) -> float:
+    return LR_SMALL if info.n_parameters < SMALL else LR
 
 
 @method(
@@ -130,6 +141,8 @@ class TwinTrainee:
         "official-compat": {"lr": 1e-6, "compat": "official", "chunk_tokens": 500},
     },
     obstacles=canonical_obstacles,
+    draws=draws,
+    steps=steps,
 )
 def fit(model: LanguageModel, demonstrations: Demonstrations, config: LoopConfig, *, seed: int, progress: Progress) -> Fitted:
     """Fit all weights to the canonical examples of split `fit`.
@@ -137,6 +150,5 @@ def fit(model: LanguageModel, demonstrations: Demonstrations, config: LoopConfig
     Raises:
         NotEnoughData, BadPrompt: as `canonical_items`.
     """
-    lr = LR_SMALL if model.info.n_parameters < SMALL else LR
     top = header("finetuning", model, demonstrations, config, seed)
-    return fit_by_loop(model, demonstrations, config, TwinTrainee(model, config.master), top, lr, seed=seed, progress=progress)
+    return fit_by_loop(model, demonstrations, config, TwinTrainee(model, config.master), top, _lr(model.info), seed=seed, progress=progress)

@@ -7,8 +7,10 @@ Differs: the span is c layers, start … start+c−1; the released code takes c+
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from random import Random
+from typing import Any
 
 import torch
 
@@ -16,11 +18,11 @@ from workbench.data.demonstrations import Demonstrations
 from workbench.edits.base import Header
 from workbench.knobs import as_released, knob
 from workbench.methods.canonical.compat import OFFICIAL_LORA, LoraCompat
-from workbench.methods.canonical.training import LoopConfig, fit_by_loop
-from workbench.methods.registry import Fitted, Needs, header, method
+from workbench.methods.canonical.training import SMALL, LoopConfig, fit_by_loop, loop_steps
+from workbench.methods.registry import Fitted, Needs, Step, header, method
 from workbench.methods.shared.adapters import AdapterEdit, Adapters
 from workbench.methods.shared.canonical_examples import canonical_obstacles
-from workbench.models.base import LanguageModel
+from workbench.models.base import LanguageModel, ModelInfo
 from workbench.models.tokens import TokenBatch
 from workbench.progress import Progress
 from workbench.shapes import Logits, Tensor
@@ -85,6 +87,21 @@ class AdapterTrainee:
         return AdapterEdit(Header(header.method, header.config, header.model, header.data, header.seed, header.versions, facts), factors)
 
 
+def draws(rng: Random, info: ModelInfo) -> Mapping[str, Any]:
+    """Draw weight of the hold, learning rate, rank and span as the paper's sweep does, or in ranges for small networks."""
+    weight, small = 10 ** rng.uniform(-1, 0), info.n_parameters < SMALL
+    lr = 10 ** -(rng.uniform(1.5, 4) if small else rng.uniform(2, 6.5))
+    return {"lr": lr, "kl_weight": weight, "rank": rng.randint(1, 64 if small else 256), "span": rng.uniform(0.1, 0.9)}
+
+
+def steps(
+    model: LanguageModel, train: Demonstrations, config: LoraConfig, neutral: Sequence[tuple[int, ...]], *, seed: int
+) -> Iterator[Step]:
+    """Fit epoch by epoch to all rows."""
+    top = header("lora", model, train, config, seed)
+    return loop_steps(model, train, config, AdapterTrainee(model, config, seed), top, LR, neutral, seed=seed)
+
+
 @method(
     "lora",
     title="LoRA",
@@ -99,6 +116,9 @@ class AdapterTrainee:
         "official-compat": {"lr": 1e-4, "compat": "official", "chunk_tokens": 500},
     },
     obstacles=canonical_obstacles,
+    draws=draws,
+    steps=steps,
+    order=7,
 )
 def fit(model: LanguageModel, demonstrations: Demonstrations, config: LoraConfig, *, seed: int, progress: Progress) -> Fitted:
     """Fit adapters to the canonical examples of split `fit`.

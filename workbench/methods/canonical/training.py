@@ -16,7 +16,7 @@ from workbench.data.demonstrations import Demonstrations
 from workbench.edits.base import Edit, Header
 from workbench.knobs import as_released
 from workbench.methods.canonical.compat import OFFICIAL_LOOP, LoopCompat
-from workbench.methods.registry import FitReport, Fitted
+from workbench.methods.registry import FitReport, Fitted, Step
 from workbench.methods.shared.canonical_config import CanonicalConfig
 from workbench.methods.shared.canonical_examples import (
     CanonicalItem,
@@ -35,6 +35,8 @@ from workbench.progress import Progress
 from workbench.shapes import Float, Logits, Tensor
 
 RELEASED_CHUNK = 500
+# Below so many parameters a network bears larger steps.
+SMALL = 30_000_000
 # log p0 of neutral chunks is kept when all of it fits into this many numbers (200 MB in float32).
 KEPT_NUMBERS = 50_000_000
 
@@ -176,6 +178,24 @@ def epochs(objective: Objective, trainee: Trainee, n_items: int, n_chunks: int, 
 def settings_of(config: LoopConfig, lr: float) -> LoopSettings:
     """Resolve a config."""
     return LoopSettings(config.lr or lr, config.epochs, config.group, config.compat.accumulate, optimiser=config.compat.optimiser)
+
+
+def loop_steps(
+    model: LanguageModel,
+    train: Demonstrations,
+    config: LoopConfig,
+    trainee: Trainee,
+    header: Header,
+    lr: float,
+    neutral: Sequence[tuple[int, ...]],
+    *,
+    seed: int,
+) -> Iterator[Step]:
+    """Train on all rows, held by all of the neutral chunks, yielding the unedited weights and then those after each epoch."""
+    items = canonical_items(model, train, config.loss)
+    objective = Objective(model, trainee, items, neutral, config)
+    for epoch in epochs(objective, trainee, len(items), len(neutral), settings_of(config, lr), seed):
+        yield Step(epoch / config.epochs, lambda: trainee.edit(header), trainee.logits)
 
 
 def fit_by_loop(

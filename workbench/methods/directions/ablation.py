@@ -112,6 +112,7 @@ def _obstacles(model: LanguageModel, demonstrations: Demonstrations) -> tuple[Ob
     needs=Needs(("prompt",), task="concept", min_rows=2),
     presets={"ours": {}, "paper": {"min_induced": 0.0}},
     obstacles=_obstacles,
+    scopes=lambda scope: {"layer": scope.blocks[0]},
 )
 def fit(model: LanguageModel, demonstrations: Demonstrations, config: DirectionConfig, *, seed: int, progress: Progress) -> Fitted:
     """Read means at each position and layer, and keep the best direction on the validation prompts.

@@ -18,7 +18,8 @@ from workbench.edits.base import Edit, ExportTarget, Header, Possible, Refused, 
 from workbench.errors import CorruptEdit
 from workbench.knobs import knob
 from workbench.methods.registry import Curve, FitReport, Fitted, Needs, Notice, header, method
-from workbench.methods.shared.gating import GateKind, gated
+from workbench.methods.shared.gating import TRIED_GATES, GateKind, gated
+from workbench.methods.shared.layers import single_layers
 from workbench.models.base import LanguageModel
 from workbench.operations import Operation, TransformAt
 from workbench.progress import Progress
@@ -106,6 +107,10 @@ def _adder(vector: Tensor) -> Any:
     config=MeanDifferenceConfig,
     edit=AdditionEdit,
     needs=Needs(("prompt", "positive", "negative"), min_rows=2),
+    tries=lambda info: {"layers": single_layers(info.n_layers), "strength": (2.0, 4.0), "gate": TRIED_GATES},
+    scopes=lambda scope: {"layers": scope.blocks},
+    top_dose=4.0,
+    order=2,
 )
 def fit(model: LanguageModel, demonstrations: Demonstrations, config: MeanDifferenceConfig, *, seed: int, progress: Progress) -> Fitted:
     """Fit one vector a layer from the rows of split `fit`.

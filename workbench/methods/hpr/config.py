@@ -8,7 +8,9 @@ from typing import Any, Literal
 
 from workbench.knobs import as_released, knob
 from workbench.methods.hpr.compat import OFFICIAL, HprCompat
-from workbench.methods.shared.gating import GateKind
+from workbench.methods.shared.gating import TRIED_GATES, GateKind
+from workbench.methods.shared.layers import layer_pairs, single_layers
+from workbench.models.base import ModelInfo
 
 
 @dataclass(frozen=True)
@@ -112,6 +114,12 @@ class HprConfig:
     def where(self) -> str:
         """Positions that the edit acts on."""
         return self.compat.positions or self.positions
+
+
+def tries(info: ModelInfo) -> Mapping[str, tuple[Any, ...]]:
+    """The knobs that a choice by validation tries."""
+    layers = (*single_layers(info.n_layers), *layer_pairs(info.n_layers))
+    return {"layers": layers, "neutral_weight": (0.0, 1.0), "gate": TRIED_GATES}
 
 
 _PAPER: Mapping[str, Any] = {"neutral_weight": 0.0, "select": "accuracy", "lr": 5e-4, "min_steps": 0}

@@ -21,7 +21,7 @@ import torch
 
 from workbench.data.demonstrations import Demonstrations
 from workbench.errors import BadKnob, FitFailed
-from workbench.methods.hpr.config import PRESETS, HprConfig
+from workbench.methods.hpr.config import PRESETS, HprConfig, tries
 from workbench.methods.hpr.edit import HouseholderEdit, Turn
 from workbench.methods.hpr.report import HprFit, report
 from workbench.methods.hpr.rows import Alike, pair_rows, pairs_of, split_by_question
@@ -44,6 +44,9 @@ from workbench.sites import Site
     edit=HouseholderEdit,
     needs=Needs(("prompt", "positive", "negative"), min_rows=4),
     presets=PRESETS,
+    tries=tries,
+    scopes=lambda scope: {"layers": scope.blocks},
+    order=3,
 )
 def fit(model: LanguageModel, demonstrations: Demonstrations, config: HprConfig, *, seed: int, progress: Progress) -> Fitted:
     """Train probes and angle networks of all layers on split `fit`; choose checkpoints and layers on `validation`.

@@ -11,7 +11,8 @@ from workbench.errors import BadKnob
 from workbench.knobs import as_released, knob
 from workbench.methods.sea.compat import OFFICIAL, SeaCompat
 from workbench.methods.shared.contrast_rows import Period
-from workbench.methods.shared.gating import GateKind
+from workbench.methods.shared.gating import TRIED_GATES, GateKind
+from workbench.methods.shared.layers import layer_pairs, single_layers
 from workbench.models.base import ModelInfo
 from workbench.numerics.covariance import Centre
 from workbench.numerics.feature_maps import Phi
@@ -175,6 +176,12 @@ def checked(config: SeaConfig, info: ModelInfo) -> SeaConfig:
     if config.layers == ():
         raise BadKnob("layers is empty.", "List at least one layer, or leave it to the layer mode.")
     return config
+
+
+def tries(info: ModelInfo) -> Mapping[str, tuple[Any, ...]]:
+    """The knobs that a choice by validation tries."""
+    layers = (*layer_pairs(info.n_layers), *single_layers(info.n_layers))
+    return {"layers": layers, "keep": (0.9, 0.99), "center": ("demonstrations", "grand"), "gate": TRIED_GATES}
 
 
 def listed_layers(config: SeaConfig, info: ModelInfo) -> tuple[int, ...]:

@@ -25,7 +25,7 @@ import torch
 from workbench.data.demonstrations import Demonstrations
 from workbench.errors import FitFailed
 from workbench.methods.registry import Fitted, Needs, header, method
-from workbench.methods.sea.config import PRESETS, SeaConfig, checked, listed_layers, wanted_count
+from workbench.methods.sea.config import PRESETS, SeaConfig, checked, listed_layers, tries, wanted_count
 from workbench.methods.sea.edit import SpectralEdit, mlp_facts
 from workbench.methods.sea.report import LayerFit, report
 from workbench.methods.shared.contrast_rows import ContrastTokens, drawn, settled_period, stream_rows, tokens_of
@@ -51,6 +51,9 @@ SIDES = ("positive", "negative")
     edit=SpectralEdit,
     needs=Needs(("prompt", "positive", "negative"), min_rows=2),
     presets=PRESETS,
+    tries=tries,
+    scopes=lambda scope: {"layers": scope.blocks},
+    order=1,
 )
 def fit(model: LanguageModel, demonstrations: Demonstrations, config: SeaConfig, *, seed: int, progress: Progress) -> Fitted:
     """Fit kept and dropped directions of each layer from the rows of split `fit`.

@@ -5,7 +5,10 @@ Ref: docs/methods/senses.md §3, §4, §5.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from random import Random
+from typing import Any
 
 import torch
 
@@ -13,7 +16,7 @@ from workbench.knobs import as_released, knob
 from workbench.methods.senses.compat import OFFICIAL, SensesCompat
 from workbench.methods.senses.problem import SenseSettings
 from workbench.methods.shared.canonical_config import CanonicalConfig
-from workbench.models.base import LanguageModel
+from workbench.models.base import LanguageModel, ModelInfo
 from workbench.numerics.canonical_loop import LoopSettings
 
 # Below this many word types every one of them occurs in neutral text, and a price of 1000 would pick the rarest instead of the most read.
@@ -68,3 +71,11 @@ def settings_of(config: SensesConfig, model: LanguageModel) -> SenseSettings:
 def stored(config: SensesConfig) -> torch.dtype:
     """Return what a fitted table is stored in."""
     return getattr(torch, config.compat.delta_dtype)
+
+
+def draws(rng: Random, info: ModelInfo) -> Mapping[str, Any]:
+    """Draw weight of the hold, learning rate, senses and price as the paper's sweep does; both rates follow the size of the vocabulary."""
+    weight, few = 10 ** rng.uniform(-1, 0), info.d_vocab < SMALL_VOCABULARY
+    lr = 10 ** -(rng.uniform(0.7, 2.5) if few else rng.uniform(1.5, 4))
+    penalty = rng.choice([0.0, 1.0, 10.0, 100.0, 1000.0] if few else [1000.0])
+    return {"lr": lr, "kl_weight": weight, "top_k": rng.randint(5, 11), "penalty": penalty}

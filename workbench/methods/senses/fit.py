@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterator, Sequence
 
 import torch
 
 from workbench.data.demonstrations import Demonstrations
 from workbench.errors import Obstructed
-from workbench.methods.registry import FitReport, Fitted, Needs, Notice, header, method
-from workbench.methods.senses.config import SensesConfig, settings_of, stored
+from workbench.methods.registry import FitReport, Fitted, Needs, Notice, Step, header, method
+from workbench.methods.senses.config import SensesConfig, draws, settings_of, stored
 from workbench.methods.senses.problem import SenseProblem, posed, trained
 from workbench.methods.shared.canonical_examples import (
     canonical_items,
@@ -37,6 +38,23 @@ from workbench.progress import Progress
 from workbench.shapes import Tensor
 
 
+def steps(
+    model: LanguageModel, train: Demonstrations, config: SensesConfig, neutral: Sequence[tuple[int, ...]], *, seed: int
+) -> Iterator[Step]:
+    """Fit epoch by epoch to all rows, held by all of the neutral chunks."""
+    owner, settings = _backpack(model), settings_of(config, model)
+    problem = posed(owner, canonical_items(model, train, config.loss), neutral_reading(owner, neutral), settings)
+    top, chosen = header("senses", model, train, config, seed, {"n_senses": owner.n_senses}), problem.selection
+    for epoch, delta in trained(problem, settings, seed):
+        yield Step(epoch / config.epochs, lambda: SenseEdit(top, chosen.token_ids, chosen.sense_ids, delta.clone()))  # noqa: B023
+
+
+def _backpack(model: LanguageModel) -> BackpackModel:
+    if not isinstance(model, BackpackModel):
+        raise Obstructed(f"{model.info.name} is no Backpack.", "Load embedded-backpack.")
+    return model
+
+
 @method(
     "senses",
     title="Sense finetuning",
@@ -51,6 +69,9 @@ from workbench.shapes import Tensor
         "official-compat": {"lr": 0.01, "penalty": 1000.0, "compat": "official", "chunk_tokens": 500},
     },
     obstacles=canonical_obstacles,
+    draws=draws,
+    steps=steps,
+    order=6,
 )
 def fit(model: LanguageModel, demonstrations: Demonstrations, config: SensesConfig, *, seed: int, progress: Progress) -> Fitted:
     """Fit a table of sense vectors to the canonical examples of split `fit`.
@@ -58,8 +79,7 @@ def fit(model: LanguageModel, demonstrations: Demonstrations, config: SensesConf
     Raises:
         Obstructed: the model is no Backpack. NotEnoughData, BadPrompt: as `canonical_items`.
     """
-    if not isinstance(model, BackpackModel):
-        raise Obstructed(f"{model.info.name} is no Backpack.", "Load embedded-backpack, or use lora.")
+    model = _backpack(model)
     started, settings = time.perf_counter(), settings_of(config, model)
     items = canonical_items(model, training_rows(demonstrations), config.loss)
     texts, borrowed = regularisation_texts(demonstrations)

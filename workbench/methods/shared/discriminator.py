@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from workbench.errors import BadKnob
 from workbench.models.base import LanguageModel
 from workbench.models.tokens import TokenBatch
 from workbench.record import activations, gather
@@ -21,9 +22,42 @@ from workbench.shapes import Bool, Float, Rows2d, Tensor
 from workbench.sites import Site
 
 Kind = Literal["mlp", "linear"]
+Depth = Literal["middle", "late"]
+# First and last block read, in 32nds of the depth.
+_READ: dict[Depth, tuple[int, int]] = {"middle": (10, 14), "late": (16, 22)}
 TARGET, ANTI = 1, 0
 # What 30 passes over the released code's 256 prompts come to. Fewer prompts would leave S half trained.
 MIN_STEPS = 120
+
+
+def blocks_read(n_layers: int, named: Sequence[int] | None = None, depth: Depth = "late") -> tuple[int, ...]:
+    """Blocks whose outputs make R, deepest first: those named, else rd(16n/32) … rd(22n/32), in the middle (the paper) rd(10n/32) …
+    rd(14n/32); at least two.
+
+    Raises:
+        BadKnob: none is named, or one that the model does not have.
+    """
+    found = named if named is not None else block_span(*_READ[depth], n_layers)
+    check_blocks("read_blocks", found, n_layers)
+    return tuple(sorted(set(found), reverse=True))
+
+
+def block_span(low: int, high: int, n_layers: int) -> tuple[int, ...]:
+    """Blocks between two depths, given in 32nds; at least two where there are so many."""
+    first, last = (math.floor(x * n_layers / 32 + 0.5) for x in (low, high))
+    last = min(last, n_layers - 1)
+    return tuple(range(max(0, min(first, last - 1)), last + 1))
+
+
+def check_blocks(name: str, blocks: Sequence[int], n_layers: int) -> None:
+    """Refuse what is no choice of blocks.
+
+    Raises:
+        BadKnob: none is named, or one that the model does not have.
+    """
+    outside = [block for block in blocks if not 0 <= block < n_layers]
+    if outside or not blocks:
+        raise BadKnob(f"{name} = {list(blocks)}; the model has blocks 0 to {n_layers - 1}.", "Choose one or more of them.")
 
 
 def representation(model: LanguageModel, batch: TokenBatch, blocks: Sequence[int]) -> Rows2d:

@@ -31,6 +31,8 @@ from workbench.shapes import Bool, Float, Tensor
 from workbench.sites import Site
 
 GateKind = Literal["none", "hard", "soft"]
+# What a choice by validation tries.
+TRIED_GATES: tuple[GateKind, ...] = ("none", "hard")
 N_TOKENS = 4096
 
 

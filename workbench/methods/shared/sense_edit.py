@@ -86,7 +86,7 @@ def scaled_senses(model: BackpackModel, factors: Mapping[tuple[int, int], float]
     vectors = [(moved[pair] - 1.0) * model.senses(torch.tensor([pair[0]]))[0, pair[1]] for pair in selection.pairs()]
     delta = torch.stack(vectors) if vectors else model.embedding.new_zeros(0, model.info.d_model)
     named = {f"{token}.{sense}": factor for (token, sense), factor in sorted(moved.items())}
-    header = Header("senses", {"factors": named}, model.fingerprint, "", 0, {}, {"n_senses": model.n_senses})
+    header = Header(SenseEdit.kind, {"factors": named}, model.fingerprint, "", 0, {}, {"n_senses": model.n_senses})
     return SenseEdit(header, selection.token_ids, selection.sense_ids, delta.float() if delta.dtype == torch.float16 else delta)
 
 

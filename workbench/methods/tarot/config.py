@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from workbench.errors import BadKnob
 from workbench.knobs import as_released, knob
+from workbench.methods.registry import Scope
 from workbench.methods.tarot.compat import OFFICIAL, TarotCompat
 from workbench.models.base import LanguageModel, ModelInfo
 from workbench.numerics.rotations import AngleSpace, Tie, Variant
@@ -234,6 +235,13 @@ def edited_layers(config: TarotConfig, info: ModelInfo) -> tuple[int, ...]:
     if unknown or not layers:
         raise BadKnob(f"Layers {list(layers)} of a model with layers 0 to {info.n_layers - 1}.", "Choose layers of this model.")
     return layers
+
+
+def scoped(scope: Scope) -> Mapping[str, Any]:
+    """Picked heads alone are the heads that turn, in place of whatever chose them before; else picked layers turn whole."""
+    if scope.layers:
+        return {"layers": scope.blocks}
+    return {"heads": tuple(f"{layer}.{head}" for layer, head in scope.heads), "layers": None, "top_heads": None}
 
 
 def search_config(config: TarotConfig, space: AngleSpace, seed: int) -> SearchConfig:

@@ -19,7 +19,7 @@ import torch
 from workbench.data.demonstrations import Demonstrations
 from workbench.errors import BadKnob, NotEnoughData, RetouchError
 from workbench.methods.registry import FitReport, Fitted, Needs, Obstacle, header, method
-from workbench.methods.tarot.config import PRESETS, TarotConfig, angle_space, edited_layers, listed_heads, search_config
+from workbench.methods.tarot.config import PRESETS, TarotConfig, angle_space, edited_layers, listed_heads, scoped, search_config
 from workbench.methods.tarot.edit import RotationEdit, fold_facts, value_bias
 from workbench.methods.tarot.generation import classifier_of
 from workbench.methods.tarot.heads import HeadEvidence, rank_heads
@@ -80,6 +80,9 @@ def proceed(
     presets=PRESETS,
     obstacles=obstacles,
     proceed=proceed,
+    scopes=scoped,
+    alone={"select_on": "train"},
+    order=4,
 )
 def fit(model: LanguageModel, demonstrations: Demonstrations, config: TarotConfig, *, seed: int, progress: Progress) -> Fitted:
     """Search angles on rows of split `fit`; rows of split `validation` choose among the best; `test` is never seen.

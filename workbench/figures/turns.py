@@ -1,4 +1,4 @@
-"""Pictures of HPR: probes layer by layer, angles predicted against wanted, who passes the gate, layers by what they gain."""
+"""Pictures of turned activations: probes layer by layer, angles predicted and wanted, who passes the gate, layers by their gain."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ import numpy as np
 import plotly.graph_objects as go
 
 from workbench.figures.basic import histograms
-from workbench.figures.picture import Picture
+from workbench.figures.picture import Picture, pictures_of
 from workbench.figures.theme import LANE_COLOURS, PLACEBO_COLOUR
 from workbench.methods.registry import FitReport
 
 Arrays = Mapping[str, np.ndarray]
 
 
+@pictures_of("probe_accuracy", "gated_bad", "explained")
 def pictures(report: FitReport) -> tuple[Picture, ...]:
     """The pictures of a finished fit."""
     arrays, held = report.arrays, int(report.scalars["n_held_out"])
@@ -51,7 +52,7 @@ def _probes_picture(arrays: Arrays, layers: Sequence[int], edited: Sequence[int]
     n_held = 2 * int(arrays["n_held_pairs"].max())
     says = f"Edited: layer {', '.join(map(str, edited))}. Whiskers are 95 % intervals over {n_held} held-out tokens."
     return Picture(
-        "hpr-probes",
+        "turns-probes",
         figure,
         rows,
         says,
@@ -76,7 +77,7 @@ def _gates_picture(arrays: Arrays, layers: Sequence[int]) -> Picture:
         "Bad answers and the ends of prompts should turn, neutral text should not. "
         "If no prompt end turns, the first answer token cannot change."
     )
-    return Picture("hpr-gates", figure, rows, "", look)
+    return Picture("turns-gates", figure, rows, "", look)
 
 
 def _gain_picture(arrays: Arrays, layers: Sequence[int], held: int) -> Picture:
@@ -100,7 +101,7 @@ def _gain_picture(arrays: Arrays, layers: Sequence[int], held: int) -> Picture:
         {"layer": layer, "P(good)": float(arrays["benefit"][i]), "KL": float(arrays["damage"][i]), "edited": bool(arrays["selected"][i])}
         for i, layer in enumerate(layers)
     ]
-    return Picture("hpr-gain", figure, rows, f"{held} validation rows.", "Up is good, right is bad. Filled marks are the layers taken.")
+    return Picture("turns-gain", figure, rows, f"{held} validation rows.", "Up is good, right is bad. Filled marks are the layers taken.")
 
 
 def _angle_picture(arrays: Arrays, layer: int, i: int) -> Picture:
@@ -116,7 +117,7 @@ def _angle_picture(arrays: Arrays, layer: int, i: int) -> Picture:
         f"{arrays['flipped'][i]:.0%} of turned bad tokens cross to the good side at dose 1."
     )
     return Picture(
-        f"hpr-angles-{layer}",
+        f"turns-angles-{layer}",
         figure,
         rows,
         says,

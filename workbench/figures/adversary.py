@@ -1,4 +1,4 @@
-"""Pictures of ARE: the contest round by round, both sets of prompts drifting together, adapters growing, gain against damage."""
+"""Pictures of a fit against an adversary: the contest round by round, both sets of prompts drifting together, adapters growing."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from workbench.figures.basic import Line, lines
-from workbench.figures.picture import Picture
+from workbench.figures.picture import Picture, moving_pictures_of, pictures_of
 from workbench.figures.theme import LANE_COLOURS, LANE_DASHES, PLACEBO_COLOUR
 from workbench.methods.registry import FitReport
 from workbench.progress import Report
@@ -22,6 +22,7 @@ WINDOW = (0.45, 0.70)
 _SHOWN = 400
 
 
+@pictures_of("projection", "is_target", "g_losses")
 def pictures(report: FitReport) -> tuple[Picture, ...]:
     """The pictures of a finished fit."""
     rows = report.tables["rounds"]
@@ -30,7 +31,7 @@ def pictures(report: FitReport) -> tuple[Picture, ...]:
     n_validation = int(report.scalars["n_validation"])
     return (
         Picture(
-            "are-contest",
+            "adversary-contest",
             contest(rows, kept=int(kept["round"])),
             rows,
             f"Kept round {kept['round']} of {rows[-1]['round']}: benefit {rows[0]['benefit']:.2f} → {kept['benefit']:.2f}, "
@@ -38,21 +39,21 @@ def pictures(report: FitReport) -> tuple[Picture, ...]:
             "Benefit comes in the first rounds; a discriminator that falls into the shaded window no longer finds the concept.",
         ),
         Picture(
-            "are-projection",
+            "adversary-projection",
             projected(projection[0], projection[int(kept["round"])], report.arrays["is_target"], int(kept["round"])),
             tuple(_moved(row) for row in rows),
             f"Distance of the two sets over their spread: {rows[0]['class_distance']:.2g} → {kept['class_distance']:.2g}.",
             "Open marks are the unedited model. The two sets should come to lie on each other.",
         ),
         Picture(
-            "are-adapters",
+            "adversary-adapters",
             grown(_norms(report.tables["norms"])),
             report.tables["norms"],
             "How large each adapter is beside the weight that it changes.",
             "A flat line is an adapter that no gradient reaches; growth that does not end breaks the model.",
         ),
         Picture(
-            "are-losses",
+            "adversary-losses",
             losses(report.arrays["g_losses"]),
             tuple({"round": i + 1, "first": float(item[0]), "last": float(item[-1])} for i, item in enumerate(report.arrays["g_losses"])),
             "The loss of the edit jumps up at each new discriminator, and falls again.",
@@ -61,6 +62,7 @@ def pictures(report: FitReport) -> tuple[Picture, ...]:
     )
 
 
+@moving_pictures_of("rounds", "points_base", "norms")
 def moving(history: Sequence[Report]) -> tuple[Picture, ...]:
     """What a running fit has shown so far: the last state of the contest, the sets and the adapters."""
     live: dict[str, Any] = {}
@@ -72,13 +74,13 @@ def moving(history: Sequence[Report]) -> tuple[Picture, ...]:
     said = f" It now says: {live['sample'][2].strip()}" if "sample" in live else ""
     last = int(rows[-1]["round"])
     return (
-        Picture("are-live-contest", contest(rows), rows, f"Round {last}: the adversary is right in {rows[-1]['accuracy']:.0%}.{said}"),
+        Picture("live-contest", contest(rows), rows, f"Round {last}: the adversary is right in {rows[-1]['accuracy']:.0%}.{said}"),
         Picture(
-            "are-live-projection",
+            "live-projection",
             projected(live["points_base"], live["points"], live["is_target"], last),
             tuple(_moved(row) for row in rows),
         ),
-        Picture("are-live-adapters", grown(live["norms"]), tuple({"site": site, "norms": list(y)} for site, y in live["norms"].items())),
+        Picture("live-adapters", grown(live["norms"]), tuple({"site": site, "norms": list(y)} for site, y in live["norms"].items())),
     )
 
 
