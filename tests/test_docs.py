@@ -38,7 +38,9 @@ def test_every_method_is_in_the_readme_and_the_reverse() -> None:
 
 def test_the_folders_of_methods_are_those_of_the_readme_and_the_reverse() -> None:
     told = dict(zip(table_after("Methods"), table_after("Methods", 1)))
-    assert {name: get(name).run.__module__.split(".")[2] for name in names()} == {name: where.strip("/") for name, where in told.items()}
+    assert {name: get(name).run.__module__.split(".")[2] for name in names()} == {
+        name: where.strip("/").removesuffix(".py") for name, where in told.items()
+    }
     there = {path.parent.name for path in (ROOT / "workbench" / "methods").glob("*/__init__.py")} - {"shared"}
     assert there == {where.strip("/") for where in told.values() if where.endswith("/")}
 

@@ -1,5 +1,6 @@
 """The methods; importing this package registers them all. The list below is the only place outside its own folder that names one."""
 
+from workbench.methods import angular as angular
 from workbench.methods import are as are
 from workbench.methods import canonical as canonical
 from workbench.methods import directions as directions

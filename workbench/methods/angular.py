@@ -1,0 +1,199 @@
+"""Angular steering: turn activations in one plane, by an angle that can be set like a dial; their length stays as it is.
+
+Ref: docs/methods/angular.md; Vu & Nguyen, arXiv 2510.26243. A plane has an orthonormal basis (f, s), f being the direction
+from bad to good answers. An activation h has coordinates (f·h, s·h) = ρ (cos φ, sin φ) there: φ is its angle from f.
+Law: h ← h + ρ ((cos φ' − cos φ) f + (sin φ' − sin φ) s). `turn = by`: φ' = φ − dose · θ, a rotation of s towards f that is the same for
+every token. `turn = to` (the paper): φ' = φ + dose · (θ − φ), the shorter way round, so that at dose 1 every token has the angle θ.
+Invariants: ‖h‖ and all that is outside the plane stay; dose 0 is the identity, and so is angle 0 of `by`, whose turns add up.
+Differs: each layer has a plane of its own, spanned by its difference of means and by its mean activation, along which most tokens lie, and
+turns by an angle; the paper (`plane = shared`) takes for all layers the difference that is most like the others', with the first principal
+component of all. We turn the residual stream behind a block; the paper turns what each norm hands to attention and MLP.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, Self, final
+
+import torch
+
+from workbench.data.demonstrations import Demonstrations
+from workbench.edits.base import Edit, ExportTarget, Header, Possible, Refused, edit_kind
+from workbench.errors import BadKnob, CorruptEdit, FitFailed
+from workbench.knobs import knob
+from workbench.methods.registry import Curve, FitReport, Fitted, Needs, Notice, header, method
+from workbench.methods.shared.gating import TRIED_GATES, GateKind, gated
+from workbench.methods.shared.layers import layer_pairs, single_layers
+from workbench.methods.shared.neutral import neutral_of
+from workbench.methods.shared.validation import measured
+from workbench.models.base import LanguageModel
+from workbench.operations import Operation, TransformAt, wide
+from workbench.progress import Progress
+from workbench.record import gather
+from workbench.shapes import Activations, Float, Tensor
+from workbench.sites import Site
+
+Plane = Float[Tensor, "2 d_model"]
+DIAL = (-1.0, 0.0, 0.5, 1.0, 1.5, 2.0)
+N_NEUTRAL = 16
+
+
+@dataclass(frozen=True)
+class AngularConfig:
+    """Knobs of angular steering."""
+
+    layers: tuple[int, ...] | None = knob(
+        None, label="Layers", help="Layers whose output is turned; none: one a third of the way up.", main=True
+    )
+    angle: float = knob(
+        20.0, label="Angle", symbol="θ", unit="degrees", bounds=(-180.0, 180.0), main=True,
+        help="How far activations turn at dose 1, towards the good answers' direction; with turn = to, the angle from it that they end at.",
+    )  # fmt: skip
+    turn: Literal["by", "to"] = knob("by", label="Turn", help="By the angle, or to the angle, wherever they were (paper).", main=True)
+    which: Literal["all", "opposed", "aligned"] = knob(
+        "all", label="Which tokens", help="All, or those that lie against the good answers' direction, or along it (the paper's adaptive)."
+    )
+    plane: Literal["layer", "shared"] = knob(
+        "layer", label="Plane", help="Each layer's own, by its mean activation, or one for all layers, by principal components (paper)."
+    )
+    where: Literal["all", "prompt", "generated"] = knob("all", label="Where", help="Positions that the edit acts on.")
+    gate: GateKind = knob("none", label="Gate", help="Act only on tokens that a probe tells from neutral text: at all (hard) or by share.")
+
+
+@edit_kind("plane")
+@final
+@dataclass(frozen=True)
+class PlaneEdit(Edit):
+    """Turn the residual stream after some layers in a plane; the dose scales the turn. `facts`: angle_rad, turn, which, where, layers."""
+
+    planes: Mapping[int, Plane]
+
+    def tensors(self) -> Mapping[str, Tensor]:
+        return {f"layer{layer}.plane": plane for layer, plane in self.planes.items()}
+
+    @classmethod
+    def from_tensors(cls, header: Header, tensors: Mapping[str, Tensor]) -> Self:
+        layers: list[int] = list(header.facts.get("layers", ()))
+        lacking = {"angle_rad", "turn", "which", "where"} - set(header.facts)
+        if lacking or {f"layer{layer}.plane" for layer in layers} != set(tensors) or any(len(plane) != 2 for plane in tensors.values()):
+            raise CorruptEdit(f"A plane edit of layers {layers} has tensors {sorted(tensors)}.", "Restore the folder from a copy.")
+        return cls(header, {layer: tensors[f"layer{layer}.plane"] for layer in layers})
+
+    def at_dose(self, dose: float) -> tuple[Operation, ...]:
+        told = self.header.facts
+        laws = {layer: turned(plane, told["angle_rad"], told["turn"], told["which"], dose) for layer, plane in self.planes.items()}
+        return tuple(TransformAt(Site("resid_post", layer), law, self.planes[layer].shape[1], told["where"]) for layer, law in laws.items())
+
+    def exports(self) -> Mapping[ExportTarget, Possible | Refused]:
+        why = Refused("How far a token turns depends on the token: no change of weights equals it.")
+        return {"checkpoint": why, "peft": why, "script": Possible(), "report": Possible()}
+
+
+def turned(plane: Plane, angle_rad: float, turn: str, which: str, dose: float) -> Callable[[Activations], Activations]:
+    """Return the law at a dose."""
+    sides = {"all": (1.0, 1.0), "aligned": (1.0, 0.0), "opposed": (0.0, 1.0)}[which]  # share along f, share against it
+    basis = {dtype: plane.to(dtype) for dtype in (torch.float32, torch.float64)}
+
+    def act(x: Activations) -> Activations:
+        z = wide(x)
+        before = z @ basis[z.dtype].T  # (batch, pos, 2)
+        along, across = before[..., 0], before[..., 1]
+        by = torch.full_like(along, -angle_rad)
+        if turn == "to":
+            by = torch.remainder(angle_rad - torch.atan2(across, along) + math.pi, 2 * math.pi) - math.pi
+        by = dose * by * torch.where(along > 0, sides[0], sides[1]).to(z.dtype)
+        # Exact where nothing turns: cos 0 − 1 and sin 0 are 0.
+        cos, sin = torch.cos(by) - 1, torch.sin(by)
+        moved = torch.stack([cos * along - sin * across, sin * along + cos * across], -1)
+        return (z + moved @ basis[z.dtype]).type_as(x)
+
+    return act
+
+
+@method(
+    "angular",
+    title="Angular steering",
+    summary="Turn activations in one plane towards the good answers' direction, by an angle set like a dial; their length stays.",
+    paper="arXiv 2510.26243",
+    config=AngularConfig,
+    edit=PlaneEdit,
+    needs=Needs(("prompt", "positive", "negative"), min_rows=2),
+    presets={"ours": {}, "paper": {"turn": "to", "angle": 0.0, "plane": "shared"}},
+    tries=lambda info: {"layers": (*single_layers(info.n_layers), *layer_pairs(info.n_layers)), "gate": TRIED_GATES},
+    scopes=lambda scope: {"layers": scope.blocks},
+    top_dose=4.0,
+)
+def fit(model: LanguageModel, demonstrations: Demonstrations, config: AngularConfig, *, seed: int, progress: Progress) -> Fitted:
+    """Fit one plane a layer from the rows of split `fit`.
+
+    Raises:
+        BadKnob: a layer that the model does not have. FitFailed: good and bad answers give the same activations.
+    """
+    n = model.info.n_layers
+    layers = config.layers if config.layers is not None else single_layers(n)[0]
+    if not layers or not set(layers) <= set(range(n)):
+        raise BadKnob(f"layers = {list(layers)}; the model has layers 0 to {n - 1}.", "Choose one or more of them.")
+    good, bad = _means(model, demonstrations, layers if config.plane == "layer" else range(n), progress.part(0.0, 0.6))
+    difference, middle = good - bad, (good + bad) / 2
+    if float(difference.norm(dim=1).min()) == 0.0:
+        raise FitFailed("Good and bad answers give the same activations, so there is no direction.", "Make the answers differ.")
+    if config.plane == "layer":
+        planes = {layer: _plane(f, s) for layer, f, s in zip(layers, difference, middle)}
+    else:
+        planes = dict.fromkeys(layers, _shared(difference, middle))
+    facts = {"layers": list(layers), "angle_rad": math.radians(config.angle), "turn": config.turn, "which": config.which}
+    edit = PlaneEdit(header("angular", model, demonstrations, config, seed, {**facts, "where": config.where}), planes)
+    fitted = gated(model, Fitted(edit, FitReport()), demonstrations, config.gate, seed=seed, progress=progress.part(0.6, 0.8))
+    return replace(fitted, report=_report(model, fitted, demonstrations, config, seed, progress.part(0.8, 1.0)))
+
+
+def _means(
+    model: LanguageModel, demonstrations: Demonstrations, layers: Sequence[int], progress: Progress
+) -> list[Float[Tensor, "layer d_model"]]:
+    """Mean activation at the last token of the good answers and of the bad ones, in float64."""
+    rows, sites = demonstrations.split("fit"), [Site("resid_post", layer) for layer in layers]
+    found: list[Tensor] = []
+    for i, side in enumerate(("positive", "negative")):
+        batch = model.tokens(rows.column("prompt"), rows.column(side))
+        read = gather(model, batch, sites, progress=progress.part(i / 2, (i + 1) / 2))
+        found.append(torch.stack([read[site].double().mean(0).cpu() for site in sites]))
+    return found
+
+
+def _plane(feature: Float[Tensor, " d_model"], second: Float[Tensor, " d_model"]) -> Plane:
+    """The orthonormal basis of the plane of two directions, the first one kept."""
+    f = feature / feature.norm()
+    s = second - (second @ f) * f
+    return torch.stack([f, s / s.norm()]).float()
+
+
+def _shared(candidates: Float[Tensor, "layer d_model"], middle: Float[Tensor, "layer d_model"]) -> Plane:
+    """The paper's plane: the candidate with the highest mean cosine with all, and the candidates' first principal component."""
+    unit = torch.nn.functional.normalize(candidates, dim=1)
+    second = torch.linalg.svd(candidates - candidates.mean(0), full_matrices=False).Vh[0]
+    # A component has no sign of its own; it points to where activations are, so that an angle means the same in either kind of plane.
+    return _plane(candidates[int((unit @ unit.T).mean(1).argmax())], second * (middle.mean(0) @ second).sign())
+
+
+def _report(
+    model: LanguageModel, fitted: Fitted, demonstrations: Demonstrations, config: AngularConfig, seed: int, progress: Progress
+) -> FitReport:
+    """The dial: what is gained on validation rows (the fit rows where there are none) and broken on neutral text, angle by angle."""
+    held, told = demonstrations.split("validation").having("prompt", "positive", "negative"), fitted.report
+    neutral = neutral_of(model, demonstrations, seed).held[:N_NEUTRAL]
+    rows = (held if len(held) else demonstrations.split("fit")).first(64)
+    found = measured(model, [(fitted.edit.scaled(dose),) for dose in DIAL], rows, neutral, progress=progress)
+    x, unit = ([dose * config.angle for dose in DIAL], "degrees") if config.turn == "by" else (DIAL, "dose")
+    before, after = (found[DIAL.index(dose)] for dose in (0.0, 1.0))
+    scalars = {
+        **told.scalars, "n_fit": float(len(demonstrations.split("fit"))), "n_held_out": float(len(held)),
+        "p_good_before": before.benefit, "p_good_after": after.benefit, "kl_nats": after.damage,
+    }  # fmt: skip
+    curves = (
+        Curve("P(good)", tuple(x), tuple(item.benefit for item in found), unit, "P(good)"),
+        Curve("KL on neutral text", tuple(x), tuple(item.damage for item in found), unit, "nats a token"),
+    )
+    notices = () if len(held) else (Notice("note", "No validation rows: the dial was read on the fit rows.", "Mark some validation."),)
+    return replace(told, scalars=scalars, curves=curves, notices=(*told.notices, *notices))
