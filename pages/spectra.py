@@ -15,12 +15,6 @@ from pages._ui.spectra import panels
 if TYPE_CHECKING:
     from workbench.session import Session
 
-WHY_UNCENTRED = """
-Without centring, the first singular direction is the mean activation: every text, good or bad, points along it. It alone
-explains nearly all of the spectrum, so the share to keep is reached at rank 1 on both sides. The edit then keeps and drops the
-same direction, and the two cancel. Subtract the means first, and what is left is what tells good from bad.
-"""
-
 
 def main(session: Session) -> None:
     """Pick one or two edits; their pictures stand side by side."""
@@ -62,9 +56,6 @@ def _one(session: Session, edit: str, name: str) -> None:
         return
     loaded = session.load_edit(edit)
     fits.notices(report)
-    if loaded.header.config.get("center") == "none":
-        with st.expander("Why does the uncentred edit do nothing?", expanded=True):
-            st.markdown(WHY_UNCENTRED)
     if panels.has_cut(report):
         panels.movable_cut(loaded, report, fits.caption(loaded), prefix=f"cut-{edit}")
     fits.pictures(report, fits.caption(loaded), prefix=f"spectra-{edit}")

@@ -113,3 +113,102 @@ def test_the_picture_of_the_architecture_shows_the_rows_as_they_are() -> None:
     drawn = {int(row): set(names.split("<br/>")[0].split(" · ")) for row, names in re.findall(r'r(\d)\["([^"]+)"\]', picture)}
     rows = {row: {name for name, at in ROWS.items() if at == row} - {"__main__"} for row in range(9)}
     assert drawn == rows
+
+
+# ── nobody outside a method's own folder names a method ────────────────────────────────────────────────────────────────────────────────
+
+METHODS = PACKAGE / "methods"
+SHARED = ("registry", "choice", "shared")
+OWN = {path.stem for path in METHODS.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()} - {"__init__", *SHARED}
+
+# A word that is also something else: file → word → what it is there.
+ALSO: dict[str, dict[str, str]] = {
+    "workbench/lenses/registry.py": {"senses": "the lens that shows a word's senses"},
+    "workbench/methods/shared/sense_edit.py": {"senses": "the kind of edit, as files carry it"},
+    "workbench/world/structure.py": {"are": "the verb"},
+    "pages/senses.py": {"senses": "the key of the empty page"},
+    "pages/_ui/senses/panels.py": {"senses": "the lens, and the table of senses that moved"},
+}
+
+
+def outside() -> list[Path]:
+    """Every module that may not name a method: all but the methods' own and the one list of imports."""
+    files = [*PACKAGE.rglob("*.py"), *(ROOT / "pages").rglob("*.py"), ROOT / "app.py"]
+    return [path for path in files if not (path.is_relative_to(METHODS) and path.relative_to(METHODS).parts[0].split(".")[0] not in SHARED)]
+
+
+def named_in(source: str, names: set[str]) -> set[str]:
+    """Methods that a module names: as a text, as an import of a method's own modules, or as an attribute of `workbench.methods`."""
+    tree = ast.parse(source)
+    found: set[str] = set()
+    aliases = {"workbench.methods"}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            aliases |= {item.asname for item in node.names if item.name == "workbench.methods" and item.asname}
+            found |= {item.name for item in node.names if item.name.startswith(tuple(f"workbench.methods.{own}" for own in OWN))}
+        elif isinstance(node, ast.ImportFrom) and node.module == "workbench":
+            aliases |= {item.asname or item.name for item in node.names if item.name == "methods"}
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("workbench.methods"):
+            whole = [f"{node.module}.{item.name}".split(".") for item in node.names]
+            found |= {".".join(parts) for parts in whole if parts[2] in OWN}
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value in names:
+            found.add(node.value)
+    found |= {
+        f"{ast.unparse(node.value)}.{node.attr}"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and node.attr in OWN and ast.unparse(node.value) in aliases
+    }
+    return found
+
+
+@pytest.mark.parametrize("path", outside(), ids=lambda p: str(p.relative_to(ROOT)))
+def test_no_module_names_a_method_that_is_not_its_own(path: Path) -> None:
+    from workbench.methods import names
+
+    told = named_in(path.read_text(), set(names()))
+    assert told - set(ALSO.get(str(path.relative_to(ROOT)), {})) == set()
+
+
+def test_every_exception_is_still_needed() -> None:
+    for name, words in ALSO.items():
+        assert set(words) <= named_in((ROOT / name).read_text(), set(words)), name
+
+
+@pytest.mark.parametrize(
+    "planted",
+    [
+        'CHOSEN = "sea"',
+        'def f(name):\n    return {"mean_difference": 1}.get(name)',
+        "from workbench.methods.sea.fit import fit",
+        "from workbench.methods import tarot as turning",
+        "import workbench.methods.hpr.report",
+        "from workbench import methods\nmethods.angular.fit",
+        "import workbench.methods\nworkbench.methods.canonical",
+    ],
+)
+def test_a_planted_name_is_found(planted: str) -> None:
+    from workbench.methods import names
+
+    assert named_in(planted, set(names()))
+    assert not named_in('"""The method sea."""\nfrom workbench.methods.shared.gating import gated\nmodel.senses(ids)', set(names()))
+
+
+@pytest.mark.parametrize(
+    "path", sorted(p for own in OWN for p in METHODS.glob(f"{own}*/**/*.py")), ids=lambda p: str(p.relative_to(METHODS))
+)
+def test_a_method_takes_from_its_own_folder_the_registry_and_what_is_shared(path: Path) -> None:
+    own = path.relative_to(METHODS).parts[0]
+    assert foreign(own, imports(path)) == []
+
+
+def foreign(own: str, modules: set[str]) -> list[str]:
+    """Modules of `workbench.methods` that a method's folder may not import."""
+    parts = [name.split(".") for name in modules if name.startswith("workbench.methods.")]
+    return [".".join(found) for found in parts if found[2] not in (own, "registry", "shared")]
+
+
+def test_shared_modules_know_no_method_and_a_wrong_import_is_found() -> None:
+    for path in (METHODS / "shared").glob("*.py"):
+        assert foreign("shared", imports(path)) == [], path.name
+    assert foreign("sea", {"workbench.methods.hpr.rows"}) == ["workbench.methods.hpr.rows"]
+    assert foreign("sea", {"workbench.methods.choice"}) and not foreign("sea", {"workbench.methods.sea.edit"})

@@ -56,11 +56,12 @@ class Curve:
 
 @dataclass(frozen=True)
 class Notice:
-    """A finding in words: `warning` for a tell-tale failure, `note` for what is good to know."""
+    """A finding in words: `warning` for a tell-tale failure, `note` for what is good to know; `why` explains it to who asks."""
 
     level: Literal["note", "warning"]
     text: str
     hint: str = ""
+    why: str = ""
 
 
 @dataclass(frozen=True)

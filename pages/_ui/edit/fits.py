@@ -95,6 +95,9 @@ def notices(report: Any) -> None:
     for notice in sorted(report.notices, key=lambda item: item.level != "warning"):
         sign = ":material/warning:" if notice.level == "warning" else ":material/info:"
         st.caption(f"{sign} {words.plain(notice.text)} {words.plain(notice.hint)}")
+        if notice.why:
+            with st.expander("Why?"):
+                st.caption(words.plain(notice.why))
 
 
 def pictures(report: Any, source: str, *, prefix: str = "fit") -> None:

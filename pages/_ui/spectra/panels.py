@@ -56,8 +56,11 @@ def movable_cut(loaded: Edit, report: FitReport, source: str, *, prefix: str) ->
         spectrum(arrays, layer, chosen["plus"], chosen["minus"]), rows, source, key=f"{prefix}-cut", says=says,
         look_for="Move a cut to where its curve bends: what lies beyond is shared by nearly all directions, and noise.",
     )  # fmt: skip
-    if st.button("Fit with this cut", key=f"{prefix}-refit", disabled=chosen == fitted, help="The same numbers in every edited layer."):
-        knobs = {"k_plus": chosen["plus"], "k_minus": chosen["minus"]}
+    # A report names these arrays after the knobs that set them.
+    knobs = {f"k_{side}": n for side, n in chosen.items()}
+    if knobs.keys() <= loaded.header.config.keys() and st.button(
+        "Fit with this cut", key=f"{prefix}-refit", disabled=chosen == fitted, help="The same numbers in every edited layer."
+    ):
         scope.hand_knobs(loaded.header.method, {**loaded.header.config, **knobs}, "Spectra", said=_said(knobs))
         st.switch_page("pages/edit.py")
 

@@ -32,6 +32,11 @@ KEEP_GRID = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.93, 0.95, 0.97, 0.98, 0.99, 0.993,
 NEAR_IDENTITY = 1e-3
 # Kept and dropped subspaces that differ in a smaller share of their directions are mostly the same.
 MOSTLY_SAME = 0.2
+WHY_UNCENTRED = (
+    "Without centring, the first singular direction is the mean activation: every text, good or bad, points along it. It alone explains "
+    "nearly all of the spectrum, so the share to keep is reached at rank 1 on both sides. The edit then keeps and drops one direction, "
+    "and the two cancel. Subtract the means first, and what is left is what tells good from bad."
+)
 
 
 @dataclass(frozen=True)
@@ -170,6 +175,7 @@ def _notices(
                 f"k = 1 on both sides at {len(ones)} of {len(fits)} layers: the mean activation explains {share:.1%} of the leading "
                 "direction, so the edit keeps and drops the same thing.",
                 "Set center = demonstrations, or set k_plus and k_minus by number.",
+                WHY_UNCENTRED,
             )
         )
     if float(arrays["edit_size_mean"].max()) < NEAR_IDENTITY:
