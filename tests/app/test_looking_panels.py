@@ -50,6 +50,26 @@ def test_the_cut_can_be_moved_and_says_what_it_takes(app: Run, fresh_backend: An
     assert f"From Spectra: k plus = {wanted}" in texts(test)
 
 
+def test_the_cut_of_an_older_edit_fills_the_form_with_what_it_did_as_released(
+    app: Run, fresh_backend: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pages._ui.kit import scope
+
+    app()
+    edit, honest = fit(fresh_backend, "sea", layers=[1], keep=0.9), scope.hand_knobs
+    older = {"layers": [1], "keep": 0.9, "norm": "feature", "se_inverse": "squared", "phi_mode": "intended", "restore_sign": True}
+    monkeypatch.setattr(scope, "hand_knobs", lambda method, values, source, said="": honest(method, older, source, said=said))
+    test = spectra(app, edit)
+    slider = test.slider(key=f"cut-{edit}-plus-1")
+    fine(slider.set_value(slider.value + 1 if slider.value < slider.max else slider.value - 1).run())
+    fine(test.button(key=f"cut-{edit}-refit").click().run())
+    fine(test.switch_page("pages/edit.py").run())
+    assert test.toggle(key="knob-sea-as-released").value
+    assert "As released: norm = feature, se_inverse = squared." in texts(test)
+    fine(test.button(key="handed-forget").click().run())
+    assert "As released:" not in texts(test)
+
+
 def test_an_edit_without_spectra_has_no_cut(app: Run, fresh_backend: Any) -> None:
     app()
     edit = fit(fresh_backend, "mean_difference", layers=[1])

@@ -378,3 +378,20 @@ def test_what_is_typed_just_before_a_click_counts(app: Run, fresh_backend: Any) 
     fine(test.button(key="compare").click().run())
     settled(test)
     assert test.session_state["retouch"].kept["compare"].settings.prompts == ("w3 w4",)
+
+
+def test_what_released_code_does_otherwise_is_one_line_that_presets_switch(app: Run, fresh_backend: Any) -> None:
+    from workbench.knobs import as_json
+    from workbench.methods.sea.compat import OFFICIAL
+
+    test = app("edit")
+    assert not test.toggle(key="knob-sea-as-released").value and "As released:" not in texts(test)
+    fine(test.selectbox(key="preset-sea").set_value("official-compat").run())
+    assert test.toggle(key="knob-sea-as-released").value and "As released: norm = feature, phi_mode = skip_input" in texts(test)
+    assert test.session_state["knob-sea-compat"] == as_json(OFFICIAL)
+    fine(test.toggle(key="knob-sea-as-released").set_value(False).run())
+    assert "As released:" not in texts(test)
+    fine(test.toggle(key="knob-sea-as-released").set_value(True).run())
+    assert "As released: norm = feature" in texts(test)
+    fine(test.selectbox(key="preset-sea").set_value("centred").run())
+    assert "As released:" not in texts(test)
