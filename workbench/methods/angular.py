@@ -23,10 +23,11 @@ from workbench.data.demonstrations import Demonstrations
 from workbench.edits.base import Edit, ExportTarget, Header, Possible, Refused, edit_kind
 from workbench.errors import BadKnob, CorruptEdit, FitFailed
 from workbench.knobs import knob
-from workbench.methods.registry import Curve, FitReport, Fitted, Needs, Notice, header, method
+from workbench.methods.registry import Curve, FitReport, Fitted, Needs, Notice, header, method, with_notices
 from workbench.methods.shared.gating import TRIED_GATES, GateKind, gated
 from workbench.methods.shared.layers import layer_pairs, single_layers
 from workbench.methods.shared.neutral import neutral_of
+from workbench.methods.shared.sparing import HELP, SpareKind, spared
 from workbench.methods.shared.validation import measured
 from workbench.models.base import LanguageModel
 from workbench.operations import Operation, TransformAt, wide
@@ -60,6 +61,7 @@ class AngularConfig:
     )
     where: Literal["all", "prompt", "generated"] = knob("all", label="Where", help="Positions that the edit acts on.")
     gate: GateKind = knob("none", label="Gate", help="Act only on tokens that a probe tells from neutral text: at all (hard) or by share.")
+    spare: SpareKind = knob("sinks", label="Spared tokens", help=HELP)
 
 
 @edit_kind("plane")
@@ -120,7 +122,7 @@ def turned(plane: Plane, angle_rad: float, turn: str, which: str, dose: float) -
     config=AngularConfig,
     edit=PlaneEdit,
     needs=Needs(("prompt", "positive", "negative"), min_rows=2),
-    presets={"ours": {}, "paper": {"turn": "to", "angle": 0.0, "plane": "shared"}},
+    presets={"ours": {}, "paper": {"turn": "to", "angle": 0.0, "plane": "shared", "spare": "none"}},
     tries=lambda info: {"layers": (*single_layers(info.n_layers), *layer_pairs(info.n_layers)), "gate": TRIED_GATES},
     scopes=lambda scope: {"layers": scope.blocks},
     top_dose=4.0,
@@ -146,7 +148,9 @@ def fit(model: LanguageModel, demonstrations: Demonstrations, config: AngularCon
     facts = {"layers": list(layers), "angle_rad": math.radians(config.angle), "turn": config.turn, "which": config.which}
     edit = PlaneEdit(header("angular", model, demonstrations, config, seed, {**facts, "where": config.where}), planes)
     fitted = gated(model, Fitted(edit, FitReport()), demonstrations, config.gate, seed=seed, progress=progress.part(0.6, 0.8))
-    return replace(fitted, report=_report(model, fitted, demonstrations, config, seed, progress.part(0.8, 1.0)))
+    fitted = spared(model, fitted, demonstrations, config.spare)
+    report = _report(model, fitted, demonstrations, config, seed, progress.part(0.8, 1.0))
+    return with_notices(replace(fitted, report=report), *fitted.report.notices)
 
 
 def _means(

@@ -20,6 +20,7 @@ from workbench.knobs import knob
 from workbench.methods.registry import Curve, FitReport, Fitted, Needs, Notice, header, method
 from workbench.methods.shared.gating import TRIED_GATES, GateKind, gated
 from workbench.methods.shared.layers import single_layers
+from workbench.methods.shared.sparing import HELP, SpareKind, spared
 from workbench.models.base import LanguageModel
 from workbench.operations import Operation, TransformAt
 from workbench.progress import Progress
@@ -49,6 +50,7 @@ class MeanDifferenceConfig:
     gate: GateKind = knob(
         "none", label="Gate", help="Let the edit act only on tokens that a probe tells from neutral text: at all (hard) or by share (soft)."
     )
+    spare: SpareKind = knob("sinks", label="Spared tokens", help=HELP)
     read: Literal["last", "continuation"] = knob(
         "last", label="Read from", help="The last token of prompt and answer, or the mean over the answer's tokens."
     )
@@ -146,7 +148,8 @@ def fit(model: LanguageModel, demonstrations: Demonstrations, config: MeanDiffer
     facts = {"layers": list(layers), "where": config.where}
     edit = AdditionEdit(header("mean_difference", model, demonstrations, config, seed, facts), vectors)
     fitted = Fitted(edit, _report(layers, ratios, len(rows)))
-    return gated(model, fitted, demonstrations, config.gate, seed=seed, progress=progress.part(0.95, 1.0))
+    fitted = gated(model, fitted, demonstrations, config.gate, seed=seed, progress=progress.part(0.95, 1.0))
+    return spared(model, fitted, demonstrations, config.spare)
 
 
 def _report(layers: tuple[int, ...], ratios: list[float], n: int) -> FitReport:

@@ -10,6 +10,7 @@ from workbench.knobs import as_released, knob
 from workbench.methods.hpr.compat import OFFICIAL, HprCompat
 from workbench.methods.shared.gating import TRIED_GATES, GateKind
 from workbench.methods.shared.layers import layer_pairs, single_layers
+from workbench.methods.shared.sparing import HELP, SpareKind
 from workbench.models.base import ModelInfo
 
 
@@ -108,6 +109,7 @@ class HprConfig:
     )
     positions: Literal["all", "last", "prompt", "generated"] = knob("all", label="Where", help="Positions that the edit acts on.")
     gate: GateKind = knob("none", label="Second gate", help="A probe against neutral text beside the method's own: hard, or soft.")
+    spare: SpareKind = knob("sinks", label="Spared tokens", help=HELP)
     compat: HprCompat = as_released(OFFICIAL)
 
     @property
@@ -122,5 +124,5 @@ def tries(info: ModelInfo) -> Mapping[str, tuple[Any, ...]]:
     return {"layers": layers, "neutral_weight": (0.0, 1.0), "gate": TRIED_GATES}
 
 
-_PAPER: Mapping[str, Any] = {"neutral_weight": 0.0, "select": "accuracy", "lr": 5e-4, "min_steps": 0}
+_PAPER: Mapping[str, Any] = {"neutral_weight": 0.0, "select": "accuracy", "lr": 5e-4, "min_steps": 0, "spare": "none"}
 PRESETS: Mapping[str, Mapping[str, Any]] = {"protected": {}, "paper": _PAPER, "official-compat": {**_PAPER, "compat": "official"}}

@@ -29,6 +29,7 @@ from workbench.methods.hpr.select import Selection, by_accuracy, by_benefit
 from workbench.methods.registry import Fitted, Needs, header, method
 from workbench.methods.shared.gating import gated
 from workbench.methods.shared.neutral import Neutral, neutral_of
+from workbench.methods.shared.sparing import spared
 from workbench.models.base import LanguageModel
 from workbench.numerics.angle_training import PairRows, Trained, Training, train
 from workbench.progress import Progress
@@ -75,7 +76,8 @@ def fit(model: LanguageModel, demonstrations: Demonstrations, config: HprConfig,
     chosen, selection = _selected(model, everything, trained, held_rows, neutral, config, progress.part(0.7, 0.9))
     result = HprFit(trained, train_rows, held, layers, everything.restricted(chosen), selection, held_rows, neutral)
     fitted = Fitted(result.edit, report(model, result, config, len(rows), progress.part(0.9, 0.95)))
-    return gated(model, fitted, demonstrations, config.gate, seed=seed, progress=progress.part(0.95, 1.0))
+    fitted = gated(model, fitted, demonstrations, config.gate, seed=seed, progress=progress.part(0.95, 1.0))
+    return spared(model, fitted, demonstrations, config.spare)
 
 
 def _candidates(model: LanguageModel, config: HprConfig) -> tuple[int, ...]:

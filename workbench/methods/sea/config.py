@@ -13,6 +13,7 @@ from workbench.methods.sea.compat import OFFICIAL, SeaCompat
 from workbench.methods.shared.contrast_rows import Period
 from workbench.methods.shared.gating import TRIED_GATES, GateKind
 from workbench.methods.shared.layers import layer_pairs, single_layers
+from workbench.methods.shared.sparing import HELP, SpareKind
 from workbench.models.base import ModelInfo
 from workbench.numerics.covariance import Centre
 from workbench.numerics.feature_maps import Phi
@@ -117,6 +118,7 @@ class SeaConfig:
     gate: GateKind = knob(
         "none", label="Gate", help="Let the edit act only on tokens that a probe tells from neutral text: at all (hard) or by share (soft)."
     )
+    spare: SpareKind = knob("sinks", label="Spared tokens", help=HELP)
     compat: SeaCompat = as_released(OFFICIAL)
 
     @property
@@ -130,8 +132,8 @@ class SeaConfig:
         return self.compat.final_period or self.final_period
 
 
-_COMPAT: Mapping[str, Any] = {"compat": "official", "center": "none", "edit_site": "mlp_out", "layer_mode": "last"}
-_PAPER: Mapping[str, Any] = {"center": "none", "edit_site": "mlp_out", "keep": 0.998, "layer_mode": "last"}
+_COMPAT: Mapping[str, Any] = {"compat": "official", "center": "none", "edit_site": "mlp_out", "layer_mode": "last", "spare": "none"}
+_PAPER: Mapping[str, Any] = {"center": "none", "edit_site": "mlp_out", "keep": 0.998, "layer_mode": "last", "spare": "none"}
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "centred": {},
@@ -139,7 +141,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     "phi-squared-exponential": {"center": "none", "phi": "squared_exponential"},
     "phi-tanh": {"center": "none", "phi": "tanh"},
     "phi-elu": {"center": "none", "phi": "elu"},
-    "linear": {"edit_site": "mlp_out", "fit_site": "mlp_out", "norm": "none"},
+    "linear": {"edit_site": "mlp_out", "fit_site": "mlp_out", "norm": "none", "spare": "none"},
     "official-compat": {**_COMPAT, "keep": 0.998, "n_demos": 2000, "n_layers": 21, "max_new_tokens": 256},
     "official-compat-bbq": {
         **_COMPAT,

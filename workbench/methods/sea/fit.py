@@ -30,6 +30,7 @@ from workbench.methods.sea.edit import SpectralEdit, mlp_facts
 from workbench.methods.sea.report import LayerFit, report
 from workbench.methods.shared.contrast_rows import ContrastTokens, drawn, settled_period, stream_rows, tokens_of
 from workbench.methods.shared.gating import gated
+from workbench.methods.shared.sparing import spared
 from workbench.models.base import LanguageModel
 from workbench.numerics.covariance import CrossMoments
 from workbench.numerics.feature_maps import clamped_share, mapped
@@ -80,7 +81,8 @@ def fit(model: LanguageModel, demonstrations: Demonstrations, config: SeaConfig,
         facts |= mlp_facts(model, layers)
     edit = SpectralEdit(header("sea", model, demonstrations, config, seed, facts), {layer: item.law for layer, item in fits.items()})
     fitted = Fitted(edit, report(model, edit, fits, config, demonstrations, rows, progress.part(0.9, 0.95)))
-    return gated(model, fitted, demonstrations, config.gate, seed=seed, progress=progress.part(0.95, 1.0))
+    fitted = gated(model, fitted, demonstrations, config.gate, seed=seed, progress=progress.part(0.95, 1.0))
+    return spared(model, fitted, demonstrations, config.spare)
 
 
 def _moments(
