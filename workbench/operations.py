@@ -111,10 +111,7 @@ class Gate:
         return self._score(x) > 0
 
     def through(self, x: Float[Tensor, "batch pos width"], y: Float[Tensor, "batch pos width"]) -> Float[Tensor, "batch pos width"]:
-        """What the gate lets through of the change from x to y."""
-        # where, not a product with 0: a NaN of the unused branch must not spread, and a closed gate leaves x bit-equal.
-        if self.kind == "hard":
-            return torch.where(self.opens(x), y, x)
+        """What a soft gate lets through of the change from x to y."""
         share = self(x)
         return torch.where(share > 0, (wide(x) + share * (wide(y) - wide(x))).type_as(x), x)
 
@@ -148,6 +145,11 @@ class TransformAt:
         """Whether it has to be told what the running forward knows about its positions."""
         return self.sees_call or self.where != "all"
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether its function is all there is to it."""
+        return not self.needs_forward and self.gate is None and self.spare is None
+
 
 def transformed(
     op: TransformAt, x: Float[Tensor, "batch pos all"], forward: Forward | None = None, columns: slice | None = None
@@ -156,14 +158,32 @@ def transformed(
     if columns is not None:
         part = transformed(op, x[..., columns], forward)
         return torch.cat([x[..., : columns.start], part, x[..., columns.stop :]], -1)
+    acts = _acting(op, x, forward)
+    # Where nothing acts, the law need not be asked; on an accelerator, asking costs more than the law.
+    if acts is not None and x.device.type == "cpu" and not acts.any():
+        return x
     y = op.fn(x, forward) if op.sees_call else op.fn(x)
-    if op.gate is not None:
+    if op.gate is not None and op.gate.kind == "soft":
         y = op.gate.through(x, y)
-    if op.spare is not None:
-        y = torch.where(torch.linalg.vector_norm(wide(x), dim=-1, keepdim=True) > op.spare, x, y)
+    # where, not a product with 0: a NaN of the unused branch must not spread, and what is left alone stays bit-equal.
+    return y if acts is None else torch.where(acts, y, x)
+
+
+def _acting(op: TransformAt, x: Float[Tensor, "batch pos width"], forward: Forward | None) -> Bool[Tensor, "batch pos 1"] | None:
+    """At which positions an operation acts; None for all."""
+    found: list[Tensor] = []
     if op.where != "all" and forward is not None:
-        y = torch.where(POSITION_RULES[op.where](forward)[..., None], y, x)
-    return y
+        found.append(POSITION_RULES[op.where](forward)[..., None])
+    if op.gate is not None and op.gate.kind == "hard":
+        found.append(op.gate.opens(x))
+    if op.spare is not None:
+        found.append(~(torch.linalg.vector_norm(wide(x), dim=-1, keepdim=True) > op.spare))
+    if not found:
+        return None
+    acts = found[0]
+    for mask in found[1:]:
+        acts = acts & mask
+    return acts
 
 
 @final
@@ -215,9 +235,9 @@ def term(delta: Tensor | LowRank | Rows, x: Tensor) -> Float[Tensor, "... out"]:
         return (x[..., None] == delta.ids).to(delta.values.dtype) @ delta.values
     z = wide(x)
     if isinstance(delta, LowRank):
-        y = (z @ delta.a.T.to(z.dtype)) @ delta.b.T.to(z.dtype)
+        y = torch.nn.functional.linear(torch.nn.functional.linear(z, delta.a.to(z.dtype)), delta.b.to(z.dtype))
         return y if delta.scale == 1.0 else delta.scale * y
-    return z @ delta.T.to(z.dtype) if delta.ndim == 2 else delta.to(z.dtype).expand(*z.shape[:-1], -1)
+    return torch.nn.functional.linear(z, delta.to(z.dtype)) if delta.ndim == 2 else delta.to(z.dtype).expand(*z.shape[:-1], -1)
 
 
 def with_term(y: Float[Tensor, "... all"], part: Float[Tensor, "... out"], columns: Tensor | None = None) -> Float[Tensor, "... all"]:

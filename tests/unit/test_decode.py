@@ -7,11 +7,11 @@ import torch
 
 from tests.conftest import words
 from tests.made_edits import shift
-from workbench.decode import Sampling, decode, generate
+from workbench.decode import Sampling, collected, decode, generate
 from workbench.errors import BadKnob
 from workbench.models.backpack.cache import FIRST_CAPACITY, GrowingRows
 from workbench.models.base import LanguageModel
-from workbench.progress import Cancelled, Progress
+from workbench.progress import Cancelled, Progress, Report
 
 PROMPTS = [words(12, 13, 14, 15), words(20, 12)]
 
@@ -123,3 +123,19 @@ def test_rows_that_grow_are_those_that_were_appended_beyond_the_first_capacity_t
         shape[dim] = n
         parts.append(torch.randn(shape, generator=draw))
         assert torch.equal(rows.append(parts[-1]), torch.cat(parts, dim)) and rows.length == sum(part.shape[dim] for part in parts)
+
+
+def test_generating_at_once_equals_generating_token_by_token_and_leaves_nothing_behind_when_cancelled(tiny: LanguageModel) -> None:
+    stacks, how, hooks = [(), (shift(tiny),)], Sampling(max_new_tokens=5), tiny.hook_count()
+    steps = list(decode(tiny, PROMPTS, stacks, how))
+    assert collected(tiny, PROMPTS, 2, steps, how) == generate(tiny, PROMPTS, stacks, how)
+    base = tiny.logits(tiny.tokens(PROMPTS))
+
+    def stop(report: Report) -> None:
+        if report.share > 0.5:
+            progress.cancel()
+
+    progress = Progress(stop)
+    with pytest.raises(Cancelled):
+        generate(tiny, PROMPTS, stacks, how, progress=progress)
+    assert tiny.hook_count() == hooks and torch.equal(tiny.logits(tiny.tokens(PROMPTS)), base)

@@ -26,6 +26,8 @@ from workbench.sites import Site
 
 Stack = Sequence[Edit]
 
+Acting = Callable[[Activations, slice | None], Activations]
+
 
 @contextmanager
 def applied(model: LanguageModel, *edits: Edit) -> Generator[None]:
@@ -87,7 +89,7 @@ class _Plan:
 
     def __init__(self, model: LanguageModel, stacks: Sequence[Stack]) -> None:
         self.n_lanes = len(stacks)
-        self._transforms: dict[Site, list[tuple[int, TransformAt, slice | None]]] = {}
+        self._transforms: dict[Site, list[tuple[int, Acting]]] = {}
         self._deltas: dict[int, tuple[AddToWeight, list[tuple[int, AddToWeight, WeightSlot]]]] = {}
         for lane, stack in enumerate(stacks):
             for operation in (op for edit in stack for op in edit.operations()):
@@ -105,7 +107,7 @@ class _Plan:
             raise UnknownName("position rule", op.where, POSITION_RULES)
         # A head is a slice of its layer, a sense one of all senses: acting on the whole keeps operations on one module in the order given.
         whole = Site(op.site.kind, None if op.site.kind == "sense" else op.site.layer)
-        self._transforms.setdefault(whole, []).append((lane, _guarded(op), model.point(op.site).columns))
+        self._transforms.setdefault(whole, []).append((lane, _acting(op, model.point(op.site).columns)))
 
     def _add_delta(self, model: LanguageModel, lane: int, op: AddToWeight) -> None:
         slot = model.weight(op.site)
@@ -128,12 +130,12 @@ class _Plan:
             raise ShapeMismatch(f"A batch of {n_rows} rows does not divide into {self.n_lanes} lanes.", "Repeat the batch once a lane.")
         return slice(lane * per_lane, (lane + 1) * per_lane)
 
-    def _reader(self, entries: list[tuple[int, TransformAt, slice | None]]) -> ReadWrite:
+    def _reader(self, entries: list[tuple[int, Acting]]) -> ReadWrite:
         if self.n_lanes == 1:
 
             def whole(x: Activations) -> Activations:
-                for _, op, columns in entries:
-                    x = _act(op, x, columns)
+                for _, acting in entries:
+                    x = acting(x, None)
                 return x
 
             return whole
@@ -141,8 +143,8 @@ class _Plan:
         def by_rows(x: Activations) -> Activations:
             size = self.rows(0, x.shape[0]).stop
             parts = list(x.split(size))
-            for lane, op, columns in entries:
-                parts[lane] = _act(op, parts[lane], columns, slice(lane * size, (lane + 1) * size))
+            for lane, acting in entries:
+                parts[lane] = acting(parts[lane], slice(lane * size, (lane + 1) * size))
             return torch.cat(parts)
 
         return by_rows
@@ -179,16 +181,24 @@ def act(op: TransformAt, x: Activations, columns: slice | None = None) -> Activa
     Raises:
         ShapeMismatch: its function changed the shape or the type.
     """
-    return _act(_guarded(op), x, columns)
+    return _acting(op, columns)(x, None)
 
 
-def _act(op: TransformAt, x: Activations, columns: slice | None, rows: slice | None = None) -> Activations:
-    if not op.needs_forward:
-        return transformed(op, x, None, columns)
-    forward = current_forward()
-    if forward is None:
-        raise RuntimeError("An edit that acts at some positions needs LanguageModel.logits or step, which know the positions.")
-    return transformed(op, x, forward if rows is None else forward.rows(rows), columns)
+def _acting(op: TransformAt, columns: slice | None) -> Acting:
+    """What an operation does to the activations of some rows of the running forward (None: all)."""
+    held = _guarded(op)
+    if op.is_plain and columns is None:  # a few microseconds a token and lane less than `transformed`, and the same
+        return lambda x, _: held.fn(x)
+
+    def acting(x: Activations, rows: slice | None) -> Activations:
+        if not op.needs_forward:
+            return transformed(held, x, None, columns)
+        forward = current_forward()
+        if forward is None:
+            raise RuntimeError("An edit that acts at some positions needs LanguageModel.logits or step, which know the positions.")
+        return transformed(held, x, forward if rows is None else forward.rows(rows), columns)
+
+    return acting
 
 
 def _guarded(op: TransformAt) -> TransformAt:

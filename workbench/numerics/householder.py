@@ -117,11 +117,13 @@ def pseudo_rotation(
     def edited(x: Activations) -> Activations:
         z = x if x.dtype == torch.float64 else x.float()
         gated = is_gated(z, parts[z.dtype])
-        if not bool(gated.any()):
+        if not gated.any():
             return x
-        mine = z[gated]
+        mine = z[gated] if (some := not gated.all()) else z.flatten(0, -2)
         turn = dose * angle(mine)
         moved = turns[z.dtype](mine, turn.clamp(0.0, math.pi) if clamp else turn)
+        if not some:
+            return moved.view_as(x).type_as(x)
         out = x.clone()
         out[gated] = moved.type_as(x)
         return out

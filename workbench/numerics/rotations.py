@@ -65,9 +65,9 @@ def _turning(angles: Float[Tensor, "... pair"]) -> Callable[[Tensor], Tensor]:
     factors = {torch.float64: exact, torch.float32: exact.to(torch.complex64)}
 
     def turn(z: Float[Tensor, "... d"]) -> Float[Tensor, "... d"]:
-        wide = z if z.dtype == torch.float64 else z.float()
-        pairs = torch.view_as_complex(wide.unflatten(-1, (-1, 2)))
-        return torch.view_as_real(pairs * factors[wide.dtype]).flatten(-2).to(z.dtype)
+        wide = (z if z.dtype == torch.float64 else z.float()).contiguous()
+        turns = factors[wide.dtype]
+        return (wide.view(turns.dtype) * turns).view(wide.dtype).to(z.dtype)
 
     return turn
 

@@ -113,6 +113,8 @@ def turner(
     With angles (lane, head, angle) the batch is lane-major: its row group i turns by the angles of lane i.
     """
     n_heads = angles.shape[-2]
+    if variant in ("rotary", "mlp") and angles.ndim == 2 and held is None:
+        return mapping(variant, angles.flatten())  # heads side by side turn as one wide head
     act = mapping(variant, angles if angles.ndim == 2 else angles[:, None, None])
 
     def turn(x: Activations) -> Activations:
