@@ -11,20 +11,21 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
+from benchmarks.timing import paired, void
+from workbench.data.sources import read
 from workbench.decode import Sampling, generate
 from workbench.edits.base import Edit
 from workbench.methods.directions.mean_difference import AdditionEdit
 from workbench.methods.registry import header
 from workbench.models.base import LanguageModel
 from workbench.models.catalog import EMBEDDED, load
+from workbench.resources import SETS
 
 
 def edits(model: LanguageModel, n: int, layer: int | None = None) -> list[Edit]:
@@ -53,12 +54,11 @@ FITS: dict[str, tuple[str, dict[str, object]]] = {
 
 def fitted(model: LanguageModel) -> dict[str, Edit]:
     """One quick fit of each method: what an edit does costs the same, however well it was fitted, if its ranks are those of real fits."""
-    from benchmarks.tarot import read
     from workbench.methods import get
 
     made: dict[str, Edit] = {}
     for name, (data, knobs) in FITS.items():
-        method, rows = get(name.partition(",")[0]), read(data)
+        method, rows = get(name.partition(",")[0]), read(SETS / f"{data}.jsonl").demonstrations
         few = rows.with_rows([*rows.split("fit").rows[:40], *rows.split("validation").rows[:8], *rows.split("test").rows[:4]])
         made[name] = method.fit(model, few, method.configure(knobs)).edit
     return made
@@ -77,19 +77,6 @@ def random_model(folder: Path, layers: int, d_model: int) -> Path:
     LlamaForCausalLM(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
-
-
-def paired(first: Callable[[], None], second: Callable[[], None], rounds: int) -> dict[str, float]:
-    """Median of time(first) / time(second), run in turn so that drift of the machine hits both."""
-    first(), second()
-    ratios: list[float] = []
-    for _ in range(rounds):
-        start = time.perf_counter()
-        first()
-        middle = time.perf_counter()
-        second()
-        ratios.append((middle - start) / (time.perf_counter() - middle))
-    return {"median": statistics.median(ratios), "min": min(ratios), "max": max(ratios), "rounds": rounds}
 
 
 def main() -> None:
@@ -132,10 +119,6 @@ def main() -> None:
         "six_lanes_time_over_one (aim ≤ 1.35)": paired(ours(lanes), ours([()]), args.rounds),
     }
     print(json.dumps(result, indent=1, ensure_ascii=False))
-
-
-def void(_: object) -> None:
-    """Drop a result."""
 
 
 if __name__ == "__main__":

@@ -22,8 +22,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.decode import paired
+from benchmarks.timing import paired
 from workbench.data.demonstrations import Demonstration, Demonstrations
+from workbench.data.sources import read
 from workbench.edits.base import Edit
 from workbench.edits.engine import applied
 from workbench.methods import get
@@ -53,13 +54,6 @@ COMMON = {"shots": "zero"}
 BASES = {"base, zero-shot": "zero", "base, 2 shots": "two", "base, 4 shots": "four"}
 NEUTRAL, LORA = 24, "LoRA, same rows"
 Cell = dict[str, Any]
-
-
-def read(name: str) -> Demonstrations:
-    """Read one of the shipped demonstration sets."""
-    lines = (SETS / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
-    rows = [json.loads(line) for line in lines]
-    return Demonstrations(tuple(Demonstration(**{**row, "tags": tuple(row.get("tags", ()))}) for row in rows), name)
 
 
 def tested(model: LanguageModel, rows: Demonstrations, edits: tuple[Edit, ...], config: TarotConfig) -> dict[str, float]:
@@ -98,9 +92,14 @@ def lora(model: LanguageModel, rows: Demonstrations, seed: int, neutral: list[st
     return {**tested(model, rows, (edit,), config), "neutral_kl": kl, "wall_s": wall}
 
 
+def shipped(name: str) -> Demonstrations:
+    """One of the demonstration sets that ship."""
+    return read(SETS / f"{name}.jsonl").demonstrations
+
+
 def read_neutral() -> list[str]:
     """Return the prompts of the shipped neutral texts."""
-    return [row.prompt for row in read("neutral")]
+    return [row.prompt for row in shipped("neutral")]
 
 
 def run(model: LanguageModel, tasks: list[str], names: list[str], seeds: int, minutes: float, out: Path | None) -> list[Cell]:
@@ -111,7 +110,7 @@ def run(model: LanguageModel, tasks: list[str], names: list[str], seeds: int, mi
         cells = [cell for cell in json.loads(out.read_text()) if cell["model"] == weights]
     done = {(cell["task"], cell["name"], cell["seed"]) for cell in cells}
     end = time.monotonic() + 60 * minutes
-    data, neutral = {name: read(name) for name in tasks}, read_neutral()[:NEUTRAL]
+    data, neutral = {name: shipped(name) for name in tasks}, read_neutral()[:NEUTRAL]
 
     def put(task: str, name: str, seed: int, cell: Cell) -> None:
         cells.append({"task": task, "name": name, "seed": seed, "model": weights, **cell})
@@ -165,7 +164,7 @@ def spread(values: list[float], *, signed: bool = False) -> str:
 
 def speed(model: LanguageModel) -> dict[str, Any]:
     """Return seconds of a default fit, and the wall-time ratio of 4 candidates as lanes to 4 one by one."""
-    rows, config = read("sentiment"), get("tarot").configure(COMMON)
+    rows, config = shipped("sentiment"), get("tarot").configure(COMMON)
     chosen = chosen_rows(model, rows, config, 0)
     task = task_of(model, config, chosen.train, chosen.pool, labels_of(rows), 0)
     found: dict[str, Any] = {"n_train": len(task)}

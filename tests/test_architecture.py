@@ -24,6 +24,30 @@ ROWS: dict[str, int] = {
     "world": 9,
 }  # fmt: skip
 
+# Within a row: which neighbours a package or module may use. Whoever is not named here uses none of them.
+NEIGHBOURS: dict[str, tuple[str, ...]] = {
+    "operations": ("sites",),
+    "decode": ("edits",),
+    "forks": ("edits",),
+    "score": ("edits", "forks"),
+    "workspace": ("settings",),
+    "session": ("settings", "workspace"),
+    "cli": ("session", "workspace"),
+    "__main__": ("cli",),
+}
+
+# Which folders of pages/_ui a page or a folder uses beside kit and itself.
+GUESTS: dict[str, tuple[str, ...]] = {
+    "pages/edit": ("demonstrations",),
+    "pages/evaluate": ("demonstrations",),
+    "pages/learn": ("inspect",),
+    "pages/spectra": ("edit",),
+    "pages/start": ("edit",),
+    "pages/_ui/compare": ("demonstrations",),
+    "pages/_ui/edit": ("evaluate",),
+    "pages/_ui/learn": ("edit", "evaluate", "inspect"),
+}
+
 # package → the places under workbench/ that alone may import it
 ALONE: dict[str, tuple[str, ...]] = {
     "transformer_lens": ("models/bridge.py", "lenses/", "world/"),
@@ -62,7 +86,11 @@ def violations(path: Path, relative: str, names: set[str]) -> list[str]:
     wrong = [
         f"{relative} (row {mine}) imports {name} (row {row_of(name)})" for name in names if (row := row_of(name)) is not None and row > mine
     ]
-    # Within a row a package may use its neighbours only where the table says so: edits and recording build on one another.
+    wrong += [
+        f"{relative} imports {name} of its own row, which NEIGHBOURS does not allow"
+        for name in names
+        if row_of(name) == mine and (top := name.split(".")[1]) != own and top not in NEIGHBOURS.get(own, ())
+    ]
     wrong += [
         f"{relative} imports {name}, which only {ALONE[top] or 'pages'} may"
         for name in names
@@ -83,6 +111,10 @@ def test_a_module_imports_only_from_rows_at_or_below_its_own(path: Path) -> None
 
 
 def test_the_rule_catches_a_wrong_import() -> None:
+    assert violations(PACKAGE / "evaluate/x.py", "evaluate/x.py", {"workbench.lenses.heads"})
+    assert violations(PACKAGE / "edits/x.py", "edits/x.py", {"workbench.decode"}) and violations(
+        PACKAGE / "x", "workspace/x.py", {"workbench.session"}
+    )
     assert violations(PACKAGE / "knobs.py", "knobs.py", {"workbench.methods.sea.fit"})
     assert violations(PACKAGE / "session.py", "session.py", {"streamlit"})
     assert violations(PACKAGE / "methods/x.py", "methods/x.py", {"transformer_lens.model_bridge"})
@@ -101,6 +133,61 @@ def test_pages_import_only_streamlit_session_figures_and_their_own_parts() -> No
         for name in imports(page):
             if name.split(".")[0] in ("workbench", "pages", "torch", "transformers", "transformer_lens"):
                 assert name in ("pages", "workbench") or name.startswith(allowed), f"{page.name} imports {name}"
+
+
+def guests(path: Path) -> set[str]:
+    """The folders of pages/_ui that a file imports beside kit and its own."""
+    own = path.relative_to(ROOT / "pages").parts
+    home = {own[1]} if own[0] == "_ui" else {path.stem}
+    found = {name.split(".")[2] for name in imports(path) if name.startswith("pages._ui.") and name.count(".") >= 2}
+    return found - home - {"kit"}
+
+
+def test_a_folder_of_pages_imports_kit_and_itself_or_what_is_written_down_and_kit_imports_no_folder() -> None:
+    used: dict[str, set[str]] = {}
+    for path in sorted((ROOT / "pages").rglob("*.py")):
+        parts = path.relative_to(ROOT / "pages").parts
+        if parts[-1] != "__init__.py" or len(parts) > 2:
+            who = f"pages/_ui/{parts[1]}" if parts[0] == "_ui" else f"pages/{path.stem}"
+            used.setdefault(who, set()).update(guests(path))
+    assert used["pages/_ui/kit"] == set()
+    assert {who: tuple(sorted(found)) for who, found in used.items() if found} == GUESTS
+
+
+def test_what_is_written_down_within_rows_is_used() -> None:
+    used: dict[str, set[str]] = {}
+    for path in FILES:
+        own = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+        mine = {name.split(".")[1] for name in imports(path) if row_of(name) == ROWS[own]} - {own}
+        used.setdefault(own, set()).update(mine)
+    assert {own: tuple(sorted(found)) for own, found in used.items() if found} == NEIGHBOURS
+
+
+def circle(graph: dict[str, set[str]]) -> list[str]:
+    """A circle of modules, each importing the next; empty if there is none."""
+
+    def onward(path: list[str]) -> list[str]:
+        for name in sorted(graph.get(path[-1], ())):
+            if name in path:
+                return [*path[path.index(name) :], name]
+            if name not in done and (found := onward([*path, name])):
+                return found
+        done.add(path[-1])
+        return []
+
+    done: set[str] = set()
+    return next((found for name in sorted(graph) if name not in done and (found := onward([name]))), [])
+
+
+@pytest.mark.parametrize("top", ["workbench", "pages", "benchmarks"])
+def test_no_modules_import_one_another_in_a_circle(top: str) -> None:
+    files = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in (ROOT / top).rglob("*.py")}
+    graph = {name: {other for other in imports(path) if other in files and other != name} for name, path in files.items()}
+    assert circle(graph) == []
+
+
+def test_a_circle_is_found() -> None:
+    assert circle({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == ["b", "c", "b"]
 
 
 def test_the_top_level_is_the_one_that_was_fixed() -> None:

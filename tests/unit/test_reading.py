@@ -5,29 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from tests.samples import jsonl, only
 from workbench.data.demonstrations import Demonstration, Demonstrations
-from workbench.data.sources import Imported, as_text, read, read_hub, write
+from workbench.data.sources import Imported, read, read_hub, write
 from workbench.data.splits import assigned
 from workbench.errors import BadDemonstrations, StorageFailed
-
-# Texts as files can hold them: no half characters, no NUL (csv cannot write it), not blank (blank is absent).
-texts = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"), min_size=1).filter(str.strip)
-rows = st.builds(
-    Demonstration,
-    prompt=texts,
-    positive=st.none() | texts,
-    negative=st.none() | texts,
-    neutral=st.none() | texts,
-    label=st.none() | texts,
-    loss=st.sampled_from([None, "good", "bad"]),
-    tags=st.lists(texts, max_size=3).map(tuple),
-    split=st.sampled_from(["fit", "validation", "test"]),
-    id=st.just("") | texts,
-)
 
 
 def lines(imported: Imported) -> list[int | None]:
@@ -145,16 +128,6 @@ def test_splits_of_a_file_are_kept_and_a_stated_split_fills_a_file_without_any()
     assert [row.split for row in read(named, name="t.jsonl", split="test").demonstrations] == ["fit", "test"]
     assert {row.split for row in read(bare, name="t.jsonl", split="test").demonstrations} == {"test"}
     assert {row.split for row in read(bare, name="t.jsonl").demonstrations} == {"fit", "validation", "test"}
-
-
-@settings(max_examples=60, deadline=None)
-@given(row=rows, layout=st.sampled_from([".jsonl", ".csv"]))
-def test_what_is_written_is_read_back_equal(row: Demonstration, layout: str) -> None:
-    imported = read(as_text(Demonstrations((row,)), layout).encode(), name="t" + layout)
-    if row.positive is not None and row.negative is not None and row.positive.strip() == row.negative.strip():
-        assert imported.set_aside == (row,)
-    else:
-        assert only(imported) == row
 
 
 def test_a_write_that_fails_leaves_the_old_file_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

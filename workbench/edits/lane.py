@@ -211,7 +211,7 @@ def _named(text: str, is_name: IsName) -> Named:
     quoted = _QUOTED.fullmatch(text)
     if quoted is not None:
         name, rest = quoted["key"].replace('""', '"'), quoted["rest"]
-        if rest and rest != f":{_tail(rest, ':')}":
+        if rest and not (rest.startswith(":") and _NUMBER.fullmatch(rest[1:])):
             raise BadLane(f"{rest!r} stands behind the name {name!r} and is no dose.", _HOW)
         return Named(name, float(rest[1:]) if rest else None)
     if is_name(text):
@@ -219,7 +219,7 @@ def _named(text: str, is_name: IsName) -> Named:
     if old := _tail(text, "@"):
         raise BadLane(f"{text!r} writes a dose behind an @.", f"Write {text[: -len(old) - 1]}:{old}.")
     dose = _tail(text, ":")
-    return Named(text.removesuffix(f":{dose}"), float(dose) if dose else None)
+    return Named(text[: -len(dose) - 1], float(dose)) if dose else Named(text)
 
 
 def _tail(text: str, mark: str) -> str:
