@@ -28,8 +28,8 @@ from workbench.methods.senses.problem import SenseProblem, SenseSettings, posed,
 from workbench.methods.shared.canonical_examples import (
     CanonicalItem,
     canonical_items,
+    canonical_neutral,
     neutral_chunks,
-    neutral_texts,
     shipped_neutral,
     training_rows,
 )
@@ -135,7 +135,7 @@ def main() -> None:
         settings = settings_of(config, model)
         seconds = [cpu_seconds(get("senses").fit, model, rows, config) for _ in range(3)]
         items = canonical_items(model, training_rows(rows))
-        chunks = neutral_chunks(model, neutral_texts(rows), config.chunk_tokens, config.n_neutral)
+        chunks = neutral_chunks(model, canonical_neutral(rows), config.chunk_tokens, config.n_neutral)
         problem = posed(model, items, neutral_reading(model, chunks), settings)
         fast, fast_s = ours(problem, settings, args.autograd_epochs, 0)
         slow, slow_s = autograd(model, items, chunks, problem, settings, args.autograd_epochs, 0)

@@ -34,7 +34,7 @@ from workbench.methods.choice import Choice
 from workbench.methods.registry import FitReport, Fitted, Method, Obstacle
 from workbench.models import catalog
 from workbench.models.base import LanguageModel
-from workbench.models.token_texts import token_texts
+from workbench.models.token_texts import token_ids, token_texts
 from workbench.progress import Progress
 from workbench.resources import models_of
 from workbench.sampling import Sampling
@@ -134,11 +134,7 @@ class Session:
 
     def checks(self, demonstrations: Source) -> tuple[Check, ...]:
         """What a set teaches besides what was meant, in this model's tokens."""
-
-        def tokens(text: str) -> list[int]:
-            return self.model.tokenizer(text, add_special_tokens=False)["input_ids"]
-
-        return checks(self.demos.resolve(demonstrations), tokens)
+        return checks(self.demos.resolve(demonstrations), lambda text: token_ids(self.model, text))
 
     # ── fitting ────────────────────────────────────────────────────────────────────────────────────────────────
     def methods(self, demonstrations: Source | None = None) -> tuple[Offered, ...]:

@@ -11,14 +11,14 @@ import torch
 
 from tests.conftest import contrast_rows, words
 from tests.operations import edit_of, shift
-from workbench.data.demonstrations import Demonstration, Demonstrations
+from workbench.data.demonstrations import Demonstration, Demonstrations, neutral_texts
 from workbench.decode import Sampling
 from workbench.edits.engine import applied
 from workbench.errors import NotEnoughData
 from workbench.evaluate import choices
 from workbench.evaluate.benefit import benefit, rate
 from workbench.evaluate.comparison import compare, compared_tokens
-from workbench.evaluate.side_effects import neutral_losses, neutral_texts, repetition_4, side_effects
+from workbench.evaluate.side_effects import neutral_losses, repetition_4, side_effects
 from workbench.methods.registry import get
 
 # float32 sums of a few dozen tokens: rounding is of the order of 1e-6.

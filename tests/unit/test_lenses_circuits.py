@@ -15,10 +15,10 @@ from workbench.edits.engine import applied
 from workbench.errors import BadPrompt
 from workbench.lenses.attention import attention
 from workbench.lenses.attribution import direct_attribution
-from workbench.lenses.directions import direction_tokens
 from workbench.lenses.head_kinds import head_kinds
 from workbench.lenses.heads import KINDS, _scores, head_scores, name_movers
 from workbench.lenses.patching import activation_patching, attribution_patching
+from workbench.models.direction_tokens import direction_tokens
 from workbench.operations import AddToWeight
 from workbench.sites import Site
 

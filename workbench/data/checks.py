@@ -43,7 +43,7 @@ class Check:
 
 
 def checks(demonstrations: Demonstrations, tokenize: Tokenize = str.split) -> tuple[Check, ...]:
-    """Run every check; `tokenize` decides what the first differing token is (words without a model)."""
+    """Run every check; `tokenize` decides what a token is, for lengths and for the first that differs (words without a model)."""
     rows = demonstrations.rows
     return (
         _empty(rows),
@@ -52,7 +52,7 @@ def checks(demonstrations: Demonstrations, tokenize: Tokenize = str.split) -> tu
         _duplicates(rows),
         _leak(rows),
         _spaces(rows),
-        _length(rows),
+        length(rows, tokenize),
         _final_period(rows),
         _first_token(rows, tokenize),
         _classes(rows),
@@ -131,14 +131,18 @@ def _pairs(rows: Sequence[Demonstration]) -> list[tuple[int, str, str]]:
     return [(i, row.positive, row.negative) for i, row in enumerate(rows) if row.positive and row.negative]
 
 
-def _length(rows: Sequence[Demonstration]) -> Check:
-    """How well the length in characters alone tells the sides apart; the rows are those where it does."""
+def length(rows: Sequence[Demonstration], tokenize: Tokenize = str.split) -> Check:
+    """How well the length in tokens alone tells the sides apart; the rows are those where it does.
+
+    `value` is the AUC, P(positive longer) + ½ P(equal) over all pairs of one of each side: 0.5 says nothing, 0 and 1 say all.
+    """
     title, pairs = "Length tells the sides apart", _pairs(rows)
     if len(pairs) < MIN_PAIRS:
         return _found("length", title, (), f"Needs {MIN_PAIRS} pairs to be judged.")
-    value = auc([len(one) for _, one, _ in pairs], [len(other) for _, _, other in pairs])
+    good, bad = [len(tokenize(one)) for _, one, _ in pairs], [len(tokenize(other)) for _, _, other in pairs]
+    value = auc(good, bad)
     sign = 1 if value > 0.5 else -1
-    telling = [i for i, one, other in pairs if sign * (len(one) - len(other)) > 0] if abs(value - 0.5) > AUC_LIMIT else []
+    telling = [i for (i, _, _), one, other in zip(pairs, good, bad) if sign * (one - other) > 0] if abs(value - 0.5) > AUC_LIMIT else []
     advice = f"Length alone has an AUC of {value:.2f}, chance is 0.5: make the sides equally long."
     return _found("length", title, telling, advice, value=value)
 

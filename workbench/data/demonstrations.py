@@ -129,5 +129,12 @@ def joined(sets: Iterable[Demonstrations]) -> Demonstrations:
     return Demonstrations(tuple(rows), " + ".join(part.name for part in parts))
 
 
+def neutral_texts(demonstrations: Demonstrations, roles: tuple[str, ...] = ("general",)) -> tuple[str, ...]:
+    """The distinct neutral texts of a set: its column `neutral`, then the prompts of rows with one of these roles."""
+    texts = [row.neutral for row in demonstrations if row.neutral]
+    texts += [row.prompt for row in demonstrations if set(roles) & set(row.all_tagged("role"))]
+    return tuple(dict.fromkeys(texts))
+
+
 Source = str | Path | Demonstrations
 """Demonstrations as themselves, as the name of a set, or as a file."""

@@ -47,13 +47,6 @@ class SideEffects:
         return {item.name: item for item in self.metrics}[name]
 
 
-def neutral_texts(demonstrations: Demonstrations) -> tuple[str, ...]:
-    """Neutral texts of a set: its `neutral` column, and the prompts of rows tagged `role:general`."""
-    texts = [row.neutral for row in demonstrations if row.neutral]
-    texts += [row.prompt for row in demonstrations.tagged("role:general")]
-    return tuple(dict.fromkeys(texts))
-
-
 def side_effects(
     model: LanguageModel,
     neutral: Sequence[str],

@@ -16,13 +16,18 @@ def token_texts(tokenizer: Any, ids: Sequence[int] | Int[Tensor, "pos"]) -> tupl
     return tuple(str(tokenizer.decode([token])) for token in plain)
 
 
+def token_ids(model: LanguageModel, text: str) -> list[int]:
+    """The ids of a continuation: of its own tokens alone, without those that begin or end a text."""
+    return list(model.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
 def first_token(model: LanguageModel, text: str) -> int:
     """The id of the first token of a continuation: what a next-token distribution can be asked about.
 
     Raises:
         BadPrompt: the text has no token.
     """
-    ids: list[int] = list(model.tokenizer(text, add_special_tokens=False)["input_ids"])
+    ids = token_ids(model, text)
     if not ids:
         raise BadPrompt(f"{text!r} holds no token.", "Write a word, with its leading space if it follows one.")
     return ids[0]

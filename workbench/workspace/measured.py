@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from workbench.data.demonstrations import Demonstrations, Source, Split
+from workbench.data.demonstrations import Demonstrations, Source, Split, neutral_texts
 from workbench.edits.base import Edit
-from workbench.evaluate.side_effects import neutral_texts
 from workbench.models.base import LanguageModel
 from workbench.models.catalog import EMBEDDED
 from workbench.workspace.shelf import Shelf
@@ -27,7 +26,7 @@ def held_out(shelf: Shelf, source: Source, split: Split | None, edits: Sequence[
     return shelf.resolve(source, split)
 
 
-def neutral_of(shelf: Shelf, source: Source | None, rows: Demonstrations, model: LanguageModel) -> tuple[str, ...]:
+def neutral_for(shelf: Shelf, source: Source | None, rows: Demonstrations, model: LanguageModel) -> tuple[str, ...]:
     """Neutral texts: those asked for, else the shipped ones that no fit reads, as far as they fit, else the set's own."""
     if source is not None:
         return neutral_texts(shelf.resolve(source, "test"))[:_N_NEUTRAL]

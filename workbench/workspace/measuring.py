@@ -22,7 +22,7 @@ from workbench.models.base import LanguageModel
 from workbench.progress import Progress
 from workbench.settings import CompareSettings, EvaluateSettings
 from workbench.workspace.edit_shelf import EditShelf
-from workbench.workspace.measured import capability_of, held_out, neutral_of
+from workbench.workspace.measured import capability_of, held_out, neutral_for
 from workbench.workspace.recorder import Recorder, data_told, lanes_told
 from workbench.workspace.shelf import Shelf
 
@@ -56,7 +56,7 @@ class Measuring:
             rows,
             lanes,
             split=settings.split,
-            neutral=neutral_of(self.demos, settings.neutral, rows, model),
+            neutral=neutral_for(self.demos, settings.neutral, rows, model),
             capability=capability_of(self.demos, rows, model),
             n_placebos=settings.n_placebos,
             n_generations=settings.n_generations,
@@ -84,7 +84,7 @@ class Measuring:
         """Benefit and side effects of one edit at several doses, beside a placebo. Raises: as `Session.sweep`."""
         one = self.shelf.edit(edit)
         rows = held_out(self.demos, source, split, [one])
-        texts = neutral_of(self.demos, neutral, rows, model)
+        texts = neutral_for(self.demos, neutral, rows, model)
         found = dose_sweep(model, one, rows, texts, doses, split=split, progress=progress)
         inputs = {"lanes": lanes_told([Lane((one,))]), **data_told(rows), "doses": found.doses}
         metrics = {item.name: [value.estimate for value in item.values] for item in found.metrics}
@@ -125,7 +125,7 @@ class Measuring:
         self, model: LanguageModel, edit: EditLike, neutral: Source | None, progress: Progress | None, options: dict[str, Any]
     ) -> CoherentDose:
         """The largest dose at which the model still speaks. Raises: as `Session.coherent_dose`."""
-        texts = neutral_of(self.demos, neutral, Demonstrations(()), model)
+        texts = neutral_for(self.demos, neutral, Demonstrations(()), model)
         return max_coherent_dose(model, self.shelf.edit(edit), texts, progress=progress, **options)
 
 

@@ -94,9 +94,9 @@ def _compare(edits: tuple[str, str]) -> None:
     def work(session: Session, progress: Progress) -> EditAngles:
         from workbench.data.demonstrations import Demonstrations
         from workbench.lenses.edit_angles import edit_angles
-        from workbench.workspace.measured import neutral_of
+        from workbench.workspace.measured import neutral_for
 
-        texts = neutral_of(session.demos, None, Demonstrations(()), session.model)[:N_TEXTS]
+        texts = neutral_for(session.demos, None, Demonstrations(()), session.model)[:N_TEXTS]
         return edit_angles(session.model, texts, session.stack(edits[0]), session.stack(edits[1]), progress=progress)
 
     jobs.start(ANGLES, "Comparing directions", work, edits)

@@ -29,7 +29,7 @@ from workbench.evaluate.protocol.rules import OURS, Rules
 from workbench.evaluate.protocol.runs import Run, drawn, run_of
 from workbench.knobs import as_json
 from workbench.methods import get
-from workbench.methods.shared.canonical_examples import neutral_chunks, neutral_texts, shipped_neutral
+from workbench.methods.shared.canonical_examples import canonical_neutral, neutral_chunks, shipped_neutral
 from workbench.models.base import LanguageModel
 from workbench.numerics.intervals import Interval, paired_share_interval, share_interval
 from workbench.progress import Progress, silent
@@ -128,9 +128,9 @@ def general_chunks(
     Raises:
         NotEnoughData: there is no neutral text to measure the ball on.
     """
-    source = demonstrations if neutral_texts(demonstrations.split("test")) else shipped_neutral()
-    train = neutral_texts(source.split("fit"))
-    apart = [text for text in neutral_texts(source.split("test")) if text not in set(train)]
+    source = demonstrations if canonical_neutral(demonstrations.split("test")) else shipped_neutral()
+    train = canonical_neutral(source.split("fit"))
+    apart = [text for text in canonical_neutral(source.split("test")) if text not in set(train)]
     general = neutral_chunks(model, apart, length, limit)
     if not general:
         raise NotEnoughData("There is no neutral text of split test to measure the ball on.", "Add rows of role general to split test.")

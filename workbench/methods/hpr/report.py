@@ -15,11 +15,11 @@ from workbench.methods.hpr.config import HprConfig
 from workbench.methods.hpr.edit import HouseholderEdit
 from workbench.methods.hpr.select import Selection
 from workbench.methods.registry import Curve, FitReport, Notice
-from workbench.methods.shared.direction_tokens import direction_tokens
 from workbench.methods.shared.edit_size import EditSize, measured_sizes
 from workbench.methods.shared.findings import length_notices
 from workbench.methods.shared.neutral import Neutral
 from workbench.models.base import LanguageModel
+from workbench.models.direction_tokens import direction_tokens
 from workbench.numerics.angle_training import PairRows, Trained
 from workbench.numerics.householder import angle_between
 from workbench.numerics.intervals import share_interval
@@ -185,8 +185,7 @@ def _layers(fit: HprFit, arrays: Mapping[str, np.ndarray]) -> tuple[dict[str, An
 def _tokens(model: LanguageModel, fit: HprFit) -> tuple[dict[str, Any], ...]:
     found: list[dict[str, Any]] = []
     for layer, turn in fit.edit.turns.items():
-        tokens = direction_tokens(model, turn.probe / turn.probe.norm())
-        found.append({"layer": layer, "promoted": tokens.promoted, "suppressed": tokens.suppressed})
+        found.append({"layer": layer, **direction_tokens(model, turn.probe / turn.probe.norm()).texts()})
     return tuple(found)
 
 

@@ -17,10 +17,10 @@ from workbench.methods.registry import Curve, FitReport, Notice
 from workbench.methods.sea.config import SeaConfig
 from workbench.methods.sea.edit import SpectralEdit
 from workbench.methods.shared.contrast_rows import with_period
-from workbench.methods.shared.direction_tokens import direction_tokens
 from workbench.methods.shared.edit_size import EditSize, measured_sizes
 from workbench.methods.shared.findings import length_notices
 from workbench.models.base import LanguageModel
+from workbench.models.direction_tokens import direction_tokens
 from workbench.numerics.covariance import CrossMoments
 from workbench.numerics.spectra import Spectrum, principal_cosines, without
 from workbench.numerics.spectral_law import SpectralLaw
@@ -153,8 +153,7 @@ def _tokens(model: LanguageModel, fits: Mapping[int, LayerFit]) -> tuple[dict[st
             for i in range(min(3, basis.shape[1])):
                 if float(basis[:, i].norm()) == 0.0:
                     continue
-                tokens = direction_tokens(model, basis[:, i])
-                found.append({"layer": layer, "space": name, "direction": i, "promoted": tokens.promoted, "suppressed": tokens.suppressed})
+                found.append({"layer": layer, "space": name, "direction": i, **direction_tokens(model, basis[:, i]).texts()})
     return tuple(found)
 
 

@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
 
-from workbench.data.demonstrations import Demonstration, Demonstrations, Split
+from workbench.data.demonstrations import Demonstration, Demonstrations, Split, neutral_texts
 from workbench.data.sources import read
 from workbench.errors import BadPrompt, NotEnoughData
 from workbench.methods.registry import Obstacle
 from workbench.models.base import LanguageModel
+from workbench.models.token_texts import token_ids
 from workbench.numerics.canonical_losses import LOSS_KINDS, LossKind, needs
 from workbench.resources import SETS
 
@@ -101,7 +102,7 @@ def _item(model: LanguageModel, row: Demonstration, number: int, loss: LossChoic
             f"Fill that column, or choose another loss: {', '.join(LOSS_KINDS)}.",
         )
     prompt = tuple(model.tokenizer(row.prompt)["input_ids"])
-    sides = [None if text is None else tuple(model.tokenizer(text, add_special_tokens=False)["input_ids"]) for text in texts]
+    sides = [None if text is None else tuple(token_ids(model, text)) for text in texts]
     longest = len(prompt) + max(len(side) for side in sides if side is not None)
     if not row.prompt or not all(side for side in sides if side is not None):
         raise BadPrompt(f"Canonical example {name} has an empty prompt or continuation.", "Write at least one token in each.")
@@ -115,11 +116,9 @@ def training_rows(demonstrations: Demonstrations, split: Split = "fit") -> Demon
     return demonstrations.split(split).where(lambda row: not OTHER_ROLES & set(row.all_tagged("role")))
 
 
-def neutral_texts(demonstrations: Demonstrations) -> tuple[str, ...]:
-    """Return the distinct neutral texts of some rows: the column `neutral`, and rows of role general."""
-    found = [row.neutral for row in demonstrations if row.neutral]
-    found += [row.prompt for row in demonstrations if {"general", "regularisation"} & set(row.all_tagged("role"))]
-    return tuple(dict.fromkeys(found))
+def canonical_neutral(demonstrations: Demonstrations) -> tuple[str, ...]:
+    """Return the distinct neutral texts of some rows: the column `neutral`, and rows of role general or regularisation."""
+    return neutral_texts(demonstrations, ("general", "regularisation"))
 
 
 def checks(demonstrations: Demonstrations) -> Demonstrations:
@@ -137,8 +136,8 @@ def shipped_neutral() -> Demonstrations:
 
 def regularisation_texts(demonstrations: Demonstrations) -> tuple[tuple[str, ...], bool]:
     """Return the neutral texts of split fit, and whether they are the embedded world's for want of any in the set."""
-    own = neutral_texts(demonstrations.split("fit"))
-    return (own, False) if own else (neutral_texts(shipped_neutral().tagged("role:regularisation")), True)
+    own = canonical_neutral(demonstrations.split("fit"))
+    return (own, False) if own else (canonical_neutral(shipped_neutral().tagged("role:regularisation")), True)
 
 
 def neutral_chunks(model: LanguageModel, texts: Sequence[str], length: int = 128, limit: int | None = None) -> list[tuple[int, ...]]:

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 import torch
 
-from workbench.data.demonstrations import Demonstrations
+from workbench.data.demonstrations import Demonstrations, neutral_texts
 from workbench.decode import Sampling, generate
 from workbench.models.base import LanguageModel
+from workbench.models.token_texts import token_ids
 from workbench.shapes import Bool, Tensor
 
 GENERAL = "role:general"
@@ -34,9 +35,7 @@ def neutral_of(model: LanguageModel, demonstrations: Demonstrations, seed: int) 
     Samples that hold the end of a demonstration's prompt are left out: protecting them would protect what the edit should change.
     """
     rows = demonstrations.split("fit", "validation")
-    texts = [row.neutral for row in rows if row.neutral]
-    texts += [row.prompt for row in rows if GENERAL in row.tags]
-    texts = list(dict.fromkeys(texts))
+    texts = list(neutral_texts(rows))
     if len(texts) >= MIN_TEXTS:
         return _halves(texts, "the demonstrations")
     start = model.tokenizer.bos_token or model.tokenizer.eos_token or demonstrations[0].prompt.split()[0]
@@ -66,7 +65,7 @@ def _halves(texts: list[str], source: str) -> Neutral:
 
 
 def _end(model: LanguageModel, prompt: str) -> tuple[int, ...]:
-    return tuple(model.tokenizer(prompt, add_special_tokens=False)["input_ids"][-LIKE_A_PROMPT:])
+    return tuple(token_ids(model, prompt)[-LIKE_A_PROMPT:])
 
 
 def _holds(ids: tuple[int, ...], ends: set[tuple[int, ...]]) -> bool:

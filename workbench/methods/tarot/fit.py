@@ -25,8 +25,9 @@ from workbench.methods.tarot.generation import classifier_of
 from workbench.methods.tarot.heads import HeadEvidence, rank_heads
 from workbench.methods.tarot.objective import Objective, generation_objective
 from workbench.methods.tarot.report import Selection, report
-from workbench.methods.tarot.task import Chosen, Task, chosen_rows, first_token, label_of, labels_of, task_of
+from workbench.methods.tarot.task import Chosen, Task, chosen_rows, label_of, labels_of, task_of
 from workbench.models.base import LanguageModel
+from workbench.models.token_texts import first_token
 from workbench.numerics.rotations import AngleSpace, angle_count
 from workbench.progress import Cancelled, Progress
 from workbench.search import Found, Trials, maximise

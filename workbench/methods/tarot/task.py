@@ -16,6 +16,7 @@ from workbench.data.demonstrations import Demonstration, Demonstrations
 from workbench.errors import BadPrompt, NotEnoughData
 from workbench.methods.tarot.config import SHOTS, TarotConfig
 from workbench.models.base import LanguageModel
+from workbench.models.token_texts import first_token
 from workbench.models.tokens import TokenBatch, running
 from workbench.shapes import Bool, Float, Int, Logits, Tensor
 
@@ -72,11 +73,6 @@ def label_of(row: Demonstration) -> str:
 def labels_of(demonstrations: Demonstrations) -> tuple[str, ...]:
     """Return the distinct labels of the rows to fit, sorted."""
     return tuple(sorted({label_of(row) for row in demonstrations.split("fit")}))
-
-
-def first_token(model: LanguageModel, text: str) -> int:
-    """Return the id of the first token of a label."""
-    return encoded(model, text, special=False)[0]
 
 
 def encoded(model: LanguageModel, text: str, *, special: bool) -> list[int]:
