@@ -45,7 +45,7 @@ GUESTS: dict[str, tuple[str, ...]] = {
     "pages/start": ("edit",),
     "pages/_ui/compare": ("demonstrations",),
     "pages/_ui/edit": ("evaluate",),
-    "pages/_ui/learn": ("edit", "evaluate", "inspect"),
+    "pages/_ui/learn": ("inspect",),
 }
 
 # package → the places under workbench/ that alone may import it
