@@ -385,7 +385,7 @@ def _answered(
 
 
 def _read(
-    chunk: _Chunk, ends: Sequence[Float[Tensor, "lane row pos d_model"]], head: Any, d_vocab: int, round_to: torch.dtype | None
+    chunk: _Chunk, ends: Sequence[Float[Tensor, "lane _row _pos d_model"]], head: Any, d_vocab: int, round_to: torch.dtype | None
 ) -> Float[Tensor, "lane row token"]:
     """Log-probabilities of the targets: of each first token from its prompt's last position, of the others from the answer's."""
     n, d_model = ends[0].shape[0], ends[0].shape[-1]

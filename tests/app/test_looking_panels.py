@@ -92,14 +92,13 @@ def test_two_edits_show_their_common_directions_beside_random_ones(app: Run, fre
 def test_edits_that_share_no_layer_are_told_so(app: Run, fresh_backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     import numpy as np
 
-    from pages._ui.kit import calls
-    from workbench.lenses.edit_angles import EditAngles
+    from workbench.lenses import edit_angles
 
     app()
     one, other = fit(fresh_backend, "mean_difference", layers=[1]), fit(fresh_backend, "mean_difference", layers=[2])
     none = (np.zeros(0),) * 3
-    found = EditAngles("tiny", ("a", "b"), (0, 1, 2), none, none, ((0, 0),) * 3, np.zeros((2, 3)), 0.9, 10)
-    monkeypatch.setattr(calls, "edit_angles", lambda *_, **__: found)
+    found = edit_angles.EditAngles("tiny", ("a", "b"), (0, 1, 2), none, none, ((0, 0),) * 3, np.zeros((2, 3)), 0.9, 10)
+    monkeypatch.setattr(edit_angles, "edit_angles", lambda *_, **__: found)
     test = spectra(app, one, other)
     fine(test.button(key="angles-run").click().run())
     assert "There is no layer that both edits move" in texts(settled(test))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from typing import Any
+from unittest.mock import Mock, create_autospec
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ from workbench.evaluate.protocol.scores import general_chunks
 from workbench.methods import get
 from workbench.methods.shared.canonical_examples import canonical_items
 from workbench.methods.shared.sense_edit import SenseEdit
+from workbench.models.base import LanguageModel
 from workbench.models.tokens import TokenBatch
 
 
@@ -96,9 +98,8 @@ def test_the_protocol_lends_each_seeds_edit_and_stays_in_the_ball(tiny_gpt2: Any
 
 
 def test_models_with_other_tokens_are_refused_before_anything_is_fitted(tiny_gpt2: Any, tiny_backpack_model: Any) -> None:
-    class Other:
-        info = replace(tiny_gpt2.info, name="other")
-        tokenizer = type("Tokenizer", (), {"get_vocab": staticmethod(lambda: {"a": 0})})()
+    other = create_autospec(LanguageModel, instance=True, info=replace(tiny_gpt2.info, name="other"), tokenizer=Mock())
+    other.tokenizer.get_vocab.return_value = {"a": 0}
 
     with pytest.raises(Obstructed, match="different tokens"):
-        ensemble_protocol(Other(), tiny_backpack_model, canonical_rows())  # type: ignore[arg-type]
+        ensemble_protocol(other, tiny_backpack_model, canonical_rows())

@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from workbench.data.demonstrations import Demonstration
 from workbench.errors import BadDemonstrations
@@ -87,7 +87,7 @@ class Source:
         """The file name without its ending."""
         return Path(self.name).stem
 
-    def open(self) -> BinaryIO:
+    def open(self) -> io.BufferedReader | io.BytesIO:
         """Open it for reading bytes."""
         return io.BytesIO(self.content) if isinstance(self.content, bytes) else self.content.open("rb")
 
@@ -127,7 +127,7 @@ def records(source: Source) -> Iterator[Record | Problem]:
         raise BadDemonstrations(message, "Check the file's permissions.") from error
 
 
-def _lines(name: str, stream: BinaryIO) -> Iterator[str]:
+def _lines(name: str, stream: io.BufferedReader | io.BytesIO) -> Iterator[str]:
     head = stream.read(4)
     stream.seek(0)
     if head.startswith((b"\xff\xfe", b"\xfe\xff")):

@@ -27,7 +27,7 @@ class LinearProbe:
         return x.double() @ self.weight + self.bias
 
 
-def logistic_probe(yes: Rows2d, no: Rows2d, l2: float = 1e-2) -> LinearProbe:
+def logistic_probe(yes: Float[Tensor, "yes width"], no: Float[Tensor, "no width"], l2: float = 1e-2) -> LinearProbe:
     """Minimise ½ mean BCE over `yes` + ½ mean BCE over `no` + l2 ‖w‖² in standardised coordinates; return the probe in raw ones.
 
     Strictly convex, so the result does not depend on a seed. Standardised, because coordinates of a residual stream differ much in size.
@@ -39,11 +39,13 @@ def logistic_probe(yes: Rows2d, no: Rows2d, l2: float = 1e-2) -> LinearProbe:
     # scikit-learn minimises C Σ weight · BCE + ½ ‖w‖², so C = 1 / (2 l2).
     model = LogisticRegression(C=0.5 / l2, tol=1e-9, max_iter=1000)
     model.fit(((x - centre) / scale).numpy(), labels, sample_weight=weights)
-    weight = torch.from_numpy(model.coef_[0]) / scale
-    return LinearProbe(weight, torch.tensor(model.intercept_[0]) - weight @ centre)
+    weight = torch.from_numpy(np.asarray(model.coef_)[0]) / scale
+    return LinearProbe(weight, torch.tensor(np.asarray(model.intercept_)[0]) - weight @ centre)
 
 
-def ridge_accuracy(x: Rows2d, is_first: Bool[Tensor, "row"], new: Rows2d, new_is_first: Bool[Tensor, "new"], ridge: float = 1e-2) -> float:
+def ridge_accuracy(
+    x: Rows2d, is_first: Bool[Tensor, "row"], new: Float[Tensor, "new width"], new_is_first: Bool[Tensor, "new"], ridge: float = 1e-2
+) -> float:
     """Accuracy on new rows of a ridge classifier: what stays readable by a straight cut.
 
     The penalty is `ridge` times the mean eigenvalue of the rows' Gram matrix, so it does not depend on the scale of the activations.
@@ -58,7 +60,7 @@ def principal_axes(x: Float[np.ndarray, "row width"], n: int) -> tuple[Float[np.
     """Mean and first `n` principal axes of at least `n` rows: unit vectors, widest first, each with its largest coordinate positive."""
     with np.errstate(invalid="ignore"):  # rows that are all alike have no variance to be a share of
         model = PCA(n, svd_solver="full").fit(x)
-    return model.mean_, model.components_
+    return np.asarray(model.mean_), np.asarray(model.components_)
 
 
 def auc(high: Sequence[float], low: Sequence[float]) -> float:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -90,17 +90,12 @@ class Surrogate:
         """Return the process that has also seen its own mean at `point`: the next lane of a batch then goes elsewhere."""
         believed = (self.posterior(point[None])[0] - self.shift) / self.scale
         points = torch.cat([self.points, point[None]])
-        return replace(self, points=points, standardised=torch.cat([self.standardised, believed]))._factored()
+        standardised = torch.cat([self.standardised, believed])
+        return _solved(points, standardised, self.shift, self.scale, self.kernel, self.lengthscale, self.noise, self.mean)
 
     def leave_one_out(self) -> Float[Tensor, "trial"]:
         """Return the forecast of each value from all the others, in units of the values (hyper-parameters kept)."""
         return self.shift + self.scale * (self.standardised - self.weights / self.precision.diagonal())
-
-    def _factored(self) -> Surrogate:
-        gram, _ = _kernel_torch(_squared_distances(self.points, self.points), self.lengthscale, self.kernel)
-        gram = gram + self.noise * torch.eye(len(self.points), dtype=gram.dtype)
-        precision = torch.cholesky_inverse(torch.linalg.cholesky(gram))
-        return replace(self, precision=precision, weights=precision @ (self.standardised - self.mean))
 
 
 def fitted(points: Float[Tensor, "trial dim"], values: Float[Tensor, "trial"], kernel: str = "rbf") -> Surrogate:
@@ -122,8 +117,23 @@ def fitted(points: Float[Tensor, "trial dim"], values: Float[Tensor, "trial"], k
     lengthscale, noise = _map_estimate(squared.numpy(), y.numpy(), points.shape[1], kernel)
     gram = _kernel_numpy(squared.numpy(), lengthscale, kernel)[0] + noise * np.eye(len(y))
     mean = _profiled_mean(cho_factor(gram, lower=True), y.numpy())
-    nothing = torch.empty(0, dtype=torch.float64)
-    return Surrogate(points, y, shift, scale, kernel, lengthscale, noise, mean, nothing, nothing)._factored()  # pyright: ignore[reportPrivateUsage]
+    return _solved(points, y, shift, scale, kernel, lengthscale, noise, mean)
+
+
+def _solved(
+    points: Float[Tensor, "trial dim"],
+    standardised: Float[Tensor, "trial"],
+    shift: float,
+    scale: float,
+    kernel: str,
+    lengthscale: float,
+    noise: float,
+    mean: float,
+) -> Surrogate:
+    """The process with these hyper-parameters: its Gram matrix is inverted here."""
+    gram, _ = _kernel_torch(_squared_distances(points, points), lengthscale, kernel)
+    precision = torch.cholesky_inverse(torch.linalg.cholesky(gram + noise * torch.eye(len(points), dtype=gram.dtype)))
+    return Surrogate(points, standardised, shift, scale, kernel, lengthscale, noise, mean, precision, precision @ (standardised - mean))
 
 
 def log_posterior(squared: Matrix, y: Matrix, dim: int, kernel: str, lengthscale: float, noise: float) -> tuple[float, NDArray[np.float64]]:
