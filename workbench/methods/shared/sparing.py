@@ -1,6 +1,6 @@
 """Leave the tokens that carry the attention sink alone: a norm bound at every site of an edit of activations.
 
-Ref: docs/methods/shared.md §4a; arXiv 2402.17762. In a network of some depth the first token's residual stream is a hundred times as long
+Ref: docs/methods/shared.md §4.1; arXiv 2402.17762. In a network of some depth the first token's residual stream is a hundred times as long
 as the others', and all later tokens attend to it; an edit that moves it changes what all of them read. The bound is fitted once, on the
 demonstrations' own tokens, and belongs to the edit: it is saved, scaled, exported as a script, and its placebo has it too. An edit of
 weights cannot skip tokens and has none.
