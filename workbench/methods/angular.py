@@ -46,7 +46,7 @@ class AngularConfig:
     """Knobs of angular steering."""
 
     layers: tuple[int, ...] | None = knob(
-        None, label="Layers", help="Layers whose output is turned; none: one a third of the way up.", main=True
+        None, label="Layers", help="Layers whose output is turned; none: one a third of the way up.", bounds=(0, 399), main=True
     )
     angle: float = knob(
         20.0, label="Angle", symbol="θ", unit="degrees", bounds=(-180.0, 180.0), main=True,
