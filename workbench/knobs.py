@@ -15,7 +15,7 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin
 
@@ -33,6 +33,7 @@ class Knob:
 
     `main` marks the few that a form shows at once. `bounds` are inclusive. `choices` are the allowed texts. `kind` is the Python type
     that the value has: int, float, bool, str, or "ints"/"texts" for tuples; `optional` says that None ("choose for me") is allowed.
+    `names_layers`: the value is a layer of the model, or several, counted from 0.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Knob:
     bounds: tuple[float, float] | None
     choices: tuple[str, ...] | None
     main: bool
+    names_layers: bool
 
 
 def knob(
@@ -57,9 +59,10 @@ def knob(
     unit: str = "",
     bounds: tuple[float, float] | None = None,
     main: bool = False,
+    names_layers: bool = False,
 ) -> Any:
     """Return a dataclass field that carries a knob's metadata."""
-    meta = {"label": label, "help": help, "symbol": symbol, "unit": unit, "bounds": bounds, "main": main}
+    meta = {"label": label, "help": help, "symbol": symbol, "unit": unit, "bounds": bounds, "main": main, "names_layers": names_layers}
     return dataclasses.field(default=default, metadata={_KEY: meta})
 
 
@@ -129,6 +132,30 @@ def configured(config: type[ConfigT], values: Mapping[str, object], base: Config
     if compat is not None:
         read[COMPAT] = _record(compat, switched, getattr(start, COMPAT))
     return cast(ConfigT, dataclasses.replace(cast(Any, start), **read))
+
+
+def check_layers(config: object, n_layers: int) -> None:
+    """Refuse a config that names no layer, or one that a model of so many does not have, in any knob that names layers.
+
+    Raises:
+        BadKnob: the message names the knob, its value and the layers that there are.
+    """
+    for item in knobs(type(config)):
+        value = getattr(config, item.name)
+        if item.names_layers and value is not None:
+            existing_layers(item.name, value if isinstance(value, tuple) else (value,), n_layers)
+
+
+def existing_layers(name: str, layers: Sequence[int], n_layers: int) -> tuple[int, ...]:
+    """The layers, in order and each once.
+
+    Raises:
+        BadKnob: there is none, or one that a model of so many does not have.
+    """
+    if not layers or not all(0 <= layer < n_layers for layer in layers):
+        what = f"{name} = {', '.join(map(str, layers)) or 'no layer'}; the model has layers 0 to {n_layers - 1}."
+        raise BadKnob(what, "Choose layers that the model has, at least one.")
+    return tuple(sorted(set(layers)))
 
 
 def renamed(config: type, values: Mapping[str, object]) -> dict[str, object]:

@@ -21,8 +21,8 @@ import torch
 
 from workbench.data.demonstrations import Demonstrations
 from workbench.edits.base import Edit, ExportTarget, Header, Possible, Refused, edit_kind
-from workbench.errors import BadKnob, CorruptEdit, FitFailed
-from workbench.knobs import knob
+from workbench.errors import CorruptEdit, FitFailed
+from workbench.knobs import existing_layers, knob
 from workbench.methods.registry import Curve, FitReport, Fitted, Needs, Notice, header, method, with_notices
 from workbench.methods.shared.gating import TRIED_GATES, GateKind, gated
 from workbench.methods.shared.layers import layer_pairs, single_layers
@@ -46,7 +46,12 @@ class AngularConfig:
     """Knobs of angular steering."""
 
     layers: tuple[int, ...] | None = knob(
-        None, label="Layers", help="Layers whose output is turned; none: one a third of the way up.", bounds=(0, 399), main=True
+        None,
+        names_layers=True,
+        label="Layers",
+        help="Layers whose output is turned; none: one a third of the way up.",
+        bounds=(0, 399),
+        main=True,
     )
     angle: float = knob(
         20.0, label="Angle", symbol="θ", unit="degrees", bounds=(-180.0, 180.0), main=True,
@@ -131,12 +136,10 @@ def fit(model: LanguageModel, demonstrations: Demonstrations, config: AngularCon
     """Fit one plane a layer from the rows of split `fit`.
 
     Raises:
-        BadKnob: a layer that the model does not have. FitFailed: good and bad answers give the same activations.
+        FitFailed: good and bad answers give the same activations.
     """
     n = model.info.n_layers
-    layers = config.layers if config.layers is not None else single_layers(n)[0]
-    if not layers or not set(layers) <= set(range(n)):
-        raise BadKnob(f"layers = {list(layers)}; the model has layers 0 to {n - 1}.", "Choose one or more of them.")
+    layers = single_layers(n)[0] if config.layers is None else existing_layers("layers", config.layers, n)
     good, bad = _means(model, demonstrations, layers if config.plane == "layer" else range(n), progress.part(0.0, 0.6))
     difference, middle = good - bad, (good + bad) / 2
     if float(difference.norm(dim=1).min()) == 0.0:

@@ -14,7 +14,7 @@ import numpy as np
 from workbench.data.demonstrations import Demonstrations
 from workbench.edits.base import Edit, Header
 from workbench.errors import Obstructed, UnknownMethod, UnknownName
-from workbench.knobs import as_json, configured
+from workbench.knobs import as_json, check_layers, configured
 from workbench.models.base import LanguageModel, ModelInfo
 from workbench.models.tokens import TokenBatch
 from workbench.progress import Progress, silent
@@ -233,11 +233,12 @@ class Method:
         """Fit the edit. The model is left bit-equal; the same seed gives the same edit.
 
         Raises:
-            Obstructed: the method cannot run here; the message names the obstacles.
+            Obstructed: the method cannot run here; the message names the obstacles. BadKnob: a layer that the model does not have.
         """
         self.require(model, demonstrations)
-        tell = progress or silent()
-        fitted = self.run(model, demonstrations, config or self.config(), seed=seed, progress=tell)
+        knobs, tell = config or self.config(), progress or silent()
+        check_layers(knobs, model.info.n_layers)
+        fitted = self.run(model, demonstrations, knobs, seed=seed, progress=tell)
         tell(1.0, "Done")
         return fitted
 

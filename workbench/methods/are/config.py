@@ -10,7 +10,7 @@ from typing import Literal
 
 from workbench.errors import BadKnob
 from workbench.knobs import knob
-from workbench.methods.shared.discriminator import MIN_STEPS, Depth, block_span, blocks_read, check_blocks
+from workbench.methods.shared.discriminator import MIN_STEPS, Depth, block_span, blocks_read
 from workbench.sites import Site
 
 # First and last block edited, in 32nds of the depth.
@@ -78,10 +78,16 @@ class AreConfig:
         "where small models hold a concept.",
     )  # fmt: skip
     read_blocks: tuple[int, ...] | None = knob(
-        None, label="Read blocks", symbol="E", help="Blocks whose output the discriminator reads; none: as depth says.", bounds=(0, 399)
+        None,
+        names_layers=True,
+        label="Read blocks",
+        symbol="E",
+        help="Blocks whose output the discriminator reads; none: as depth says.",
+        bounds=(0, 399),
     )
     adapter_blocks: tuple[int, ...] | None = knob(
         None,
+        names_layers=True,
         label="Edited blocks",
         help="Blocks that get adapters, none of them above the deepest block read; none: as depth says.",
         bounds=(0, 399),
@@ -147,10 +153,9 @@ class AreConfig:
         """Weights that get adapters: blocks rd(12n/32) … rd(22n/32); in the middle (the paper) rd(9n/32) … rd(13n/32); at least two.
 
         Raises:
-            BadKnob: a block that the model does not have, or above the deepest read block (its gradient would be zero).
+            BadKnob: a block above the deepest read block (its gradient would be zero).
         """
         found = self.adapter_blocks if self.adapter_blocks is not None else block_span(*_EDITED[self.depth], n_layers)
-        check_blocks("adapter_blocks", found, n_layers)
         top = max(self.reads(n_layers))
         if self.adapter_blocks is None:
             found = tuple(block for block in found if block <= top) or (top,)

@@ -17,7 +17,7 @@ import torch
 
 from workbench.data.demonstrations import Demonstrations
 from workbench.edits.engine import applied
-from workbench.errors import BadKnob, FitFailed
+from workbench.errors import FitFailed
 from workbench.knobs import knob
 from workbench.methods.directions.behaviour import Bench, bench, log_probs
 from workbench.methods.directions.edit import DirectionEdit
@@ -44,7 +44,7 @@ class DirectionConfig:
         "ablate", label="Act", help="Take the direction out everywhere, or add it at one block.", main=True
     )
     layer: int | None = knob(
-        None, label="Layer", help="Block whose input is read; none: choose on the prompts.", bounds=(0, 399), main=True
+        None, names_layers=True, label="Layer", help="Block whose input is read; none: choose on the prompts.", bounds=(0, 399), main=True
     )
     positions: int | None = knob(
         None,
@@ -118,11 +118,9 @@ def fit(model: LanguageModel, demonstrations: Demonstrations, config: DirectionC
     """Read means at each position and layer, and keep the best direction on the validation prompts.
 
     Raises:
-        NotEnoughData: nothing says which answers are the behaviour. BadKnob: no such layer.
+        NotEnoughData: nothing says which answers are the behaviour.
         FitFailed: no direction keeps within the limits; the message names the nearest.
     """
-    if config.layer is not None and not 0 <= config.layer < model.info.n_layers:
-        raise BadKnob(f"layer = {config.layer}; the model has 0 to {model.info.n_layers - 1}.", "Choose one of them.")
     concept = concept_of(model, demonstrations, target=config.target, n_prompts=config.n_prompts)
     n_layers = model.info.n_layers
     layers = (config.layer,) if config.layer is not None else tuple(range(max(1, int(0.8 * n_layers))))

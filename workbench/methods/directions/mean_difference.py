@@ -16,7 +16,7 @@ import torch
 from workbench.data.demonstrations import Demonstrations
 from workbench.edits.base import Edit, ExportTarget, Header, Possible, Refused, edit_kind
 from workbench.errors import CorruptEdit
-from workbench.knobs import knob
+from workbench.knobs import existing_layers, knob
 from workbench.methods.registry import Curve, FitReport, Fitted, Needs, Notice, header, method
 from workbench.methods.shared.gating import TRIED_GATES, GateKind, gated
 from workbench.methods.shared.layers import single_layers
@@ -34,7 +34,12 @@ class MeanDifferenceConfig:
     """Knobs of mean difference."""
 
     layers: tuple[int, ...] | None = knob(
-        None, label="Layers", help="Layers whose output is moved; none: one layer past the middle.", bounds=(0, 399), main=True
+        None,
+        names_layers=True,
+        label="Layers",
+        help="Layers whose output is moved; none: one layer past the middle.",
+        bounds=(0, 399),
+        main=True,
     )
     strength: float = knob(
         2.0,
@@ -118,10 +123,11 @@ def fit(model: LanguageModel, demonstrations: Demonstrations, config: MeanDiffer
     """Fit one vector a layer from the rows of split `fit`.
 
     Raises:
-        UnknownSite: a layer that the model does not have. NotFinite: as `record.gather`.
+        NotFinite: as `record.gather`.
     """
     rows = demonstrations.split("fit")
-    layers = config.layers or (min(model.info.n_layers - 1, model.info.n_layers // 2 + 1),)
+    n = model.info.n_layers
+    layers = (min(n - 1, n // 2 + 1),) if config.layers is None else existing_layers("layers", config.layers, n)
     sites = [Site("resid_post", layer) for layer in layers]
     prompts = rows.column("prompt")
     read: dict[str, dict[Site, Tensor]] = {}

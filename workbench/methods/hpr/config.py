@@ -37,7 +37,7 @@ class HprConfig:
         main=True,
     )
     layers: tuple[int, ...] | None = knob(
-        None, label="Layers", help="Edit exactly these; none: by the selection.", bounds=(0, 399), main=True
+        None, names_layers=True, label="Layers", help="Edit exactly these; none: by the selection.", bounds=(0, 399), main=True
     )
     max_damage: float = knob(
         0.02,

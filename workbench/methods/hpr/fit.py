@@ -20,7 +20,8 @@ from __future__ import annotations
 import torch
 
 from workbench.data.demonstrations import Demonstrations
-from workbench.errors import BadKnob, FitFailed
+from workbench.errors import FitFailed
+from workbench.knobs import existing_layers
 from workbench.methods.hpr.config import PRESETS, HprConfig, tries
 from workbench.methods.hpr.edit import HouseholderEdit, Turn
 from workbench.methods.hpr.report import HprFit, report
@@ -53,7 +54,7 @@ def fit(model: LanguageModel, demonstrations: Demonstrations, config: HprConfig,
     """Train probes and angle networks of all layers on split `fit`; choose checkpoints and layers on `validation`.
 
     Raises:
-        BadKnob: a layer that the model does not have. FitFailed: good and bad answers give the same activations.
+        FitFailed: good and bad answers give the same activations.
         NotFinite: as `record.gather`.
     """
     layers = _candidates(model, config)
@@ -82,12 +83,7 @@ def fit(model: LanguageModel, demonstrations: Demonstrations, config: HprConfig,
 
 def _candidates(model: LanguageModel, config: HprConfig) -> tuple[int, ...]:
     n = model.info.n_layers
-    for layer in config.layers or ():
-        if not 0 <= layer < n:
-            raise BadKnob(f"layers names {layer}; {model.info.name} has layers 0 to {n - 1}.", "Choose layers that the model has.")
-    if config.layers == ():
-        raise BadKnob("layers is empty.", "List at least one layer, or leave it to the selection.")
-    return tuple(range(n)) if config.layers is None else tuple(sorted(set(config.layers)))
+    return tuple(range(n)) if config.layers is None else existing_layers("layers", config.layers, n)
 
 
 def _collected(

@@ -37,7 +37,7 @@ class SeaConfig:
         main=True,
     )
     layers: tuple[int, ...] | None = knob(
-        None, label="Layers", help="Layers to edit, counted from 0; none: by the layer mode.", bounds=(0, 399), main=True
+        None, names_layers=True, label="Layers", help="Layers to edit, counted from 0; none: by the layer mode.", bounds=(0, 399), main=True
     )
     center: Centre = knob(
         "demonstrations",
@@ -160,7 +160,7 @@ def checked(config: SeaConfig, info: ModelInfo) -> SeaConfig:
     """Return the config if its knobs go together on this model.
 
     Raises:
-        BadKnob: centring with another edit site or a feature map; a layer that the model does not have.
+        BadKnob: centring with another edit site or a feature map.
     """
     if config.center != "none" and config.fit_site != config.edit_site:
         raise BadKnob(
@@ -172,11 +172,6 @@ def checked(config: SeaConfig, info: ModelInfo) -> SeaConfig:
         raise BadKnob(
             f"center = {config.center} with phi = {config.phi}: the mean is not one in feature space.", "Set center = none, or phi = none."
         )
-    for layer in config.layers or ():
-        if not 0 <= layer < info.n_layers:
-            raise BadKnob(f"layers names {layer}; {info.name} has layers 0 to {info.n_layers - 1}.", "Choose layers that the model has.")
-    if config.layers == ():
-        raise BadKnob("layers is empty.", "List at least one layer, or leave it to the layer mode.")
     return config
 
 

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from workbench.errors import BadKnob
+from workbench.knobs import existing_layers
 from workbench.models.base import LanguageModel
 from workbench.models.tokens import TokenBatch
 from workbench.record import activations, gather
@@ -37,9 +37,8 @@ def blocks_read(n_layers: int, named: Sequence[int] | None = None, depth: Depth 
     Raises:
         BadKnob: none is named, or one that the model does not have.
     """
-    found = named if named is not None else block_span(*_READ[depth], n_layers)
-    check_blocks("read_blocks", found, n_layers)
-    return tuple(sorted(set(found), reverse=True))
+    found = block_span(*_READ[depth], n_layers) if named is None else existing_layers("blocks", named, n_layers)
+    return tuple(reversed(found))
 
 
 def block_span(low: int, high: int, n_layers: int) -> tuple[int, ...]:
@@ -47,17 +46,6 @@ def block_span(low: int, high: int, n_layers: int) -> tuple[int, ...]:
     first, last = (math.floor(x * n_layers / 32 + 0.5) for x in (low, high))
     last = min(last, n_layers - 1)
     return tuple(range(max(0, min(first, last - 1)), last + 1))
-
-
-def check_blocks(name: str, blocks: Sequence[int], n_layers: int) -> None:
-    """Refuse what is no choice of blocks.
-
-    Raises:
-        BadKnob: none is named, or one that the model does not have.
-    """
-    outside = [block for block in blocks if not 0 <= block < n_layers]
-    if outside or not blocks:
-        raise BadKnob(f"{name} = {list(blocks)}; the model has blocks 0 to {n_layers - 1}.", "Choose one or more of them.")
 
 
 def representation(model: LanguageModel, batch: TokenBatch, blocks: Sequence[int]) -> Rows2d:

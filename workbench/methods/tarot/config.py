@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from workbench.errors import BadKnob
-from workbench.knobs import as_released, knob
+from workbench.knobs import as_released, existing_layers, knob
 from workbench.methods.registry import Scope
 from workbench.methods.tarot.compat import OFFICIAL, TarotCompat
 from workbench.models.base import LanguageModel, ModelInfo
@@ -26,6 +26,7 @@ class TarotConfig:
 
     layers: tuple[int, ...] | None = knob(
         None,
+        names_layers=True,
         label="Layers",
         symbol="E",
         help="Layers whose heads turn; none: as depth says, or all if heads are chosen.",
@@ -199,7 +200,7 @@ def angle_space(config: TarotConfig, model: LanguageModel, heads: tuple[tuple[in
     """Return the angles that a fit is free to turn.
 
     Raises:
-        BadKnob: a layer that the model does not have; heads of the MLP; an odd width.
+        BadKnob: heads of the MLP; an odd width.
     """
     info = model.info
     if heads is not None and config.variant == "mlp":
@@ -224,17 +225,9 @@ def angle_space(config: TarotConfig, model: LanguageModel, heads: tuple[tuple[in
 
 
 def edited_layers(config: TarotConfig, info: ModelInfo) -> tuple[int, ...]:
-    """Return the layers knob, or what depth says: the first fifth of the network, rounded up, or all of it.
-
-    Raises:
-        BadKnob: no layer, or one that the model does not have.
-    """
+    """Return the layers knob, or what depth says: the first fifth of the network, rounded up, or all of it. Raises: BadKnob."""
     n_default = info.n_layers if config.depth == "all" else math.ceil(info.n_layers / 5)
-    layers = tuple(range(n_default)) if config.layers is None else tuple(sorted(set(config.layers)))
-    unknown = [layer for layer in layers if not 0 <= layer < info.n_layers]
-    if unknown or not layers:
-        raise BadKnob(f"Layers {list(layers)} of a model with layers 0 to {info.n_layers - 1}.", "Choose layers of this model.")
-    return layers
+    return tuple(range(n_default)) if config.layers is None else existing_layers("layers", config.layers, info.n_layers)
 
 
 def scoped(scope: Scope) -> Mapping[str, Any]:
