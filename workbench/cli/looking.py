@@ -40,7 +40,7 @@ def generate(
         {"prompt": one.prompt, "text": one.text, "ended": one.ended, "tokens": one.tokens, "log_probs": one.log_probs} for one in found
     ]
     told = {"model": session.model.info.name, "edits": edits, "seed": drawing.seed, "texts": texts}
-    answer(told, opening.json, [line for one in found for line in (f"> {visible(one.prompt)}", visible(one.text), "")][:-1])
+    answer(told, opening.json, [line for one in found for line in (f"> {visible(str(one.prompt))}", visible(one.text), "")][:-1])
 
 
 @grouped
