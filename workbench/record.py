@@ -69,7 +69,7 @@ def stream(
     tell, chosen = progress or silent(), _chosen(batch, positions)
     for start in range(0, len(batch), batch_size):
         rows = slice(start, start + batch_size)
-        part = _trimmed(batch.rows(rows))
+        part = batch.rows(rows).trimmed()
         picked = chosen[rows][:, -part.ids.shape[1] :]
         with torch.no_grad():
             found = {address: x[picked].clone() for address, x in activations(model, part, sites).items()}
@@ -104,9 +104,3 @@ def _chosen(batch: TokenBatch, positions: Positions | Tensor) -> Bool[Tensor, "b
     last = torch.zeros_like(batch.mask)
     last[:, -1] = True  # rows are padded on the left
     return last
-
-
-def _trimmed(batch: TokenBatch) -> TokenBatch:
-    """Drop the columns that are padding in every row."""
-    used = int(batch.mask.any(0).int().argmax())
-    return TokenBatch(batch.ids[:, used:], batch.mask[:, used:], batch.n_prompt)

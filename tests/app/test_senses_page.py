@@ -66,22 +66,40 @@ def test_a_prompts_reading_is_drawn_and_a_prompt_too_long_is_refused_in_words(ap
     assert "80 tokens" in "\n".join(str(item.value) for item in [*test.error, *test.text, *test.markdown, *test.warning])
 
 
-def test_methods_are_compared_at_equal_degradation_in_all_states(app: Run, fresh_backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def protocol(app: Run, fresh_backend: Any, monkeypatch: pytest.MonkeyPatch) -> tuple[AppTest, Any]:
+    """The page with the set of the protocol's tests chosen, one configuration and two seeds; and its session."""
     from tests.theory.test_canonical_protocol import canonical_rows
-    from workbench.data.demonstrations import Demonstrations
     from workbench.workspace.shelf import Shelf
 
-    broken = Demonstrations(tuple(row for row in canonical_rows() if row.split != "validation"), "broken")
     monkeypatch.setattr(Shelf, "shipped", lambda self: ())
     test = app("evaluate")
     session = fresh_backend.sessions["embedded"]
-    made, other = (session.demos.save(rows).id for rows in (canonical_rows(), broken))
+    made = session.demos.save(canonical_rows()).id
     fine(test.segmented_control(key="evaluate-view").set_value("Methods at equal degradation").run())
     assert "will stand here" in texts(test) and "Not on this set" in "".join(item.label for item in test.expander)
     fine(test.selectbox(key="protocol-set").set_value(made).run())
     assert test.multiselect[0].value == ["senses"]
     test.number_input(key="protocol-draws").set_value(1)
     test.number_input(key="protocol-seeds").set_value(2)
+    return test, session
+
+
+def compared(test: AppTest, methods: list[str]) -> AppTest:
+    """The page after a run of the protocol with these methods."""
+    if test.multiselect[0].value != methods:
+        fine(test.multiselect[0].set_value(methods).run())
+    fine(test.button(key="protocol-run").click().run())
+    return settled(test)
+
+
+SENSES = {"senses", "senses, random direction"}
+
+
+def test_methods_are_compared_at_equal_degradation_and_a_run_can_be_cancelled(
+    protocol: tuple[AppTest, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    test, session = protocol
 
     def slow(*_: Any, progress: Any, **__: Any) -> Any:
         while True:
@@ -94,11 +112,17 @@ def test_methods_are_compared_at_equal_degradation_in_all_states(app: Run, fresh
         assert "Turning the handle" in texts(test)
         test.button(key="protocol-cancel").click().run()
         assert "Cancelled" in texts(settled(test))
-    fine(test.button(key="protocol-run").click().run())
-    test = settled(test)
+    test = compared(test, ["senses"])
     table = test.dataframe[0].value
-    assert set(table["method"]) == {"senses", "senses, random direction"} and len(table) == 6 and "predicted tokens" in texts(test)
+    assert set(table["method"]) == SENSES and len(table) == 6 and "predicted tokens" in texts(test)
+    fine(test.multiselect[0].set_value([]).run())
+    assert test.button(key="protocol-run").disabled and test.multiselect[0].value == []
 
+
+def test_a_method_that_cannot_be_fitted_leaves_the_others_and_its_rules_are_told(
+    protocol: tuple[AppTest, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    test, session = protocol
     honest, rules = session.protocol, []
 
     def one_refused(data: Any, method: str, **options: Any) -> Any:
@@ -107,22 +131,31 @@ def test_methods_are_compared_at_equal_degradation_in_all_states(app: Run, fresh
             raise FitFailed("The adapters learnt nothing.", "Raise the rate.")
         return honest(data, method, **options)
 
+    test = compared(test, ["senses"])
     monkeypatch.setattr(session, "protocol", one_refused)
     test.segmented_control(key="protocol-rules-epoch_rule").set_value("best")
     test.toggle(key="protocol-rules-as-released").set_value(True)
     fine(test.multiselect[0].set_value(["senses", "lora"]).run())
     assert "From earlier settings" in texts(test)
-    fine(test.button(key="protocol-run").click().run())
-    test = settled(test)
+    test = compared(test, ["senses", "lora"])
     assert "The adapters learnt nothing." in texts(test) and "Raise the rate" in texts(test)
-    assert set(test.dataframe[0].value["method"]) == {"senses", "senses, random direction"}
+    assert set(test.dataframe[0].value["method"]) == SENSES
     assert rules[0]["epoch_rule"] == "best" and rules[0]["compat"] == as_json(OFFICIAL)
     assert "hard_negatives = validation" in texts(test)
     fine(test.toggle(key="protocol-rules-as-released").set_value(False).run())
     assert "hard_negatives" not in texts(test)
-    fine(test.multiselect[0].set_value(["lora"]).run())
-    fine(test.button(key="protocol-run").click().run())
-    assert "The adapters learnt nothing." in "\n".join(str(item.value) for item in [*settled(test).text, *test.markdown])
+    alone = compared(test, ["lora"])
+    assert "The adapters learnt nothing." in "\n".join(str(item.value) for item in [*alone.text, *alone.markdown])
+
+
+def test_a_cancelled_search_is_no_row_and_what_was_done_before_is_kept(
+    protocol: tuple[AppTest, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tests.theory.test_canonical_protocol import canonical_rows
+    from workbench.data.demonstrations import Demonstrations
+
+    test, session = protocol
+    honest = session.protocol
 
     def searching(data: Any, method: str, **options: Any) -> Any:
         if method == "lora":
@@ -130,13 +163,11 @@ def test_methods_are_compared_at_equal_degradation_in_all_states(app: Run, fresh
         return honest(data, method, **options)
 
     monkeypatch.setattr(session, "protocol", searching)
-    fine(test.multiselect[0].set_value(["senses", "lora"]).run())
-    fine(test.button(key="protocol-run").click().run())
-    test = settled(test)
-    assert set(test.dataframe[0].value["method"]) == {"senses", "senses, random direction"}
+    test = compared(test, ["senses", "lora"])
+    assert set(test.dataframe[0].value["method"]) == SENSES
     assert "The best so far was kept" in texts(test)
-    fine(test.multiselect[0].set_value([]).run())
-    assert test.button(key="protocol-run").disabled and test.multiselect[0].value == []
-    monkeypatch.setattr(session, "protocol", honest)
+    broken = Demonstrations(tuple(row for row in canonical_rows() if row.split != "validation"), "broken")
+    other = session.demos.save(broken).id
+    fine(test.run())
     fine(test.selectbox(key="protocol-set").set_value(other).run())
     assert test.button(key="protocol-run").disabled

@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import pytest
 import torch
-from tiny_backpack import GENERAL, PREFIX, Y1, Y2, tiny_backpack
+from tiny_backpack import GENERAL, PREFIX, Y1, Y2
 
 PRINTED = 5e-9  # the reference is printed to 8 decimals
-
-
-@pytest.fixture(scope="module")
-def network():
-    return tiny_backpack()
 
 
 def nlls(network, prefix, suffix):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tiny_backpack import GENERAL, PREFIX, Y1, Y2, tiny_backpack
+from tiny_backpack import GENERAL, PREFIX, Y1, Y2
 
 from workbench.models.backpack.reading import read_texts
 from workbench.numerics.canonical_loop import LoopSettings, descend
@@ -19,16 +19,6 @@ EMPTY = Selection.of([])
 
 def rows_of(prefix, suffix):
     return prefix + suffix, range(len(prefix) - 1, len(prefix) + len(suffix) - 1)
-
-
-@pytest.fixture(scope="module")
-def network():
-    return tiny_backpack()
-
-
-@pytest.fixture(scope="module")
-def E(network):
-    return network.backpack.gpt2_model.wte.weight
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from tiny_backpack import GENERAL, PREFIX, Y1, Y2, tiny_backpack
+from tiny_backpack import GENERAL, PREFIX, Y1, Y2
 from torch.nn import functional as F
 
 from workbench.models.backpack.reading import read_texts
@@ -19,16 +19,6 @@ from workbench.numerics.sense_training import SenseExample, SenseObjective, neut
 ROUNDING = 1e-11  # float64, sums in another order
 SELECTION = Selection.of([(12, 2), (5, 0), (7, 1), (7, 3), (22, 0)])  # 22 occurs in no text here
 SUFFIX_ROWS = range(3, 5)
-
-
-@pytest.fixture(scope="module")
-def network():
-    return tiny_backpack()
-
-
-@pytest.fixture(scope="module")
-def E(network):
-    return network.backpack.gpt2_model.wte.weight
 
 
 @pytest.fixture(scope="module")

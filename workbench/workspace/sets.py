@@ -122,22 +122,19 @@ class DemonstrationSets:
 
     def undo(self, key: str) -> SetInfo:
         """Go back to the version that the current one was made from; at the first one, stay."""
-        with self._database.write() as db:
-            info = _one(db, key)
-            asked = (info.id, info.version)
-            row = db.execute("SELECT parent FROM set_versions WHERE set_id = ? AND version = ?", asked).fetchone()
-            if row["parent"] is not None:
-                _move(db, info.id, row["parent"], time.time())
-            return _one(db, info.id)
+        return self._step(key, "SELECT parent FROM set_versions WHERE set_id = ? AND version = ?")
 
     def redo(self, key: str) -> SetInfo:
         """Go to the latest version made from the current one; if there is none, stay."""
+        return self._step(key, "SELECT MAX(version) FROM set_versions WHERE set_id = ? AND parent = ?")
+
+    def _step(self, key: str, asking: str) -> SetInfo:
+        """Go to the version that a query about the current one gives; where it gives none, stay."""
         with self._database.write() as db:
             info = _one(db, key)
-            asked = (info.id, info.version)
-            row = db.execute("SELECT MAX(version) AS v FROM set_versions WHERE set_id = ? AND parent = ?", asked).fetchone()
-            if row["v"] is not None:
-                _move(db, info.id, row["v"], time.time())
+            (version,) = db.execute(asking, (info.id, info.version)).fetchone()
+            if version is not None:
+                _move(db, info.id, version, time.time())
             return _one(db, info.id)
 
     def go_to(self, key: str, version: int) -> SetInfo:

@@ -142,14 +142,14 @@ class Contest:
 
     def generator_loss(self, discriminator: Discriminator, rows: slice) -> Float[Tensor, ""]:
         """L_G of some training prompts, of either side: mean CE(S(R(x)), goal)."""
-        part = _cut(self._train, rows)
+        part = self._train.rows(rows).trimmed()
         with self.adapters.attached():
             r = adversary.representation(self._model, part, self.read_blocks)
         return F.cross_entropy(discriminator(r), torch.full((len(part),), self._goal, device=r.device))
 
     def _retention(self, step: int) -> Float[Tensor, ""]:
         row = step % len(self._retained)
-        part = _cut(self._retained, slice(row, row + 1))
+        part = self._retained.rows(slice(row, row + 1)).trimmed()
         with torch.no_grad():
             base = self._model.logits(part)
         with self.adapters.attached():
@@ -246,13 +246,6 @@ class Contest:
         within = torch.cat([x - x.mean(0) for x in means]).square().sum(1).mean().sqrt().clamp_min(1e-12)
         distance = float((means[0].mean(0) - means[1].mean(0)).norm() / within)
         return (r.double().cpu().numpy() - mean) @ axes.T, cosine, distance
-
-
-def _cut(batch: TokenBatch, rows: slice) -> TokenBatch:
-    """Some rows, without the columns that are padding in all of them."""
-    part = batch.rows(rows)
-    used = int(part.mask.any(0).int().argmax())
-    return TokenBatch(part.ids[:, used:], part.mask[:, used:], part.n_prompt)
 
 
 __all__ = ["Contest", "Round"]
