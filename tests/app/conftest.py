@@ -11,6 +11,8 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
+from tests.conftest import contrast_rows
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -74,3 +76,9 @@ def texts(test: AppTest) -> str:
     """Everything that the page says, in one string."""
     parts = [*test.title, *test.subheader, *test.markdown, *test.caption, *test.text]
     return "\n".join(str(part.value) for part in parts)
+
+
+def own_set(backend: Any, n: int = 24) -> str:
+    """Put a set of the tiny model's words into the workspace; return its id."""
+    session = backend.sessions["embedded"]
+    return session.demos.save(contrast_rows(n)).id

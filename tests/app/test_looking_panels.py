@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from tests.app.conftest import fine, settled, texts
-from tests.app.test_pages import own_set
+from tests.app.conftest import fine, own_set, settled, texts
 from workbench.errors import NotEnoughMemory
 
 Run = Callable[..., AppTest]
