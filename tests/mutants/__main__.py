@@ -7,8 +7,10 @@ survives, or where fewer than 90 % of the sample are killed.
 from __future__ import annotations
 
 import argparse
+import os
 import random
 import sys
+import time
 from collections import Counter
 
 import pytest
@@ -23,25 +25,27 @@ TESTS = (
     "tests/unit/test_evaluate_intervals.py", "tests/unit/test_verdict.py", "tests/unit/test_evaluate_scores.py",
     "tests/unit/test_evaluate_controls.py", "tests/unit/test_choice.py", "tests/unit/test_gating.py", "tests/unit/test_validation.py",
     "tests/unit/test_adapters.py", "tests/unit/test_are_concept.py", "tests/theory/test_are.py", "tests/theory/test_are_rounds.py",
-    "tests/theory/test_canonical_protocol.py", "tests/theory/test_canonical_ensemble.py", "tests/theory/test_sea_model.py",
-    "tests/theory/test_direction.py",
+    "tests/theory/test_canonical_protocol.py", "tests/theory/test_canonical_ensemble.py", "tests/theory/test_canonical_switches.py",
+    "tests/theory/test_sea_model.py", "tests/theory/test_direction.py", "tests/unit/test_lens_senses.py",
 )  # fmt: skip
 ENOUGH = 0.9
 
 
 def main() -> int:
     """Try the mutants and say what came of them."""
-    given = _arguments()
+    given, started = _arguments(), time.monotonic()
     whole = given.only or WHOLE
     mutants = [] if given.only else known()
     for path in whole:
-        module, found = places(path, strings=True)
+        module, found = places(path, words=True)
         mutants += [mutant("whole", path, module, place) for place in found]
     if not given.only:
         mutants += _sample(given.sample, given.seed)
     say(f"Mutants: {dict(Counter(one.group for one in mutants))}; whole: {', '.join(whole)}; seed {given.seed}.")
     workers = Workers(mutants, given.workers, 60.0 * given.minutes, say)
     code = pytest.main(["-q", "-s", "-n", "0", *(given.tests or TESTS)], plugins=[workers])
+    used = os.times()
+    say(f"{sum(used[:4]):.0f} s of processor, {time.monotonic() - started:.0f} s by the clock.")
     return int(code) or told(workers.tried)
 
 
@@ -59,7 +63,7 @@ def _arguments() -> argparse.Namespace:
 def _sample(n: int, seed: int) -> list[Mutant]:
     files = [file for name in SAMPLED for file in ([ROOT / name] if name.endswith(".py") else sorted((ROOT / name).rglob("*.py")))]
     paths = [path for file in files if (path := str(file.relative_to(ROOT))) not in WHOLE]
-    pool = [(path, module, place) for path in paths for module, found in [places(path, strings=False)] for place in found]
+    pool = [(path, module, place) for path in paths for module, found in [places(path, words=False)] for place in found]
     say(f"{len(pool)} places in {len(paths)} modules to sample from.")
     return [mutant("sample", *chosen) for chosen in random.Random(seed).sample(pool, min(n, len(pool)))]
 

@@ -15,6 +15,7 @@ import libcst as cst
 from mutmut.mutation.mutators import mutation_operators, operator_string
 
 ROOT = Path(__file__).parents[2]
+_TELLING = ("tell", "progress", "part")
 
 
 @dataclass(frozen=True)
@@ -41,10 +42,13 @@ class Place:
     changed: cst.CSTNode
 
 
-def places(path: str, *, strings: bool) -> tuple[cst.Module, list[Place]]:
-    """Every place of a module that an operator changes. `strings`: texts too, where the words are what is tested."""
+def places(path: str, *, words: bool) -> tuple[cst.Module, list[Place]]:
+    """Every place of a module that an operator changes.
+
+    `words`: texts, errors and what is told of progress too, where words are what is tested.
+    """
     module = cst.parse_module((ROOT / path).read_text())
-    visitor = _Visitor(strings)
+    visitor = _Visitor(words)
     module.visit(visitor)
     return module, visitor.found
 
@@ -58,9 +62,9 @@ def mutant(group: str, path: str, module: cst.Module, place: Place) -> Mutant:
 class _Visitor(cst.CSTVisitor):
     """Collects places inside functions and in the values of module constants; never in annotations, decorators or class bodies."""
 
-    def __init__(self, strings: bool) -> None:
+    def __init__(self, words: bool) -> None:
         self.found: list[Place] = []
-        self._strings, self._inside = strings, 0
+        self._words, self._inside = words, 0
 
     def visit_FunctionDef(self, node: cst.FunctionDef) -> bool:
         self._inside += 1
@@ -80,15 +84,39 @@ class _Visitor(cst.CSTVisitor):
     def visit_Annotation(self, node: cst.Annotation) -> bool:
         return False
 
+    def visit_Raise(self, node: cst.Raise) -> bool:
+        return self._words
+
+    def visit_Call(self, node: cst.Call) -> bool:
+        return self._words or not (isinstance(node.func, cst.Name) and node.func.value in _TELLING)
+
+    def visit_Arg(self, node: cst.Arg) -> bool:
+        return self._words or not _is_progress(node)
+
     def visit_Decorator(self, node: cst.Decorator) -> bool:
         return False
 
     def on_visit(self, node: cst.CSTNode) -> bool:
         if self._inside:
             for kind, operator in mutation_operators:
-                if isinstance(node, kind) and (self._strings or operator is not operator_string):
-                    self.found += [Place(node, changed) for changed in operator(node)]  # pyright: ignore[reportArgumentType]
+                if isinstance(node, kind) and (self._words or operator is not operator_string):
+                    places = [Place(node, changed) for changed in operator(node)]  # pyright: ignore[reportArgumentType]
+                    self.found += [place for place in places if self._words or not _tells(place)]
         return super().on_visit(node)
+
+
+def _tells(place: Place) -> bool:
+    """Whether a change is one of what is told: of an error, of progress, of the argument that hands progress on."""
+    if isinstance(place.node, cst.Call) and isinstance(place.changed, cst.Call):
+        if isinstance(place.node.func, cst.Name) and place.node.func.value in _TELLING:
+            return True
+        before, after = ([arg for arg in call.args if _is_progress(arg)] for call in (place.node, place.changed))
+        return len(before) != len(after) or not all(a is b for a, b in zip(before, after))
+    return False
+
+
+def _is_progress(arg: cst.Arg) -> bool:
+    return arg.keyword is not None and arg.keyword.value == "progress"
 
 
 def functions(source: str) -> Iterator[tuple[str, ast.FunctionDef]]:

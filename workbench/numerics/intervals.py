@@ -123,9 +123,8 @@ def auc_interval(high: Float[np.ndarray, "m"], low: Float[np.ndarray, "n"], *, p
 
 def _unskewed(y: float, skewness: float, n: int) -> float:
     """Hall's g⁻¹(y), which is y without skewness."""
-    if math.isclose(skewness, 0.0, abs_tol=1e-8):
-        return y
-    return 3 / skewness * (float(np.cbrt(1 + skewness * (y - skewness / (6 * n)))) - 1)
+    gamma = math.copysign(max(abs(skewness), 1e-7), skewness)  # nearer to 0 the root's difference from 1 has lost its digits
+    return 3 / gamma * (float(np.cbrt(1 + gamma * (y - gamma / (6 * n)))) - 1)
 
 
 def _withheld(estimate: float, n: int, why: str) -> Interval:
