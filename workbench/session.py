@@ -12,11 +12,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final, overload
 
-from workbench import methods as registered
 from workbench.data.checks import Check, checks
 from workbench.data.demonstrations import Source, Split
 from workbench.decode import Generated, generate
@@ -31,7 +29,7 @@ from workbench.evaluate.protocol.ensemble import EnsembleSummary
 from workbench.evaluate.protocol.scores import CanonicalSummary
 from workbench.lenses import registry as lens_registry
 from workbench.methods.choice import Choice
-from workbench.methods.registry import FitReport, Fitted, Method, Obstacle
+from workbench.methods.registry import FitReport, Fitted
 from workbench.models import catalog
 from workbench.models.base import LanguageModel
 from workbench.models.token_texts import token_ids, token_texts
@@ -44,17 +42,9 @@ from workbench.workspace.edits import EditInfo
 from workbench.workspace.fitting import Fitting
 from workbench.workspace.home import Workspace
 from workbench.workspace.measuring import Measuring
-from workbench.workspace.model_facts import capabilities, next_tokens
+from workbench.workspace.model_facts import Offered, capabilities, next_tokens, offered
 from workbench.workspace.recorder import Recorder
 from workbench.workspace.shelf import Offer, Shelf
-
-
-@dataclass(frozen=True)
-class Offered:
-    """A method with why it cannot run here, if it cannot."""
-
-    method: Method
-    obstacles: tuple[Obstacle, ...]
 
 
 @final
@@ -139,8 +129,7 @@ class Session:
     # ── fitting ────────────────────────────────────────────────────────────────────────────────────────────────
     def methods(self, demonstrations: Source | None = None) -> tuple[Offered, ...]:
         """Every method, the simple ones first, with its obstacles on this model and these demonstrations, or with any."""
-        rows = None if demonstrations is None else self.demos.resolve(demonstrations)
-        return tuple(Offered(item, item.obstacles(self.model, rows)) for item in registered.ordered())
+        return offered(self.model, None if demonstrations is None else self.demos.resolve(demonstrations))
 
     @overload
     def run(self, settings: FitSettings, *, progress: Progress | None = None) -> Fitted: ...

@@ -51,8 +51,8 @@ def test_scores_are_those_of_plain_runs(tiny: Any) -> None:
 def test_chunks_of_any_size_give_the_same(tiny_gpt2: Any, at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
     stacks, batch = stacks_of(tiny_gpt2)[:4], questions(tiny_gpt2)
     forks.forget(tiny_gpt2)
-    monkeypatch.setattr(forks, "TOKENS_AT_ONCE", at_once)
-    monkeypatch.setattr(forks, "LOGITS_AT_ONCE", 100 * at_once)
+    monkeypatch.setattr(forks.scores, "TOKENS_AT_ONCE", at_once)
+    monkeypatch.setattr(forks.scores, "LOGITS_AT_ONCE", 100 * at_once)
     found = batch_scores(tiny_gpt2, batch, stacks).per_token
     torch.testing.assert_close(found, plainly(tiny_gpt2, batch, stacks), atol=CLOSE, rtol=1e-4)
 
@@ -85,7 +85,7 @@ def test_only_the_blocks_behind_the_fork_run(tiny_gpt2: Any) -> None:
     batch_scores(tiny_gpt2, batch, [()])
     edit = shift(tiny_gpt2, layer=1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(forks, "is_quiet", lambda: True)  # the watching below is no edit
+        patch.setattr(forks.passes, "is_quiet", lambda: True)  # the watching below is no edit
         with tiny_gpt2.watching([(block, count(layer)) for layer, block in enumerate(tiny_gpt2.blocks)]):
             batch_scores(tiny_gpt2, batch, [(), (edit,)])
             first = list(calls)
@@ -104,9 +104,9 @@ def test_edits_around_the_call_are_not_lost(tiny_gpt2: Any) -> None:
 
 def test_what_is_kept_stays_within_its_limit(tiny_gpt2: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     forks.forget(tiny_gpt2)
-    monkeypatch.setattr(forks, "KEPT_BYTES", 0)
+    monkeypatch.setattr(forks.kept, "KEPT_BYTES", 0)
     batch_scores(tiny_gpt2, questions(tiny_gpt2), [(), (shift(tiny_gpt2),)])
-    assert not forks._store(tiny_gpt2)._chunks  # pyright: ignore[reportPrivateUsage]
+    assert not forks.kept.store_of(tiny_gpt2)._chunks  # pyright: ignore[reportPrivateUsage]
 
 
 def test_hooks_are_gone_afterwards(tiny: Any) -> None:

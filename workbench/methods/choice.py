@@ -93,39 +93,57 @@ def chosen(
     neutral = neutral_of(model, seen, seed).held[:N_NEUTRAL]
     combinations = _combinations(known.tries(model.info) if over is None else over, fixed)
     (base,) = measured(model, [()], rows, neutral)
-    found: list[Candidate] = []
-    failures: list[str] = []
-    best: Fitted | None = None
-
-    def choice(final: Fitted) -> Choice:
-        ranked = _ranked(found, max_damage)
-        within = ranked[0].measured.damage <= max_damage
-        return Choice(_told(final, ranked, base, max_damage, within, failures), ranked[0], base, tuple(ranked), max_damage, within)
-
+    tried = _Tried(base, max_damage)
     try:
         for i, knobs in enumerate(combinations):
             part = tell.part(0.9 * i / len(combinations), 0.9 * (i + 1) / len(combinations))
-            so_far = max((candidate.measured.benefit for candidate in found), default=None)
-            part(0.0, f"Trying {i + 1} of {len(combinations)}", best=so_far)
+            part(0.0, f"Trying {i + 1} of {len(combinations)}", best=tried.most_benefit)
             try:
                 fitted = known.fit(model, seen, known.configure({**fixed, **knobs}, preset), seed=seed, progress=part)
             except (BadKnob, FitFailed) as error:  # one impossible combination is no reason to give up the others; it is told below
-                failures.append(f"{knobs}: {error}")
+                tried.failures.append(f"{knobs}: {error}")
             else:
                 results = measured(model, [(fitted.edit.scaled(dose),) for dose in doses], rows, neutral)
-                found += [Candidate(knobs, dose, result) for dose, result in zip(doses, results)]
-                best = fitted if _ranked(found, max_damage)[0].values is knobs else best
-        if not found:
-            text = f"None of {len(combinations)} combinations could be fitted: {failures[0]}"
+                tried.add(fitted, [Candidate(knobs, dose, result) for dose, result in zip(doses, results)])
+        if tried.best is None:
+            text = f"None of {len(combinations)} combinations could be fitted: {tried.failures[0]}"
             raise FitFailed(text, "Change the demonstrations or the knobs.")
         # Fitted again on the whole set, so that its report sees held-out rows; the same rows give the same edit.
-        config = known.configure({**fixed, **_ranked(found, max_damage)[0].values}, preset)
-        return choice(known.fit(model, demonstrations, config, seed=seed, progress=tell.part(0.9, 1.0)))
+        config = known.configure({**fixed, **tried.ranked[0].values}, preset)
+        return tried.choice(known.fit(model, demonstrations, config, seed=seed, progress=tell.part(0.9, 1.0)))
     except Cancelled as cancelled:
-        if best is None:
+        if tried.best is None:
             raise
-        header = replace(best.edit.header, data=demonstrations.fingerprint)
-        raise Cancelled(choice(replace(best, edit=replace(best.edit, header=header)))) from cancelled
+        header = replace(tried.best.edit.header, data=demonstrations.fingerprint)
+        raise Cancelled(tried.choice(replace(tried.best, edit=replace(tried.best.edit, header=header)))) from cancelled
+
+
+class _Tried:
+    """Candidates so far, with the fit of the best, and what could not be fitted."""
+
+    def __init__(self, base: Measured, max_damage: float) -> None:
+        self.base, self.max_damage = base, max_damage
+        self.ranked: list[Candidate] = []
+        self.failures: list[str] = []
+        self.best: Fitted | None = None
+
+    @property
+    def most_benefit(self) -> float | None:
+        """The largest benefit so far, within the limit or not."""
+        return max((candidate.measured.benefit for candidate in self.ranked), default=None)
+
+    def add(self, fitted: Fitted, candidates: Sequence[Candidate]) -> None:
+        """Rank the candidates of one fit among the others."""
+        self.ranked = _ranked([*self.ranked, *candidates], self.max_damage)
+        if self.ranked[0].values is candidates[0].values:
+            self.best = fitted
+
+    def choice(self, final: Fitted) -> Choice:
+        """The choice, with what is told of it in the report of the final fit."""
+        best, limit = self.ranked[0], self.max_damage
+        within = best.measured.damage <= limit
+        told = _told(final, self.ranked, self.base, limit, within, self.failures)
+        return Choice(told, best, self.base, tuple(self.ranked), limit, within)
 
 
 def _combinations(space: Mapping[str, Sequence[Any]], fixed: Mapping[str, object]) -> list[dict[str, Any]]:

@@ -3,15 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 
+from workbench.data.demonstrations import Demonstrations
 from workbench.edits.base import Edit
 from workbench.edits.engine import lanes
 from workbench.lenses import registry as lens_registry
 from workbench.methods import ordered
+from workbench.methods.registry import Method, Obstacle
 from workbench.models.base import LanguageModel
 from workbench.models.token_texts import token_texts
+
+
+@dataclass(frozen=True)
+class Offered:
+    """A method with why it cannot run here, if it cannot."""
+
+    method: Method
+    obstacles: tuple[Obstacle, ...]
+
+
+def offered(model: LanguageModel, rows: Demonstrations | None) -> tuple[Offered, ...]:
+    """Every method, the simple ones first, with its obstacles on a model and these demonstrations, or with any."""
+    return tuple(Offered(method, method.obstacles(model, rows)) for method in ordered())
 
 
 def capabilities(model: LanguageModel) -> list[dict[str, str]]:
