@@ -10,11 +10,13 @@ CHOICE, GATING = "workbench/methods/choice.py", "workbench/methods/shared/gating
 _KNOWN: tuple[tuple[str, str, str], ...] = (
     (
         VERDICT,
-        'f"**{_short(metric.values[edit])}** with the edit, **{_short(metric.values[0])}** without:',
-        'f"**{_short(metric.values[0])}** with the edit, **{_short(metric.values[edit])}** without:',
+        "**{_short(metric.values[edit])}** with the edit, **{_short(metric.values[0])}** without",
+        "**{_short(metric.values[0])}** with the edit, **{_short(metric.values[edit])}** without",
     ),
-    (VERDICT, 'else "It does the **opposite** of what was asked, beyond chance."', 'else "It does what was asked, beyond chance."'),
-    (VERDICT, "placebo is not None and _beats(metric, edit, placebo)", "True"),
+    (VERDICT, 'return "does harm", "**It does the opposite**', 'return "does it", "**It does the opposite**'),
+    (VERDICT, 'return self.kind == "does it"', "return True"),
+    (VERDICT, "beyond = metric.between(edit, placebo)", "beyond = metric.between(edit, 0)"),
+    (VERDICT, "change = metric.between(edit, 0)", "change = metric.between(0, edit)"),
     (VALIDATION, "(base.exp() * (base - log_p))", "(log_p.exp() * (log_p - base))"),
     (GATING, "torch.quantile(probe.scores(read.held_no), 1 - leak).clamp_min(0.0)", "0.0"),
     (GATING, "torch.quantile(probe.scores(read.held_no), 1 - leak)", "torch.quantile(probe.scores(read.held_no), 0.99)"),

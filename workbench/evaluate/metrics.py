@@ -42,6 +42,19 @@ class Metric:
         """Number of items that each value is over."""
         return int(self.per_item.shape[1])
 
+    def between(self, lane: int, other: int) -> Interval:
+        """The paired interval of one lane minus another, in the metric's own unit (exact where both are successes)."""
+        mine, theirs = self.per_item[lane], self.per_item[other]
+        if self.is_share and np.isin(np.stack([mine, theirs]), (0.0, 1.0)).all():
+            return paired_share_interval(theirs == 1.0, mine == 1.0)
+        return mean_interval(mine - theirs, self.weights)
+
+    def moved(self, lane: int) -> tuple[int, int]:
+        """How many items of a lane are better than the base's, and how many worse; for `neither`, larger and smaller."""
+        change = self.per_item[lane] - self.per_item[0]
+        change = -change if self.better == "lower" else change
+        return int((change > 0).sum()), int((change < 0).sum())
+
     def pooled(self, groups: Sequence[Sequence[int]]) -> Metric:
         """The metric with lanes averaged item by item within each group: several seeds of a placebo become one lane."""
         rows = np.stack([self.per_item[list(group)].mean(0) for group in groups])

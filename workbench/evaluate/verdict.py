@@ -1,61 +1,106 @@
-"""What the first edit of an evaluation does, in words: benefit against the base and its placebo, then what it costs."""
+"""What the first edit of an evaluation does, in words: the gain weighed against the base *and* a placebo of its size, then what it costs.
+
+Ref: docs/methods/shared.md §9.5.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from workbench.evaluate.benefit import Benefit
 from workbench.evaluate.metrics import Metric
 from workbench.evaluate.side_effects import SideEffects
 from workbench.numerics.intervals import Interval
 
+Kind = Literal["does it", "no more than noise", "does nothing", "does harm", "changes it", "not told"]
+NEAR_IDENTITY = 1e-5
+"""Nats a token of KL on neutral text below which an edit hardly moves the model at all."""
+
 
 @dataclass(frozen=True)
 class Verdict:
-    """The verdict in Markdown, and whether the edit beats its placebo."""
+    """The verdict: its kind, one sentence that a person can repeat, and the numbers behind it in Markdown."""
 
-    text: str
-    beats_placebo: bool
+    kind: Kind
+    sentence: str
+    detail: str
+
+    @property
+    def text(self) -> str:
+        """Both, in Markdown."""
+        return f"{self.sentence} {self.detail}".strip()
 
     @property
     def plain(self) -> str:
         """The words without Markdown."""
         return self.text.replace("**", "")
 
+    @property
+    def beats_placebo(self) -> bool:
+        """Whether the edit does more than a random one of its size, beyond chance."""
+        return self.kind == "does it"
+
 
 def verdict(benefit: Benefit, side_effects: SideEffects | None, edit: int, placebo: int | None) -> Verdict:
-    """Judge the lane `edit` by the first metric against lane 0 and the lane `placebo` (None: there is none)."""
+    """Judge the lane `edit` by the first metric, in paired tests against lane 0 and against the lane `placebo` (None: there is none).
+
+    does it: better than the base and than the placebo, each beyond chance. no more than noise: better than the base, but not than the
+    placebo; this is also said where no placebo was measured. does harm: worse than the base beyond chance. does nothing: neither. Scores
+    that are neither good nor bad only change.
+    """
     if not benefit.metrics:
-        return Verdict("Nothing on this set could be scored.", False)
+        return Verdict("not told", "Nothing on this set could be scored.", "")
     metric = benefit.metrics[0]
-    rows = f"{benefit.n:,} {'row' if benefit.n == 1 else 'rows'} of split {benefit.split}"
-    text = f"**{_short(metric.values[edit])}** with the edit, **{_short(metric.values[0])}** without: {metric.title}, {rows}."
-    text += f" {_whether(metric, edit)}"
-    if placebo is not None:
-        text += f" A random edit of equal size gives {_short(metric.values[placebo])}."
-    text += _cost(side_effects, edit) + _answers(benefit, edit) + _kept(side_effects, edit)
-    return Verdict(text, placebo is not None and _beats(metric, edit, placebo))
+    if edit == 0:
+        return Verdict("not told", "No edit was measured.", _numbers(benefit, metric, edit, placebo))
+    kind, reason = _judged(metric, edit, placebo)
+    detail = _numbers(benefit, metric, edit, placebo) + _cost(side_effects, edit) + _answers(benefit, edit) + _kept(side_effects, edit)
+    return Verdict(kind, f"{_counted(metric, edit, placebo)} {reason}{_identity(kind, side_effects, edit)}", detail)
 
 
-def _whether(metric: Metric, edit: int) -> str:
-    change = metric.changes[edit]
-    if change is None:
-        return "No edit was measured."
+def _judged(metric: Metric, edit: int, placebo: int | None) -> tuple[Kind, str]:
+    change = metric.between(edit, 0)
     if change.withheld:
-        return f"Whether the change is beyond chance cannot be told: {change.withheld}."
-    rises, falls = change.low > 0, change.high < 0
-    if not (rises or falls):
-        return "The change is within chance."
+        return "not told", f"Whether that is more than chance cannot be told: {change.withheld}."
+    if not change.excludes_zero:
+        return "does nothing", "**It does nothing** that these rows could show."
     if metric.better == "neither":
-        return "The change is beyond chance."
-    is_better = rises if metric.better == "higher" else falls
-    return "It does what was asked, beyond chance." if is_better else "It does the **opposite** of what was asked, beyond chance."
+        return "changes it", "**It changes this**, beyond chance."
+    if (change.low > 0) != (metric.better == "higher"):
+        return "does harm", "**It does the opposite** of what was asked, beyond chance."
+    if placebo is None:
+        return "no more than noise", "It moves the right way, beyond chance; **whether noise of that size would too** was not measured."
+    beyond = metric.between(edit, placebo)
+    if beyond.excludes_zero and (beyond.low > 0) == (metric.better == "higher"):
+        return "does it", "**It does what was asked**, beyond chance and beyond noise of that size."
+    return "no more than noise", "**It does no more than noise of that size**: a random edit moves as much within chance."
 
 
-def _beats(metric: Metric, edit: int, placebo: int) -> bool:
-    """Whether the edit's interval lies wholly on the wanted side of its placebo's estimate."""
-    mine, other = metric.values[edit], metric.values[placebo].estimate
-    return mine.high < other if metric.better == "lower" else mine.low > other
+def _counted(metric: Metric, edit: int, placebo: int | None) -> str:
+    """In rows, since they can be imagined: how many moved the right way and back, and how many a random edit moves."""
+    better, worse = metric.moved(edit)
+    if metric.better == "neither":
+        return f"{better} of {metric.n} rows rise and {worse} fall."
+    turned, back = ("turn right", "turn wrong") if metric.is_share else ("get better", "get worse")
+    told = f"{better} of {metric.n} rows {turned} and {worse} {back}"
+    if placebo is None:
+        return f"{told}."
+    by_noise = metric.moved(placebo)
+    return f"{told}; noise of that size: {by_noise[0]} and {by_noise[1]}."
+
+
+def _identity(kind: Kind, side: SideEffects | None, edit: int) -> str:
+    moved = next((metric for metric in side.metrics if metric.name == "kl_nats"), None) if side else None
+    if kind != "does nothing" or moved is None or moved.values[edit].estimate >= NEAR_IDENTITY:
+        return ""
+    return " It is near the identity: it hardly moves the model at all."
+
+
+def _numbers(benefit: Benefit, metric: Metric, edit: int, placebo: int | None) -> str:
+    rows = f"{benefit.n:,} {'row' if benefit.n == 1 else 'rows'} of split {benefit.split}"
+    text = f"{metric.title}: **{_short(metric.values[edit])}** with the edit, **{_short(metric.values[0])}** without, {rows}."
+    return text if placebo is None else f"{text} A random edit of equal size gives {_short(metric.values[placebo])}."
 
 
 def _cost(side: SideEffects | None, edit: int) -> str:
