@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "CONTRIBUTING.md").read_text()
 FILES = dict(re.findall(r"A new\sfile,\s`([^`]+)`:\n\n```\w+\n(.*?)```", TEXT, re.DOTALL))
-LINES = re.findall(r"One line in `([^`]+)`, in `(\w+)`[^`]*:\n\n```\n(.*?)```", TEXT, re.DOTALL)
+LINES = re.findall(r"One line in `([^`]+)`, (in `\w+`|at the top of the list)[^`]*:\n\n```\n(.*?)```", TEXT, re.DOTALL)
 RAN = re.findall(r"^    retouch (.+)$", TEXT, re.MULTILINE)
 TOLD = re.findall(r"^    \.venv/bin/python -m pytest (.+)$", TEXT, re.MULTILINE)
 
@@ -30,10 +30,11 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, text in FILES.items():
         assert not (there / name).exists(), f"{name} exists: the recipe needs another example"
         (there / name).write_text(text)
-    for name, list_name, line in LINES:
+    for name, where, line in LINES:
         old = (there / name).read_text()
-        new = re.sub(rf"^({list_name}\b[^\n]*[({{\[]\n)", lambda found, line=line: found[1] + line, old, count=1, flags=re.MULTILINE)
-        assert new != old, f"{name} has no {list_name}"
+        opening = r"\n(?=from )" if "top" in where else rf"^{where.split('`')[1]}\b[^\n]*[({{\[]\n"
+        new = re.sub(f"({opening})", lambda found, line=line: found[1] + line, old, count=1, flags=re.MULTILINE)
+        assert new != old, f"{name}: nothing to add to {where}"
         (there / name).write_text(new)
     return there
 
@@ -48,7 +49,7 @@ def run(there: Path, *arguments: str) -> str:
 
 
 def test_the_recipes_are_found() -> None:
-    assert {name.split("/")[0] for name in FILES} == {"workbench", "pages", "assets"} and len(LINES) >= 2 and RAN and TOLD
+    assert {name.split("/")[0] for name in FILES} == {"workbench", "pages", "assets"} and len(LINES) == 3 and RAN and TOLD
 
 
 @pytest.mark.parametrize("command", RAN)
@@ -57,10 +58,11 @@ def test_a_command_of_a_recipe_answers_on_the_embedded_model(copy: Path, command
     assert run(copy, "-m", "workbench", *(quoted or plain for quoted, plain in arguments))
 
 
-def test_followed_recipes_pass_the_rules_of_the_house_and_the_lessons(copy: Path) -> None:
+def test_followed_recipes_pass_the_rules_of_the_house_and_the_tests_that_find_them(copy: Path) -> None:
     run(copy, "-m", "ruff", "check", *FILES.keys() - {name for name in FILES if name.endswith(".json")})
     run(copy, "-m", "pytest", "-n", "0", "tests/test_architecture.py", "-k", "row or pages")
     run(copy, "-m", "pytest", "-n", "0", "tests/app/test_lessons.py", "-k", "look")
+    run(copy, "-m", "pytest", "-n", "0", "tests/contract/test_methods.py", "-k", "damping")
 
 
 def test_the_page_reads_a_text_when_asked(copy: Path) -> None:
