@@ -167,3 +167,9 @@ def test_the_licence_is_apache_2_and_is_named_wherever_the_package_says_what_it_
 
 def test_the_changelog_tells_of_this_version_first() -> None:
     assert re.findall(r"^## (.+)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)[0] == workbench.__version__
+
+
+def test_every_target_of_make_is_told_and_the_reverse() -> None:
+    phony = re.findall(r"^\.PHONY: (.+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)[0].split()
+    told = {name for paper in PAPERS for name in re.findall(r"(?:^    |`)make\s(\w+)", paper.read_text(), re.MULTILINE)}
+    assert told == set(phony) - {"chromium"}
