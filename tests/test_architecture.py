@@ -280,12 +280,12 @@ def test_a_planted_name_is_found(planted: str) -> None:
     assert not named_in('"""The method sea."""\nfrom workbench.methods.shared.gating import gated\nmodel.senses(ids)', set(names()))
 
 
-@pytest.mark.parametrize(
-    "path", sorted(p for own in OWN for p in METHODS.glob(f"{own}*/**/*.py")), ids=lambda p: str(p.relative_to(METHODS))
-)
+OF_METHODS = sorted(path for own in OWN for path in (METHODS / f"{own}.py", *METHODS.glob(f"{own}/**/*.py")) if path.exists())
+
+
+@pytest.mark.parametrize("path", OF_METHODS, ids=lambda p: str(p.relative_to(METHODS)))
 def test_a_method_takes_from_its_own_folder_the_registry_and_what_is_shared(path: Path) -> None:
-    own = path.relative_to(METHODS).parts[0]
-    assert foreign(own, imports(path)) == []
+    assert foreign(path.relative_to(METHODS).parts[0].removesuffix(".py"), imports(path)) == []
 
 
 def foreign(own: str, modules: set[str]) -> list[str]:

@@ -161,7 +161,7 @@ def test_a_dominating_mean_is_named_and_centring_removes_the_warning(tiny_gpt2: 
         centred = fitted(tiny_gpt2).report
     finally:
         weight.data.copy_(was)
-    assert any("k = 1 on both sides" in notice.text and "center" in notice.hint for notice in report.notices)
+    assert any("k = 1 on both sides" in notice.text and "center" in notice.hint and "mean" in notice.why for notice in report.notices)
     assert any("near the identity" in notice.text for notice in report.notices)
     assert float(report.arrays["mean_share_plus"].min()) > 0.9
     assert not any("k = 1 on both sides" in notice.text for notice in centred.notices)
