@@ -83,7 +83,7 @@ def test_bfloat16_weights_lose_small_steps_that_single_precision_keeps(tiny_gpt2
     for dtype in ("float32", "bfloat16"):
         edit = fitted(tiny_gpt2, "finetuning", lr=1e-7, master_dtype=dtype).edit
         start = {name: p.to(getattr(torch, dtype)).to(p.dtype) - p for name, p in base.items()}
-        changed = [(edit.deltas[name] != start[name]).float().flatten() for name, p in base.items() if p.ndim == 2]
+        changed = [(edit.moves[name] != start[name]).float().flatten() for name, p in base.items() if p.ndim == 2]
         moved[dtype] = float(torch.cat(changed).mean())
     # In bfloat16 a step of 1e-7 is below half a unit in the last place of every weight above 5e-5 (ulp = 2^-8 of the weight).
     assert moved["bfloat16"] < 0.1 < 0.5 < moved["float32"]

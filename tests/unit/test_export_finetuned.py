@@ -50,8 +50,8 @@ def test_every_parameter_is_in_the_file_moved_by_its_own_delta(tiny_gpt2: Any, t
     edit = finetuned(tiny_gpt2)
     export(tiny_gpt2, edit.scaled(0.5), "checkpoint", tmp_path / "out", fresh_process=False)
     base, again = (dict(model.network.named_parameters()) for model in (tiny_gpt2, load(str(tmp_path / "out"))))
-    assert set(edit.deltas) == set(base)
-    for name, delta in edit.deltas.items():
+    assert set(edit.moves) == set(base)
+    for name, delta in edit.moves.items():
         # Half a unit in the last place of numbers around 1.
         torch.testing.assert_close(again[name], base[name] + 0.5 * delta, atol=1e-6, rtol=1e-6)
     assert any(not torch.equal(again[name], base[name]) for name in base)

@@ -52,12 +52,13 @@ def card(kind: type[CardT], name: str) -> CardT:
         raise UnknownName("card", name, (item.stem for item in CARDS.glob("*.json")))
     restore = "Restore assets/cards from a copy."
     try:
-        told = json.loads(path.read_text(encoding="utf-8"))
+        told: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise BadKnob(f"The card {name} is no JSON: {error}", restore) from error
-    types = {"str": str, "float": (int, float), "tuple[str, ...]": list, "Mapping[str, Any]": dict}
+    types: dict[str, Any] = {"str": str, "float": (int, float), "tuple[str, ...]": list, "Mapping[str, Any]": dict}
     wanted = {item.name: types[str(item.type)] for item in fields(kind)}
     wrong = sorted(wanted.keys() ^ told.keys()) or [key for key, value in told.items() if not isinstance(value, wanted[key])]
     if wrong:
         raise BadKnob(f"The card {name} is wrong about {', '.join(wrong)}; it has {', '.join(wanted)}.", restore)
-    return kind(**{key: tuple(value) if isinstance(value, list) else value for key, value in told.items()})
+    read: dict[str, Any] = {key: tuple(told[key]) if kept is list else told[key] for key, kept in wanted.items()}
+    return kind(**read)

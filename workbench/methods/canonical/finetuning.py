@@ -37,10 +37,10 @@ LR_SMALL, LR = 1e-4, 1e-6
 class DeltaEdit(Edit):
     """Add a delta to every parameter. Where the unembedding is the embedding's own matrix, both ends move."""
 
-    deltas: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
+    moves: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
 
     def tensors(self) -> Mapping[str, Tensor]:
-        return self.deltas
+        return self.moves
 
     @classmethod
     def from_tensors(cls, header: Header, tensors: Mapping[str, Tensor]) -> Self:
@@ -50,15 +50,15 @@ class DeltaEdit(Edit):
 
     def at_dose(self, dose: float) -> tuple[Operation, ...]:
         tied: str | None = self.header.facts["tied"]
-        ends = () if tied is None else (AddToWeight(Site("w_u"), dose * self.deltas[tied]),)
+        ends = () if tied is None else (AddToWeight(Site("w_u"), dose * self.moves[tied]),)
         return (*self._parameters(dose), *ends)
 
-    def folded(self, model: LanguageModel) -> tuple[AddToWeight, ...]:
+    def deltas(self, model: LanguageModel) -> tuple[AddToWeight, ...]:
         # In a file a tied matrix is stored once.
-        return self._parameters(self.dose) if self.dose else ()
+        return self._parameters(self.dose)
 
     def _parameters(self, dose: float) -> tuple[AddToWeight, ...]:
-        return tuple(AddToWeight(Site("param", name=name), dose * delta) for name, delta in self.deltas.items())
+        return tuple(AddToWeight(Site("param", name=name), dose * delta) for name, delta in self.moves.items())
 
     def exports(self) -> Mapping[ExportTarget, Possible | Refused]:
         return {
@@ -100,13 +100,11 @@ class TwinTrainee:
     @torch.no_grad()
     def edit(self, header: Header) -> DeltaEdit:
         """Freeze how far every parameter has moved."""
-        deltas = {name: (p.to(self._base[name].dtype) - self._base[name]).detach().clone() for name, p in zip(self._names, self.parameters)}
+        moves = {name: (p.to(self._base[name].dtype) - self._base[name]).detach().clone() for name, p in zip(self._names, self.parameters)}
         end = self._model.weight("w_u").parameter
         tied = next((name for name, p in self._base.items() if p is end), None) if self._model.info.tied_embeddings else None
         facts = {**header.facts, "tied": tied}
-        return DeltaEdit(
-            Header(header.method, header.config, header.model, header.data, header.seed, header.versions, facts), deltas=deltas
-        )
+        return DeltaEdit(Header(header.method, header.config, header.model, header.data, header.seed, header.versions, facts), moves=moves)
 
 
 def draws(rng: Random, info: ModelInfo) -> Mapping[str, Any]:
