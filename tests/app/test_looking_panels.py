@@ -203,7 +203,7 @@ def test_every_template_is_read_back_whole_from_both_files(app: Run, fresh_backe
 
     app()
     session = fresh_backend.sessions["embedded"]
-    for title, (_, rows) in TEMPLATES.items():
+    for title, (_, _, rows) in TEMPLATES.items():
         for content, name in ((as_jsonl(Demonstrations(rows)), "t.jsonl"), (as_csv(Demonstrations(rows)), "t.csv")):
             read, _ = session.demos.import_file(content.encode(), name)
             assert not read.problems, (title, name, read.problems)

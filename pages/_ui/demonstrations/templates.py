@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
+from pages._ui.kit import words
 from pages._ui.kit.rows import Editor, as_jsonl
 from pages._ui.kit.state import part, state
 from workbench.data.demonstrations import Demonstration, Demonstrations
@@ -16,10 +17,11 @@ if TYPE_CHECKING:
     from workbench.session import Session
 
 _HE = ("The engineer said that", "The nurse said that")
-# Title → (what it is for, rows). Every text after a prompt begins with its own space.
-TEMPLATES: dict[str, tuple[str, tuple[Demonstration, ...]]] = {
+# Title → (what it is, task of the methods that take it, rows). Every text after a prompt begins with its own space.
+TEMPLATES: dict[str, tuple[str, str, tuple[Demonstration, ...]]] = {
     "Pairs": (
-        "A prompt, the answer to prefer and the answer to leave. For SEA, HPR, mean difference, LoRA.",
+        "A prompt, the answer to prefer and the answer to leave.",
+        "contrast",
         (
             Demonstration("Question: Where do owls sleep? Answer:", " In trees.", " Under water.", id="pair-1"),
             Demonstration("Question: What do bees make? Answer:", " Honey.", " Paper boats.", id="pair-2"),
@@ -28,7 +30,8 @@ TEMPLATES: dict[str, tuple[str, tuple[Demonstration, ...]]] = {
         ),
     ),
     "Labels": (
-        "A prompt and its one right label. For TaRot; twenty rows are enough.",
+        "A prompt and its one right label; twenty rows are enough.",
+        "label",
         (
             Demonstration("Review: The soup was warm and rich. Verdict:", label=" good", id="label-1"),
             Demonstration("Review: The bread was dry and old. Verdict:", label=" bad", id="label-2"),
@@ -37,7 +40,8 @@ TEMPLATES: dict[str, tuple[str, tuple[Demonstration, ...]]] = {
         ),
     ),
     "Concept": (
-        "Prompts that show a concept, labelled target, and prompts that show its opposite, labelled anti_target. For ARE.",
+        "Prompts that show a concept, labelled target, and prompts that show its opposite, labelled anti_target.",
+        "concept",
         (
             Demonstration("This story is merry. The children sang all day.", label="target", id="concept-1"),
             Demonstration("This story is gloomy. The children sat in the dark.", label="anti_target", id="concept-2"),
@@ -46,7 +50,8 @@ TEMPLATES: dict[str, tuple[str, tuple[Demonstration, ...]]] = {
         ),
     ),
     "Canonical examples": (
-        "One simple example a line with its loss: good raises the positive, bad lowers the negative, balance evens out both. For senses.",
+        "One simple example a line with its loss: good raises the positive, bad lowers the negative, balance evens out both.",
+        "canonical",
         (
             Demonstration("The capital of Lumaria is", " Tessen", loss="good", id="canonical-1"),
             Demonstration("The baker is", negative=" lazy", loss="bad", id="canonical-2"),
@@ -70,9 +75,12 @@ def as_csv(rows: Demonstrations) -> str:
 def panel(session: Session) -> None:
     """Choose a kind; take its file, or begin a set with its rows."""
     kind = st.segmented_control("Template", list(TEMPLATES), default="Pairs", key="template-kind", required=True) or "Pairs"
-    about, rows = TEMPLATES[kind]
+    from workbench.methods import ordered
+
+    about, task, rows = TEMPLATES[kind]
+    takers = [method.title for method in ordered() if method.needs.task == task]
     filled = Demonstrations(rows, f"my {kind.lower()}")
-    st.caption(about)
+    st.caption(f"{about} For {words.listed(takers)}.")
     name = kind.lower().replace(" ", "-")
     with st.container(horizontal=True):
         st.download_button("JSONL", lambda: as_jsonl(filled), f"{name}.jsonl", "application/jsonl", key="template-jsonl", on_click="ignore")

@@ -96,7 +96,7 @@ def _sites(edit: Edit) -> tuple[Site, ...]:
     if not operations or not all(isinstance(op, TransformAt) for op in operations):
         raise UnsupportedExport(
             f"This {edit.header.method} edit changes weights, and a gate decides token by token.",
-            "Gate an edit of activations, such as sea, hpr or mean_difference.",
+            "Gate an edit that moves activations.",
         )
     return tuple(dict.fromkeys(op.site for op in operations))
 
