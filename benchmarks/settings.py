@@ -59,7 +59,7 @@ def main() -> None:
     parser.add_argument("--model", default="embedded")
     parser.add_argument("--doses", type=float, nargs="+", default=[1.0])
     parser.add_argument("--scalars", nargs="*", default=[])
-    given = parser.parse_args()
+    given = parser.parse_intermixed_args()
     torch.set_num_threads(1)
     model, rows = load(given.model), read(SETS / f"{given.data}.jsonl").demonstrations
     neutral = [row.prompt for row in read(SETS / "neutral.jsonl").demonstrations.split("test")][:N_NEUTRAL]
