@@ -67,12 +67,12 @@ def _judged(metric: Metric, edit: int, placebo: int | None) -> tuple[Kind, str]:
         return "does nothing", "**It does nothing** that these rows could show."
     if metric.better == "neither":
         return "changes it", "**It changes this**, beyond chance."
-    if (change.low > 0) != (metric.better == "higher"):
+    wanted = 1 if metric.better == "higher" else -1
+    if change.sign != wanted:
         return "does harm", "**It does the opposite** of what was asked, beyond chance."
     if placebo is None:
         return "no more than noise", "It moves the right way, beyond chance; **whether noise of that size would too** was not measured."
-    beyond = metric.between(edit, placebo)
-    if beyond.excludes_zero and (beyond.low > 0) == (metric.better == "higher"):
+    if metric.between(edit, placebo).sign == wanted:
         return "does it", "**It does what was asked**, beyond chance and beyond noise of that size."
     return "no more than noise", "**It does no more than noise of that size**: a random edit moves as much within chance."
 

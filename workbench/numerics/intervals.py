@@ -43,9 +43,14 @@ class Interval:
         return (None, None) if self.withheld else (self.low, self.high)
 
     @property
+    def sign(self) -> int:
+        """1 or −1 where all of the interval lies on that side of 0; else, and without bounds, 0."""
+        return (self.low > 0) - (self.high < 0)
+
+    @property
     def excludes_zero(self) -> bool:
         """Whether all of the interval lies on one side of 0; False where it has no bounds."""
-        return self.low > 0 or self.high < 0
+        return bool(self.sign)
 
     def exp(self) -> Interval:
         """The interval of the exponential."""
