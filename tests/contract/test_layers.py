@@ -36,7 +36,7 @@ def test_no_layer_and_a_layer_that_is_not_there_are_one_error_of_every_method(
     item = next(item for item in knobs(method.config) if item.name == place)
     if item.kind == "int" and len(values) != 1:
         pytest.skip("one layer is one number")
-    config = replace(quick(method), **{place: values if item.kind == "ints" else values[0]})
+    config = replace(quick(method), **{place: values if item.kind == "ints" else next(iter(values))})
     told: list[Report] = []
     with pytest.raises(BadKnob) as caught:
         method.fit(tiny_gpt2, rows_for(method), config, progress=Progress(told.append))

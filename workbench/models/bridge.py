@@ -196,7 +196,7 @@ class _GrowingLayer(DynamicLayer):
         return self.keys, self.values
 
     def batch_select_indices(self, indices: Tensor) -> None:
-        if self.is_initialized:
+        if self.keys is not None and self.values is not None:
             kept = self.keys[indices], self.values[indices]
             self._rows = (GrowingRows(dim=2), GrowingRows(dim=2))
             self.keys, self.values = (rows.append(part) for rows, part in zip(self._rows, kept))

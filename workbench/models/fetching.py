@@ -62,7 +62,12 @@ class Recommended:
 def recommended(listing: Path) -> tuple[Recommended, ...]:
     """The recommended models of a listing, the smallest of each kind first, as the file has them."""
     rows: list[dict[str, Any]] = json.loads(listing.read_text(encoding="utf-8"))
-    return tuple(Recommended(**{**row, "package": Package(**row["package"]) if "package" in row else None}) for row in rows)
+    return tuple(_recommended(row) for row in rows)
+
+
+def _recommended(row: dict[str, Any]) -> Recommended:
+    carried = row.pop("package", None)
+    return Recommended(**row, package=None if carried is None else Package(**carried))
 
 
 def fetched(name: str, models: Path) -> Path | None:
