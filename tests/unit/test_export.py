@@ -131,7 +131,7 @@ def test_exports_load_in_a_fresh_process(target: Any, tiny_gpt2: Any, tmp_path: 
         assert report.files == ("dtype.txt", "edit.py", "edit.safetensors")
         command = [sys.executable, "-I", str(tmp_path / target / "edit.py"), "--prompt", words(1, 2), "--max-new-tokens", "2"]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
-        assert done.stdout.startswith("w1 w2")
+        assert done.stdout.startswith("w1 w2") and not done.stderr, done.stderr
         assert "workbench" not in (tmp_path / target / "edit.py").read_text()
 
 

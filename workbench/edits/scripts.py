@@ -91,7 +91,8 @@ class _Script:
         _, _, below = Path(operations.__file__).read_text().partition(_MEANING)
         named = dict.fromkeys(step["where"] for step in self._steps)
         rules = [POSITION_RULES[name] for name in named if inspect.getmodule(POSITION_RULES[name]) is not operations]
-        return "\n\n".join([_NEEDED, below.partition("\n")[2].strip(), *map(inspect.getsource, rules)]) + "\n\n"
+        parts = [_NEEDED, below.partition("\n")[2], *map(inspect.getsource, rules)]
+        return "\n\n\n".join(part.strip() for part in parts) + "\n\n"
 
     def _add_transform(self, op: TransformAt) -> None:
         point, index = self._model.point(op.site), len(self._functions)

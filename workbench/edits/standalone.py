@@ -157,14 +157,17 @@ def main() -> None:
     parser.add_argument("--max-new-tokens", type=int, default=30)
     parser.add_argument("--off", action="store_true")
     asked = parser.parse_args()
+    # Its bars, and its doubt whether a prompt that begins with the padding token is padded, would mix with the text.
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
     dtype = getattr(torch, Path(__file__).with_name("dtype.txt").read_text())
     model: Any = transformers.AutoModelForCausalLM.from_pretrained(asked.model, dtype=dtype).eval()
     tokenizer: Any = transformers.AutoTokenizer.from_pretrained(asked.model)
-    batch = tokenizer(asked.prompt, return_tensors="pt", return_token_type_ids=False)
+    prompt: Any = tokenizer(asked.prompt, return_tensors="pt")["input_ids"]
     handles = [] if asked.off else attach(model)
     with torch.no_grad(), contextlib.ExitStack() as stack:
         stack.callback(detach, handles)
-        ids = model.generate(**batch, max_new_tokens=asked.max_new_tokens, do_sample=False)
+        ids = model.generate(prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=asked.max_new_tokens, do_sample=False)
     print(tokenizer.decode(ids[0], skip_special_tokens=True))  # noqa: T201
 
 
