@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch.nn.functional import softplus
 
-from workbench.numerics.probes import auc, aucs, logistic_probe, principal_axes, ridge_accuracy
+from workbench.numerics.probes import logistic_probe, principal_axes, ridge_accuracy
+from workbench.numerics.ranks import auc, aucs
 
 
 def rows(n: int, width: int, shift: float, seed: int) -> torch.Tensor:

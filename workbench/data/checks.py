@@ -14,7 +14,7 @@ import numpy as np
 
 from workbench.data.demonstrations import Demonstration, Demonstrations
 from workbench.data.splits import groups_of, normalised
-from workbench.numerics.probes import auc
+from workbench.numerics.ranks import auc
 
 Severity = Literal["fine", "notice", "warning"]
 Tokenize = Callable[[str], Sequence[object]]

@@ -22,7 +22,8 @@ from workbench.errors import NotEnoughData
 from workbench.models.base import LanguageModel
 from workbench.models.tokens import TokenBatch
 from workbench.numerics.intervals import Interval, auc_interval
-from workbench.numerics.probes import aucs, principal_axes
+from workbench.numerics.probes import principal_axes
+from workbench.numerics.ranks import aucs
 from workbench.progress import Progress, silent
 from workbench.record import gather
 from workbench.shapes import Float

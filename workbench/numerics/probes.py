@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.stats import mannwhitneyu
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression, RidgeClassifier
-from sklearn.metrics import roc_auc_score
 
 from workbench.shapes import Bool, Float, Rows2d, Tensor
 
@@ -61,16 +58,6 @@ def principal_axes(x: Float[np.ndarray, "row width"], n: int) -> tuple[Float[np.
     with np.errstate(invalid="ignore"):  # rows that are all alike have no variance to be a share of
         model = PCA(n, svd_solver="full").fit(x)
     return np.asarray(model.mean_), np.asarray(model.components_)
-
-
-def auc(high: Sequence[float], low: Sequence[float]) -> float:
-    """Chance that a value of `high` exceeds one of `low`, ties counting half: the area under the ROC curve."""
-    return float(roc_auc_score(np.repeat([1, 0], [len(high), len(low)]), np.concatenate([high, low])))
-
-
-def aucs(high: Float[np.ndarray, "direction m"], low: Float[np.ndarray, "direction n"]) -> Float[np.ndarray, "direction"]:
-    """`auc` of many directions at once: Mann–Whitney's U over its maximum (scikit-learn's takes 2 ms a direction)."""
-    return mannwhitneyu(high, low, axis=1, method="asymptotic").statistic / (high.shape[1] * low.shape[1])
 
 
 def _rows(x: Rows2d) -> Float[np.ndarray, "row width"]:
