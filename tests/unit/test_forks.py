@@ -137,3 +137,17 @@ def _log_probs(model: Any, batch: TokenBatch, stack: tuple[Edit, ...]) -> list[t
 
 def test_a_backpack_runs_plainly(tiny_backpack_model: Any) -> None:
     assert not forks.runs_apart(tiny_backpack_model)
+
+
+@pytest.mark.parametrize("name", ["gpt2", "backpack"])
+def test_rows_chosen_from_a_cache_go_on_as_they_would_alone(name: str, tiny_gpt2: Any, tiny_backpack_model: Any) -> None:
+    model = tiny_gpt2 if name == "gpt2" else tiny_backpack_model
+    batch, chosen = model.tokens([words(12, 13, 14), words(20, 12)]), torch.tensor([1, 0, 1])
+    with torch.no_grad():
+        _, cache = model.step(batch, model.new_cache(), 0)
+        part = model.selected(cache, chosen)
+        longer = TokenBatch(batch.ids[chosen], batch.mask[chosen], batch.n_prompt[chosen]).append(torch.tensor([31, 32, 33]))
+        found, _ = model.step(longer, part, batch.ids.shape[1])
+        torch.testing.assert_close(found, model.logits(longer)[:, -1], atol=CLOSE, rtol=1e-4)
+        own = batch.append(torch.tensor([34, 35]))  # the cache that was chosen from is as it was
+        torch.testing.assert_close(model.step(own, cache, batch.ids.shape[1])[0], model.logits(own)[:, -1], atol=CLOSE, rtol=1e-4)

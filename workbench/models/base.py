@@ -152,9 +152,9 @@ class LanguageModel(ABC):
         """The blocks in order, where each hands one residual stream to the next and a run may begin at any; else none."""
         return ()
 
+    @abstractmethod
     def selected(self, cache: Any, rows: Int[Tensor, "chosen"]) -> Any:
-        """A cache of some rows of another, in this order, repeats allowed; the other stays as it is. Only where there are `blocks`."""
-        raise NotImplementedError
+        """A cache of some rows of another, in this order, repeats allowed; the other stays as it is."""
 
     @contextmanager
     def watching(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 
 import torch
@@ -81,6 +82,15 @@ class BackpackCache:
     def length(self) -> int:
         """Positions held."""
         return self.ids.length
+
+    def selected(self, batch: Int[Tensor, " chosen"]) -> BackpackCache:
+        """A cache of the given batch rows, in this order, repeats allowed; this one stays as it is."""
+        chosen = copy.copy(self)
+        chosen.body = tuple((copy.copy(keys), copy.copy(values)) for keys, values in self.body)
+        kept = (copy.copy(rows) for rows in (self.weight_keys, self.senses, self.ids, self.mask))
+        chosen.weight_keys, chosen.senses, chosen.ids, chosen.mask = kept
+        chosen.select(batch)
+        return chosen
 
     def select(self, batch: Int[Tensor, " chosen"]) -> None:
         """Keep the given batch rows, in this order, repeats allowed: a shared prefill becomes several lanes."""

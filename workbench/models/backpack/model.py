@@ -115,6 +115,9 @@ class BackpackModel(LanguageModel):
     def new_cache(self) -> BackpackCache:
         return self._network.new_cache()
 
+    def selected(self, cache: BackpackCache, rows: Int[Tensor, "chosen"]) -> BackpackCache:
+        return cache.selected(rows)
+
     def unembed(self, resid: Float[Tensor, "... d_model"]) -> Float[Tensor, "... d_vocab"]:
         """Return E x: a Backpack unembeds a weighted sum of sense vectors, with no norm before."""
         return self._network.unembedded(resid)
