@@ -128,7 +128,9 @@ def test_evaluate_prints_values_with_intervals_and_a_placebo(line: Line, fitted:
     assert told["split"] == "test" and told["n"] == 4
     assert any(lane.startswith("placebo of") for lane in lanes_told) and "base" in lanes_told
     assert all(row["low"] <= row["value"] <= row["high"] for row in told["rows"] if row["low"] is not None)
-    assert "intervals are 95 %" in line(*command).stdout
+    said = line(*command).stdout
+    assert "intervals are 95 %" in said and said.startswith(told["verdict"]["text"].split(" rows")[0])
+    assert told["verdict"]["kind"] in ("does it", "no more than noise", "does nothing", "does harm", "not told")
 
 
 @pytest.fixture

@@ -87,6 +87,15 @@ def test_the_faults_that_were_told_as_success_are_not_any_more() -> None:
     assert judged(share_metric("mc1", "MC1", np.stack(worse), "higher")).kind == "no more than noise"
 
 
+def test_rows_that_noise_turns_are_counted_a_random_edit_not_over_all_of_them() -> None:
+    shares = np.zeros((5, 20))
+    shares[BASE, :8], shares[EDIT] = 1.0, 1.0
+    shares[PLACEBO] = shares[BASE]
+    shares[PLACEBO, 8:14] = 0.5  # each of two random edits turns three of these six
+    shares[PLACEBO, :2] = 0.5
+    assert "noise of that size: 3 and 1." in judged(share_metric("mc1", "MC1", shares, "higher")).plain
+
+
 def test_without_a_placebo_noise_is_not_ruled_out() -> None:
     found = judged(gain(0.2, 0.8, 0.5, 0.2, 0.2), placebo=None)
     assert found.kind == "no more than noise" and "was not measured" in found.plain and "random edit" not in found.plain

@@ -157,8 +157,8 @@ def evaluate(
     )
     rows = found.rows()
     told = {"model": session.model.info.name, "data": found.benefit.data, "split": split, "n": found.benefit.n}
-    told |= {"n_placebos": found.n_placebos, "rows": rows}
-    lines = [f"{found.benefit.data}, split {split}, {found.benefit.n} rows; intervals are 95 %."]
+    told |= {"n_placebos": found.n_placebos, "verdict": {"kind": found.verdict.kind, "text": found.verdict.plain}, "rows": rows}
+    lines = [found.verdict.sentence.replace("**", ""), f"{found.benefit.data}, split {split}, {found.benefit.n} rows; intervals are 95 %."]
     answer(told, opening.json, [*lines, *table([_short(row) for row in rows])])
 
 

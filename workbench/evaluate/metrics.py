@@ -50,9 +50,14 @@ class Metric:
         return mean_interval(mine - theirs, self.weights)
 
     def moved(self, lane: int) -> tuple[int, int]:
-        """How many items of a lane are better than the base's, and how many worse; for `neither`, larger and smaller."""
+        """How many items of a lane are better than the base's, and how many worse; for `neither`, larger and smaller.
+
+        Of a lane that is a mean over several, as a placebo's, successes are counted a run: half of a success is half an item.
+        """
         change = self.per_item[lane] - self.per_item[0]
         change = -change if self.better == "lower" else change
+        if self.is_share:
+            return round(float(change.clip(min=0).sum())), round(float((-change).clip(min=0).sum()))
         return int((change > 0).sum()), int((change < 0).sum())
 
     def pooled(self, groups: Sequence[Sequence[int]]) -> Metric:

@@ -19,8 +19,12 @@ def is_placebo(label: str) -> bool:
 
 
 def draw_verdict(found: Any, *, key: str, title: str, seed: Any = None) -> None:
-    """The sentence and one picture: base, edit and placebo on the first metric."""
-    meaning(words.markdown(found.verdict.text), key)
+    """The sentence that a person can repeat, the numbers under it, and one picture: base, edit and placebo on the first metric."""
+    import streamlit as st
+
+    meaning(words.markdown(found.verdict.sentence), key)
+    if found.verdict.detail:
+        st.caption(words.markdown(found.verdict.detail))
     if found.benefit.metrics:
         _metric(found.benefit, found.benefit.metrics[0], key=f"{key}-first", title=title, seed=seed)
 
