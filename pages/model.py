@@ -39,8 +39,8 @@ def choose() -> None:
     if where == "Embedded":
         name = st.selectbox("Model", list(EMBEDDED), format_func=lambda key: f"{key} · {EMBEDDED[key]}", key="model-embedded")
     elif where == "Folder":
-        name = st.text_input("Folder", placeholder="/path/to/a/folder/with/config.json", key="model-folder", persist_state="session")
-        st.caption("A folder that `save_pretrained` wrote, with model and tokenizer.")
+        name = st.text_input("Folder", placeholder="/path/to/a/folder or smollm2-135m", key="model-folder", persist_state="session")
+        st.caption("A folder that `save_pretrained` wrote, a .gguf file, or the name of a model that `retouch models get` fetched.")
     else:
         name = st.text_input("Hub id", placeholder="openai-community/gpt2", key="model-hub", persist_state="session")
         st.caption("Needs a network, or a model that is in the local cache already.")

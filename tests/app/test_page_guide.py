@@ -45,4 +45,5 @@ def test_the_example_is_a_page_that_runs(fresh_backend: Any, monkeypatch: pytest
     assert "How does the model cut this prompt?" in texts(test) and "will stand here" in texts(test)
     fine(test.text_input(key="cut-prompt").set_value("w3 w4").run())
     done = settled(fine(test.button(key="cut-run").click().run()))
-    assert "2 tokens" in texts(done)
+    assert "2 tokens" in texts(done) and "From earlier settings" not in texts(done)
+    assert "From earlier settings" in texts(fine(test.text_input(key="cut-prompt").set_value("w3 w4 w5").run()))

@@ -262,6 +262,14 @@ def test_a_locked_workspace_is_named_and_the_page_stays(app: Run, fresh_backend:
     assert "disk full" in texts(test) and "with the edit" in texts(test)
 
 
+def test_a_prediction_is_fresh_until_its_prompt_changes(app: Run) -> None:
+    test = app("model")
+    fine(test.text_input(key="model-prompt").set_value("w3 w4").run())
+    done = settled(fine(test.button(key="model-predict").click().run()))
+    assert "It expects" in texts(done) and "From earlier settings" not in texts(done)
+    assert "From earlier settings" in texts(fine(test.text_input(key="model-prompt").set_value("w5 w6").run()))
+
+
 def test_two_tabs_have_their_own_edits_on_one_model(app: Run, fresh_backend: Any) -> None:
     one = fitted(app, fresh_backend)
     edit = one.session_state["retouch"].edit

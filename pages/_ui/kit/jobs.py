@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import streamlit as st
@@ -132,12 +132,19 @@ def panel(
         if nothing is not None and failed.get(slot.name) is None:
             nothing()
         return
-    if settings is not None and settings != kept.settings:
+    if settings is not None and not _equal(settings, kept.settings):
         with st.container(key=f"stale-{slot.name}"):
             st.caption("From earlier settings. Run again to bring it up to date.")
             draw(kept.value)
     else:
         draw(kept.value)
+
+
+def _equal(one: object, other: object) -> bool:
+    """Whether two settings say the same. A page runs anew at every rerun, so a record that it defines is of another class then."""
+    if is_dataclass(one) and is_dataclass(other) and type(one) is not type(other):
+        return type(one).__qualname__ == type(other).__qualname__ and vars(one) == vars(other)
+    return one == other
 
 
 @st.fragment(run_every=POLL_S)
