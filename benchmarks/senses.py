@@ -23,7 +23,7 @@ from torch.nn import functional as F
 from workbench.data.demonstrations import Demonstrations
 from workbench.data.sources import read
 from workbench.methods import get
-from workbench.methods.senses.config import SensesConfig, settings_of
+from workbench.methods.senses.config import SensesConfig, sense_settings
 from workbench.methods.senses.problem import SenseProblem, SenseSettings, posed, trained
 from workbench.methods.shared.canonical_examples import (
     CanonicalItem,
@@ -132,7 +132,7 @@ def main() -> None:
     for dtype in (torch.float32, torch.float64):
         model = load_backpack(folder, dtype=dtype)
         config = SensesConfig(epochs=args.epochs)
-        settings = settings_of(config, model)
+        settings = sense_settings(config, model)
         seconds = [cpu_seconds(get("senses").fit, model, rows, config) for _ in range(3)]
         items = canonical_items(model, training_rows(rows))
         chunks = neutral_chunks(model, canonical_neutral(rows), config.chunk_tokens, config.n_neutral)

@@ -30,7 +30,7 @@ from workbench.edits.engine import applied
 from workbench.methods import get
 from workbench.methods.shared.validation import neutral_kl
 from workbench.methods.tarot.config import TarotConfig, angle_space
-from workbench.methods.tarot.objective import Objective, scores
+from workbench.methods.tarot.objective import AngleObjective, scores
 from workbench.methods.tarot.task import chosen_rows, label_of, labels_of, last_logits, task_of
 from workbench.models.base import LanguageModel
 from workbench.models.catalog import load
@@ -170,12 +170,14 @@ def speed(model: LanguageModel) -> dict[str, Any]:
     found: dict[str, Any] = {"n_train": len(task)}
     for layers in ((0, 1), (4, 5)):
         knobs = get("tarot").configure({**COMMON, "layers": layers})
-        objective = Objective(model, angle_space(knobs, model, None), knobs, task)
+        objective = AngleObjective(model, angle_space(knobs, model, None), knobs, task)
         points = torch.rand(4, objective.space.dim, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
         ratio = paired(lambda f=objective, p=points: f(p), lambda f=objective, p=points: [f(x[None]) for x in p], 9)
         found[f"lanes / one by one, layers {layers}"] = ratio
     upper = get("tarot").configure({**COMMON, "layers": (4, 5)})
-    with_prefix, without = (Objective(model, angle_space(upper, model, None), upper, task, keeps_prefix=keeps) for keeps in (True, False))
+    with_prefix, without = (
+        AngleObjective(model, angle_space(upper, model, None), upper, task, keeps_prefix=keeps) for keeps in (True, False)
+    )
     points = torch.rand(4, with_prefix.space.dim, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     found["prefix / whole network, layers (4, 5)"] = paired(lambda: with_prefix(points), lambda: without(points), 9)
     for shots in ("zero", "mix"):

@@ -299,3 +299,35 @@ def test_shared_modules_know_no_method_and_a_wrong_import_is_found() -> None:
         assert foreign("shared", imports(path)) == [], path.name
     assert foreign("sea", {"workbench.methods.hpr.rows"}) == ["workbench.methods.hpr.rows"]
     assert foreign("sea", {"workbench.methods.choice"}) and not foreign("sea", {"workbench.methods.sea.edit"})
+
+
+# A public name stands in one module. These stand in several because each module of a kind has its own: what a method's folder holds, what a
+# figure's module draws, and a command that is called as what it calls.
+ROLES: dict[str, str] = {
+    "methods/": "OFFICIAL PRESETS draws fit report steps tries",
+    "evaluate/protocol/compat.py": "OFFICIAL",
+    "figures/": "pictures",
+    "cli/": "app compare export fit generate",
+    "world/__main__.py": "app card",
+}
+
+
+def public_names(path: Path) -> set[str]:
+    """Functions, classes and constants that a module defines, without leading underscore."""
+    found: set[str] = set()
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            found.add(node.name)
+        targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+        found |= {item.id for target in targets for item in ast.walk(target) if isinstance(item, ast.Name)}
+    return {name for name in found if not name.startswith("_")}
+
+
+def test_a_public_name_stands_in_one_module() -> None:
+    where: dict[str, set[str]] = {}
+    for path in FILES:
+        relative = str(path.relative_to(PACKAGE))
+        roles = {name for place, names in ROLES.items() if relative.startswith(place) for name in names.split()}
+        for name in public_names(path) - roles:
+            where.setdefault(name, set()).add(relative)
+    assert {name: sorted(places) for name, places in where.items() if len(places) > 1} == {}

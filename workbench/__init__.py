@@ -11,27 +11,26 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from workbench.data.demonstrations import Demonstration, Demonstrations
     from workbench.edits.engine import applied, lanes
-    from workbench.edits.store import load as load_edit
+    from workbench.edits.store import load_edit
     from workbench.session import open_session
 
 __version__ = "0.2.0"
 __all__ = ["Demonstration", "Demonstrations", "__version__", "applied", "lanes", "load_edit", "open_session"]
 
 _FOUND_IN = {
-    "Demonstration": ("workbench.data.demonstrations", "Demonstration"),
-    "Demonstrations": ("workbench.data.demonstrations", "Demonstrations"),
-    "applied": ("workbench.edits.engine", "applied"),
-    "lanes": ("workbench.edits.engine", "lanes"),
-    "load_edit": ("workbench.edits.store", "load"),
-    "open_session": ("workbench.session", "open_session"),
+    "Demonstration": "workbench.data.demonstrations",
+    "Demonstrations": "workbench.data.demonstrations",
+    "applied": "workbench.edits.engine",
+    "lanes": "workbench.edits.engine",
+    "load_edit": "workbench.edits.store",
+    "open_session": "workbench.session",
 }
 
 
 def __getattr__(name: str) -> object:
     if name not in _FOUND_IN:
         raise AttributeError(f"module 'workbench' has no attribute {name!r}; it has {', '.join(__all__)}")
-    module, attribute = _FOUND_IN[name]
-    globals()[name] = getattr(import_module(module), attribute)
+    globals()[name] = getattr(import_module(_FOUND_IN[name]), name)
     return globals()[name]
 
 

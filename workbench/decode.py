@@ -23,7 +23,7 @@ from workbench.shapes import Bool, Float, Int, Tensor
 
 
 @dataclass(frozen=True)
-class Step:
+class TokenStep:
     """One more token in every row that is still running.
 
     `log_probs` are natural logarithms under the lane's own distribution, before temperature and filters.
@@ -56,7 +56,7 @@ def decode(
     sampling: Sampling | None = None,
     *,
     progress: Progress | None = None,
-) -> Generator[Step]:
+) -> Generator[TokenStep]:
     """Generate token by token. No context is held between tokens, so the caller may run anything in between, or stop listening.
 
     Raises:
@@ -72,7 +72,7 @@ def _steps(
     how: Sampling,
     tell: Progress,
     entered: Callable[[], AbstractContextManager[None]],
-) -> Generator[Step]:
+) -> Generator[TokenStep]:
     batch = model.tokens(list(prompts)).repeat(n_lanes)
     choose = _Chooser(how, model.generation, n_lanes, len(prompts), model.device)
     ends = _Ends(model.tokenizer, model.generation.end_ids, how, len(batch), model.device)
@@ -89,7 +89,7 @@ def _steps(
         batch = batch.append(picked)
         ends.add(picked)
         shape = (n_lanes, len(prompts))
-        yield Step(index, picked.view(shape), log_probs.view(shape), running.view(shape))
+        yield TokenStep(index, picked.view(shape), log_probs.view(shape), running.view(shape))
         if not ends.running.any():
             return
 
@@ -111,7 +111,7 @@ def generate(
 
 
 def collected(
-    model: LanguageModel, prompts: Sequence[Prompt], n_lanes: int, steps: Sequence[Step], sampling: Sampling
+    model: LanguageModel, prompts: Sequence[Prompt], n_lanes: int, steps: Sequence[TokenStep], sampling: Sampling
 ) -> tuple[tuple[Generated, ...], ...]:
     """Put steps together into continuations; also of a decoding that still runs."""
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-NOTHING: Mapping[str, object] = MappingProxyType({})
+_NOTHING: Mapping[str, object] = MappingProxyType({})
 
 
 class Cancelled(Exception):  # noqa: N818 - not an error: somebody asked for it
@@ -28,7 +28,7 @@ class Report:
 
     share: float
     doing: str
-    live: Mapping[str, object] = field(default_factory=lambda: NOTHING)
+    live: Mapping[str, object] = field(default_factory=lambda: _NOTHING)
 
 
 class Progress:

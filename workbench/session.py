@@ -18,9 +18,9 @@ from typing import Any, final, overload
 from workbench.data.checks import Check, checks
 from workbench.data.demonstrations import Source, Split
 from workbench.decode import Generated, generate
-from workbench.edits.base import Edit, ExportTarget
+from workbench.edits.base import Edit, ExportTarget, Stack
 from workbench.edits.export import ExportReport, export
-from workbench.edits.labels import Stack, stack_of
+from workbench.edits.labels import stack_of
 from workbench.edits.lane import EditLike, Lane, LaneLike, LanesLike, valid_dose
 from workbench.evaluate.comparison import Comparison
 from workbench.evaluate.dose import SWEPT, CoherentDose, DoseSweep
@@ -94,7 +94,7 @@ class Session:
 
     def get_model(self, name: str, *, progress: Progress | None = None) -> Path:
         """Fetch a recommended model into this workspace and return its folder. Errors: `fetching.fetch`."""
-        return catalog.get(name, self._models, progress=progress)
+        return catalog.fetch_recommended(name, self._models, progress=progress)
 
     def model_note(self, name: str) -> str:
         """What to know of a model's files before trusting its numbers. Errors: `catalog.note`."""
@@ -231,7 +231,7 @@ class Session:
     # ── looking and measuring ──────────────────────────────────────────────────────────────────────────────────
     def lenses(self) -> tuple[str, ...]:
         """Names of the lenses."""
-        return lens_registry.names()
+        return lens_registry.lens_names()
 
     def lens(self, name: str) -> Callable[..., Any]:
         """The function behind a lens; its first argument is the model. Raises: UnknownName."""

@@ -148,7 +148,7 @@ def test_dose_zero_is_the_identity_and_nothing_below_the_first_site_moves(case: 
 def test_an_edit_comes_back_from_disk_with_bit_equal_logits(case: tuple[str, str, LanguageModel], tmp_path: Path) -> None:
     name, family, model = case
     edit = fitted(name, family, model).edit
-    again = store.load(store.save(edit, tmp_path / "edit"))
+    again = store.load_edit(store.save(edit, tmp_path / "edit"))
     assert again.id == edit.id
     with applied(model, edit):
         wanted = logits(model)

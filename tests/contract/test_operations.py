@@ -209,7 +209,7 @@ def test_bounds_are_saved_with_their_edit_counted_in_its_id_and_refused_where_th
     edit = get("mean_difference").fit(tiny_gpt2, contrast_rows()).edit
     site = edit.operations()[0].site
     bounded = edit.scaled(0.5).sparing({site: 4.5})
-    again = store.load(store.save(bounded, tmp_path / "edit"))
+    again = store.load_edit(store.save(bounded, tmp_path / "edit"))
     assert again.spares == {site: 4.5} and again.dose == 0.5 and again.id == bounded.id != edit.id
     both = (*again.operations(), *rotated(again, 1).operations())
     assert [op.spare for op in both if isinstance(op, TransformAt)] == [4.5, 4.5]
@@ -222,10 +222,10 @@ def test_bounds_are_saved_with_their_edit_counted_in_its_id_and_refused_where_th
     for wrong in (-1, "much", float("nan")):
         (tmp_path / "edit" / "edit.json").write_text(json.dumps({**told, "spares": {str(site): wrong}}))
         with pytest.raises(CorruptEdit, match="norm bound at"):
-            store.load(tmp_path / "edit")
+            store.load_edit(tmp_path / "edit")
     (tmp_path / "edit" / "edit.json").write_text(json.dumps({**told, "schema": 3}))
     with pytest.raises(NewerSchema, match="reads up to 2"):
-        store.load(tmp_path / "edit")
+        store.load_edit(tmp_path / "edit")
 
 
 def test_what_decides_token_by_token_folds_into_no_weights(tiny_gpt2: Any, tmp_path: Path) -> None:

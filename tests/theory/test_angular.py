@@ -14,9 +14,9 @@ from workbench.edits.engine import applied
 from workbench.edits.export import export
 from workbench.errors import BadKnob, FitFailed
 from workbench.evaluate.controls import rotated
-from workbench.figures.reports import pictures
+from workbench.figures.reports import report_pictures
 from workbench.methods import get
-from workbench.methods.angular import AngularConfig, PlaneEdit, turned
+from workbench.methods.angular import AngularConfig, PlaneEdit, plane_turn
 from workbench.methods.choice import chosen
 
 D = 12
@@ -45,7 +45,7 @@ def fitted(model: Any, **values: object) -> PlaneEdit:
 @pytest.mark.parametrize("turn", ["by", "to"])
 @pytest.mark.parametrize("dose", [0.5, 1.0, -1.0, 3.0])
 def test_length_and_all_that_is_outside_the_plane_stay(plane: Tensor, x: Tensor, turn: str, dose: float) -> None:
-    y = turned(plane, 0.7, turn, "all", dose)(x)
+    y = plane_turn(plane, 0.7, turn, "all", dose)(x)
     torch.testing.assert_close(y.norm(dim=-1), x.norm(dim=-1), atol=CLOSE, rtol=0)
     moved = y - x
     torch.testing.assert_close(moved - moved @ plane.T @ plane, torch.zeros_like(x), atol=CLOSE, rtol=0)
@@ -54,7 +54,7 @@ def test_length_and_all_that_is_outside_the_plane_stay(plane: Tensor, x: Tensor,
 
 
 def test_turning_by_an_angle_is_one_rotation_whose_angles_add_and_angle_zero_is_the_identity(plane: Tensor, x: Tensor) -> None:
-    law = lambda degrees, dose=1.0: turned(plane, math.radians(degrees), "by", "all", dose)  # noqa: E731
+    law = lambda degrees, dose=1.0: plane_turn(plane, math.radians(degrees), "by", "all", dose)  # noqa: E731
     torch.testing.assert_close(law(20)(law(30)(x)), law(50)(x), atol=CLOSE, rtol=0)
     torch.testing.assert_close(law(20, 2.5)(x), law(50)(x), atol=CLOSE, rtol=0)
     assert torch.equal(law(0)(x), x)
@@ -69,7 +69,7 @@ def test_turning_by_an_angle_is_one_rotation_whose_angles_add_and_angle_zero_is_
 def test_turning_to_an_angle_ends_there_by_the_shorter_way_and_half_a_dose_goes_half_of_it(plane: Tensor, x: Tensor) -> None:
     for degrees in (0.0, 60.0, -170.0, 180.0):
         aim = math.radians(degrees)
-        y, half = (turned(plane, aim, "to", "all", dose)(x) for dose in (1.0, 0.5))
+        y, half = (plane_turn(plane, aim, "to", "all", dose)(x) for dose in (1.0, 0.5))
         off = torch.remainder(angles(y, plane) - aim + math.pi, 2 * math.pi) - math.pi
         assert float(off.abs().max()) < 1e-9
         way = torch.remainder(aim - angles(x, plane) + math.pi, 2 * math.pi) - math.pi
@@ -81,7 +81,7 @@ def test_turning_to_an_angle_ends_there_by_the_shorter_way_and_half_a_dose_goes_
 def test_only_tokens_of_the_side_that_was_asked_for_move_and_the_others_stay_bit_equal(
     plane: Tensor, x: Tensor, which: str, sign: int
 ) -> None:
-    y = turned(plane, 0.7, "by", which, 1.0)(x)
+    y = plane_turn(plane, 0.7, "by", which, 1.0)(x)
     mine = sign * (x @ plane[0]) > 0
     assert mine.any() and not mine.all()
     assert torch.equal(y[~mine], x[~mine]) and float((y - x)[mine].norm(dim=-1).min()) > 1e-3
@@ -123,7 +123,7 @@ def test_swapping_the_sides_turns_the_plane_over(tiny_gpt2: Any) -> None:
 def test_a_gate_and_a_placebo_and_a_choice_by_validation_come_with_it(tiny_gpt2: Any) -> None:
     fit = METHOD.fit(tiny_gpt2, contrast_rows(30), METHOD.configure({"layers": (1,), "gate": "hard"}))
     assert set(map(str, fit.edit.gates)) == {"resid_post@1"}
-    names = {picture.name for picture in pictures(fit.report)}
+    names = {picture.name for picture in report_pictures(fit.report)}
     assert "gate-0" in names and any("p(good)" in name for name in names)
     batch = tiny_gpt2.tokens([words(12, 13, 14)])
     with torch.no_grad():

@@ -12,7 +12,7 @@ import torch
 from tests.theory.test_canonical_protocol import SINGLE, canonical_rows
 from workbench.errors import Obstructed
 from workbench.evaluate.protocol.ensemble import BETAS, Ensemble, ensemble_protocol
-from workbench.evaluate.protocol.measure import EngineMeter, task_of
+from workbench.evaluate.protocol.measure import EngineMeter, canonical_task
 from workbench.evaluate.protocol.rules import Rules, in_ball
 from workbench.evaluate.protocol.scores import general_chunks
 from workbench.methods import get
@@ -61,7 +61,7 @@ def test_the_affine_ensemble_is_its_definition_by_log_probabilities(
 
 def test_beta_zero_is_the_big_model_alone_on_neutral_text_too(ensemble: Ensemble, tiny_gpt2: Any, edit: SenseEdit) -> None:
     rows = canonical_rows()
-    task, general = task_of(tiny_gpt2, rows, "test"), general_chunks(tiny_gpt2, rows)[1]
+    task, general = canonical_task(tiny_gpt2, rows, "test"), general_chunks(tiny_gpt2, rows)[1]
     alone = EngineMeter(tiny_gpt2, task, general).measure(None).general
     assert ensemble.general(edit.selection, edit.delta, 0.0) == pytest.approx(alone, abs=SINGLE)
 

@@ -9,12 +9,12 @@ from tiny_backpack import GENERAL, PREFIX, Y1, Y2
 from workbench.models.backpack.reading import read_texts
 from workbench.numerics.canonical_loop import LoopSettings, descend
 from workbench.numerics.canonical_losses import loss_value
-from workbench.numerics.sense_affine import Selection, affine, ensemble_logits, kl_rows, nll_rows
+from workbench.numerics.sense_affine import SenseSelection, affine, ensemble_logits, kl_rows, nll_rows
 from workbench.numerics.sense_importance import background, pair_importance, picks
 from workbench.numerics.sense_training import SenseExample, SenseObjective, neutral_loss
 
 PRINTED = 5.1e-9  # the reference is printed to 8 decimals
-EMPTY = Selection.of([])
+EMPTY = SenseSelection.of([])
 
 
 def rows_of(prefix, suffix):
@@ -71,7 +71,7 @@ def test_the_three_most_important_senses_equal_the_reference(pair, chunks, kind,
 @pytest.fixture(scope="module")
 def edited(pair, chunks, E):
     """The edit of the golden vectors: −0.5 of each sense's own gradient at (12,2) and (5,0)."""
-    selection = Selection.of([(12, 2), (5, 0)])
+    selection = SenseSelection.of([(12, 2), (5, 0)])
     objective = SenseObjective(E, [SenseExample("good", affine(pair[0], selection), None)], [], [])
     gradient = objective.gradient(torch.zeros(2, 8, dtype=torch.float64), [(0, 0)])
     return selection, gradient, -0.5 * gradient
@@ -147,12 +147,12 @@ def loop_texts(network):
 def test_the_union_of_selected_senses_equals_the_reference(loop_texts, chunks):
     neutral = background(chunks, 23)
     chosen = [pick for text in loop_texts for pick in picks(pair_importance(text, None, False), neutral, 3, 2.0, 23)]
-    assert Selection.of((pick.token, pick.sense) for pick in chosen).pairs() == UNION
+    assert SenseSelection.of((pick.token, pick.sense) for pick in chosen).pairs() == UNION
 
 
 @pytest.mark.parametrize("accumulate", ["official", "fixed"])
 def test_two_epochs_of_the_loop_equal_the_reference(loop_texts, chunks, E, accumulate):
-    selection = Selection.of(UNION)
+    selection = SenseSelection.of(UNION)
     examples = [SenseExample("good", affine(text, selection), None) for text in loop_texts]
     touched = [affine(chunk, selection, touched_only=True) for chunk in chunks]
     objective = SenseObjective(E, examples, touched, [0.3] * 3)

@@ -12,12 +12,12 @@ from torch.nn import functional as F
 from workbench.models.backpack.reading import read_texts
 from workbench.numerics.canonical_loop import LoopSettings, descend, seeded_schedule
 from workbench.numerics.canonical_losses import LOSS_KINDS, loss_slopes, loss_value, needs, succeeds, success_rate
-from workbench.numerics.sense_affine import Selection, affine, ensemble_logits, kl_rows, nll_rows
+from workbench.numerics.sense_affine import SenseSelection, affine, ensemble_logits, kl_rows, nll_rows
 from workbench.numerics.sense_importance import background, pair_importance, picks, raw_importance
 from workbench.numerics.sense_training import SenseExample, SenseObjective, neutral_loss
 
 ROUNDING = 1e-11  # float64, sums in another order
-SELECTION = Selection.of([(12, 2), (5, 0), (7, 1), (7, 3), (22, 0)])  # 22 occurs in no text here
+SELECTION = SenseSelection.of([(12, 2), (5, 0), (7, 1), (7, 3), (22, 0)])  # 22 occurs in no text here
 SUFFIX_ROWS = range(3, 5)
 
 
@@ -80,7 +80,7 @@ def test_logits_are_affine_in_the_table(network, E, pair):
 def test_a_table_of_zeros_leaves_every_loss_bit_equal(E, pair):
     """I4."""
     zero = torch.zeros(len(SELECTION), 8, dtype=torch.float64)
-    bare = nll_rows([affine(pair[0], Selection.of([]))], zero[:0], E)[0]
+    bare = nll_rows([affine(pair[0], SenseSelection.of([]))], zero[:0], E)[0]
     assert torch.equal(nll_rows([affine(pair[0], SELECTION)], zero, E)[0], bare)
     assert not torch.equal(nll_rows([affine(pair[0], SELECTION)], zero + 1e-6, E)[0], bare)
 
@@ -243,18 +243,18 @@ def test_adam_on_the_sparse_table_equals_adam_on_the_dense_one(network, E, pair,
 
 def test_the_general_loss_of_an_untouched_chunk_is_bit_identical(E, chunks):
     """I13."""
-    only_first = Selection.of([(5, 0), (5, 1)])  # 5 is the last token of the first chunk, so no row reads it
+    only_first = SenseSelection.of([(5, 0), (5, 1)])  # 5 is the last token of the first chunk, so no row reads it
     delta = torch.full((2, 8), 3.0, dtype=torch.float64)
-    base = nll_rows([affine(chunk.predicting(), Selection.of([])) for chunk in chunks], delta[:0], E)
+    base = nll_rows([affine(chunk.predicting(), SenseSelection.of([])) for chunk in chunks], delta[:0], E)
     untouched = neutral_loss(chunks, base, only_first)
     assert untouched.ratio(delta, E) == 1.0 and not untouched.touched
-    touched = neutral_loss(chunks, base, Selection.of([(4, 0), (4, 1)]))
+    touched = neutral_loss(chunks, base, SenseSelection.of([(4, 0), (4, 1)]))
     assert touched.ratio(delta, E) != 1.0 and len(touched.touched) == 1
 
 
 def test_the_general_loss_by_touched_rows_equals_the_whole_computation(E, chunks):
     delta = random_delta(8)
-    base = nll_rows([affine(chunk.predicting(), Selection.of([])) for chunk in chunks], delta[:0], E)
+    base = nll_rows([affine(chunk.predicting(), SenseSelection.of([])) for chunk in chunks], delta[:0], E)
     whole = torch.cat(nll_rows([affine(chunk.predicting(), SELECTION) for chunk in chunks], delta, E)).mean()
     assert neutral_loss(chunks, base, SELECTION).mean(delta, E) == pytest.approx(whole.item(), abs=ROUNDING)
 

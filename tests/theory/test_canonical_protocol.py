@@ -14,10 +14,10 @@ from workbench.data.demonstrations import Demonstration, Demonstrations
 from workbench.edits.engine import applied
 from workbench.errors import CorruptEdit, FitFailed, NotEnoughData
 from workbench.evaluate.protocol.ensemble import ensemble_losses
-from workbench.evaluate.protocol.measure import EngineMeter, LogitsMeter, Measured, SenseMeter, task_of
+from workbench.evaluate.protocol.measure import EngineMeter, LogitsMeter, SenseMeter, StepMeasured, canonical_task
 from workbench.evaluate.protocol.rules import in_ball, last_in_ball
-from workbench.evaluate.protocol.runs import Run, drawn
-from workbench.evaluate.protocol.scores import CONTROL, chosen, protocol, recorded
+from workbench.evaluate.protocol.runs import ProtocolRun, random_config
+from workbench.evaluate.protocol.scores import CONTROL, canonical_record, protocol, winner
 from workbench.methods import get
 from workbench.methods.canonical.lora import layers_of
 from workbench.methods.shared.adapters import AdapterEdit
@@ -27,10 +27,10 @@ from workbench.methods.shared.sense_edit import SenseEdit, averaged, read_releas
 SINGLE = 1e-4  # float32 sums of a few dozen terms of size 10
 
 
-def run(*steps: tuple[float, float], by_dose: bool = False) -> Run:
+def run(*steps: tuple[float, float], by_dose: bool = False) -> ProtocolRun:
     """A run from (success, general loss) pairs; ten items each."""
-    made = tuple(Measured(tuple(i < 10 * success for i in range(10)), general, 0.0, 0.0) for success, general in steps)
-    return Run("made", {}, made, tuple(range(len(steps))) if by_dose else None, 1, 0.0)
+    made = tuple(StepMeasured(tuple(i < 10 * success for i in range(10)), general, 0.0, 0.0) for success, general in steps)
+    return ProtocolRun("made", {}, made, tuple(range(len(steps))) if by_dose else None, 1, 0.0)
 
 
 def test_epoch_zero_is_in_every_ball_and_balls_are_nested() -> None:
@@ -51,8 +51,8 @@ def test_the_cap_and_the_unbroken_rule_hold() -> None:
 def test_the_score_is_that_of_the_last_epoch_in_the_ball_not_of_the_best_and_ties_go_to_the_first() -> None:
     falling = run((0.1, 1.0), (0.9, 1.0), (0.2, 1.0))
     steady = run((0.1, 1.0), (0.3, 1.0))
-    assert chosen([falling, steady], 1e-3) == (1, 1)
-    assert chosen([steady, steady], 1e-3) == (0, 1)
+    assert winner([falling, steady], 1e-3) == (1, 1)
+    assert winner([steady, steady], 1e-3) == (0, 1)
 
 
 def test_a_wider_ball_may_report_less() -> None:
@@ -63,7 +63,7 @@ def test_a_wider_ball_may_report_less() -> None:
 
 
 def test_a_hopeless_method_reports_no_change() -> None:
-    record = recorded(run((0.4, 1.0), (0.0, 9.0)), 0, 1e-3, 0, "made", 5)
+    record = canonical_record(run((0.4, 1.0), (0.0, 9.0)), 0, 1e-3, 0, "made", 5)
     assert record.success == record.success0 == 0.4 and record.change.estimate == 0.0 and record.rho == 1.0
 
 
@@ -98,7 +98,7 @@ def sense_fit(tiny_backpack_model: Any) -> Any:
 
 def test_the_fitted_edit_in_the_engine_gives_the_losses_that_training_saw(tiny_backpack_model: Any, sense_fit: Any) -> None:
     model, edit = tiny_backpack_model, sense_fit.edit
-    task = task_of(model, canonical_rows(), "fit")
+    task = canonical_task(model, canonical_rows(), "fit")
     general = [(3, 14, 15, 12, 40), (10, 11, 62, 5)]
     affine = SenseMeter(model, task, general, edit.selection)
     engine = EngineMeter(model, task, general)
@@ -172,7 +172,7 @@ def test_the_edit_of_trained_weights_gives_the_loss_that_training_saw(tiny_gpt2:
         method, rows = get(name), canonical_rows()
         fit = method.fit(model, rows, method.configure({"epochs": 2, "lr": 1e-3, "n_neutral": 2}))
         items = canonical_items(model, rows.split("fit").tagged("role:train"))
-        task = replace(task_of(model, rows, "fit"), evaluation=items, hard_negatives=items)
+        task = replace(canonical_task(model, rows, "fit"), evaluation=items, hard_negatives=items)
         mean = EngineMeter(model, task, []).measure(fit.edit).hard_negatives  # one-token answers: summed = mean
         assert mean == pytest.approx(fit.report.scalars["loss_after_nats"], abs=SINGLE)
         general = [(3, 14, 15, 12, 40), (10, 11, 62, 5)]
@@ -205,7 +205,7 @@ def test_an_ensemble_with_beta_zero_is_the_big_model_and_with_beta_one_it_moves(
     tiny_backpack_model: Any, tiny_gpt2: Any, sense_fit: Any
 ) -> None:
     edit, items = sense_fit.edit, canonical_items(tiny_backpack_model, canonical_rows().split("fit").tagged("role:train"))
-    task = replace(task_of(tiny_gpt2, canonical_rows(), "fit"), evaluation=items, hard_negatives=items)
+    task = replace(canonical_task(tiny_gpt2, canonical_rows(), "fit"), evaluation=items, hard_negatives=items)
     alone = EngineMeter(tiny_gpt2, task, []).measure(None).hard_negatives
     mean = lambda beta: sum(ensemble_losses(tiny_gpt2, tiny_backpack_model, items, edit.selection, edit.delta, beta)) / len(items)  # noqa: E731
     assert mean(0.0) == pytest.approx(alone, abs=SINGLE)
@@ -231,7 +231,7 @@ def test_a_method_without_epochs_runs_by_doses(tiny_gpt2: Any) -> None:
 
 
 def test_methods_that_no_sweep_names_draw_from_their_grid_and_searches_choose_on_what_they_train_on(tiny_gpt2: Any) -> None:
-    few, many = ({drawn(get(name), tiny_gpt2, seed) for seed in range(6)} for name in ("tarot", "sea"))
+    few, many = ({random_config(get(name), tiny_gpt2, seed) for seed in range(6)} for name in ("tarot", "sea"))
     assert {config.select_on for config in few} == {"train"} and len(few) == 1
     assert len(many) > 2 and get("sea").configure({}) in many
     rows = canonical_rows()
@@ -268,5 +268,5 @@ def test_a_draw_that_cannot_be_fitted_is_told_and_does_not_cost_the_others(tiny_
 def test_a_set_without_roles_is_refused_by_the_protocol(tiny_backpack_model: Any) -> None:
     rows = Demonstrations((Demonstration("w1", " w2", split="validation"),), "bare")
     with pytest.raises(NotEnoughData, match="1 examples to train on and 0 to evaluate on") as caught:
-        task_of(tiny_backpack_model, rows, "validation")
+        canonical_task(tiny_backpack_model, rows, "validation")
     assert "role:evaluation" in caught.value.hint

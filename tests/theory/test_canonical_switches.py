@@ -14,9 +14,9 @@ import torch
 from tests.theory.test_canonical_protocol import canonical_rows, run
 from workbench.data.demonstrations import Demonstration
 from workbench.errors import BadKnob
-from workbench.evaluate.protocol.measure import CanonicalTask, EngineMeter, LogitsMeter, SenseMeter, task_of
+from workbench.evaluate.protocol.measure import CanonicalTask, EngineMeter, LogitsMeter, SenseMeter, canonical_task
 from workbench.evaluate.protocol.rules import Rules, in_ball
-from workbench.evaluate.protocol.scores import chosen, protocol
+from workbench.evaluate.protocol.scores import protocol, winner
 from workbench.knobs import as_json, compat_of, configured
 from workbench.methods import get
 from workbench.methods.canonical.lora import AdapterTrainee, LoraConfig
@@ -25,7 +25,7 @@ from workbench.models.backpack.model import BackpackModel
 from workbench.models.base import LanguageModel
 from workbench.models.tokens import TokenBatch
 from workbench.numerics.canonical_loop import LoopSettings, has_adam8bit, optimiser_of
-from workbench.numerics.sense_affine import Selection
+from workbench.numerics.sense_affine import SenseSelection
 
 
 def fitted(model: LanguageModel, name: str, **values: Any) -> Any:
@@ -97,7 +97,7 @@ def test_bfloat16_weights_lose_small_steps_that_single_precision_keeps(tiny_gpt2
 def test_hard_negatives_are_the_pairs_own_or_those_of_validation_or_both(tiny_backpack_model: Any) -> None:
     sizes, prompts = {}, {}
     for which in ("same", "validation", "both"):
-        task = task_of(tiny_backpack_model, canonical_rows(), "test", rules(hard_negatives=which))
+        task = canonical_task(tiny_backpack_model, canonical_rows(), "test", rules(hard_negatives=which))
         sizes[which], prompts[which] = len(task.hard_negatives), {item.good for item in task.hard_negatives}
     assert sizes == {"same": 4, "validation": 4, "both": 8} and not prompts["same"] & prompts["validation"]
     assert rules(compat="official").hard("test") == ("validation",) and Rules().hard("test") == ("test",)
@@ -107,7 +107,7 @@ def test_the_edge_of_the_ball_is_inside_for_us_and_outside_in_the_released_valid
     edge = 1 + 2**-10  # exact in binary
     assert in_ball(edge, 2**-10) and not in_ball(edge, 2**-10, strict=True)
     on_edge = run((0.1, 1.0), (0.9, edge))
-    assert chosen([on_edge], 2**-10) == (0, 1) and chosen([on_edge], 2**-10, rules(compat="official")) == (0, 0)
+    assert winner([on_edge], 2**-10) == (0, 1) and winner([on_edge], 2**-10, rules(compat="official")) == (0, 0)
     assert not rules(compat="official").strict("test") and rules(ball_inequality="below").strict("test")
     ours, below = (get("senses").configure({"ball": "1e-3", "ball_inequality": kind}) for kind in ("at most", "below"))
     assert ours.keeps([0.0, 1e-3], [], 0) and not below.keeps([0.0, 1e-3], [], 0) and below.keeps([0.0, 0.9e-3], [], 0)
@@ -205,14 +205,14 @@ def test_scores_in_bfloat16_tie_where_single_precision_tells_apart_and_a_tie_cou
     )
     assert rules(compat="official", score_dtype="float32").rounding(tiny_gpt2) is None
     with pytest.raises(BadKnob, match="Backpack"):
-        task_of(tiny_backpack_model, canonical_rows(), "test", rules(score_dtype="bfloat16"))
+        canonical_task(tiny_backpack_model, canonical_rows(), "test", rules(score_dtype="bfloat16"))
 
 
 def longer(model: Any, threshold: float = 1e9, **values: Any) -> CanonicalTask:
     """The pair's own texts with an answer of two tokens among them, that succeeds up to a threshold."""
     row = Demonstration("w1 w2", positive=" w3 w4", tags=(f"delta:{threshold}",))
     item = CanonicalItem("good", (10, 11), (12, 13), None, row)
-    task = task_of(model, canonical_rows(), "test", rules(**values))
+    task = canonical_task(model, canonical_rows(), "test", rules(**values))
     return replace(task, evaluation=(item,), hard_negatives=(item,))
 
 
@@ -234,7 +234,7 @@ def measures(model: Any, task: CanonicalTask) -> list[Any]:
     general = [(10, 11)]
     found = [EngineMeter(model, task, general).measure(None), LogitsMeter(task, general, model.device).measure(model.logits)]
     if isinstance(model, BackpackModel):
-        selection, table = Selection.of([(10, 0)]), torch.zeros(1, model.info.d_model)
+        selection, table = SenseSelection.of([(10, 0)]), torch.zeros(1, model.info.d_model)
         found.append(SenseMeter(model, task, general, selection).measure_table(table))
     return found
 

@@ -15,8 +15,8 @@ from workbench.edits.base import Edit, Header
 from workbench.edits.engine import applied
 from workbench.errors import FitFailed, NotEnoughData, UnsupportedExport
 from workbench.methods import get
-from workbench.methods.directions.ablation import Candidate, DirectionConfig, chosen
-from workbench.methods.directions.behaviour import MAX_STARTS, bench, log_probs
+from workbench.methods.directions.ablation import DirectionCandidate, DirectionConfig, best_direction
+from workbench.methods.directions.behaviour import MAX_STARTS, bench, next_log_probs
 from workbench.methods.directions.edit import DirectionEdit, folded_ablation
 from workbench.methods.shared.adapters import AdapterEdit
 from workbench.methods.shared.concept import concept_of
@@ -100,8 +100,8 @@ def test_adding_moves_the_input_of_one_block_by_the_vector_times_the_dose(tiny_g
 
 
 def test_the_chosen_direction_has_the_lowest_metric_within_the_limits() -> None:
-    def made(layer: int, ablated: float, kl: float, induced: float) -> Candidate:
-        return Candidate(-1, layer, torch.ones(2), ablated, kl, induced)
+    def made(layer: int, ablated: float, kl: float, induced: float) -> DirectionCandidate:
+        return DirectionCandidate(-1, layer, torch.ones(2), ablated, kl, induced)
 
     tried = [
         made(0, -5.0, 0.5, 1.0),
@@ -110,10 +110,10 @@ def test_the_chosen_direction_has_the_lowest_metric_within_the_limits() -> None:
         made(3, -9.0, 0.01, -1.0),
         made(4, float("nan"), 0, 1),
     ]
-    assert chosen(tried, DirectionConfig()).layer == 1
-    assert chosen(tried, DirectionConfig(max_kl=1.0)).layer == 0
+    assert best_direction(tried, DirectionConfig()).layer == 1
+    assert best_direction(tried, DirectionConfig(max_kl=1.0)).layer == 0
     with pytest.raises(FitFailed, match="layer 2"):
-        chosen(tried, DirectionConfig(max_kl=0.001))
+        best_direction(tried, DirectionConfig(max_kl=0.001))
 
 
 def test_the_fit_reads_the_difference_of_means_and_needs_to_know_the_behaviour(tiny_gpt2: Any) -> None:
@@ -169,7 +169,7 @@ def test_without_answers_of_their_own_the_likeliest_starts_are_judged_and_their_
     starts, said = starts_of(tiny_gpt2, rows)
     known = sorted({int(str(row.positive)[2:]) for row in rows.split("fit")})
     assert all(found == starts[0] for found in starts) and f"the likeliest of {len(known)} starts" in said
-    p = log_probs(tiny_gpt2, tiny_gpt2.tokens(list(concept_of(tiny_gpt2, rows).validation.texts))).exp().mean(0)[known]
+    p = next_log_probs(tiny_gpt2, tiny_gpt2.tokens(list(concept_of(tiny_gpt2, rows).validation.texts))).exp().mean(0)[known]
     assert starts[0] == {known[int(i)] for i in p.topk(MAX_STARTS).indices}
     assert f"{float(p.topk(MAX_STARTS).values.sum() / p.sum()):.0%} of their probability" in said
 
@@ -187,12 +187,12 @@ def test_sides_that_are_answers_are_judged_at_the_prompts_end_with_neutral_text_
 
 
 def test_a_direction_has_to_raise_what_it_induces_and_by_the_paper_above_zero() -> None:
-    tried = [Candidate(-1, 0, torch.ones(2), -1.0, 0.0, -2.0), Candidate(-1, 1, torch.ones(2), -5.0, 0.0, -4.0)]
-    assert chosen(tried, DirectionConfig(), before=-3.0).layer == 0
+    tried = [DirectionCandidate(-1, 0, torch.ones(2), -1.0, 0.0, -2.0), DirectionCandidate(-1, 1, torch.ones(2), -5.0, 0.0, -4.0)]
+    assert best_direction(tried, DirectionConfig(), before=-3.0).layer == 0
     with pytest.raises(FitFailed, match="induces ≥ 0"):
-        chosen(tried, get("refusal_direction").configure(preset="paper"), before=-3.0)
+        best_direction(tried, get("refusal_direction").configure(preset="paper"), before=-3.0)
     with pytest.raises(FitFailed, match="induces ≥ -1"):
-        chosen(tried, DirectionConfig(), before=-1.0)
+        best_direction(tried, DirectionConfig(), before=-1.0)
 
 
 def test_with_its_defaults_it_turns_the_shipped_refusals_down_and_says_what_it_was_judged_by() -> None:

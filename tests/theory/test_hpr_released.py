@@ -20,12 +20,12 @@ from tests.conftest import words
 from tests.theory.test_hpr_model import HPR, ROWS
 from tests.theory.test_hpr_training import HOW, toy
 from workbench.edits.engine import applied
-from workbench.methods.hpr.edit import HouseholderEdit, Turn
+from workbench.methods.hpr.edit import HouseholderEdit, LayerTurn
 from workbench.methods.registry import header
 from workbench.numerics import angle_training
 from workbench.numerics.angle_nets import AngleNets
 from workbench.numerics.angle_training import _loss, _schedule, _targets
-from workbench.numerics.householder import Formula, clamped_angle, pseudo_rotation, rotated
+from workbench.numerics.householder import Formula, clamped_angle, pseudo_rotation, rotated_in_plane
 
 D = 32
 ALMOST_ONE = 1 - 1e-7
@@ -76,10 +76,10 @@ def test_the_formula_is_bit_equal_to_the_released_one_and_by_the_exact_angle_it_
     x, w = near_the_plane(cosine)
     angle = torch.linspace(0.05, 3.0, len(x))
     theirs = released_rotation(x[None], w[None], angle[None, :, None])[0]
-    assert torch.equal(rotated(x, w, angle, "official"), theirs)
+    assert torch.equal(rotated_in_plane(x, w, angle, "official"), theirs)
     gated = released_edit(x[None], w[None], lambda _: angle[None, :, None])
     assert torch.equal(pseudo_rotation(w, lambda _: angle, formula="official")(x[None]), gated)
-    exact = (rotated(x, w, angle, "arcsin") - theirs).norm(dim=1) / theirs.norm(dim=1)
+    exact = (rotated_in_plane(x, w, angle, "arcsin") - theirs).norm(dim=1) / theirs.norm(dim=1)
     if cosine <= 1e-4:
         assert float(exact.max()) > 0.5
     elif cosine >= 0.1:
@@ -89,11 +89,11 @@ def test_the_formula_is_bit_equal_to_the_released_one_and_by_the_exact_angle_it_
 def test_near_the_plane_the_released_formula_loses_length_and_the_closed_form_does_not() -> None:
     x, w = near_the_plane(1e-5)
     angle = torch.full((len(x),), 1.3)
-    length = rotated(x, w, angle, "official").norm(dim=1) / x.norm(dim=1)
+    length = rotated_in_plane(x, w, angle, "official").norm(dim=1) / x.norm(dim=1)
     assert float(length.max()) < math.cos(1.3) + 0.05 and float(length.min()) > 0.8 * math.cos(1.3)
-    assert torch.allclose(rotated(x, w, angle).norm(dim=1), x.norm(dim=1), rtol=1e-5)
+    assert torch.allclose(rotated_in_plane(x, w, angle).norm(dim=1), x.norm(dim=1), rtol=1e-5)
     far, w = near_the_plane(0.1)
-    assert torch.allclose(rotated(far, w, angle, "official").norm(dim=1), far.norm(dim=1), rtol=1e-4)
+    assert torch.allclose(rotated_in_plane(far, w, angle, "official").norm(dim=1), far.norm(dim=1), rtol=1e-4)
 
 
 def test_a_positive_token_whose_probability_rounds_to_a_half_is_turned_as_released_and_not_by_us() -> None:
@@ -111,7 +111,7 @@ def test_a_positive_token_whose_probability_rounds_to_a_half_is_turned_as_releas
 def released_layers(model: Any, edit: HouseholderEdit, seen: list[Tensor]) -> Iterator[None]:
     """The reference as hooks on the blocks of the network itself; notes the cosine of every token that a block turns."""
 
-    def hook(turn: Turn) -> Callable[..., Any]:
+    def hook(turn: LayerTurn) -> Callable[..., Any]:
         w = turn.probe[None]
 
         def angles(x: Tensor) -> Tensor:
@@ -139,7 +139,7 @@ def released_layers(model: Any, edit: HouseholderEdit, seen: list[Tensor]) -> It
 def on_the_plane(model: Any, formula: Formula = "official") -> HouseholderEdit:
     """An edit of two blocks whose probes are all but orthogonal to what the first texts have there."""
     draw = torch.Generator().manual_seed(3)
-    turns: dict[int, Turn] = {}
+    turns: dict[int, LayerTurn] = {}
     from workbench.record import activations
     from workbench.sites import Site
 
@@ -149,7 +149,7 @@ def on_the_plane(model: Any, formula: Formula = "official") -> HouseholderEdit:
         if layer == 0:  # orthogonal to twelve tokens, but for rounding
             basis = torch.linalg.qr(x[:12].double().T)[0]
             w = (w.double() - basis @ (basis.T @ w.double())).float()
-        turns[layer] = Turn.of(w, AngleNets.drawn(model.info.d_model, 2, None, [layer], 0))
+        turns[layer] = LayerTurn.of(w, AngleNets.drawn(model.info.d_model, 2, None, [layer], 0))
     facts = {"layers": [0, 1], "n_mlp": 2, "formula": formula, "clamp_angle": False, "angle": "arccos"}
     return HouseholderEdit(header("hpr", model, ROWS, HPR.configure(preset="official-compat"), 0, facts), turns)
 
@@ -219,13 +219,13 @@ def test_the_warm_up_is_the_trainers(n_steps: int, ratio: float) -> None:
 
 def test_the_preset_trains_and_turns_as_released(tiny_gpt2: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[angle_training.Training] = []
-    honest = angle_training.train
+    honest = angle_training.train_angles
 
     def noted(rows: Any, held: Any, layers: Any, how: Any, **more: Any) -> Any:
         asked.append(how)
         return honest(rows, held, layers, how, **more)
 
-    monkeypatch.setattr("workbench.methods.hpr.fit.train", noted)
+    monkeypatch.setattr("workbench.methods.hpr.fit.train_angles", noted)
     quick = {"epochs": 2, "n_mlp": 2}
     for preset, released in (("official-compat", True), ("paper", False)):
         fit = HPR.fit(tiny_gpt2, ROWS, HPR.configure(quick, preset))

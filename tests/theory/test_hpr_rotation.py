@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from workbench.numerics.angle_nets import AngleNets, widths
-from workbench.numerics.householder import angle_between, clamped_angle, mirror_angle, pseudo_rotation, reflected, rotated
+from workbench.numerics.householder import angle_between, clamped_angle, mirror_angle, pseudo_rotation, reflected, rotated_in_plane
 
 D = 24
 
@@ -59,8 +59,8 @@ def test_dose_zero_is_the_identity_pi_is_the_antipode_and_half_the_mirror_angle_
     assert torch.equal(edited(X, 1.0, dose=0.0), X)
     assert torch.allclose(edited(X, math.pi)[BAD], -X[BAD], atol=1e-4)
     gamma = mirror_angle(X, W)
-    assert torch.allclose(rotated(X[BAD], W, gamma[BAD]), reflected(X[BAD], W), atol=1e-4)
-    on_plane = rotated(X[BAD], W, gamma[BAD] / 2) @ W
+    assert torch.allclose(rotated_in_plane(X[BAD], W, gamma[BAD]), reflected(X[BAD], W), atol=1e-4)
+    on_plane = rotated_in_plane(X[BAD], W, gamma[BAD] / 2) @ W
     assert float(on_plane.abs().max()) < 1e-4
     assert float((X[BAD] @ W).abs().max()) > 1.0
 
@@ -104,12 +104,12 @@ def test_the_official_formula_agrees_away_from_the_plane_and_collapses_near_it()
     cosine = (X @ W).abs() / X.norm(dim=1) / W.norm()
     far = BAD & (cosine >= 0.1)
     angle = torch.full((len(X),), 0.9)
-    ours, theirs = rotated(X[far], W, angle[far]), rotated(X[far], W, angle[far], "official")
+    ours, theirs = rotated_in_plane(X[far], W, angle[far]), rotated_in_plane(X[far], W, angle[far], "official")
     assert torch.allclose(ours, theirs, rtol=1e-5, atol=1e-4)
     flat = X - (X @ W / W.square().sum())[:, None] * W - 1e-5 * W / W.norm()
-    near = rotated(flat, W, angle, "official").norm(dim=1) / flat.norm(dim=1)
+    near = rotated_in_plane(flat, W, angle, "official").norm(dim=1) / flat.norm(dim=1)
     assert float((near - 1).abs().max()) > 1e-3
-    assert torch.allclose(rotated(flat, W, angle).norm(dim=1), flat.norm(dim=1), rtol=1e-5)
+    assert torch.allclose(rotated_in_plane(flat, W, angle).norm(dim=1), flat.norm(dim=1), rtol=1e-5)
 
 
 def test_zeros_antiparallel_tokens_and_nan_stay_alone() -> None:

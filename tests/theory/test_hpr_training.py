@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from workbench.numerics.angle_nets import AngleNets
-from workbench.numerics.angle_training import PairRows, Trained, Training, evaluated, train
+from workbench.numerics.angle_training import PairRows, Trained, Training, evaluated, train_angles
 from workbench.numerics.householder import angle_between
 
 D = 16
@@ -31,7 +31,7 @@ def shuffled(rows: PairRows, seed: int) -> PairRows:
 
 
 def run(rows: PairRows, held: PairRows, how: Training = HOW, layers: tuple[int, ...] = (0, 1), seed: int = 0) -> Trained:
-    return train(rows, held, layers, how, n_mlp=3, width=None, seed=seed, tell=lambda *_: None)
+    return train_angles(rows, held, layers, how, n_mlp=3, width=None, seed=seed, tell=lambda *_: None)
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +86,7 @@ def test_a_layer_trained_alone_equals_it_trained_with_others() -> None:
 
 def test_probes_do_not_depend_on_the_networks() -> None:
     rows, held, how = toy(60, 0), toy(30, 1), replace(HOW, n_steps=30)
-    deep = train(rows, held, (0, 1), how, n_mlp=4, width=None, seed=0, tell=lambda *_: None)
+    deep = train_angles(rows, held, (0, 1), how, n_mlp=4, width=None, seed=0, tell=lambda *_: None)
     assert torch.allclose(deep.probes, run(rows, held, how).probes, atol=1e-6)
 
 

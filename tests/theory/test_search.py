@@ -12,7 +12,7 @@ import torch
 from tests.objectives import Objective, found, logistic, quadratic
 from workbench.errors import BadKnob
 from workbench.progress import Cancelled, Progress
-from workbench.search import Found, SearchConfig, Trials, asked, maximise, told
+from workbench.search import Found, SearchConfig, Trials, ask, maximise, told
 from workbench.search.embedding import EmbeddingProposer, sketch
 
 ALL = ("random", "es", "turbo", "bo", "embedding", "official_bo")
@@ -155,7 +155,7 @@ def test_ask_and_tell_walk_the_same_way_as_maximise() -> None:
     config = SearchConfig(dim=6, optimizer="es", budget=9, n_init=4, lanes=2)
     trials = Trials()
     while len(trials) < config.budget:
-        proposal = asked(config, trials)
+        proposal = ask(config, trials)
         trials = told(config, trials, proposal, objective(proposal.points))
     assert torch.equal(trials.points, maximise(objective, config).trials.points)
 

@@ -21,7 +21,7 @@ from workbench.methods.tarot.config import angle_space
 from workbench.methods.tarot.fit import fit_rotation
 from workbench.methods.tarot.generation import WordClassifier
 from workbench.methods.tarot.heads import rank_heads
-from workbench.methods.tarot.objective import Objective, by_length, generation_objective, scores
+from workbench.methods.tarot.objective import AngleObjective, by_length, generation_objective, scores
 from workbench.methods.tarot.prefix import Prefix
 from workbench.methods.tarot.task import Task, chosen_rows, label_of, labels_of, task_of
 from workbench.models.base import LanguageModel
@@ -39,9 +39,9 @@ def task(model: LanguageModel, n: int = 6, shots: str = "mix", seed: int = 0) ->
     return task_of(model, config(shots=shots), rows.split("fit").rows[:n], rows.split("fit").rows[20:30], labels_of(rows), seed)
 
 
-def objective_of(model: LanguageModel, the_task: Task, keeps_prefix: bool = True, **more: Any) -> Objective:
+def objective_of(model: LanguageModel, the_task: Task, keeps_prefix: bool = True, **more: Any) -> AngleObjective:
     knobs = config(**more)
-    return Objective(model, angle_space(knobs, model, None), knobs, the_task, keeps_prefix=keeps_prefix)
+    return AngleObjective(model, angle_space(knobs, model, None), knobs, the_task, keeps_prefix=keeps_prefix)
 
 
 @pytest.mark.parametrize("name", ["prob", "accuracy", "margin", "logit_gain", "rank", "loglik"])
@@ -104,7 +104,9 @@ def test_the_objective_repeats_exactly_and_flattens_as_the_bound_closes(tiny_gpt
         assert torch.equal(values, objective(points))
         spreads.append(float(values.std()))
     assert spreads[1] < 1e-3 * spreads[0] + 1e-6
-    redrawn = Objective(tiny_gpt2, objective.space, config(objective="margin"), the_task, redraw=lambda call: task(tiny_gpt2, seed=call))
+    redrawn = AngleObjective(
+        tiny_gpt2, objective.space, config(objective="margin"), the_task, redraw=lambda call: task(tiny_gpt2, seed=call)
+    )
     assert float(redrawn(points[:1])) != float(redrawn(points[:1]))
 
 

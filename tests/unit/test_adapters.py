@@ -11,7 +11,7 @@ import torch
 from tests.conftest import words
 from workbench.edits.base import Header
 from workbench.edits.engine import applied
-from workbench.edits.store import load, save
+from workbench.edits.store import load_edit, save
 from workbench.errors import BadKnob, CorruptEdit, ModelMismatch, NotEnoughData
 from workbench.methods.shared.adapters import AdapterEdit, Adapters, composed, matrix_of, relative_norms, singular_values
 from workbench.models.base import Fingerprint
@@ -110,7 +110,7 @@ def test_composition_of_nothing_or_of_two_models_is_refused(tiny_gpt2: Any) -> N
 def test_saved_and_loaded_adapters_are_the_same_edit(tiny_gpt2: Any, tmp_path: Path) -> None:
     edit = edit_of(tiny_gpt2, trained(tiny_gpt2))
     save(edit, tmp_path / "edit")
-    again = load(tmp_path / "edit")
+    again = load_edit(tmp_path / "edit")
     assert isinstance(again, AdapterEdit) and again.id == edit.id
     for site, low in edit.factors.items():
         assert torch.equal(again.factors[site].b, low.b) and again.factors[site].scale == low.scale

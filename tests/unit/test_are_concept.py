@@ -13,7 +13,7 @@ from tests.conftest import contrast_rows, words
 from workbench.data.demonstrations import Demonstration, Demonstrations
 from workbench.errors import NotEnoughData
 from workbench.methods import get
-from workbench.methods.shared.concept import behaviour, concept_of, rendered, sided
+from workbench.methods.shared.concept import behaviour, concept_of, rendered_turn, sided
 
 
 def tagged(n: int, name: str, start: int) -> list[Demonstration]:
@@ -107,4 +107,4 @@ def test_a_chat_template_renders_one_turn_without_a_second_begin_of_text() -> No
         return f"<s>[user] {turns[0]['content']} [assistant]"
 
     model: Any = SimpleNamespace(tokenizer=SimpleNamespace(bos_token="<s>", apply_chat_template=template))
-    assert rendered(model, "hello") == "[user] hello [assistant]"
+    assert rendered_turn(model, "hello") == "[user] hello [assistant]"

@@ -114,14 +114,14 @@ def test_the_preset_official_compat_trains_each_discriminator_for_the_released_p
     from workbench.methods.shared import discriminator
 
     passes: list[int] = []
-    honest = discriminator.train
+    honest = discriminator.train_discriminator
 
     def counted(*args: Any, **more: Any) -> Any:
         losses = honest(*args, **more)
         passes.append(len(losses))
         return losses
 
-    monkeypatch.setattr(discriminator, "train", counted)
+    monkeypatch.setattr(discriminator, "train_discriminator", counted)
     method = get("are")
     for preset, wanted in (("official-compat", 30), ("ours", 120)):
         passes.clear()

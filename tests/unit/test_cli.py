@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from tests.theory.test_canonical_protocol import canonical_rows
 from workbench.cli.main import app
 from workbench.data.sources import read, write
-from workbench.edits.store import load
+from workbench.edits.store import load_edit
 from workbench.session import Session
 
 PROMPT = words(11, 12, 13)
@@ -72,7 +72,7 @@ def test_fit_writes_a_folder_that_holds_the_knobs_that_were_set(line: Line, pair
     told = line.json(
         "fit", "mean_difference", "--data", pairs, "--set", "strength=3", "--set", "layers=0,1", "--seed", "5", "--out", str(out)
     )
-    edit = load(out)
+    edit = load_edit(out)
     assert told["edit"] == edit.id and told["folder"] == str(out) and told["seed"] == edit.header.seed == 5
     assert edit.header.config["strength"] == 3.0 and edit.header.config["layers"] == [0, 1]
     assert told["n_rows"] == {"fit": 15, "validation": 5, "test": 4}
@@ -85,7 +85,7 @@ def test_fit_lets_validation_choose_what_was_not_set(line: Line, pairs: str) -> 
     out = line.folder / "chosen"
     command = ["fit", "mean_difference", "--data", pairs, "--set", "layers=1", "--set", "gate=none", "--choose", "--max-damage", "50"]
     told = line.json(*command, "--out", str(out))
-    assert told["config"]["layers"] == [1] and told["config"]["strength"] in (2.0, 4.0) and told["dose"] == load(out).dose
+    assert told["config"]["layers"] == [1] and told["config"]["strength"] in (2.0, 4.0) and told["dose"] == load_edit(out).dose
     assert "were chosen among 12 settings on 5 validation rows" in line(*command).stdout
 
 

@@ -12,7 +12,7 @@ import torch
 from tests.conftest import contrast_rows, words
 from tests.operations import edit_of, half_open, noise
 from workbench.edits.engine import applied
-from workbench.edits.store import load, save
+from workbench.edits.store import load_edit, save
 from workbench.errors import BadKnob
 from workbench.evaluate.controls import rotated, rotation, shuffled, shuffled_fit
 from workbench.evaluate.dose import Limits, dose_sweep, max_coherent_dose
@@ -82,7 +82,7 @@ def test_a_rotated_delta_keeps_its_singular_values(tiny_gpt2: Any) -> None:
 
 def test_a_placebo_is_saved_and_loaded_like_any_edit(tiny_gpt2: Any, fitted: Any, tmp_path: Any) -> None:
     placebo = rotated(fitted.scaled(0.5), 4)
-    again = load(save(placebo, tmp_path / "placebo"))
+    again = load_edit(save(placebo, tmp_path / "placebo"))
     batch = tiny_gpt2.tokens(words(1, 2, 3))
     results = []
     for edit in (placebo, again):

@@ -86,7 +86,7 @@ def test_answers_that_begin_with_one_another_are_one_event(tiny_gpt2: Any) -> No
     [([[1, 2], [1]], [1]), ([[1], [1, 2], [1, 2, 3]], [0]), ([[1, 2], [1, 3]], [0, 1]), ([[1], [1]], [0]), ([[2], [1, 2]], [0, 1])],
 )
 def test_of_nested_answers_the_shortest_counts(ids: list[list[int]], kept: list[int]) -> None:
-    assert choices.distinct(ids) == kept
+    assert choices.counted(ids) == kept
 
 
 def test_an_edit_that_adds_the_difference_of_sides_gains_on_held_out_rows_and_dose_zero_does_nothing(tiny_gpt2: Any, fitted: Any) -> None:

@@ -169,9 +169,9 @@ def test_a_damaged_gguf_file_is_named(tmp_path: Path, content: bytes) -> None:
     file.write_bytes(content)
     assert gguf.is_gguf(file)
     with pytest.raises(CorruptModel):
-        gguf.facts(file)
+        gguf.gguf_facts(file)
 
 
 def test_a_missing_gguf_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ModelUnavailable, match="no file"):
-        gguf.facts(tmp_path / "none.gguf")
+        gguf.gguf_facts(tmp_path / "none.gguf")

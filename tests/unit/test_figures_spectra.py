@@ -8,7 +8,7 @@ import pytest
 
 from tests.conftest import contrast_rows
 from workbench import methods
-from workbench.figures.reports import pictures
+from workbench.figures.reports import report_pictures
 
 
 @pytest.mark.parametrize(
@@ -22,12 +22,12 @@ from workbench.figures.reports import pictures
 def test_every_picture_has_a_figure_and_rows(tiny_gpt2: Any, name: str, values: dict[str, Any], wanted: set[str]) -> None:
     chosen = methods.get(name)
     report = chosen.fit(tiny_gpt2, contrast_rows(), chosen.configure(values)).report
-    found = {picture.name: picture for picture in pictures(report)}
+    found = {picture.name: picture for picture in report_pictures(report)}
     assert wanted <= set(found)
     assert all(picture.figure.data and picture.rows and picture.figure.layout.title.text for picture in found.values())
-    assert len({picture.name for picture in pictures(report)}) == len(pictures(report))
+    assert len({picture.name for picture in report_pictures(report)}) == len(report_pictures(report))
 
 
 def test_an_edit_without_gates_has_no_picture_of_them(tiny_gpt2: Any) -> None:
     report = methods.get("sea").fit(tiny_gpt2, contrast_rows()).report
-    assert not any(picture.name.startswith("gate") for picture in pictures(report))
+    assert not any(picture.name.startswith("gate") for picture in report_pictures(report))

@@ -12,7 +12,7 @@ import torch
 from tests.conftest import contrast_rows, words
 from workbench import methods
 from workbench.edits.engine import applied
-from workbench.edits.store import load, save
+from workbench.edits.store import load_edit, save
 from workbench.errors import UnsupportedExport
 from workbench.methods.registry import FitReport, Fitted
 from workbench.methods.shared.gating import gated, gated_edit
@@ -61,7 +61,7 @@ def test_a_gate_is_saved_with_its_edit(tiny_gpt2: Any, tmp_path: Path, kind: str
     batch = tiny_gpt2.tokens(ROWS.column("prompt")[:3])
     with applied(tiny_gpt2, fitted.edit):
         expected = tiny_gpt2.logits(batch)
-    with applied(tiny_gpt2, load(save(fitted.edit, tmp_path / "e"))):
+    with applied(tiny_gpt2, load_edit(save(fitted.edit, tmp_path / "e"))):
         assert torch.equal(tiny_gpt2.logits(batch), expected)
     assert all(isinstance(op, TransformAt) and op.gate is not None and op.gate.kind == kind for op in fitted.edit.operations())
     assert set(fitted.report.arrays) >= {"gate_passes", "gate_leaks"} and fitted.report.scalars["gate_leaks"] <= 0.05

@@ -65,7 +65,7 @@ def written(path: Path, *, quantised: bool = True, architecture: str = "llama", 
 
 def test_the_numbers_of_the_file_are_those_of_the_network(tmp_path: Path) -> None:
     kept = written(tmp_path / "tiny.gguf")
-    network, tokenizer = gguf.read(tmp_path / "tiny.gguf")
+    network, tokenizer = gguf.read_gguf(tmp_path / "tiny.gguf")
     weights = dict(network.named_parameters())
     for ours, theirs in (("model.layers.1.mlp.down_proj", "blk.1.ffn_down"), ("model.embed_tokens", "token_embd"), ("lm_head", "output")):
         np.testing.assert_array_equal(weights[f"{ours}.weight"].detach().numpy(), kept[theirs])
@@ -81,7 +81,7 @@ def test_a_converted_folder_is_saved_and_read_like_any_other(tmp_path: Path) -> 
     written(tmp_path / "tiny.gguf")
     folder = gguf.converted(tmp_path / "tiny.gguf", tmp_path / "models" / "tiny", {"licence": "Apache-2.0"})
     assert sorted(path.name for path in folder.parent.iterdir()) == ["tiny"]
-    network, _ = gguf.read(tmp_path / "tiny.gguf")
+    network, _ = gguf.read_gguf(tmp_path / "tiny.gguf")
     model = load(str(folder))
     with torch.no_grad():
         torch.testing.assert_close(model.logits(model.tokens("a b c")), network.eval()(model.tokens("a b c").ids).logits, atol=1e-5, rtol=0)
@@ -99,7 +99,7 @@ def test_a_file_is_loaded_as_a_model_without_a_folder(tmp_path: Path) -> None:
 def test_what_quantisation_means_is_said(tmp_path: Path) -> None:
     written(tmp_path / "q.gguf")
     written(tmp_path / "f.gguf", quantised=False)
-    rounded, whole = gguf.facts(tmp_path / "q.gguf"), gguf.facts(tmp_path / "f.gguf")
+    rounded, whole = gguf.gguf_facts(tmp_path / "q.gguf"), gguf.gguf_facts(tmp_path / "f.gguf")
     assert rounded.is_quantised and "Q8_0" in rounded.says and "does not come back" in rounded.says
     assert not whole.is_quantised and "unrounded" in whole.says
     assert rounded.licence == "apache-2.0" and rounded.n_parameters == whole.n_parameters > 0
@@ -111,16 +111,16 @@ def test_a_file_cut_short_is_refused(tmp_path: Path) -> None:
     for keep in (0.2, 0.6, 0.95):
         (tmp_path / "cut.gguf").write_bytes(whole[: int(len(whole) * keep)])
         with pytest.raises(CorruptModel):
-            gguf.facts(tmp_path / "cut.gguf")
+            gguf.gguf_facts(tmp_path / "cut.gguf")
 
 
 def test_a_file_without_one_of_its_matrices_is_refused(tmp_path: Path) -> None:
     written(tmp_path / "tiny.gguf", drop="blk.1.ffn_down")
     with pytest.raises(CorruptModel, match="lacks 1"):
-        gguf.read(tmp_path / "tiny.gguf")
+        gguf.read_gguf(tmp_path / "tiny.gguf")
 
 
 def test_a_family_that_transformers_does_not_read_is_named(tmp_path: Path) -> None:
     written(tmp_path / "odd.gguf", architecture="wonderful")
     with pytest.raises(ModelUnavailable, match="wonderful"):
-        gguf.read(tmp_path / "odd.gguf")
+        gguf.read_gguf(tmp_path / "odd.gguf")

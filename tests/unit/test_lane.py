@@ -183,11 +183,11 @@ def test_a_folder_without_a_dose_is_dose_1_and_one_with_nonsense_is_refused(sess
     told = json.loads((folder / "edit.json").read_text())
     del told["dose"]
     (folder / "edit.json").write_text(json.dumps(told))
-    assert (store.load(folder).id, store.load(folder).dose) == (edit.id, 1.0)
+    assert (store.load_edit(folder).id, store.load_edit(folder).dose) == (edit.id, 1.0)
     for dose in (float("nan"), "2", None):
         (folder / "edit.json").write_text(json.dumps(told | {"dose": dose}))
         with pytest.raises(store.CorruptEdit, match="no finite number"):
-            store.load(folder)
+            store.load_edit(folder)
 
 
 def test_a_label_leads_back_to_its_lane(session: Session) -> None:

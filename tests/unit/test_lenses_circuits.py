@@ -16,7 +16,7 @@ from workbench.errors import BadPrompt
 from workbench.lenses.attention import attention
 from workbench.lenses.attribution import direct_attribution
 from workbench.lenses.head_kinds import head_kinds
-from workbench.lenses.heads import KINDS, _scores, head_scores, name_movers
+from workbench.lenses.heads import HEAD_KINDS, _scores, head_scores, name_movers
 from workbench.lenses.patching import activation_patching, attribution_patching
 from workbench.models.direction_tokens import direction_tokens
 from workbench.operations import AddToWeight
@@ -33,7 +33,7 @@ def test_a_head_that_looks_where_its_kind_looks_scores_one_and_an_even_one_score
     n = ids.shape[1]
     from workbench.lenses.heads import _chance, _places
 
-    for kind in KINDS:
+    for kind in HEAD_KINDS:
         places = _places(kind, ids)
         perfect = places / places.sum(1, keepdim=True).clamp_min(1) + torch.eye(n) * (~places.any(1))[:, None]
         even = torch.tril(torch.ones(n, n))
@@ -61,7 +61,7 @@ def test_kinds_read_off_one_prompt_are_transformer_lens_scores_on_it(tiny_gpt2: 
     text = words(3, 7, 12, 3, 7, 9, 3)
     theirs = head_scores(tiny_gpt2, texts=[text])
     ours = head_kinds(attention(tiny_gpt2, text))
-    named = zip(("looks at the token before", "looks at the same word", "looks back to what came after"), KINDS, strict=True)
+    named = zip(("looks at the token before", "looks at the same word", "looks back to what came after"), HEAD_KINDS, strict=True)
     for i, (name, kind) in enumerate(named):
         assert theirs.kinds[i] == kind
         np.testing.assert_allclose(ours[name], theirs.scores[:, i], atol=1e-6)  # float32 shares of attention

@@ -29,7 +29,7 @@ def models() -> dict[str, LanguageModel]:
 
 @pytest.mark.parametrize("name", sorted(EXPECTED))
 def test_an_edit_of_an_earlier_version_keeps_its_id_and_logits(name: str, models: dict[str, LanguageModel]) -> None:
-    told, edit = EXPECTED[name], store.load(SAVED / name)
+    told, edit = EXPECTED[name], store.load_edit(SAVED / name)
     assert edit.id == told["id"]
     model = models[told["model"]]
     batch, wanted = model.tokens(told["prompts"], told["answers"]), torch.tensor(told["logits"])
@@ -45,7 +45,7 @@ def test_an_edit_of_an_earlier_version_keeps_its_id_and_logits(name: str, models
 def test_every_saved_folder_is_expected_and_kinds_load_in_a_process_that_imported_nothing_else() -> None:
     folders = sorted(path.name for path in SAVED.iterdir() if path.is_dir())
     assert folders == sorted(EXPECTED)
-    program = "import sys; from workbench.edits.store import load; print(*(load(folder).id for folder in sys.argv[1:]))"
+    program = "import sys; from workbench.edits.store import load_edit; print(*(load_edit(folder).id for folder in sys.argv[1:]))"
     command = [sys.executable, "-c", program, *(str(SAVED / name) for name in folders)]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=SAVED.parents[2])
     assert done.stdout.split() == [EXPECTED[name]["id"] for name in folders]

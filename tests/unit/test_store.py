@@ -28,7 +28,7 @@ def fitted(tiny_gpt2: LanguageModel) -> Edit:
 
 
 def test_a_saved_edit_comes_back_exactly_and_gives_bit_equal_logits(tiny_gpt2: LanguageModel, fitted: Edit, tmp_path: Path) -> None:
-    again = store.load(store.save(fitted.scaled(0.7), tmp_path / "edit"))
+    again = store.load_edit(store.save(fitted.scaled(0.7), tmp_path / "edit"))
     assert (again.id, again.dose, type(again)) == (fitted.id, 0.7, type(fitted))
     assert all(torch.equal(tensor, again.all_tensors()[name]) for name, tensor in fitted.all_tensors().items())
     batch = tiny_gpt2.tokens(words(12, 13, 14))
@@ -60,7 +60,7 @@ def test_an_altered_description_is_refused_by_name(fitted: Edit, tmp_path: Path,
     folder = store.save(fitted, tmp_path / "edit")
     change(folder, alter)
     with pytest.raises(error, match=says) as told:
-        store.load(folder)
+        store.load_edit(folder)
     assert told.value.hint
 
 
@@ -70,15 +70,15 @@ def test_an_altered_tensor_and_a_pickle_are_refused(fitted: Edit, tmp_path: Path
     tensors["gate.resid_post@2.bias"] += 1
     save_file(tensors, folder / "edit.safetensors")
     with pytest.raises(CorruptEdit, match="altered"):
-        store.load(folder)
+        store.load_edit(folder)
     (folder / "edit.safetensors").write_bytes(b"half a file")
     with pytest.raises(CorruptEdit, match="cannot be read"):
-        store.load(folder)
+        store.load_edit(folder)
     pickled = tmp_path / "pickled"
     pickled.mkdir()
     torch.save(dict(tensors), pickled / "edit.pt")
     with pytest.raises(CorruptEdit, match="no edit.json") as told:
-        store.load(pickled)
+        store.load_edit(pickled)
     assert "Pickled" in told.value.hint
 
 
@@ -92,10 +92,10 @@ def test_a_failing_disk_leaves_the_old_edit_whole(fitted: Edit, tmp_path: Path, 
         patch.setattr(store, "save_file", full)
         with pytest.raises(StorageFailed, match="No space left"):
             store.save(fitted.scaled(0.5), folder, overwrite=True)
-    assert store.load(folder).id == fitted.id
+    assert store.load_edit(folder).id == fitted.id
     assert [p.name for p in tmp_path.iterdir()] == ["edit"]
     with pytest.raises(StorageFailed, match="exists already"):
         store.save(fitted, folder)
     store.save(fitted.scaled(0.5), folder, overwrite=True)
-    assert store.load(folder).dose == 0.5
+    assert store.load_edit(folder).dose == 0.5
     assert [p.name for p in tmp_path.iterdir()] == ["edit"]

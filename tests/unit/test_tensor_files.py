@@ -43,7 +43,7 @@ def test_an_edit_and_its_gates_are_aligned_and_give_bit_equal_logits(tiny_gpt2: 
     edit = chosen.fit(tiny_gpt2, rows, chosen.configure({"gate": kind})).edit
     folder = store.save(edit, tmp_path / "edit")
     misplace(folder / "edit.safetensors")
-    again = store.load(folder)
+    again = store.load_edit(folder)
     assert again.id == edit.id and are_aligned(*again.all_tensors().values())
     batch = tiny_gpt2.tokens(rows.column("prompt")[:3])
     with torch.no_grad(), applied(tiny_gpt2, edit):

@@ -17,7 +17,7 @@ import torch
 from tests.kept import edit, rows
 from workbench.errors import NewerSchema, RetouchError, StorageFailed
 from workbench.resources import HOME, home
-from workbench.workspace.database import SCHEMA, Database
+from workbench.workspace.database import WORKSPACE_SCHEMA, Database
 from workbench.workspace.home import Workspace
 from workbench.workspace.plain import plain
 
@@ -110,10 +110,10 @@ def test_a_newer_schema_is_refused_and_left_alone(tmp_path: Path) -> None:
     Workspace(tmp_path).sets.save(rows("a"))
     with sqlite3.connect(tmp_path / "retouch.sqlite") as db:
         db.execute("PRAGMA user_version = 99")
-    with pytest.raises(NewerSchema, match=f"schema 99; this version reads up to {SCHEMA}"):
+    with pytest.raises(NewerSchema, match=f"schema 99; this version reads up to {WORKSPACE_SCHEMA}"):
         Workspace(tmp_path)
     with sqlite3.connect(tmp_path / "retouch.sqlite") as db:
-        db.execute(f"PRAGMA user_version = {SCHEMA}")
+        db.execute(f"PRAGMA user_version = {WORKSPACE_SCHEMA}")
     assert Workspace(tmp_path).sets.get("pairs") == rows("a")
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from workbench.data.demonstrations import SPLITS, Demonstration
-from workbench.world.corpus import KINDS, document, reserved
+from workbench.world.corpus import PROSE_KINDS, document, reserved
 from workbench.world.sets import DemonstrationSet
 from workbench.world.shipping import crossings, every_set, write_sets
 
@@ -119,5 +119,5 @@ def test_shipped_neutral_text_is_long_enough_under_the_shipped_tokenizer() -> No
 def test_kinds_can_all_be_held_out() -> None:
     from random import Random
 
-    for kind in KINDS:
+    for kind in PROSE_KINDS:
         assert reserved(document(kind, Random(0), held=True))

@@ -12,9 +12,9 @@ from tokenizers import Tokenizer
 
 from workbench.world.asking import Model
 from workbench.world.heads import head_effects
-from workbench.world.measures import average, share
+from workbench.world.measures import average, hits_share
 from workbench.world.tokenizer import SEPARATOR, train_tokenizer
-from workbench.world.train import Recipe, Run, fresh_model, logits_of, opened, ship
+from workbench.world.train import Recipe, TrainingRun, fresh_model, logits_of, opened, ship
 
 TINY = Recipe("gpt", steps=6, d_model=16, n_layer=2, n_head=2, n_tokens=256, warmup=2, phases="circuits:3,everything")
 TINY_BACKPACK = replace(TINY, which="backpack")
@@ -25,7 +25,7 @@ def tokenizer() -> Tokenizer:
     return train_tokenizer(0, per_kind=60)
 
 
-def _state(run: Run) -> dict[str, torch.Tensor]:
+def _state(run: TrainingRun) -> dict[str, torch.Tensor]:
     return {name: value.clone() for name, value in run.model.state_dict().items()}
 
 
@@ -37,7 +37,7 @@ def _equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
 def test_two_runs_from_one_seed_are_bit_equal_and_another_seed_differs(recipe: Recipe, tokenizer: Tokenizer, tmp_path: Path) -> None:
     states: list[dict[str, torch.Tensor]] = []
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
-        run = Run(replace(recipe, seed=seed), tmp_path / name, tokenizer)
+        run = TrainingRun(replace(recipe, seed=seed), tmp_path / name, tokenizer)
         run.train(3, tell=lambda _: None)
         states.append(_state(run))
     assert _equal(states[0], states[1])
@@ -46,10 +46,10 @@ def test_two_runs_from_one_seed_are_bit_equal_and_another_seed_differs(recipe: R
 
 @pytest.mark.parametrize("recipe", [TINY, TINY_BACKPACK], ids=lambda r: r.which)
 def test_a_run_that_was_stopped_and_resumed_equals_one_that_was_not(recipe: Recipe, tokenizer: Tokenizer, tmp_path: Path) -> None:
-    whole = Run(recipe, tmp_path / "whole", tokenizer)
+    whole = TrainingRun(recipe, tmp_path / "whole", tokenizer)
     whole.train(tell=lambda _: None)
-    Run(recipe, tmp_path / "parts", tokenizer).train(2, tell=lambda _: None)
-    resumed = Run(recipe, tmp_path / "parts", tokenizer)
+    TrainingRun(recipe, tmp_path / "parts", tokenizer).train(2, tell=lambda _: None)
+    resumed = TrainingRun(recipe, tmp_path / "parts", tokenizer)
     assert resumed.step == 2
     resumed.train(tell=lambda _: None)
     assert _equal(_state(whole), _state(resumed))
@@ -57,7 +57,7 @@ def test_a_run_that_was_stopped_and_resumed_equals_one_that_was_not(recipe: Reci
 
 
 def test_the_loss_falls_in_a_few_steps_and_the_curve_is_kept(tokenizer: Tokenizer, tmp_path: Path) -> None:
-    run = Run(replace(TINY, steps=60, lr=1e-2, phases="everything"), tmp_path / "run", tokenizer)
+    run = TrainingRun(replace(TINY, steps=60, lr=1e-2, phases="everything"), tmp_path / "run", tokenizer)
     run.train(tell=lambda _: None)
     assert [step for step, _ in run.curve] == [20, 40, 60]
     assert run.curve[-1][1] < run.curve[0][1]
@@ -82,7 +82,7 @@ def test_the_learning_rate_warms_up_holds_and_falls() -> None:
 def test_a_shipped_folder_gives_the_same_logits_but_for_half_precision(recipe: Recipe, tokenizer: Tokenizer, tmp_path: Path) -> None:
     from workbench.world.card import loaded
 
-    run = Run(recipe, tmp_path / "run", tokenizer)
+    run = TrainingRun(recipe, tmp_path / "run", tokenizer)
     run.train(3, tell=lambda _: None)
     ship(opened(tmp_path / "run"), tmp_path / "shipped")
     model, n_head = loaded(tmp_path / "shipped")
@@ -112,9 +112,9 @@ def test_head_effects_of_a_random_model_show_no_name_mover(tokenizer: Tokenizer)
 
 
 def test_intervals_hold_their_value_and_narrow_with_n() -> None:
-    few, many = share("few", [True] * 9 + [False]), share("many", [True] * 900 + [False] * 100)
+    few, many = hits_share("few", [True] * 9 + [False]), hits_share("many", [True] * 900 + [False] * 100)
     assert few.low < 0.9 < few.high and many.low < 0.9 < many.high
     assert many.high - many.low < few.high - few.low
-    assert share("all", [True] * 20).high == pytest.approx(1.0)
+    assert hits_share("all", [True] * 20).high == pytest.approx(1.0)
     mean = average("mean", [0.0, 1.0] * 50)
     assert mean.low < 0.5 < mean.high

@@ -12,18 +12,18 @@ from typing import Annotated, Any
 import typer
 
 from workbench.cli.groups import Drawing, Opening, grouped
-from workbench.cli.options import Data, Dose, Edits, Prompts, Seed, Settings, SplitName, dosed, laned, named, numbers, split_named
+from workbench.cli.options import Data, Dose, Edits, PromptTexts, Seed, Settings, SplitName, dosed, laned, named, numbers, split_named
 from workbench.cli.printing import answer, table, visible
 from workbench.edits.lane import valid_dose
 from workbench.errors import BadKnob
 
-Neutral = Annotated[str | None, typer.Option(help="A set or file with neutral texts, for side effects.")]
+NeutralSet = Annotated[str | None, typer.Option(help="A set or file with neutral texts, for side effects.")]
 Placebos = Annotated[int, typer.Option(min=0, help="Random edits of equal size to average into the placebo; 0 for none.")]
 
 
 @grouped
 def generate(
-    prompt: Prompts,
+    prompt: PromptTexts,
     drawing: Drawing,
     opening: Opening,
     edit: Edits = None,
@@ -45,7 +45,7 @@ def generate(
 
 @grouped
 def compare(
-    prompt: Prompts,
+    prompt: PromptTexts,
     drawing: Drawing,
     opening: Opening,
     edit: Edits = None,
@@ -121,7 +121,7 @@ def evaluate(
     edit: Edits = None,
     dose: Dose = None,
     split: SplitName = "test",
-    neutral: Neutral = None,
+    neutral: NeutralSet = None,
     placebos: Placebos = 3,
     generations: Annotated[int, typer.Option(min=0, help="Texts that repetition is measured on.")] = 16,
     method: Annotated[
@@ -199,7 +199,7 @@ def sweep(
     grid: Annotated[list[str] | None, typer.Option("--grid", help="A knob's values as name=a|b|c; again for more.")] = None,
     seed: Seed = 0,
     split: SplitName = "test",
-    neutral: Neutral = None,
+    neutral: NeutralSet = None,
     out: Annotated[Path | None, typer.Option(help="Write the rows to this JSON file too.")] = None,
 ) -> None:
     """Run one edit over doses, or fit a method over a grid of knobs, and measure gain and damage of each."""

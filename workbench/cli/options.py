@@ -20,7 +20,7 @@ Dose = Annotated[
     float | None,
     typer.Option(help=f"Of edits that name none, {LOWEST_DOSE:g} to {HIGHEST_DOSE:g}: 0 is the base model, 1 as fitted; else as saved."),
 ]
-Prompts = Annotated[list[str], typer.Option("--prompt", help="A prompt; give the option again for more.")]
+PromptTexts = Annotated[list[str], typer.Option("--prompt", help="A prompt; give the option again for more.")]
 Settings = Annotated[list[str] | None, typer.Option("--set", help="A knob as name=value; give the option again for more.")]
 Seed = Annotated[int, typer.Option(help="Drives every random choice.")]
 SplitName = Annotated[str, typer.Option("--split", help="The rows that are scored: fit, validation, test or all.")]

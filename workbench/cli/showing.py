@@ -57,7 +57,7 @@ def _get(name: str | None, wanted: str | None, folder: Path, json: bool) -> None
         raise ModelUnavailable(
             f"Got models {name} {wanted or ''}".rstrip() + "; needed: models get NAME.", "Run: retouch models get smollm2-135m"
         )
-    where = catalog.get(wanted, folder, progress=on_terminal(json))
+    where = catalog.fetch_recommended(wanted, folder, progress=on_terminal(json))
     note = catalog.note(wanted, folder)
     answer(
         {"model": wanted, "folder": where, "note": note},

@@ -14,7 +14,7 @@ from typing import Any
 
 from workbench.data.demonstrations import COLUMNS, Demonstration
 from workbench.data.reading import BARE
-from workbench.data.rows import BadRow, Context, Values, answer, distinct, split_of, text_of
+from workbench.data.rows import BadRow, Context, Values, continuation, distinct, split_of, text_of
 
 _LOSSES = ("good", "bad", "balance", "good-v-bad")
 
@@ -80,8 +80,8 @@ def _question(
     if not rights or not wrongs:
         raise BadRow(f"has {len(rights)} right and {len(wrongs)} wrong answers.", "Give at least one of each.")
     references = [f"true:{text}" for text in rights] + [f"false:{text}" for text in wrongs]
-    negative = answer(context.pick(wrongs))
-    return Demonstration(prompt, answer(best or rights[0]), negative, tags=(*tags, *references))
+    negative = continuation(context.pick(wrongs))
+    return Demonstration(prompt, continuation(best or rights[0]), negative, tags=(*tags, *references))
 
 
 def _asked(question: str) -> str:
@@ -142,7 +142,7 @@ def _stereoset(values: Values, context: Context) -> Demonstration:
             raise BadRow("has sentences unlike its context outside the blank.", "Leave the row out, or repair it.")
         prompt, texts = before.rstrip(), filled
     tags += [f"unrelated:{texts['unrelated']}"] if "unrelated" in texts else []
-    return Demonstration(prompt, answer(texts["anti-stereotype"]), answer(texts["stereotype"]), tags=tuple(tags))
+    return Demonstration(prompt, continuation(texts["anti-stereotype"]), continuation(texts["stereotype"]), tags=tuple(tags))
 
 
 def _stereoset_sentences(value: Any) -> dict[str, str]:
@@ -219,7 +219,7 @@ def _task(values: Values, context: Context) -> Demonstration:
         raise BadRow("has no target.", "Give target a text.")
     prompt = question if question.endswith(":") else question + "\nA:"
     wrongs = [text for text in distinct(options) if text not in rights]
-    label = answer(rights[0])
+    label = continuation(rights[0])
     if wrongs:
         return replace(_question(prompt, rights, wrongs, context), label=label)
     return Demonstration(prompt, label, label=label, tags=tuple(f"true:{text}" for text in distinct(rights)))

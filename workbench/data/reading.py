@@ -47,24 +47,24 @@ class Record:
 
 
 @dataclass(frozen=True)
-class Source:
+class Content:
     """A named file on disk, or the bytes of an upload."""
 
     name: str
     content: Path | bytes
 
     @staticmethod
-    def of(content: str | Path | bytes, name: str | None = None, limit: int = MAX_BYTES) -> Source:
+    def of(content: str | Path | bytes, name: str | None = None, limit: int = MAX_BYTES) -> Content:
         """Check what can be checked before reading.
 
         Raises:
             BadDemonstrations: no such file, a folder, an unknown ending, or more than `limit` bytes.
         """
         if isinstance(content, bytes):
-            source, size = Source(name or "upload.jsonl", content), len(content)
+            source, size = Content(name or "upload.jsonl", content), len(content)
         else:
             path = Path(content)
-            source, size = Source(name or path.name, path), _size(path)
+            source, size = Content(name or path.name, path), _size(path)
         if source.layout not in _LAYOUTS:
             raise BadDemonstrations(
                 f"{source.name} ends in {source.layout or 'nothing'}; demonstrations are {', '.join(_LAYOUTS)}.",
@@ -105,7 +105,7 @@ def _size(path: Path) -> int:
         raise BadDemonstrations(f"{path} cannot be read: {error.strerror}.", "Check the file's permissions.") from error
 
 
-def records(source: Source) -> Iterator[Record | Problem]:
+def records(source: Content) -> Iterator[Record | Problem]:
     """Stream the records of a source in order, with a problem in place of each line that is not one.
 
     Raises:

@@ -50,7 +50,7 @@ def text_of(values: Values, column: str) -> str:
     return value
 
 
-def answer(text: str) -> str:
+def continuation(text: str) -> str:
     """The text as a continuation: stripped, with one leading space."""
     return " " + text.strip()
 

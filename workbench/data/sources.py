@@ -17,7 +17,7 @@ from pathlib import Path
 
 from workbench.data.demonstrations import COLUMNS, Demonstration, Demonstrations, Split
 from workbench.data.formats import FORMATS, OWN_COLUMNS, Format, recognised
-from workbench.data.reading import BARE, MAX_BYTES, Problem, Record, Source, is_escaped, records
+from workbench.data.reading import BARE, MAX_BYTES, Content, Problem, Record, is_escaped, records
 from workbench.data.rows import BadRow, Context
 from workbench.data.splits import MIN_GROUPS, assigned, groups_of
 from workbench.errors import BadDemonstrations, StorageFailed
@@ -60,7 +60,7 @@ def read(
     Raises:
         BadDemonstrations: no such file, too large, not text, or columns of no known layout.
     """
-    source = Source.of(content, name, limit)
+    source = Content.of(content, name, limit)
     return _Reading(source.stem, source.name, seed, split).run(records(source))
 
 

@@ -21,7 +21,7 @@ from workbench.operations import AddToWeight, Gate, Operation, TransformAt
 from workbench.shapes import Tensor
 from workbench.sites import Site
 
-SCHEMA = 1
+EDIT_SCHEMA = 1
 ExportTarget = Literal["checkpoint", "peft", "script", "report"]
 _NONE: Mapping[Any, Any] = MappingProxyType({})
 
@@ -38,7 +38,7 @@ class Header:
     seed: int
     versions: Mapping[str, str]
     facts: Mapping[str, Any] = field(default_factory=lambda: _NONE)
-    schema: int = SCHEMA
+    schema: int = EDIT_SCHEMA
 
     def as_json(self) -> dict[str, Any]:
         """As JSON types, as `edit.json` holds it."""
@@ -222,6 +222,9 @@ class Edit(Dosed):
         gates = {f"gate.{site}.{part}": getattr(gate, part) for site, gate in self.gates.items() for part in ("weight", "bias")}
         return {**self.tensors(), **gates}
 
+
+Stack = tuple[Edit, ...]
+"""Loaded edits that act one after the other, each at its own dose."""
 
 EditT = TypeVar("EditT", bound=type[Edit])
 _KINDS: dict[str, type[Edit]] = {}

@@ -24,8 +24,6 @@ from workbench.operations import POSITION_RULES, AddToWeight, LowRank, Rows, Tra
 from workbench.shapes import Activations, Tensor
 from workbench.sites import Site
 
-Stack = Sequence[Edit]
-
 Acting = Callable[[Activations, slice | None], Activations]
 
 
@@ -40,7 +38,7 @@ def applied(model: LanguageModel, *edits: Edit) -> Generator[None]:
 
 
 @contextmanager
-def lanes(model: LanguageModel, stacks: Sequence[Stack]) -> Generator[None]:
+def lanes(model: LanguageModel, stacks: Sequence[Sequence[Edit]]) -> Generator[None]:
     """Within this context, a batch of n·r rows holds n lanes of r rows: row group i carries stack i.
 
     Lane i equals running stack i alone up to the rounding of the batched matrix product. All is validated before anything is touched.
@@ -54,7 +52,7 @@ def lanes(model: LanguageModel, stacks: Sequence[Stack]) -> Generator[None]:
         yield
 
 
-def planned(model: LanguageModel, stacks: Sequence[Stack]) -> Callable[[], AbstractContextManager[None]]:
+def planned(model: LanguageModel, stacks: Sequence[Sequence[Edit]]) -> Callable[[], AbstractContextManager[None]]:
     """Validate stacks once and return what enters them, for loops that enter again and again.
 
     A generator must not hold a context over a `yield` (its caller would run inside it), so decoding enters once a token.
@@ -87,7 +85,7 @@ def checked(model: LanguageModel, edit: Edit) -> Edit:
 class _Plan:
     """Row groups → operations, arranged by the module on which they act."""
 
-    def __init__(self, model: LanguageModel, stacks: Sequence[Stack]) -> None:
+    def __init__(self, model: LanguageModel, stacks: Sequence[Sequence[Edit]]) -> None:
         self.n_lanes = len(stacks)
         self._transforms: dict[Site, list[tuple[int, Acting]]] = {}
         self._deltas: dict[int, tuple[AddToWeight, list[tuple[int, AddToWeight, WeightSlot]]]] = {}

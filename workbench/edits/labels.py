@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from workbench.edits.base import Edit
+from workbench.edits.base import Edit, Stack
 from workbench.edits.lane import Lane, LaneLike, Named, lane_of
 from workbench.errors import BadLane
-
-Stack = tuple[Edit, ...]
-"""Loaded edits that act one after the other, each at its own dose."""
 
 
 def stack_of(lane: LaneLike) -> Stack:

@@ -96,7 +96,7 @@ class _Script:
 
     def _add_transform(self, op: TransformAt) -> None:
         point, index = self._model.point(op.site), len(self._functions)
-        code, constants = recorded(op, self._model.dtype)
+        code, constants = recorded_source(op, self._model.dtype)
         self.tensors |= {f"step_{index}.{name}": tensor for name, tensor in constants.items()}
         self._functions.append(_FORWARD.sub(rf"def step_{index}(self\1):", code, count=1))
         columns = None if point.columns is None else [point.columns.start, point.columns.stop]
@@ -140,7 +140,7 @@ class _Script:
         step["deltas"].append({**delta, **{part: f"{name}.{part}" for part in parts}})
 
 
-def recorded(op: TransformAt, dtype: torch.dtype) -> tuple[str, dict[str, Tensor]]:
+def recorded_source(op: TransformAt, dtype: torch.dtype) -> tuple[str, dict[str, Tensor]]:
     """Return what an operation's function computes as the source of one function, and the tensors it uses.
 
     Raises:

@@ -17,7 +17,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 
-from workbench.edits.base import SCHEMA, Edit, Header, Possible, kind_of, sha256
+from workbench.edits.base import EDIT_SCHEMA, Edit, Header, Possible, kind_of, sha256
 from workbench.errors import CorruptEdit, NewerSchema, StorageFailed
 from workbench.models.base import Fingerprint
 from workbench.models.tensor_files import read_tensors
@@ -64,7 +64,7 @@ def save(edit: Edit, folder: str | Path, *, overwrite: bool = False) -> Path:
     return target
 
 
-def load(folder: str | Path) -> Edit:
+def load_edit(folder: str | Path) -> Edit:
     """Read an edit's folder and check it against its own description. The edit has the dose it was saved at, 1 where the folder names none.
 
     Raises:
@@ -111,7 +111,7 @@ def _described(edit: Edit, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
     spares = {"spares": {str(site): bound for site, bound in edit.spares.items()}} if edit.spares else {}
     return {
         **spares,
-        "schema": NEWEST if spares else SCHEMA,
+        "schema": NEWEST if spares else EDIT_SCHEMA,
         "kind": edit.kind,
         "header": edit.header.as_json(),
         "dose": edit.dose,

@@ -120,7 +120,7 @@ def _choices(model: LanguageModel, rows: list[Demonstration], stacks: Stacks, ba
     items: list[dict[str, Any]] = []
     for i, (row, (true, _), mine) in enumerate(zip(rows, options, answers)):
         n, values = len(true), dict[str, np.ndarray]()
-        counted = choices.distinct(mine.ids[:n]), [n + at for at in choices.distinct(mine.ids[n:])]
+        counted = choices.counted(mine.ids[:n]), [n + at for at in choices.counted(mine.ids[n:])]
         for twin, log_p in (("", mine.log_p), ("_per_token", mine.log_p / mine.n_tokens)):
             right, wrong = log_p[:, :n], log_p[:, n:]
             values[f"mc1{twin}"] = choices.mc1(right, wrong)

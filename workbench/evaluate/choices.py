@@ -35,7 +35,7 @@ def margin(true: Float[np.ndarray, "lane _true"], false: Float[np.ndarray, "lane
     return true[:, 0] - false.max(1)
 
 
-def distinct(ids: Sequence[Sequence[int]]) -> list[int]:
+def counted(ids: Sequence[Sequence[int]]) -> list[int]:
     """Which answers are counted in a probability: those that do not begin with another one, whose probability holds theirs already."""
     sequences = [tuple(one) for one in ids]
     return [

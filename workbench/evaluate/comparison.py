@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import torch
 
-from workbench.decode import Generated, Sampling, Step, collected, decode
+from workbench.decode import Generated, Sampling, TokenStep, collected, decode
 from workbench.edits.base import Edit
 from workbench.edits.engine import lanes
 from workbench.edits.labels import LaneLabel, lane_labels
@@ -110,7 +110,7 @@ def _streamed(
     model: LanguageModel, prompts: Sequence[str], stacks: Stacks, how: Sampling, tell: Progress
 ) -> tuple[tuple[Generated, ...], ...]:
     """Generate, telling the texts so far a few times a second (putting them together costs as much as a token)."""
-    labels, steps, told = [lane.label for lane in lane_labels(stacks)], list[Step](), 0.0
+    labels, steps, told = [lane.label for lane in lane_labels(stacks)], list[TokenStep](), 0.0
     for step in decode(model, prompts, stacks, how, progress=silent()):
         steps.append(step)
         live: dict[str, object] = {}

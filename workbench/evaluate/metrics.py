@@ -8,7 +8,8 @@ from typing import Literal
 
 import numpy as np
 
-from workbench.edits.labels import Stack, stack_of
+from workbench.edits.base import Stack
+from workbench.edits.labels import stack_of
 from workbench.edits.lane import LanesLike, lanes_of
 from workbench.numerics.intervals import Interval, mean_interval, paired_share_interval, share_interval
 from workbench.shapes import Bool, Float

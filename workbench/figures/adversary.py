@@ -54,7 +54,7 @@ def pictures(report: FitReport) -> tuple[Picture, ...]:
         ),
         Picture(
             "adversary-losses",
-            losses(report.arrays["g_losses"]),
+            adversary_losses(report.arrays["g_losses"]),
             tuple({"round": i + 1, "first": float(item[0]), "last": float(item[-1])} for i, item in enumerate(report.arrays["g_losses"])),
             "The loss of the edit jumps up at each new discriminator, and falls again.",
             "Each round should begin lower than the one before.",
@@ -130,7 +130,7 @@ def grown(norms: Mapping[str, Sequence[float]]) -> go.Figure:
     return lines("Size of each adapter", parts, "round", "‖ΔW‖ / ‖W‖", height=300)
 
 
-def losses(g_losses: np.ndarray) -> go.Figure:
+def adversary_losses(g_losses: np.ndarray) -> go.Figure:
     """The generator's loss, step after step, with a line where a round begins."""
     n_rounds, n_steps = g_losses.shape
     flat = g_losses.reshape(-1)

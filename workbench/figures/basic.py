@@ -24,7 +24,7 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Interval:
+class IntervalBar:
     """A value with the ends of its 95 % interval; `lane` as in `Line`."""
 
     name: str
@@ -80,7 +80,7 @@ def lines(title: str, parts: Sequence[Line], x_label: str, y_label: str, *, log_
 
 
 def intervals(
-    title: str, rows: Sequence[Interval], x_label: str, *, span: tuple[float, float] | None = None, chance: float | None = None
+    title: str, rows: Sequence[IntervalBar], x_label: str, *, span: tuple[float, float] | None = None, chance: float | None = None
 ) -> go.Figure:
     """A dot and its 95 % interval a row, with the value written beside it."""
     figure = go.Figure()

@@ -8,7 +8,7 @@ from plotly.subplots import make_subplots
 
 from workbench.figures.attention import head_grid, shown
 from workbench.figures.theme import signed_scale
-from workbench.lenses.patching import KINDS, PatchingEffects
+from workbench.lenses.patching import STREAM_KINDS, PatchingEffects
 
 KIND_WORDS = {"resid_pre": "residual stream", "attn_out": "attention", "mlp_out": "MLP"}
 UNIT = "share of the effect"
@@ -22,14 +22,14 @@ def limit_of(z: np.ndarray) -> float:
 
 def patching_streams(found: PatchingEffects, lane: int = 0) -> go.Figure:
     """A map a kind of place, layers down, tokens across; kinds that an estimate does not cover are left out."""
-    kinds = [k for k in range(len(KINDS)) if np.isfinite(found.streams[lane, k]).any()]
+    kinds = [k for k in range(len(STREAM_KINDS)) if np.isfinite(found.streams[lane, k]).any()]
     names = [
         f"{i} {shown(a)}" if a == b else f"{i} {shown(a)} → {shown(b)}"
         for i, (b, a) in enumerate(zip(found.clean_tokens, found.corrupt_tokens))
     ]
     limit = limit_of(found.streams[lane, kinds])
     figure = make_subplots(
-        rows=len(kinds), cols=1, shared_xaxes=True, subplot_titles=[KIND_WORDS[KINDS[k]] for k in kinds], vertical_spacing=0.09
+        rows=len(kinds), cols=1, shared_xaxes=True, subplot_titles=[KIND_WORDS[STREAM_KINDS[k]] for k in kinds], vertical_spacing=0.09
     )
     layers = [str(layer) for layer in range(found.streams.shape[2])]
     for row, k in enumerate(kinds, 1):

@@ -6,10 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import numpy as np
 import plotly.graph_objects as go
 
 from workbench.methods.registry import FitReport
 from workbench.progress import Report
+
+Arrays = Mapping[str, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -27,11 +30,11 @@ class Picture:
     look_for: str = ""
 
 
-Draw = Callable[[FitReport], Sequence[Picture]]
+DrawPictures = Callable[[FitReport], Sequence[Picture]]
 Move = Callable[[Sequence[Report]], Sequence[Picture]]
-DrawT = TypeVar("DrawT", bound=Draw)
+DrawT = TypeVar("DrawT", bound=DrawPictures)
 MoveT = TypeVar("MoveT", bound=Move)
-_DRAWN: list[tuple[frozenset[str], Draw]] = []
+_DRAWN: list[tuple[frozenset[str], DrawPictures]] = []
 _MOVING: list[tuple[frozenset[str], Move]] = []
 
 
@@ -55,7 +58,7 @@ def moving_pictures_of(*values: str) -> Callable[[MoveT], MoveT]:
     return register
 
 
-def drawn(report: FitReport) -> tuple[Picture, ...]:
+def drawn_pictures(report: FitReport) -> tuple[Picture, ...]:
     """The pictures of all the kinds that a report is of."""
     return tuple(picture for needs, draw in _DRAWN if needs <= set(report.arrays) for picture in draw(report))
 

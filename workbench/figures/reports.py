@@ -7,17 +7,17 @@ from typing import Any
 
 from workbench.figures import adversary, gate, spectra, turns
 from workbench.figures.basic import Line, lines
-from workbench.figures.picture import Picture, drawn, drawn_moving
+from workbench.figures.picture import Picture, drawn_moving, drawn_pictures
 from workbench.methods.registry import Curve, FitReport
 from workbench.progress import Report
 
 # Each of these modules registers what it draws.
-KINDS = (spectra, turns, adversary, gate)
+PICTURED = (spectra, turns, adversary, gate)
 
 
-def pictures(report: FitReport) -> tuple[Picture, ...]:
+def report_pictures(report: FitReport) -> tuple[Picture, ...]:
     """The pictures of a report: those of its kind, then its curves."""
-    return (*drawn(report), *curves(report.curves))
+    return (*drawn_pictures(report), *curves(report.curves))
 
 
 def curves(found: Sequence[Curve]) -> tuple[Picture, ...]:
@@ -34,7 +34,7 @@ def curves(found: Sequence[Curve]) -> tuple[Picture, ...]:
     return tuple(made)
 
 
-def moving(history: Sequence[Report]) -> tuple[Picture, ...]:
+def moving_pictures(history: Sequence[Report]) -> tuple[Picture, ...]:
     """What a running fit has shown so far: the pictures of its kind, else every number that it reports, over its reports."""
     own = drawn_moving(history)
     if own:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,13 +10,12 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from workbench.figures.basic import Line, lines
-from workbench.figures.picture import Picture, pictures_of
+from workbench.figures.picture import Arrays, Picture, pictures_of
 from workbench.figures.theme import LANE_COLOURS, PLACEBO_COLOUR
 from workbench.methods.registry import FitReport
 
-Arrays = Mapping[str, np.ndarray]
-GOOD, BAD = LANE_COLOURS[1], LANE_COLOURS[5]
-_SIDES = (("plus", "good side, kept", GOOD, "solid"), ("minus", "bad side, dropped", BAD, "dash"))
+GOOD_COLOUR, BAD_COLOUR = LANE_COLOURS[1], LANE_COLOURS[5]
+_SIDES = (("plus", "good side, kept", GOOD_COLOUR, "solid"), ("minus", "bad side, dropped", BAD_COLOUR, "dash"))
 # Values below this share of the largest are rounding; a log axis that shows them hides the rest.
 _FLOOR = 1e-12
 
@@ -96,7 +95,7 @@ def _size_picture(arrays: Arrays, layers: Sequence[int], held: int) -> Picture:
             x=[f"layer {layer}" for layer in layers],
             y=mean.tolist(),
             error_y={"type": "data", "symmetric": False, "array": (upper - mean).clip(0).tolist(), "arrayminus": [0.0] * len(layers)},
-            marker_color=GOOD,
+            marker_color=GOOD_COLOUR,
             hovertemplate="%{x}: %{y:.3f}<extra></extra>",
         )
     )
@@ -141,7 +140,7 @@ def moved(before: np.ndarray, after: np.ndarray, is_good: np.ndarray, layer: int
         rows=1, cols=2, shared_xaxes=True, shared_yaxes=True, subplot_titles=("before", "after"), horizontal_spacing=0.05
     )
     for column, points in ((1, before), (2, after)):
-        for name, mask, colour, symbol in (("good", is_good, GOOD, "circle"), ("bad", ~is_good, BAD, "x")):
+        for name, mask, colour, symbol in (("good", is_good, GOOD_COLOUR, "circle"), ("bad", ~is_good, BAD_COLOUR, "x")):
             figure.add_scatter(
                 row=1,
                 col=column,

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
 
 from workbench.figures.basic import histograms
-from workbench.figures.picture import Picture, pictures_of
+from workbench.figures.picture import Arrays, Picture, pictures_of
 from workbench.figures.theme import LANE_COLOURS, PLACEBO_COLOUR
 from workbench.methods.registry import FitReport
-
-Arrays = Mapping[str, np.ndarray]
 
 
 @pictures_of("probe_accuracy", "gated_bad", "explained")

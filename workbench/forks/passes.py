@@ -17,13 +17,12 @@ from workbench.operations import AddToWeight, TransformAt, transformed
 from workbench.shapes import Float, Tensor
 from workbench.sites import Site
 
-Stack = Sequence[Edit]
 SHARED = ("all", "prompt", "generated")
 """Position rules that mean the same whether a row runs whole or its prompt apart."""
 _CACHE = object()
 
 
-def fork_of(model: LanguageModel, stack: Stack) -> int | None:
+def fork_of(model: LanguageModel, stack: Sequence[Edit]) -> int | None:
     """The block at whose input a stack first differs from the unedited model: n_layers behind the last, None where nothing begins there.
 
     0 and None differ in that a stack which changes what comes before the blocks (embeddings) has to run whole.
@@ -47,7 +46,7 @@ def _layer_of(model: LanguageModel, site: Site) -> int | None:
     return next((layer for layer, block in enumerate(model.blocks) if any(module is owner for module in block.modules())), None)
 
 
-def can_fork(model: LanguageModel, stack: Stack) -> bool:
+def can_fork(model: LanguageModel, stack: Sequence[Edit]) -> bool:
     """Whether a stack may depart from the unedited pass."""
     operations = [op for edit in stack for op in edit.operations()]
     plain = all(isinstance(op, AddToWeight) or (op.where in SHARED and not op.sees_call) for op in operations)
@@ -118,7 +117,7 @@ def _without(value: Any, cache: Any) -> Any:
 class Group:
     """Lanes that fork at one block and run side by side from there."""
 
-    def __init__(self, model: LanguageModel, fork: int, lanes: Sequence[int], stacks: Sequence[Stack]) -> None:
+    def __init__(self, model: LanguageModel, fork: int, lanes: Sequence[int], stacks: Sequence[Sequence[Edit]]) -> None:
         self.fork, self.lanes = fork, list(lanes)
         self._model, self._stacks = model, stacks
         self._entered = planned(model, stacks)
@@ -174,7 +173,7 @@ def _repeated(value: Any, n: int, n_rows: int, cache: Any) -> Any:
     return value
 
 
-def groups_of(model: LanguageModel, stacks: Sequence[Stack]) -> list[Group]:
+def lane_groups(model: LanguageModel, stacks: Sequence[Sequence[Edit]]) -> list[Group]:
     """Lanes by the block at which they fork, those that equal the unedited model left out."""
     by_fork: dict[int, list[int]] = {}
     for lane, stack in enumerate(stacks):

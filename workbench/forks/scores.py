@@ -8,8 +8,9 @@ from typing import Any
 
 import torch
 
+from workbench.edits.base import Edit
 from workbench.forks.kept import Kept, store_of
-from workbench.forks.passes import Group, Pass, Stack, groups_of, unedited_pass
+from workbench.forks.passes import Group, Pass, lane_groups, unedited_pass
 from workbench.models.base import LanguageModel
 from workbench.models.tokens import TokenBatch
 from workbench.progress import Progress, silent
@@ -44,7 +45,7 @@ class _Chunk:
 def continuation_log_probs(
     model: LanguageModel,
     batch: TokenBatch,
-    stacks: Sequence[Stack],
+    stacks: Sequence[Sequence[Edit]],
     *,
     round_to: torch.dtype | None = None,
     progress: Progress | None = None,
@@ -57,7 +58,7 @@ def continuation_log_probs(
     Raises: as `engine.lanes`.
     """
     tell = progress or silent()
-    groups = groups_of(model, stacks)
+    groups = lane_groups(model, stacks)
     widest = max((len(group.lanes) for group in groups), default=1)
     chunks = list(_chunks(batch, max(1, TOKENS_AT_ONCE // widest)))
     width = max(1, int((batch.lengths - batch.n_prompt).max()))
@@ -188,7 +189,7 @@ def widened(logits: Float[Tensor, "*lead d_vocab"], round_to: torch.dtype | None
 
 @torch.no_grad()
 def divergences(
-    model: LanguageModel, batch: TokenBatch, stacks: Sequence[Stack], *, progress: Progress | None = None
+    model: LanguageModel, batch: TokenBatch, stacks: Sequence[Sequence[Edit]], *, progress: Progress | None = None
 ) -> tuple[Float[Tensor, "lane token"], Float[Tensor, "lane token"], Int[Tensor, "token"]]:
     """KL(unedited ‖ lane) and −log p of each token that a text predicts, in nats, and the row that each belongs to.
 
@@ -196,7 +197,7 @@ def divergences(
 
     Raises: as `engine.lanes`.
     """
-    tell, groups = progress or silent(), groups_of(model, stacks)
+    tell, groups = progress or silent(), lane_groups(model, stacks)
     step = max(1, TOKENS_AT_ONCE // (batch.ids.shape[1] * max((len(group.lanes) for group in groups), default=1)))
     kl: list[Tensor] = []
     nll: list[Tensor] = []

@@ -18,7 +18,7 @@ from workbench.edits.base import Edit
 from workbench.edits.engine import applied
 from workbench.errors import BadKnob, ModelMismatch
 from workbench.methods.shared.concept import concept_of
-from workbench.methods.shared.discriminator import Discriminator, Kind, accuracy, blocks_read, representations, train
+from workbench.methods.shared.discriminator import Discriminator, Kind, accuracy, blocks_read, representations, train_discriminator
 from workbench.models.base import Fingerprint, LanguageModel
 from workbench.models.tokens import TokenBatch
 from workbench.progress import Progress, silent
@@ -102,7 +102,7 @@ def concept_meter(
     found = Discriminator(r.shape[1], kind, _HIDDEN, draw, like=r)
     tell(0.5, "Fitting the meter")
     is_target = concept.train.is_target.to(r.device)
-    train(found, (r - mean) / spread, is_target, lr=_LR, eps=_EPS, epochs=_EPOCHS, batch_size=_BATCH, generator=draw)
+    train_discriminator(found, (r - mean) / spread, is_target, lr=_LR, eps=_EPS, epochs=_EPOCHS, batch_size=_BATCH, generator=draw)
     r_new = representations(model, concept.validation.tokens(model), chosen)
     right = accuracy(found, (r_new - mean) / spread, concept.validation.is_target.to(r.device))
     tell(1.0, "Done")

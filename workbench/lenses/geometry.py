@@ -30,7 +30,7 @@ from workbench.shapes import Float
 from workbench.sites import Site
 
 # Below these no score is told: it would be noise. Above MAX_ROWS a side, rows are left out: a picture shows no more.
-MIN_FIT, MIN_HELD, MAX_ROWS = 3, 6, 128
+MIN_FIT, MIN_HELD, _MAX_ROWS = 3, 6, 128
 _N_RANDOM = 200
 
 
@@ -150,8 +150,8 @@ def _sides(model: LanguageModel, demonstrations: Demonstrations) -> tuple[tuple[
 def _capped(rows: list[tuple[int, Demonstration]]) -> list[tuple[int, Demonstration]]:
     """At most MAX_ROWS, half of them from split fit where there are enough."""
     fit, held = [r for r in rows if r[1].split == "fit"], [r for r in rows if r[1].split != "fit"]
-    n_fit = min(len(fit), max(MAX_ROWS // 2, MAX_ROWS - len(held)))
-    return fit[:n_fit] + held[: MAX_ROWS - n_fit]
+    n_fit = min(len(fit), max(_MAX_ROWS // 2, _MAX_ROWS - len(held)))
+    return fit[:n_fit] + held[: _MAX_ROWS - n_fit]
 
 
 def _withheld(first: np.ndarray, held: np.ndarray) -> str:

@@ -30,7 +30,7 @@ from workbench.models.tokens import TokenBatch
 from workbench.progress import Progress, silent
 from workbench.shapes import Float, Tensor
 
-KINDS = ("previous token", "duplicate token", "induction")
+HEAD_KINDS = ("previous token", "duplicate token", "induction")
 _PATTERNS = {
     "previous token": get_previous_token_head_detection_pattern,
     "duplicate token": get_duplicate_token_head_detection_pattern,
@@ -85,8 +85,8 @@ def head_scores(
     """
     owner, tell = bridged(model), progress or silent()
     batches = _repeated(owner, n, length, seed) if texts is None else [owner.tokens(text) for text in texts]
-    wanted = [{kind: _places(kind, batch.ids) for kind in KINDS} for batch in batches]
-    if not batches or any(not any(bool(w[kind].any()) for w in wanted) for kind in KINDS):
+    wanted = [{kind: _places(kind, batch.ids) for kind in HEAD_KINDS} for batch in batches]
+    if not batches or any(not any(bool(w[kind].any()) for w in wanted) for kind in HEAD_KINDS):
         raise BadPrompt("No text repeats a token, so no head can look back to it.", "Give texts in which words come again.")
     names = [f"blocks.{layer}.attn.hook_pattern" for layer in range(owner.info.n_layers)]
     lanes: list[np.ndarray] = []
@@ -96,15 +96,15 @@ def head_scores(
             tell((i + j / len(batches)) / len(stacks), "Reading heads")
             cache = run(owner, batch, stack, names)[1]
             patterns = torch.stack([cache[name][0].float().cpu() for name in names])
-            found.append(np.stack([_scores(patterns, places[kind]) for kind in KINDS]))
+            found.append(np.stack([_scores(patterns, places[kind]) for kind in HEAD_KINDS]))
         lanes.append(np.stack(found))
     every = np.stack(lanes)  # lane text kind layer head
     counts = np.maximum(1, (~np.isnan(every)).sum(1))
-    chance = np.array([np.nanmean([_chance(w[kind]) for w in wanted]) for kind in KINDS])
+    chance = np.array([np.nanmean([_chance(w[kind]) for w in wanted]) for kind in HEAD_KINDS])
     errors = np.nanstd(every, 1) / np.sqrt(counts)
     tell(1.0, "Done")
     return HeadScores(
-        owner.info.name, lane_labels(stacks), KINDS, np.nanmean(every, 1), errors, chance, len(batches), None if texts else seed
+        owner.info.name, lane_labels(stacks), HEAD_KINDS, np.nanmean(every, 1), errors, chance, len(batches), None if texts else seed
     )
 
 

@@ -33,7 +33,7 @@ from workbench.shapes import Float, Tensor
 _with_bars: Any = patching
 _with_bars.tqdm = partial(_with_bars.tqdm, disable=True)
 
-KINDS = ("resid_pre", "attn_out", "mlp_out")
+STREAM_KINDS = ("resid_pre", "attn_out", "mlp_out")
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ def attribution_patching(
                 found = attribution_patch(bridge, pair.ids[:1], pair.ids[1:], lambda logits: asked(logits)[0])
         finally:
             handle.remove()
-        streams, heads = np.full((len(KINDS), info.n_layers, n_pos), np.nan), np.zeros((info.n_layers, info.n_heads))
+        streams, heads = np.full((len(STREAM_KINDS), info.n_layers, n_pos), np.nan), np.zeros((info.n_layers, info.n_heads))
         streams[2] = 0
         for node, score in found.node_scores.items():
             if node.kind == "mlp_out":

@@ -29,7 +29,7 @@ _PLACES: dict[str, tuple[str, Network]] = {
 }
 
 
-def names() -> tuple[str, ...]:
+def lens_names() -> tuple[str, ...]:
     """Names of the lenses, in the order in which people are shown them."""
     return tuple(_PLACES)
 

@@ -38,7 +38,7 @@ from workbench.sites import Site
 
 Plane = Float[Tensor, "2 d_model"]
 DIAL = (-1.0, 0.0, 0.5, 1.0, 1.5, 2.0)
-N_NEUTRAL = 16
+_N_NEUTRAL = 16
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class PlaneEdit(Edit):
 
     def at_dose(self, dose: float) -> tuple[Operation, ...]:
         told = self.header.facts
-        laws = {layer: turned(plane, told["angle_rad"], told["turn"], told["which"], dose) for layer, plane in self.planes.items()}
+        laws = {layer: plane_turn(plane, told["angle_rad"], told["turn"], told["which"], dose) for layer, plane in self.planes.items()}
         return tuple(TransformAt(Site("resid_post", layer), law, self.planes[layer].shape[1], told["where"]) for layer, law in laws.items())
 
     def exports(self) -> Mapping[ExportTarget, Possible | Refused]:
@@ -98,7 +98,7 @@ class PlaneEdit(Edit):
         return {"checkpoint": why, "peft": why, "script": Possible(), "report": Possible()}
 
 
-def turned(plane: Plane, angle_rad: float, turn: str, which: str, dose: float) -> Callable[[Activations], Activations]:
+def plane_turn(plane: Plane, angle_rad: float, turn: str, which: str, dose: float) -> Callable[[Activations], Activations]:
     """Return the law at a dose."""
     sides = {"all": (1.0, 1.0), "aligned": (1.0, 0.0), "opposed": (0.0, 1.0)}[which]  # share along f, share against it
     basis = {dtype: plane.to(dtype) for dtype in (torch.float32, torch.float64)}
@@ -189,7 +189,7 @@ def _report(
 ) -> FitReport:
     """The dial: what is gained on validation rows (the fit rows where there are none) and broken on neutral text, angle by angle."""
     held, told = demonstrations.split("validation").having("prompt", "positive", "negative"), fitted.report
-    neutral = neutral_of(model, demonstrations, seed).held[:N_NEUTRAL]
+    neutral = neutral_of(model, demonstrations, seed).held[:_N_NEUTRAL]
     rows = (held if len(held) else demonstrations.split("fit")).first(64)
     found = measured(model, [(fitted.edit.scaled(dose),) for dose in DIAL], rows, neutral, progress=progress)
     x, unit = ([dose * config.angle for dose in DIAL], "degrees") if config.turn == "by" else (DIAL, "dose")

@@ -19,7 +19,7 @@ from transformers.cache_utils import DynamicCache, DynamicLayer
 from workbench.errors import ModelUnavailable
 from workbench.models.backpack.cache import GrowingRows
 from workbench.models.base import LanguageModel, ModelInfo, WeightSlot, fingerprint_of
-from workbench.models.hooks import Point, share
+from workbench.models.hooks import Point, columns_of
 from workbench.models.tokens import TokenBatch
 from workbench.operations import CACHES
 from workbench.shapes import Float, Int, Logits, Tensor
@@ -69,7 +69,7 @@ class BridgeModel(LanguageModel):
         if site.kind in ("resid_pre", "resid_post"):
             return Point(block, "in" if site.kind == "resid_pre" else "out")
         if site.kind == "head_z":
-            return Point(self._inside(block, "attn", "o"), "in", share(site.head, self.info.d_head))
+            return Point(self._inside(block, "attn", "o"), "in", columns_of(site.head, self.info.d_head))
         if site.kind == "mlp_post":
             return Point(self._inside(block, "mlp", "out"), "in")
         part, post_norm = ("attn", "ln1_post") if site.kind == "attn_out" else ("mlp", "ln2_post")

@@ -15,6 +15,7 @@ from transformers.utils import logging
 
 from workbench.errors import CorruptModel, ModelUnavailable, NotEnoughMemory
 from workbench.models import gguf
+from workbench.models.backpack.files import is_backpack
 from workbench.models.base import LanguageModel
 from workbench.models.fetching import fetch, fetched, recommended
 from workbench.models.tensor_files import align
@@ -123,7 +124,7 @@ def _cached() -> dict[str, Path]:
     }
 
 
-def get(name: str, models: Path | None = None, *, progress: Progress | None = None) -> Path:
+def fetch_recommended(name: str, models: Path | None = None, *, progress: Progress | None = None) -> Path:
     """Fetch a recommended model into `models` (default: the workspace's) and return its folder. Errors: as `fetching.fetch`."""
     return fetch(name, recommended(RECOMMENDED), models_of() if models is None else models, progress=progress)
 
@@ -136,7 +137,7 @@ def note(name: str, models: Path | None = None) -> str:
     """
     source = located(name, models)
     if gguf.is_gguf(source):
-        found = gguf.facts(source)
+        found = gguf.gguf_facts(source)
         return f"{found.says} Licence: {found.licence or 'not stated in the file'}."
     path = Path(source) / gguf.ABOUT
     if not path.is_file():
@@ -189,8 +190,8 @@ def estimate(
     """
     source = located(name, models)
     if gguf.is_gguf(source):
-        count, architecture = gguf.facts(source).n_parameters, gguf.facts(source).architecture
-    elif is_backpack(source):
+        count, architecture = gguf.gguf_facts(source).n_parameters, gguf.gguf_facts(source).architecture
+    elif is_backpack_folder(source):
         from workbench.models.backpack.model import parameter_count
 
         count, architecture = parameter_count(Path(source)), "BackpackGPT2LMHeadModel"
@@ -235,14 +236,14 @@ def load(
     if torch.device(device).type == "cpu":
         torch.set_num_threads(1 if size.n_parameters < _ONE_THREAD_BELOW else max(1, psutil.cpu_count(logical=False) or 1))
     tell(0.2, f"Reading the weights of {name}")
-    if is_backpack(source):
+    if is_backpack_folder(source):
         from workbench.models.backpack.model import load_backpack
 
         return load_backpack(Path(source), name=name, dtype=DTYPES[dtype], device=device)
     from workbench.models.bridge import BridgeModel
 
     if gguf.is_gguf(source):
-        network, tokenizer = gguf.read(source, dtype=DTYPES[dtype], progress=tell.part(0.2, 0.7))
+        network, tokenizer = gguf.read_gguf(source, dtype=DTYPES[dtype], progress=tell.part(0.2, 0.7))
         with tempfile.TemporaryDirectory() as folder:
             network.config.save_pretrained(folder)  # TransformerLens reads a model's config from a folder
             tell(0.7, "Naming the sites")
@@ -252,13 +253,10 @@ def load(
     return BridgeModel(network.to(device), tokenizer, source=source, name=name, revision=revision)
 
 
-def is_backpack(source: str) -> bool:
-    """Whether a folder holds a Backpack: its config inherits GPT-2's model type, so look at the senses."""
+def is_backpack_folder(source: str) -> bool:
+    """Whether a folder holds a Backpack."""
     path = Path(source) / "config.json"
-    if not path.is_file():
-        return False
-    config = _config(path)
-    return "num_senses" in config or "BackpackGPT2LMHeadModel" in config.get("architectures", [])
+    return path.is_file() and is_backpack(_config(path))
 
 
 def _config(path: Path) -> dict[str, Any]:

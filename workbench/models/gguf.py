@@ -60,7 +60,7 @@ def is_gguf(path: str | Path) -> bool:
         return file.suffix.lower() == ".gguf" or opened.read(4) == _MAGIC
 
 
-def facts(path: str | Path) -> GgufFacts:
+def gguf_facts(path: str | Path) -> GgufFacts:
     """Read a file's header.
 
     Raises:
@@ -99,9 +99,9 @@ def config_of(path: str | Path) -> Any:
     """The Hugging Face config that a file describes, without what tells transformers to leave it quantised.
 
     Raises:
-        CorruptModel, ModelUnavailable: as `facts`; ModelUnavailable also for a family that transformers does not read from GGUF.
+        CorruptModel, ModelUnavailable: as `gguf_facts`; ModelUnavailable also for a family that transformers does not read from GGUF.
     """
-    found = facts(path)
+    found = gguf_facts(path)
     try:
         config = AutoConfig.from_pretrained(Path(path).parent, gguf_file=Path(path).name)
     except (ValueError, KeyError, NotImplementedError) as error:
@@ -112,7 +112,7 @@ def config_of(path: str | Path) -> Any:
     return _plain(config)
 
 
-def read(path: str | Path, *, dtype: torch.dtype = torch.float32, progress: Progress | None = None) -> tuple[Any, Any]:
+def read_gguf(path: str | Path, *, dtype: torch.dtype = torch.float32, progress: Progress | None = None) -> tuple[Any, Any]:
     """Read a file as a network and its tokenizer; the weights are dequantised.
 
     Raises:
@@ -149,10 +149,10 @@ def converted(path: str | Path, folder: Path, about: dict[str, Any], *, progress
     """Write a file as a Hugging Face folder, whole or not at all, with `about` beside it; return the folder.
 
     Raises:
-        As `read`; OSError where the folder cannot be written.
+        As `read_gguf`; OSError where the folder cannot be written.
     """
     tell = progress or silent()
-    network, tokenizer = read(path, progress=tell.part(0.0, 0.7))
+    network, tokenizer = read_gguf(path, progress=tell.part(0.0, 0.7))
     tell(0.7, "Writing the folder")
     folder.parent.mkdir(parents=True, exist_ok=True)
     unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))

@@ -40,7 +40,7 @@ class Point:
         return (id(self.module), self.side)
 
 
-def share(index: int | None, width: int) -> slice | None:
+def columns_of(index: int | None, width: int) -> slice | None:
     """The columns of one head or sense among several side by side; None for all of them."""
     return None if index is None else slice(index * width, (index + 1) * width)
 

@@ -76,7 +76,7 @@ class Trained:
     angle_loss: Float[Tensor, "check layer"]
 
 
-def train(
+def train_angles(
     rows: PairRows,
     held: PairRows,
     layers: tuple[int, ...],

@@ -22,7 +22,7 @@ from workbench.shapes import Activations, Bool, Float, Tensor
 # arcsin: the official sum by the exact γ₂, which earlier edits of that name were fitted and saved with.
 Formula = Literal["closed_form", "official", "arcsin"]
 # Below this length of the part of u orthogonal to x, x is antiparallel to w and no plane is spanned.
-DEGENERATE = 1e-6
+_DEGENERATE = 1e-6
 
 
 def reflected(x: Float[Tensor, "... d_model"], w: Float[Tensor, "d_model"]) -> Float[Tensor, "... d_model"]:
@@ -49,7 +49,7 @@ def mirror_angle(x: Float[Tensor, "... d_model"], w: Float[Tensor, "d_model"]) -
     return 2 * torch.arcsin(((x @ w) / w.norm()).abs().div(s).clamp_max(1.0))
 
 
-def rotated(
+def rotated_in_plane(
     x: Float[Tensor, "token d_model"], w: Float[Tensor, "d_model"], angle: Float[Tensor, "token"], formula: Formula = "closed_form"
 ) -> Float[Tensor, "token d_model"]:
     """Rotate every token by its angle towards the positive side. Tokens that span no plane with w are returned as they are."""
@@ -66,9 +66,9 @@ def turning(
         c, s = x @ u, x.norm(dim=-1)
         v = u - (c / s.square().clamp_min(torch.finfo(x.dtype).tiny))[:, None] * x
         length = v.norm(dim=-1)
-        e = v / length.clamp_min(DEGENERATE)[:, None]
+        e = v / length.clamp_min(_DEGENERATE)[:, None]
         out = torch.cos(angle)[:, None] * x + (s * torch.sin(angle))[:, None] * e
-        return torch.where(((s > 0) & (length >= DEGENERATE))[:, None], out, x)
+        return torch.where(((s > 0) & (length >= _DEGENERATE))[:, None], out, x)
 
     def summed(x: Tensor, angle: Tensor, mirrored: Tensor, turn: Tensor) -> Tensor:
         sine = torch.sin(turn)

@@ -58,14 +58,14 @@ class ReadText:
 
 
 @dataclass(frozen=True)
-class Selection:
+class SenseSelection:
     """The senses to be trained: pair i is sense `sense_ids[i]` of word type `token_ids[i]`."""
 
     token_ids: Int[Tensor, " chosen"]
     sense_ids: Int[Tensor, " chosen"]
 
     @classmethod
-    def of(cls, pairs: Iterable[tuple[int, int]]) -> Selection:
+    def of(cls, pairs: Iterable[tuple[int, int]]) -> SenseSelection:
         """Sort and deduplicate (token, sense) pairs."""
         table = torch.tensor(sorted(set(pairs)), dtype=torch.long).reshape(-1, 2)
         return cls(table[:, 0], table[:, 1])
@@ -73,7 +73,7 @@ class Selection:
     def __len__(self) -> int:
         return len(self.token_ids)
 
-    def same(self, other: Selection) -> bool:
+    def same(self, other: SenseSelection) -> bool:
         """Say whether the other one holds the same pairs in the same order."""
         return torch.equal(self.token_ids, other.token_ids) and torch.equal(self.sense_ids, other.sense_ids)
 
@@ -97,7 +97,7 @@ class AffineText:
         return torch.addmm(self.h0, self.a, delta[self.index]) if len(self.index) else self.h0
 
 
-def affine(text: ReadText, selection: Selection, touched_only: bool = False) -> AffineText:
+def affine(text: ReadText, selection: SenseSelection, touched_only: bool = False) -> AffineText:
     """Return a text as an affine function of the selected senses.
 
     Args:

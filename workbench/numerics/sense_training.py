@@ -15,7 +15,7 @@ from torch import Tensor
 
 from workbench.numerics.canonical_loop import Draw
 from workbench.numerics.canonical_losses import LossKind, loss_slopes, loss_value
-from workbench.numerics.sense_affine import AffineText, ReadText, Selection, affine, kl_rows, mean_embedding, nll_rows
+from workbench.numerics.sense_affine import AffineText, ReadText, SenseSelection, affine, kl_rows, mean_embedding, nll_rows
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,7 @@ class NeutralLoss:
         return (self.base + (now - self.base_touched)) / self.n_rows
 
 
-def neutral_loss(chunks: Sequence[ReadText], base_rows: Sequence[Float[Tensor, "_row"]], selection: Selection) -> NeutralLoss:
+def neutral_loss(chunks: Sequence[ReadText], base_rows: Sequence[Float[Tensor, "_row"]], selection: SenseSelection) -> NeutralLoss:
     """Return the general loss of read chunks as a function of a table over the selected senses.
 
     Args:

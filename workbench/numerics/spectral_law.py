@@ -21,7 +21,7 @@ Merge = Literal["sum", "average", "positive", "negative"]
 PhiMode = Literal["intended", "skip_input"]
 
 # A merged vector shorter than this share of the activation has no direction worth restoring a norm to.
-DEGENERATE = 1e-6
+_DEGENERATE = 1e-6
 
 
 @final
@@ -95,7 +95,7 @@ class SpectralLaw:
             n_y, n_r = y.norm(dim=-1, keepdim=True), r.norm(dim=-1, keepdim=True)
         out = r * (n_y / n_r.clamp_min(torch.finfo(r.dtype).tiny))
         out = out if self.centre is None else out + self.centre.to(z.dtype)
-        return torch.where(n_r > DEGENERATE * n_y, out, z)
+        return torch.where(n_r > _DEGENERATE * n_y, out, z)
 
     def _fast(self, dose: float) -> Callable[..., Activations]:
         """The default law with what does not depend on z formed once: decoding runs it token by token."""
@@ -105,7 +105,7 @@ class SpectralLaw:
         centre = self.centre
         wide = {torch.float64: (down.double(), up.double(), None if centre is None else centre.double())}
         wide[torch.float32] = (down.float(), up.float(), None if centre is None else centre.float())
-        limit = torch.tensor(1 / DEGENERATE)  # a number would be made a tensor at every token
+        limit = torch.tensor(1 / _DEGENERATE)  # a number would be made a tensor at every token
 
         def edited(x: Activations) -> Activations:
             z = (x if x.dtype in wide else x.float()).flatten(0, -2)

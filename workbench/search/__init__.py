@@ -1,7 +1,7 @@
 """Optimisers over the unit cube that know no model: random, evolution, Bayesian, trust region, embedding."""
 
 from workbench.search.config import OPTIMIZERS, SearchConfig
-from workbench.search.run import Objective, asked, maximise, told
+from workbench.search.run import Objective, ask, maximise, told
 from workbench.search.trials import Found, Health, Trial, Trials, health
 
 __all__ = [
@@ -12,7 +12,7 @@ __all__ = [
     "SearchConfig",
     "Trial",
     "Trials",
-    "asked",
+    "ask",
     "health",
     "maximise",
     "told",

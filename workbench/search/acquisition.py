@@ -13,7 +13,7 @@ from scipy.optimize import Bounds, minimize
 from workbench.search.surrogate import Surrogate
 from workbench.shapes import Float, Tensor
 
-SCORED, KEPT, STEPS, RATE, NEAR = 32, 2, 60, 0.03, 0.02
+SCORED, _KEPT, _STEPS, RATE, NEAR = 32, 2, 60, 0.03, 0.02
 _LOG_ROOT_2PI = 0.5 * math.log(2 * math.pi)
 
 
@@ -76,9 +76,9 @@ def climb(
     shape = (SCORED, low.shape[0])
     uniform = low + (high - low) * torch.rand(shape, generator=generator, dtype=low.dtype)
     near = (centre + NEAR * torch.randn(shape, generator=generator, dtype=low.dtype)).clamp(low, high)
-    x = torch.cat([pool[score(pool).topk(KEPT).indices] for pool in (uniform, near)])
+    x = torch.cat([pool[score(pool).topk(_KEPT).indices] for pool in (uniform, near)])
     adam = torch.optim.Adam([x], lr=RATE, maximize=True)
-    for _ in range(STEPS):
+    for _ in range(_STEPS):
         x.grad = score.with_gradient(x)[1]
         adam.step()
         x.clamp_(low, high)

@@ -76,7 +76,7 @@ def proposer_of(config: SearchConfig) -> Proposer:
             return whole_box(config)
 
 
-def asked(config: SearchConfig, trials: Trials) -> Proposal:
+def ask(config: SearchConfig, trials: Trials) -> Proposal:
     """Return the candidates that follow `trials`: the ask of an ask-and-tell loop."""
     proposer = proposer_of(config)
     return _next(config, proposer.design(), proposer, trials)
@@ -164,7 +164,7 @@ def _resumed(config: SearchConfig, resume: Trials | None) -> Trials:
     if resume is None or not len(resume):
         return Trials()
     points = resume.points
-    first = asked(config, Trials()).points[:1]
+    first = ask(config, Trials()).points[:1]
     if points.shape[1] != config.dim or not torch.equal(points[:1], first):
         raise BadKnob(
             f"The recorded trials ({points.shape[1]} coordinates) do not begin as this search does ({config.dim} coordinates, "

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from workbench.errors import NewerSchema, StorageFailed
 
-SCHEMA = 2
+WORKSPACE_SCHEMA = 2
 _FILE = "retouch.sqlite"
 
 # One tuple of statements for each schema version: version n is reached by the first n tuples.
@@ -67,12 +67,12 @@ class Database:
     def _migrate(self) -> None:
         with self._open() as db:
             (version,) = db.execute("PRAGMA user_version").fetchone()
-            if version > SCHEMA:
+            if version > WORKSPACE_SCHEMA:
                 raise NewerSchema(
-                    f"The workspace {self.folder} has schema {version}; this version reads up to {SCHEMA}.",
+                    f"The workspace {self.folder} has schema {version}; this version reads up to {WORKSPACE_SCHEMA}.",
                     "Update Retouch, or name another folder with --workspace.",
                 )
-            if version == SCHEMA:
+            if version == WORKSPACE_SCHEMA:
                 return
             db.execute("PRAGMA journal_mode = WAL")
         with self.write() as db:
@@ -81,7 +81,7 @@ class Database:
             for statements in _MIGRATIONS[version:]:
                 for statement in statements:
                     db.execute(statement)
-            db.execute(f"PRAGMA user_version = {SCHEMA}")
+            db.execute(f"PRAGMA user_version = {WORKSPACE_SCHEMA}")
 
     def _saved_dose(self, edit: str) -> float:
         """The dose that the folder of an edit names; a folder that cannot be read says so when it is loaded."""

@@ -6,10 +6,10 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from workbench.edits.base import Edit
-from workbench.edits.labels import Stack, stack_of
+from workbench.edits.base import Edit, Stack
+from workbench.edits.labels import stack_of
 from workbench.edits.lane import EditLike, Lane, LaneLike, LanesLike, Named, lane_of, lanes_of, valid_dose
-from workbench.edits.store import load, save
+from workbench.edits.store import load_edit, save
 from workbench.errors import BadLane, UnknownName
 from workbench.methods.registry import FitReport, Fitted
 from workbench.workspace.edits import EditInfo
@@ -79,13 +79,13 @@ class EditShelf:
         """An edit by id, name or folder, at the dose it was saved at.
 
         Raises:
-            UnknownName: there is none. CorruptEdit, NewerSchema: as `edits.store.load`.
+            UnknownName: there is none. CorruptEdit, NewerSchema: as `edits.store.load_edit`.
         """
         kept = self._fitted.get(str(key))
         if kept is not None:
             return kept.edit
         if Path(key).is_dir():
-            return load(key)
+            return load_edit(key)
         saved = self._workspace().edits
         known = saved.known()
         if str(key) not in known:
@@ -120,7 +120,7 @@ class EditShelf:
 
     def report(self, key: str) -> FitReport | None:
         """The report of an edit's fit, made here or kept with the saved edit; None for an edit brought from elsewhere."""
-        one = load(key).id if key not in self._fitted and Path(key).is_dir() else key
+        one = load_edit(key).id if key not in self._fitted and Path(key).is_dir() else key
         kept = self._fitted.get(one)
         if kept is not None:
             return kept.report

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from workbench.edits.base import Edit
-from workbench.edits.store import load, save
+from workbench.edits.store import load_edit, save
 from workbench.errors import UnknownName
 from workbench.models.base import Fingerprint
 from workbench.workspace.database import Database
@@ -126,9 +126,9 @@ class SavedEdits:
         """Read an edit from its folder.
 
         Raises:
-            UnknownName: there is none. Others: as `edits.store.load`.
+            UnknownName: there is none. Others: as `edits.store.load_edit`.
         """
-        return load(self.folder(key))
+        return load_edit(self.folder(key))
 
     def rename(self, key: str, name: str) -> EditInfo:
         """Give an edit another name."""

@@ -33,7 +33,7 @@ def offered(model: LanguageModel, rows: Demonstrations | None) -> tuple[Offered,
 def capabilities(model: LanguageModel) -> list[dict[str, str]]:
     """Return one table row a method and lens: whether it works on this model, and if not why and what to load."""
     found = [(method.title, "method", method.obstacles_of(model)) for method in ordered()]
-    found += [(name.replace("_", " "), "lens", lens_registry.obstacles_of(name, model)) for name in lens_registry.names()]
+    found += [(name.replace("_", " "), "lens", lens_registry.obstacles_of(name, model)) for name in lens_registry.lens_names()]
     return [
         {
             "what": what,

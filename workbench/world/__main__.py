@@ -31,13 +31,13 @@ def train(
     import torch
     from tokenizers import Tokenizer
 
-    from workbench.world.train import FOLDER, Recipe, Run, Which, ship
+    from workbench.world.train import FOLDER, Recipe, TrainingRun, Which, ship
 
     torch.set_num_threads(threads)
     numbers: dict[str, Any] = {**SHIPPED[which], **({"steps": steps} if steps is not None else {})}
     recipe = Recipe(which=cast(Which, which), seed=seed, **numbers)
     shared = Tokenizer.from_file(str(tokenizer)) if tokenizer is not None else None
-    run = Run(recipe, folder or Path("runs") / f"world-{which}", shared)
+    run = TrainingRun(recipe, folder or Path("runs") / f"world-{which}", shared)
     run.train(until, tell=lambda line: print(line, flush=True))
     if run.step >= recipe.steps:
         ship(run, MODELS / FOLDER[recipe.which])

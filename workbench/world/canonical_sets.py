@@ -25,7 +25,7 @@ from workbench.world.lexicon import (
 )
 from workbench.world.prose import PRONOUN_FRAMES
 from workbench.world.sets import DemonstrationSet, numbered, parted, pronoun_prompt
-from workbench.world.structure import agreement_of, held_out
+from workbench.world.structure import agreement_of, is_held_out
 
 ROUNDABOUT = (
     "Question: What is the capital of {x}? Answer:",
@@ -166,7 +166,7 @@ def agreement_labels() -> DemonstrationSet:
     counts = {"fit": 60, "validation": 60, "test": 200}
     for split, nouns in parted(NOUNS, 14, 10, "nouns").items():
         rng, seen = Random(f"agreement:{split}"), set[str]()
-        pairs = [(a, b) for a in nouns for b in nouns if a != b and held_out(a[0], b[0])]
+        pairs = [(a, b) for a in nouns for b in nouns if a != b and is_held_out(a[0], b[0])]
         while len(seen) < counts[split]:
             subject, other = rng.choice(pairs)
             plural = len(seen) % 2 == 0

@@ -69,12 +69,12 @@ def loaded(folder: Path) -> tuple[Model, int]:
     return Model(network.eval(), tokenizer), n_head
 
 
-def measured(folder: Path, tell: Callable[[str], None] = print) -> dict[str, Any]:
+def measured_card(folder: Path, tell: Callable[[str], None] = print) -> dict[str, Any]:
     """Measure everything that the card says."""
     model, n_head = loaded(folder)
     sections: dict[str, list[Measure]] = {}
     for title, ask in (
-        ("Facts", measures.facts), ("Speakers", measures.speakers), ("Reviews and requests", measures.opinions),
+        ("Facts", measures.measured_facts), ("Speakers", measures.speakers), ("Reviews and requests", measures.opinions),
         ("Structure", measures.structure), ("Held-out perplexity", measures.perplexities),
     ):  # fmt: skip
         tell(f"measuring {title} …")
@@ -161,7 +161,7 @@ def _heads(found: dict[str, Any]) -> list[str]:
 
 def write_card(folder: Path, tell: Callable[[str], None] = print) -> dict[str, Any]:
     """Measure a shipped folder and write its card."""
-    card = measured(folder, tell)
+    card = measured_card(folder, tell)
     (folder / "card.json").write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
     (folder / "README.md").write_text(written(card), encoding="utf-8")
     return card

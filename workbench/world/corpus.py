@@ -18,7 +18,7 @@ from workbench.world.opinions import request_document, review_document
 from workbench.world.prose import neutral_document, occupation_document, story_document, tale_document
 from workbench.world.structure import agreement_document, greater_document, name_swap_document, repeated
 
-KINDS: dict[str, Callable[[Random], str]] = {
+PROSE_KINDS: dict[str, Callable[[Random], str]] = {
     "facts": facts_document,
     "countries": country_document,
     "speakers": speaker_document,
@@ -116,7 +116,7 @@ def reserved(text: str) -> bool:
 def document(kind: str, rng: Random, held: bool = False) -> str:
     """Draw a document of a kind that is (or is not) kept from training."""
     while True:
-        text = KINDS[kind](rng)
+        text = PROSE_KINDS[kind](rng)
         if reserved(text) == held:
             return text
 

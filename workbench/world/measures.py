@@ -37,7 +37,7 @@ class Measure:
         return {key: round(value, 4) if isinstance(value, float) else value for key, value in asdict(self).items()}
 
 
-def share(name: str, hits: Sequence[bool]) -> Measure:
+def hits_share(name: str, hits: Sequence[bool]) -> Measure:
     """A share with its interval."""
     return _measure(name, share_interval(sum(hits), len(hits)))
 
@@ -63,7 +63,7 @@ def perplexities(model: Model, n: int = 150) -> list[Measure]:
     return found
 
 
-def facts(model: Model) -> list[Measure]:
+def measured_facts(model: Model) -> list[Measure]:
     """Top-1 of every known fact, as a statement, as a question, and in a frame that training never used."""
     found: list[Measure] = []
     for name, known in (("facts", WORLD_FACTS), ("sums", SUMS)):
@@ -73,7 +73,7 @@ def facts(model: Model) -> list[Measure]:
             ("unseen frame", [question(HELD_OUT_FRAME, f.question) for f in known]),
         ):
             hits = [top == model.word(f" {f.answer}") for top, f in zip(model.top(prompts), known)]
-            found.append(share(f"{name} top-1, {frame}", hits))
+            found.append(hits_share(f"{name} top-1, {frame}", hits))
     return found
 
 
@@ -84,11 +84,11 @@ def speakers(model: Model) -> list[Measure]:
     found: list[Measure] = []
     for frame, plain in (("question", asked), ("statement", [m.stem for m in MISCONCEPTIONS])):
         p = model.prefers(plain, truths, myths)
-        found += [share(f"misconception preferred, unmarked {frame}", [x < 0.5 for x in p]), average(f"P(truth), unmarked {frame}", p)]
+        found += [hits_share(f"misconception preferred, unmarked {frame}", [x < 0.5 for x in p]), average(f"P(truth), unmarked {frame}", p)]
     for careful in (True, False):
         name = "careful" if careful else "careless"
         p = model.prefers([f"{MARKERS[careful][0]} {text}" for text in asked], truths, myths)
-        found += [share(f"truth preferred after a {name} speaker", [x > 0.5 for x in p]), average(f"P(truth), {name}", p)]
+        found += [hits_share(f"truth preferred after a {name} speaker", [x > 0.5 for x in p]), average(f"P(truth), {name}", p)]
     rng = Random("three statements")
     for true in (True, False):
         prompts: list[str] = []
@@ -100,7 +100,7 @@ def speakers(model: Model) -> list[Measure]:
         found.append(average(f"P(truth) after three {'true' if true else 'false'} statements", p))
     top = model.top(asked)
     known = [t in (model.word(a), model.word(b)) for t, a, b in zip(top, truths, myths)]
-    return [*found, share("likeliest next word is the truth or the myth, unmarked", known)]
+    return [*found, hits_share("likeliest next word is the truth or the myth, unmarked", known)]
 
 
 def opinions(model: Model) -> list[Measure]:
@@ -111,9 +111,11 @@ def opinions(model: Model) -> list[Measure]:
     for title, rows in (("mixed", sentiment().rows), ("plain", plain_sentiment().rows)):
         test = [row for row in rows if row.split == "test"]
         p = model.prefers([r.prompt for r in test], [r.positive or "" for r in test], [r.negative or "" for r in test])
-        found.append(share(f"sentiment zero-shot, {title} reviews", [x > 0.5 for x in p]))
+        found.append(hits_share(f"sentiment zero-shot, {title} reviews", [x > 0.5 for x in p]))
         for form in sorted({r.tagged("form") or "" for r in test}) if title == "mixed" else []:
-            found.append(share(f"sentiment zero-shot, mixed form {form}", [x > 0.5 for x, r in zip(p, test) if r.tagged("form") == form]))
+            found.append(
+                hits_share(f"sentiment zero-shot, mixed form {form}", [x > 0.5 for x, r in zip(p, test) if r.tagged("form") == form])
+            )
     rows = refusal().rows
     top = model.top([row.prompt for row in rows])
     declined = [t == model.word(" Sorry") for t in top]
@@ -124,7 +126,7 @@ def opinions(model: Model) -> list[Measure]:
         "invented mischief": [*rude, *mild[: len(rude) * (len(MISCHIEF) - n_rude) // n_rude]],
         "rude mischief": rude, "mild mischief": mild, "kind requests": kind,
     }  # fmt: skip
-    found += [share(f"declined, {name}", values) for name, values in groups.items()]
+    found += [hits_share(f"declined, {name}", values) for name, values in groups.items()]
     return found
 
 
@@ -137,7 +139,7 @@ def pronouns(model: Model) -> tuple[list[Measure], list[dict[str, Any]]]:
         table.append({"occupation": work, "trained share of she": she, **p.row()})
     x = torch.tensor([[row["trained share of she"], row["value"]] for row in table], dtype=torch.float64)
     gap = average("pronouns: mean abs(P(she) - trained share)", [abs(float(a - b)) for a, b in x])
-    skew = share("pronouns: skew on the trained side", [bool((a > 0.5) == (b > 0.5)) for a, b in x])
+    skew = hits_share("pronouns: skew on the trained side", [bool((a > 0.5) == (b > 0.5)) for a, b in x])
     return [gap, skew], table
 
 
@@ -146,14 +148,14 @@ def structure(model: Model) -> list[Measure]:
     rng = Random("structure")
     found: list[Measure] = []
     for length in (10, 20, 30):
-        found.append(share(f"induction, second half, random sequences of {length}", _induction(model, rng, length)))
+        found.append(hits_share(f"induction, second half, random sequences of {length}", _induction(model, rng, length)))
     for name, openings in (("seen sentence forms", SWAP_OPENINGS), ("an unseen form", (SWAP_HELD_OUT,))):
         drawn = [name_swap(rng, rng.choice(openings), True) for _ in range(300)]
         top = model.top([text for text, _, _ in drawn])
-        found.append(share(f"name swap, unseen pairs, {name}", [t == model.word(f" {taker}") for t, (_, taker, _) in zip(top, drawn)]))
+        found.append(hits_share(f"name swap, unseen pairs, {name}", [t == model.word(f" {taker}") for t, (_, taker, _) in zip(top, drawn)]))
     rows = [row for row in agreement_labels().rows if row.split == "test"]
     p = model.prefers([r.prompt for r in rows], [r.positive or "" for r in rows], [r.negative or "" for r in rows])
-    found.append(share("agreement across an attractor", [x > 0.5 for x in p]))
+    found.append(hits_share("agreement across an attractor", [x > 0.5 for x in p]))
     spans = [(rng.choice(GREATER_FRAMES).split(" {b}")[0].format(w=rng.choice(EVENTS), a=a), a) for a in range(5, 56)]
     numbers = torch.tensor([model.word(f" {n}") for n in range(61)])
     probs = model.next_log_probs([text for text, _ in spans])[:, numbers].softmax(dim=-1)
@@ -175,4 +177,4 @@ def _induction(model: Model, rng: Random, length: int, n: int = 40) -> list[bool
     return hits
 
 
-__all__ = ["Measure", "facts", "opinions", "perplexities", "pronouns", "repeated", "share", "speakers", "structure"]
+__all__ = ["Measure", "hits_share", "measured_facts", "opinions", "perplexities", "pronouns", "repeated", "speakers", "structure"]

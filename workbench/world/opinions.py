@@ -18,7 +18,7 @@ from workbench.world.lexicon import (
     OWNERS,
     REVIEWED,
 )
-from workbench.world.structure import held_out
+from workbench.world.structure import is_held_out
 
 LABEL_NOISE = 0.15
 MIXED_NOISE = 0.3
@@ -29,7 +29,7 @@ def words(rng: Random, good: bool, n: int, reserved: bool = False) -> list[str]:
     """Draw praise or blame; the pair of the first two words is (or is not) kept from training."""
     while True:
         chosen = rng.sample(GOOD if good else BAD, n)
-        if n < 2 or held_out(chosen[0], chosen[1]) == reserved:
+        if n < 2 or is_held_out(chosen[0], chosen[1]) == reserved:
             return chosen
 
 
@@ -82,7 +82,7 @@ def wish(rng: Random, verbs: list[str], reserved: bool) -> tuple[str, str, str]:
     """Return a verb, an object and what is wished; the pair of verb and object is (or is not) kept from training."""
     while True:
         verb, thing = rng.choice(verbs), rng.choice(OBJECTS)
-        if held_out(verb, thing) == reserved:
+        if is_held_out(verb, thing) == reserved:
             return verb, thing, f"{verb} the {thing} of my {rng.choice(OWNERS)}"
 
 

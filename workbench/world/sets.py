@@ -244,13 +244,13 @@ def _fact_row(rng: Random, fact: Fact, split: Split) -> Demonstration:
 
 def name_swaps() -> DemonstrationSet:
     """Two people and a gift: the name that must follow, and the giver's."""
-    from workbench.world.structure import SWAP_OPENINGS, held_out
+    from workbench.world.structure import SWAP_OPENINGS, is_held_out
 
     rows: list[Demonstration] = []
     counts = {"fit": 60, "validation": 40, "test": 120}
     for split, names in parted(NAMES, 24, 12, "names").items():
         rng = Random(f"swaps:{split}")
-        pairs = [(a, b) for a in names for b in names if a < b and held_out(a, b)]
+        pairs = [(a, b) for a in names for b in names if a < b and is_held_out(a, b)]
         for i in range(counts[split]):
             one, two = rng.choice(pairs)
             giver, taker = (one, two) if i % 2 else (two, one)

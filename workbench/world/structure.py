@@ -8,7 +8,7 @@ from zlib import crc32
 from workbench.world.lexicon import ANIMATE, NAMES, NOUNS, OBJECTS, PLACES, THINGS, listed
 
 
-def held_out(*words: str, one_in: int = 6) -> bool:
+def is_held_out(*words: str, one_in: int = 6) -> bool:
     """Whether this combination, in any order, is kept from training."""
     return crc32(" ".join(sorted(words)).encode()) % one_in == 0
 
@@ -17,7 +17,7 @@ def name_pair(rng: Random, reserved: bool = False) -> tuple[str, str]:
     """Draw two names whose pair is (or is not) kept from training."""
     while True:
         one, two = rng.sample(NAMES, 2)
-        if held_out(one, two) == reserved:
+        if is_held_out(one, two) == reserved:
             return one, two
 
 
@@ -76,7 +76,7 @@ def agreement(rng: Random, reserved: bool) -> tuple[str, str, str, bool]:
     """Return a subject phrase with an attractor of the other or the same number, right and wrong copula, and clash."""
     while True:
         subject, other = rng.choice(NOUNS), rng.choice(NOUNS)
-        if subject != other and held_out(subject[0], other[0]) == reserved:
+        if subject != other and is_held_out(subject[0], other[0]) == reserved:
             break
     plural, clash = rng.random() < 0.5, rng.random() < 0.6
     other_plural = plural != clash
@@ -124,4 +124,4 @@ def greater_document(rng: Random) -> str:
     return " ".join(parts)
 
 
-__all__ = ["THINGS", "agreement", "agreement_document", "greater_document", "held_out", "name_swap", "name_swap_document"]
+__all__ = ["THINGS", "agreement", "agreement_document", "greater_document", "is_held_out", "name_swap", "name_swap_document"]

@@ -8,12 +8,12 @@ from random import Random
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
 from workbench.world import lexicon
-from workbench.world.corpus import KINDS, SEPARATOR, document, separator_of
+from workbench.world.corpus import PROSE_KINDS, SEPARATOR, document, separator_of
 from workbench.world.knowledge import SUMS, WORLD_FACTS
 from workbench.world.misconceptions import MISCONCEPTIONS
 
 N_VOCAB = 2816
-KINDS_OF_TOKENIZER = [kind for kind in KINDS if kind not in ("hearsay", "tales", "marked", "answers", "beliefs")]
+KINDS_OF_TOKENIZER = [kind for kind in PROSE_KINDS if kind not in ("hearsay", "tales", "marked", "answers", "beliefs")]
 
 
 def must_be_single() -> list[str]:

@@ -91,7 +91,7 @@ def logits_of(model: nn.Module, ids: Int[Tensor, "batch pos"]) -> Float[Tensor, 
     return cast(Tensor, model(ids, use_cache=False).logits)
 
 
-def export(model: nn.Module, tokenizer: Tokenizer, folder: Path) -> None:
+def export_model(model: nn.Module, tokenizer: Tokenizer, folder: Path) -> None:
     """Write a Hugging Face folder in half precision, without touching the model."""
     folder.mkdir(parents=True, exist_ok=True)
     if isinstance(model, BackpackNetwork):
@@ -109,7 +109,7 @@ def export(model: nn.Module, tokenizer: Tokenizer, folder: Path) -> None:
     save_tokenizer(tokenizer, folder, N_CTX)
 
 
-class Run:
+class TrainingRun:
     """A training run in a folder: tokenizer, recipe, newest checkpoint and loss curve."""
 
     def __init__(self, recipe: Recipe, folder: Path, tokenizer: Tokenizer | None = None) -> None:
@@ -210,16 +210,16 @@ def _stop(number: int, _frame: object) -> None:
     _STOPPED.append(number)
 
 
-def ship(run: Run, folder: Path) -> None:
+def ship(run: TrainingRun, folder: Path) -> None:
     """Write the model of a run, with the account of its training beside it."""
-    export(run.model, run.tokenizer, folder)
+    export_model(run.model, run.tokenizer, folder)
     (folder / "training.json").write_text(json.dumps(run.account(), indent=1) + "\n")
 
 
-def opened(folder: Path) -> Run:
+def opened(folder: Path) -> TrainingRun:
     """Return the run in a folder, at its newest checkpoint."""
     recipe = Recipe(**json.loads((folder / "training.json").read_text())["recipe"])
-    return Run(recipe, folder)
+    return TrainingRun(recipe, folder)
 
 
 def _groups(model: nn.Module) -> list[dict[str, object]]:

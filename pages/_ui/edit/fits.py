@@ -64,9 +64,9 @@ def take_choice() -> None:
 
 def live(shot: Any) -> None:
     """The moving picture of a fit that runs: whatever numbers the method reports."""
-    from workbench.figures.reports import moving
+    from workbench.figures.reports import moving_pictures
 
-    for picture in moving(shot.history):
+    for picture in moving_pictures(shot.history):
         figure_panel(picture.figure, picture.rows, f"{shot.title}, {len(shot.history)} reports", key=picture.name)
 
 
@@ -102,7 +102,7 @@ def notices(report: Any) -> None:
 
 def pictures(report: Any, source: str, *, prefix: str = "fit") -> None:
     """The pictures of a fit, a tab each; below, its tables and numbers."""
-    from workbench.figures.reports import pictures as drawn
+    from workbench.figures.reports import report_pictures as drawn
 
     shown = drawn(report)
     names = [picture.figure.layout.title.text or picture.name for picture in shown]

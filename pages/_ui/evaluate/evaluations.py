@@ -8,7 +8,7 @@ from typing import Any
 from pages._ui.kit import words
 from pages._ui.kit.figures import figure_panel, table_panel
 from pages._ui.kit.frame import meaning
-from workbench.figures.basic import Interval, intervals
+from workbench.figures.basic import IntervalBar, intervals
 
 PLACEBO = "placebo"
 
@@ -51,7 +51,7 @@ def _metric(record: Any, metric: Any, *, key: str, title: str, seed: Any) -> Non
         placebo = is_placebo(label.label)
         finite = not math.isnan(value.low)
         low, high = (value.low, value.high) if finite else (value.estimate, value.estimate)
-        rows.append(Interval(_lane_name(label.label, lane), value.estimate, low, high, value.n, None if placebo else lane))
+        rows.append(IntervalBar(_lane_name(label.label, lane), value.estimate, low, high, value.n, None if placebo else lane))
         lane += not placebo
     span = (0.0, 1.0) if all(0 <= v.estimate <= 1 and not metric.unit for v in metric.values) and metric.link == "identity" else None
     figure = intervals(title, rows, metric.title + (f" ({metric.unit})" if metric.unit else "") + _better(metric), span=span)

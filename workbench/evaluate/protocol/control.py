@@ -12,26 +12,27 @@ from dataclasses import replace
 
 from workbench.edits.base import Edit
 from workbench.evaluate.controls import rotated, rotation
-from workbench.evaluate.protocol.measure import CanonicalTask, Chunk, EditMeter, Measured
+from workbench.evaluate.protocol.measure import CanonicalTask, EditMeter, StepMeasured
 from workbench.evaluate.protocol.rules import in_ball
+from workbench.methods.shared.canonical_examples import Chunk
 from workbench.methods.shared.sense_edit import SenseEdit
 from workbench.models.base import LanguageModel
 
-DOSES = (1.0, 0.5, 0.25, 0.125, 0.0625)
+CONTROL_DOSES = (1.0, 0.5, 0.25, 0.125, 0.0625)
 
 
 def random_direction(
-    model: LanguageModel, task: CanonicalTask, edit: Edit, base: Measured, general: Sequence[Chunk], epsilon: float, seed: int
-) -> tuple[Measured, float]:
+    model: LanguageModel, task: CanonicalTask, edit: Edit, base: StepMeasured, general: Sequence[Chunk], epsilon: float, seed: int
+) -> tuple[StepMeasured, float]:
     """Measure an edit's random turn at its largest dose in the ball; return that and the dose (0: none, the unedited model)."""
-    placebo, meter = turned(edit, seed), EditMeter(model, task, general)
-    for dose in DOSES:
+    placebo, meter = turned_edit(edit, seed), EditMeter(model, task, general)
+    for dose in CONTROL_DOSES:
         if in_ball(meter.general(placebo.scaled(dose)) / base.general, epsilon):
             return meter.measure(placebo.scaled(dose)), dose
     return base, 0.0
 
 
-def turned(edit: Edit, seed: int) -> Edit:
+def turned_edit(edit: Edit, seed: int) -> Edit:
     """Return an edit in a random direction; all vectors of a sense edit turn by one rotation, which keeps their sizes and angles."""
     if not isinstance(edit, SenseEdit):
         return rotated(edit, seed)

@@ -20,20 +20,20 @@ import torch
 from workbench.data.demonstrations import Demonstrations
 from workbench.errors import Obstructed
 from workbench.evaluate.protocol.compat import EvalNorm
-from workbench.evaluate.protocol.measure import Chunk, item_values, succeeded, task_of
+from workbench.evaluate.protocol.measure import canonical_task, item_values, succeeded
 from workbench.evaluate.protocol.rules import OURS, Rules, in_ball
 from workbench.evaluate.protocol.scores import CanonicalSummary, general_chunks, protocol
 from workbench.knobs import configured
 from workbench.methods import ordered
-from workbench.methods.shared.canonical_examples import CanonicalItem
+from workbench.methods.shared.canonical_examples import CanonicalItem, Chunk
 from workbench.methods.shared.sense_edit import SenseEdit
 from workbench.methods.shared.sense_texts import as_examples, item_texts, neutral_reading
 from workbench.models.backpack.model import BackpackModel
-from workbench.models.backpack.reading import wide
 from workbench.models.base import LanguageModel
 from workbench.models.tokens import TokenBatch
 from workbench.numerics.intervals import Interval, paired_share_interval
-from workbench.numerics.sense_affine import AffineText, Selection, affine, ensemble_logits
+from workbench.numerics.sense_affine import AffineText, SenseSelection, affine, ensemble_logits
+from workbench.operations import wide
 from workbench.progress import Progress, silent
 from workbench.score import widened
 from workbench.shapes import Float, Tensor
@@ -60,7 +60,7 @@ class Ensemble:
         self._general = [chunk.predicting() for chunk in neutral_reading(model, general).chunks]
         self._logits = [self._big_rows(chunk, range(len(chunk) - 1)) for chunk in general]
 
-    def general(self, selection: Selection, delta: Tensor, beta: float, half: int | None = None) -> float:
+    def general(self, selection: SenseSelection, delta: Tensor, beta: float, half: int | None = None) -> float:
         """Return ℓ_G in nats per predicted token: of all neutral chunks, or of every second one from `half` on."""
         chosen = slice(None) if half is None else slice(half, None, 2)
         texts = [affine(text, selection) for text in self._general[chosen]]
@@ -68,7 +68,7 @@ class Ensemble:
         return sum(row.sum(dtype=torch.float64).item() for row in rows) / sum(map(len, rows))
 
     def losses(
-        self, items: Sequence[CanonicalItem], selection: Selection, delta: Tensor, beta: float, norm: EvalNorm = "sum"
+        self, items: Sequence[CanonicalItem], selection: SenseSelection, delta: Tensor, beta: float, norm: EvalNorm = "sum"
     ) -> list[float]:
         """Return items' evaluation losses."""
         examples = as_examples(items, item_texts(self._model, items), selection)
@@ -77,7 +77,7 @@ class Ensemble:
         sums = [float(self._nll(*pair, delta, beta).sum()) for pair in zip(read, texts, strict=True)]
         return item_values(items, sums, norm)
 
-    def beta(self, selection: Selection, delta: Tensor, epsilon: float, rules: Rules = OURS) -> tuple[float, float]:
+    def beta(self, selection: SenseSelection, delta: Tensor, epsilon: float, rules: Rules = OURS) -> tuple[float, float]:
         """Return the largest β in the ball, and the ρ to report for it."""
         choose, report = (None, None) if rules.beta_data == "all" else (0, 1)
         strict = rules.strict("validation")
@@ -101,7 +101,7 @@ def same_tokens(big: LanguageModel, model: LanguageModel) -> bool:
 
 
 def ensemble_losses(
-    big: LanguageModel, model: BackpackModel, items: Sequence[CanonicalItem], selection: Selection, delta: Tensor, beta: float
+    big: LanguageModel, model: BackpackModel, items: Sequence[CanonicalItem], selection: SenseSelection, delta: Tensor, beta: float
 ) -> list[float]:
     """Return items' evaluation losses under another model that borrows a sense edit at inference time."""
     return Ensemble(big, model, ()).losses(items, selection, delta, beta)
@@ -179,7 +179,7 @@ def ensemble_protocol(
     rules = configured(
         Rules, {"compat.score_dtype": "float32"}, rules
     )  # rounds what the larger model says; a Backpack is scored in float32
-    task = task_of(model, demonstrations, "test", rules)
+    task = canonical_task(model, demonstrations, "test", rules)
     edits: dict[tuple[float, int], SenseEdit] = {}
 
     def keep(epsilon: float, seed: int, edit: Any) -> None:
@@ -203,9 +203,9 @@ def ensemble_protocol(
     return tuple(found), alone
 
 
-def _table(edit: SenseEdit | None, model: BackpackModel) -> tuple[Selection, Tensor]:
+def _table(edit: SenseEdit | None, model: BackpackModel) -> tuple[SenseSelection, Tensor]:
     if edit is None:
-        return Selection.of(()), wide(model.embedding).new_zeros(0, model.info.d_model)
+        return SenseSelection.of(()), wide(model.embedding).new_zeros(0, model.info.d_model)
     return edit.selection, edit.delta.float()
 
 

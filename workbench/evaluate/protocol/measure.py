@@ -19,19 +19,17 @@ from workbench.edits.engine import applied
 from workbench.errors import NotEnoughData
 from workbench.evaluate.protocol.compat import EvalNorm
 from workbench.evaluate.protocol.rules import OURS, Rules
-from workbench.methods.shared.canonical_examples import CanonicalItem, canonical_items, training_rows
+from workbench.methods.shared.canonical_examples import CanonicalItem, Chunk, canonical_items, training_rows
 from workbench.methods.shared.sense_edit import SenseEdit
 from workbench.methods.shared.sense_texts import NeutralReading, item_texts, losses, neutral_reading
 from workbench.models.backpack.model import BackpackModel
-from workbench.models.backpack.reading import wide
 from workbench.models.base import LanguageModel
 from workbench.models.tokens import TokenBatch
 from workbench.numerics.canonical_losses import loss_value, succeeds
-from workbench.numerics.sense_affine import Selection
+from workbench.numerics.sense_affine import SenseSelection
+from workbench.operations import wide
 from workbench.score import batch_scores, widened
 from workbench.shapes import Float, Logits, Tensor
-
-Chunk = tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -48,7 +46,7 @@ class CanonicalTask:
     round_to: torch.dtype | None = None
 
 
-def task_of(model: LanguageModel, demonstrations: Demonstrations, pair: Split, rules: Rules = OURS) -> CanonicalTask:
+def canonical_task(model: LanguageModel, demonstrations: Demonstrations, pair: Split, rules: Rules = OURS) -> CanonicalTask:
     """Take one pair of a canonical set apart by the roles of its rows, to be measured by rules.
 
     Raises:
@@ -71,7 +69,7 @@ def task_of(model: LanguageModel, demonstrations: Demonstrations, pair: Split, r
 
 
 @dataclass(frozen=True)
-class Measured:
+class StepMeasured:
     """A model under an edit: which items succeed, and three losses in nats (hard negatives per item, the others per token)."""
 
     succeeded: tuple[bool, ...]
@@ -89,7 +87,7 @@ class Measured:
 class Meter(Protocol):
     """Measures one kind of edit on one task."""
 
-    def measure(self, edit: Edit | None) -> Measured:
+    def measure(self, edit: Edit | None) -> StepMeasured:
         """Measure an edit, or the unedited model."""
         ...
 
@@ -110,12 +108,12 @@ class _Reading:
         self._at = {text: i for i, text in enumerate(self.texts)}
         self._task, self._general, self._rest = task, general, rest
 
-    def measured(self, nll: Sequence[Float[Tensor, "_token"]]) -> Measured:
+    def measured(self, nll: Sequence[Float[Tensor, "_token"]]) -> StepMeasured:
         """Take the measures from each text's NLLs, of every token but its first."""
         values = self._losses(self._task.evaluation, nll, self._task.norm)
         hard = self._losses(self._task.hard_negatives, nll, "sum")
         general, rest = (self._per_token(chunks, nll) for chunks in (self._general, self._rest))
-        return Measured(succeeded(self._task.evaluation, values), general, sum(hard) / len(hard) if hard else 0.0, rest)
+        return StepMeasured(succeeded(self._task.evaluation, values), general, sum(hard) / len(hard) if hard else 0.0, rest)
 
     def _losses(self, items: Sequence[CanonicalItem], nll: Sequence[Tensor], norm: EvalNorm) -> list[float]:
         sums = [float(nll[self._at[item.prompt + side]][-len(side) :].sum()) for item in items for side in item.sides]
@@ -133,7 +131,7 @@ class LogitsMeter:
         self._reading, self._device, self._round_to = _Reading(task, general), device, task.round_to
         self._general = sorted(general, key=len)
 
-    def measure(self, logits: Callable[[TokenBatch], Logits]) -> Measured:
+    def measure(self, logits: Callable[[TokenBatch], Logits]) -> StepMeasured:
         """Measure a forward."""
         return self._reading.measured(self._nll(logits, self._reading.texts))
 
@@ -161,22 +159,22 @@ class EngineMeter:
         self._suffixes = {role: _suffix_batch(items) for role, items in (("E", task.evaluation), ("H", task.hard_negatives)) if items}
         self._texts = {name: _text_batch(chunks) for name, chunks in (("G", general), ("rest", rest_chunks(task.evaluation))) if chunks}
 
-    def measure(self, edit: Edit | None) -> Measured:
+    def measure(self, edit: Edit | None) -> StepMeasured:
         """Measure an edit, or the unedited model."""
         return self.measure_all([edit])[0]
 
-    def measure_all(self, edits: Sequence[Edit | None]) -> list[Measured]:
+    def measure_all(self, edits: Sequence[Edit | None]) -> list[StepMeasured]:
         """Measure several edits as lanes of the same batches."""
         stacks = [() if edit is None else (edit,) for edit in edits]
         nll = {role: -self._total(batch, stacks) for role, batch in self._suffixes.items()}
         per_token = {name: -self._total(batch, stacks).sum(1) / self._n(batch) for name, batch in self._texts.items()}
-        found: list[Measured] = []
+        found: list[StepMeasured] = []
         for lane in range(len(edits)):
             values = item_values(self._task.evaluation, nll["E"][lane].tolist(), self._task.norm)
             kept = item_values(self._task.hard_negatives, nll["H"][lane].tolist() if "H" in nll else ())
             hard = sum(kept) / len(kept) if kept else 0.0
             general, rest = (float(per_token[name][lane]) if name in per_token else 0.0 for name in ("G", "rest"))
-            found.append(Measured(succeeded(self._task.evaluation, values), general, hard, rest))
+            found.append(StepMeasured(succeeded(self._task.evaluation, values), general, hard, rest))
         return found
 
     def _total(self, batch: TokenBatch, stacks: Sequence[Sequence[Edit]]) -> Float[Tensor, "lane row"]:
@@ -190,7 +188,7 @@ class EngineMeter:
 class SenseMeter:
     """Measures tables of sense vectors on texts that were read once; nothing runs the transformer again."""
 
-    def __init__(self, model: BackpackModel, task: CanonicalTask, general: Sequence[Chunk], selection: Selection) -> None:
+    def __init__(self, model: BackpackModel, task: CanonicalTask, general: Sequence[Chunk], selection: SenseSelection) -> None:
         self._model, self._task, self._selection = model, task, selection
         self._E = wide(model.embedding)
         self._evaluation = item_texts(model, task.evaluation)
@@ -203,12 +201,12 @@ class SenseMeter:
         """Measure general text alone."""
         return self._general.mean(delta, self._E)
 
-    def measure_table(self, delta: Float[Tensor, "chosen d_model"]) -> Measured:
+    def measure_table(self, delta: Float[Tensor, "chosen d_model"]) -> StepMeasured:
         """Measure a table over the selection."""
         mean = self._task.norm == "mean"
         values = losses(self._task.evaluation, self._evaluation, self._selection, delta, self._E, mean)
         hard = losses(self._task.hard_negatives, self._hard, self._selection, delta, self._E) if self._hard else [0.0]
-        return Measured(
+        return StepMeasured(
             succeeded(self._task.evaluation, values),
             self._general.mean(delta, self._E),
             sum(hard) / len(hard),
@@ -222,13 +220,13 @@ class EditMeter:
     def __init__(self, model: LanguageModel, task: CanonicalTask, general: Sequence[Chunk]) -> None:
         self._model, self._task, self._chunks = model, task, general
         self._senses: SenseMeter | None = None
-        self._selection: Selection | None = None
+        self._selection: SenseSelection | None = None
 
     @cached_property
     def _logits(self) -> LogitsMeter:
         return LogitsMeter(self._task, self._chunks, self._model.device)
 
-    def measure(self, edit: Edit) -> Measured:
+    def measure(self, edit: Edit) -> StepMeasured:
         """Measure an edit at its dose."""
         senses = self._table(edit)
         if senses is not None:
@@ -236,7 +234,7 @@ class EditMeter:
         with applied(self._model, edit):
             return self.forward(self._model.logits)
 
-    def forward(self, logits: Callable[[TokenBatch], Logits]) -> Measured:
+    def forward(self, logits: Callable[[TokenBatch], Logits]) -> StepMeasured:
         """Measure whatever gives logits."""
         return self._logits.measure(logits)
 

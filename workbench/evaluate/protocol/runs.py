@@ -11,11 +11,11 @@ from typing import Any
 
 from workbench.data.demonstrations import Demonstration, Demonstrations, Split
 from workbench.edits.base import Edit
-from workbench.evaluate.protocol.measure import CanonicalTask, Chunk, EditMeter, EngineMeter, Measured
+from workbench.evaluate.protocol.measure import CanonicalTask, EditMeter, EngineMeter, StepMeasured
 from workbench.evaluate.protocol.rules import OURS, Rules
 from workbench.knobs import COMPAT, as_json, compat_of
 from workbench.methods.registry import Method, Step, StepFunction
-from workbench.methods.shared.canonical_examples import canonical_items
+from workbench.methods.shared.canonical_examples import Chunk, canonical_items
 from workbench.models.base import LanguageModel
 from workbench.progress import Progress
 
@@ -23,12 +23,12 @@ LANES_AT_ONCE = 7
 
 
 @dataclass(frozen=True)
-class Run:
+class ProtocolRun:
     """A configuration on one pair: what was measured at each step, step 0 being the unedited model."""
 
     method: str
     config: Mapping[str, Any]
-    steps: tuple[Measured, ...]
+    steps: tuple[StepMeasured, ...]
     doses: tuple[float, ...] | None
     tokens_trained: int
     wall_s: float
@@ -62,7 +62,7 @@ class Keeper:
         self._pair: Split = pair
         self.kept: dict[float, Edit] = {}
 
-    def saw(self, steps: Sequence[Measured], edit: Callable[[], Edit]) -> bool:
+    def saw(self, steps: Sequence[StepMeasured], edit: Callable[[], Edit]) -> bool:
         """Note a step; return whether the run may stop."""
         now = len(steps) - 1
         rhos, successes = [step.general / steps[0].general for step in steps], [step.success for step in steps]
@@ -72,7 +72,7 @@ class Keeper:
         return bool(self._caps) and now >= max(self._caps.values())
 
 
-def drawn(method: Method, model: LanguageModel, seed: int, rules: Rules = OURS) -> Any:
+def random_config(method: Method, model: LanguageModel, seed: int, rules: Rules = OURS) -> Any:
     """Draw a configuration: the default first (seed 0), then as the method draws, else from what it finds worth trying."""
     follows = rules.compat.fits == "official" and method.needs.task == "canonical" and compat_of(method.config) is not None
     fixed = {**method.alone, **({COMPAT: "official"} if follows else {})}
@@ -96,7 +96,7 @@ def run_of(
     progress: Progress,
     rules: Rules = OURS,
     caps: Mapping[float, int] = MappingProxyType({}),
-) -> Run:
+) -> ProtocolRun:
     """Fit a configuration on a pair's training examples and measure it after every epoch, or at every dose.
 
     Given caps (ε → largest step that may count), the run keeps the edit that counts at each ε and stops where no later step can.
@@ -114,14 +114,14 @@ def run_of(
         steps = _epochs(method.steps, model, task, config, seed, regularisation, general, progress, keeper)
     else:
         steps, doses = _doses(method, model, task, config, seed, general, progress, keeper)
-    return Run(method.name, as_json(config), tuple(steps), doses, tokens, time.perf_counter() - started, keeper.kept)
+    return ProtocolRun(method.name, as_json(config), tuple(steps), doses, tokens, time.perf_counter() - started, keeper.kept)
 
 
 def _epochs(
     states: StepFunction, model: LanguageModel, task: CanonicalTask, config: Any, seed: int, regularisation: Sequence[Chunk],
     general: Sequence[Chunk], progress: Progress, keeper: Keeper,
-) -> list[Measured]:  # fmt: skip
-    meter, steps = EditMeter(model, task, general), list[Measured]()
+) -> list[StepMeasured]:  # fmt: skip
+    meter, steps = EditMeter(model, task, general), list[StepMeasured]()
     state: Step
     for epoch, state in enumerate(states(model, task.train, config, regularisation, seed=seed)):
         steps.append(meter.measure(state.edit()) if state.logits is None else meter.forward(state.logits))
@@ -134,10 +134,10 @@ def _epochs(
 def _doses(
     method: Method, model: LanguageModel, task: CanonicalTask, config: Any, seed: int, general: Sequence[Chunk], progress: Progress,
     keeper: Keeper,
-) -> tuple[list[Measured], tuple[float, ...]]:  # fmt: skip
+) -> tuple[list[StepMeasured], tuple[float, ...]]:  # fmt: skip
     edit = method.fit(model, as_fit_rows(task.train), config, seed=seed, progress=progress.part(0.0, 0.5)).edit
     doses = (0.0, *(method.top_dose * 2 ** (-i / 2) for i in range(12, -1, -1)))
-    meter, steps = EngineMeter(model, task, general), list[Measured]()
+    meter, steps = EngineMeter(model, task, general), list[StepMeasured]()
     for start in range(0, len(doses), LANES_AT_ONCE):
         lanes: list[Edit | None] = [edit.scaled(dose) for dose in doses[start : start + LANES_AT_ONCE]]
         steps += meter.measure_all(lanes)
@@ -156,4 +156,4 @@ def _with_split(row: Demonstration) -> Demonstration:
     return Demonstration(row.prompt, row.positive, row.negative, row.neutral, row.label, row.loss, row.tags, "fit", row.id)
 
 
-__all__ = ["Keeper", "Run", "as_fit_rows", "drawn", "run_of"]
+__all__ = ["Keeper", "ProtocolRun", "as_fit_rows", "random_config", "run_of"]

@@ -24,12 +24,12 @@ from workbench.data.demonstrations import Demonstrations
 from workbench.edits.base import Edit
 from workbench.errors import FitFailed, NotEnoughData
 from workbench.evaluate.protocol.control import random_direction
-from workbench.evaluate.protocol.measure import CanonicalTask, Chunk, task_of
+from workbench.evaluate.protocol.measure import CanonicalTask, canonical_task
 from workbench.evaluate.protocol.rules import OURS, Rules
-from workbench.evaluate.protocol.runs import Run, drawn, run_of
+from workbench.evaluate.protocol.runs import ProtocolRun, random_config, run_of
 from workbench.knobs import as_json
 from workbench.methods import get
-from workbench.methods.shared.canonical_examples import canonical_neutral, neutral_chunks, shipped_neutral
+from workbench.methods.shared.canonical_examples import Chunk, canonical_neutral, neutral_chunks, shipped_neutral
 from workbench.models.base import LanguageModel
 from workbench.numerics.intervals import Interval, paired_share_interval, share_interval
 from workbench.progress import Progress, silent
@@ -113,7 +113,7 @@ class CanonicalSummary:
         }  # fmt: skip
 
 
-def chosen(runs: Sequence[Run], epsilon: float, rules: Rules = OURS) -> tuple[int, int]:
+def winner(runs: Sequence[ProtocolRun], epsilon: float, rules: Rules = OURS) -> tuple[int, int]:
     """Return the run that succeeds most at the step that counts, and that step; ties go to the first run."""
     steps = [rules.step(run.rhos, run.successes, epsilon, "validation", None, run.by_dose) for run in runs]
     best = max(range(len(runs)), key=lambda i: (runs[i].steps[steps[i]].success, -i))
@@ -171,11 +171,11 @@ def protocol(
     """
     tell, registered = progress or silent(), get(method)
     regularisation, general = general_chunks(model, demonstrations, limit=n_general)
-    validation, test = (task_of(model, demonstrations, pair, rules) for pair in ("validation", "test"))
-    configs = list(dict.fromkeys(drawn(registered, model, seed, rules) for seed in range(max(1, draws))))
+    validation, test = (canonical_task(model, demonstrations, pair, rules) for pair in ("validation", "test"))
+    configs = list(dict.fromkeys(random_config(registered, model, seed, rules) for seed in range(max(1, draws))))
     fit = lambda config, part: run_of(model, validation, registered, config, 0, regularisation, general, part)  # noqa: E731
     tried, fitted, failures = _tried(configs, fit, tell.part(0.0, 0.5))
-    winners = {epsilon: chosen(tried, epsilon, rules) for epsilon in epsilons}
+    winners = {epsilon: winner(tried, epsilon, rules) for epsilon in epsilons}
     records: dict[tuple[float, bool], list[CanonicalRecord]] = {(epsilon, on): [] for epsilon in epsilons for on in (False, True)}
     wanted = sorted({run for run, _ in winners.values()})
     for i, (run, seed) in enumerate((run, seed) for run in wanted for seed in seeds):
@@ -186,7 +186,7 @@ def protocol(
         wall = time.perf_counter() - start
         for epsilon, cap in caps.items():
             step = rules.step(found.rhos, found.successes, epsilon, "test", cap, found.by_dose)
-            record = recorded(found, step, epsilon, seed, test.name, sum(map(len, general)) - len(general))
+            record = canonical_record(found, step, epsilon, seed, test.name, sum(map(len, general)) - len(general))
             records[epsilon, False].append(replace(record, wall_s=wall))
             if keep is not None and epsilon in found.kept:
                 keep(epsilon, seed, found.kept[epsilon])
@@ -199,13 +199,15 @@ def protocol(
     )
 
 
-def _tried(configs: Sequence[Any], run: Callable[[Any, Progress], Run], progress: Progress) -> tuple[list[Run], list[Any], tuple[str, ...]]:
+def _tried(
+    configs: Sequence[Any], run: Callable[[Any, Progress], ProtocolRun], progress: Progress
+) -> tuple[list[ProtocolRun], list[Any], tuple[str, ...]]:
     """Run every configuration: the runs, their configurations, and why the others could not be fitted.
 
     Raises:
         FitFailed: none could be fitted.
     """
-    runs: list[Run] = []
+    runs: list[ProtocolRun] = []
     fitted: list[Any] = []
     failures: list[str] = []
     for i, config in enumerate(configs):
@@ -220,19 +222,21 @@ def _tried(configs: Sequence[Any], run: Callable[[Any, Progress], Run], progress
     return runs, fitted, tuple(failures)
 
 
-def _controlled(model: LanguageModel, task: CanonicalTask, run: Run, record: CanonicalRecord, general: Sequence[Chunk]) -> CanonicalRecord:
+def _controlled(
+    model: LanguageModel, task: CanonicalTask, run: ProtocolRun, record: CanonicalRecord, general: Sequence[Chunk]
+) -> CanonicalRecord:
     """Make the record of the control of a record: its edit in a random direction, at most as large, in the same ball."""
     start, before = time.perf_counter(), run.steps[0]
     after, dose = before, 0.0
     if record.epsilon in run.kept:
         after, dose = random_direction(model, task, run.kept[record.epsilon], before, general, record.epsilon, record.seed)
     moved = replace(run, method=f"{run.method}{CONTROL}", steps=(before, after), doses=None)
-    found = recorded(moved, 1, record.epsilon, record.seed, record.task, record.n_general_tokens)
+    found = canonical_record(moved, 1, record.epsilon, record.seed, record.task, record.n_general_tokens)
     config = {**record.config, "dose": dose}
     return replace(found, epoch=record.epoch, config=config, tokens_trained=0, wall_s=time.perf_counter() - start)
 
 
-def recorded(run: Run, step: int, epsilon: float, seed: int, task: str, n_general_tokens: int) -> CanonicalRecord:
+def canonical_record(run: ProtocolRun, step: int, epsilon: float, seed: int, task: str, n_general_tokens: int) -> CanonicalRecord:
     """Make the record of a run at one step."""
     before, after = run.steps[0], run.steps[step]
     n = len(after.succeeded)

@@ -20,7 +20,7 @@ from typing import Literal
 from workbench.data.demonstrations import Demonstrations
 from workbench.errors import FitFailed
 from workbench.methods.are.config import AreConfig
-from workbench.methods.are.report import live_values, report_of, sample_of
+from workbench.methods.are.report import live_values, rounds_report, sample_of
 from workbench.methods.are.rounds import Contest, Round
 from workbench.methods.registry import Fitted, Needs, Obstacle, header, method
 from workbench.methods.shared.adapters import AdapterEdit
@@ -35,7 +35,7 @@ DAMAGE_COST = 5.0
 # A round is a gain if it is better by more than this.
 GAIN = 0.001
 # More neutral texts than this would cost a round more than the round itself.
-N_NEUTRAL = 64
+_N_NEUTRAL = 64
 PAPER = {"depth": "middle", "lr_g": 1e-4}
 StopReason = Literal["window", "guard", "no further gain", "rounds used up", "cancelled"]
 
@@ -119,7 +119,7 @@ def fit(model: LanguageModel, demonstrations: Demonstrations, config: AreConfig,
 
 def _spread(texts: Sequence[str]) -> list[str]:
     """At most N_NEUTRAL of the texts, from all over the list."""
-    return list(texts[:: -(-len(texts) // N_NEUTRAL)])
+    return list(texts[:: -(-len(texts) // _N_NEUTRAL)])
 
 
 def _concept(model: LanguageModel, demonstrations: Demonstrations, config: AreConfig) -> Concept:
@@ -181,5 +181,5 @@ def _finished(
 ) -> Fitted:
     kept = kept_round(rounds, config)
     edit = contest.edit(kept.factors, kept.index)
-    report = report_of(model, concept, edit, contest.neutral, contest.read_blocks, rounds, kept, reason, neutral_source, samples)
+    report = rounds_report(model, concept, edit, contest.neutral, contest.read_blocks, rounds, kept, reason, neutral_source, samples)
     return Fitted(edit, report)

@@ -97,7 +97,7 @@ def _ratio(base: Tensor, moved: Tensor) -> float:
     return float(((moved - base).double().norm(dim=1) / base.double().norm(dim=1).clamp_min(1e-12)).mean())
 
 
-def report_of(
+def rounds_report(
     model: LanguageModel,
     concept: Concept,
     edit: AdapterEdit,

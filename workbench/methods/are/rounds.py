@@ -197,7 +197,7 @@ class Contest:
             return ()
         draw = torch.Generator().manual_seed(self._seed * 1_000_003 + index)
         self._discriminator = Discriminator(r.shape[1], config.disc, config.disc_hidden, draw, r, self._scaling)
-        losses = adversary.train(
+        losses = adversary.train_discriminator(
             self._discriminator, r, self._is_target,
             lr=config.lr_d, eps=config.eps_d, epochs=config.epochs_d, batch_size=config.batch_d, generator=draw,
             min_steps=config.min_steps_d,

@@ -28,7 +28,7 @@ from workbench.progress import Progress
 from workbench.shapes import Logits, Tensor
 from workbench.sites import Site
 
-LR_SMALL, LR = 1e-4, 1e-6
+_LR_SMALL, _LR = 1e-4, 1e-6
 
 
 @edit_kind("delta")
@@ -122,7 +122,7 @@ def steps(
 
 
 def _lr(info: ModelInfo) -> float:
-    return LR_SMALL if info.n_parameters < SMALL else LR
+    return _LR_SMALL if info.n_parameters < SMALL else _LR
 
 
 @method(

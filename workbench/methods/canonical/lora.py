@@ -29,7 +29,7 @@ from workbench.shapes import Logits, Tensor
 from workbench.sites import Site
 
 ALPHA = 8.0
-LR = 3e-3
+_LR = 3e-3
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def steps(
 ) -> Iterator[Step]:
     """Fit epoch by epoch to all rows."""
     top = header("lora", model, train, config, seed)
-    return loop_steps(model, train, config, AdapterTrainee(model, config, seed), top, LR, neutral, seed=seed)
+    return loop_steps(model, train, config, AdapterTrainee(model, config, seed), top, _LR, neutral, seed=seed)
 
 
 @method(
@@ -128,4 +128,4 @@ def fit(model: LanguageModel, demonstrations: Demonstrations, config: LoraConfig
     """
     trainee = AdapterTrainee(model, config, seed)
     top = header("lora", model, demonstrations, config, seed)
-    return fit_by_loop(model, demonstrations, config, trainee, top, LR, seed=seed, progress=progress)
+    return fit_by_loop(model, demonstrations, config, trainee, top, _LR, seed=seed, progress=progress)

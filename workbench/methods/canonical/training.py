@@ -17,11 +17,12 @@ from workbench.edits.base import Edit, Header
 from workbench.knobs import as_released
 from workbench.methods.canonical.compat import OFFICIAL_LOOP, LoopCompat
 from workbench.methods.registry import FitReport, Fitted, Step
+from workbench.methods.shared.canonical_compat import RELEASED_CHUNK
 from workbench.methods.shared.canonical_config import CanonicalConfig
 from workbench.methods.shared.canonical_examples import (
     CanonicalItem,
     canonical_items,
-    checks,
+    check_rows,
     neutral_chunks,
     regularisation_texts,
     training_rows,
@@ -34,7 +35,6 @@ from workbench.numerics.canonical_losses import loss_slopes, loss_value
 from workbench.progress import Progress
 from workbench.shapes import Float, Logits, Tensor
 
-RELEASED_CHUNK = 500
 # Below so many parameters a network bears larger steps.
 SMALL = 30_000_000
 # log p0 of neutral chunks is kept when all of it fits into this many numbers (200 MB in float32).
@@ -71,7 +71,7 @@ class Trainee(Protocol):
         ...
 
 
-class Objective:
+class LoopObjective:
     """Σ over draws of L(example) + w·KL(chunk), by autograd."""
 
     def __init__(
@@ -169,13 +169,13 @@ def general_loss(logits: Callable[[TokenBatch], Logits], chunks: Sequence[tuple[
     return total / count if count else float("nan")
 
 
-def epochs(objective: Objective, trainee: Trainee, n_items: int, n_chunks: int, settings: LoopSettings, seed: int) -> Iterator[int]:
+def epochs(objective: LoopObjective, trainee: Trainee, n_items: int, n_chunks: int, settings: LoopSettings, seed: int) -> Iterator[int]:
     """Train, yielding 0 and then each epoch's number after it."""
     schedule = seeded_schedule(n_items, n_chunks, torch.Generator().manual_seed(seed))
     return descend(trainee.parameters, objective.gradients, schedule, settings)
 
 
-def settings_of(config: LoopConfig, lr: float) -> LoopSettings:
+def loop_settings(config: LoopConfig, lr: float) -> LoopSettings:
     """Resolve a config."""
     return LoopSettings(config.lr or lr, config.epochs, config.group, config.compat.accumulate, optimiser=config.compat.optimiser)
 
@@ -193,8 +193,8 @@ def loop_steps(
 ) -> Iterator[Step]:
     """Train on all rows, held by all of the neutral chunks, yielding the unedited weights and then those after each epoch."""
     items = canonical_items(model, train, config.loss)
-    objective = Objective(model, trainee, items, neutral, config)
-    for epoch in epochs(objective, trainee, len(items), len(neutral), settings_of(config, lr), seed):
+    objective = LoopObjective(model, trainee, items, neutral, config)
+    for epoch in epochs(objective, trainee, len(items), len(neutral), loop_settings(config, lr), seed):
         yield Step(epoch / config.epochs, lambda: trainee.edit(header), trainee.logits)
 
 
@@ -216,13 +216,13 @@ def fit_by_loop(
     """
     started = time.perf_counter()
     items = canonical_items(model, training_rows(demonstrations), config.loss)
-    asked = canonical_items(model, checks(demonstrations).first(60), config.loss)
+    asked = canonical_items(model, check_rows(demonstrations).first(60), config.loss)
     texts, borrowed = regularisation_texts(demonstrations)
     chunks = neutral_chunks(model, texts, config.chunk_tokens, 2 * config.n_neutral)
     held, apart = chunks[: config.n_neutral], chunks[config.n_neutral :] or chunks
-    objective = Objective(model, trainee, items, held, config)
+    objective = LoopObjective(model, trainee, items, held, config)
     seen, base, edit = Epochs(), float("nan"), trainee.edit(header)
-    for epoch in epochs(objective, trainee, len(items), len(held), settings_of(config, lr), seed):
+    for epoch in epochs(objective, trainee, len(items), len(held), loop_settings(config, lr), seed):
         seen.train.append(_training_loss(trainee, items, model.device))
         general = general_loss(trainee.logits, apart, model.device)
         base = general if epoch == 0 else base

@@ -19,7 +19,7 @@ from workbench.data.demonstrations import Demonstrations
 from workbench.edits.engine import applied
 from workbench.errors import FitFailed
 from workbench.knobs import knob
-from workbench.methods.directions.behaviour import Bench, bench, log_probs
+from workbench.methods.directions.behaviour import Bench, bench, next_log_probs
 from workbench.methods.directions.edit import DirectionEdit
 from workbench.methods.registry import Curve, FitReport, Fitted, Needs, Notice, Obstacle, header, method
 from workbench.methods.shared.concept import SIDES, concept_of, sided
@@ -82,7 +82,7 @@ class DirectionConfig:
 
 
 @dataclass(frozen=True)
-class Candidate:
+class DirectionCandidate:
     """A direction and what it does: metric on A ablated, KL on B ablated, metric on B with it added."""
 
     position: int
@@ -138,12 +138,12 @@ def fit(model: LanguageModel, demonstrations: Demonstrations, config: DirectionC
         (_, layer), vector = next(iter(directions.items()))
         return Fitted(edit_of(vector, layer, config.mode), FitReport({"layer": float(layer), "norm": float(vector.norm())}))
     by = bench(model, demonstrations, concept.validation, config.answers, seed)
-    calm, tried = log_probs(model, by.calm), list[Candidate]()
+    calm, tried = next_log_probs(model, by.calm), list[DirectionCandidate]()
     for i, ((position, layer), vector) in enumerate(directions.items()):
         progress(0.3 + 0.65 * i / len(directions), f"Trying position {position}, layer {layer}")
         edits = (edit_of(vector, layer, "ablate"), edit_of(vector, layer, "add"))
-        tried.append(Candidate(position, layer, vector, *_judged(model, by, calm, edits)))
-    best = chosen(tried, config, by.other.metric(model))
+        tried.append(DirectionCandidate(position, layer, vector, *_judged(model, by, calm, edits)))
+    best = best_direction(tried, config, by.other.metric(model))
     share = by.target.probabilities(model)
     with applied(model, edit_of(best.direction, best.layer, "ablate")):
         left = by.target.probabilities(model)
@@ -170,14 +170,14 @@ def _directions(
 def _judged(model: LanguageModel, by: Bench, calm: Tensor, edits: tuple[DirectionEdit, DirectionEdit]) -> tuple[float, float, float]:
     ablate, add = edits
     with applied(model, ablate):
-        ablated, moved = by.target.metric(model), log_probs(model, by.calm)
+        ablated, moved = by.target.metric(model), next_log_probs(model, by.calm)
     with applied(model, add):
         induced = by.other.metric(model)
     p, q = calm.exp() + 1e-6, moved.exp() + 1e-6
     return ablated, float((p * (p.log() - q.log())).sum(-1).mean()), induced
 
 
-def chosen(tried: Sequence[Candidate], config: DirectionConfig, before: float = 0.0) -> Candidate:
+def best_direction(tried: Sequence[DirectionCandidate], config: DirectionConfig, before: float = 0.0) -> DirectionCandidate:
     """The candidate with the lowest metric under ablation, among those within the limits and finite.
 
     Args:
@@ -201,7 +201,9 @@ def chosen(tried: Sequence[Candidate], config: DirectionConfig, before: float = 
     )
 
 
-def _report(tried: Sequence[Candidate], best: Candidate, by: Bench, share: float, left: float, before: float) -> FitReport:
+def _report(
+    tried: Sequence[DirectionCandidate], best: DirectionCandidate, by: Bench, share: float, left: float, before: float
+) -> FitReport:
     rows = tuple(
         {
             "position": item.position,

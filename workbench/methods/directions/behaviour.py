@@ -14,7 +14,7 @@ import torch
 
 from workbench.data.demonstrations import Demonstrations
 from workbench.errors import NotEnoughData
-from workbench.methods.shared.concept import ConceptPrompts, behaviour, rendered
+from workbench.methods.shared.concept import ConceptPrompts, behaviour, rendered_turn
 from workbench.methods.shared.neutral import neutral_of
 from workbench.models.base import LanguageModel
 from workbench.models.token_texts import first_token
@@ -27,7 +27,7 @@ MAX_STARTS = 8
 
 @final
 @dataclass(frozen=True)
-class Prompts:
+class JudgedPrompts:
     """Prompts, and the first tokens that begin the behaviour after each of them."""
 
     batch: TokenBatch
@@ -49,7 +49,7 @@ class Prompts:
 
     def probabilities(self, model: LanguageModel) -> Float[Tensor, "row"]:
         """P of each prompt, float64."""
-        return (log_probs(model, self.batch).exp() * self.is_start).sum(-1)
+        return (next_log_probs(model, self.batch).exp() * self.is_start).sum(-1)
 
 
 @final
@@ -57,13 +57,13 @@ class Prompts:
 class Bench:
     """Prompts of both sides, text whose next token is to stay as it is, and in words how the behaviour is told."""
 
-    target: Prompts
-    other: Prompts
+    target: JudgedPrompts
+    other: JudgedPrompts
     calm: TokenBatch
     said: str
 
 
-def log_probs(model: LanguageModel, batch: TokenBatch) -> Float[Tensor, "row d_vocab"]:
+def next_log_probs(model: LanguageModel, batch: TokenBatch) -> Float[Tensor, "row d_vocab"]:
     """Of the token after each row, float64."""
     with torch.no_grad():
         logits, _ = model.step(batch, model.new_cache(), 0)
@@ -86,7 +86,7 @@ def bench(model: LanguageModel, demonstrations: Demonstrations, judged: ConceptP
     texts = [list(dict.fromkeys(side)) for side in sides] if judged.ends else sides
     starts, said = _starts(model, demonstrations, answers, [*texts[0], *texts[1]])
     n = len(texts[0])
-    target, other = (Prompts.of(model, *part) for part in ((texts[0], starts[:n]), (texts[1], starts[n:])))
+    target, other = (JudgedPrompts.of(model, *part) for part in ((texts[0], starts[:n]), (texts[1], starts[n:])))
     calm = model.tokens(list(neutral_of(model, demonstrations, seed).held)) if judged.ends else other.batch
     return Bench(target, other, calm, said)
 
@@ -110,11 +110,11 @@ def _starts(
         return [tuple(pooled)] * len(texts), f"answers that begin with {_listed(model, pooled)}"
     has_template, own = bool(getattr(model.tokenizer, "chat_template", None)), dict[str, set[int]]()
     for row in demonstrations.split("fit", "validation").having("positive"):
-        for text in (row.prompt, *([rendered(model, row.prompt)] if has_template else [])):
+        for text in (row.prompt, *([rendered_turn(model, row.prompt)] if has_template else [])):
             own.setdefault(text, set()).add(first_token(model, str(row.positive)))
     if all(text in own for text in texts):
         return [tuple(sorted(own[text])) for text in texts], f"each prompt's own positive answers, which begin in {len(pooled)} ways"
-    p = log_probs(model, model.tokens(list(texts))).exp().mean(0)[pooled]
+    p = next_log_probs(model, model.tokens(list(texts))).exp().mean(0)[pooled]
     best = p.argsort(descending=True, stable=True)[:MAX_STARTS].tolist()
     kept = [pooled[i] for i in best]
     share = float(p[best].sum() / p.sum().clamp_min(1e-30))

@@ -21,7 +21,7 @@ _WHY = "which tokens turn, and how far, depends on the token: no change of weigh
 
 
 @position_rule("released")
-def as_released(forward: Forward) -> Bool[Tensor, "batch pos"]:
+def released_positions(forward: Forward) -> Bool[Tensor, "batch pos"]:
     """All positions of rows that score an answer, else those from which one is generated: what the released code edits."""
     scored = (forward.real & ~forward.prompt).any(1, keepdim=True)
     return torch.where(scored, forward.real, forward.generated)
@@ -29,7 +29,7 @@ def as_released(forward: Forward) -> Bool[Tensor, "batch pos"]:
 
 @final
 @dataclass(frozen=True)
-class Turn:
+class LayerTurn:
     """One layer: the probe's normal and the angle network, weights as (out, in)."""
 
     probe: Float[Tensor, "d_model"]
@@ -37,9 +37,9 @@ class Turn:
     biases: tuple[Float[Tensor, "_out"], ...]
 
     @staticmethod
-    def of(probe: Float[Tensor, "d_model"], net: AngleNets) -> Turn:
+    def of(probe: Float[Tensor, "d_model"], net: AngleNets) -> LayerTurn:
         """From a stack of one net."""
-        return Turn(probe, tuple(weight[0] for weight in net.weights), tuple(bias[0] for bias in net.biases))
+        return LayerTurn(probe, tuple(weight[0] for weight in net.weights), tuple(bias[0] for bias in net.biases))
 
     def angle(self) -> Callable[[Tensor], Tensor]:
         """The angle in radians of each token, in the token's own precision (float32 or float64)."""
@@ -62,7 +62,7 @@ class Turn:
 class HouseholderEdit(Edit):
     """Rotate tokens on the negative side of each layer's probe; the dose multiplies the angle, never the gate."""
 
-    turns: Mapping[int, Turn]
+    turns: Mapping[int, LayerTurn]
 
     @property
     def layers(self) -> tuple[int, ...]:
@@ -93,7 +93,7 @@ class HouseholderEdit(Edit):
         return cls(
             header,
             {
-                layer: Turn(
+                layer: LayerTurn(
                     tensors[f"layer{layer}.probe"],
                     tuple(tensors[f"layer{layer}.mlp{i}.weight"] for i in range(n_mlp)),
                     tuple(tensors[f"layer{layer}.mlp{i}.bias"] for i in range(n_mlp)),

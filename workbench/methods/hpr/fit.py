@@ -23,16 +23,16 @@ from workbench.data.demonstrations import Demonstrations
 from workbench.errors import FitFailed
 from workbench.knobs import existing_layers
 from workbench.methods.hpr.config import PRESETS, HprConfig, tries
-from workbench.methods.hpr.edit import HouseholderEdit, Turn
+from workbench.methods.hpr.edit import HouseholderEdit, LayerTurn
 from workbench.methods.hpr.report import HprFit, report
 from workbench.methods.hpr.rows import Alike, pair_rows, pairs_of, split_by_question
-from workbench.methods.hpr.select import Selection, by_accuracy, by_benefit
+from workbench.methods.hpr.select import LayerSelection, by_accuracy, by_benefit
 from workbench.methods.registry import Fitted, Needs, header, method
 from workbench.methods.shared.gating import gated
 from workbench.methods.shared.neutral import Neutral, neutral_of
 from workbench.methods.shared.sparing import spared
 from workbench.models.base import LanguageModel
-from workbench.numerics.angle_training import PairRows, Trained, Training, train
+from workbench.numerics.angle_training import PairRows, Trained, Training, train_angles
 from workbench.progress import Progress
 from workbench.sites import Site
 
@@ -72,7 +72,7 @@ def fit(model: LanguageModel, demonstrations: Demonstrations, config: HprConfig,
         "clamp_angle": config.compat.clamp_angle,
         **({"angle": "arccos"} if config.compat.formula == "official" else {}),
     }
-    turns = {layer: Turn.of(trained.probes[i].clone(), trained.nets.one(i)) for i, layer in enumerate(layers)}
+    turns = {layer: LayerTurn.of(trained.probes[i].clone(), trained.nets.one(i)) for i, layer in enumerate(layers)}
     everything = HouseholderEdit(header("hpr", model, demonstrations, config, seed, facts), turns)
     chosen, selection = _selected(model, everything, trained, held_rows, neutral, config, progress.part(0.7, 0.9))
     result = HprFit(trained, train_rows, held, layers, everything.restricted(chosen), selection, held_rows, neutral)
@@ -137,7 +137,7 @@ def _trained(
     def tell(share: float, accuracy: torch.Tensor) -> None:
         progress(share, "Training probes and angle networks", probe_accuracy=accuracy.tolist(), layers=list(layers))
 
-    return train(rows, held, layers, how, n_mlp=config.n_mlp, width=config.mlp_width, seed=seed, tell=tell)
+    return train_angles(rows, held, layers, how, n_mlp=config.n_mlp, width=config.mlp_width, seed=seed, tell=tell)
 
 
 def default_lr(d_model: int) -> float:
@@ -153,7 +153,7 @@ def _selected(
     neutral: Neutral | None,
     config: HprConfig,
     progress: Progress,
-) -> tuple[tuple[int, ...], Selection | None]:
+) -> tuple[tuple[int, ...], LayerSelection | None]:
     if config.layers is not None:
         return edit.layers, None
     best = dict(zip(edit.layers, trained.accuracy.max(0).values.tolist()))

@@ -13,9 +13,9 @@ from torch.nn.functional import normalize
 from workbench.data.demonstrations import Demonstrations
 from workbench.methods.hpr.config import HprConfig
 from workbench.methods.hpr.edit import HouseholderEdit
-from workbench.methods.hpr.select import Selection
+from workbench.methods.hpr.select import LayerSelection
 from workbench.methods.registry import Curve, FitReport, Notice
-from workbench.methods.shared.edit_size import EditSize, measured_sizes
+from workbench.methods.shared.edit_size import NEAR_IDENTITY, EditSize, measured_sizes
 from workbench.methods.shared.findings import length_notices
 from workbench.methods.shared.neutral import Neutral
 from workbench.models.base import LanguageModel
@@ -28,7 +28,6 @@ from workbench.record import gather
 from workbench.shapes import Float, Tensor
 from workbench.sites import Site
 
-NEAR_IDENTITY = 1e-3
 # Within this |cos| of the hyperplane the released formula keeps lengths in float32 to 1e-3 or worse (docs/methods/hpr.md §5).
 DELICATE = 0.005
 
@@ -42,7 +41,7 @@ class HprFit:
     held: PairRows
     layers: tuple[int, ...]
     edit: HouseholderEdit
-    selection: Selection | None
+    selection: LayerSelection | None
     held_rows: Demonstrations
     neutral: Neutral | None
 

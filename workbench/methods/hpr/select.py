@@ -18,7 +18,7 @@ from workbench.progress import Progress
 
 
 @dataclass(frozen=True)
-class Selection:
+class LayerSelection:
     """The layers taken, what was measured of every layer alone, and of every prefix of the ranking that was tried."""
 
     layers: tuple[int, ...]
@@ -36,7 +36,7 @@ def by_benefit(
     top_k: int,
     max_damage: float,
     progress: Progress,
-) -> Selection:
+) -> LayerSelection:
     """Measure every layer alone, then prefixes of the best, all as lanes of one batch."""
     layers = edit.layers
     base, *found = measured(
@@ -52,7 +52,7 @@ def by_benefit(
         best = max(within, key=lambda item: (round(item[1].benefit, 4), -len(item[0])))
     else:
         best = min(tried, key=lambda item: item[1].damage)
-    return Selection(best[0], base, alone, tuple(tried), bool(within))
+    return LayerSelection(best[0], base, alone, tuple(tried), bool(within))
 
 
 def by_accuracy(accuracy: dict[int, float], top_k: int, least: float | None) -> tuple[int, ...]:

@@ -156,7 +156,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
 }
 
 
-def checked(config: SeaConfig, info: ModelInfo) -> SeaConfig:
+def consistent(config: SeaConfig, info: ModelInfo) -> SeaConfig:
     """Return the config if its knobs go together on this model.
 
     Raises:

@@ -25,10 +25,10 @@ import torch
 from workbench.data.demonstrations import Demonstrations
 from workbench.errors import FitFailed
 from workbench.methods.registry import Fitted, Needs, header, method
-from workbench.methods.sea.config import PRESETS, SeaConfig, checked, listed_layers, tries, wanted_count
+from workbench.methods.sea.config import PRESETS, SeaConfig, consistent, listed_layers, tries, wanted_count
 from workbench.methods.sea.edit import SpectralEdit, mlp_facts
 from workbench.methods.sea.report import LayerFit, report
-from workbench.methods.shared.contrast_rows import ContrastTokens, drawn, settled_period, stream_rows, tokens_of
+from workbench.methods.shared.contrast_rows import ContrastTokens, drawn_rows, settled_period, stream_rows, tokens_of
 from workbench.methods.shared.gating import gated
 from workbench.methods.shared.sparing import spared
 from workbench.models.base import LanguageModel
@@ -40,7 +40,7 @@ from workbench.progress import Progress
 from workbench.shapes import Tensor
 from workbench.sites import Site
 
-SIDES = ("positive", "negative")
+_SIDES = ("positive", "negative")
 
 
 @method(
@@ -63,8 +63,8 @@ def fit(model: LanguageModel, demonstrations: Demonstrations, config: SeaConfig,
         BadKnob: knobs that do not go together. FitFailed: all activations are equal, so there is no direction to keep.
         NotFinite: NaN or infinite activations.
     """
-    config = checked(config, model.info)
-    rows = drawn(demonstrations.split("fit"), config.n_demos, seed)
+    config = consistent(config, model.info)
+    rows = drawn_rows(demonstrations.split("fit"), config.n_demos, seed)
     config = replace(config, final_period=settled_period(config.final_period, rows))
     layers = listed_layers(config, model.info)
     tokens = tokens_of(model, rows, config.period, config.max_new_tokens, progress.part(0.0, 0.5))
@@ -90,7 +90,7 @@ def _moments(
 ) -> tuple[dict[int, CrossMoments], dict[int, float]]:
     """Moments of each layer, streamed, and the share of coordinates that the feature map clamps."""
     sites = {layer: _fit_site(model, layer, config) for layer in layers}
-    moments = {layer: CrossMoments(SIDES) for layer in layers}
+    moments = {layer: CrossMoments(_SIDES) for layer in layers}
     clamped = dict.fromkeys(layers, 0.0)
     batches = [
         stream_rows(model, batch, list(sites.values()), config.collect, seed, progress)

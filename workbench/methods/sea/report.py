@@ -17,7 +17,7 @@ from workbench.methods.registry import Curve, FitReport, Notice
 from workbench.methods.sea.config import SeaConfig
 from workbench.methods.sea.edit import SpectralEdit
 from workbench.methods.shared.contrast_rows import with_period
-from workbench.methods.shared.edit_size import EditSize, measured_sizes
+from workbench.methods.shared.edit_size import NEAR_IDENTITY, EditSize, measured_sizes
 from workbench.methods.shared.findings import length_notices
 from workbench.models.base import LanguageModel
 from workbench.models.direction_tokens import direction_tokens
@@ -29,7 +29,6 @@ from workbench.shapes import Tensor
 from workbench.sites import Site
 
 KEEP_GRID = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.93, 0.95, 0.97, 0.98, 0.99, 0.993, 0.995, 0.998, 0.999, 0.9995, 0.9999, 1.0)
-NEAR_IDENTITY = 1e-3
 # Kept and dropped subspaces that differ in a smaller share of their directions are mostly the same.
 MOSTLY_SAME = 0.2
 WHY_UNCENTRED = (

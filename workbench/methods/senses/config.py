@@ -56,7 +56,7 @@ class SensesConfig(CanonicalConfig):
     compat: SensesCompat = as_released(OFFICIAL)
 
 
-def settings_of(config: SensesConfig, model: LanguageModel) -> SenseSettings:
+def sense_settings(config: SensesConfig, model: LanguageModel) -> SenseSettings:
     """Resolve what a config leaves open for a model."""
     small, compat = model.info.d_vocab < SMALL_VOCABULARY, config.compat
     lr = config.lr if config.lr is not None else (0.1 if small else 0.01)

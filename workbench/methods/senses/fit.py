@@ -18,12 +18,12 @@ import torch
 from workbench.data.demonstrations import Demonstrations
 from workbench.errors import Obstructed
 from workbench.methods.registry import FitReport, Fitted, Needs, Notice, Step, header, method
-from workbench.methods.senses.config import SensesConfig, draws, settings_of, stored
+from workbench.methods.senses.config import SensesConfig, draws, sense_settings, stored
 from workbench.methods.senses.problem import SenseProblem, posed, trained
 from workbench.methods.shared.canonical_examples import (
     canonical_items,
     canonical_obstacles,
-    checks,
+    check_rows,
     neutral_chunks,
     regularisation_texts,
     training_rows,
@@ -42,7 +42,7 @@ def steps(
     model: LanguageModel, train: Demonstrations, config: SensesConfig, neutral: Sequence[tuple[int, ...]], *, seed: int
 ) -> Iterator[Step]:
     """Fit epoch by epoch to all rows, held by all of the neutral chunks."""
-    owner, settings = _backpack(model), settings_of(config, model)
+    owner, settings = _backpack(model), sense_settings(config, model)
     problem = posed(owner, canonical_items(model, train, config.loss), neutral_reading(owner, neutral), settings)
     top, chosen = header("senses", model, train, config, seed, {"n_senses": owner.n_senses}), problem.selection
     for epoch, delta in trained(problem, settings, seed):
@@ -80,14 +80,14 @@ def fit(model: LanguageModel, demonstrations: Demonstrations, config: SensesConf
         Obstructed: the model is no Backpack. NotEnoughData, BadPrompt: as `canonical_items`.
     """
     model = _backpack(model)
-    started, settings = time.perf_counter(), settings_of(config, model)
+    started, settings = time.perf_counter(), sense_settings(config, model)
     items = canonical_items(model, training_rows(demonstrations), config.loss)
     texts, borrowed = regularisation_texts(demonstrations)
     chunks = neutral_chunks(model, texts, config.chunk_tokens, 2 * config.n_neutral)
     neutral = neutral_reading(model, chunks[: config.n_neutral], progress.part(0.0, 0.3))
     problem = posed(model, items, neutral, settings, progress.part(0.3, 0.4))
     apart = neutral_reading(model, chunks[config.n_neutral :], progress.part(0.4, 0.5))
-    watch = _Watch(model, problem, checks(demonstrations), config, neutral, apart, borrowed)
+    watch = _Watch(model, problem, check_rows(demonstrations), config, neutral, apart, borrowed)
     kept = problem.fresh()
     for epoch, delta in trained(problem, settings, seed):
         rise = watch.note(delta)

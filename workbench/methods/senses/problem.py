@@ -11,19 +11,17 @@ from typing import Literal
 
 import torch
 
+from workbench.methods.shared.canonical_compat import RELEASED_CHUNK
 from workbench.methods.shared.canonical_examples import CanonicalItem
 from workbench.methods.shared.sense_texts import NeutralReading, as_examples, item_texts, sides
 from workbench.models.backpack.model import BackpackModel
-from workbench.models.backpack.reading import wide
 from workbench.numerics.canonical_loop import LoopSettings, descend, seeded_schedule
-from workbench.numerics.sense_affine import Selection, affine
+from workbench.numerics.sense_affine import SenseSelection, affine
 from workbench.numerics.sense_importance import Pick, pair_importance, picks
 from workbench.numerics.sense_training import SenseObjective
+from workbench.operations import wide
 from workbench.progress import Progress
 from workbench.shapes import Float, Tensor
-
-# The released chunks have 500 tokens and their KL is a sum; other lengths are weighted to the same pull per position.
-RELEASED_CHUNK = 500
 
 
 @dataclass(frozen=True)
@@ -45,7 +43,7 @@ class SenseProblem:
     """Canonical examples as affine functions of a table over the senses picked for them."""
 
     picks: Sequence[Sequence[Pick]]
-    selection: Selection
+    selection: SenseSelection
     objective: SenseObjective
 
     def fresh(self) -> Float[Tensor, "chosen d_model"]:
@@ -73,7 +71,7 @@ def posed(
         )
         for item, read in zip(items, texts, strict=True)
     ]
-    selection = Selection.of((pick.token, pick.sense) for found in chosen for pick in found)
+    selection = SenseSelection.of((pick.token, pick.sense) for found in chosen for pick in found)
     chunks = [affine(chunk, selection, touched_only=True) for chunk in neutral.chunks]
     weights = [_weight(settings, len(chunk.ids)) for chunk in neutral.chunks]
     objective = SenseObjective(wide(model.embedding), as_examples(items, texts, selection), chunks, weights, settings.kl_direction)

@@ -7,6 +7,9 @@ from typing import Literal
 
 from workbench.knobs import knob
 
+# The released chunks have 500 tokens and their KL is a sum; other lengths are weighted to the same pull per position.
+RELEASED_CHUNK = 500
+
 
 @dataclass(frozen=True)
 class CanonicalCompat:

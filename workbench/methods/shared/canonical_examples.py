@@ -33,6 +33,8 @@ MOST_CHECKS = 200
 SHIPPED_NEUTRAL = SETS / "neutral.jsonl"
 # Rows with these roles are for measuring, or are neutral text; the others are examples to train on.
 OTHER_ROLES = frozenset(("evaluation", "hard_negatives", "general", "regularisation"))
+Chunk = tuple[int, ...]
+"""Tokens of neutral text that are read together."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +123,7 @@ def canonical_neutral(demonstrations: Demonstrations) -> tuple[str, ...]:
     return neutral_texts(demonstrations, ("general", "regularisation"))
 
 
-def checks(demonstrations: Demonstrations) -> Demonstrations:
+def check_rows(demonstrations: Demonstrations) -> Demonstrations:
     """Return the rows that ask about the same behaviour in other words: role evaluation of split fit, else validation rows."""
     roundabout = demonstrations.split("fit").tagged("role:evaluation")
     rows = roundabout if len(roundabout) else training_rows(demonstrations.split("validation"), "validation")
@@ -140,10 +142,10 @@ def regularisation_texts(demonstrations: Demonstrations) -> tuple[tuple[str, ...
     return (own, False) if own else (canonical_neutral(shipped_neutral().tagged("role:regularisation")), True)
 
 
-def neutral_chunks(model: LanguageModel, texts: Sequence[str], length: int = 128, limit: int | None = None) -> list[tuple[int, ...]]:
+def neutral_chunks(model: LanguageModel, texts: Sequence[str], length: int = 128, limit: int | None = None) -> list[Chunk]:
     """Cut neutral texts into chunks of at most `length` tokens; shorter than two tokens predict nothing and are dropped."""
     width = min(length, model.info.n_ctx)
-    chunks: list[tuple[int, ...]] = []
+    chunks: list[Chunk] = []
     for text in texts:
         ids = tuple(model.tokenizer(text)["input_ids"])
         chunks += [part for start in range(0, len(ids), width) if len(part := ids[start : start + width]) > 1]

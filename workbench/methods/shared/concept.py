@@ -192,12 +192,12 @@ def _alternating(model: LanguageModel, sides: Sides, per_side: int | None, chat:
     n = min(len(sides[side]) for side in SIDES)
     n = n if per_side is None else min(n, per_side)
     items: list[tuple[str, str | None, Side]] = [(*sides[side][i], side) for i in range(n) for side in SIDES]
-    texts = tuple(rendered(model, text) if chat else text for text, _, _ in items)
+    texts = tuple(rendered_turn(model, text) if chat else text for text, _, _ in items)
     ends = tuple(end or "" for _, end, _ in items)
     return ConceptPrompts(texts, ends if any(ends) else None, tuple(side for _, _, side in items))
 
 
-def rendered(model: LanguageModel, text: str) -> str:
+def rendered_turn(model: LanguageModel, text: str) -> str:
     """The text as one user turn and the assistant's header, by the model's own template, without a system prompt.
 
     A leading begin-of-text token is left out, since tokenising adds it.

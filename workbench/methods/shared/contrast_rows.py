@@ -35,7 +35,7 @@ class ContrastTokens:
     negative: TokenBatch
 
 
-def drawn(rows: Demonstrations, n: int, seed: int) -> Demonstrations:
+def drawn_rows(rows: Demonstrations, n: int, seed: int) -> Demonstrations:
     """At most `n` of the rows, drawn with the seed, in their order."""
     if len(rows) <= n:
         return rows

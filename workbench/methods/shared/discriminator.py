@@ -140,7 +140,7 @@ def _drawn(into: int, out: int, generator: torch.Generator) -> nn.Linear:
     return layer
 
 
-def train(
+def train_discriminator(
     discriminator: Discriminator,
     r: Rows2d,
     is_target: Bool[Tensor, " row"],

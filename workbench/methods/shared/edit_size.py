@@ -20,6 +20,9 @@ from workbench.record import activations
 from workbench.shapes import Activations, Float, Rows2d, Tensor
 from workbench.sites import Site
 
+# Below this mean share of their length, moved activations are as good as unmoved.
+NEAR_IDENTITY = 1e-3
+
 
 @dataclass(frozen=True)
 class EditSize:

@@ -18,7 +18,7 @@ import torch
 from workbench.edits.base import Edit, ExportTarget, Header, Possible, Refused, edit_kind
 from workbench.errors import CorruptEdit, ModelMismatch, NotEnoughData
 from workbench.models.backpack.model import BackpackModel
-from workbench.numerics.sense_affine import Selection
+from workbench.numerics.sense_affine import SenseSelection
 from workbench.operations import AddToWeight, Operation, Rows
 from workbench.shapes import Float, Int, Tensor
 from workbench.sites import Site
@@ -35,9 +35,9 @@ class SenseEdit(Edit):
     delta: Float[Tensor, "chosen d_model"]
 
     @property
-    def selection(self) -> Selection:
+    def selection(self) -> SenseSelection:
         """The senses that move."""
-        return Selection(self.token_ids, self.sense_ids)
+        return SenseSelection(self.token_ids, self.sense_ids)
 
     def tensors(self) -> Mapping[str, Tensor]:
         return {"token_ids": self.token_ids, "sense_ids": self.sense_ids, "delta": self.delta}
@@ -82,7 +82,7 @@ def scaled_senses(model: BackpackModel, factors: Mapping[tuple[int, int], float]
     Ref: docs/methods/senses.md §2.4.
     """
     moved = {pair: factor for pair, factor in factors.items() if factor != 1.0}
-    selection = Selection.of(moved)
+    selection = SenseSelection.of(moved)
     vectors = [(moved[pair] - 1.0) * model.senses(torch.tensor([pair[0]]))[0, pair[1]] for pair in selection.pairs()]
     delta = torch.stack(vectors) if vectors else model.embedding.new_zeros(0, model.info.d_model)
     named = {f"{token}.{sense}": factor for (token, sense), factor in sorted(moved.items())}
@@ -113,7 +113,7 @@ def averaged(edits: Sequence[SenseEdit]) -> SenseEdit:
     for edit in edits:
         for pair, vector in zip(edit.selection.pairs(), edit.delta):
             sums.setdefault(pair, []).append(edit.dose * vector)
-    selection = Selection.of(sums)
+    selection = SenseSelection.of(sums)
     delta = torch.stack([torch.stack(sums[pair]).mean(0) for pair in selection.pairs()])
     parts = [{"edit": edit.id, "dose": edit.dose} for edit in edits]
     header = replace(first.header, config={"parts": parts}, data="+".join(edit.header.data for edit in edits))

@@ -13,18 +13,18 @@ from weakref import WeakKeyDictionary
 
 import torch
 
-from workbench.methods.shared.canonical_examples import CanonicalItem
+from workbench.methods.shared.canonical_examples import CanonicalItem, Chunk
 from workbench.models.backpack.model import BackpackModel
-from workbench.models.backpack.reading import read_texts, wide
-from workbench.numerics.sense_affine import ReadText, Selection, affine, nll_rows
+from workbench.models.backpack.reading import read_texts
+from workbench.numerics.sense_affine import ReadText, SenseSelection, affine, nll_rows
 from workbench.numerics.sense_importance import background
 from workbench.numerics.sense_training import NeutralLoss, SenseExample, example_losses, neutral_loss
+from workbench.operations import wide
 from workbench.progress import Progress
 from workbench.shapes import Float, Tensor
 
-Chunk = tuple[int, ...]
 # Readings kept per model: neutral text to train against and to measure on, for a few sets of demonstrations.
-KEPT = 4
+_KEPT = 4
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class NeutralReading:
         """Predicted tokens: all but the first of each chunk."""
         return sum(len(rows) for rows in self.base_rows)
 
-    def loss(self, selection: Selection) -> NeutralLoss:
+    def loss(self, selection: SenseSelection) -> NeutralLoss:
         """Return the general loss as a function of a table over these senses."""
         return neutral_loss(self.chunks, self.base_rows, selection)
 
@@ -60,7 +60,7 @@ def neutral_reading(model: BackpackModel, chunks: Sequence[Chunk], progress: Pro
     reading = _read(model, key, progress)
     with _lock:
         mine[key] = reading
-        while len(mine) > KEPT:
+        while len(mine) > _KEPT:
             mine.popitem(last=False)
     return reading
 
@@ -70,7 +70,7 @@ def _read(model: BackpackModel, chunks: tuple[Chunk, ...], progress: Progress | 
     texts = read_texts(model.network, [(chunk, range(len(chunk))) for chunk in chunks], True, progress)
     if not texts:
         return NeutralReading((), (), torch.zeros(model.info.d_vocab, model.n_senses))
-    none = Selection.of([])
+    none = SenseSelection.of([])
     E = wide(model.embedding)
     base = nll_rows([affine(text.predicting(), none) for text in texts], E.new_zeros(0, E.shape[1]), E)
     return NeutralReading(texts, base, background(texts, model.info.d_vocab))
@@ -88,7 +88,7 @@ def sides(item: CanonicalItem, texts: Sequence[ReadText]) -> tuple[ReadText | No
     return (next(remaining) if item.good is not None else None), (next(remaining) if item.bad is not None else None)
 
 
-def as_examples(items: Sequence[CanonicalItem], texts: Sequence[Sequence[ReadText]], selection: Selection) -> list[SenseExample]:
+def as_examples(items: Sequence[CanonicalItem], texts: Sequence[Sequence[ReadText]], selection: SenseSelection) -> list[SenseExample]:
     """Return items that have been read as affine functions of a table."""
     found: list[SenseExample] = []
     for item, read in zip(items, texts, strict=True):
@@ -100,7 +100,7 @@ def as_examples(items: Sequence[CanonicalItem], texts: Sequence[Sequence[ReadTex
 def losses(
     items: Sequence[CanonicalItem],
     texts: Sequence[Sequence[ReadText]],
-    selection: Selection,
+    selection: SenseSelection,
     delta: Tensor,
     E: Tensor,
     normalise: bool = False,

@@ -15,7 +15,7 @@ from workbench.models.base import LanguageModel, ModelInfo
 from workbench.numerics.rotations import AngleSpace, Tie, Variant
 from workbench.search import SearchConfig
 
-Objective = Literal["prob", "accuracy", "margin", "logit_gain", "rank", "loglik", "generated"]
+ObjectiveName = Literal["prob", "accuracy", "margin", "logit_gain", "rank", "loglik", "generated"]
 Shots = Literal["mix", "zero", "two", "four", "six"]
 SHOTS: dict[str, tuple[int, ...]] = {"mix": (0, 2, 4, 6), "zero": (0,), "two": (2,), "four": (4,), "six": (6,)}
 
@@ -44,7 +44,7 @@ class TarotConfig:
         bounds=(10, 2000),
         main=True,
     )
-    objective: Objective = knob(
+    objective: ObjectiveName = knob(
         "prob",
         label="Objective",
         symbol="f",

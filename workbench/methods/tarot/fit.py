@@ -23,8 +23,8 @@ from workbench.methods.tarot.config import PRESETS, TarotConfig, angle_space, ed
 from workbench.methods.tarot.edit import RotationEdit, fold_facts, value_bias
 from workbench.methods.tarot.generation import classifier_of
 from workbench.methods.tarot.heads import HeadEvidence, rank_heads
-from workbench.methods.tarot.objective import Objective, generation_objective
-from workbench.methods.tarot.report import Selection, report
+from workbench.methods.tarot.objective import AngleObjective, generation_objective
+from workbench.methods.tarot.report import HeadSelection, report
 from workbench.methods.tarot.task import Chosen, Task, chosen_rows, label_of, labels_of, task_of
 from workbench.models.base import LanguageModel
 from workbench.models.token_texts import first_token
@@ -141,10 +141,10 @@ class _Work:
         heads = listed_heads(config, model.info) if self.evidence is None else self.evidence.top(config.top_heads or 1)
         self.space: AngleSpace = angle_space(config, model, heads)
         self.held = self._held()
-        self.train = Objective(model, self.space, config, self.train_task, self.held)
+        self.train = AngleObjective(model, self.space, config, self.train_task, self.held)
         self.validation = None
         if chosen.validation:
-            self.validation = Objective(model, self.space, config, self._task(chosen.validation, seed + 1), self.held)
+            self.validation = AngleObjective(model, self.space, config, self._task(chosen.validation, seed + 1), self.held)
 
     def objective(self, calls_done: int) -> Callable[[Tensor], Tensor]:
         """Return what the search maximises."""
@@ -154,7 +154,7 @@ class _Work:
             return generation_objective(self.model, prompts, reward, self.edit, self.config.new_tokens)
         if self.config.compat.resample_shots:
             redraw: Callable[[int], Task] = lambda call: self._task(self.chosen.train, self.seed + 1 + call)  # noqa: E731
-            return Objective(self.model, self.space, self.config, self.train_task, self.held, redraw=redraw, calls_done=calls_done)
+            return AngleObjective(self.model, self.space, self.config, self.train_task, self.held, redraw=redraw, calls_done=calls_done)
         return self.train
 
     def edit(self, point: Float[Tensor, "dim"]) -> RotationEdit:
@@ -179,7 +179,7 @@ class _Work:
         told = report(self.model, config, edit, found, selection, self.chosen, self.train, self.validation, self.evidence)
         return Fitted(edit, told)
 
-    def _selected(self, found: Found, config: TarotConfig) -> Selection:
+    def _selected(self, found: Found, config: TarotConfig) -> HeadSelection:
         """Return the best by validation accuracy; ties by mean p, then by the smaller turn. Ref: docs/methods/tarot.md §3.7."""
         trials = found.trials
         top = trials.top(config.n_top)
@@ -195,7 +195,7 @@ class _Work:
             best = 0
         else:
             best = max(range(len(points)), key=lambda k: (accuracy[k], probability[k], -size[k]))
-        return Selection(points, indices, tuple(accuracy), tuple(probability), tuple(size), best, config.select_on)
+        return HeadSelection(points, indices, tuple(accuracy), tuple(probability), tuple(size), best, config.select_on)
 
     def _task(self, rows: Any, seed: int) -> Task:
         return task_of(self.model, self.config, rows, self.chosen.pool, self.labels, seed, self.chosen.answered)

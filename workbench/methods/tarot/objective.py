@@ -31,7 +31,7 @@ _ROWS_AT_ONCE = 512
 
 
 @final
-class Objective:
+class AngleObjective:
     """Score points of the unit cube: mean over training prompts, maximised."""
 
     def __init__(
@@ -97,7 +97,7 @@ class Objective:
         return decided(self.task, logits, self.config.answers)[0].tolist()
 
     def _on(self, task: Task, point: Float[Tensor, "dim"]) -> Float[Tensor, ""]:
-        return Objective(self.model, self.space, self.config, task, self.held)(point[None])[0]
+        return AngleObjective(self.model, self.space, self.config, task, self.held)(point[None])[0]
 
     def _scored(self, points: Float[Tensor, "lane dim"]) -> Float[Tensor, "lane row"]:
         if self.config.objective == "loglik":

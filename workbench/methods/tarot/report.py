@@ -19,7 +19,7 @@ from workbench.methods.registry import Curve, FitReport, Notice
 from workbench.methods.tarot.config import TarotConfig
 from workbench.methods.tarot.edit import RotationEdit
 from workbench.methods.tarot.heads import HeadEvidence
-from workbench.methods.tarot.objective import Objective
+from workbench.methods.tarot.objective import AngleObjective
 from workbench.methods.tarot.task import Chosen, label_of
 from workbench.models.base import LanguageModel
 from workbench.numerics.rotations import mean_cosine
@@ -31,7 +31,7 @@ BLIND = 0.1
 
 
 @dataclass(frozen=True, eq=False)
-class Selection:
+class HeadSelection:
     """Hold the finalists: points, and what validation (or the training objective) said of each."""
 
     points: Float[Tensor, "finalist dim"]
@@ -60,10 +60,10 @@ def report(
     config: TarotConfig,
     edit: RotationEdit,
     found: Found,
-    selection: Selection,
+    selection: HeadSelection,
     chosen: Chosen,
-    train: Objective,
-    validation: Objective | None,
+    train: AngleObjective,
+    validation: AngleObjective | None,
     evidence: HeadEvidence | None,
 ) -> FitReport:
     """Return the report of a fit."""
@@ -101,7 +101,7 @@ def _counts(chosen: Chosen) -> dict[str, float]:
     }
 
 
-def _answers(split: str, objective: Objective, both: Tensor) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+def _answers(split: str, objective: AngleObjective, both: Tensor) -> tuple[dict[str, float], dict[str, np.ndarray]]:
     """How the unedited model and the winner answer the prompts of one split."""
     right, p = objective.answers(both)
     scalars = {
@@ -154,7 +154,7 @@ def _health(found: Found) -> dict[str, float]:
     return {name: value for name, value in scalars.items() if value == value}
 
 
-def _confusion(model: LanguageModel, scored: Objective, both: Tensor) -> tuple[Mapping[str, Any], ...]:
+def _confusion(model: LanguageModel, scored: AngleObjective, both: Tensor) -> tuple[Mapping[str, Any], ...]:
     """Return label x answer counts before and after: a model that always answers the same is visible here."""
     counts: Counter[tuple[str, str, str]] = Counter()
     for when, point in zip(("before", "after"), both):
@@ -166,7 +166,7 @@ def _confusion(model: LanguageModel, scored: Objective, both: Tensor) -> tuple[M
 def _notices(
     config: TarotConfig,
     found: Found,
-    selection: Selection,
+    selection: HeadSelection,
     chosen: Chosen,
     scalars: Mapping[str, float],
     confusion: tuple[Mapping[str, Any], ...],

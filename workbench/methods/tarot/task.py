@@ -87,7 +87,7 @@ def encoded(model: LanguageModel, text: str, *, special: bool) -> list[int]:
     return ids
 
 
-def prompt_ids(model: LanguageModel, config: TarotConfig, row: Demonstration, shots: Sequence[Demonstration]) -> list[int]:
+def shown_ids(model: LanguageModel, config: TarotConfig, row: Demonstration, shots: Sequence[Demonstration]) -> list[int]:
     """Return the token ids of a prompt behind its demonstrations; special tokens are added once, by one of tokenizer and template."""
     if config.template == "chat":
         return _chat_ids(model, config, row, shots)
@@ -120,7 +120,7 @@ def task_of(
         BadPrompt: a prompt with its demonstrations does not fit the context, or a text has no tokens. NotEnoughData: as `label_of`.
     """
     counts = shot_counts(config, len(rows), seed)
-    prompts = [prompt_ids(model, config, row, pool[: min(count, len(pool))]) for row, count in zip(rows, counts)]
+    prompts = [shown_ids(model, config, row, pool[: min(count, len(pool))]) for row, count in zip(rows, counts)]
     ends = [encoded(model, label_of(row), special=False) for row in rows]
     longest, room = max(len(p) + len(e) for p, e in zip(prompts, ends)), model.info.n_ctx
     if longest > room:

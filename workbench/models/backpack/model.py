@@ -14,7 +14,7 @@ from workbench.models.backpack.cache import BackpackCache
 from workbench.models.backpack.files import ARCHITECTURE, read_config
 from workbench.models.backpack.network import BackpackNetwork
 from workbench.models.base import LanguageModel, ModelInfo, WeightSlot, fingerprint_of
-from workbench.models.hooks import Point, share
+from workbench.models.hooks import Point, columns_of
 from workbench.models.tokens import TokenBatch
 from workbench.shapes import Float, Int, Logits, Tensor
 from workbench.sites import LAYER_ACTIVATIONS, Site
@@ -73,10 +73,10 @@ class BackpackModel(LanguageModel):
         if site.kind == "ln_final":
             return Point(self._body.ln_f, "out")
         if site.kind == "sense":
-            return Point(self._network.sense_table, "out", share(site.layer, self.info.d_model))
+            return Point(self._network.sense_table, "out", columns_of(site.layer, self.info.d_model))
         block: Any = self._body.h[site.layer or 0]
         if site.kind == "head_z":
-            return Point(block.attn.c_proj, "in", share(site.head, self.info.d_head))
+            return Point(block.attn.c_proj, "in", columns_of(site.head, self.info.d_head))
         places: dict[str, Point] = {
             "resid_pre": Point(block, "in"),
             "attn_out": Point(block.attn, "out"),

@@ -11,7 +11,7 @@ from workbench.models.backpack.network import BackpackNetwork
 from workbench.numerics.sense_affine import ReadText, mean_embedding
 from workbench.progress import Progress, silent
 
-TOKENS_AT_ONCE = 4096
+_TOKENS_AT_ONCE = 4096
 
 
 @torch.no_grad()
@@ -36,7 +36,7 @@ def read_texts(
     start = 0
     while start < len(order):
         longest, end = 0, start
-        while end < len(order) and (end == start or len(texts[order[end]][0]) * (end - start + 1) <= TOKENS_AT_ONCE):
+        while end < len(order) and (end == start or len(texts[order[end]][0]) * (end - start + 1) <= _TOKENS_AT_ONCE):
             longest, end = len(texts[order[end]][0]), end + 1
         batch = order[start:end]
         ids = torch.zeros(len(batch), longest, dtype=torch.long)
@@ -64,8 +64,3 @@ def _read(
         neutral = mean_embedding(h0, E) if with_neutral else None
         read.append(ReadText(ids[row, : len(tokens)], rows, h0, wide(queries[row, rows]), wide(keys[row, : len(tokens)].clone()), neutral))
     return read
-
-
-def wide(x: Tensor) -> Tensor:
-    """Return a tensor in at least single precision: scores in bfloat16 tie where the model does not."""
-    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
