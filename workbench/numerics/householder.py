@@ -59,7 +59,7 @@ def rotated_in_plane(
 def turning(
     w: Float[Tensor, "d_model"], formula: Formula = "closed_form"
 ) -> Callable[[Float[Tensor, "token d_model"], Float[Tensor, "token"]], Float[Tensor, "token d_model"]]:
-    """`rotated` with what does not depend on the tokens formed once; `official` forms a (d_model, d_model) matrix."""
+    """`rotated_in_plane` with what does not depend on the tokens formed once; `official` forms a (d_model, d_model) matrix."""
     u = w / w.norm()
 
     def closed(x: Tensor, angle: Tensor) -> Tensor:
