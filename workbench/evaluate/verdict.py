@@ -13,8 +13,8 @@ from workbench.evaluate.metrics import Metric
 from workbench.evaluate.side_effects import SideEffects
 from workbench.numerics.intervals import Interval
 
-Kind = Literal["does it", "no more than noise", "does nothing", "does harm", "changes it", "not told"]
-NEAR_IDENTITY = 1e-5
+VerdictKind = Literal["does it", "no more than noise", "does nothing", "does harm", "changes it", "not told"]
+_NEAR_IDENTITY = 1e-5
 """Nats a token of KL on neutral text below which an edit hardly moves the model at all."""
 
 
@@ -22,7 +22,7 @@ NEAR_IDENTITY = 1e-5
 class Verdict:
     """The verdict: its kind, one sentence that a person can repeat, and the numbers behind it in Markdown."""
 
-    kind: Kind
+    kind: VerdictKind
     sentence: str
     detail: str
 
@@ -59,7 +59,7 @@ def verdict(benefit: Benefit, side_effects: SideEffects | None, edit: int, place
     return Verdict(kind, f"{_counted(metric, edit, placebo)} {reason}{_identity(kind, side_effects, edit)}", detail)
 
 
-def _judged(metric: Metric, edit: int, placebo: int | None) -> tuple[Kind, str]:
+def _judged(metric: Metric, edit: int, placebo: int | None) -> tuple[VerdictKind, str]:
     change = metric.between(edit, 0)
     if change.withheld:
         return "not told", f"Whether that is more than chance cannot be told: {change.withheld}."
@@ -90,9 +90,9 @@ def _counted(metric: Metric, edit: int, placebo: int | None) -> str:
     return f"{told}; noise of that size: {by_noise[0]} and {by_noise[1]}."
 
 
-def _identity(kind: Kind, side: SideEffects | None, edit: int) -> str:
+def _identity(kind: VerdictKind, side: SideEffects | None, edit: int) -> str:
     moved = next((metric for metric in side.metrics if metric.name == "kl_nats"), None) if side else None
-    if kind != "does nothing" or moved is None or moved.values[edit].estimate >= NEAR_IDENTITY:
+    if kind != "does nothing" or moved is None or moved.values[edit].estimate >= _NEAR_IDENTITY:
         return ""
     return " It is near the identity: it hardly moves the model at all."
 
