@@ -195,7 +195,7 @@ class _Ends:
         self._ends = torch.tensor(end_ids, dtype=torch.long, device=device)
         self.running = torch.ones(n_rows, dtype=torch.bool, device=device)
 
-    def add(self, picked: Int[Tensor, "batch"]) -> None:
+    def add(self, picked: Int[Tensor, " batch"]) -> None:
         if len(self._ends):
             self.running &= ~torch.isin(picked, self._ends)
         if not self._stop:

@@ -97,7 +97,7 @@ class Gate:
     hard: act iff w·x + b > 0. soft: act by the share sigmoid(sharpness (w·x + b)). Ref: conditional activation steering, arXiv 2409.05907.
     """
 
-    weight: Float[Tensor, "width"]
+    weight: Float[Tensor, " width"]
     bias: Float[Tensor, ""]
     kind: Literal["hard", "soft"] = "hard"
     sharpness: float = 1.0
@@ -210,7 +210,7 @@ class LowRank:
 class Rows:
     """A delta of a few rows of a table, looked up by token id."""
 
-    ids: Int[Tensor, "row"]
+    ids: Int[Tensor, " row"]
     values: Float[Tensor, "row width"]
 
 

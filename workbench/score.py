@@ -22,7 +22,7 @@ class Scores:
     """Natural log-probabilities of continuations. `per_token` is padded with 0 behind the `n_tokens` of a row."""
 
     per_token: Float[Tensor, "lane row token"]
-    n_tokens: Int[Tensor, "row"]
+    n_tokens: Int[Tensor, " row"]
 
     @property
     def total(self) -> Float[Tensor, "lane row"]:

@@ -228,7 +228,7 @@ class _Answers:
     """The answers of one row: summed log-probabilities in nats, numbers of tokens, and the tokens themselves."""
 
     log_p: Float[np.ndarray, "lane answer"]
-    n_tokens: Float[np.ndarray, "answer"]
+    n_tokens: Float[np.ndarray, " answer"]
     ids: list[list[int]]
 
 

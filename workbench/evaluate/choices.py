@@ -13,24 +13,24 @@ import numpy as np
 from workbench.shapes import Bool, Float
 
 
-def mc1(true: Float[np.ndarray, "lane _true"], false: Float[np.ndarray, "lane _false"]) -> Bool[np.ndarray, "lane"]:
+def mc1(true: Float[np.ndarray, "lane _true"], false: Float[np.ndarray, "lane _false"]) -> Bool[np.ndarray, " lane"]:
     """Whether the best answer alone is likelier than every false one; a tie is a loss."""
     return margin(true, false) > 0
 
 
-def mc2(true: Float[np.ndarray, "lane _true"], false: Float[np.ndarray, "lane _false"]) -> Float[np.ndarray, "lane"]:
+def mc2(true: Float[np.ndarray, "lane _true"], false: Float[np.ndarray, "lane _false"]) -> Float[np.ndarray, " lane"]:
     """Probability of all true answers among all listed."""
     top = np.maximum(true.max(1), false.max(1))[:, None]  # sums of exponentials without underflow
     right, wrong = np.exp(true - top).sum(1), np.exp(false - top).sum(1)
     return right / (right + wrong)
 
 
-def mc3(true: Float[np.ndarray, "lane _true"], false: Float[np.ndarray, "lane _false"]) -> Float[np.ndarray, "lane"]:
+def mc3(true: Float[np.ndarray, "lane _true"], false: Float[np.ndarray, "lane _false"]) -> Float[np.ndarray, " lane"]:
     """Share of true answers that are likelier than every false one."""
     return (true > false.max(1, keepdims=True)).mean(1)
 
 
-def margin(true: Float[np.ndarray, "lane _true"], false: Float[np.ndarray, "lane _false"]) -> Float[np.ndarray, "lane"]:
+def margin(true: Float[np.ndarray, "lane _true"], false: Float[np.ndarray, "lane _false"]) -> Float[np.ndarray, " lane"]:
     """Log-probability of the best answer less that of the likeliest false one, nats."""
     return true[:, 0] - false.max(1)
 

@@ -34,7 +34,7 @@ class Metric:
     values: tuple[Interval, ...]
     changes: tuple[Interval | None, ...]
     per_item: Float[np.ndarray, "lane item"]
-    weights: Float[np.ndarray, "item"]
+    weights: Float[np.ndarray, " item"]
     link: Link = "identity"
     is_share: bool = False
 
@@ -76,7 +76,7 @@ def mean_metric(
     unit: str,
     better: Better,
     *,
-    weights: Float[np.ndarray, "item"] | None = None,
+    weights: Float[np.ndarray, " item"] | None = None,
     link: Link = "identity",
 ) -> Metric:
     """Summarise values item by item: mean (weighted), interval, paired change."""

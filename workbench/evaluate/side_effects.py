@@ -87,7 +87,7 @@ def side_effects(
 
 def neutral_losses(
     model: LanguageModel, neutral: Sequence[str], stacks: Stacks, *, progress: Progress | None = None
-) -> tuple[Float[np.ndarray, "lane text"], Float[np.ndarray, "lane text"], Float[np.ndarray, "text"]]:
+) -> tuple[Float[np.ndarray, "lane text"], Float[np.ndarray, "lane text"], Float[np.ndarray, " text"]]:
     """Return mean KL to lane 0 and mean NLL a predicted token (nats) of each lane and text, and tokens of each text.
 
     Raises:
@@ -131,7 +131,7 @@ def _losses(logits: Tensor, batch: TokenBatch) -> tuple[Float[Tensor, "lane row"
     return torch.stack(kl), torch.stack(nll)
 
 
-def _mean(x: Tensor, keep: Tensor) -> Float[Tensor, "row"]:
+def _mean(x: Tensor, keep: Tensor) -> Float[Tensor, " row"]:
     return torch.where(keep, x, 0.0).double().sum(-1) / keep.sum(-1)
 
 

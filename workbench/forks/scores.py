@@ -27,11 +27,11 @@ class _Chunk:
 
     prompts: TokenBatch
     answers: TokenBatch
-    of_prompt: Int[Tensor, "row"]
+    of_prompt: Int[Tensor, " row"]
     rows: list[int]
     """Which rows of the whole batch these are."""
     targets: Int[Tensor, "row token"]
-    n_tokens: Int[Tensor, "row"]
+    n_tokens: Int[Tensor, " row"]
 
     @property
     def key(self) -> tuple[Any, ...]:
@@ -166,7 +166,7 @@ def _read(
 
 
 def _picked(
-    x: Float[Tensor, "lane place d_model"], place: Int[Tensor, "score"], target: Int[Tensor, "score"], head: Any, d_vocab: int,
+    x: Float[Tensor, "lane place d_model"], place: Int[Tensor, " score"], target: Int[Tensor, " score"], head: Any, d_vocab: int,
     round_to: torch.dtype | None,
 ) -> Float[Tensor, "lane score"]:  # fmt: skip
     """log p(target) at some places, a chunk of places at a time; `place` ascends."""
@@ -190,7 +190,7 @@ def widened(logits: Float[Tensor, "*lead d_vocab"], round_to: torch.dtype | None
 @torch.no_grad()
 def divergences(
     model: LanguageModel, batch: TokenBatch, stacks: Sequence[Sequence[Edit]], *, progress: Progress | None = None
-) -> tuple[Float[Tensor, "lane token"], Float[Tensor, "lane token"], Int[Tensor, "token"]]:
+) -> tuple[Float[Tensor, "lane token"], Float[Tensor, "lane token"], Int[Tensor, " token"]]:
     """KL(unedited ‖ lane) and −log p of each token that a text predicts, in nats, and the row that each belongs to.
 
     Tokens are those of every text but its first. All stacks have to pass `can_fork`.

@@ -35,7 +35,7 @@ class HeadAblation:
     target: str
     distractor: str | None
     change: Float[np.ndarray, "lane layer head"]
-    difference: Float[np.ndarray, "lane"]
+    difference: Float[np.ndarray, " lane"]
 
     def rows(self) -> list[dict[str, Any]]:
         """One table row a head, lanes side by side."""

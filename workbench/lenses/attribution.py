@@ -43,7 +43,7 @@ class DirectAttribution:
     distractor: str | None
     labels: tuple[str, ...]
     values: Float[np.ndarray, "lane component"]
-    difference: Float[np.ndarray, "lane"]
+    difference: Float[np.ndarray, " lane"]
 
     def rows(self) -> list[dict[str, Any]]:
         """One table row a component, lanes side by side."""
@@ -109,7 +109,7 @@ def _attributed(
     return (*map(str, labels), "rest", "constant"), values, total
 
 
-def _normed(norm: Any, parts: Float[Tensor, "part d_model"], resid: Float[Tensor, "d_model"], eps: float) -> Tensor:
+def _normed(norm: Any, parts: Float[Tensor, "part d_model"], resid: Float[Tensor, " d_model"], eps: float) -> Tensor:
     """The final norm on each part of a stream, with the scale of the whole stream and without its bias."""
     weight = norm.weight.double() + (1.0 if norm.uses_weight_offset else 0.0)
     if not norm.uses_rms_norm:

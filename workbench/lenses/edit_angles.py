@@ -39,8 +39,8 @@ class EditAngles:
     model: str
     edits: tuple[str, str]
     layers: tuple[int, ...]
-    cosines: tuple[Float[np.ndarray, "_r"], ...]
-    random: tuple[Float[np.ndarray, "_r"], ...]
+    cosines: tuple[Float[np.ndarray, " _r"], ...]
+    random: tuple[Float[np.ndarray, " _r"], ...]
     ranks: tuple[tuple[int, int], ...]
     sizes: Float[np.ndarray, "edit layer"]
     keep: float

@@ -47,7 +47,7 @@ class HeadScores:
     kinds: tuple[str, ...]
     scores: Float[np.ndarray, "lane kind layer head"]
     errors: Float[np.ndarray, "lane kind layer head"]
-    chance: Float[np.ndarray, "kind"]
+    chance: Float[np.ndarray, " kind"]
     n: int
     seed: int | None
 

@@ -30,15 +30,15 @@ class LogitDifference:
         """The distractor's first token, if there is a distractor."""
         return self.texts[1] if len(self.texts) > 1 else None
 
-    def __call__(self, logits: Float[Tensor, "batch pos d_vocab"]) -> Float[Tensor, "batch"]:
+    def __call__(self, logits: Float[Tensor, "batch pos d_vocab"]) -> Float[Tensor, " batch"]:
         """The difference at the last token, nats, float64."""
         return self._of(logits[:, -1].double())
 
-    def direction(self, unembedding: Float[Tensor, "d_model d_vocab"]) -> Float[Tensor, "d_model"]:
+    def direction(self, unembedding: Float[Tensor, "d_model d_vocab"]) -> Float[Tensor, " d_model"]:
         """The direction of the final residual stream along which the difference is read, float64."""
         return self._of(unembedding.double())
 
-    def _of(self, x: Float[Tensor, "row d_vocab"]) -> Float[Tensor, "row"]:
+    def _of(self, x: Float[Tensor, "row d_vocab"]) -> Float[Tensor, " row"]:
         target = x[:, self.ids[0]]
         return target - x[:, self.ids[1]] if len(self.ids) > 1 else target
 

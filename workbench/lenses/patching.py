@@ -50,8 +50,8 @@ class PatchingEffects:
     corrupt_tokens: tuple[str, ...]
     target: str
     distractor: str
-    clean: Float[np.ndarray, "lane"]
-    corrupt: Float[np.ndarray, "lane"]
+    clean: Float[np.ndarray, " lane"]
+    corrupt: Float[np.ndarray, " lane"]
     streams: Float[np.ndarray, "lane kind layer pos"]
     heads: Float[np.ndarray, "lane layer head"]
     is_estimate: bool

@@ -38,7 +38,7 @@ class WordSenses:
     token: int
     promotes: tuple[tuple[str, ...], ...]
     demotes: tuple[tuple[str, ...], ...]
-    norms: Float[np.ndarray, "sense"]
+    norms: Float[np.ndarray, " sense"]
     likeness: Float[np.ndarray, "sense sense"]
 
     def rows(self) -> list[dict[str, Any]]:
@@ -82,7 +82,7 @@ class SenseReading:
     target: str
     weights: Float[np.ndarray, "lane sense pos pos"]
     contributions: Float[np.ndarray, "lane sense pos"]
-    target_probability: Float[np.ndarray, "lane"]
+    target_probability: Float[np.ndarray, " lane"]
 
     def rows(self, lane: int = 0, n: int = 12) -> list[dict[str, Any]]:
         """The largest contributions to the target's logit, as table rows."""

@@ -153,7 +153,7 @@ class LanguageModel(ABC):
         return ()
 
     @abstractmethod
-    def selected(self, cache: Any, rows: Int[Tensor, "chosen"]) -> Any:
+    def selected(self, cache: Any, rows: Int[Tensor, " chosen"]) -> Any:
         """A cache of some rows of another, in this order, repeats allowed; the other stays as it is."""
 
     @contextmanager

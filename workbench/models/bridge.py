@@ -108,7 +108,7 @@ class BridgeModel(LanguageModel):
     def blocks(self) -> tuple[nn.Module, ...]:
         return tuple(self._blocks)
 
-    def selected(self, cache: Any, rows: Int[Tensor, "chosen"]) -> Any:
+    def selected(self, cache: Any, rows: Int[Tensor, " chosen"]) -> Any:
         chosen = copy.copy(cache)
         chosen.layers = [copy.copy(layer) for layer in cache.layers]
         chosen.batch_select_indices(rows)
@@ -243,7 +243,7 @@ def _fused_name(component: Any) -> str | None:
     return name if name in ("c_attn", "query_key_value", "qkv_proj") else None
 
 
-def _fused_columns(name: str, part: str, info: ModelInfo) -> Int[Tensor, "out"]:
+def _fused_columns(name: str, part: str, info: ModelInfo) -> Int[Tensor, " out"]:
     """Output columns of q, k or v in a fused matrix (docs/methods/shared.md §5)."""
     index = "qkv".index(part)
     if name == "query_key_value":  # GPT-NeoX interleaves: head by head q, k, v

@@ -25,7 +25,7 @@ class DirectionTokens:
         return {"promoted": tuple(text for text, _ in self.promoted), "suppressed": tuple(text for text, _ in self.suppressed)}
 
 
-def direction_tokens(model: LanguageModel, direction: Float[Tensor, "d_model"], k: int = 8) -> DirectionTokens:
+def direction_tokens(model: LanguageModel, direction: Float[Tensor, " d_model"], k: int = 8) -> DirectionTokens:
     """Read a direction v through the final norm and the unembedding U: (U(v) − U(−v)) / 2, so that what a bias adds to all cancels.
 
     The norm rescales it, so only the order and the ratios of the numbers mean something; −v swaps both lists.

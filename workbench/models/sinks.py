@@ -30,7 +30,7 @@ GAP = 2.0
 """Smallest ratio between the least massive and the largest ordinary norm: without a gap there is nothing to tell apart."""
 
 
-def norm_bound(norms: Float[Tensor, "token"]) -> float | None:
+def norm_bound(norms: Float[Tensor, " token"]) -> float | None:
     """The norm beyond which tokens are massive at one site: halfway, in ratio, between both kinds; None where there is only one.
 
     Args:
@@ -142,7 +142,7 @@ def _read(model: LanguageModel, batch: TokenBatch, sites: Sequence[Site]) -> dic
     return seen
 
 
-def _leading(squares: Float[Tensor, "d_model"], share: float = 0.5, most: int = 4) -> tuple[int, ...]:
+def _leading(squares: Float[Tensor, " d_model"], share: float = 0.5, most: int = 4) -> tuple[int, ...]:
     """The few dimensions that hold `share` of the squares; none if it takes more than `most`."""
     ordered, index = squares.sort(descending=True)
     needed = int((ordered.cumsum(0) < share * ordered.sum()).sum()) + 1

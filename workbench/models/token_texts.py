@@ -10,7 +10,7 @@ from workbench.models.base import LanguageModel
 from workbench.shapes import Int, Tensor
 
 
-def token_texts(tokenizer: Any, ids: Sequence[int] | Int[Tensor, "pos"]) -> tuple[str, ...]:
+def token_texts(tokenizer: Any, ids: Sequence[int] | Int[Tensor, " pos"]) -> tuple[str, ...]:
     """One text a token, with its own spaces and newlines."""
     plain: list[int] = ids.tolist() if isinstance(ids, Tensor) else list(ids)
     return tuple(str(tokenizer.decode([token])) for token in plain)

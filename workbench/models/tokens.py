@@ -43,7 +43,7 @@ class TokenBatch:
 
     ids: TokenIds
     mask: Bool[Tensor, "batch seen"]
-    n_prompt: Int[Tensor, "batch"]
+    n_prompt: Int[Tensor, " batch"]
 
     @staticmethod
     def encode(
@@ -94,7 +94,7 @@ class TokenBatch:
         return (self.mask.long().cumsum(-1) - 1).clamp_min(0)
 
     @property
-    def lengths(self) -> Int[Tensor, "batch"]:
+    def lengths(self) -> Int[Tensor, " batch"]:
         """Real tokens of each row."""
         return self.mask.sum(-1)
 
@@ -108,7 +108,7 @@ class TokenBatch:
         """The ids from column `n_before` on, with the mask of all columns (a cache needs it whole)."""
         return TokenBatch(self.ids[:, n_before:], self.mask, self.n_prompt)
 
-    def append(self, ids: Int[Tensor, "batch"]) -> TokenBatch:
+    def append(self, ids: Int[Tensor, " batch"]) -> TokenBatch:
         """One more generated token a row."""
         grown = torch.cat([self.mask, torch.ones_like(self.mask[:, :1])], 1)
         return TokenBatch(torch.cat([self.ids, ids[:, None]], 1), grown, self.n_prompt)

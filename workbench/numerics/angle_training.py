@@ -70,7 +70,7 @@ class Trained:
 
     probes: Float[Tensor, "layer d_model"]
     nets: AngleNets
-    steps: Int[Tensor, "check"]
+    steps: Int[Tensor, " check"]
     accuracy: Float[Tensor, "check layer"]
     bce: Float[Tensor, "check layer"]
     angle_loss: Float[Tensor, "check layer"]
@@ -85,7 +85,7 @@ def train_angles(
     n_mlp: int,
     width: int | None,
     seed: int,
-    tell: Callable[[float, Float[Tensor, "layer"]], None],
+    tell: Callable[[float, Float[Tensor, " layer"]], None],
 ) -> Trained:
     """Train every layer's probe and net on `rows`; choose checkpoints on `held`. Deterministic in the seed."""
     d_model = rows.positive.shape[-1]
@@ -117,7 +117,7 @@ def train_angles(
     return Trained(kept_probes, kept_nets, torch.tensor(steps), series[0], series[1], series[2])
 
 
-def _batches(rows: PairRows, how: Training, seed: int) -> Iterator[tuple[Int[Tensor, "pair"], Int[Tensor, "token"]]]:
+def _batches(rows: PairRows, how: Training, seed: int) -> Iterator[tuple[Int[Tensor, " pair"], Int[Tensor, " token"]]]:
     """Indices of pairs, every one once before any comes again, and of as many neutral tokens, drawn freely; one batch a step."""
     order, queue = torch.Generator().manual_seed(seed), torch.zeros(0, dtype=torch.long)
     for _ in range(how.n_steps):
@@ -145,7 +145,7 @@ def _schedule(step: int, how: Training) -> float:
 
 def _loss(
     probes: Tensor, nets: AngleNets, rows: PairRows, targets: tuple[Tensor, Tensor], picked: Tensor, calm: Tensor, how: Training
-) -> Float[Tensor, "layer"]:
+) -> Float[Tensor, " layer"]:
     good, bad, used = rows.positive[:, picked], rows.negative[:, picked], rows.used[:, picked].float()
     parts, weights = [good, bad], [used, used]
     angles = [target[:, picked] for target in targets]
@@ -182,7 +182,7 @@ def _clip(probes: Tensor, nets: AngleNets, how: Training) -> None:
 
 def evaluated(
     probes: Tensor, nets: AngleNets, held: PairRows, how: Training
-) -> tuple[Float[Tensor, "layer"], Float[Tensor, "layer"], Float[Tensor, "layer"]]:
+) -> tuple[Float[Tensor, " layer"], Float[Tensor, " layer"], Float[Tensor, " layer"]]:
     """Probe accuracy and BCE, and angle loss, on held-out rows; neutral tokens count as in training."""
     good, bad = torch.einsum("lnd,ld->ln", held.positive, probes), torch.einsum("lnd,ld->ln", held.negative, probes)
     used, n = held.used.float(), held.used.float().sum(1).clamp_min(1e-12)

@@ -68,11 +68,11 @@ class CrossMoments:
         """Whether there were more rows than dimensions, so that d×d sums are kept instead of rows."""
         return bool(self._cross)
 
-    def mean(self, side: str = "base") -> Float[Tensor, "d_model"]:
+    def mean(self, side: str = "base") -> Float[Tensor, " d_model"]:
         """Mean row of a side."""
         return self._shift[side] + self._sum[side] / self.n_rows
 
-    def centre(self, side: str, how: Centre) -> Float[Tensor, "d_model"]:
+    def centre(self, side: str, how: Centre) -> Float[Tensor, " d_model"]:
         """What is subtracted from this side: nothing, its own mean, or the one mean over all sides."""
         if how == "none":
             return torch.zeros_like(self._shift[side])

@@ -25,7 +25,7 @@ Formula = Literal["closed_form", "official", "arcsin"]
 _DEGENERATE = 1e-6
 
 
-def reflected(x: Float[Tensor, "... d_model"], w: Float[Tensor, "d_model"]) -> Float[Tensor, "... d_model"]:
+def reflected(x: Float[Tensor, "... d_model"], w: Float[Tensor, " d_model"]) -> Float[Tensor, "... d_model"]:
     """Mirror image of x through the hyperplane with normal w: x − 2 (u·x) u."""
     u = w / w.norm()
     return x - 2 * (x @ u)[..., None] * u
@@ -43,22 +43,22 @@ def clamped_angle(a: Float[Tensor, "... d_model"], b: Float[Tensor, "... d_model
     return torch.arccos(cosine.clamp(-1 + 1e-7, 1 - 1e-7))
 
 
-def mirror_angle(x: Float[Tensor, "... d_model"], w: Float[Tensor, "d_model"]) -> Float[Tensor, "..."]:
+def mirror_angle(x: Float[Tensor, "... d_model"], w: Float[Tensor, " d_model"]) -> Float[Tensor, "..."]:
     """γ₂ = 2 arcsin(|c|/s), the angle between x and its mirror image."""
     s = x.norm(dim=-1).clamp_min(torch.finfo(x.dtype).tiny)
     return 2 * torch.arcsin(((x @ w) / w.norm()).abs().div(s).clamp_max(1.0))
 
 
 def rotated_in_plane(
-    x: Float[Tensor, "token d_model"], w: Float[Tensor, "d_model"], angle: Float[Tensor, "token"], formula: Formula = "closed_form"
+    x: Float[Tensor, "token d_model"], w: Float[Tensor, " d_model"], angle: Float[Tensor, " token"], formula: Formula = "closed_form"
 ) -> Float[Tensor, "token d_model"]:
     """Rotate every token by its angle towards the positive side. Tokens that span no plane with w are returned as they are."""
     return turning(w, formula)(x, angle)
 
 
 def turning(
-    w: Float[Tensor, "d_model"], formula: Formula = "closed_form"
-) -> Callable[[Float[Tensor, "token d_model"], Float[Tensor, "token"]], Float[Tensor, "token d_model"]]:
+    w: Float[Tensor, " d_model"], formula: Formula = "closed_form"
+) -> Callable[[Float[Tensor, "token d_model"], Float[Tensor, " token"]], Float[Tensor, "token d_model"]]:
     """`rotated_in_plane` with what does not depend on the tokens formed once; `official` forms a (d_model, d_model) matrix."""
     u = w / w.norm()
 
@@ -88,7 +88,7 @@ def turning(
     return official
 
 
-def is_gated(z: Float[Tensor, "... d_model"], w: Float[Tensor, "d_model"], formula: Formula = "closed_form") -> Bool[Tensor, "..."]:
+def is_gated(z: Float[Tensor, "... d_model"], w: Float[Tensor, " d_model"], formula: Formula = "closed_form") -> Bool[Tensor, "..."]:
     """Whether a token is on the negative side: w·z ≤ 0; official: its probability, rounded half to even, is 0."""
     if formula == "official":
         return torch.nn.functional.linear(z, w[None])[..., 0].sigmoid().round() == 0
@@ -96,8 +96,8 @@ def is_gated(z: Float[Tensor, "... d_model"], w: Float[Tensor, "d_model"], formu
 
 
 def pseudo_rotation(
-    w: Float[Tensor, "d_model"],
-    angle: Callable[[Float[Tensor, "token d_model"]], Float[Tensor, "token"]],
+    w: Float[Tensor, " d_model"],
+    angle: Callable[[Float[Tensor, "token d_model"]], Float[Tensor, " token"]],
     dose: float = 1.0,
     *,
     clamp: bool = True,
@@ -132,8 +132,8 @@ def pseudo_rotation(
 
 
 def pseudo_rotation_everywhere(
-    w: Float[Tensor, "d_model"],
-    angle: Callable[[Float[Tensor, "token d_model"]], Float[Tensor, "token"]],
+    w: Float[Tensor, " d_model"],
+    angle: Callable[[Float[Tensor, "token d_model"]], Float[Tensor, " token"]],
     dose: float = 1.0,
     *,
     clamp: bool = True,

@@ -67,7 +67,7 @@ def share_interval(successes: int, n: int, level: float = LEVEL) -> Interval:
     return Interval(successes / n, float(found.low), float(found.high), n, "Clopper-Pearson")
 
 
-def paired_share_interval(before: Bool[np.ndarray, "item"], after: Bool[np.ndarray, "item"], level: float = LEVEL) -> Interval:
+def paired_share_interval(before: Bool[np.ndarray, " item"], after: Bool[np.ndarray, " item"], level: float = LEVEL) -> Interval:
     """Bonett and Price's interval of the difference of two shares over the same items, after minus before, with Student's t.
 
     With p = (gained + 1)/(n + 2), q = (lost + 1)/(n + 2): p − q ± t √((p + q − (p − q)²)/(n + 2)).
@@ -83,7 +83,9 @@ def paired_share_interval(before: Bool[np.ndarray, "item"], after: Bool[np.ndarr
     return Interval(estimate, max(-1.0, p - q - half), min(1.0, p - q + half), n, "Bonett-Price")
 
 
-def mean_interval(values: Float[np.ndarray, "item"], weights: Float[np.ndarray, "item"] | None = None, *, level: float = LEVEL) -> Interval:
+def mean_interval(
+    values: Float[np.ndarray, " item"], weights: Float[np.ndarray, " item"] | None = None, *, level: float = LEVEL
+) -> Interval:
     """Student's interval of Σ wᵢxᵢ / Σ wᵢ, widened on the side of a skew; paired differences are the mean of `a − b` item by item.
 
     Residuals zᵢ = n wᵢ (xᵢ − mean) / Σ w, each divided by (1 − wᵢ/Σw) n/(n − 1) as the jackknife does, have spread s and skewness γ. The
@@ -106,7 +108,7 @@ def mean_interval(values: Float[np.ndarray, "item"], weights: Float[np.ndarray, 
     return Interval(estimate, estimate - spread * low, estimate + spread * high, n, "t")
 
 
-def auc_interval(high: Float[np.ndarray, "m"], low: Float[np.ndarray, "n"], *, paired: bool = False, level: float = LEVEL) -> Interval:
+def auc_interval(high: Float[np.ndarray, " m"], low: Float[np.ndarray, " n"], *, paired: bool = False, level: float = LEVEL) -> Interval:
     """Wilson's interval of an AUC, with as many items as DeLong's variance says, and Student's t for the normal.
 
     A(1 − A)/V items, V the variance of the placements (row by row summed where values are `paired`), kept between the smaller side and

@@ -16,10 +16,10 @@ from workbench.shapes import Bool, Float, Rows2d, Tensor
 class LinearProbe:
     """score(x) = w·x + b; positive means the first class."""
 
-    weight: Float[Tensor, "width"]
+    weight: Float[Tensor, " width"]
     bias: Float[Tensor, ""]
 
-    def scores(self, x: Rows2d) -> Float[Tensor, "row"]:
+    def scores(self, x: Rows2d) -> Float[Tensor, " row"]:
         """w·x + b of each row, in float64."""
         return x.double() @ self.weight + self.bias
 
@@ -41,7 +41,7 @@ def logistic_probe(yes: Float[Tensor, "yes width"], no: Float[Tensor, "no width"
 
 
 def ridge_accuracy(
-    x: Rows2d, is_first: Bool[Tensor, "row"], new: Float[Tensor, "new width"], new_is_first: Bool[Tensor, "new"], ridge: float = 1e-2
+    x: Rows2d, is_first: Bool[Tensor, " row"], new: Float[Tensor, "new width"], new_is_first: Bool[Tensor, " new"], ridge: float = 1e-2
 ) -> float:
     """Accuracy on new rows of a ridge classifier: what stays readable by a straight cut.
 
@@ -53,7 +53,7 @@ def ridge_accuracy(
     return float(model.score(_rows(new), new_is_first.cpu().numpy()))
 
 
-def principal_axes(x: Float[np.ndarray, "row width"], n: int) -> tuple[Float[np.ndarray, "width"], Float[np.ndarray, "n width"]]:
+def principal_axes(x: Float[np.ndarray, "row width"], n: int) -> tuple[Float[np.ndarray, " width"], Float[np.ndarray, "n width"]]:
     """Mean and first `n` principal axes of at least `n` rows: unit vectors, widest first, each with its largest coordinate positive."""
     with np.errstate(invalid="ignore"):  # rows that are all alike have no variance to be a share of
         model = PCA(n, svd_solver="full").fit(x)

@@ -15,6 +15,6 @@ def auc(high: Sequence[float], low: Sequence[float]) -> float:
     return float(roc_auc_score(np.repeat([1, 0], [len(high), len(low)]), np.concatenate([high, low])))
 
 
-def aucs(high: Float[np.ndarray, "direction m"], low: Float[np.ndarray, "direction n"]) -> Float[np.ndarray, "direction"]:
+def aucs(high: Float[np.ndarray, "direction m"], low: Float[np.ndarray, "direction n"]) -> Float[np.ndarray, " direction"]:
     """`auc` of many directions at once: Mann–Whitney's U over its maximum (scikit-learn's takes 2 ms a direction)."""
     return mannwhitneyu(high, low, axis=1, method="asymptotic").statistic / (high.shape[1] * low.shape[1])

@@ -124,7 +124,7 @@ def affine(text: ReadText, selection: SenseSelection, touched_only: bool = False
 
 def nll_rows(
     texts: Sequence[AffineText], delta: Float[Tensor, "chosen d_model"], E: Float[Tensor, "d_vocab d_model"]
-) -> list[Float[Tensor, "_row"]]:
+) -> list[Float[Tensor, " _row"]]:
     """Return each text's NLL per row (nats) under the table δ, in the order given; rows are batched across texts."""
     if not texts:
         return []

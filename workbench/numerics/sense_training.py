@@ -150,7 +150,7 @@ class NeutralLoss:
         return (self.base + (now - self.base_touched)) / self.n_rows
 
 
-def neutral_loss(chunks: Sequence[ReadText], base_rows: Sequence[Float[Tensor, "_row"]], selection: SenseSelection) -> NeutralLoss:
+def neutral_loss(chunks: Sequence[ReadText], base_rows: Sequence[Float[Tensor, " _row"]], selection: SenseSelection) -> NeutralLoss:
     """Return the general loss of read chunks as a function of a table over the selected senses.
 
     Args:

@@ -30,7 +30,7 @@ class Reflectors:
     """Q of a QR decomposition, kept as Householder reflectors: a few columns need it, and forming it costs as much as finding it."""
 
     factors: Float[Tensor, "d_model m"]
-    tau: Float[Tensor, "m"]
+    tau: Float[Tensor, " m"]
 
     @property
     def d_model(self) -> int:
@@ -48,7 +48,7 @@ class Reflectors:
 class Spectrum:
     """Singular values of Ω, descending, and its left singular vectors as a product that is formed for the leading few only."""
 
-    values: Float[Tensor, "m"]
+    values: Float[Tensor, " m"]
     n_rows: int
     outer: Reflectors | None
     inner: Float[Tensor, "m m"]
@@ -68,13 +68,13 @@ class Spectrum:
         return int((self.values > floor).sum())
 
     @property
-    def shares(self) -> Float[Tensor, "m"]:
+    def shares(self) -> Float[Tensor, " m"]:
         """e_i = s_i² / Σ s_j²; zeros if Ω = 0."""
         squared = self.values.square()
         return squared / squared.sum().clamp_min(torch.finfo(torch.float64).tiny)
 
     @property
-    def cumulative(self) -> Float[Tensor, "m"]:
+    def cumulative(self) -> Float[Tensor, " m"]:
         """c_k = e_1 + … + e_k."""
         return self.shares.cumsum(0)
 
@@ -114,7 +114,7 @@ def spectra_of_rows(base: Float[Tensor, "row d_model"], others: Mapping[str, Flo
     return found
 
 
-def _left_singular(core: Float[Tensor, "m m"]) -> tuple[Float[Tensor, "m m"], Float[Tensor, "m"]]:
+def _left_singular(core: Float[Tensor, "m m"]) -> tuple[Float[Tensor, "m m"], Float[Tensor, " m"]]:
     """Left singular vectors and values, descending, by the eigenvectors of C Cᵀ and an SVD of what these blur."""
     inner = torch.linalg.eigh(core @ core.T)[1].flip(1)
     rows = inner.T @ core
@@ -133,7 +133,7 @@ def spectrum_of_matrix(omega: Float[Tensor, "d_model d_model"], n_rows: int) -> 
     return Spectrum(values, n_rows, None, u)
 
 
-def principal_cosines(a: Float[Tensor, "d_model k"], b: Float[Tensor, "d_model m"]) -> Float[Tensor, "r"]:
+def principal_cosines(a: Float[Tensor, "d_model k"], b: Float[Tensor, "d_model m"]) -> Float[Tensor, " r"]:
     """Cosines of the principal angles between the spans of two orthonormal bases, descending."""
     if a.shape[1] == 0 or b.shape[1] == 0:
         return torch.zeros(0, dtype=torch.float64)

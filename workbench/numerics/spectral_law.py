@@ -34,7 +34,7 @@ class SpectralLaw:
 
     keep: Float[Tensor, "d_model k"]
     drop: Float[Tensor, "d_model m"]
-    centre: Float[Tensor, "d_model"] | None = None
+    centre: Float[Tensor, " d_model"] | None = None
     norm: Norm = "token"
     merge: Merge = "sum"
     phi: Phi = "none"

@@ -17,7 +17,7 @@ SCORED, _KEPT, _STEPS, RATE, NEAR = 32, 2, 60, 0.03, 0.02
 _LOG_ROOT_2PI = 0.5 * math.log(2 * math.pi)
 
 
-def log_improvement(scaled: Float[Tensor, "m"]) -> Float[Tensor, "m"]:
+def log_improvement(scaled: Float[Tensor, " m"]) -> Float[Tensor, " m"]:
     """Return ln(phi(u) + u Phi(u)), stable for every u.
 
     Law: for u < -1, phi(u) (1 - |u| sqrt(pi/2) erfcx(|u|/sqrt 2)); far below, the bracket is 1/u^2 (1 - 3/u^2 + 15/u^4).
@@ -43,10 +43,10 @@ class ExpectedImprovement:
     best: float
     maximize: bool = True
 
-    def __call__(self, points: Float[Tensor, "m dim"]) -> Float[Tensor, "m"]:
+    def __call__(self, points: Float[Tensor, "m dim"]) -> Float[Tensor, " m"]:
         return self._slopes(*self.surrogate.posterior(points))[0]
 
-    def with_gradient(self, points: Float[Tensor, "m dim"]) -> tuple[Float[Tensor, "m"], Float[Tensor, "m dim"]]:
+    def with_gradient(self, points: Float[Tensor, "m dim"]) -> tuple[Float[Tensor, " m"], Float[Tensor, "m dim"]]:
         """Return score and gradient of every point."""
         return self.surrogate.pulled_back(points, self._slopes)
 
@@ -63,11 +63,11 @@ class ExpectedImprovement:
 
 def climb(
     score: ExpectedImprovement,
-    low: Float[Tensor, "dim"],
-    high: Float[Tensor, "dim"],
-    centre: Float[Tensor, "dim"],
+    low: Float[Tensor, " dim"],
+    high: Float[Tensor, " dim"],
+    centre: Float[Tensor, " dim"],
     generator: torch.Generator,
-) -> Float[Tensor, "dim"]:
+) -> Float[Tensor, " dim"]:
     """Return the best point that gradient ascent on `score` finds inside the box.
 
     Score 32 uniform points of the box and 32 Gaussian ones (sd .02) around `centre`, keep the best 2 of each, climb
@@ -85,7 +85,7 @@ def climb(
     return x[score(x).argmax()].clone()
 
 
-def multi_start(score: ExpectedImprovement, starts: Float[Tensor, "restart dim"], iterations: int = 100) -> Float[Tensor, "dim"]:
+def multi_start(score: ExpectedImprovement, starts: Float[Tensor, "restart dim"], iterations: int = 100) -> Float[Tensor, " dim"]:
     """Return the best point of the unit cube that L-BFGS-B reaches from `starts`, all climbed together."""
     shape = starts.shape
 
@@ -105,5 +105,5 @@ def multi_start(score: ExpectedImprovement, starts: Float[Tensor, "restart dim"]
     return points[score(points).argmax()].clone()
 
 
-def _density(u: Float[Tensor, "m"]) -> Float[Tensor, "m"]:
+def _density(u: Float[Tensor, " m"]) -> Float[Tensor, " m"]:
     return torch.exp(-0.5 * u.square()) / math.sqrt(2 * math.pi)

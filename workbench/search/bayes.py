@@ -43,7 +43,7 @@ BNN_DEPTH, OFFICIAL_DEPTH = 3, 12
 WEIGHT_VAR, BIAS_VAR = 10.0, 5.0
 
 
-def bnn_process(points: Float[Tensor, "trial dim"], values: Float[Tensor, "trial"], depth: int, official: bool = False) -> SingleTaskGP:
+def bnn_process(points: Float[Tensor, "trial dim"], values: Float[Tensor, " trial"], depth: int, official: bool = False) -> SingleTaskGP:
     """Return a fitted process with the infinite-width ReLU network kernel, from weight variance 10 and bias variance 5.
 
     Law: K0 = b + w <x, x'>/D; per layer K <- b + (w/2pi) sqrt(K(x,x) K(x',x')) (sin a + (pi - a) cos a), where
@@ -162,7 +162,7 @@ class OfficialProposer(Proposer):
         return Proposal(point[None], "search", (-mean,), (sd,), noise, region=1.0, uninformative=noise > 0.5)
 
 
-def _optimised(score: LogExpectedImprovement, starts: Float[Tensor, "restart dim"]) -> Float[Tensor, "dim"]:
+def _optimised(score: LogExpectedImprovement, starts: Float[Tensor, "restart dim"]) -> Float[Tensor, " dim"]:
     """Return BoTorch's optimum from `starts`, all given: its own start heuristic draws from torch's global stream."""
     bounds = torch.stack([torch.zeros_like(starts[0]), torch.ones_like(starts[0])])
     with torch.enable_grad(), warnings.catch_warnings():
@@ -180,7 +180,7 @@ def _optimised(score: LogExpectedImprovement, starts: Float[Tensor, "restart dim
     return found[0].detach().clamp(0.0, 1.0)
 
 
-def _mean_and_sd(process: SingleTaskGP, point: Float[Tensor, "dim"]) -> tuple[float, float]:
+def _mean_and_sd(process: SingleTaskGP, point: Float[Tensor, " dim"]) -> tuple[float, float]:
     with torch.no_grad():
         posterior = process.posterior(point[None])
         return float(posterior.mean), math.sqrt(max(float(posterior.variance), 0.0))

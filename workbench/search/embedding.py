@@ -23,8 +23,8 @@ from workbench.shapes import Float, Int, Tensor
 class Sketch:
     """Hold which hidden coordinate every coordinate listens to, and its sign."""
 
-    bucket: Int[Tensor, "dim"]
-    sign: Float[Tensor, "dim"]
+    bucket: Int[Tensor, " dim"]
+    sign: Float[Tensor, " dim"]
     identity: float
     hidden_dim: int
 

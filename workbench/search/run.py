@@ -16,7 +16,7 @@ from workbench.search.trials import Found, Trial, Trials
 from workbench.search.trust_region import TrustRegionProposer
 from workbench.shapes import Float, Tensor
 
-Objective = Callable[[Float[Tensor, "lane dim"]], Float[Tensor, "lane"]]
+Objective = Callable[[Float[Tensor, "lane dim"]], Float[Tensor, " lane"]]
 
 
 def maximise(

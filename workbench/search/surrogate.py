@@ -43,7 +43,7 @@ class Surrogate:
     """
 
     points: Float[Tensor, "trial dim"]
-    standardised: Float[Tensor, "trial"]
+    standardised: Float[Tensor, " trial"]
     shift: float
     scale: float
     kernel: str
@@ -51,14 +51,14 @@ class Surrogate:
     noise: float
     mean: float
     precision: Float[Tensor, "trial trial"]
-    weights: Float[Tensor, "trial"]
+    weights: Float[Tensor, " trial"]
 
     @property
     def uninformative(self) -> bool:
         """Whether the fitted noise exceeds half of the standardised variance."""
         return self.noise > UNINFORMATIVE_NOISE
 
-    def posterior(self, points: Float[Tensor, "m dim"]) -> tuple[Float[Tensor, "m"], Float[Tensor, "m"]]:
+    def posterior(self, points: Float[Tensor, "m dim"]) -> tuple[Float[Tensor, " m"], Float[Tensor, " m"]]:
         """Return mean and variance (without noise) of the function at `points`, in units of the values."""
         cross, _ = _kernel_torch(_squared_distances(points, self.points), self.lengthscale, self.kernel)
         mean = self.mean + cross @ self.weights
@@ -69,7 +69,7 @@ class Surrogate:
         self,
         points: Float[Tensor, "m dim"],
         slopes: Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor]],
-    ) -> tuple[Float[Tensor, "m"], Float[Tensor, "m dim"]]:
+    ) -> tuple[Float[Tensor, " m"], Float[Tensor, "m dim"]]:
         """Return a score of (mean, variance) at `points` and its gradient in the points, by hand: no autograd graph.
 
         Law: dk_j/dx = k'_j (x - x_j), so the gradient is one product with the matrix of trials.
@@ -86,19 +86,19 @@ class Surrogate:
         pull = by_cross * slope
         return value, points * pull.sum(dim=1, keepdim=True) - pull @ self.points
 
-    def believing(self, point: Float[Tensor, "dim"]) -> Surrogate:
+    def believing(self, point: Float[Tensor, " dim"]) -> Surrogate:
         """Return the process that has also seen its own mean at `point`: the next lane of a batch then goes elsewhere."""
         believed = (self.posterior(point[None])[0] - self.shift) / self.scale
         points = torch.cat([self.points, point[None]])
         standardised = torch.cat([self.standardised, believed])
         return _solved(points, standardised, self.shift, self.scale, self.kernel, self.lengthscale, self.noise, self.mean)
 
-    def leave_one_out(self) -> Float[Tensor, "trial"]:
+    def leave_one_out(self) -> Float[Tensor, " trial"]:
         """Return the forecast of each value from all the others, in units of the values (hyper-parameters kept)."""
         return self.shift + self.scale * (self.standardised - self.weights / self.precision.diagonal())
 
 
-def fitted(points: Float[Tensor, "trial dim"], values: Float[Tensor, "trial"], kernel: str = "rbf") -> Surrogate:
+def fitted(points: Float[Tensor, "trial dim"], values: Float[Tensor, " trial"], kernel: str = "rbf") -> Surrogate:
     """Return the maximum a posteriori process for `values` at `points` (float64, unit cube).
 
     Law: max over (lengthscale, noise, mean) of log N(y; mean, K + noise I) + log p(lengthscale) + log p(noise), y standardised.
@@ -122,7 +122,7 @@ def fitted(points: Float[Tensor, "trial dim"], values: Float[Tensor, "trial"], k
 
 def _solved(
     points: Float[Tensor, "trial dim"],
-    standardised: Float[Tensor, "trial"],
+    standardised: Float[Tensor, " trial"],
     shift: float,
     scale: float,
     kernel: str,

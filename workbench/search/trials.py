@@ -29,7 +29,7 @@ class Trial:
     index: int
     batch: int
     stage: str
-    point: Float[Tensor, "dim"]
+    point: Float[Tensor, " dim"]
     value: float
     best: float
     predicted: float = math.nan
@@ -65,7 +65,7 @@ class Trials:
         return torch.stack([row.point for row in self.rows])
 
     @property
-    def values(self) -> Float[Tensor, "trial"]:
+    def values(self) -> Float[Tensor, " trial"]:
         """Return every objective value."""
         return torch.tensor([row.value for row in self.rows], dtype=torch.float64)
 
@@ -180,7 +180,7 @@ def health(trials: Trials) -> Health:
     )
 
 
-def rank_correlation(left: Float[Tensor, "n"], right: Float[Tensor, "n"]) -> float:
+def rank_correlation(left: Float[Tensor, " n"], right: Float[Tensor, " n"]) -> float:
     """Return Spearman's rank correlation over the pairs without NaN (ties share their mean rank); NaN where one side is constant."""
     known = ~(left.isnan() | right.isnan())
     if int(known.sum()) < 3:
@@ -191,7 +191,7 @@ def rank_correlation(left: Float[Tensor, "n"], right: Float[Tensor, "n"]) -> flo
     return float(a @ b) / size if size > 0 else math.nan
 
 
-def _ranks(values: Float[Tensor, "n"]) -> Float[Tensor, "n"]:
+def _ranks(values: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
     distinct, where = values.unique(return_inverse=True)
     counts = torch.bincount(where, minlength=len(distinct)).double()
     ends = counts.cumsum(0)

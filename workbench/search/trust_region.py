@@ -54,9 +54,9 @@ class TrustRegionProposer(Proposer):
     def _climbed(
         self,
         surrogate: Surrogate,
-        low: Float[Tensor, "dim"],
-        high: Float[Tensor, "dim"],
-        centre: Float[Tensor, "dim"],
+        low: Float[Tensor, " dim"],
+        high: Float[Tensor, " dim"],
+        centre: Float[Tensor, " dim"],
         best: float,
         lanes: int,
         generator: torch.Generator,

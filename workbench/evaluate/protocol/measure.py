@@ -108,7 +108,7 @@ class _Reading:
         self._at = {text: i for i, text in enumerate(self.texts)}
         self._task, self._general, self._rest = task, general, rest
 
-    def measured(self, nll: Sequence[Float[Tensor, "_token"]]) -> StepMeasured:
+    def measured(self, nll: Sequence[Float[Tensor, " _token"]]) -> StepMeasured:
         """Take the measures from each text's NLLs, of every token but its first."""
         values = self._losses(self._task.evaluation, nll, self._task.norm)
         hard = self._losses(self._task.hard_negatives, nll, "sum")

@@ -47,7 +47,7 @@ class JudgedPrompts:
         p = self.probabilities(model)
         return float(((p + 1e-8).log() - (1 - p + 1e-8).log()).mean())
 
-    def probabilities(self, model: LanguageModel) -> Float[Tensor, "row"]:
+    def probabilities(self, model: LanguageModel) -> Float[Tensor, " row"]:
         """P of each prompt, float64."""
         return (next_log_probs(model, self.batch).exp() * self.is_start).sum(-1)
 

@@ -67,7 +67,7 @@ class MeanDifferenceConfig:
 class AdditionEdit(Edit):
     """Add a fixed vector to the residual stream after some layers."""
 
-    vectors: Mapping[int, Float[Tensor, "d_model"]]
+    vectors: Mapping[int, Float[Tensor, " d_model"]]
 
     def tensors(self) -> Mapping[str, Tensor]:
         return {f"layer{layer}.vector": vector for layer, vector in self.vectors.items()}

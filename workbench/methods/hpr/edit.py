@@ -32,12 +32,12 @@ def released_positions(forward: Forward) -> Bool[Tensor, "batch pos"]:
 class LayerTurn:
     """One layer: the probe's normal and the angle network, weights as (out, in)."""
 
-    probe: Float[Tensor, "d_model"]
+    probe: Float[Tensor, " d_model"]
     weights: tuple[Float[Tensor, "_out _in"], ...]
-    biases: tuple[Float[Tensor, "_out"], ...]
+    biases: tuple[Float[Tensor, " _out"], ...]
 
     @staticmethod
-    def of(probe: Float[Tensor, "d_model"], net: AngleNets) -> LayerTurn:
+    def of(probe: Float[Tensor, " d_model"], net: AngleNets) -> LayerTurn:
         """From a stack of one net."""
         return LayerTurn(probe, tuple(weight[0] for weight in net.weights), tuple(bias[0] for bias in net.biases))
 
@@ -48,7 +48,7 @@ class LayerTurn:
             for dtype in (torch.float32, torch.float64)
         }
 
-        def predicted(x: Float[Tensor, "token d_model"]) -> Float[Tensor, "token"]:
+        def predicted(x: Float[Tensor, "token d_model"]) -> Float[Tensor, " token"]:
             for i, (weight, bias) in enumerate(wide[x.dtype]):
                 x = torch.nn.functional.linear(x if i == 0 else torch.nn.functional.gelu(x), weight, bias)
             return math.pi * torch.sigmoid(x[..., 0])

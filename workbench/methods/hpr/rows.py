@@ -101,7 +101,7 @@ def pair_rows(
     return PairRows(x_good, x_bad, calm, ~alike(x_good, x_bad))
 
 
-def _positions(batch: TokenBatch, n_shared: Int[Tensor, "batch"], pairing: str) -> Bool[Tensor, "batch pos"]:
+def _positions(batch: TokenBatch, n_shared: Int[Tensor, " batch"], pairing: str) -> Bool[Tensor, "batch pos"]:
     if pairing == "last":
         return batch.mask & (batch.positions == batch.lengths[:, None] - 1)
     at = batch.positions - batch.n_prompt[:, None]

@@ -28,8 +28,8 @@ NEAR_IDENTITY = 1e-3
 class EditSize:
     """‖Δ‖/‖h‖ and cos(h', h) over all real tokens of some texts, the share left bit-equal, and the last tokens before and after."""
 
-    sizes: Float[Tensor, "token"]
-    cosines: Float[Tensor, "token"]
+    sizes: Float[Tensor, " token"]
+    cosines: Float[Tensor, " token"]
     unchanged_share: float
     before_last: Rows2d
     after_last: Rows2d

@@ -32,7 +32,7 @@ class NeutralReading:
     """Neutral chunks with all positions as rows, their NLLs without edit, and the background of importance."""
 
     chunks: Sequence[ReadText]
-    base_rows: Sequence[Float[Tensor, "_row"]]
+    base_rows: Sequence[Float[Tensor, " _row"]]
     background: Float[Tensor, "d_vocab sense"]
 
     @property

@@ -72,7 +72,7 @@ def _mass(scores: Float[Tensor, "lane twice_row"]) -> Float[Tensor, "lane row"]:
     return torch.logaddexp(*scores.chunk(2, dim=1))
 
 
-def neutral_kl(model: LanguageModel, stacks: Sequence[Sequence[Edit]], neutral: Sequence[str]) -> Float[np.ndarray, "lane"]:
+def neutral_kl(model: LanguageModel, stacks: Sequence[Sequence[Edit]], neutral: Sequence[str]) -> Float[np.ndarray, " lane"]:
     """Mean KL(base ‖ edited) a token of neutral text, in nats; zeros without text."""
     if not neutral:
         return np.zeros(len(stacks))

@@ -157,7 +157,7 @@ class _Work:
             return AngleObjective(self.model, self.space, self.config, self.train_task, self.held, redraw=redraw, calls_done=calls_done)
         return self.train
 
-    def edit(self, point: Float[Tensor, "dim"]) -> RotationEdit:
+    def edit(self, point: Float[Tensor, " dim"]) -> RotationEdit:
         """Return the edit of a point of the unit cube."""
         space, config = self.space, self.config
         facts: dict[str, Any] = {

@@ -35,7 +35,7 @@ class WordClassifier:
         odds = {w: math.log((counts[0][w] + 1) / totals[0]) - math.log((counts[1][w] + 1) / totals[1]) for w in sorted(known)}
         return cls(odds)
 
-    def __call__(self, texts: Sequence[str]) -> Float[Tensor, "text"]:
+    def __call__(self, texts: Sequence[str]) -> Float[Tensor, " text"]:
         """Return one score a text: positive where it reads like the good ones."""
         found = [[self.log_odds.get(word, 0.0) for word in _words(text)] for text in texts]
         return torch.tensor([sum(values) / max(1, len(values)) for values in found], dtype=torch.float64)

@@ -55,7 +55,7 @@ def rank_heads(model: LanguageModel, task: Task, config: TarotConfig, layers: Se
     return HeadEvidence(config.rank_by, tuple(layers), torch.stack([rank(model, task, config, layer) for layer in layers]))
 
 
-def _ablated(model: LanguageModel, task: Task, config: TarotConfig, layer: int) -> Float[Tensor, "head"]:
+def _ablated(model: LanguageModel, task: Task, config: TarotConfig, layer: int) -> Float[Tensor, " head"]:
     n_heads, found = model.info.n_heads, list[Tensor]()
     base = _margins(model, task, config, 1, lambda x: None, layer)[0]
     for start in range(0, n_heads, _HEADS_AT_ONCE):
@@ -86,7 +86,7 @@ def _margins(model: LanguageModel, task: Task, config: TarotConfig, n_lanes: int
     return scores(task, logits.view(n_lanes, len(task), -1), EVIDENCE_OBJECTIVE, config.answers)
 
 
-def _attributed(model: LanguageModel, task: Task, config: TarotConfig, layer: int) -> Float[Tensor, "head"]:
+def _attributed(model: LanguageModel, task: Task, config: TarotConfig, layer: int) -> Float[Tensor, " head"]:
     seen: list[Tensor] = []
 
     def leaf(x: Activations) -> Activations:

@@ -26,7 +26,7 @@ from workbench.numerics.rotations import AngleSpace
 from workbench.shapes import Float, Int, Logits, Tensor
 from workbench.sites import Site
 
-Reward = Callable[[Sequence[str]], Float[Tensor, "text"]]
+Reward = Callable[[Sequence[str]], Float[Tensor, " text"]]
 _ROWS_AT_ONCE = 512
 
 
@@ -66,7 +66,7 @@ class AngleObjective:
     def _whole(self) -> _Part:
         return self._part(torch.arange(len(self.task)), self.task.whole)
 
-    def __call__(self, points: Float[Tensor, "lane dim"]) -> Float[Tensor, "lane"]:
+    def __call__(self, points: Float[Tensor, "lane dim"]) -> Float[Tensor, " lane"]:
         """Return f of each point."""
         redraw = self._redraw
         if redraw is not None:
@@ -91,12 +91,12 @@ class AngleObjective:
             p.append(scores(self.task, logits, "prob", self.config.answers))
         return torch.cat(right).double().cpu(), torch.cat(p).double().cpu()
 
-    def decisions(self, point: Float[Tensor, "dim"]) -> list[int]:
+    def decisions(self, point: Float[Tensor, " dim"]) -> list[int]:
         """Return the token that each prompt is answered with."""
         logits = self._last_logits(point[None])
         return decided(self.task, logits, self.config.answers)[0].tolist()
 
-    def _on(self, task: Task, point: Float[Tensor, "dim"]) -> Float[Tensor, ""]:
+    def _on(self, task: Task, point: Float[Tensor, " dim"]) -> Float[Tensor, ""]:
         return AngleObjective(self.model, self.space, self.config, task, self.held)(point[None])[0]
 
     def _scored(self, points: Float[Tensor, "lane dim"]) -> Float[Tensor, "lane row"]:
@@ -127,7 +127,7 @@ class AngleObjective:
         held: Sequence[Tensor | None] = [None] * len(space.layers) if self.held is None else list(self.held)
         return [(Site(kind, layer), turner(space.variant, angles[:, i], held[i])) for i, layer in enumerate(space.layers)]
 
-    def _part(self, index: Int[Tensor, "row"], batch: TokenBatch) -> _Part:
+    def _part(self, index: Int[Tensor, " row"], batch: TokenBatch) -> _Part:
         first = min(self.space.layers)
         return _Part(index, batch, Prefix.of(self.model, batch, first) if first and self._keeps_prefix else None)
 
@@ -136,12 +136,12 @@ class AngleObjective:
 class _Part:
     """Rows of a task that run as one batch, and their stream below the first edited layer."""
 
-    index: Int[Tensor, "row"]
+    index: Int[Tensor, " row"]
     batch: TokenBatch
     prefix: Prefix | None
 
 
-def by_length(lengths: Int[Tensor, "row"]) -> list[Int[Tensor, "_row"]]:
+def by_length(lengths: Int[Tensor, " row"]) -> list[Int[Tensor, " _row"]]:
     """Part rows so that none is padded to more than half as long again as it is."""
     order = lengths.argsort(stable=True)
     groups: list[list[int]] = []
@@ -191,15 +191,15 @@ def generation_objective(
     model: LanguageModel,
     prompts: Sequence[str],
     reward: Reward,
-    edit_of: Callable[[Float[Tensor, "dim"]], Edit],
+    edit_of: Callable[[Float[Tensor, " dim"]], Edit],
     new_tokens: int,
-) -> Callable[[Float[Tensor, "lane dim"]], Float[Tensor, "lane"]]:
+) -> Callable[[Float[Tensor, "lane dim"]], Float[Tensor, " lane"]]:
     """Return f(Theta) = mean reward of greedy continuations of the prompts; the candidates are lanes of one decode.
 
     Ref: docs/methods/tarot.md §3.3. Differs: any reward, always maximised (the released toxicity run kept the least safe points).
     """
 
-    def objective(points: Float[Tensor, "lane dim"]) -> Float[Tensor, "lane"]:
+    def objective(points: Float[Tensor, "lane dim"]) -> Float[Tensor, " lane"]:
         stacks = [(edit_of(point),) for point in points]
         made = generate(model, list(prompts), stacks, Sampling(max_new_tokens=new_tokens))
         return torch.stack([reward([row.text for row in lane]).double().mean() for lane in made])

@@ -43,7 +43,7 @@ class HeadSelection:
     on: str
 
     @property
-    def point(self) -> Float[Tensor, "dim"]:
+    def point(self) -> Float[Tensor, " dim"]:
         """Return the point that was chosen."""
         return self.points[self.chosen]
 

@@ -36,9 +36,9 @@ class Task:
     rows: tuple[Demonstration, ...]
     prompts: TokenBatch
     whole: TokenBatch
-    answers: Int[Tensor, "row"]
+    answers: Int[Tensor, " row"]
     candidates: Int[Tensor, "row choice"]
-    base_logit: Float[Tensor, "row"]
+    base_logit: Float[Tensor, " row"]
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -185,7 +185,7 @@ def chosen_rows(model: LanguageModel, demonstrations: Demonstrations, config: Ta
     return Chosen(train, tuple(rest[:POOL]), tuple(validation), len(good), len(bad), half, right)
 
 
-def correct(model: LanguageModel, task: Task, tokens: Int[Tensor, "row"]) -> Bool[Tensor, "row"]:
+def correct(model: LanguageModel, task: Task, tokens: Int[Tensor, " row"]) -> Bool[Tensor, " row"]:
     """Whether each decided token is right: its id is the label's first, or its text equals the label, case and space folded."""
     firsts = [encoded(model, label_of(row), special=False)[0] for row in task.rows]
     texts = [str(model.tokenizer.decode([int(token)])) for token in tokens]
@@ -201,7 +201,7 @@ def _shuffled(rows: Sequence[Demonstration], seed: int) -> list[Demonstration]:
 
 
 def _candidates(
-    model: LanguageModel, rows: Sequence[Demonstration], labels: tuple[str, ...], answers: Int[Tensor, "row"]
+    model: LanguageModel, rows: Sequence[Demonstration], labels: tuple[str, ...], answers: Int[Tensor, " row"]
 ) -> Int[Tensor, "row choice"]:
     shared = [first_token(model, label) for label in labels] if len(labels) <= MAX_LABELS else []
     found: list[list[int]] = []

@@ -115,7 +115,7 @@ class BackpackModel(LanguageModel):
     def new_cache(self) -> BackpackCache:
         return self._network.new_cache()
 
-    def selected(self, cache: BackpackCache, rows: Int[Tensor, "chosen"]) -> BackpackCache:
+    def selected(self, cache: BackpackCache, rows: Int[Tensor, " chosen"]) -> BackpackCache:
         return cache.selected(rows)
 
     def unembed(self, resid: Float[Tensor, "... d_model"]) -> Float[Tensor, "... d_vocab"]:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from workbench.models.backpack.network import BackpackNetwork
 from workbench.numerics.sense_affine import ReadText, mean_embedding
+from workbench.operations import wide
 from workbench.progress import Progress, silent
 
 _TOKENS_AT_ONCE = 4096
