@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING
 
 import streamlit as st
 
@@ -13,10 +14,13 @@ from pages._ui.kit.prompts import prompt
 from workbench.sampling import Sampling
 from workbench.settings import CompareSettings
 
+if TYPE_CHECKING:
+    from workbench.session import Session
+
 PROMPTS = "Question: What do carrots help most? Answer:\nQuestion: Where do diamonds come from? Answer:"
 
 
-def main(session: Any) -> None:
+def main(session: Session) -> None:
     """Prompts on top, lanes and sampling beside, the texts below."""
     left, right = st.columns([2, 1], gap="large")
     with left:
@@ -27,14 +31,12 @@ def main(session: Any) -> None:
         lanes = comparing.lane_controls(session)
     settings = CompareSettings(tuple(line for line in text.splitlines() if line.strip())[:6], lanes, sampling)
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        frame.act("Compare", comparing.begin, "compare", settings, type="primary", key="compare", disabled=not settings.prompts)
+        frame.act("Compare", comparing.begin, comparing.COMPARE, settings, type="primary", key="compare", disabled=not settings.prompts)
         colour = st.segmented_control(
             "Colour", comparing.COLOURS, default=comparing.COLOURS[0], key="compare-colour", required=True, label_visibility="collapsed"
         )
-    jobs.panel(
-        "compare", lambda found: comparing.draw(session, found, colour or comparing.COLOURS[0]), settings=settings, nothing=_nothing,
-        live=comparing.live,
-    )  # fmt: skip
+    draw = partial(comparing.draw, session, colour=colour or comparing.COLOURS[0])
+    jobs.panel(comparing.COMPARE, draw, settings=settings, nothing=_nothing, live=comparing.live)
     comparing.dose_strip(session, lanes, settings)
 
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import streamlit as st
 
 from pages._ui.demonstrations import sets
-from pages._ui.edit import fits, methods
-from pages._ui.kit import calls, frame, jobs
+from pages._ui.edit import fits, fitting, methods
+from pages._ui.kit import frame, jobs
 from pages._ui.kit.backend import ready
+from pages._ui.kit.methods import method, obstacles
+
+if TYPE_CHECKING:
+    from workbench.session import Session
 
 
-def main(session: Any) -> None:
+def main(session: Session) -> None:
     """Set and method on top, the form beside the picture."""
     chosen = sets.picker(session, key="edit-set")
     if chosen is None:
@@ -22,13 +26,13 @@ def main(session: Any) -> None:
     fits.take_choice()
     demonstrations = session.demos(chosen)
     name = methods.cards(session, demonstrations)
-    method = calls.method(name)
-    blocked = calls.obstacles(session, demonstrations)[name]
+    known = method(name)
+    blocked = obstacles(session, demonstrations)[name]
     form, picture = st.columns([1, 2], gap="large")
     with form:
-        values, seed, dose = methods.form(session, method)
-        settings = calls.fit_settings(chosen, demonstrations, name, values, seed, dose)
-        problem = calls.knob_problem(method, values)
+        values, seed, dose = methods.form(session, known)
+        settings = fitting.fit_settings(chosen, demonstrations, name, values, seed, dose)
+        problem = fitting.knob_problem(known, values)
         if problem is not None:
             frame.problem(problem, "knobs")
         stuck = bool(blocked) or problem is not None
@@ -38,9 +42,9 @@ def main(session: Any) -> None:
         else:
             st.caption(sets.what_is_used(demonstrations))
         fits.by_validation(session, demonstrations, settings, blocked=stuck)
-        fits.presets_side_by_side(method, settings, blocked=bool(blocked))
+        fits.presets_side_by_side(known, settings, blocked=bool(blocked))
     with picture:
-        jobs.panel("fit", fits.draw, settings=settings, nothing=_nothing, live=fits.live)
+        jobs.panel(fitting.FIT, fits.draw, settings=settings, nothing=_nothing, live=fits.live)
 
 
 def _nothing() -> None:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from pages._ui.edit import fits
-from pages._ui.kit import calls, frame, words
+from pages._ui.kit import frame, words
 from pages._ui.kit.backend import ready
+from pages._ui.kit.lanes import known_edits
 from pages._ui.kit.state import state
 from pages._ui.spectra import panels
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 def main(session: Session) -> None:
     """Pick one or two edits; their pictures stand side by side."""
-    known = calls.known_edits(session)
+    known = known_edits(session)
     if not known:
         with frame.empty(
             "The spectra of your edits will stand here: what was kept and what was dropped, how far each layer is moved, where held-out "

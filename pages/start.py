@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from pages._ui.edit import methods
-from pages._ui.kit import calls, cards, frame, jobs, scope
+from pages._ui.edit import fitting, methods
+from pages._ui.kit import cards, frame, jobs, scope
 from pages._ui.kit.backend import backend, session
 from pages._ui.kit.cards import FitCard
 from pages._ui.kit.state import state
+
+if TYPE_CHECKING:
+    from workbench.session import Progress, Session
 
 INDUCTION = "Anna sees the cat. Anna sees the"
 
@@ -23,11 +26,11 @@ def truthful(told: FitCard) -> None:
     scope.hand_knobs(told.method, told.values, "Start")
     st.session_state[methods.dose_key(told.method)] = told.dose
 
-    def work(opened: Any, progress: Any) -> Any:
-        settings = calls.fit_settings(told.set, opened.demos(told.set), told.method, told.values, 0, told.dose)
-        return calls.fit(opened, settings, progress)
+    def work(opened: Session, progress: Progress) -> fitting.FitOutcome:
+        settings = fitting.fit_settings(told.set, opened.demos(told.set), told.method, told.values, 0, told.dose)
+        return fitting.fit(opened, settings, progress)
 
-    jobs.start("fit", told.title, work, {"card": "truthful"}, heavy=True)
+    jobs.start(fitting.FIT, told.title, work, heavy=True)
     st.switch_page("pages/edit.py")
 
 
@@ -46,7 +49,7 @@ def offer(name: str, title: str, text: str, verb: str, *, primary: bool = False)
         return st.button(verb, type="primary" if primary else "secondary", key=f"start-{name}")
 
 
-def recent(opened: Any) -> None:
+def recent(opened: Session) -> None:
     """What was done last in this workspace."""
     runs = opened.workspace.runs.list(limit=6)
     if not runs:

@@ -39,13 +39,13 @@ NEIGHBOURS: dict[str, tuple[str, ...]] = {
 # Which folders of pages/_ui a page or a folder uses beside kit and itself.
 GUESTS: dict[str, tuple[str, ...]] = {
     "pages/edit": ("demonstrations",),
-    "pages/evaluate": ("demonstrations",),
     "pages/learn": ("inspect",),
     "pages/spectra": ("edit",),
     "pages/start": ("edit",),
     "pages/_ui/compare": ("demonstrations",),
     "pages/_ui/edit": ("evaluate",),
-    "pages/_ui/learn": ("inspect",),
+    "pages/_ui/evaluate": ("demonstrations",),
+    "pages/_ui/learn": ("compare", "edit", "inspect"),
 }
 
 # package → the places under workbench/ that alone may import it

@@ -83,17 +83,18 @@ def test_go_there_fills_the_example(app: Callable[..., AppTest]) -> None:
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What the tab would hold after following the hints, by slot."""
-    from pages._ui.kit import calls, cards
+    from pages._ui.edit import fitting
+    from pages._ui.kit import cards
     from workbench.progress import silent
     from workbench.session import open_session
 
     session = open_session("embedded", tmp_path_factory.mktemp("lessons"))
     first = cards.card(cards.FitCard, "truthful")
-    settings = calls.fit_settings(first.set, session.demos(first.set), first.method, first.values, 0, first.dose)
-    fits = {"card": calls.fit(session, settings, silent())}
+    settings = fitting.fit_settings(first.set, session.demos(first.set), first.method, first.values, 0, first.dose)
+    fits = {"card": fitting.fit(session, settings, silent())}
     for preset, knobs in (("paper", {}), ("centred", {"keep": 0.999})):
         fitted = session.fit("sea", "truthfulness", knobs, preset=preset)
-        fits[preset] = calls.FitOutcome(fitted.edit.id, "sea", fitted, None)
+        fits[preset] = fitting.FitOutcome(fitted, None, settings)
     row = next(row for row in session.demos("name-swaps") if row.prompt.count(row.positive) == 1 and row.prompt.count(row.negative) == 2)
     head, _, tail = row.prompt.rpartition(row.negative)
     asked = (row.prompt, f"{head}{row.positive}{tail}", row.positive, row.negative)
@@ -107,7 +108,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 def checked(monkeypatch: pytest.MonkeyPatch, unit: str, i: int, picked: tuple[str, ...] = (), **slots: Any) -> bool:
-    monkeypatch.setattr(lessons.jobs, "result", lambda slot: slots.get(getattr(slot, "name", slot)))
+    monkeypatch.setattr(lessons.jobs, "result", lambda slot: slots.get(slot.name))
     monkeypatch.setattr(lessons.scope, "picked", lambda: list(picked))
     return lessons.passed(next(item for item in UNITS if item["id"] == unit)["steps"][i]["check"])
 

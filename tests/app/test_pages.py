@@ -97,14 +97,14 @@ def test_a_result_is_there_again_after_another_page(app: Run, fresh_backend: Any
 
 
 def test_a_running_fit_shows_cancel_and_leaves_nothing_behind(app: Run, fresh_backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from pages._ui.kit import calls
+    from pages._ui.edit import fitting
 
     def slow(session: Any, settings: Any, progress: Any) -> Any:
         while True:
             progress(0.3, "Turning the handle")
             threading.Event().wait(0.02)
 
-    monkeypatch.setattr(calls, "fit", slow)
+    monkeypatch.setattr(fitting, "fit", slow)
     test = app("edit")
     test.session_state["retouch"].set_name = own_set(fresh_backend)
     fine(test.run())
@@ -165,12 +165,12 @@ def test_a_search_goes_on_from_the_page_and_a_cancelled_one_keeps_its_best(
 
 
 def test_a_failed_fit_says_what_to_do_where_it_was_asked(app: Run, fresh_backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from pages._ui.kit import calls
+    from pages._ui.edit import fitting
 
     def broken(session: Any, settings: Any, progress: Any) -> Any:
         raise NotEnoughMemory("The fit ran out of memory.", "Use fewer rows.")
 
-    monkeypatch.setattr(calls, "fit", broken)
+    monkeypatch.setattr(fitting, "fit", broken)
     test = app("edit")
     fine(test.button(key="fit").click().run())
     said = texts(settled(test))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -120,8 +121,7 @@ def test_columns_are_all_that_a_transform_of_a_head_sees_and_changes() -> None:
 
 
 def test_a_rule_of_a_method_holds_in_engine_bridge_and_script(tiny_gpt2: Any, tmp_path: Path) -> None:
-    import workbench.methods.hpr.edit  # noqa: F401 # pyright: ignore[reportUnusedImport] - registers `released`
-
+    importlib.import_module("workbench.methods.hpr.edit")  # registers `released`
     edit = shift(tiny_gpt2, where="released")
     asked = tiny_gpt2.tokens(words(3, 7, 12, 5))
     scored = tiny_gpt2.tokens(words(3, 7), " w12 w5")

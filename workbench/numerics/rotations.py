@@ -102,7 +102,7 @@ def matrices(variant: Variant, angles: Float[Tensor, "... angle"], width: int) -
     return rotary_matrices(angles)
 
 
-def mapping(variant: Variant, angles: Float[Tensor, "... head angle"]) -> Callable[[Tensor], Tensor]:
+def mapping(variant: Variant, angles: Float[Tensor, "*lead angle"]) -> Callable[[Tensor], Tensor]:
     """Return the map z' = z R of any variant, for z (... head d).
 
     `angles` broadcasts over the leading dimensions of z; rotary and scale need no matrix, and rotary forms its factors once.

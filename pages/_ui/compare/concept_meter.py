@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from pages._ui.kit import calls, frame, jobs, words
+from pages._ui.kit import frame, jobs, words
+from pages._ui.kit.lanes import with_base
 from pages._ui.kit.state import state
+from workbench.settings import CompareSettings
+
+if TYPE_CHECKING:
+    from workbench.evaluate.comparison import Comparison
+    from workbench.lenses.concept_meter import ConceptMeter
+    from workbench.progress import Progress
+    from workbench.session import Session
 
 COLOUR = "Concept meter"
 LEGEND = "Colour: how much the model's state at this token looks like the set's positive side: 0 not at all, 1 fully."
@@ -28,25 +36,37 @@ class Reading:
     values: Mapping[tuple[int, int], tuple[float, ...]]
 
 
-def reading(session: Any, found: Any) -> Reading | None:
+@dataclass(frozen=True)
+class Metered:
+    """A comparison whose texts are read with the meter of a set with this fingerprint."""
+
+    set: str
+    data: str
+    of: CompareSettings
+
+
+METER: jobs.Slot[Metered, Reading] = jobs.Slot("meter")
+
+
+def reading(session: Session, found: Comparison, of: CompareSettings) -> Reading | None:
     """Draw the choice of a concept and its job; return the reading of this comparison, None while there is none."""
     chosen = _concept(session)
     if chosen is None:
         frame.empty("A meter is fitted on demonstrations, and there are none yet.", "Open a set on Demonstrations first.", key="meter-set")
         return None
-    settings = {"set": chosen, "data": session.demos(chosen).fingerprint, "of": jobs.settings_of("compare")}
+    settings = Metered(chosen, session.demos(chosen).fingerprint, of)
     frame.act("Read the meter", _run, found, settings, key="meter-run")
     jobs.panel(
-        "meter", lambda meter: _told(session, meter), settings=settings,
+        METER, lambda meter: _told(session, meter), settings=settings,
         nothing=lambda: frame.empty(
             "The answers will take their colour from a meter that tells the two sides of this set apart.", "Press *Read the meter*.",
             key="meter",
         ),
     )  # fmt: skip
-    return jobs.result("meter") if jobs.settings_of("meter") == settings else None
+    return jobs.result(METER) if jobs.settings_of(METER) == settings else None
 
 
-def _concept(session: Any) -> str | None:
+def _concept(session: Session) -> str | None:
     offers = {offer.id: offer for offer in session.demos.list()}
     if not offers:
         return None
@@ -59,16 +79,16 @@ def _concept(session: Any) -> str | None:
     )  # fmt: skip
 
 
-def _run(found: Any, settings: Mapping[str, Any]) -> None:
-    jobs.start("meter", "Reading the meter", lambda session, progress: read(session, found, settings, progress), settings)
+def _run(found: Comparison, settings: Metered) -> None:
+    jobs.start(METER, "Reading the meter", lambda session, progress: read(session, found, settings, progress), settings)
 
 
-def read(session: Any, found: Any, settings: Mapping[str, Any], progress: Any) -> Reading:
+def read(session: Session, found: Comparison, settings: Metered, progress: Progress) -> Reading:
     """Fit the meter of a set, then read it on every text of a comparison, each under its own lane."""
     from workbench.lenses.concept_meter import metered_tokens
 
-    meter = session.look("concept_meter", session.demos(settings["set"]), progress=progress.part(0.0, 0.6))
-    stacks = [session.stack(lane) for lane in calls.stacks(settings["of"].lanes)]
+    meter: ConceptMeter = session.look("concept_meter", session.demos(settings.set), progress=progress.part(0.0, 0.6))
+    stacks = [session.stack(lane) for lane in with_base(settings.of.lanes)]
     values: dict[tuple[int, int], tuple[float, ...]] = {}
     for p, prompt in enumerate(found.prompts):
         progress(0.6 + 0.4 * p / len(found.prompts), "Reading the meter")
@@ -78,7 +98,7 @@ def read(session: Any, found: Any, settings: Mapping[str, Any], progress: Any) -
     return Reading(meter.name, meter.accuracy, meter.n_validation, values)
 
 
-def _told(session: Any, meter: Reading) -> None:
+def _told(session: Session, meter: Reading) -> None:
     weak = " It hardly tells the sides apart: read nothing into the colours." if meter.accuracy < WEAK else ""
     st.caption(f"{LEGEND} Accuracy of the meter on validation prompts: {meter.accuracy:.2f}, n={meter.n}.{weak}")
     frame.source(words.provenance(model=session.model.info.name, set=meter.name, kind="linear", seed=0), "meter")

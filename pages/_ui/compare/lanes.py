@@ -4,19 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
 from pages._ui.compare import concept_meter
 from pages._ui.demonstrations import sets
-from pages._ui.kit import calls, frame, jobs, words
+from pages._ui.kit import frame, jobs, words
 from pages._ui.kit.components import Bars, token_strip
 from pages._ui.kit.doses import dose_slider
 from pages._ui.kit.figures import table_panel
+from pages._ui.kit.lanes import known_edits, lane_name, own_dose, usable_lanes
 from pages._ui.kit.state import MAX_LANES, state
 from workbench.edits.lane import Lane, Named
 from workbench.settings import CompareSettings
+from workbench.workspace.jobs import Snapshot
+
+if TYPE_CHECKING:
+    from workbench.evaluate.comparison import ComparedToken, Comparison, LaneText
+    from workbench.session import Session
 
 COLOURS = ("Text difference", "KL", "Δ log-probability", concept_meter.COLOUR)
 _LEGEND = {
@@ -25,15 +31,17 @@ _LEGEND = {
     "Δ log-probability": "Vermilion: likelier under the edit than under the base. Blue: less likely. Full colour is 2 nats.",
 }
 DOSES = (0.0, 0.25, 0.5, 1.0, 2.0)
+COMPARE: jobs.Slot[CompareSettings, Comparison] = jobs.Slot("compare")
+FIVE_DOSES: jobs.Slot[CompareSettings, Comparison] = jobs.Slot("doses")
 
 
 # Lanes.
-def lane_controls(session: Any) -> tuple[Lane, ...]:
+def lane_controls(session: Session) -> tuple[Lane, ...]:
     """Choose edits, up to five, and their doses; return the lanes."""
-    known = calls.known_edits(session)
-    lanes = calls.usable_lanes(session)
+    known = known_edits(session)
+    lanes = usable_lanes(session)
     key = "compare-edits"
-    names = {(edit,): name for edit, name in known.items()} | {lane.keys: calls.lane_name(session, lane) for lane in lanes}
+    names = {(edit,): name for edit, name in known.items()} | {lane.keys: lane_name(session, lane) for lane in lanes}
     st.session_state[key] = [lane.keys for lane in lanes]
     st.multiselect(
         "Edits", list(names), format_func=names.__getitem__, key=key, max_selections=MAX_LANES, on_change=_choose, args=(session, key),
@@ -48,13 +56,13 @@ def lane_controls(session: Any) -> tuple[Lane, ...]:
     return lanes
 
 
-def _choose(session: Any, key: str) -> None:
+def _choose(session: Session, key: str) -> None:
     """Keep the lanes that are still chosen, and add the edits that are new."""
     now, chosen = state(), st.session_state[key]
     now.lanes = tuple(lane for lane in now.lanes if lane.keys in chosen)
     for keys in chosen:
         if len(keys) == 1:
-            now.turn_on(keys[0], calls.own_dose(session, keys[0]))
+            now.turn_on(keys[0], own_dose(session, keys[0]))
 
 
 def _dose(at: int, part: int, key: str) -> None:
@@ -64,17 +72,18 @@ def _dose(at: int, part: int, key: str) -> None:
 
 
 # Streaming and results.
-def begin(slot: str, settings: CompareSettings) -> None:
+def begin(slot: jobs.Slot[CompareSettings, Comparison], settings: CompareSettings) -> None:
     """Start a comparison in a slot; its text streams into the job's own buffer."""
-    jobs.start(slot, "Comparing", lambda session, progress: calls.compare(session, settings, progress), settings)
+    jobs.start(slot, "Comparing", lambda session, progress: session.run(settings, progress=progress), settings)
 
 
-def live(shot: Any) -> None:
+def live(shot: Snapshot) -> None:
     """The texts so far, a column a lane, from the job's buffer."""
-    found = shot.live.get("texts")
+    found: Any = shot.live.get("texts")
     if not found:
         return
-    labels, prompts = found["lanes"], found["texts"]
+    labels: Sequence[str] = found["lanes"]
+    prompts: Sequence[Sequence[str]] = found["texts"]
     for p, texts in enumerate(prompts[:3]):
         for column, (i, text) in zip(st.columns(len(texts)), enumerate(texts)):
             with column, frame.lane_box(i, f"live-{p}"):
@@ -82,9 +91,10 @@ def live(shot: Any) -> None:
                 st.text(text or " ")
 
 
-def draw(session: Any, found: Any, colour: str, *, key: str = "compare") -> None:
+def draw(session: Session, found: Comparison, colour: str, *, key: str = "compare") -> None:
     """Every prompt with its lanes."""
-    meter = concept_meter.reading(session, found) if colour == concept_meter.COLOUR else None
+    of = jobs.settings_of(COMPARE)
+    meter = concept_meter.reading(session, found, of) if colour == concept_meter.COLOUR and of is not None else None
     if colour in _LEGEND:
         st.caption(_LEGEND[colour])
     for p, prompt in enumerate(found.prompts):
@@ -101,7 +111,7 @@ def draw(session: Any, found: Any, colour: str, *, key: str = "compare") -> None
     frame.source(caption, f"{key}-source")
 
 
-def _lane(session: Any, found: Any, p: int, i: int, colour: str, key: str, meter: Any) -> None:
+def _lane(session: Session, found: Comparison, p: int, i: int, colour: str, key: str, meter: concept_meter.Reading | None) -> None:
     lane, text = found.lanes[i], found.texts[p][i]
     st.html(frame.lane_chip(i, lane.label))
     if not text.tokens:
@@ -125,7 +135,7 @@ def _lane(session: Any, found: Any, p: int, i: int, colour: str, key: str, meter
     _pin(text, pinned, i, lane.label, key)
 
 
-def _values(text: Any, lane: int, colour: str) -> list[float] | None:
+def _values(text: LaneText, lane: int, colour: str) -> list[float] | None:
     if lane == 0 or colour == "Text difference":
         return None
     if colour == "KL":
@@ -133,26 +143,26 @@ def _values(text: Any, lane: int, colour: str) -> list[float] | None:
     return [max(-1.0, min(1.0, token.change / 2)) for token in text.tokens]
 
 
-def _marks(found: Any, p: int, lane: int, colour: str) -> list[str] | None:
+def _marks(found: Comparison, p: int, lane: int, colour: str) -> list[str] | None:
     if lane == 0 or colour != "Text difference":
         return None
     first = found.first_difference(p, lane)
     return ["new" if first is not None and i >= first else "" for i in range(len(found.texts[p][lane].tokens))]
 
 
-def _note(token: Any, lane: int) -> str:
+def _note(token: ComparedToken, lane: int) -> str:
     text = f"log p {token.log_prob:.2f}"
     return text if lane == 0 else f"{text}, change {token.change:+.2f} nats, KL {token.kl_nats:.2f}"
 
 
-def _card(token: Any, lane: int, label: str) -> list[Bars]:
+def _card(token: ComparedToken, lane: int, label: str) -> list[Bars]:
     base = Bars("base", tuple((words.token(text), share) for text, share in token.base_top), frame.LANE_COLOURS[0])
     if lane == 0:
         return [base]
     return [base, Bars(label, tuple((words.token(text), share) for text, share in token.top), frame.LANE_COLOURS[lane % 6])]
 
 
-def _pin(text: Any, pinned: int | None, lane: int, label: str, key: str) -> None:
+def _pin(text: LaneText, pinned: int | None, lane: int, label: str, key: str) -> None:
     """The pinned token's top five as a table: the same as the card, to stay and to be read aloud."""
     names = [f"{j}  {words.token(token.text)}" for j, token in enumerate(text.tokens)]
     at = st.selectbox(
@@ -169,7 +179,7 @@ def _pin(text: Any, pinned: int | None, lane: int, label: str, key: str) -> None
         st.dataframe(rows, hide_index=True)
 
 
-def _thumbs(session: Any, found: Any, p: int, text: str, key: str) -> None:
+def _thumbs(session: Session, found: Comparison, p: int, text: str, key: str) -> None:
     with st.container(horizontal=True, gap="small"):
         for good, sign, word in ((True, ":material/thumb_up:", "positive"), (False, ":material/thumb_down:", "negative")):
             st.button(
@@ -178,7 +188,7 @@ def _thumbs(session: Any, found: Any, p: int, text: str, key: str) -> None:
             )  # fmt: skip
 
 
-def _judge(session: Any, prompt: str, text: str, good: bool) -> None:
+def _judge(session: Session, prompt: str, text: str, good: bool) -> None:
     """Add a judged answer; a prompt that has the other side already gets both in one row."""
     try:
         title = sets.judge(session, prompt, text, good)
@@ -189,14 +199,14 @@ def _judge(session: Any, prompt: str, text: str, good: bool) -> None:
 
 
 # One edit, five doses.
-def dose_strip(session: Any, lanes: Sequence[Lane], settings: CompareSettings) -> None:
+def dose_strip(session: Session, lanes: Sequence[Lane], settings: CompareSettings) -> None:
     """One edit at five doses on the first prompt."""
     if not lanes:
         return
-    known = calls.known_edits(session)
+    known = known_edits(session)
     with st.expander("Dose strip: one edit, five doses"):
         edits = list(dict.fromkeys(edit for lane in lanes for edit in lane.keys))
-        edit = st.selectbox("Edit", edits, format_func=lambda key: known.get(key, key), key="strip-edit")
+        edit = st.selectbox("Edit", edits, format_func=lambda key: str(known.get(key, key)), key="strip-edit")
         wanted = replace(settings, prompts=settings.prompts[:1], lanes=tuple(Lane((Named(edit, dose),)) for dose in DOSES[1:]))
-        frame.act("Run five doses", begin, "doses", wanted, key="strip-run")
-        jobs.panel("doses", lambda found: draw(session, found, "KL", key="doses"), settings=wanted, live=live)
+        frame.act("Run five doses", begin, FIVE_DOSES, wanted, key="strip-run")
+        jobs.panel(FIVE_DOSES, lambda found: draw(session, found, "KL", key="doses"), settings=wanted, live=live)

@@ -3,33 +3,51 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from math import prod
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import streamlit as st
 
-from pages._ui.edit import methods
+from pages._ui.edit import fitting, methods
+from pages._ui.edit.fitting import FIT, PRESETS, FitOutcome
 from pages._ui.evaluate import evaluations
-from pages._ui.kit import calls, frame, jobs, scope, words
+from pages._ui.kit import frame, jobs, scope, words
 from pages._ui.kit.backend import session
-from pages._ui.kit.figures import figure_panel
-from pages._ui.kit.state import state
+from pages._ui.kit.figures import figure_panel, table_panel
+from pages._ui.kit.methods import method
+from pages._ui.kit.state import part, state
+from workbench.data.demonstrations import Demonstrations
 from workbench.edits.lane import Named
+from workbench.progress import Progress
 from workbench.settings import ChoiceSettings, FitSettings
+from workbench.workspace.jobs import Snapshot
+
+if TYPE_CHECKING:
+    from workbench.edits.base import Edit
+    from workbench.methods.registry import FitReport, Method
+    from workbench.session import Session
+
+
+@dataclass
+class Done:
+    """What was done with the last fit: the settings that the form has taken over, and why the edit could not be saved."""
+
+    taken: FitSettings | None = None
+    error: Exception | None = None
 
 
 def begin(settings: FitSettings) -> None:
     """Start a fit in the slot `fit`."""
     title = settings.method.replace("_", " ")
-    jobs.start("fit", f"Fitting {title}", lambda opened, progress: calls.fit(opened, settings, progress), settings, heavy=True)
+    jobs.start(FIT, f"Fitting {title}", lambda opened, progress: fitting.fit(opened, settings, progress), settings, heavy=True)
 
 
-def by_validation(session: Any, demonstrations: Any, settings: FitSettings, *, blocked: bool) -> None:
+def by_validation(session: Session, demonstrations: Demonstrations, settings: FitSettings, *, blocked: bool) -> None:
     """Let validation rows choose what the form would else have to be told: layers, shares, gates, the dose."""
     from workbench.methods.choice import DOSES
 
-    tried = calls.method(settings.method).tries(session.model.info)
+    tried = method(settings.method).tries(session.model.info)
     n = prod(map(len, tried.values()))
     rows = len(demonstrations.split("validation").having("prompt", "positive", "negative"))
     with st.expander("Choose by validation", key="choice"):
@@ -49,20 +67,20 @@ def by_validation(session: Any, demonstrations: Any, settings: FitSettings, *, b
 
 
 def _begin_choice(wanted: ChoiceSettings) -> None:
-    jobs.start("fit", "Choosing by validation", lambda opened, progress: calls.choose(opened, wanted, progress), wanted, heavy=True)
+    jobs.start(FIT, "Choosing by validation", lambda opened, progress: fitting.choose(opened, wanted, progress), wanted, heavy=True)
 
 
 def take_choice() -> None:
     """Once validation has chosen, or a search was gone on with, the form shows the new knobs. Call it before the form is drawn."""
-    outcome = jobs.result("fit")
-    if outcome is None or outcome.chosen is None or state().draft.get("chosen") == outcome.settings:
+    outcome, done = jobs.result(FIT), part(Done)
+    if outcome is None or outcome.chosen is None or done.taken == outcome.settings:
         return
-    state().draft["chosen"] = outcome.settings
-    scope.hand_knobs(outcome.method, outcome.chosen, "the last fit")
-    st.session_state[methods.dose_key(outcome.method)] = outcome.dose
+    told = done.taken = outcome.settings
+    scope.hand_knobs(told.method, outcome.chosen, "the last fit")
+    st.session_state[methods.dose_key(told.method)] = told.dose
 
 
-def live(shot: Any) -> None:
+def live(shot: Snapshot) -> None:
     """The moving picture of a fit that runs: whatever numbers the method reports."""
     from workbench.figures.reports import moving_pictures
 
@@ -70,7 +88,7 @@ def live(shot: Any) -> None:
         figure_panel(picture.figure, picture.rows, f"{shot.title}, {len(shot.history)} reports", key=picture.name)
 
 
-def draw(outcome: Any) -> None:
+def draw(outcome: FitOutcome) -> None:
     """The verdict, what to do next, then the method's own pictures."""
     state().edit = outcome.edit
     opened = session()
@@ -84,13 +102,13 @@ def draw(outcome: Any) -> None:
     pictures(outcome.fitted.report, caption(outcome.fitted.edit))
 
 
-def caption(edit: Any) -> str:
+def caption(edit: Edit) -> str:
     """Where the pictures of an edit's fit are from."""
     head = edit.header
     return words.provenance(model=head.model.name, edit=edit.id[:6], seed=head.seed, data=f"data {head.data[:6]}")
 
 
-def notices(report: Any) -> None:
+def notices(report: FitReport) -> None:
     """Findings in words; warnings first."""
     for notice in sorted(report.notices, key=lambda item: item.level != "warning"):
         sign = ":material/warning:" if notice.level == "warning" else ":material/info:"
@@ -100,12 +118,13 @@ def notices(report: Any) -> None:
                 st.caption(words.plain(notice.why))
 
 
-def pictures(report: Any, source: str, *, prefix: str = "fit") -> None:
+def pictures(report: FitReport, source: str, *, prefix: str = "fit") -> None:
     """The pictures of a fit, a tab each; below, its tables and numbers."""
     from workbench.figures.reports import report_pictures as drawn
+    from workbench.figures.theme import title_of
 
     shown = drawn(report)
-    names = [picture.figure.layout.title.text or picture.name for picture in shown]
+    names = [title_of(picture.figure) or picture.name for picture in shown]
     tabs = st.tabs([*names, *report.tables, "numbers"]) if shown or report.tables else [st.container()]
     for picture, tab in zip(shown, tabs):
         with tab:
@@ -119,29 +138,33 @@ def pictures(report: Any, source: str, *, prefix: str = "fit") -> None:
         )
 
 
-def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
-    def text(value: Any) -> Any:
-        if isinstance(value, (list, tuple)):
-            return "  ".join(words.token(str(item[0] if isinstance(item, (list, tuple)) else item)) for item in value)
-        return value
+def _flat(row: Mapping[str, object]) -> dict[str, object]:
+    def first(item: object) -> object:
+        return cast("Sequence[object]", item)[0] if isinstance(item, (list, tuple)) else item
+
+    def text(value: object) -> object:
+        if not isinstance(value, (list, tuple)):
+            return value
+        return "  ".join(words.token(str(first(item))) for item in cast("Sequence[object]", value))
 
     return {key: text(value) for key, value in row.items()}
 
 
-def _verbs(opened: Any, outcome: Any) -> None:
+def _verbs(opened: Session | None, outcome: FitOutcome) -> None:
+    dose = outcome.settings.dose
     with st.container(horizontal=True, vertical_alignment="center"):
         if st.button("Compare", type="primary", key="fit-compare", help="See base and edit answer side by side."):
-            state().turn_on(outcome.edit, outcome.dose)
+            state().turn_on(outcome.edit, dose)
             st.switch_page("pages/compare.py")
         if opened is not None:
-            save_popover(opened, outcome.edit, outcome.dose, outcome.evaluation.verdict.plain if outcome.evaluation else "")
+            save_popover(opened, outcome.edit, dose, outcome.evaluation.verdict.plain if outcome.evaluation else "")
         if st.button("Look at its spectra", key="fit-spectra"):
             st.switch_page("pages/spectra.py")
-        if calls.method(outcome.method).proceed is not None:
+        if method(outcome.settings.method).proceed is not None:
             _search_on(outcome)
 
 
-def _search_on(outcome: Any) -> None:
+def _search_on(outcome: FitOutcome) -> None:
     """Go on with a search from its recorded trials."""
     done = len(outcome.fitted.report.tables.get("trials", ()))
     with st.popover("Search on"):
@@ -152,10 +175,10 @@ def _search_on(outcome: Any) -> None:
 
 
 def _begin_proceed(wanted: FitSettings, edit: str) -> None:
-    jobs.start("fit", "Searching on", lambda opened, progress: calls.proceed(opened, wanted, edit, progress), wanted, heavy=True)
+    jobs.start(FIT, "Searching on", lambda opened, progress: fitting.proceed(opened, wanted, edit, progress), wanted, heavy=True)
 
 
-def save_popover(opened: Any, edit: str, dose: float, verdict: str, *, key: str = "fit") -> None:
+def save_popover(opened: Session, edit: str, dose: float, verdict: str, *, key: str = "fit") -> None:
     """Keep an edit in the workspace under a name, at the dose of its verdict."""
     saved = {(item.fit, item.dose): item.name for item in opened.edits()}
     if (edit, dose) in saved:
@@ -165,40 +188,54 @@ def save_popover(opened: Any, edit: str, dose: float, verdict: str, *, key: str 
         name = st.text_input("Name", f"{state().method or 'edit'} {edit[:4]}".replace("_", " "), key=f"{key}-name-{edit}")
         lane = Named(edit, dose)
         frame.act("Save edit", _save, opened, lane, name, verdict, type="primary", key=f"{key}-save-{edit}", disabled=not name.strip())
-        error = state().draft.get("save-error")
+        error = part(Done).error
         if error is not None:
             st.caption(words.plain(f"{error} {getattr(error, 'hint', '')}"))
 
 
-def _save(opened: Any, edit: Named, name: str, verdict: str) -> None:
-    state().draft.pop("save-error", None)
+def _save(opened: Session, edit: Named, name: str, verdict: str) -> None:
+    part(Done).error = None
     try:
         opened.save_edit(edit, name.strip(), verdict=verdict)
     except Exception as error:  # stays beside the button; the edit is still at hand
-        state().draft["save-error"] = error
+        part(Done).error = error
 
 
-def presets_side_by_side(method: Any, settings: FitSettings, *, blocked: bool) -> None:
+def presets_side_by_side(known: Method, settings: FitSettings, *, blocked: bool) -> None:
     """Fit the first two presets with everything else equal, and put their numbers side by side."""
-    names = list(method.presets)[:2]
+    names = list(known.presets)[:2]
     if len(names) < 2 or blocked:
         return
     with st.expander(f"What would *{names[1]}* do?", key="presets"):
         st.caption(f"Fits *{names[0]}* and *{names[1]}* with the same rows and seed.")
         wanted = tuple(replace(settings, config={}, preset=name) for name in names)
         frame.act("Fit both", _begin_both, wanted, key="fit-both")
-        jobs.panel("presets", _both, settings=wanted)
+        jobs.panel(PRESETS, _both, settings=wanted)
 
 
-def _begin_both(wanted: Sequence[FitSettings]) -> None:
-    jobs.start("presets", "Fitting both presets", lambda opened, progress: calls.fit_presets(opened, wanted, progress), wanted, heavy=True)
+def _begin_both(wanted: tuple[FitSettings, ...]) -> None:
+    def work(opened: Session, progress: Progress) -> Sequence[tuple[str, FitOutcome]]:
+        return fitting.fit_presets(opened, wanted, progress)
+
+    jobs.start(PRESETS, "Fitting both presets", work, wanted, heavy=True)
 
 
-def _both(found: Any) -> None:
-    from pages._ui.kit.figures import table_panel
-
-    table_panel(calls.preset_rows(found), words.provenance(model=state().model, seed=found[0][1].fitted.edit.header.seed), key="presets")
+def _both(found: Sequence[tuple[str, FitOutcome]]) -> None:
+    table_panel(
+        [_preset_row(name, outcome) for name, outcome in found],
+        words.provenance(model=state().model, seed=found[0][1].fitted.edit.header.seed),
+        key="presets",
+    )
     for name, outcome in found:
         for notice in outcome.fitted.report.notices:
             if notice.level == "warning":
                 st.caption(f":material/warning: {words.plain(name)}: {words.plain(notice.text)} {words.plain(notice.hint)}")
+
+
+def _preset_row(name: str, outcome: FitOutcome) -> dict[str, Any]:
+    """A preset as a table row: the first metric, then the report's numbers."""
+    row: dict[str, Any] = {"preset": name}
+    if outcome.evaluation is not None and outcome.evaluation.benefit.metrics:
+        metric = outcome.evaluation.benefit.metrics[0]
+        row |= {"base": str(metric.values[0]), metric.title: str(metric.values[1])}
+    return row | {key.replace("_", " "): round(value, 4) for key, value in outcome.fitted.report.scalars.items()}

@@ -3,27 +3,36 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
-from pages._ui.kit import calls, scope
+from pages._ui.kit import scope
 from pages._ui.kit.doses import HELP, dose_slider
 from pages._ui.kit.forms import knob_form, released_form, shown, use_values
+from pages._ui.kit.methods import method, obstacles
 from pages._ui.kit.state import state
 from pages._ui.kit.words import plain
+from workbench.data.demonstrations import Demonstrations
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from workbench.knobs import Knob
+    from workbench.methods.registry import Method, Obstacle
+    from workbench.session import Session
 
 
-def cards(session: Any, demonstrations: Any) -> str:
+def cards(session: Session, demonstrations: Demonstrations) -> str:
     """Draw a card a method, greyed with the reason when it cannot run here; return the chosen one's name."""
-    now, blocked = state(), calls.obstacles(session, demonstrations)
+    now, blocked = state(), obstacles(session, demonstrations)
     free = [name for name in blocked if not blocked[name]]
     if now.method not in blocked:
         now.method = (free or list(blocked))[0]
     with st.container(horizontal=True, key="methods", gap="xsmall"):
         for name in sorted(blocked, key=lambda name: bool(blocked[name])):
-            _card(calls.method(name), blocked[name], name == now.method)
-    chosen = calls.method(now.method)
+            _card(method(name), blocked[name], name == now.method)
+    chosen = method(now.method)
     if blocked[now.method]:
         reason = blocked[now.method][0]
         st.caption(f":orange[{plain(reason.reason)}] {plain(reason.hint)}")
@@ -32,54 +41,54 @@ def cards(session: Any, demonstrations: Any) -> str:
     return now.method
 
 
-def _card(method: Any, obstacles: Any, is_chosen: bool) -> None:
-    about = f"{obstacles[0].reason} {obstacles[0].hint}" if obstacles else method.summary
-    with st.container(border=True, key=f"method-{'on' if is_chosen else 'off'}-{method.name}", width=212, gap=None):
+def _card(known: Method, blocked: Sequence[Obstacle], is_chosen: bool) -> None:
+    about = f"{blocked[0].reason} {blocked[0].hint}" if blocked else known.summary
+    with st.container(border=True, key=f"method-{'on' if is_chosen else 'off'}-{known.name}", width=212, gap=None):
         st.button(
-            method.title, key=f"choose-{method.name}", type="primary" if is_chosen else "tertiary", on_click=_choose, args=(method.name,),
-            disabled=bool(obstacles), help=plain(about),
+            known.title, key=f"choose-{known.name}", type="primary" if is_chosen else "tertiary", on_click=_choose, args=(known.name,),
+            disabled=bool(blocked), help=plain(about),
         )  # fmt: skip
-        st.caption(f":orange[{plain(about)}]" if obstacles else plain(about))
+        st.caption(f":orange[{plain(about)}]" if blocked else plain(about))
 
 
 def _choose(name: str) -> None:
     state().method = name
 
 
-def dose_key(method: str) -> str:
+def dose_key(name: str) -> str:
     """Where the form keeps a method's dose: one that was chosen for another method means nothing here."""
-    return f"fit-dose-{method}"
+    return f"fit-dose-{name}"
 
 
-def form(session: Any, method: Any) -> tuple[dict[str, Any], int, float]:
+def form(session: Session, known: Method) -> tuple[dict[str, Any], int, float]:
     """Draw presets and knobs; return the knobs' values, the seed, and the dose at which the fit is measured."""
     from workbench.knobs import knobs
 
-    items, key = knobs(method.config), f"knob-{method.name}"
-    if method.presets:
-        names = list(method.presets)
-        chosen = f"preset-{method.name}"
+    items, key = knobs(known.config), f"knob-{known.name}"
+    if known.presets:
+        names = list(known.presets)
+        chosen = f"preset-{known.name}"
         # None of them is chosen at first: a list would show its first one, whatever the knobs say.
         few, more = st.segmented_control, partial(st.selectbox, index=None, placeholder="as set below")
         (few if sum(map(len, names)) < 30 else more)(
-            "Preset", names, key=chosen, persist_state="session", on_change=lambda: _preset(items, method, chosen, key),
+            "Preset", names, key=chosen, persist_state="session", on_change=lambda: _preset(items, known, chosen, key),
             help="Sets every knob below. *paper* is what the authors published, the first is ours.",
         )  # fmt: skip
     info = session.model.info
-    scope.fill(method, key=key, shown=shown, n_layers=info.n_layers, n_heads=info.n_heads)
-    values = knob_form(items, key=key, n_layers=info.n_layers) | released_form(method.config, key=key)
+    scope.fill(known, key=key, shown=shown, n_layers=info.n_layers, n_heads=info.n_heads)
+    values = knob_form(items, key=key, n_layers=info.n_layers) | released_form(known.config, key=key)
     seed = st.number_input(
         "Seed", 0, 2**31 - 1, 0, step=1, key="fit-seed", persist_state="session", help="The same seed gives the same edit."
     )
-    at = dose_key(method.name)
+    at = dose_key(known.name)
     st.session_state.setdefault(at, 1.0)
     dose = dose_slider("Dose", key=at, persist_state="session", help=f"How much of the edit is measured, saved and compared. {HELP}")
     return values, int(seed), dose
 
 
-def _preset(items: Any, method: Any, chosen: str, key: str) -> None:
+def _preset(items: Sequence[Knob], known: Method, chosen: str, key: str) -> None:
     from workbench.knobs import as_json
 
     name = st.session_state.get(chosen)
-    if name in method.presets:
-        use_values(items, as_json(method.configure(preset=name)), key=key)
+    if name in known.presets:
+        use_values(items, as_json(known.configure(preset=name)), key=key)

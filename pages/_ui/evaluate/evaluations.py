@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import streamlit as st
 
 from pages._ui.kit import words
 from pages._ui.kit.figures import figure_panel, table_panel
 from pages._ui.kit.frame import meaning
 from workbench.figures.basic import IntervalBar, intervals
+
+if TYPE_CHECKING:
+    from workbench.evaluate.benefit import Benefit
+    from workbench.evaluate.dose import CoherentDose, DoseSweep
+    from workbench.evaluate.evaluation import Evaluation
+    from workbench.evaluate.metrics import Metric
+    from workbench.evaluate.side_effects import SideEffects
+    from workbench.figures.basic import Line
 
 PLACEBO = "placebo"
 
@@ -18,7 +28,7 @@ def is_placebo(label: str) -> bool:
     return label.startswith(PLACEBO)
 
 
-def draw_verdict(found: Any, *, key: str, title: str, seed: Any = None) -> None:
+def draw_verdict(found: Evaluation, *, key: str, title: str, seed: int | None = None) -> None:
     """The sentence that a person can repeat, the numbers under it, and one picture: base, edit and placebo on the first metric."""
     import streamlit as st
 
@@ -29,24 +39,20 @@ def draw_verdict(found: Any, *, key: str, title: str, seed: Any = None) -> None:
         _metric(found.benefit, found.benefit.metrics[0], key=f"{key}-first", title=title, seed=seed)
 
 
-def draw_all(found: Any, *, key: str, seed: Any = None) -> None:
+def draw_all(found: Evaluation, *, key: str, seed: int | None = None) -> None:
     """Every metric of gain and damage as one table, and a picture each of the chosen one."""
-    import streamlit as st
-
-    metrics = {metric.title: (found.benefit, metric) for metric in found.benefit.metrics}
+    metrics: dict[str, tuple[Benefit | SideEffects, Metric]] = {metric.title: (found.benefit, metric) for metric in found.benefit.metrics}
     if found.side_effects is not None:
         metrics |= {metric.title: (found.side_effects, metric) for metric in found.side_effects.metrics}
     table_panel(
         [row for record, metric in metrics.values() for row in _table(record, metric)], _caption(found.benefit, seed), key=f"{key}-all"
     )
     title = st.selectbox("Picture of", list(metrics), key=f"{key}-metric")
-    if title is not None:
-        record, metric = metrics[title]
-        _metric(record, metric, key=f"{key}-one", title=title, seed=seed)
+    _metric(*metrics[title], key=f"{key}-one", title=title, seed=seed)
 
 
-def _metric(record: Any, metric: Any, *, key: str, title: str, seed: Any) -> None:
-    rows, lane = [], 0
+def _metric(record: Benefit | SideEffects, metric: Metric, *, key: str, title: str, seed: int | None) -> None:
+    rows, lane = list[Interval](), 0
     for label, value in zip(record.lanes, metric.values):
         placebo = is_placebo(label.label)
         finite = not math.isnan(value.low)
@@ -61,7 +67,7 @@ def _metric(record: Any, metric: Any, *, key: str, title: str, seed: Any) -> Non
     )  # fmt: skip
 
 
-def _table(record: Any, metric: Any) -> list[dict[str, Any]]:
+def _table(record: Benefit | SideEffects, metric: Metric) -> list[dict[str, Any]]:
     return [
         {
             "metric": metric.title,
@@ -77,11 +83,14 @@ def _table(record: Any, metric: Any) -> list[dict[str, Any]]:
     ]
 
 
-def _caption(record: Any, seed: Any) -> str:
+def _caption(record: Benefit | SideEffects, seed: int | None) -> str:
+    from workbench.evaluate.benefit import Benefit
+
     edits = ", ".join(edit[:6] for lane in record.lanes for edit in lane.edit_ids if not is_placebo(lane.label))
-    data = getattr(record, "data", "") or "neutral text"
-    n = getattr(record, "n", None) or getattr(record, "n_texts", None)
-    return words.provenance(model=record.model, edit=edits, seed=seed, data=data, n=n, split=getattr(record, "split", None))
+    told = {"model": record.model, "edit": edits, "seed": seed}
+    if isinstance(record, Benefit):
+        return words.provenance(**told, data=record.data, n=record.n, split=record.split)
+    return words.provenance(**told, data="neutral text", n=record.n_texts)
 
 
 def _lane_name(label: str, lane: int) -> str:
@@ -90,7 +99,7 @@ def _lane_name(label: str, lane: int) -> str:
     return "placebo" if is_placebo(label) else f"{'ABCDE'[(lane - 1) % 5]} {label}"
 
 
-def _better(metric: Any) -> str:
+def _better(metric: Metric) -> str:
     return {"higher": ", more is better", "lower": ", less is better"}.get(metric.better, "")
 
 
@@ -98,19 +107,19 @@ def _finite(value: float) -> float | None:
     return None if math.isnan(value) else round(value, 4)
 
 
-def draw_sweep(found: Any) -> None:
+def draw_sweep(found: DoseSweep) -> None:
     """Effect and damage over the dose, each beside the placebo."""
     from workbench.figures.basic import Line, dose_strip
 
     effect = found.metrics[0]
     damage = next((metric for metric in found.metrics if "kl" in metric.name.lower()), found.metrics[-1])
 
-    def parts(metric: Any) -> list[Any]:
+    def parts(metric: Metric) -> list[Line]:
         mine = [Line(f"A {found.edit.split(' × ')[0]}", found.doses, [value.estimate for value in metric.values], 1)]
         turned = next((item for item in found.placebo if item.name == metric.name), None)
         return mine if turned is None else [*mine, Line("placebo", found.doses, [value.estimate for value in turned.values], None)]
 
-    labels = [metric.title + (f" ({metric.unit})" if metric.unit else "") for metric in (effect, damage)]
+    above, below = (metric.title + (f" ({metric.unit})" if metric.unit else "") for metric in (effect, damage))
     rows = [
         {
             "dose": dose,
@@ -124,14 +133,14 @@ def draw_sweep(found: Any) -> None:
         for dose, value in zip(found.doses, metric.values)
     ]
     caption = words.provenance(model=found.model, edit=found.edit_id[:6], data=found.data, n=effect.n, split=found.split)
-    figure = dose_strip("Effect and damage over the dose", parts(effect), parts(damage), *labels)
+    figure = dose_strip("Effect and damage over the dose", parts(effect), parts(damage), above, below)
     figure_panel(
         figure, rows, caption, key="sweep",
         look_for="The widest band of doses where the upper line is high and the lower one flat. The placebo shows what size alone does.",
     )  # fmt: skip
 
 
-def draw_coherent(found: Any) -> None:
+def draw_coherent(found: CoherentDose) -> None:
     """The largest dose within limits, in words."""
     limits = f"KL up to {found.limits.kl_nats:g} nats, perplexity up to ×{found.limits.perplexity_ratio:g}"
     bound = "" if found.is_bounded else " It is the largest that was tried."

@@ -2,19 +2,52 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from pages._ui.kit import calls, frame, jobs, words
+from pages._ui.kit import frame, jobs, words
 from pages._ui.kit.figures import figure_panel, table_panel
 from pages._ui.kit.forms import knob_form, released_form
+from pages._ui.kit.methods import method, obstacles
 from workbench.errors import RetouchError
 from workbench.figures.senses import balls
-from workbench.progress import Cancelled
+from workbench.progress import Cancelled, Progress
+
+if TYPE_CHECKING:
+    from workbench.evaluate.protocol.scores import CanonicalSummary
+    from workbench.session import Session
+    from workbench.workspace.shelf import Offer
 
 
-def compare(session: Any) -> None:
+@dataclass(frozen=True)
+class Contest:
+    """Methods to compare on a set, on a model with these weights: how many draws and seeds, and rules by name."""
+
+    model: str
+    weights: str
+    set: str
+    methods: tuple[str, ...]
+    draws: int
+    seeds: int
+    rules: tuple[tuple[str, object], ...]
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What each method came to, and why the others were refused."""
+
+    settings: Contest
+    found: tuple[CanonicalSummary, ...]
+    refused: Mapping[str, RetouchError]
+
+
+PROTOCOL: jobs.Slot[Contest, Compared] = jobs.Slot("protocol")
+
+
+def compare(session: Session) -> None:
     """Set, methods, and how much to try beside one line a method over the degradation balls."""
     sets = {offer.id: offer.title for offer in session.demos.list() if _asks(session, offer)}
     if not sets:
@@ -23,14 +56,12 @@ def compare(session: Any) -> None:
     controls, picture = st.columns([1, 2], gap="large")
     with controls:
         settings = _settings(session, sets)
-        frame.act(
-            "Compare methods", _begin, settings, type="primary", key="protocol-run", disabled=not settings["methods"], width="stretch"
-        )
+        frame.act("Compare methods", _begin, settings, type="primary", key="protocol-run", disabled=not settings.methods, width="stretch")
     with picture:
-        jobs.panel("protocol", _draw, settings=settings, nothing=_nothing)
+        jobs.panel(PROTOCOL, _draw, settings=settings, nothing=_nothing)
 
 
-def _settings(session: Any, sets: dict[str, str]) -> dict[str, Any]:
+def _settings(session: Session, sets: dict[str, str]) -> Contest:
     from workbench.evaluate.protocol.rules import Rules
     from workbench.knobs import knobs
 
@@ -57,31 +88,24 @@ def _settings(session: Any, sets: dict[str, str]) -> dict[str, Any]:
     # How β is chosen is a matter of lending edits, which the command line does.
     rules = knob_form([knob for knob in knobs(Rules) if knob.name != "beta_data"], key="protocol-rules")
     rules |= released_form(Rules, key="protocol-rules")
-    return {
-        "model": session.model.info.name,
-        "weights": session.model.fingerprint.weights,
-        "set": chosen,
-        "methods": tuple(methods),
-        "draws": int(draws),
-        "seeds": int(seeds),
-        "rules": tuple(sorted((name, value) for name, value in rules.items() if value is not None)),
-    }
+    told = tuple(sorted((name, value) for name, value in rules.items() if value is not None))
+    return Contest(session.model.info.name, session.model.fingerprint.weights, chosen, tuple(methods), int(draws), int(seeds), told)
 
 
-def _methods(session: Any, chosen: str) -> tuple[dict[str, str], dict[str, str]]:
+def _methods(session: Session, chosen: str) -> tuple[dict[str, str], dict[str, str]]:
     """Titles of the methods that can be fitted to a pair's examples, and why the others cannot."""
     from workbench.evaluate.protocol.runs import as_fit_rows
     from workbench.methods.shared.canonical_examples import training_rows
 
-    found = calls.obstacles(session, as_fit_rows(training_rows(session.demos(chosen), "validation")))
+    found = obstacles(session, as_fit_rows(training_rows(session.demos(chosen), "validation")))
     # The methods that are made for such examples come first.
-    known = sorted((calls.method(name) for name in found), key=lambda item: item.needs.task != "canonical")
+    known = sorted((method(name) for name in found), key=lambda item: item.needs.task != "canonical")
     free = {item.name: item.title for item in known if not found[item.name]}
     blocked = {item.title: found[item.name][0] for item in known if found[item.name]}
     return free, {title: f"{obstacle.reason} {obstacle.hint}" for title, obstacle in blocked.items()}
 
 
-def _asks(session: Any, offer: Any) -> bool:
+def _asks(session: Session, offer: Offer) -> bool:
     """Whether a set asks about the same in other words, after examples that methods can be fitted to."""
     if offer.is_shipped and "role:evaluation" not in offer.roles:
         return False
@@ -91,30 +115,30 @@ def _asks(session: Any, offer: Any) -> bool:
     return bool(rows.tagged("role:evaluation").rows) and any(len(training_rows(rows, pair)) for pair in ("validation", "test"))
 
 
-def _begin(settings: dict[str, Any]) -> None:
-    def work(session: Any, progress: Any) -> Any:
-        options = {"draws": settings["draws"], "seeds": tuple(range(settings["seeds"])), "rules": dict(settings["rules"])}
-        n, found, refused = len(settings["methods"]), list[Any](), dict[str, RetouchError]()
-        for i, method in enumerate(settings["methods"]):
+def _begin(settings: Contest) -> None:
+    def work(session: Session, progress: Progress) -> Compared:
+        seeds, rules = tuple(range(settings.seeds)), dict(settings.rules)
+        n, found, refused = len(settings.methods), list["CanonicalSummary"](), dict[str, RetouchError]()
+        for i, name in enumerate(settings.methods):
+            part = progress.part(i / n, (i + 1) / n)
             try:
-                found += session.protocol(settings["set"], method, progress=progress.part(i / n, (i + 1) / n), **options)
+                found += session.protocol(settings.set, name, draws=settings.draws, seeds=seeds, rules=rules, progress=part)
             except RetouchError as error:  # told beside the table; minutes of work on the other methods are not lost
-                refused[method] = error
+                refused[name] = error
             except Cancelled:  # a search's best so far is no row of the table, but the methods before it are
-                raise Cancelled((found, refused, settings) if found else None) from None
+                raise Cancelled(Compared(settings, tuple(found), refused) if found else None) from None
         if not found:
             raise next(iter(refused.values()))
-        return found, refused, settings
+        return Compared(settings, tuple(found), refused)
 
-    jobs.start("protocol", "Comparing methods", work, settings, heavy=True)
+    jobs.start(PROTOCOL, "Comparing methods", work, settings, heavy=True)
 
 
-def _draw(result: Any) -> None:
-    found, refused, settings = result
-    rows = [summary.row() for summary in found]
-    first, rules = rows[0], _told(settings["rules"])
-    where = words.provenance(model=settings["model"], seed=f"0 to {first['seeds'] - 1}", n=first["n"], split="test")
-    step = "the best step" if "best" in dict(settings["rules"]).values() else "the last step"
+def _draw(result: Compared) -> None:
+    settings, rows = result.settings, [summary.row() for summary in result.found]
+    first, rules = rows[0], _told(settings.rules)
+    where = words.provenance(model=settings.model, seed=f"0 to {first['seeds'] - 1}", n=first["n"], split="test")
+    step = "the best step" if "best" in dict(settings.rules).values() else "the last step"
     figure_panel(
         balls(rows), rows, f"{where} · {rules}", key="protocol-balls",
         says=f"Success gained on questions in other words, at {step} in which the loss on neutral text is in the ball of ε; bars are the "
@@ -122,15 +146,15 @@ def _draw(result: Any) -> None:
         look_for="A method above its random direction of equal size. A wider ball need not give more. The ball does not protect texts that "
         "must stay: look at *hard negatives rise* in the table.",
     )  # fmt: skip
-    for method, error in refused.items():
-        frame.problem(error, key=f"protocol-{method}")
+    for name, error in result.refused.items():
+        frame.problem(error, key=f"protocol-{name}")
     table_panel(rows, f"{where} · {rules}", key="protocol-table")
-    for method, text in dict.fromkeys((summary.method, text) for summary in found for text in summary.not_fitted):
-        st.caption(f":orange[{words.plain(method)} could not be fitted with {words.plain(text)}]")
+    for name, text in dict.fromkeys((summary.method, text) for summary in result.found for text in summary.not_fitted):
+        st.caption(f":orange[{words.plain(name)} could not be fitted with {words.plain(text)}]")
     st.caption(f"Neutral text: {first['general tokens']} predicted tokens. Configurations were chosen on the validation pair.")
 
 
-def _told(rules: Any) -> str:
+def _told(rules: tuple[tuple[str, object], ...]) -> str:
     from workbench.evaluate.protocol.rules import Rules
 
     changed = [f"{name} = {value}" for name, value in rules if value != getattr(Rules(), name)]

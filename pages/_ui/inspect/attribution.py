@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from pages._ui.inspect.lenses import lane_choice
-from pages._ui.kit import calls, frame, jobs, scope, words
+from pages._ui.kit import frame, jobs, scope, words
 from pages._ui.kit.components import grid
 from pages._ui.kit.figures import figure_panel
+from pages._ui.kit.lanes import Lanes, lanes_on, with_base
 
 if TYPE_CHECKING:
     from workbench.lenses.attribution import DirectAttribution
@@ -30,12 +31,12 @@ class TakenApart:
 
     prompt: str
     targets: tuple[str, ...]
-    lanes: calls.Lanes
+    lanes: Lanes
 
 
 def attribution(session: Session, prompt: str, targets: tuple[str, ...]) -> None:
     """Take the last token's logits apart into what each component wrote."""
-    settings = TakenApart(prompt, targets, calls.lane_key())
+    settings = TakenApart(prompt, targets, lanes_on())
     with st.container(horizontal=True, vertical_alignment="center"):
         frame.act("Take it apart", _run, settings, type="primary", key="attribution-run", disabled=not targets)
         unit = st.segmented_control(
@@ -55,7 +56,7 @@ def attribution(session: Session, prompt: str, targets: tuple[str, ...]) -> None
 
 
 def _run(settings: TakenApart) -> None:
-    stacks = calls.stacks(settings.lanes)
+    stacks = with_base(settings.lanes)
 
     def work(session: Session, progress: Progress) -> Mapping[str, DirectAttribution]:
         parts = [("component", progress.part(0.0, 0.5)), ("head", progress.part(0.5, 1.0))]

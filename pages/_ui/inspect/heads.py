@@ -9,8 +9,9 @@ import streamlit as st
 
 from pages._ui.inspect.attribution import head_grid
 from pages._ui.inspect.lenses import lane_choice
-from pages._ui.kit import calls, frame, jobs, scope, words
+from pages._ui.kit import frame, jobs, scope, words
 from pages._ui.kit.figures import figure_panel, table_panel
+from pages._ui.kit.lanes import Lanes, lanes_on, with_base
 
 if TYPE_CHECKING:
     from workbench.lenses.ablation import HeadAblation
@@ -33,7 +34,7 @@ class Scored:
     """Heads scored in each lane on random sequences from a seed."""
 
     seed: int
-    lanes: calls.Lanes
+    lanes: Lanes
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Named:
 
     prompt: str
     targets: tuple[str, ...]
-    lanes: calls.Lanes
+    lanes: Lanes
 
 
 def heads(session: Session, prompt: str, targets: tuple[str, ...]) -> None:
@@ -54,7 +55,7 @@ def heads(session: Session, prompt: str, targets: tuple[str, ...]) -> None:
 
 def _kinds(prompt: str, targets: tuple[str, ...]) -> None:
     seed = st.number_input("Seed", 0, 2**31 - 1, 0, key="heads-seed", persist_state="session", width=140, help="Of the random sequences.")
-    settings = Scored(int(seed), calls.lane_key())
+    settings = Scored(int(seed), lanes_on())
     frame.act("Score the heads", _score, settings, type="primary", key="heads-run")
     jobs.panel(
         HEADS, _scored, settings=settings,
@@ -66,7 +67,7 @@ def _kinds(prompt: str, targets: tuple[str, ...]) -> None:
 
 
 def _score(settings: Scored) -> None:
-    stacks = calls.stacks(settings.lanes)
+    stacks = with_base(settings.lanes)
 
     def work(session: Session, progress: Progress) -> HeadScores:
         return session.look("head_scores", stacks=stacks, n=N_TEXTS, seed=settings.seed, progress=progress)
@@ -102,7 +103,7 @@ def _scored(found: HeadScores) -> None:
 
 
 def _movers(prompt: str, targets: tuple[str, ...]) -> None:
-    settings = Named(prompt, targets, calls.lane_key())
+    settings = Named(prompt, targets, lanes_on())
     if len(targets) < 2:
         what = "The heads that carry a name from the prompt to the answer will stand here."
         frame.empty(what, "Write a target that stands in the prompt, and a distractor.", key="movers-need")
@@ -118,7 +119,7 @@ def _movers(prompt: str, targets: tuple[str, ...]) -> None:
 
 
 def _find(settings: Named) -> None:
-    stacks = calls.stacks(settings.lanes)
+    stacks = with_base(settings.lanes)
 
     def work(session: Session, progress: Progress) -> tuple[NameMovers, HeadAblation]:
         asked = (settings.prompt, *settings.targets)

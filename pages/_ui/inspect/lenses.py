@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Protocol
 
 import streamlit as st
 
-from pages._ui.kit import calls, frame, jobs, scope, words
+from pages._ui.kit import frame, jobs, scope, words
 from pages._ui.kit.components import grid, token_strip
 from pages._ui.kit.figures import figure_panel
+from pages._ui.kit.lanes import Lanes, lanes_on, with_base
 from pages._ui.kit.state import state
 from workbench.figures.basic import Line, bars, lines
 
@@ -29,7 +30,7 @@ class Read:
     """A prompt read in each lane, perhaps with targets in mind."""
 
     prompt: str
-    lanes: calls.Lanes
+    lanes: Lanes
     targets: tuple[str, ...] = ()
 
 
@@ -42,7 +43,7 @@ class Labelled(Protocol):
 
 def logit_lens(session: Session, prompt: str, targets: tuple[str, ...]) -> None:
     """What the model would say if it stopped after each layer."""
-    settings = Read(prompt, calls.lane_key(), targets)
+    settings = Read(prompt, lanes_on(), targets)
     with st.container(horizontal=True, vertical_alignment="center"):
         frame.act("Read every layer", _read, settings, type="primary", key="lens-run")
         halves = st.toggle("Between attention and MLP too", key="lens-halves", persist_state="session")
@@ -54,7 +55,7 @@ def logit_lens(session: Session, prompt: str, targets: tuple[str, ...]) -> None:
 
 
 def _read(settings: Read) -> None:
-    stacks = calls.stacks(settings.lanes)
+    stacks = with_base(settings.lanes)
 
     def work(session: Session, progress: Progress) -> LogitLens:
         return session.look("logit_lens", settings.prompt, targets=settings.targets, stacks=stacks, progress=progress)
@@ -124,7 +125,7 @@ def _targets(found: LogitLens, pos: int) -> None:
 
 def attention(session: Session, prompt: str, targets: tuple[str, ...]) -> None:
     """Where each head looks."""
-    settings = Read(prompt, calls.lane_key())
+    settings = Read(prompt, lanes_on())
     frame.act("Read the heads", _attend, settings, type="primary", key="attention-run")
     jobs.panel(
         ATTENTION, _attention, settings=settings,
@@ -134,7 +135,7 @@ def attention(session: Session, prompt: str, targets: tuple[str, ...]) -> None:
 
 
 def _attend(settings: Read) -> None:
-    stacks = calls.stacks(settings.lanes)
+    stacks = with_base(settings.lanes)
 
     def work(session: Session, progress: Progress) -> AttentionPatterns:
         return session.look("attention", settings.prompt, stacks=stacks, progress=progress)

@@ -9,9 +9,10 @@ import streamlit as st
 
 from pages._ui.inspect.attribution import head_grid
 from pages._ui.inspect.lenses import lane_choice
-from pages._ui.kit import calls, frame, jobs, scope, words
+from pages._ui.kit import frame, jobs, scope, words
 from pages._ui.kit.components import grid
 from pages._ui.kit.figures import figure_panel, table_panel
+from pages._ui.kit.lanes import Lanes, lanes_on, with_base
 from pages._ui.kit.state import state
 from workbench.errors import RetouchError
 
@@ -34,7 +35,7 @@ class Patched:
     prompt: str
     corrupt: str
     targets: tuple[str, ...]
-    lanes: calls.Lanes
+    lanes: Lanes
     is_estimate: bool = False
 
 
@@ -85,7 +86,7 @@ def patching(session: Session, prompt: str, targets: tuple[str, ...]) -> None:
     corrupt = corrupted(session, prompt, targets)
     if corrupt is None:
         return
-    settings = Patched(prompt, corrupt, targets, calls.lane_key())
+    settings = Patched(prompt, corrupt, targets, lanes_on())
     with st.container(horizontal=True):
         frame.act("Estimate", _run, replace(settings, is_estimate=True), key="patching-estimate", help="One gradient, to first order.")
         frame.act("Measure", _run, settings, type="primary", key="patching-run", help="One run a cell: exact, slower.")
@@ -100,7 +101,7 @@ def patching(session: Session, prompt: str, targets: tuple[str, ...]) -> None:
 
 
 def _run(settings: Patched) -> None:
-    stacks = calls.stacks(settings.lanes)
+    stacks = with_base(settings.lanes)
     lens = "attribution_patching" if settings.is_estimate else "activation_patching"
 
     def work(session: Session, progress: Progress) -> PatchingEffects:

@@ -11,7 +11,7 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 from streamlit.navigation.page import StreamlitPage
 
-from pages._ui.kit.state import BAD_LINK, state
+from pages._ui.kit.state import state
 from pages._ui.kit.words import plain, safe
 from workbench.resources import STYLES
 
@@ -62,7 +62,7 @@ def page(title: str, question: str) -> None:
     st.title(title, anchor=False)
     with st.container(key=f"question-{_slug(title)}"):
         st.markdown(question)
-    wrong = state().draft.pop(BAD_LINK, None)
+    wrong, state().bad_link = state().bad_link, None
     if wrong is not None:
         problem(wrong, "link")
 

@@ -36,7 +36,7 @@ class Slot(Generic[Settings, Result]):
 
 
 def start(
-    slot: Slot[Settings, Result] | str,
+    slot: Slot[Settings, Result],
     title: str,
     work: Callable[[Session, Progress], Result],
     settings: Settings | None = None,
@@ -51,7 +51,7 @@ def start(
         settings: what the result will come from; `panel` compares it with the settings of the controls now.
         heavy: a fit or another long use of the model: one at a time on each model.
     """
-    slot, one, now = _slot(slot), backend(), state()
+    one, now = backend(), state()
     cancel(slot)
     model = now.model
     job = one.submit(lambda progress: work(one.wait(model, progress), progress), title, settings, busy=model if heavy else None)
@@ -59,41 +59,37 @@ def start(
     now.failed.pop(slot.name, None)
 
 
-def cancel(slot: Slot[Any, Any] | str) -> None:
+def cancel(slot: Slot[Any, Any]) -> None:
     """Ask the slot's job to stop, if there is one."""
-    job = _job(_slot(slot))
+    job = _job(slot)
     if job is not None:
         job.cancel()
 
 
-def is_running(slot: Slot[Any, Any] | str) -> bool:
+def is_running(slot: Slot[Any, Any]) -> bool:
     """Whether a job runs or waits in the slot."""
-    job = _job(_slot(slot))
+    job = _job(slot)
     return job is not None and not job.snapshot().is_over
 
 
-def wait(slot: Slot[Any, Any] | str) -> None:
+def wait(slot: Slot[Any, Any]) -> None:
     """Stand still until the slot's job is over: for what takes a moment, where nothing else can be done meanwhile."""
-    job = _job(_slot(slot))
+    job = _job(slot)
     if job is not None:
         job.wait()
 
 
-def result(slot: Slot[Any, Result] | str) -> Result | None:
+def result(slot: Slot[Any, Result]) -> Result | None:
     """The slot's last result."""
     collect(slot)
-    kept = _kept(_slot(slot))
+    kept = _kept(slot)
     return None if kept is None else kept.value
 
 
-def settings_of(slot: Slot[Settings, Any] | str) -> Settings | None:
+def settings_of(slot: Slot[Settings, Any]) -> Settings | None:
     """The settings that the slot's last result came from."""
-    kept = _kept(_slot(slot))
+    kept = _kept(slot)
     return None if kept is None else kept.settings
-
-
-def _slot(slot: Slot[Settings, Result] | str) -> Slot[Settings, Result]:
-    return Slot(slot) if isinstance(slot, str) else slot
 
 
 def _kept(slot: Slot[Settings, Result]) -> Kept[Settings, Result] | None:
@@ -101,7 +97,7 @@ def _kept(slot: Slot[Settings, Result]) -> Kept[Settings, Result] | None:
 
 
 def panel(
-    slot: Slot[Settings, Result] | str,
+    slot: Slot[Settings, Result],
     draw: Callable[[Result], object],
     *,
     settings: Settings | None = None,
@@ -115,7 +111,6 @@ def panel(
         live: draws a running job's `Snapshot` under its progress: the moving picture, streamed text.
         settings: of the controls now; a result from others stays, marked.
     """
-    slot = _slot(slot)
     collect(slot)
     if is_running(slot):
         _watch(slot, live)
@@ -165,9 +160,8 @@ def _watch(slot: Slot[Any, Any], live: Callable[[Snapshot], None] | None) -> Non
             live(shot)
 
 
-def collect(slot: Slot[Any, Any] | str) -> None:
+def collect(slot: Slot[Any, Any]) -> None:
     """Move the result or the error of a job that is over into this tab's state."""
-    slot = _slot(slot)
     job, now = _job(slot), state()
     if job is None or not job.snapshot().is_over:
         return
@@ -186,8 +180,8 @@ def collect(slot: Slot[Any, Any] | str) -> None:
 
 
 def _told(slot: Slot[Settings, Result], value: Result, job_id: str) -> Settings | None:
-    told = getattr(value, "settings", None) if slot.told is None else slot.told(value)
-    return told or backend().asked.get(job_id)
+    told = None if slot.told is None else slot.told(value)
+    return backend().asked.get(job_id) if told is None else told
 
 
 def _job(slot: Slot[Any, Any]) -> Job | None:

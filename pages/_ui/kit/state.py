@@ -16,7 +16,6 @@ from workbench.errors import RetouchError
 
 MAX_LANES = 5
 _KEY = "retouch"
-BAD_LINK = "bad-link"
 Settings = TypeVar("Settings")
 Result = TypeVar("Result")
 Part = TypeVar("Part")
@@ -36,7 +35,8 @@ class State:
     """The tab's choices.
 
     `slots` maps the name of a place on a page to the id of the job that runs for it; `kept` holds its last result, `failed` its last error
-    (None: cancelled). `parts` holds what parts of pages remember, by the name of their record (`part`).
+    (None: cancelled). `parts` holds what parts of pages remember, by the name of their record (`part`). `bad_link` is what was wrong with
+    the URL.
     """
 
     model: str = "embedded"
@@ -45,12 +45,12 @@ class State:
     method: str = ""
     edit: str = ""
     layer: int | None = None
-    draft: dict[str, Any] = field(default_factory=dict)
     owner: str = field(default_factory=lambda: uuid4().hex)
     slots: dict[str, str] = field(default_factory=dict)
     kept: dict[str, Kept[Any, Any]] = field(default_factory=dict)
     failed: dict[str, Exception | None] = field(default_factory=dict)
     parts: dict[str, object] = field(default_factory=dict)
+    bad_link: RetouchError | None = None
 
     def is_on(self, edit: str) -> bool:
         return any(lane.keys == (edit,) for lane in self.lanes)
@@ -105,7 +105,7 @@ def _from_url() -> State:
     try:
         new.lanes = read_lanes(given.get("on", ""))[:MAX_LANES]
     except RetouchError as error:  # a link that somebody wrote by hand; the page says so
-        new.draft[BAD_LINK] = error
+        new.bad_link = error
     if given.get("layer", "").isdigit():
         new.layer = int(given["layer"])
     for part in given.get("jobs", "").split(","):

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from pages._ui.kit import calls, jobs
+from pages._ui.kit import jobs
 from pages._ui.kit.backend import backend, session
 from pages._ui.kit.frame import lane_chip
+from pages._ui.kit.lanes import edit_name
 from pages._ui.kit.state import state
 from pages._ui.kit.words import parameters, seconds
 from workbench.edits.lane import Lane
@@ -76,7 +77,7 @@ def _bar(was_busy: bool) -> None:
 
 def _told(opened: Session | None, lane: Lane) -> tuple[str, float | None]:
     """A lane's name, and its dose where it has one edit; a stack's doses stand in its name."""
-    told = [(key[:8] if opened is None else calls.edit_name(opened, key), dose) for key, dose in lane.doses]
+    told = [(key[:8] if opened is None else edit_name(opened, key), dose) for key, dose in lane.doses]
     if len(told) == 1:
         return told[0]
     return " + ".join(name if dose is None else f"{name} ×{dose:g}" for name, dose in told), None

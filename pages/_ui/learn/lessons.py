@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NotRequired, TypedDict
 
+from pages._ui.compare.lanes import COMPARE
+from pages._ui.edit.fitting import FIT, FitOutcome
 from pages._ui.inspect.heads import HEADS
 from pages._ui.inspect.lenses import ATTENTION
 from pages._ui.inspect.patching import CIRCUIT, PATCHING
@@ -52,9 +54,9 @@ def passed(check: Mapping[str, Any]) -> bool:
     return kind is not None and kind(**{name: value for name, value in check.items() if name != "kind"})
 
 
-def _with_config(config: Mapping[str, object]) -> Any | None:
+def _with_config(config: Mapping[str, object]) -> FitOutcome | None:
     """The tab's last fit, if its config is the one that the check wants."""
-    outcome = jobs.result("fit")
+    outcome = jobs.result(FIT)
     if outcome is None:
         return None
     fitted = outcome.fitted.edit.header.config
@@ -63,11 +65,11 @@ def _with_config(config: Mapping[str, object]) -> Any | None:
 
 def _fitted(method: str, config: Mapping[str, object] = NOTHING) -> bool:
     outcome = _with_config(config)
-    return outcome is not None and outcome.method == method
+    return outcome is not None and outcome.settings.method == method
 
 
 def _beats_placebo() -> bool:
-    outcome = jobs.result("fit")
+    outcome = jobs.result(FIT)
     return outcome is not None and outcome.evaluation is not None and outcome.evaluation.verdict.beats_placebo
 
 
@@ -86,7 +88,7 @@ def _first_share(at_least: float, config: Mapping[str, object] = NOTHING) -> boo
 
 
 def _compared(lanes: int) -> bool:
-    found = jobs.result("compare")
+    found = jobs.result(COMPARE)
     return found is not None and len(found.lanes) >= lanes
 
 

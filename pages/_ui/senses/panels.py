@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from pages._ui.kit import calls, frame, jobs, words
+from pages._ui.kit import frame, jobs, words
 from pages._ui.kit.cards import TeachCard, card
 from pages._ui.kit.figures import figure_panel, table_panel
+from pages._ui.kit.lanes import lane_name, lanes_on, with_base
 from workbench.errors import RetouchError
 from workbench.figures.basic import next_token_bars
 
@@ -176,16 +177,16 @@ def reading(session: Session) -> None:
     with st.container(horizontal=True):
         prompt = st.text_input("Prompt", key="reading-prompt", persist_state="session")
         target = st.text_input("Target", key="reading-target", placeholder="a word, with its space", persist_state="session", width=200)
-    lanes = calls.lane_key()
+    lanes = lanes_on()
     if not prompt.strip():
         frame.empty("The reading of a prompt will stand here.", "Write a prompt.", key="reading")
         return
     try:
-        found = session.look("sense_reading", prompt, stacks=calls.stacks(lanes), targets=(target,) if target else ())
+        found = session.look("sense_reading", prompt, stacks=with_base(lanes), targets=(target,) if target else ())
     except RetouchError as error:
         frame.problem(error, "reading")
         return
-    names = ["untouched", *(calls.lane_name(session, lane) for lane in lanes)]
+    names = ["untouched", *(lane_name(session, lane) for lane in lanes)]
     lane = 0
     if len(names) > 1:
         lane = (

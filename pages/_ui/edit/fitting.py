@@ -1,0 +1,147 @@
+"""Edit: what a fit comes from and what it gives: fitted, chosen by validation or gone on with, then measured on held-out rows."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from pages._ui.kit import jobs
+from pages._ui.kit.methods import method
+from workbench.data.demonstrations import Demonstrations
+from workbench.edits.lane import Lane, Named
+from workbench.errors import RetouchError
+from workbench.progress import Cancelled, Progress
+from workbench.settings import ChoiceSettings, EvaluateSettings, FitSettings
+
+if TYPE_CHECKING:
+    from workbench.evaluate.evaluation import Evaluation
+    from workbench.methods.choice import Choice
+    from workbench.methods.registry import Fitted, Method
+    from workbench.session import Session
+
+
+@dataclass(frozen=True)
+class FitOutcome:
+    """A fit and what it did to held-out rows; `evaluation` is None where the set has nothing to score.
+
+    `settings` are those of the fit with every knob's value, as `fit_settings` words them.
+    """
+
+    fitted: Fitted
+    evaluation: Evaluation | None
+    settings: FitSettings
+    why_not: str = ""
+    chosen: Mapping[str, Any] | None = None
+    """Knobs that came of the fit and not of the form: chosen by validation, or a larger budget."""
+
+    @property
+    def edit(self) -> str:
+        """The id of the edit."""
+        return self.fitted.edit.id
+
+
+FIT: jobs.Slot[FitSettings, FitOutcome] = jobs.Slot("fit", told=lambda outcome: outcome.settings)
+# Presets by name, each fitted with the same rows and seed.
+PRESETS: jobs.Slot[tuple[FitSettings, ...], Sequence[tuple[str, FitOutcome]]] = jobs.Slot("presets")
+
+
+def fit_settings(
+    chosen: str, demonstrations: Demonstrations, name: str, values: Mapping[str, Any], seed: int, dose: float = 1.0
+) -> FitSettings:
+    """What a fit comes from, with every knob's value, and the dose it is measured at; equal settings give an equal edit."""
+    from workbench.knobs import as_json
+
+    try:
+        told = as_json(method(name).configure(values))
+    except RetouchError:  # the form shows it; the values as typed still tell this form from another
+        told = dict(values)
+    return FitSettings(name, chosen, told, seed=seed, dose=dose, data=demonstrations.fingerprint)
+
+
+def knob_problem(known: Method, values: Mapping[str, Any]) -> RetouchError | None:
+    """What is wrong with the form's values, if anything."""
+    try:
+        known.configure(values)
+    except RetouchError as error:
+        return error
+    return None
+
+
+def fit(session: Session, settings: FitSettings, progress: Progress) -> FitOutcome:
+    """Fit an edit, then measure it on the rows marked test, beside a placebo of equal size."""
+    with _best_so_far(settings):
+        fitted = session.run(settings, progress=progress.part(0.0, 0.85))
+    return _measured(session, settings, fitted, progress)
+
+
+def proceed(session: Session, settings: FitSettings, edit: str, progress: Progress) -> FitOutcome:
+    """Go on with the search that found an edit until the budget of the settings is used up; then measure as after a fit."""
+    budget: Any = settings.config["budget"]
+    with _best_so_far(settings, {"budget": budget}):
+        fitted = session.proceed(edit, settings.source, budget, progress=progress.part(0.0, 0.85))
+    return replace(_measured(session, settings, fitted, progress), chosen={"budget": budget})
+
+
+def fit_presets(session: Session, settings: Sequence[FitSettings], progress: Progress) -> Sequence[tuple[str, FitOutcome]]:
+    """Fit several presets of a method with the same rows and seed."""
+    n = len(settings)
+    return [(str(one.preset), fit(session, one, progress.part(i / n, (i + 1) / n))) for i, one in enumerate(settings)]
+
+
+def choose(session: Session, settings: ChoiceSettings, progress: Progress) -> FitOutcome:
+    """Let validation choose the knobs that are worth trying and the dose, within a limit of damage; then measure as after a fit."""
+    from workbench.knobs import as_json
+    from workbench.methods.choice import Choice
+
+    name, tried = settings.method, method(settings.method).tries(session.model.info)
+    fixed = {knob: value for knob, value in settings.config.items() if knob not in tried}
+    as_asked = FitSettings(name, settings.source, settings.config, seed=settings.seed, dose=settings.dose, data=settings.data)
+
+    def told(found: Choice) -> FitSettings:
+        return replace(as_asked, config=as_json(method(name).configure({**fixed, **found.best.values})), dose=found.best.dose)
+
+    try:
+        found = session.choose(
+            name, settings.source, fixed, max_damage=settings.max_damage, seed=settings.seed, progress=progress.part(0.0, 0.85)
+        )
+    except Cancelled as cancelled:
+        best: Any = cancelled.best
+        if best is None:
+            raise
+        if not isinstance(best, Choice):  # the first fit was cancelled, and had something
+            raise Cancelled(_unmeasured(best, as_asked)) from None
+        raise Cancelled(_unmeasured(best.fitted, told(best), dict(best.best.values))) from None
+    return replace(_measured(session, told(found), found.fitted, progress), chosen=dict(found.best.values))
+
+
+@contextmanager
+def _best_so_far(settings: FitSettings, chosen: Mapping[str, Any] | None = None) -> Generator[None]:
+    """A cancelled fit that had something hands it on as an outcome that was not measured."""
+    try:
+        yield
+    except Cancelled as cancelled:
+        best: Any = cancelled.best
+        if best is None:
+            raise
+        raise Cancelled(_unmeasured(best, settings, chosen)) from None
+
+
+def _unmeasured(fitted: Fitted, settings: FitSettings, chosen: Mapping[str, Any] | None = None) -> FitOutcome:
+    why = "The fit was cancelled; this is the best it had. The page Evaluate measures it."
+    return FitOutcome(fitted, None, settings, why, chosen)
+
+
+def _measured(session: Session, settings: FitSettings, fitted: Fitted, progress: Progress) -> FitOutcome:
+    progress(0.86, "Measuring it on held-out rows")
+    try:
+        # The quick look: the page Evaluate measures more, repetition too.
+        quick = EvaluateSettings((Lane((Named(fitted.edit.id, settings.dose),)),), settings.source, n_placebos=2, n_generations=0)
+        evaluation = session.run(quick, progress=progress.part(0.86, 1.0))
+    except RetouchError as error:
+        return FitOutcome(fitted, None, settings, str(error))
+    except Cancelled:  # the fit itself was finished
+        why = "The measuring was cancelled. The page Evaluate measures it."
+        raise Cancelled(FitOutcome(fitted, None, settings, why)) from None
+    return FitOutcome(fitted, evaluation, settings)

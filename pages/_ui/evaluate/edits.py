@@ -1,0 +1,127 @@
+"""Evaluate: edits that are made, beside the untouched model and placebos; and how much of one edit is too much."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from pages._ui.demonstrations import sets
+from pages._ui.evaluate import evaluations
+from pages._ui.kit import frame, jobs, words
+from pages._ui.kit.doses import dose_slider
+from pages._ui.kit.lanes import Lanes, edit_name, known_edits, lanes_on, own_dose, usable_lanes
+from workbench.data.demonstrations import Split
+from workbench.edits.lane import Lane, Named
+from workbench.progress import Progress
+from workbench.settings import EvaluateSettings
+
+if TYPE_CHECKING:
+    from workbench.evaluate.dose import CoherentDose, DoseSweep
+    from workbench.evaluate.evaluation import Evaluation
+    from workbench.session import Session
+
+ROWS: tuple[Split, ...] = ("test", "validation", "fit")
+
+
+@dataclass(frozen=True)
+class Swept:
+    """An edit at several doses, on the rows of a split."""
+
+    edit: str
+    set: str
+    split: Split | None
+
+
+EVALUATE: jobs.Slot[EvaluateSettings, Evaluation] = jobs.Slot("evaluate")
+SWEEP: jobs.Slot[Swept, DoseSweep] = jobs.Slot("sweep")
+# Its settings are the edit.
+COHERENT: jobs.Slot[str, CoherentDose] = jobs.Slot("coherent")
+
+
+def evaluate(session: Session) -> None:
+    """Edits and set beside the table of gains and damages, with the placebo."""
+    known = known_edits(session)
+    controls, picture = st.columns([1, 2], gap="large")
+    with controls:
+        chosen = sets.picker(session, key="evaluate-set")
+        if not known or chosen is None:
+            frame.empty("There is no edit to measure yet.", "Fit one first.", key="no-edit")
+            st.page_link("pages/edit.py", label="Fit an edit", icon=":material/tune:")
+            return
+        edits = _chosen(known)
+        split = st.segmented_control("Rows", ROWS, default=ROWS[0], key="evaluate-split", required=True)
+        lanes = _lanes(session, edits)
+        placebos = st.number_input(
+            "Placebos", 0, 20, 3, key="evaluate-placebos", persist_state="session", help="Random edits of equal size, averaged row by row."
+        )
+        settings = EvaluateSettings(lanes, chosen, split, n_placebos=int(placebos))
+        frame.act("Evaluate", _begin, settings, type="primary", key="evaluate", width="stretch", disabled=not edits)
+        if split == "fit":
+            st.caption(":orange[These rows were fitted on: the scores flatter.]")
+    with picture:
+        jobs.panel(EVALUATE, _draw, settings=settings, nothing=_nothing)
+        if edits:
+            _doses(Swept(edits[0], chosen, split))
+
+
+def _chosen(known: dict[str, str]) -> list[str]:
+    """Choose edits; those that are on stand there at first."""
+    key = "evaluate-edits"
+    on = [edit for lane in lanes_on() for edit in lane.keys if edit in known] or list(known)[:1]
+    st.session_state[key] = [edit for edit in st.session_state.get(key, on) if edit in known]
+    return st.multiselect("Edits", list(known), format_func=known.__getitem__, key=key, max_selections=5, persist_state="session")
+
+
+def _lanes(session: Session, edits: list[str]) -> Lanes:
+    """A lane an edit at the dose it is on at, else was saved at; a slider that starts there moves it."""
+    on, lanes = dict(pair for lane in usable_lanes(session) for pair in lane.doses), list[Lane]()
+    for edit in edits:
+        key = f"evaluate-dose-{edit}"
+        st.session_state.setdefault(key, on[edit] if edit in on else own_dose(session, edit))
+        dose = dose_slider(f"Dose of {words.plain(edit_name(session, edit))}", key=key, persist_state="session")
+        lanes.append(Lane((Named(edit, dose),)))
+    return tuple(lanes)
+
+
+def _begin(settings: EvaluateSettings) -> None:
+    jobs.start(EVALUATE, "Evaluating", lambda session, progress: session.run(settings, progress=progress), settings, heavy=True)
+
+
+def _draw(found: Evaluation) -> None:
+    evaluations.draw_verdict(found, key="evaluate", title="Base, edits and placebo")
+    evaluations.draw_all(found, key="evaluate")
+
+
+def _nothing() -> None:
+    frame.empty(
+        "Gains on held-out rows and damage on neutral text will stand here, each with n and a 95 % interval, each beside a placebo of "
+        "equal size.",
+        "Choose edits, then press *Evaluate*.",
+        key="evaluate",
+    )
+
+
+def _doses(wanted: Swept) -> None:
+    """How much of the first edit: a sweep over doses, and the largest that is still coherent."""
+    with st.expander("How much of it? Effect and damage over the dose"):
+        with st.container(horizontal=True):
+            frame.act("Sweep doses", _sweep, wanted, key="sweep")
+            frame.act("Find max coherent dose", _coherent, wanted.edit, key="coherent")
+        jobs.panel(COHERENT, evaluations.draw_coherent, settings=wanted.edit)
+        jobs.panel(SWEEP, evaluations.draw_sweep, settings=wanted)
+
+
+def _sweep(wanted: Swept) -> None:
+    def work(session: Session, progress: Progress) -> DoseSweep:
+        return session.sweep(wanted.edit, wanted.set, split=wanted.split, progress=progress)
+
+    jobs.start(SWEEP, "Sweeping doses", work, wanted, heavy=True)
+
+
+def _coherent(edit: str) -> None:
+    def work(session: Session, progress: Progress) -> CoherentDose:
+        return session.coherent_dose(edit, progress=progress)
+
+    jobs.start(COHERENT, "Looking for the largest coherent dose", work, edit, heavy=True)

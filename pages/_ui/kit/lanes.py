@@ -1,0 +1,68 @@
+"""The edits at hand and the lanes that are on, as any page names them and hands them to the session."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from pages._ui.kit.state import state
+from workbench.edits.lane import Lane, Named
+from workbench.errors import RetouchError
+
+if TYPE_CHECKING:
+    from workbench.session import Session
+
+Lanes = tuple[Lane, ...]
+
+
+def known_edits(session: Session) -> dict[str, str]:
+    """Names by id of every edit that fits this model: fits of this process first, the newest first, then the saved ones."""
+    mine = session.model.fingerprint
+    saved = {item.id: item.name for item in session.edits() if item.model.same_model(mine)}
+    fresh = {
+        item.edit.id: f"{item.edit.header.method.replace('_', ' ')} {item.edit.id[:4]} (not saved)"
+        for item in session.shelf.fitted()
+        if item.edit.id not in saved and item.edit.header.model.same_model(mine)
+    }
+    return {**fresh, **saved}
+
+
+def own_dose(session: Session, edit: str) -> float:
+    """The dose that an edit was saved at; 1 for a fit that was not."""
+    return next((item.dose for item in session.edits() if item.id == edit), 1.0)
+
+
+def edit_name(session: Session, edit: str) -> str:
+    """What to call an edit; its id where it is not known any more."""
+    try:
+        return session.edit_name(edit)
+    except RetouchError:
+        return edit[:8]
+
+
+def lane_name(session: Session, lane: Lane) -> str:
+    """What to call a lane: the names of its edits."""
+    return " + ".join(edit_name(session, edit) for edit in lane.keys)
+
+
+def lanes_on() -> Lanes:
+    """The lanes that are on, as part of a result's settings."""
+    return state().lanes
+
+
+def usable_lanes(session: Session) -> Lanes:
+    """The lanes that are on and whose edits are there and fit this model; the others are turned off. Each edit has a dose."""
+    known, now = known_edits(session), state()
+    usable = tuple(lane for lane in now.lanes if set(lane.keys) <= set(known))
+    now.lanes = tuple(_dosed(session, lane) for lane in usable)
+    return now.lanes
+
+
+def with_base(lanes: Sequence[Lane]) -> list[Lane]:
+    """The untouched model, then the lanes, as the session takes them."""
+    return [Lane(), *lanes]
+
+
+def _dosed(session: Session, lane: Lane) -> Lane:
+    """The lane with the dose of its own for each edit that a link names without one."""
+    return Lane(tuple(Named(key, own_dose(session, key) if dose is None else dose) for key, dose in lane.doses))
