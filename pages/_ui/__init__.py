@@ -56,5 +56,7 @@ A page is a file of `pages/`, named in the menu of `app.py`. Whole and working:
 - `kit.figures.figure_panel`: a figure with its sentence, table, downloads and source; `kit.figures.table_panel` the same for a table.
 - `kit.components.token_strip`, `kit.components.grid`: clickable, each with a twin for the keyboard.
 - `kit.forms.knob_form`: the form of a config's knobs. `kit.scope`: layers and heads that are carried to the form of Edit.
+- `kit.lanes`: the edits at hand (`kit.lanes.known_edits`) and the lanes that are on (`kit.lanes.usable_lanes`, `kit.lanes.with_base`).
+  `kit.methods`: the registered methods, and why one cannot run here (`kit.methods.obstacles`).
 - `kit.words`: numbers, times and names as people say them; `kit.words.provenance` is the line under every number.
 '''

@@ -1,1 +1,1 @@
-"""What every page uses: state, words, frame, jobs, sessions, forms, figures, clickable pictures, rows, prompts."""
+"""What every page uses: state, words, frame, jobs, sessions, lanes, methods, forms, figures, clickable pictures, rows, prompts."""

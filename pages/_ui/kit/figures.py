@@ -55,31 +55,36 @@ def figure_panel(
         if view == "Table":
             st.dataframe(list(table), hide_index=True, width="stretch", key=f"{key}-table")
         else:
-            config = {**_CONFIG, "toImageButtonOptions": {**_CONFIG["toImageButtonOptions"], "filename": f"retouch-{key}"}}
-            if selects:
-                config |= {"modeBarButtonsToRemove": [name for name in _CONFIG["modeBarButtonsToRemove"] if name not in _PICKING]}
-            picking: dict[str, Any] = {"on_select": "rerun", "selection_mode": ("points", "box", "lasso")} if selects else {}
-            said = alt or says or title_of(figure) or "Figure"
-            st.plotly_chart(figure, key=f"{key}-plot", config=config, theme=None, alt=said, **picking)
+            _plot(figure, key, alt or says or title_of(figure) or "Figure", selects)
         if says:
             meaning(says, key)
         with st.container(horizontal=True, vertical_alignment="center", key=f"{key}-foot"):
             st.segmented_control(
                 "View", ["Picture", "Table"], default="Picture", key=f"{key}-view", label_visibility="collapsed", required=True
             )
-            with st.popover("Download", type="tertiary", icon=":material/download:"):
-                st.download_button(
-                    "Table as CSV", lambda: as_csv(table), f"retouch-{key}.csv", "text/csv", key=f"{key}-csv", on_click="ignore"
-                )
-                st.download_button(
-                    "Picture as HTML", lambda: figure.to_html(include_plotlyjs=True), f"retouch-{key}.html", "text/html",
-                    key=f"{key}-html", on_click="ignore",
-                )  # fmt: skip
-                st.caption("PNG: the camera above the picture, at its right.")
+            _downloads(figure, table, key)
             if look_for:
                 with st.popover("What to look for", type="tertiary", icon=":material/visibility:"):
                     st.markdown(look_for)
         source(caption, key)
+
+
+def _plot(figure: go.Figure, key: str, alt: str, selects: bool) -> None:
+    config = {**_CONFIG, "toImageButtonOptions": {**_CONFIG["toImageButtonOptions"], "filename": f"retouch-{key}"}}
+    if selects:
+        config |= {"modeBarButtonsToRemove": [name for name in _CONFIG["modeBarButtonsToRemove"] if name not in _PICKING]}
+    picking: dict[str, Any] = {"on_select": "rerun", "selection_mode": ("points", "box", "lasso")} if selects else {}
+    st.plotly_chart(figure, key=f"{key}-plot", config=config, theme=None, alt=alt, **picking)
+
+
+def _downloads(figure: go.Figure, table: Rows, key: str) -> None:
+    with st.popover("Download", type="tertiary", icon=":material/download:"):
+        st.download_button("Table as CSV", lambda: as_csv(table), f"retouch-{key}.csv", "text/csv", key=f"{key}-csv", on_click="ignore")
+        st.download_button(
+            "Picture as HTML", lambda: figure.to_html(include_plotlyjs=True), f"retouch-{key}.html", "text/html", key=f"{key}-html",
+            on_click="ignore",
+        )  # fmt: skip
+        st.caption("PNG: the camera above the picture, at its right.")
 
 
 def selected(key: str) -> tuple[int, ...]:
