@@ -189,6 +189,9 @@ def _first(error: BaseException) -> str:
     return next(iter(str(error).splitlines()), type(error).__name__)
 
 
+_BAR = "tqdm"  # transformers imports the name; it does not export it
+
+
 class _quiet:  # noqa: N801 - used as a context, like contextlib's
     """transformers draws a bar for dequantising that no setting of its own turns off: tell our progress instead."""
 
@@ -196,7 +199,7 @@ class _quiet:  # noqa: N801 - used as a context, like contextlib's
         self._tell = tell
 
     def __enter__(self) -> None:
-        self._old = reading.tqdm
+        self._old = getattr(reading, _BAR)
         tell = self._tell
 
         def counted(items: Any, **_: Any) -> Any:
@@ -205,7 +208,7 @@ class _quiet:  # noqa: N801 - used as a context, like contextlib's
                 tell(0.1 + 0.8 * i / len(listed), "Writing out the weights")
                 yield item
 
-        reading.tqdm = counted
+        setattr(reading, _BAR, counted)
 
     def __exit__(self, *_: object) -> None:
-        reading.tqdm = self._old
+        setattr(reading, _BAR, self._old)

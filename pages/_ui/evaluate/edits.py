@@ -51,7 +51,7 @@ def evaluate(session: Session) -> None:
             st.page_link("pages/edit.py", label="Fit an edit", icon=":material/tune:")
             return
         edits = _chosen(known)
-        split = st.segmented_control("Rows", ROWS, default=ROWS[0], key="evaluate-split", required=True)
+        split: Split | None = st.segmented_control("Rows", ROWS, default=ROWS[0], key="evaluate-split", required=True)
         lanes = _lanes(session, edits)
         placebos = st.number_input(
             "Placebos", 0, 20, 3, key="evaluate-placebos", persist_state="session", help="Random edits of equal size, averaged row by row."
