@@ -52,7 +52,7 @@ def draw_all(found: Evaluation, *, key: str, seed: int | None = None) -> None:
 
 
 def _metric(record: Benefit | SideEffects, metric: Metric, *, key: str, title: str, seed: int | None) -> None:
-    rows, lane = list[Interval](), 0
+    rows, lane = list[IntervalBar](), 0
     for label, value in zip(record.lanes, metric.values):
         placebo = is_placebo(label.label)
         finite = not math.isnan(value.low)
