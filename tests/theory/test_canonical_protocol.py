@@ -253,7 +253,7 @@ def test_a_draw_that_cannot_be_fitted_is_told_and_does_not_cost_the_others(tiny_
         return honest(*args)
 
     monkeypatch.setattr(scores, "run_of", picky)
-    monkeypatch.setattr(scores, "drawn", lambda *args: MeanDifferenceConfig(strength=(1.0, 3.0)[args[2]]))
+    monkeypatch.setattr(scores, "random_config", lambda *args: MeanDifferenceConfig(strength=(1.0, 3.0)[args[2]]))
     rows = canonical_rows()
     paired = rows.with_rows(replace(row, negative=" w1") if row.positive else row for row in rows)
     ask = lambda: protocol(tiny_gpt2, paired, "mean_difference", draws=2, seeds=(0,), n_general=4, epsilons=(1.0,), control=False)  # noqa: E731
