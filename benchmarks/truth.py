@@ -3,7 +3,7 @@
     python -m benchmarks.truth --data truthfulness --out runs/truth
 
 Each method is fitted on split `fit` and tuned on `validation` (knobs and dose, `methods.choice`); rows of `test` are scored once, beside
-a placebo of equal size and rank (`evaluate.controls.rotated`) and a fit on shuffled sides. Neutral text is of split `test`, facts too.
+a placebo of equal size and rank (`edits.placebo.rotated`) and a fit on shuffled sides. Neutral text is of split `test`, facts too.
 Writes `<out>/<data>.json` and `<out>/<data>.md`.
 """
 

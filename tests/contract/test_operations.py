@@ -19,8 +19,8 @@ from workbench.decode import Sampling, generate
 from workbench.edits import fresh_load
 from workbench.edits.engine import applied, lanes
 from workbench.edits.export import export
+from workbench.edits.placebo import rotated
 from workbench.errors import CorruptEdit, NewerSchema, UnknownName, UnknownSite, UnsupportedExport
-from workbench.evaluate.controls import rotated
 from workbench.lenses.bridged import run
 from workbench.models.base import LanguageModel
 from workbench.models.tokens import TokenBatch

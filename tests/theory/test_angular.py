@@ -12,8 +12,8 @@ from torch import Tensor
 from tests.conftest import contrast_rows, words
 from workbench.edits.engine import applied
 from workbench.edits.export import export
+from workbench.edits.placebo import rotated
 from workbench.errors import BadKnob, FitFailed
-from workbench.evaluate.controls import rotated
 from workbench.figures.reports import report_pictures
 from workbench.methods import get
 from workbench.methods.angular import AngularConfig, PlaneEdit, plane_turn

@@ -12,9 +12,10 @@ import torch
 from tests.conftest import contrast_rows, words
 from tests.operations import edit_of, half_open, noise
 from workbench.edits.engine import applied
+from workbench.edits.placebo import rotated, rotation
 from workbench.edits.store import load_edit, save
 from workbench.errors import BadKnob
-from workbench.evaluate.controls import rotated, rotation, shuffled, shuffled_fit
+from workbench.evaluate.controls import shuffled, shuffled_fit
 from workbench.evaluate.dose import Limits, dose_sweep, max_coherent_dose
 from workbench.evaluate.evaluation import evaluation
 from workbench.methods.registry import get

@@ -229,7 +229,7 @@ Stack = tuple[Edit, ...]
 EditT = TypeVar("EditT", bound=type[Edit])
 _KINDS: dict[str, type[Edit]] = {}
 # Where kinds register themselves: rows above this one, so they are imported by name, and only when a file asks for a kind.
-_HOMES = ("workbench.methods", "workbench.evaluate.controls")
+_HOMES = ("workbench.methods", "workbench.edits.placebo")
 
 
 def edit_kind(name: str) -> Callable[[EditT], EditT]:

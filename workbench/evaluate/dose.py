@@ -13,9 +13,9 @@ import numpy as np
 
 from workbench.data.demonstrations import Demonstrations, Split
 from workbench.edits.base import Edit
+from workbench.edits.placebo import rotated
 from workbench.errors import BadKnob
 from workbench.evaluate.benefit import benefit
-from workbench.evaluate.controls import rotated
 from workbench.evaluate.metrics import Metric
 from workbench.evaluate.side_effects import neutral_losses, repetition, side_effects
 from workbench.models.base import LanguageModel

@@ -11,8 +11,8 @@ from workbench.data.demonstrations import Demonstrations, Split
 from workbench.edits.base import Edit
 from workbench.edits.labels import LaneLabel, lane_labels
 from workbench.edits.lane import LanesLike
+from workbench.edits.placebo import rotated
 from workbench.evaluate.benefit import Benefit, benefit
-from workbench.evaluate.controls import rotated
 from workbench.evaluate.metrics import Metric, with_base
 from workbench.evaluate.side_effects import SideEffects, side_effects
 from workbench.evaluate.verdict import Verdict, verdict

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from workbench.edits.base import Edit
-from workbench.evaluate.controls import rotated, rotation
+from workbench.edits.placebo import rotated, rotation
 from workbench.evaluate.protocol.measure import CanonicalTask, EditMeter, StepMeasured
 from workbench.evaluate.protocol.rules import in_ball
 from workbench.methods.shared.canonical_examples import Chunk
