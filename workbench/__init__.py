@@ -9,18 +9,21 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from workbench.conversations import Conversation, as_chat
     from workbench.data.demonstrations import Demonstration, Demonstrations
     from workbench.edits.engine import applied, lanes
     from workbench.edits.store import load_edit
     from workbench.session import open_session
 
 __version__ = "0.2.0"
-__all__ = ["Demonstration", "Demonstrations", "__version__", "applied", "lanes", "load_edit", "open_session"]
+__all__ = ["Conversation", "Demonstration", "Demonstrations", "__version__", "applied", "as_chat", "lanes", "load_edit", "open_session"]
 
 _FOUND_IN = {
+    "Conversation": "workbench.conversations",
     "Demonstration": "workbench.data.demonstrations",
     "Demonstrations": "workbench.data.demonstrations",
     "applied": "workbench.edits.engine",
+    "as_chat": "workbench.conversations",
     "lanes": "workbench.edits.engine",
     "load_edit": "workbench.edits.store",
     "open_session": "workbench.session",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, cast, final
@@ -14,6 +15,8 @@ _ROLES: Mapping[str, Role] = {
     "system": "system", "developer": "system", "user": "user", "human": "user", "prompter": "user",
     "assistant": "assistant", "gpt": "assistant", "bot": "assistant", "model": "assistant",
 }  # fmt: skip
+
+_KEYS = ({"role", "content"}, {"from", "value"})
 
 
 @final
@@ -63,9 +66,51 @@ class Conversation:
 Prompt = str | Conversation
 
 
-def asked(text: str, system: str | None = None) -> Conversation:
-    """A question as a conversation of one turn, under a system turn if there is one."""
-    return Conversation((Turn("user", text),)).with_system(system)
+def as_chat(prompt: Prompt, system: str | None = None) -> Conversation:
+    """A text as what a user asks, in one turn; a conversation as it is. A system turn, if one is given, stands before either."""
+    talk = prompt if isinstance(prompt, Conversation) else Conversation((Turn("user", prompt),))
+    return talk.with_system(system) if system else talk
+
+
+def as_written(prompt: Prompt) -> str | list[dict[str, str]]:
+    """A prompt as files hold it: a text, or a list of messages. `read_prompt` reads it back."""
+    return prompt.messages() if isinstance(prompt, Conversation) else prompt
+
+
+def read_prompt(value: str | Sequence[Mapping[str, Any]]) -> Prompt:
+    """A prompt from a file: a text as it is, a list of messages as a conversation. Raises: as `conversation`."""
+    return value if isinstance(value, str) else conversation(value)
+
+
+def in_a_cell(prompt: Prompt) -> str:
+    """A prompt in one cell of a table: a text as it is, a conversation as the JSON list of its messages. `from_a_cell` reads it back.
+
+    A text that would be read as such a list stands as a JSON string.
+    """
+    if isinstance(prompt, Conversation):
+        return json.dumps(prompt.messages(), ensure_ascii=False)
+    return json.dumps(prompt, ensure_ascii=False) if _is_taken(prompt) else prompt
+
+
+def from_a_cell(text: str) -> Prompt:
+    """A prompt from one cell of a table. Raises: as `conversation`."""
+    return read_prompt(json.loads(text)) if _is_taken(text) else text
+
+
+def _is_taken(text: str) -> bool:
+    """Whether a cell's text means something else than itself: a list of messages, or a string that means something else."""
+    if not text.startswith(("[", '"')):
+        return False
+    try:
+        value: object = json.loads(text)
+    except (json.JSONDecodeError, RecursionError):
+        return False
+    if isinstance(value, str):
+        return _is_taken(value)
+    found = cast(list[object], value) if isinstance(value, list) else []
+    return bool(found) and all(
+        isinstance(item, Mapping) and any(keys <= set(cast(Mapping[str, Any], item)) for keys in _KEYS) for item in found
+    )
 
 
 def conversation(messages: Sequence[Mapping[str, Any]]) -> Conversation:

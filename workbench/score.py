@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from workbench import forks
+from workbench.conversations import Prompt
 from workbench.edits.base import Edit
 from workbench.edits.engine import lanes
 from workbench.forks import widened
@@ -37,7 +38,7 @@ class Scores:
 
 def continuation_scores(
     model: LanguageModel,
-    prompts: Sequence[str],
+    prompts: Sequence[Prompt],
     continuations: Sequence[str],
     stacks: Sequence[Sequence[Edit]] = ((),),
     *,

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, final, overload
 
+from workbench.conversations import Conversation, Prompt
 from workbench.data.checks import Check, checks
 from workbench.data.demonstrations import Source, Split
 from workbench.decode import Generated, generate
@@ -108,11 +109,11 @@ class Session:
         """What works on this model and what does not, as table rows."""
         return capabilities(self.model)
 
-    def next_tokens(self, prompt: str, k: int = 10, edits: LaneLike = ()) -> list[tuple[str, float]]:
+    def next_tokens(self, prompt: Prompt, k: int = 10, edits: LaneLike = ()) -> list[tuple[str, float]]:
         """The k likeliest next tokens with their probabilities, under a lane."""
         return next_tokens(self.model, prompt, k, self.stack(edits))
 
-    def token_texts(self, prompt: str, continuation: str | None = None) -> tuple[tuple[str, ...], int]:
+    def token_texts(self, prompt: Prompt, continuation: str | None = None) -> tuple[tuple[str, ...], int]:
         """The tokens of a prompt and its continuation, and how many of them are the prompt's."""
         batch = self.model.tokens(prompt, continuation)
         return token_texts(self.model.tokenizer, batch.ids[0]), int(batch.n_prompt[0])
@@ -244,17 +245,22 @@ class Session:
         return self.lens(lens)(self.model, *args, **options)
 
     def generate(
-        self, prompts: str | Sequence[str], lanes: LanesLike = (), sampling: Sampling | None = None, *, progress: Progress | None = None
+        self,
+        prompts: Prompt | Sequence[Prompt],
+        lanes: LanesLike = (),
+        sampling: Sampling | None = None,
+        *,
+        progress: Progress | None = None,
     ) -> tuple[tuple[Generated, ...], ...]:
         """Continue prompts under each lane; one tuple of continuations a lane. Errors: `decode.generate`."""
         stacks = [stack_of(lane) for lane in self.shelf.lanes(lanes)]
-        return generate(self.model, _texts(prompts), stacks, sampling, progress=progress)
+        return generate(self.model, _several(prompts), stacks, sampling, progress=progress)
 
     def compare(
-        self, prompts: str | Sequence[str], lanes: LanesLike, sampling: Sampling | None = None, *, progress: Progress | None = None
+        self, prompts: Prompt | Sequence[Prompt], lanes: LanesLike, sampling: Sampling | None = None, *, progress: Progress | None = None
     ) -> Comparison:
         """Base and lanes side by side, token by token. Errors: `evaluate.comparison.compare`."""
-        settings = CompareSettings(tuple(_texts(prompts)), self.shelf.lanes(lanes), sampling or Sampling())
+        settings = CompareSettings(tuple(_several(prompts)), self.shelf.lanes(lanes), sampling or Sampling())
         return self.run(settings, progress=progress)
 
     def evaluate(
@@ -318,8 +324,8 @@ class Session:
         return self._measuring.ensemble(self.model, demonstrations, big, method, progress, options)
 
 
-def _texts(prompts: str | Sequence[str]) -> list[str]:
-    return [prompts] if isinstance(prompts, str) else list(prompts)
+def _several(prompts: Prompt | Sequence[Prompt]) -> list[Prompt]:
+    return [prompts] if isinstance(prompts, str | Conversation) else list(prompts)
 
 
 def open_session(

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import final
 
+from workbench.conversations import Prompt
 from workbench.data.demonstrations import Source, Split
 from workbench.edits.lane import Lane, valid_dose
 from workbench.sampling import Sampling
@@ -50,7 +51,7 @@ class ChoiceSettings(FitSettings):
 class CompareSettings:
     """A comparison of the untouched model and some lanes on prompts."""
 
-    prompts: tuple[str, ...]
+    prompts: tuple[Prompt, ...]
     lanes: tuple[Lane, ...]
     sampling: Sampling = field(default_factory=Sampling)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,7 +12,7 @@ from tests.conftest import contrast_rows, words
 from workbench.data.demonstrations import Demonstration, Demonstrations
 from workbench.errors import NotEnoughData
 from workbench.methods import get
-from workbench.methods.shared.concept import behaviour, concept_of, rendered_turn, sided
+from workbench.methods.shared.concept import behaviour, concept_of, sided
 
 
 def tagged(n: int, name: str, start: int) -> list[Demonstration]:
@@ -102,9 +101,11 @@ def test_general_rows_are_on_no_side_and_no_outcome(tiny_gpt2: Any) -> None:
     assert concept_of(tiny_gpt2, mixed).outcomes == ()
 
 
-def test_a_chat_template_renders_one_turn_without_a_second_begin_of_text() -> None:
-    def template(turns: list[dict[str, str]], **_: Any) -> str:
-        return f"<s>[user] {turns[0]['content']} [assistant]"
-
-    model: Any = SimpleNamespace(tokenizer=SimpleNamespace(bos_token="<s>", apply_chat_template=template))
-    assert rendered_turn(model, "hello") == "[user] hello [assistant]"
+def test_a_conversation_is_read_by_its_ids_and_keeps_the_token_that_opens_its_turn(tiny_gpt2: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the begin-of-text token opens the user's turn, cutting it from the text as a begin-of-text that comes twice loses the turn."""
+    monkeypatch.setattr(tiny_gpt2.tokenizer, "chat_template", "{% for m in messages %}<e> w1 {{ m.content }} w2 {% endfor %}<e> w3")
+    rows = concept_rows(120).put_as_chat()
+    batch = concept_of(tiny_gpt2, rows).train.tokens(tiny_gpt2)
+    wanted = tiny_gpt2.tokenizer.apply_chat_template(rows[0].prompt.messages(), tokenize=True, return_dict=False)
+    assert wanted[0] == tiny_gpt2.tokenizer.bos_token_id and batch.ids[0][batch.mask[0]].tolist() == wanted
+    assert get("are").configure() and not hasattr(get("are").configure(), "template")

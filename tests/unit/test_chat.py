@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from workbench.conversations import Conversation, Turn, asked, conversation
+from workbench.conversations import Conversation, Turn, as_chat, conversation
 from workbench.decode import Sampling, generate
 from workbench.errors import BadPrompt
 from workbench.models.chat import chat_ids, has_template, rendered, thinks, told_apart
@@ -72,11 +72,11 @@ def test_a_last_turn_of_the_assistant_is_gone_on_with(make: Any) -> None:
 
 def test_a_template_that_refuses_says_why(make: Any) -> None:
     with pytest.raises(BadPrompt, match="System role not supported") as found:
-        chat_ids(make(TEMPLATES["gemma"]), asked("Hello", "Be kind."))
+        chat_ids(make(TEMPLATES["gemma"]), as_chat("Hello", "Be kind."))
     assert "first question" in found.value.hint
     with pytest.raises(BadPrompt, match="alternate"):
         chat_ids(make(TEMPLATES["mistral"]), Conversation((Turn("assistant", "a"), Turn("assistant", "b"))))
-    assert chat_ids(make(TEMPLATES["gemma"]), asked("Hello"))
+    assert chat_ids(make(TEMPLATES["gemma"]), as_chat("Hello"))
 
 
 def test_a_model_without_a_template_refuses_conversations(make: Any) -> None:
@@ -125,12 +125,14 @@ def test_a_damaged_conversation_is_named(messages: list[Any]) -> None:
 
 def test_a_model_answers_a_conversation(tiny_gpt2: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tiny_gpt2.tokenizer, "chat_template", "{% for m in messages %}{{ m.content }} {% endfor %}w3")
-    batch = tiny_gpt2.tokens([asked("w1 w2"), "w5"])
+    batch = tiny_gpt2.tokens([as_chat("w1 w2"), "w5"])
     assert batch.ids[0].tolist() == [1, 2, 3] and batch.n_prompt.tolist() == [3, 1]
-    with_answer = tiny_gpt2.tokens(asked("w1 w2"), "w7")
+    with_answer = tiny_gpt2.tokens(as_chat("w1 w2"), "w7")
     assert with_answer.ids[0].tolist() == [1, 2, 3, 7] and with_answer.n_prompt.tolist() == [3]
-    found = generate(tiny_gpt2, [asked("w1 w2")], sampling=Sampling(max_new_tokens=3))[0][0]
-    assert found.prompt == asked("w1 w2") and found.ids == generate(tiny_gpt2, ["w1 w2 w3"], sampling=Sampling(max_new_tokens=3))[0][0].ids
+    found = generate(tiny_gpt2, [as_chat("w1 w2")], sampling=Sampling(max_new_tokens=3))[0][0]
+    assert (
+        found.prompt == as_chat("w1 w2") and found.ids == generate(tiny_gpt2, ["w1 w2 w3"], sampling=Sampling(max_new_tokens=3))[0][0].ids
+    )
 
 
 def test_a_generation_config_is_honoured(tiny_gpt2: Any, monkeypatch: pytest.MonkeyPatch) -> None:

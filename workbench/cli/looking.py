@@ -59,7 +59,7 @@ def compare(
     found = session.compare(prompt, laned(session, edit, at), how, progress=progress)
     lines: list[str] = []
     for index, text in enumerate(found.prompts):
-        lines += ["", f"> {visible(text)}"]
+        lines += ["", f"> {visible(str(text))}"]
         for lane, said in zip(found.lanes, found.texts[index]):
             kl = sum(token.kl_nats for token in said.tokens) / max(1, len(said.tokens))
             lines.append(f"{lane.label}: {visible(said.text)}  [mean KL {kl:.3g} nats/token]")
@@ -102,7 +102,7 @@ def _options(lens: str, takes: Mapping[str, inspect.Parameter], told: Mapping[st
         what = f"needs {lacking[0]}" if lacking else f"does not take {wrong[0]!r}"
         way = "--prompt" if lacking and lacking[0] in ("prompt", "word", "clean") else f"--set {(lacking or ['x'])[0]}=…"
         raise BadKnob(f"The lens {lens} {what}; it takes {', '.join(free)}.", f"Give {way}." if lacking else "Leave it out.")
-    return {name: text if str(free[name].annotation).startswith("str") else _value(text) for name, text in texts.items()}
+    return {name: text if str(free[name].annotation).startswith(("str", "Prompt")) else _value(text) for name, text in texts.items()}
 
 
 def _value(text: str) -> Any:

@@ -140,7 +140,7 @@ def _look_into(shelf: Any, source: str, out: Path | None, save: bool, n_rows: in
     lines += [f"  … and {len(problems) - 20} more problems"] * (len(problems) > 20)
     lines += [f"  {item.title}: {item.count} rows. {item.advice}" for item in results if item.count]
     lines += table(
-        [{"split": row.split, "prompt": row.prompt, "positive": row.positive, "negative": row.negative} for row in found.rows[:n_rows]]
+        [{"split": row.split, "prompt": str(row.prompt), "positive": row.positive, "negative": row.negative} for row in found.rows[:n_rows]]
     )
     if out is not None:
         told["written"] = str(write(found, out))

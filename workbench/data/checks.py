@@ -65,11 +65,11 @@ def _found(name: str, title: str, rows: Sequence[int], advice: str, severity: Se
 
 
 def _empty(rows: Sequence[Demonstration]) -> Check:
-    sides = ("prompt", "positive", "negative", "neutral", "label")
+    sides = ("positive", "negative", "neutral", "label")
     blank = [
         i
         for i, row in enumerate(rows)
-        if not row.prompt.strip() or any((text := getattr(row, side)) is not None and not text.strip() for side in sides)
+        if not str(row.prompt).strip() or any((text := getattr(row, side)) is not None and not text.strip() for side in sides)
     ]
     return _found("empty", "Empty text", blank, "Fill the text, or take the row out.")
 
@@ -96,7 +96,7 @@ def _duplicates(rows: Sequence[Demonstration]) -> Check:
     seen: set[tuple[str, ...]] = set()
     repeated: list[int] = []
     for i, row in enumerate(rows):
-        key = tuple(normalised(text or "") for text in (row.prompt, row.positive, row.negative, row.label))
+        key = tuple(normalised(text or "") for text in (str(row.prompt), row.positive, row.negative, row.label))
         if key in seen:
             repeated.append(i)
         seen.add(key)
@@ -106,7 +106,7 @@ def _duplicates(rows: Sequence[Demonstration]) -> Check:
 def _leak(rows: Sequence[Demonstration]) -> Check:
     """Rows whose question, entity or prompt is also in another split."""
     splits: dict[str, set[str]] = defaultdict(set)
-    names = [(*groups_of(row), f"prompt:{normalised(row.prompt)}") for row in rows]
+    names = [(*groups_of(row), f"prompt:{normalised(str(row.prompt))}") for row in rows]
     for row, groups in zip(rows, names):
         for name in groups:
             splits[name].add(row.split)
@@ -120,8 +120,10 @@ def _spaces(rows: Sequence[Demonstration]) -> Check:
     wrong = [
         i
         for i, row in enumerate(rows)
-        if row.prompt.endswith(" ")
-        or any(text and not text[0].isspace() and not row.prompt.endswith(("\n", '"', "(", "“")) for text in (row.positive, row.negative))
+        if isinstance(row.prompt, str)  # a conversation's template says what stands before its answer
+        and row.prompt.endswith(" ")
+        or isinstance(row.prompt, str)
+        and any(text and not text[0].isspace() and not row.prompt.endswith(("\n", '"', "(", "“")) for text in (row.positive, row.negative))
     ]
     advice = "Begin continuations with a space, and end prompts without one."
     return _found("leading_space", "Missing leading space", wrong, advice)

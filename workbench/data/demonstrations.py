@@ -9,12 +9,14 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, final
+from typing import Any, Literal, final
 
+from workbench.conversations import Conversation, Prompt, as_chat, as_written
 from workbench.errors import NotEnoughData
 
 Split = Literal["fit", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("fit", "validation", "test")
+_SAID = (".", "?", "!", '."', '?"', '!"', ".”", "?”", "!”")
 COLUMNS = ("prompt", "positive", "negative", "neutral", "label", "loss", "tags", "split", "id")
 
 
@@ -22,10 +24,12 @@ COLUMNS = ("prompt", "positive", "negative", "neutral", "label", "loss", "tags",
 class Demonstration:
     """One row. Texts after the prompt (`positive`, `negative`, `label`) are continuations with their own leading space.
 
+    A prompt is a text, or a conversation that the model's template renders; what answers a conversation begins without a space.
+
     `loss` is one of good, bad, balance, good-v-bad (canonical examples); None in a column means that the row lacks it.
     """
 
-    prompt: str
+    prompt: Prompt
     positive: str | None = None
     negative: str | None = None
     neutral: str | None = None
@@ -42,6 +46,21 @@ class Demonstration:
     def all_tagged(self, key: str) -> tuple[str, ...]:
         """Values of every `key:value` tag: the references of a question are under `true` and `false`."""
         return tuple(tag.split(":", 1)[1] for tag in self.tags if tag.startswith(key + ":"))
+
+    def as_answer(self, text: str) -> str:
+        """A text as an answer to this prompt: behind a text with a space before it, in a conversation without."""
+        return ("" if isinstance(self.prompt, Conversation) else " ") + text.strip()
+
+    def values(self) -> dict[str, Any]:
+        """Every column as a JSON value: a conversation as its messages, tags as a tuple."""
+        return asdict(self) | {"prompt": as_written(self.prompt)}
+
+    def put_as_chat(self, system: str | None = None) -> Demonstration:
+        """The row with its text as a user's turn, and with answers that begin without a space; a conversation stays one."""
+        if isinstance(self.prompt, Conversation):
+            return replace(self, prompt=as_chat(self.prompt, system))
+        answers = {name: text and text.lstrip(" ") for name in ("positive", "negative", "label") for text in [getattr(self, name)]}
+        return replace(self, prompt=as_chat(self.prompt, system), **answers)
 
 
 @final
@@ -64,7 +83,7 @@ class Demonstrations:
     @cached_property
     def fingerprint(self) -> str:
         """Hash of all rows in order: two sets with equal rows have equal fingerprints, whatever their names."""
-        text = json.dumps([asdict(row) for row in self.rows], sort_keys=True, ensure_ascii=False)
+        text = json.dumps([row.values() for row in self.rows], sort_keys=True, ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def split(self, *splits: Split) -> Demonstrations:
@@ -86,6 +105,25 @@ class Demonstrations:
     def with_rows(self, rows: Iterable[Demonstration]) -> Demonstrations:
         """The same set with other rows."""
         return replace(self, rows=tuple(rows))
+
+    @property
+    def is_chat(self) -> bool:
+        """Whether there are conversations among the prompts."""
+        return any(isinstance(row.prompt, Conversation) for row in self.rows)
+
+    @cached_property
+    def asks(self) -> bool:
+        """Whether most text prompts end where a sentence ends, as what is said to somebody does; others are to be gone on with."""
+        texts = [row.prompt.rstrip() for row in self.rows if isinstance(row.prompt, str) and not _is_general(row)]
+        return 2 * sum(text.endswith(_SAID) for text in texts) > len(texts)
+
+    def put_as_chat(self, system: str | None = None) -> Demonstrations:
+        """The set with every prompt as a conversation, a text as one turn of the user; rows of general text stay as they are."""
+        return self.with_rows(row if _is_general(row) else row.put_as_chat(system) for row in self.rows)
+
+    def prompts(self) -> list[Prompt]:
+        """The prompts in order."""
+        return [row.prompt for row in self.rows]
 
     def first(self, n: int) -> Demonstrations:
         """The first n rows."""
@@ -117,6 +155,10 @@ class Demonstrations:
         return self
 
 
+def _is_general(row: Demonstration) -> bool:
+    return any(f"role:{role}" in row.tags for role in ("general", "regularisation"))
+
+
 def joined(sets: Iterable[Demonstrations]) -> Demonstrations:
     """The rows of several sets, one set after the other; rows without an id, or with one that two sets share, get the set's name."""
     parts = tuple(sets)
@@ -130,9 +172,9 @@ def joined(sets: Iterable[Demonstrations]) -> Demonstrations:
 
 
 def neutral_texts(demonstrations: Demonstrations, roles: tuple[str, ...] = ("general",)) -> tuple[str, ...]:
-    """The distinct neutral texts of a set: its column `neutral`, then the prompts of rows with one of these roles."""
+    """The distinct neutral texts of a set: its column `neutral`, then the prompts of rows with one of these roles that are texts."""
     texts = [row.neutral for row in demonstrations if row.neutral]
-    texts += [row.prompt for row in demonstrations if set(roles) & set(row.all_tagged("role"))]
+    texts += [row.prompt for row in demonstrations if isinstance(row.prompt, str) and set(roles) & set(row.all_tagged("role"))]
     return tuple(dict.fromkeys(texts))
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from workbench.data.chats import messages, preferences, talk_of
 from workbench.data.demonstrations import COLUMNS, Demonstration
 from workbench.data.reading import BARE
 from workbench.data.rows import BadRow, Context, Values, continuation, distinct, split_of, text_of
@@ -39,7 +40,8 @@ def recognised(values: Values) -> Format | None:
 
 
 def _own(values: Values, context: Context) -> Demonstration:
-    texts: dict[str, Any] = {"prompt": text_of(values, "prompt")}
+    given = values.get("prompt")
+    texts: dict[str, Any] = {"prompt": talk_of(given) if isinstance(given, list) else text_of(values, "prompt")}
     for column in ("positive", "negative", "neutral", "label", "loss", "id"):
         value = values.get(column)
         if isinstance(value, (int, float)) and column in ("id", "label"):
@@ -230,6 +232,9 @@ def _sets(*columns: str) -> tuple[frozenset[str], ...]:
 
 
 FORMATS: tuple[Format, ...] = (
+    # First: such sets often have a column `prompt` beside.
+    Format("preferences", "Chosen and rejected answers", _sets("chosen+rejected"), preferences),
+    Format("messages", "Conversations", _sets("messages", "conversations"), messages),
     Format("retouch", "Retouch demonstrations", _sets("prompt"), _own),
     Format("truthfulqa", "TruthfulQA", _sets("Question+Best Answer+Correct Answers+Incorrect Answers"), _truthful_qa),
     Format("truthfulqa-hub", "TruthfulQA (hub)", _sets("question+best_answer+incorrect_answers"), _truthful_qa_hub),

@@ -13,14 +13,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from workbench.conversations import as_written, from_a_cell
 from workbench.data.demonstrations import Demonstration
-from workbench.errors import BadDemonstrations
+from workbench.errors import BadDemonstrations, BadPrompt
 
 MAX_BYTES = 256 * 2**20
 MAX_FIELD = 2**20
 # No file can name a column so.
 BARE = "\0"
 _LAYOUTS = (".jsonl", ".ndjson", ".csv", ".tsv", ".json", ".txt")
+# Columns of a table that may hold a list of messages in a cell.
+_PROMPTS = ("prompt", "messages", "conversations", "chosen", "rejected")
 # Escaped bytes that are not UTF-8 land here (PEP 383), so that one bad line does not cost the file.
 _ESCAPED = range(0xD800, 0xE000)
 
@@ -163,6 +166,13 @@ def _jsonl(lines: Iterator[str]) -> Iterator[Record | Problem]:
         yield _record(number, value)
 
 
+def _cell(text: str) -> str | list[dict[str, str]]:
+    try:
+        return as_written(from_a_cell(text))
+    except BadPrompt:  # a list of messages that is damaged: its layout says by its name what is wrong
+        return json.loads(text)
+
+
 def _json_reason(error: Exception) -> str:
     if isinstance(error, json.JSONDecodeError):
         return f"{error.msg} at column {error.colno}."
@@ -232,4 +242,4 @@ def _csv(lines: Iterator[str]) -> Iterator[Record | Problem]:
             what = f"has {len(fields)} fields; the header names {len(header)}."
             yield Problem(start, what, "Put a text with commas in double quotes.")
         else:
-            yield Record(start, dict(zip(header, fields)))
+            yield Record(start, {name: _cell(field) if name in _PROMPTS else field for name, field in zip(header, fields)})

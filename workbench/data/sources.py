@@ -12,9 +12,10 @@ import json
 import os
 import tempfile
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from workbench.conversations import in_a_cell, read_prompt
 from workbench.data.demonstrations import COLUMNS, Demonstration, Demonstrations, Split
 from workbench.data.formats import FORMATS, OWN_COLUMNS, Format, recognised
 from workbench.data.reading import BARE, MAX_BYTES, Content, Problem, Record, is_escaped, records
@@ -112,7 +113,7 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _texts(row: Demonstration) -> tuple[str, ...]:
-    return (row.prompt, row.positive or "", row.negative or "", row.neutral or "", row.label or "", row.loss or "")
+    return (str(row.prompt), row.positive or "", row.negative or "", row.neutral or "", row.label or "", row.loss or "")
 
 
 class _Reading:
@@ -229,7 +230,7 @@ class _Reading:
 
 def as_text(demonstrations: Demonstrations, layout: str = ".jsonl") -> str:
     """Return demonstrations as the text of a JSONL or CSV file; reading it gives equal rows."""
-    rows = [{name: value for name, value in asdict(row).items() if value not in (None, "", ())} for row in demonstrations]
+    rows = [{name: value for name, value in row.values().items() if value not in (None, "", ())} for row in demonstrations]
     if layout == ".jsonl":
         return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     if layout != ".csv":
@@ -241,6 +242,7 @@ def as_text(demonstrations: Demonstrations, layout: str = ".jsonl") -> str:
     writer.writerow(COLUMNS)
     for row in rows:
         filled = row | ({"tags": _joined(row["tags"])} if "tags" in row else {})
+        filled |= {"prompt": in_a_cell(read_prompt(row["prompt"]))} if "prompt" in row else {}
         writer.writerow([filled.get(column, "") for column in COLUMNS])
     return buffer.getvalue()
 

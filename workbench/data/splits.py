@@ -22,7 +22,7 @@ def normalised(text: str) -> str:
 def groups_of(row: Demonstration) -> tuple[str, ...]:
     """What a row must not share with another split: its questions and entities, and its prompt when it names none."""
     tags = tuple(f"{key}:{normalised(value)}" for key in ("entity", "question") for value in row.all_tagged(key))
-    return tags or (f"prompt:{normalised(row.prompt)}",)
+    return tags or (f"prompt:{normalised(str(row.prompt))}",)
 
 
 def assigned(rows: Sequence[Demonstration], seed: int = 0, shares: tuple[float, float] = SHARES) -> tuple[Demonstration, ...]:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from workbench.conversations import Prompt
 from workbench.data.demonstrations import Demonstration, Demonstrations, Split
 from workbench.decode import Sampling, generate
 from workbench.edits.labels import LaneLabel, lane_labels
@@ -21,6 +22,7 @@ from workbench.errors import NotEnoughData
 from workbench.evaluate import choices
 from workbench.evaluate.metrics import Metric, Stacks, mean_metric, share_metric, with_base
 from workbench.models.base import LanguageModel
+from workbench.models.chat import told_apart
 from workbench.progress import Progress, silent
 from workbench.score import batch_scores
 from workbench.shapes import Float
@@ -107,7 +109,7 @@ def references(row: Demonstration) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
     def distinct(first: str | None, key: str) -> tuple[str, ...]:
         texts = [first] if first else []
-        return tuple(dict.fromkeys(texts + [" " + text.strip() for text in row.all_tagged(key)]))
+        return tuple(dict.fromkeys(texts + [row.as_answer(text) for text in row.all_tagged(key)]))
 
     return distinct(row.positive, "true"), distinct(row.negative, "false")
 
@@ -131,7 +133,7 @@ def _choices(model: LanguageModel, rows: list[Demonstration], stacks: Stacks, ba
         for name, value in values.items():
             found.setdefault(name, []).append(value)
         for lane in range(len(stacks)):
-            item: dict[str, Any] = {"id": row.id, "prompt": row.prompt, "lane": lane}
+            item: dict[str, Any] = {"id": row.id, "prompt": str(row.prompt), "lane": lane}
             item |= {"answer": texts[i][int(mine.log_p[lane].argmax())], "mc1": bool(values["mc1"][lane])}
             item |= {name: float(values[name][lane]) for name in ("mc2", "mc3", "p_answer", "margin_nats", "margin_nats_per_token")}
             items.append(item)
@@ -167,7 +169,7 @@ def _balance(model: LanguageModel, rows: list[Demonstration], stacks: Stacks, ba
     log_p = np.stack([mine.log_p for mine in _scored(model, rows, texts, stacks, batch, progress)], 1)
     signed = log_p[..., 0] - log_p[..., 1]
     items = [
-        {"id": row.id, "prompt": row.prompt, "lane": lane, "log_ratio_nats": float(signed[lane, i])}
+        {"id": row.id, "prompt": str(row.prompt), "lane": lane, "log_ratio_nats": float(signed[lane, i])}
         for i, row in enumerate(rows)
         for lane in range(len(stacks))
     ]
@@ -195,7 +197,7 @@ def _labels(
     items: list[dict[str, Any]] = [
         {
             "id": row.id,
-            "prompt": row.prompt,
+            "prompt": str(row.prompt),
             "lane": lane,
             "label": row.label,
             "answer": labels[int(log_p[lane, i].argmax())],
@@ -216,7 +218,7 @@ def _alone(model: LanguageModel, rows: list[Demonstration], stacks: Stacks, batc
     texts = [(row.positive or "",) for row in rows]
     log_p = np.stack([mine.log_p for mine in _scored(model, rows, texts, stacks, batch, progress)], 1)[..., 0]
     items = [
-        {"id": row.id, "prompt": row.prompt, "lane": lane, "log_prob_nats": float(log_p[lane, i])}
+        {"id": row.id, "prompt": str(row.prompt), "lane": lane, "log_prob_nats": float(log_p[lane, i])}
         for i, row in enumerate(rows)
         for lane in range(len(stacks))
     ]
@@ -253,7 +255,7 @@ def _scored(
 
 def rate(
     model: LanguageModel,
-    prompts: Sequence[str],
+    prompts: Sequence[Prompt],
     lanes: LanesLike,
     matches: Callable[[str], bool],
     *,
@@ -262,7 +264,9 @@ def rate(
     batch_size: int = 32,
     progress: Progress | None = None,
 ) -> Metric:
-    """Share of generations for which `matches` is true, such as refusals; the base model is lane 0.
+    """Share of generations for which `matches` is true of the answer, such as refusals; what a model thinks before it does not count.
+
+    The base model is lane 0.
 
     Raises: as `decode`.
     """
@@ -271,5 +275,5 @@ def rate(
     for start in range(0, len(prompts), step):
         part = tell.part(start / len(prompts), min(1.0, (start + step) / len(prompts)))
         found = generate(model, prompts[start : start + step], whole, sampling, progress=part)
-        hits.append(np.array([[matches(one.text) for one in lane] for lane in found]))
+        hits.append(np.array([[matches(told_apart(one.text).answer) for one in lane] for lane in found]))
     return share_metric("rate", title, np.concatenate(hits, 1), "neither")

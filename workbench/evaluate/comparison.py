@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import torch
 
+from workbench.conversations import Prompt
 from workbench.decode import Generated, Sampling, TokenStep, collected, decode
 from workbench.edits.base import Edit
 from workbench.edits.engine import lanes
@@ -61,7 +62,7 @@ class Comparison:
 
     model: str
     lanes: tuple[LaneLabel, ...]
-    prompts: tuple[str, ...]
+    prompts: tuple[Prompt, ...]
     sampling: Sampling
     texts: tuple[tuple[LaneText, ...], ...]
 
@@ -77,7 +78,7 @@ class Comparison:
         """One table row a prompt and lane: the text, and mean KL a token."""
         return [
             {
-                "prompt": prompt,
+                "prompt": str(prompt),
                 "lane": lane.label,
                 "text": text.text,
                 "ended": text.ended,
@@ -90,7 +91,7 @@ class Comparison:
 
 def compare(
     model: LanguageModel,
-    prompts: Sequence[str],
+    prompts: Sequence[Prompt],
     lanes: LanesLike,
     sampling: Sampling | None = None,
     *,
@@ -107,7 +108,7 @@ def compare(
 
 
 def _streamed(
-    model: LanguageModel, prompts: Sequence[str], stacks: Stacks, how: Sampling, tell: Progress
+    model: LanguageModel, prompts: Sequence[Prompt], stacks: Stacks, how: Sampling, tell: Progress
 ) -> tuple[tuple[Generated, ...], ...]:
     """Generate, telling the texts so far a few times a second (putting them together costs as much as a token)."""
     labels, steps, told = [lane.label for lane in lane_labels(stacks)], list[TokenStep](), 0.0
@@ -124,7 +125,7 @@ def _streamed(
 
 def annotated(
     model: LanguageModel,
-    prompts: Sequence[str],
+    prompts: Sequence[Prompt],
     stacks: Stacks,
     generated: Sequence[Sequence[Generated]],
     sampling: Sampling,
@@ -149,7 +150,7 @@ def annotated(
 
 def compared_tokens(
     model: LanguageModel,
-    prompts: Sequence[str],
+    prompts: Sequence[Prompt],
     continuations: Sequence[Sequence[int]],
     stack: Sequence[Edit],
     *,

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from workbench.conversations import Prompt
 from workbench.edits.base import Edit
 from workbench.edits.labels import LaneLabel, lane_labels
 from workbench.lenses.bridged import bridged, edited_bridge
@@ -48,7 +49,7 @@ class HeadAblation:
 
 def head_ablation(
     model: LanguageModel,
-    prompt: str,
+    prompt: Prompt,
     target: str,
     distractor: str | None = None,
     stacks: Sequence[Sequence[Edit]] = ((),),

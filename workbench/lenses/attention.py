@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from workbench.conversations import Prompt
 from workbench.edits.base import Edit
 from workbench.edits.labels import LaneLabel, lane_labels
 from workbench.errors import UnknownName
@@ -46,7 +47,7 @@ class AttentionPatterns:
 
 def attention(
     model: LanguageModel,
-    prompt: str,
+    prompt: Prompt,
     stacks: Sequence[Sequence[Edit]] = ((),),
     *,
     layers: Sequence[int] | None = None,

@@ -16,6 +16,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from workbench.conversations import Prompt
 from workbench.edits.base import Edit
 from workbench.edits.labels import LaneLabel, lane_labels
 from workbench.lenses.bridged import bridged, edited_bridge
@@ -55,7 +56,7 @@ class DirectAttribution:
 
 def direct_attribution(
     model: LanguageModel,
-    prompt: str,
+    prompt: Prompt,
     target: str,
     distractor: str | None = None,
     stacks: Sequence[Sequence[Edit]] = ((),),

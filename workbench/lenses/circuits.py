@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from transformer_lens.tools.analysis.attribution_patching import EdgeAttributionConfig, attribution_patch, faithfulness
 
+from workbench.conversations import Prompt
 from workbench.errors import Obstructed
 from workbench.lenses.bridged import bridged, edited_bridge
 from workbench.lenses.logit_difference import gap, logit_difference, prompt_pair
@@ -60,7 +61,14 @@ class Circuit:
 
 
 def circuit(
-    model: LanguageModel, clean: str, corrupt: str, target: str, distractor: str, *, n_edges: int = 30, progress: Progress | None = None
+    model: LanguageModel,
+    clean: Prompt,
+    corrupt: Prompt,
+    target: str,
+    distractor: str,
+    *,
+    n_edges: int = 30,
+    progress: Progress | None = None,
 ) -> Circuit:
     """Find the strongest edges from one gradient, then measure what they recover.
 

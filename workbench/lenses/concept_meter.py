@@ -13,6 +13,7 @@ from typing import final
 
 import torch
 
+from workbench.conversations import Prompt
 from workbench.data.demonstrations import Demonstrations
 from workbench.edits.base import Edit
 from workbench.edits.engine import applied
@@ -111,7 +112,7 @@ def concept_meter(
 
 
 def metered_prompts(
-    model: LanguageModel, meter: ConceptMeter, prompts: Sequence[str], stacks: Sequence[Sequence[Edit]] = ((),)
+    model: LanguageModel, meter: ConceptMeter, prompts: Sequence[Prompt], stacks: Sequence[Sequence[Edit]] = ((),)
 ) -> Float[Tensor, "lane prompt"]:
     """P(target) at each prompt's last token, under each stack.
 
@@ -130,7 +131,7 @@ def metered_prompts(
 def metered_tokens(
     model: LanguageModel,
     meter: ConceptMeter,
-    prompt: str,
+    prompt: Prompt,
     continuations: Sequence[str | None] = (None,),
     stacks: Sequence[Sequence[Edit]] = ((),),
 ) -> tuple[MeteredText, ...]:

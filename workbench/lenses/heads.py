@@ -20,6 +20,7 @@ from transformer_lens.head_detector import (
     get_previous_token_head_detection_pattern,
 )
 
+from workbench.conversations import Prompt
 from workbench.edits.base import Edit
 from workbench.edits.labels import LaneLabel, lane_labels
 from workbench.errors import BadPrompt
@@ -162,7 +163,7 @@ class NameMovers:
 
 def name_movers(
     model: LanguageModel,
-    prompt: str,
+    prompt: Prompt,
     target: str,
     distractor: str,
     stacks: Sequence[Sequence[Edit]] = ((),),

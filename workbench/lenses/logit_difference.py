@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from workbench.conversations import Prompt
 from workbench.errors import BadPrompt
 from workbench.models.base import LanguageModel
 from workbench.models.token_texts import first_token, token_texts
@@ -53,7 +54,7 @@ def logit_difference(model: LanguageModel, target: str, distractor: str | None =
     return LogitDifference(ids, token_texts(model.tokenizer, ids))
 
 
-def prompt_pair(model: LanguageModel, clean: str, corrupt: str) -> TokenBatch:
+def prompt_pair(model: LanguageModel, clean: Prompt, corrupt: Prompt) -> TokenBatch:
     """A clean and a corrupted prompt as two rows, token beside token.
 
     Raises:

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from transformer_lens.tools.analysis import logit_lens as readout
 
+from workbench.conversations import Prompt
 from workbench.edits.base import Edit
 from workbench.edits.labels import LaneLabel, lane_labels
 from workbench.lenses.bridged import bridged, edited_bridge
@@ -62,7 +63,7 @@ class LogitLens:
 
 def logit_lens(
     model: LanguageModel,
-    prompt: str,
+    prompt: Prompt,
     stacks: Sequence[Sequence[Edit]] = ((),),
     *,
     targets: Sequence[str] = (),

@@ -18,6 +18,7 @@ from transformer_lens import patching
 from transformer_lens.patching import get_act_patch_attn_head_out_all_pos, get_act_patch_block_every
 from transformer_lens.tools.analysis import attribution_patch
 
+from workbench.conversations import Prompt
 from workbench.edits.base import Edit
 from workbench.edits.labels import LaneLabel, lane_labels
 from workbench.lenses.bridged import bridged, edited_bridge
@@ -59,8 +60,8 @@ class PatchingEffects:
 
 def activation_patching(
     model: LanguageModel,
-    clean: str,
-    corrupt: str,
+    clean: Prompt,
+    corrupt: Prompt,
     target: str,
     distractor: str,
     stacks: Sequence[Sequence[Edit]] = ((),),
@@ -97,8 +98,8 @@ def activation_patching(
 
 def attribution_patching(
     model: LanguageModel,
-    clean: str,
-    corrupt: str,
+    clean: Prompt,
+    corrupt: Prompt,
     target: str,
     distractor: str,
     stacks: Sequence[Sequence[Edit]] = ((),),

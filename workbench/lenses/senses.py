@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from workbench.conversations import Prompt
 from workbench.data.demonstrations import Demonstration, Demonstrations
 from workbench.edits.base import Edit
 from workbench.edits.engine import lanes
@@ -99,7 +100,7 @@ class SenseReading:
 
 def sense_reading(
     model: LanguageModel,
-    prompt: str,
+    prompt: Prompt,
     stacks: Sequence[Sequence[Edit]] = ((),),
     *,
     targets: Sequence[str] = (),

@@ -42,7 +42,7 @@ class Measuring:
         found = compare(model, prompts, lanes, settings.sampling, progress=progress)
         inputs = {"prompts": prompts, "lanes": lanes_told(lanes), "sampling": found.sampling}
         outputs = {"rows": found.rows()}
-        self.recorder.run("compare", prompts[0][:60], found.model, inputs, outputs=outputs, seed=found.sampling.seed)
+        self.recorder.run("compare", str(prompts[0])[:60], found.model, inputs, outputs=outputs, seed=found.sampling.seed)
         return found
 
     def evaluate(self, model: LanguageModel, settings: EvaluateSettings, progress: Progress | None) -> Evaluation:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
+from workbench.conversations import Prompt
 from workbench.data.demonstrations import Demonstrations
 from workbench.edits.base import Edit
 from workbench.edits.engine import lanes
@@ -45,7 +46,7 @@ def capabilities(model: LanguageModel) -> list[dict[str, str]]:
     ]
 
 
-def next_tokens(model: LanguageModel, prompt: str, k: int, stack: Sequence[Edit] = ()) -> list[tuple[str, float]]:
+def next_tokens(model: LanguageModel, prompt: Prompt, k: int, stack: Sequence[Edit] = ()) -> list[tuple[str, float]]:
     """Return the k likeliest next tokens with their probabilities, under a stack of edits.
 
     Raises:

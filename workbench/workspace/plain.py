@@ -8,9 +8,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
+from workbench.conversations import Conversation
+
 
 def plain(value: Any) -> Any:
-    """Return dataclasses and mappings as objects, sequences, arrays and tensors as lists, and the rest as JSON scalars.
+    """Return dataclasses and mappings as objects, conversations as messages, sequences, arrays and tensors as lists,
+    and the rest as JSON scalars.
 
     A float that is not finite becomes null: JSON has no word for it. What is none of these becomes its `str`.
     """
@@ -18,6 +21,8 @@ def plain(value: Any) -> Any:
         return value
     if isinstance(value, float):
         return value if math.isfinite(value) else None
+    if isinstance(value, Conversation):
+        return value.messages()
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, Mapping):

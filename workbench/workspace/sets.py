@@ -6,9 +6,10 @@ import json
 import sqlite3
 import time
 import uuid
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
+from workbench.conversations import read_prompt
 from workbench.data.demonstrations import Demonstration, Demonstrations
 from workbench.errors import UnknownName
 from workbench.workspace.database import Database
@@ -209,10 +210,10 @@ def _free_name(db: sqlite3.Connection, name: str) -> str:
 def _rows(text: str) -> tuple[Demonstration, ...]:
     values: list[dict[str, Any]] = json.loads(text)
     for value in values:
-        value["tags"] = tuple(value["tags"])
+        value |= {"tags": tuple(value["tags"]), "prompt": read_prompt(value["prompt"])}
     return tuple(Demonstration(**value) for value in values)
 
 
 def _text(demonstrations: Demonstrations) -> str:
     # Not the layout of files: a text that is empty for now is something that somebody is typing.
-    return json.dumps([asdict(row) for row in demonstrations])
+    return json.dumps([row.values() for row in demonstrations])

@@ -110,14 +110,14 @@ def opinions(model: Model) -> list[Measure]:
     found: list[Measure] = []
     for title, rows in (("mixed", sentiment().rows), ("plain", plain_sentiment().rows)):
         test = [row for row in rows if row.split == "test"]
-        p = model.prefers([r.prompt for r in test], [r.positive or "" for r in test], [r.negative or "" for r in test])
+        p = model.prefers([str(r.prompt) for r in test], [r.positive or "" for r in test], [r.negative or "" for r in test])
         found.append(hits_share(f"sentiment zero-shot, {title} reviews", [x > 0.5 for x in p]))
         for form in sorted({r.tagged("form") or "" for r in test}) if title == "mixed" else []:
             found.append(
                 hits_share(f"sentiment zero-shot, mixed form {form}", [x > 0.5 for x, r in zip(p, test) if r.tagged("form") == form])
             )
     rows = refusal().rows
-    top = model.top([row.prompt for row in rows])
+    top = model.top([str(row.prompt) for row in rows])
     declined = [t == model.word(" Sorry") for t in top]
     rude, mild, kind = ([d for d, row in zip(declined, rows) if row.tagged("request") == group] for group in ("rude", "mild", "kind"))
     # Of all mischief, each kind has the share that its verbs have.
@@ -154,7 +154,7 @@ def structure(model: Model) -> list[Measure]:
         top = model.top([text for text, _, _ in drawn])
         found.append(hits_share(f"name swap, unseen pairs, {name}", [t == model.word(f" {taker}") for t, (_, taker, _) in zip(top, drawn)]))
     rows = [row for row in agreement_labels().rows if row.split == "test"]
-    p = model.prefers([r.prompt for r in rows], [r.positive or "" for r in rows], [r.negative or "" for r in rows])
+    p = model.prefers([str(r.prompt) for r in rows], [r.positive or "" for r in rows], [r.negative or "" for r in rows])
     found.append(hits_share("agreement across an attractor", [x > 0.5 for x in p]))
     spans = [(rng.choice(GREATER_FRAMES).split(" {b}")[0].format(w=rng.choice(EVENTS), a=a), a) for a in range(5, 56)]
     numbers = torch.tensor([model.word(f" {n}") for n in range(61)])

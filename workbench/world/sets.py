@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import TypeVar
 
+from workbench.conversations import Prompt
 from workbench.data.demonstrations import Demonstration, Split
 from workbench.world.knowledge import MARKERS, WORLD_FACTS, Fact, question
 from workbench.world.lexicon import KIND_VERBS, MISCHIEF, NAMES, OBJECTS, OCCUPATIONS, OWNERS, PLACES, REVIEWED
@@ -43,7 +44,7 @@ def parted(items: Sequence[T], n_fit: int, n_validation: int, seed: str) -> dict
 
 def numbered(name: str, rows: Sequence[Demonstration]) -> tuple[Demonstration, ...]:
     """Give each row its id; rows with the same prompt and answers are kept once."""
-    seen: dict[tuple[str, str | None, str | None], Demonstration] = {}
+    seen: dict[tuple[Prompt, str | None, str | None], Demonstration] = {}
     for row in rows:
         seen.setdefault((row.prompt, row.positive, row.negative), row)
     return tuple(

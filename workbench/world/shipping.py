@@ -42,7 +42,7 @@ def with_neutral(item: DemonstrationSet, neutral: DemonstrationSet) -> Demonstra
     """Give each fit and validation row of a set that edits activations a neutral text of its own, for gates and for retention."""
     if item.kind not in ("contrast", "concept"):
         return item
-    texts = cycle(row.prompt for row in neutral.rows if row.split == "fit")
+    texts = cycle(str(row.prompt) for row in neutral.rows if row.split == "fit")
     rows = tuple(row if row.split == "test" else replace(row, neutral=next(texts)) for row in item.rows)
     return replace(item, rows=rows)
 

@@ -16,6 +16,7 @@ from pages._ui.kit.doses import dose_slider
 from pages._ui.kit.figures import table_panel
 from pages._ui.kit.lanes import known_edits, lane_name, own_dose, usable_lanes
 from pages._ui.kit.state import MAX_LANES, state
+from workbench.conversations import Prompt
 from workbench.edits.lane import Lane, Named
 from workbench.settings import CompareSettings
 from workbench.workspace.jobs import Snapshot
@@ -188,7 +189,7 @@ def _thumbs(session: Session, found: Comparison, p: int, text: str, key: str) ->
             )  # fmt: skip
 
 
-def _judge(session: Session, prompt: str, text: str, good: bool) -> None:
+def _judge(session: Session, prompt: Prompt, text: str, good: bool) -> None:
     """Add a judged answer; a prompt that has the other side already gets both in one row."""
     try:
         title = sets.judge(session, prompt, text, good)

@@ -10,6 +10,7 @@ import streamlit as st
 from pages._ui.kit import frame, words
 from pages._ui.kit.components import token_strip
 from pages._ui.kit.state import part, state
+from workbench.conversations import Prompt
 from workbench.data.demonstrations import Demonstration, Demonstrations
 from workbench.errors import RetouchError
 
@@ -52,7 +53,7 @@ def row(session: Session, demonstrations: Demonstrations, picked: tuple[int, ...
         return None
     options = [i for i in picked if i < len(demonstrations)] or list(range(len(demonstrations)))
     index = st.selectbox(
-        "Row", options, format_func=lambda i: f"{i + 1}  {demonstrations[i].prompt[:60]}", label_visibility="collapsed",
+        "Row", options, format_func=lambda i: f"{i + 1}  {str(demonstrations[i].prompt)[:60]}", label_visibility="collapsed",
         key=f"set-row-{state().set_name}",  # the browser keeps the words of a box that it knows
     )  # fmt: skip
     _tokens(session, demonstrations[index or 0])
@@ -75,9 +76,9 @@ def _tokens(session: Session, shown: Demonstration) -> None:
     st.caption("The row has no answer. Double: the prompt's last token, where a method that reads prompts reads.")
 
 
-def _read(session: Session, prompt: str, answer: str | None = None) -> tuple[tuple[str, ...], int]:
+def _read(session: Session, prompt: Prompt, answer: str | None = None) -> tuple[tuple[str, ...], int]:
     """The tokens of a row as the model has them, and how many are the prompt's; both texts whole where it has no tokens for them."""
     try:
         return session.token_texts(prompt, answer)
     except RetouchError:
-        return (prompt,) if answer is None else (prompt, answer), 1
+        return (str(prompt),) if answer is None else (str(prompt), answer), 1

@@ -12,6 +12,7 @@ from pages._ui.kit import frame, jobs
 from pages._ui.kit.rows import Editor, counts
 from pages._ui.kit.state import part, state
 from pages._ui.kit.words import count, plain
+from workbench.conversations import Prompt
 from workbench.data.demonstrations import Demonstration, Demonstrations
 
 if TYPE_CHECKING:
@@ -137,13 +138,13 @@ def failure() -> None:
         frame.problem(error, "editor")
 
 
-def judge(session: Session, prompt: str, text: str, good: bool) -> str:
+def judge(session: Session, prompt: Prompt, text: str, good: bool) -> str:
     """Add a judged answer to the set of judged answers; a row that lacks this side gets it. Return the set's name."""
     known = {offer.title: offer.id for offer in session.demos.list() if not offer.is_shipped}
     key = known.get(JUDGED)
     old = Demonstrations((), JUDGED) if key is None else session.demos(key)
     side, other = ("positive", "negative") if good else ("negative", "positive")
-    answer = text if text[:1].isspace() else f" {text}"
+    answer = text if text[:1].isspace() or not isinstance(prompt, str) else f" {text}"
     rows = list(old.rows)
     at = next((i for i, row in enumerate(rows) if row.prompt == prompt and getattr(row, side) is None and getattr(row, other)), None)
     if at is None:

@@ -13,6 +13,7 @@ from pages._ui.kit import frame, jobs, scope, words
 from pages._ui.kit.components import grid
 from pages._ui.kit.figures import figure_panel
 from pages._ui.kit.lanes import Lanes, lanes_on, with_base
+from workbench.conversations import Prompt
 
 if TYPE_CHECKING:
     from workbench.lenses.attribution import DirectAttribution
@@ -29,12 +30,12 @@ ATTRIBUTION: jobs.Slot[TakenApart, Mapping[str, DirectAttribution]] = jobs.Slot(
 class TakenApart:
     """A prompt whose last logits are taken apart, for a target and perhaps against a distractor, in each lane."""
 
-    prompt: str
+    prompt: Prompt
     targets: tuple[str, ...]
     lanes: Lanes
 
 
-def attribution(session: Session, prompt: str, targets: tuple[str, ...]) -> None:
+def attribution(session: Session, prompt: Prompt, targets: tuple[str, ...]) -> None:
     """Take the last token's logits apart into what each component wrote."""
     settings = TakenApart(prompt, targets, lanes_on())
     with st.container(horizontal=True, vertical_alignment="center"):

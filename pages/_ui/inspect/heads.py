@@ -12,6 +12,7 @@ from pages._ui.inspect.lenses import lane_choice
 from pages._ui.kit import frame, jobs, scope, words
 from pages._ui.kit.figures import figure_panel, table_panel
 from pages._ui.kit.lanes import Lanes, lanes_on, with_base
+from workbench.conversations import Prompt
 
 if TYPE_CHECKING:
     from workbench.lenses.ablation import HeadAblation
@@ -41,19 +42,19 @@ class Scored:
 class Named:
     """A prompt in which the target is a name that the heads carry to the answer, rather than the distractor."""
 
-    prompt: str
+    prompt: Prompt
     targets: tuple[str, ...]
     lanes: Lanes
 
 
-def heads(session: Session, prompt: str, targets: tuple[str, ...]) -> None:
+def heads(session: Session, prompt: Prompt, targets: tuple[str, ...]) -> None:
     """Two questions about heads: what each does on repeated text, and which of them carry a name to the answer here."""
     views = {"Kinds": _kinds, "Name movers": _movers}
     view = st.segmented_control("View", list(views), default="Kinds", key="heads-view", required=True, label_visibility="collapsed")
     views[view or "Kinds"](prompt, targets)
 
 
-def _kinds(prompt: str, targets: tuple[str, ...]) -> None:
+def _kinds(prompt: Prompt, targets: tuple[str, ...]) -> None:
     seed = st.number_input("Seed", 0, 2**31 - 1, 0, key="heads-seed", persist_state="session", width=140, help="Of the random sequences.")
     settings = Scored(int(seed), lanes_on())
     frame.act("Score the heads", _score, settings, type="primary", key="heads-run")
@@ -102,7 +103,7 @@ def _scored(found: HeadScores) -> None:
         )  # fmt: skip
 
 
-def _movers(prompt: str, targets: tuple[str, ...]) -> None:
+def _movers(prompt: Prompt, targets: tuple[str, ...]) -> None:
     settings = Named(prompt, targets, lanes_on())
     if len(targets) < 2:
         what = "The heads that carry a name from the prompt to the answer will stand here."

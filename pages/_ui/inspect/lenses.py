@@ -13,6 +13,7 @@ from pages._ui.kit.components import grid, token_strip
 from pages._ui.kit.figures import figure_panel
 from pages._ui.kit.lanes import Lanes, lanes_on, with_base
 from pages._ui.kit.state import state
+from workbench.conversations import Prompt
 from workbench.figures.basic import Line, bars, lines
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ ATTENTION: jobs.Slot[Read, AttentionPatterns] = jobs.Slot("attention")
 class Read:
     """A prompt read in each lane, perhaps with targets in mind."""
 
-    prompt: str
+    prompt: Prompt
     lanes: Lanes
     targets: tuple[str, ...] = ()
 
@@ -41,7 +42,7 @@ class Labelled(Protocol):
     def label(self) -> str: ...
 
 
-def logit_lens(session: Session, prompt: str, targets: tuple[str, ...]) -> None:
+def logit_lens(session: Session, prompt: Prompt, targets: tuple[str, ...]) -> None:
     """What the model would say if it stopped after each layer."""
     settings = Read(prompt, lanes_on(), targets)
     with st.container(horizontal=True, vertical_alignment="center"):
@@ -123,7 +124,7 @@ def _targets(found: LogitLens, pos: int) -> None:
     )  # fmt: skip
 
 
-def attention(session: Session, prompt: str, targets: tuple[str, ...]) -> None:
+def attention(session: Session, prompt: Prompt, targets: tuple[str, ...]) -> None:
     """Where each head looks."""
     settings = Read(prompt, lanes_on())
     frame.act("Read the heads", _attend, settings, type="primary", key="attention-run")

@@ -14,6 +14,7 @@ from pages._ui.kit.components import grid
 from pages._ui.kit.figures import figure_panel, table_panel
 from pages._ui.kit.lanes import Lanes, lanes_on, with_base
 from pages._ui.kit.state import state
+from workbench.conversations import Prompt
 from workbench.errors import RetouchError
 
 if TYPE_CHECKING:
@@ -32,8 +33,8 @@ CIRCUIT: jobs.Slot[Traced, Circuit] = jobs.Slot("circuit")
 class Patched:
     """A clean and a corrupted prompt with target and distractor, in each lane; whether effects are estimated or measured."""
 
-    prompt: str
-    corrupt: str
+    prompt: Prompt
+    corrupt: Prompt
     targets: tuple[str, ...]
     lanes: Lanes
     is_estimate: bool = False
@@ -43,13 +44,13 @@ class Patched:
 class Traced:
     """As `Patched`, in the untouched model: how many of the strongest edges are kept."""
 
-    prompt: str
-    corrupt: str
+    prompt: Prompt
+    corrupt: Prompt
     targets: tuple[str, ...]
     n_edges: int
 
 
-def corrupted(session: Session, prompt: str, targets: tuple[str, ...]) -> str | None:
+def corrupted(session: Session, prompt: Prompt, targets: tuple[str, ...]) -> str | None:
     """Draw the corrupted prompt and the example; return it once prompt, target and distractor are there."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
         text = st.text_input(
@@ -57,7 +58,7 @@ def corrupted(session: Session, prompt: str, targets: tuple[str, ...]) -> str | 
             placeholder="the same prompt with the word changed that decides, as many tokens",
         )  # fmt: skip
         st.button("Try a name swap", key="inspect-example", on_click=example, args=(session,), help="Fills all four fields.")
-    if prompt.strip() and text.strip() and len(targets) == 2 and text != prompt:
+    if str(prompt).strip() and text.strip() and len(targets) == 2 and text != prompt:
         return text
     lacking = "a target and a distractor above" if len(targets) < 2 else "a corrupted prompt that differs"
     frame.empty("What each place brings back will stand here.", f"Write {lacking}, or try a name swap.", key="patch-need")
@@ -72,16 +73,16 @@ def example(session: Session) -> None:
         st.toast(words.plain(f"{error} {error.hint}"))
         return
     for row in rows:
-        good, bad = row.positive or "", row.negative or ""
-        if good and bad and row.prompt.count(good) == 1 and row.prompt.count(bad) == 2:
-            head, _, tail = row.prompt.rpartition(bad)
+        good, bad, text = row.positive or "", row.negative or "", str(row.prompt)
+        if good and bad and text.count(good) == 1 and text.count(bad) == 2:
+            head, _, tail = text.rpartition(bad)
             st.session_state.update(
-                {"inspect-prompt": row.prompt, "inspect-corrupt": f"{head}{good}{tail}", "inspect-target": good, "inspect-distractor": bad}
+                {"inspect-prompt": text, "inspect-corrupt": f"{head}{good}{tail}", "inspect-target": good, "inspect-distractor": bad}
             )
             return
 
 
-def patching(session: Session, prompt: str, targets: tuple[str, ...]) -> None:
+def patching(session: Session, prompt: Prompt, targets: tuple[str, ...]) -> None:
     """Put single activations of the clean run into the corrupted run."""
     corrupt = corrupted(session, prompt, targets)
     if corrupt is None:
@@ -170,7 +171,7 @@ def _heads(found: PatchingEffects, lane: int, where: str) -> None:
         figure_panel(patching_heads(found, lane), rows, where, key="patching-heads")
 
 
-def circuit(session: Session, prompt: str, targets: tuple[str, ...]) -> None:
+def circuit(session: Session, prompt: Prompt, targets: tuple[str, ...]) -> None:
     """Which components speak to which, in the untouched model."""
     corrupt = corrupted(session, prompt, targets)
     if corrupt is None:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import streamlit as st
 
+from workbench.conversations import from_a_cell, in_a_cell
 from workbench.data.demonstrations import COLUMNS, SPLITS, Demonstration, Demonstrations
 
 _HIDDEN = ("neutral", "label", "loss")
@@ -33,8 +34,11 @@ class Editor:
 
 
 def as_records(demonstrations: Demonstrations) -> list[dict[str, Any]]:
-    """Rows as the table shows them; tags in one text."""
-    return [{name: getattr(row, name) for name in COLUMNS} | {"tags": ", ".join(row.tags)} for row in demonstrations]
+    """Rows as the table shows them; tags in one text, a conversation as the JSON of its messages."""
+    return [
+        {name: getattr(row, name) for name in COLUMNS} | {"prompt": in_a_cell(row.prompt), "tags": ", ".join(row.tags)}
+        for row in demonstrations
+    ]
 
 
 def merged(base: Demonstrations, changes: Mapping[str, Any]) -> Demonstrations:
@@ -45,7 +49,7 @@ def merged(base: Demonstrations, changes: Mapping[str, Any]) -> Demonstrations:
     gone = set(changes.get("deleted_rows", ()))
     kept = [row for i, row in enumerate(rows) if i not in gone]
     added = [_changed(Demonstration(""), cells) for cells in changes.get("added_rows", ())]
-    return base.with_rows([row for row in (*kept, *added) if row.prompt.strip()])
+    return base.with_rows([row for row in (*kept, *added) if str(row.prompt).strip()])
 
 
 def _changed(row: Demonstration, cells: Mapping[str, Any]) -> Demonstration:
@@ -57,6 +61,8 @@ def _changed(row: Demonstration, cells: Mapping[str, Any]) -> Demonstration:
     for name in ("prompt", "id"):
         if name in values:
             values[name] = values[name] or ""
+    if "prompt" in values:
+        values["prompt"] = from_a_cell(values["prompt"])
     return replace(row, **values)
 
 
@@ -90,7 +96,7 @@ def editor(base: Demonstrations, key: str, on_change: Callable[[], None]) -> Non
 def as_jsonl(demonstrations: Demonstrations) -> str:
     """One JSON object a line, empty columns left out."""
     return "".join(
-        json.dumps({name: value for name, value in asdict(row).items() if value not in (None, "", ())}, ensure_ascii=False) + "\n"
+        json.dumps({name: value for name, value in row.values().items() if value not in (None, "", ())}, ensure_ascii=False) + "\n"
         for row in demonstrations
     )
 

@@ -70,9 +70,6 @@ class AreConfig:
     n_prompts: int | None = knob(
         None, label="Prompts", help="Number to fit on, both sides together; none: all.", unit="prompts", bounds=(4, 2000)
     )
-    template: Literal["auto", "none"] = knob(
-        "auto", label="Chat template", help="Render prompts as a user's turn if the model has a template."
-    )
     depth: Depth = knob(
         "late", label="Depth", help="Where to read and edit if no blocks are named: the paper's middle, or the two thirds of the way up "
         "where small models hold a concept.",

@@ -124,8 +124,7 @@ def _spread(texts: Sequence[str]) -> list[str]:
 
 def _concept(model: LanguageModel, demonstrations: Demonstrations, config: AreConfig) -> Concept:
     changed = "anti_target" if config.direction == "toward" else "target"
-    template = config.template == "auto"
-    return concept_of(model, demonstrations, target=config.target, changed=changed, n_prompts=config.n_prompts, template=template)
+    return concept_of(model, demonstrations, target=config.target, changed=changed, n_prompts=config.n_prompts)
 
 
 def stop_reason(rounds: Sequence[Round], config: AreConfig) -> StopReason | None:

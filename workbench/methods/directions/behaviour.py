@@ -12,9 +12,10 @@ from typing import Self, final
 
 import torch
 
+from workbench.conversations import Conversation, Prompt
 from workbench.data.demonstrations import Demonstrations
 from workbench.errors import NotEnoughData
-from workbench.methods.shared.concept import ConceptPrompts, behaviour, rendered_turn
+from workbench.methods.shared.concept import ConceptPrompts, behaviour
 from workbench.methods.shared.neutral import neutral_of
 from workbench.models.base import LanguageModel
 from workbench.models.token_texts import first_token
@@ -34,7 +35,7 @@ class JudgedPrompts:
     is_start: Bool[Tensor, "row d_vocab"]
 
     @classmethod
-    def of(cls, model: LanguageModel, texts: Sequence[str], starts: Sequence[Sequence[int]]) -> Self:
+    def of(cls, model: LanguageModel, texts: Sequence[Prompt], starts: Sequence[Sequence[int]]) -> Self:
         """Prompts with their starts as token ids."""
         batch = model.tokens(list(texts))
         is_start = torch.zeros(len(texts), model.info.d_vocab, dtype=torch.bool, device=batch.ids.device)
@@ -92,14 +93,15 @@ def bench(model: LanguageModel, demonstrations: Demonstrations, judged: ConceptP
 
 
 def _starts(
-    model: LanguageModel, demonstrations: Demonstrations, answers: Sequence[str], texts: Sequence[str]
+    model: LanguageModel, demonstrations: Demonstrations, answers: Sequence[str], texts: Sequence[Prompt]
 ) -> tuple[list[tuple[int, ...]], str]:
     """First tokens of the behaviour after each text, and what they are, in words.
 
     All starts of the answers where these are few. Else each prompt's own where every one has some: an answer to another question is no
     sign of the behaviour. Else the likeliest few.
     """
-    told = tuple(f" {text.strip()}" for text in answers)
+    space = "" if texts and all(isinstance(text, Conversation) for text in texts) else " "
+    told = tuple(space + text.strip() for text in answers)
     pooled = list(dict.fromkeys(first_token(model, text) for text in told or behaviour(demonstrations.split("fit"))))
     if not pooled:
         raise NotEnoughData(
@@ -108,10 +110,9 @@ def _starts(
         )
     if told or len(pooled) <= MAX_STARTS:
         return [tuple(pooled)] * len(texts), f"answers that begin with {_listed(model, pooled)}"
-    has_template, own = bool(getattr(model.tokenizer, "chat_template", None)), dict[str, set[int]]()
+    own: dict[Prompt, set[int]] = {}
     for row in demonstrations.split("fit", "validation").having("positive"):
-        for text in (row.prompt, *([rendered_turn(model, row.prompt)] if has_template else [])):
-            own.setdefault(text, set()).add(first_token(model, str(row.positive)))
+        own.setdefault(row.prompt, set()).add(first_token(model, str(row.positive)))
     if all(text in own for text in texts):
         return [tuple(sorted(own[text])) for text in texts], f"each prompt's own positive answers, which begin in {len(pooled)} ways"
     p = next_log_probs(model, model.tokens(list(texts))).exp().mean(0)[pooled]

@@ -2,7 +2,7 @@
 
 Ref: docs/methods/hpr.md; Pham and Nguyen, EMNLP 2024, arXiv 2409.10053. Law: `numerics.householder`; training: `numerics.angle_training`,
 all layers in one batched pass. Differs: neutral text is protected (§3.6), layers are chosen by validation benefit, each probe and each net
-keeps its own best checkpoint, the last block is read where it is edited, prompts are taken as they are written (no chat template); preset
+keeps its own best checkpoint, the last block is read where it is edited, only conversations are rendered as chats; preset
 `paper` trains and chooses as the paper does, `official-compat` as the released code, defects included.
 
 The arrays of the report; L all trained layers, S the edited ones, `[l]` an edited layer: `layers` (L,) · `selected` (L,) ·

@@ -8,6 +8,7 @@ from typing import Literal
 
 import torch
 
+from workbench.conversations import Prompt
 from workbench.data.demonstrations import Demonstration, Demonstrations
 from workbench.methods.shared.neutral import sampled_positions
 from workbench.models.base import LanguageModel
@@ -25,7 +26,7 @@ N_NEUTRAL_TOKENS = 2048
 class Pair:
     """One question with one good and one bad answer."""
 
-    prompt: str
+    prompt: Prompt
     positive: str
     negative: str
 
@@ -58,7 +59,7 @@ def pairs_of(rows: Demonstrations, references: bool, limit: int, seed: int) -> l
 
 
 def _answers(row: Demonstration, own: str | None, key: str, references: bool) -> tuple[str, ...]:
-    more = [" " + text.strip() for text in row.all_tagged(key)] if references else []
+    more = [row.as_answer(text) for text in row.all_tagged(key)] if references else []
     return tuple(dict.fromkeys([*([own] if own else []), *more]))
 
 

@@ -20,6 +20,7 @@ from workbench.errors import BadPrompt, NotEnoughData
 from workbench.methods.registry import Obstacle
 from workbench.models.base import LanguageModel
 from workbench.models.token_texts import token_ids
+from workbench.models.tokens import prompt_ids
 from workbench.numerics.canonical_losses import LOSS_KINDS, LossKind, needs
 from workbench.resources import SETS
 
@@ -103,7 +104,7 @@ def _item(model: LanguageModel, row: Demonstration, number: int, loss: LossChoic
             f"Canonical example {name} has loss {kind or row.loss!r} and no {' or '.join(lacking or ['positive or negative'])}.",
             f"Fill that column, or choose another loss: {', '.join(LOSS_KINDS)}.",
         )
-    prompt = tuple(model.tokenizer(row.prompt)["input_ids"])
+    prompt = tuple(prompt_ids(model.tokenizer, row.prompt)) if row.prompt else ()
     sides = [None if text is None else tuple(token_ids(model, text)) for text in texts]
     longest = len(prompt) + max(len(side) for side in sides if side is not None)
     if not row.prompt or not all(side for side in sides if side is not None):

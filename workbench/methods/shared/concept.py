@@ -13,6 +13,7 @@ from typing import Literal, final
 
 import torch
 
+from workbench.conversations import Prompt
 from workbench.data.demonstrations import Demonstration, Demonstrations
 from workbench.errors import NotEnoughData
 from workbench.methods.registry import Notice
@@ -22,7 +23,7 @@ from workbench.models.tokens import TokenBatch
 from workbench.shapes import Bool, Tensor
 
 Side = Literal["target", "anti_target"]
-Sides = dict[Side, list[tuple[str, str | None]]]
+Sides = dict[Side, list[tuple[Prompt, str | None]]]
 SIDES: tuple[Side, ...] = ("target", "anti_target")
 # Fewer prompts a side than this to validate on would make the accuracy jump by more than 12 points a prompt.
 MIN_VALIDATION = 8
@@ -35,7 +36,7 @@ MIN_OUTCOMES = 8
 class ConceptPrompts:
     """Prompts of both sides, alternating; `ends` are their continuations where rows of answers were given."""
 
-    texts: tuple[str, ...]
+    texts: tuple[Prompt, ...]
     ends: tuple[str, ...] | None
     sides: tuple[Side, ...]
 
@@ -52,8 +53,8 @@ class ConceptPrompts:
         return torch.tensor([side == "target" for side in self.sides])
 
     def whole(self, index: int) -> str:
-        """A prompt with its continuation."""
-        return self.texts[index] + (self.ends[index] if self.ends else "")
+        """A prompt with its continuation, as a person reads it."""
+        return str(self.texts[index]) + (self.ends[index] if self.ends else "")
 
 
 @final
@@ -121,7 +122,6 @@ def concept_of(
     target: str | None = None,
     changed: Side = "anti_target",
     n_prompts: int | None = None,
-    template: bool = True,
 ) -> Concept:
     """Read the splits `fit` and `validation`; hold a quarter of `fit` out if validation is too small to judge by.
 
@@ -146,10 +146,9 @@ def concept_of(
         notices.append(Notice("note", text, "Mark 50 prompts a side as validation."))
     notices += _constant_ending(train)
     per_side = None if n_prompts is None else max(2, n_prompts // 2)
-    chat = template and bool(getattr(model.tokenizer, "chat_template", None))
     return Concept(
-        _alternating(model, train, per_side, chat),
-        _alternating(model, validation, None, chat),
+        _alternating(train, per_side),
+        _alternating(validation, None),
         _outcomes(demonstrations.split("validation").having("positive", "negative"), target, changed),
         tuple(notices),
     )
@@ -180,7 +179,7 @@ def _constant_ending(train: Sides) -> list[Notice]:
     """Tell of sides that differ by a constant last word: then position and suffix alone separate them."""
     ends: list[set[str]] = []
     for side in SIDES:
-        words = [(end or text).split() for text, end in train[side]]
+        words = [(end or str(text)).split() for text, end in train[side]]
         ends.append({found[-1] for found in words if found})
     if min(map(len, ends)) > 1 or ends[0] & ends[1]:
         return []
@@ -188,21 +187,10 @@ def _constant_ending(train: Sides) -> list[Notice]:
     return [Notice("warning", text, "Use prompts of both sides that match in form.")]
 
 
-def _alternating(model: LanguageModel, sides: Sides, per_side: int | None, chat: bool) -> ConceptPrompts:
+def _alternating(sides: Sides, per_side: int | None) -> ConceptPrompts:
     n = min(len(sides[side]) for side in SIDES)
     n = n if per_side is None else min(n, per_side)
-    items: list[tuple[str, str | None, Side]] = [(*sides[side][i], side) for i in range(n) for side in SIDES]
-    texts = tuple(rendered_turn(model, text) if chat else text for text, _, _ in items)
+    items: list[tuple[Prompt, str | None, Side]] = [(*sides[side][i], side) for i in range(n) for side in SIDES]
+    texts = tuple(text for text, _, _ in items)
     ends = tuple(end or "" for _, end, _ in items)
     return ConceptPrompts(texts, ends if any(ends) else None, tuple(side for _, _, side in items))
-
-
-def rendered_turn(model: LanguageModel, text: str) -> str:
-    """The text as one user turn and the assistant's header, by the model's own template, without a system prompt.
-
-    A leading begin-of-text token is left out, since tokenising adds it.
-    """
-    turn = [{"role": "user", "content": text}]
-    whole: str = model.tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
-    start: str = model.tokenizer.bos_token or ""
-    return whole.removeprefix(start) if start else whole

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
+from workbench.conversations import Prompt
 from workbench.data.demonstrations import Demonstrations, neutral_texts
 from workbench.decode import Sampling, generate
 from workbench.models.base import LanguageModel
@@ -38,7 +39,7 @@ def neutral_of(model: LanguageModel, demonstrations: Demonstrations, seed: int) 
     texts = list(neutral_texts(rows))
     if len(texts) >= MIN_TEXTS:
         return _halves(texts, "the demonstrations")
-    start = model.tokenizer.bos_token or model.tokenizer.eos_token or demonstrations[0].prompt.split()[0]
+    start = model.tokenizer.bos_token or model.tokenizer.eos_token or str(demonstrations[0].prompt).split()[0]
     sampling = Sampling(max_new_tokens=min(40, model.info.n_ctx - 8), temperature=1.0, seed=seed)
     (drawn,) = generate(model, [start] * N_SAMPLES, sampling=sampling)
     ends = {_end(model, row.prompt) for row in rows}
@@ -64,8 +65,9 @@ def _halves(texts: list[str], source: str) -> Neutral:
     return Neutral(tuple(texts[::2]), tuple(texts[1::2]) or tuple(texts), source)
 
 
-def _end(model: LanguageModel, prompt: str) -> tuple[int, ...]:
-    return tuple(token_ids(model, prompt)[-LIKE_A_PROMPT:])
+def _end(model: LanguageModel, prompt: Prompt) -> tuple[int, ...]:
+    """How what is asked ends; the marks of a template behind it are in no text."""
+    return tuple(token_ids(model, prompt if isinstance(prompt, str) else prompt.asked)[-LIKE_A_PROMPT:])
 
 
 def _holds(ids: tuple[int, ...], ends: set[tuple[int, ...]]) -> bool:

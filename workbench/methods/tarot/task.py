@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 
+from workbench.conversations import Conversation, Turn, as_chat
 from workbench.data.demonstrations import Demonstration, Demonstrations
 from workbench.errors import BadPrompt, NotEnoughData
 from workbench.methods.tarot.config import SHOTS, TarotConfig
 from workbench.models.base import LanguageModel
+from workbench.models.chat import chat_ids
 from workbench.models.token_texts import first_token
 from workbench.models.tokens import TokenBatch, running
 from workbench.shapes import Bool, Float, Int, Logits, Tensor
@@ -89,7 +90,7 @@ def encoded(model: LanguageModel, text: str, *, special: bool) -> list[int]:
 
 def shown_ids(model: LanguageModel, config: TarotConfig, row: Demonstration, shots: Sequence[Demonstration]) -> list[int]:
     """Return the token ids of a prompt behind its demonstrations; special tokens are added once, by one of tokenizer and template."""
-    if config.template == "chat":
+    if config.template == "chat" or isinstance(row.prompt, Conversation):
         return _chat_ids(model, config, row, shots)
     shown = [f"{shot.prompt}{label_of(shot)}" for shot in shots]
     return encoded(model, config.separator.join([*shown, row.prompt]), special=True)
@@ -214,26 +215,17 @@ def _candidates(
 
 
 def _chat_ids(model: LanguageModel, config: TarotConfig, row: Demonstration, shots: Sequence[Demonstration]) -> list[int]:
-    turns: list[dict[str, str]] = []
-    for shot in shots:
-        turns += [{"role": "user", "content": shot.prompt}, {"role": "assistant", "content": label_of(shot).strip()}]
-    turns.append({"role": "user", "content": row.prompt})
-    # Some templates reject a system role: the instruction then opens the first user turn.
-    folded = [{"role": "user", "content": f"{config.instruction}\n\n{turns[0]['content']}"}, *turns[1:]]
-    system = [{"role": "system", "content": config.instruction}, *turns]
-    return _templated(model.tokenizer, system if _takes_system(model.tokenizer, system) else folded)
-
-
-def _templated(tokenizer: Any, turns: list[dict[str, str]]) -> list[int]:
-    text = str(tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False))
-    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
-
-
-def _takes_system(tokenizer: Any, turns: list[dict[str, str]]) -> bool:
-    from jinja2.exceptions import TemplateError
-
+    asked = as_chat(row.prompt)
+    earlier = [
+        turn for shot in shots for turn in (*as_chat(shot.prompt).with_system(None).turns, Turn("assistant", label_of(shot).strip()))
+    ]
+    talk = replace(asked, turns=(*earlier, *asked.with_system(None).turns))
+    system = asked.system or (config.instruction if config.template == "chat" else None)
     try:
-        _templated(tokenizer, turns)
-    except TemplateError:
-        return False
-    return True
+        return chat_ids(model.tokenizer, talk.with_system(system))
+    except BadPrompt:
+        if not system:
+            raise
+    # Some templates reject a system role: what it says then opens the first user turn.
+    first, *rest = talk.turns
+    return chat_ids(model.tokenizer, replace(talk, turns=(Turn("user", f"{system}\n\n{first.text}"), *rest)))
