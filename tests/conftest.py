@@ -137,3 +137,11 @@ def contrast_rows(n: int = 24, seed: int = 0) -> Any:
             )
         )
     return Demonstrations(tuple(rows), "random words")
+
+
+def taught_rows(n: int = 30, seed: int = 0) -> Any:
+    """`contrast_rows` with one good and one bad answer to all: what a mean difference learns there also shows on the held-out prompts."""
+    from dataclasses import replace
+
+    rows = contrast_rows(n, seed)
+    return rows.with_rows([replace(row, positive=" w3", negative=" w52") for row in rows])

@@ -109,6 +109,10 @@ class FitFailed(RetouchError):
     """A fit whose data cannot support an edit (probe at chance, concept not represented, nothing to separate)."""
 
 
+class NoEffect(RetouchError):
+    """A choice among settings none of which is better than the unedited model, or than a random edit, beyond chance."""
+
+
 class CorruptEdit(RetouchError):
     """An edit folder that is incomplete or altered."""
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.conftest import contrast_rows, words
+from tests.conftest import contrast_rows, taught_rows, words
 from workbench.edits.engine import applied
 from workbench.edits.export import export
 from workbench.edits.placebo import rotated
@@ -130,7 +130,7 @@ def test_a_gate_and_a_placebo_and_a_choice_by_validation_come_with_it(tiny_gpt2:
         base = tiny_gpt2.logits(batch)
         with applied(tiny_gpt2, rotated(fitted(tiny_gpt2, layers=(1,)), 0)):
             assert not torch.equal(tiny_gpt2.logits(batch), base)
-    found = chosen(tiny_gpt2, "angular", contrast_rows(30), {"gate": "none"}, doses=(0.5, 1.0), max_damage=100.0)
+    found = chosen(tiny_gpt2, "angular", taught_rows(30), {"gate": "none"}, doses=(0.5, 1.0), max_damage=100.0)
     tried = METHOD.tries(tiny_gpt2.info)
     assert len(found.candidates) == 2 * len(tried["layers"]) and all(layer < tiny_gpt2.info.n_layers for (layer, *_) in tried["layers"])
 

@@ -3,30 +3,33 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
-from tests.conftest import contrast_rows
-from workbench.errors import BadKnob, NotEnoughData
+from tests.conftest import contrast_rows, taught_rows
+from workbench.errors import BadKnob, NoEffect, NotEnoughData
 from workbench.evaluate.benefit import benefit
 from workbench.methods import get
-from workbench.methods.choice import Choice, chosen
+from workbench.methods.choice import Candidate, Choice, chosen, settle
 from workbench.methods.shared.validation import Measured, measured
 from workbench.progress import Cancelled, Progress, Report
 from workbench.session import Session
 
-ROWS = contrast_rows(30)
-BASE = Measured(0.4, 0.3, 0.0, 5)
+ROWS = taught_rows(30)
 OVER = {"layers": ((0,), (2,)), "strength": (1.0, 4.0)}
 
 
 def test_the_best_within_the_limit_wins_and_a_tighter_limit_is_kept(tiny_gpt2: Any) -> None:
     free = chosen(tiny_gpt2, "mean_difference", ROWS, over=OVER, doses=(0.5, 1.0), max_damage=100.0)
     assert len(free.candidates) == 8 and free.is_within_limit
-    assert free.best.measured.benefit >= max(item.measured.benefit for item in free.candidates) - 0.01
+    counting = [item for item in free.candidates if item.gain > 0]
+    assert free.best.gain >= max(item.gain for item in counting) - 0.01 and free.best.measured.margin > free.base.margin
     assert free.fitted.edit.dose == 1.0 and free.edit.dose == free.best.dose and free.edit.id == free.fitted.edit.id
     limit = sorted(item.measured.damage for item in free.candidates)[2]
     tight = chosen(tiny_gpt2, "mean_difference", ROWS, over=OVER, doses=(0.5, 1.0), max_damage=limit)
@@ -40,8 +43,11 @@ def test_test_rows_change_nothing_and_validation_rows_do(tiny_gpt2: Any) -> None
         rows = [dataclasses.replace(row, positive=row.negative, negative=row.positive) if row.split == split else row for row in ROWS]
         return ROWS.with_rows(rows)
 
-    def table(rows: Any) -> list[tuple[float, float]]:
-        found = chosen(tiny_gpt2, "mean_difference", rows, over={"layers": ((1,),)}, doses=(1.0,))
+    def table(rows: Any) -> list[tuple[float, float]] | str:
+        try:
+            found = chosen(tiny_gpt2, "mean_difference", rows, over={"layers": ((1,),)}, doses=(1.0,))
+        except NoEffect as error:
+            return str(error)
         return [(item.measured.benefit, item.measured.damage) for item in found.candidates]
 
     assert table(swapped("test")) == table(ROWS)
@@ -105,8 +111,8 @@ def test_grids_name_layers_that_exist(tiny_gpt2: Any) -> None:
 
 
 def test_an_edit_that_makes_both_answers_rare_gains_less_than_its_preference_says(tiny_gpt2: Any) -> None:
-    held = ROWS.split("validation")
-    away = get("mean_difference").fit(tiny_gpt2, ROWS).edit.scaled(40.0)
+    held = contrast_rows(30).split("validation")
+    away = get("mean_difference").fit(tiny_gpt2, contrast_rows(30)).edit.scaled(40.0)
     scores = benefit(tiny_gpt2, held, [(away,)], split=None)
     base, moved = measured(tiny_gpt2, [(), (away,)], held, [])
     preferred = scores.metric("mc2").values
@@ -117,13 +123,18 @@ def test_an_edit_that_makes_both_answers_rare_gains_less_than_its_preference_say
     assert answer[1].estimate < answer[0].estimate
 
 
+def seen(margin: float | Sequence[float], damage: float = 0.0) -> Measured:
+    margins = (margin,) * 6 if isinstance(margin, float) else tuple(margin)
+    return Measured(0.5, 0.5, damage, len(margins), margins)
+
+
 @pytest.mark.parametrize(
     ("planned", "dose"),
     [
-        # dose: (benefit, damage) under a limit of .02
+        # dose: (margin, damage) under a limit of .02
         ({0.5: (0.800, 0.010), 1.0: (0.801, 0.015), 1.5: (0.700, 0.001)}, 0.5),  # a near-tie goes to the smaller damage
         ({0.5: (0.801, 0.015), 1.0: (0.800, 0.010), 1.5: (0.700, 0.001)}, 1.0),  # whichever stands first
-        ({0.5: (0.800, 0.010), 1.0: (0.810, 0.015), 1.5: (0.700, 0.001)}, 1.0),  # 1 % more is no tie
+        ({0.5: (0.800, 0.010), 1.0: (0.810, 0.015), 1.5: (0.700, 0.001)}, 1.0),  # .01 nats more is no tie
         ({0.5: (0.800, 0.010), 1.0: (0.990, 0.021), 1.5: (0.700, 0.001)}, 0.5),  # beyond the limit nothing counts
         ({0.5: (0.800, 0.010), 1.0: (0.990, 0.020), 1.5: (0.700, 0.001)}, 1.0),  # at the limit it does
         ({0.5: (0.800, 0.030), 1.0: (0.990, 0.050), 1.5: (0.700, 0.040)}, 0.5),  # all beyond: the least harmful
@@ -134,13 +145,68 @@ def test_the_best_within_the_limit_wins_and_near_ties_go_to_the_smaller_damage(
     tiny_gpt2: Any, monkeypatch: pytest.MonkeyPatch, planned: dict[float, tuple[float, float]], dose: float
 ) -> None:
     def measures(model: Any, stacks: Any, rows: Any, neutral: Any) -> list[Measured]:
-        return [Measured(*planned[stack[0].dose][:1], 0.5, planned[stack[0].dose][1], 5) if stack else BASE for stack in stacks]
+        known = [planned[stack[0].dose] if stack and stack[0].kind != "placebo" else (0.4, 0.0) for stack in stacks]
+        return [seen(*one) for one in known]
 
     monkeypatch.setattr("workbench.methods.choice.measured", measures)
     found = chosen(tiny_gpt2, "mean_difference", ROWS, over={"layers": ((1,),)}, doses=tuple(planned))
-    assert found.best.dose == dose == found.candidates[0].dose and found.base == BASE
+    assert found.best.dose == dose == found.candidates[0].dose and found.base == seen(0.4)
     assert found.is_within_limit is (planned[dose][1] <= 0.02)
     told = [notice for notice in found.fitted.report.notices if "chosen among" in notice.text or "stays within" in notice.text]
-    gain = f"P(good) 0.40 → {planned[dose][0]:.2f}, KL {planned[dose][1]:.3g} nats a token on neutral text (limit 0.02)"
-    assert f"layers = 1, dose = {dose:g} were chosen among 3 settings on 5 validation rows: {gain}" in told[0].text
+    gain = f"margin +0.40 → {planned[dose][0]:+.2f} nats a token (a random edit of its size: +0.40), KL {planned[dose][1]:.3g} nats a token"
+    assert f"layers = 1, dose = {dose:g} were chosen among 3 settings on 6 validation rows: {gain}" in told[0].text
     assert [notice.level for notice in told[1:]] == ([] if found.is_within_limit else ["warning"])
+
+
+def test_nothing_is_handed_back_where_nothing_is_better_and_the_words_say_so(tiny_gpt2: Any) -> None:
+    fitted = get("mean_difference").fit(tiny_gpt2, ROWS, seed=0).edit
+    with pytest.raises(NoEffect, match="No effect found: none of 4 settings is better than the unedited model beyond chance on 6"):
+        # doses below zero push towards the bad answers
+        chosen(tiny_gpt2, "mean_difference", ROWS, over={"layers": ((2,),)}, doses=(-0.5, -1.0, -2.0, -4.0))
+    assert fitted.dose == 1.0
+    with pytest.raises(NotEnoughData, match="4 prompts of .* a choice needs 5"):
+        chosen(tiny_gpt2, "mean_difference", contrast_rows(20), over={"layers": ((2,),)})
+
+
+@dataclasses.dataclass
+class Planted:
+    """Candidates whose margins are drawn around known truths, over 40 prompts with a spread of 1 each."""
+
+    truths: tuple[float, ...]
+    edit: Any
+    of_placebo: float = 0.0
+    n: int = 40
+
+    def settled(self, seed: int) -> int | None:
+        draw = np.random.default_rng(seed)
+        base = draw.normal(0.0, 2.0, self.n)
+
+        def one(truth: float) -> tuple[float, ...]:
+            return tuple(base + truth + draw.normal(0.0, 1.0, self.n))
+
+        found = [Candidate({"at": i}, 1.0, seen(one(truth)), self.edit) for i, truth in enumerate(self.truths)]
+        try:
+            best = settle(seen(base.tolist()), found, lambda edits: [one(self.of_placebo) for _ in edits], 0.02)[0]
+        except NoEffect:
+            return None
+        return int(best.values["at"])
+
+
+SE = math.sqrt(2 / 40)  # of the difference of two candidates, or of a candidate and its placebo
+
+
+def test_planted_choices_are_made_and_null_and_harmful_ones_are_not(tiny_gpt2: Any) -> None:
+    edit = get("mean_difference").fit(tiny_gpt2, ROWS).edit
+
+    def taken(planted: Planted) -> list[int | None]:
+        return [planted.settled(seed) for seed in range(200)]
+
+    # The gain is against the placebo, so what is apart by three standard errors is two such differences.
+    apart = 3 * SE * math.sqrt(2)
+    assert taken(Planted((1.0, 1.0 + apart), edit)).count(1) >= 190
+    assert 200 - taken(Planted((0.0,) * 24, edit)).count(None) <= 10
+    assert taken(Planted((-0.6,) * 12 + (-0.3,) * 12, edit)).count(None) == 200
+    # Noise that moves a random edit as far counts as nothing, though the unedited model is beaten.
+    assert 200 - taken(Planted((0.8,) * 12, edit, of_placebo=0.8)).count(None) <= 10
+    # Controls: one that is as good as the unedited model beside a good one is left, and a good one among null ones is found.
+    assert taken(Planted((0.0,) * 23 + (1.5,), edit)).count(23) >= 195

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import contrast_rows, words
+from conftest import contrast_rows, taught_rows, words
 from typer.testing import CliRunner
 
 from tests.theory.test_canonical_protocol import canonical_rows
@@ -81,12 +81,12 @@ def test_fit_writes_a_folder_that_holds_the_knobs_that_were_set(line: Line, pair
     )
 
 
-def test_fit_lets_validation_choose_what_was_not_set(line: Line, pairs: str) -> None:
-    out = line.folder / "chosen"
+def test_fit_lets_validation_choose_what_was_not_set(line: Line) -> None:
+    out, pairs = line.folder / "chosen", str(write(taught_rows(), line.folder / "taught.jsonl"))
     command = ["fit", "mean_difference", "--data", pairs, "--set", "layers=1", "--set", "gate=none", "--choose", "--max-damage", "50"]
     told = line.json(*command, "--out", str(out))
     assert told["config"]["layers"] == [1] and told["config"]["strength"] in (2.0, 4.0) and told["dose"] == load_edit(out).dose
-    assert "were chosen among 12 settings on 5 validation rows" in line(*command).stdout
+    assert "were chosen among 12 settings on 6 validation rows" in line(*command).stdout
 
 
 def test_fit_goes_on_with_a_saved_search(line: Line, pairs: str) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import contrast_rows, words
+from conftest import contrast_rows, taught_rows, words
 
 from workbench.data.demonstrations import Demonstrations
 from workbench.data.sources import write
@@ -61,7 +61,7 @@ def test_a_fit_is_the_same_from_a_set_a_file_and_rows(session: Session, tmp_path
 
 def test_a_choice_by_validation_is_remembered_at_dose_1_and_recorded_as_a_run(session: Session) -> None:
     found = session.choose(
-        "mean_difference", contrast_rows(), {"strength": 2.0}, over={"layers": ((0,), (2,))}, doses=(0.5, 2.0), max_damage=100.0
+        "mean_difference", taught_rows(), {"strength": 2.0}, over={"layers": ((0,), (2,))}, doses=(0.5, 2.0), max_damage=100.0
     )
     assert found.edit.dose == found.best.dose in (0.5, 2.0) and found.edit.id == found.fitted.edit.id
     kept = session.load_edit(found.fitted.edit.id)

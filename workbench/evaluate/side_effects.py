@@ -11,23 +11,20 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 import numpy as np
-import torch
 
 from workbench.data.demonstrations import Demonstrations
 from workbench.decode import Sampling, generate
-from workbench.edits.engine import lanes
 from workbench.edits.labels import LaneLabel, lane_labels
 from workbench.edits.lane import LanesLike
 from workbench.errors import NotEnoughData
 from workbench.evaluate.benefit import Benefit, benefit
 from workbench.evaluate.metrics import Metric, Stacks, mean_metric, with_base
 from workbench.models.base import LanguageModel
-from workbench.models.tokens import TokenBatch
 from workbench.progress import Progress, silent
-from workbench.shapes import Float, Tensor
+from workbench.score import text_divergences
+from workbench.shapes import Float
 
 _NONE: Mapping[str, Demonstrations] = MappingProxyType({})
-_LOGITS_AT_ONCE = 16_000_000
 _OPENING_WORDS = 6
 
 
@@ -101,38 +98,9 @@ def neutral_losses(
             "Give a few neutral texts: a set with a filled neutral column will do.",
         )
     batch = batch.rows(batch.lengths >= 2)
-    at_once = max(1, _LOGITS_AT_ONCE // (len(stacks) * batch.ids.shape[1] * model.info.d_vocab))
-    kl: list[Tensor] = []
-    nll: list[Tensor] = []
-    for start in range(0, len(batch), at_once):
-        part = batch.rows(slice(start, start + at_once))
-        with torch.no_grad(), lanes(model, stacks):
-            logits = model.logits(part.repeat(len(stacks)))
-        one, two = _losses(logits.view(len(stacks), len(part), *logits.shape[1:]), part)
-        kl.append(one)
-        nll.append(two)
-        tell(min(1.0, (start + at_once) / len(batch)), "Reading neutral text")
+    found = text_divergences(model, batch, stacks, progress=tell)
     n_tokens = (batch.lengths - 1).double().cpu().numpy()
-    return torch.cat(kl, 1).cpu().numpy(), torch.cat(nll, 1).cpu().numpy(), n_tokens
-
-
-def _losses(logits: Tensor, batch: TokenBatch) -> tuple[Float[Tensor, "lane row"], Float[Tensor, "lane row"]]:
-    targets = batch.ids[:, 1:, None]
-    predicted = batch.mask[:, :-1] & batch.mask[:, 1:]
-    base: Tensor | None = None
-    kl: list[Tensor] = []
-    nll: list[Tensor] = []
-    for lane in logits:  # one lane at a time: a log-softmax of all lanes at once would double the memory again
-        log_p = (lane if lane.dtype == torch.float64 else lane.float())[:, :-1].log_softmax(-1)
-        base = log_p if base is None else base
-        per_token = (base.exp() * (base - log_p)).sum(-1)
-        kl.append(_mean(per_token, predicted))
-        nll.append(_mean(-log_p.gather(-1, targets)[..., 0], predicted))
-    return torch.stack(kl), torch.stack(nll)
-
-
-def _mean(x: Tensor, keep: Tensor) -> Float[Tensor, " row"]:
-    return torch.where(keep, x, 0.0).double().sum(-1) / keep.sum(-1)
+    return found.a_row(found.kl, len(batch)).numpy(), found.a_row(found.nll, len(batch)).numpy(), n_tokens
 
 
 def repetition(

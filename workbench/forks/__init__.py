@@ -9,6 +9,16 @@ Where a model cannot begin in the middle (no `blocks`), or an edit has to see a 
 
 from workbench.forks.kept import forget
 from workbench.forks.passes import can_fork, fork_of, runs_apart
-from workbench.forks.scores import continuation_log_probs, divergences, widened
+from workbench.forks.scores import LOGITS_AT_ONCE, continuation_log_probs, divergences, predicting, widened
 
-__all__ = ["can_fork", "continuation_log_probs", "divergences", "forget", "fork_of", "runs_apart", "widened"]
+__all__ = [
+    "LOGITS_AT_ONCE",
+    "can_fork",
+    "continuation_log_probs",
+    "divergences",
+    "forget",
+    "fork_of",
+    "predicting",
+    "runs_apart",
+    "widened",
+]

@@ -14,7 +14,7 @@ from workbench.forks.passes import Group, Pass, lane_groups, unedited_pass
 from workbench.models.base import LanguageModel
 from workbench.models.tokens import TokenBatch
 from workbench.progress import Progress, silent
-from workbench.shapes import Float, Int, Tensor
+from workbench.shapes import Bool, Float, Int, Tensor
 
 TOKENS_AT_ONCE = 1024
 """Tokens × lanes that run together."""
@@ -189,39 +189,54 @@ def widened(logits: Float[Tensor, "*lead d_vocab"], round_to: torch.dtype | None
 
 @torch.no_grad()
 def divergences(
-    model: LanguageModel, batch: TokenBatch, stacks: Sequence[Sequence[Edit]], *, progress: Progress | None = None
+    model: LanguageModel,
+    batch: TokenBatch,
+    stacks: Sequence[Sequence[Edit]],
+    counted: Bool[Tensor, "row pos"] | None = None,
+    *,
+    progress: Progress | None = None,
 ) -> tuple[Float[Tensor, "lane token"], Float[Tensor, "lane token"], Int[Tensor, " token"]]:
-    """KL(unedited ‖ lane) and −log p of each token that a text predicts, in nats, and the row that each belongs to.
+    """KL(unedited ‖ lane) and −log p of the next token at the counted tokens, in nats, and the row that each belongs to.
 
-    Tokens are those of every text but its first. All stacks have to pass `can_fork`.
+    Args:
+        counted: where the distribution of the next token is compared; all tokens of a text but its last if None. Behind a text's last
+            token there is no next one, and −log p is 0.
+
+    All stacks have to pass `can_fork`.
 
     Raises: as `engine.lanes`.
     """
     tell, groups = progress or silent(), lane_groups(model, stacks)
     step = max(1, TOKENS_AT_ONCE // (batch.ids.shape[1] * max((len(group.lanes) for group in groups), default=1)))
+    where = predicting(batch) if counted is None else counted & batch.mask
     kl: list[Tensor] = []
     nll: list[Tensor] = []
     owner: list[Tensor] = []
     for start in range(0, len(batch), step):
         part = batch.rows(slice(start, start + step)).trimmed()
+        at = where[start : start + step, -part.ids.shape[1] :]
         store, key = store_of(model), ("texts", part.ids.numpy(force=True).tobytes(), part.mask.numpy(force=True).tobytes())
         wanted = {*(group.fork for group in groups), len(model.blocks)}
         kept = store.get(key, wanted)
         if kept is None:
             kept = Kept((unedited_pass(model, part, 0, None, sorted(wanted | store.known_forks(key))),), torch.zeros(0))
             store.put(key, kept)
-        predicted = part.mask[:, :-1] & part.mask[:, 1:]
-        own: Tensor = kept.passes[0].entering[len(model.blocks)][:, :-1][predicted]
+        own: Tensor = kept.passes[0].entering[len(model.blocks)][at]
         lanes: dict[int, tuple[Group, int, Tensor]] = {}
         for group in groups:
-            x = group.from_here(kept.passes[0], None).unflatten(0, (len(group.lanes), -1))[:, :, :-1][:, predicted]
-            lanes |= {lane: (group, at, x) for at, lane in enumerate(group.lanes)}
-        one, two = _compared(model, own, lanes, part.ids[:, 1:][predicted], len(stacks))
+            x = group.from_here(kept.passes[0], None).unflatten(0, (len(group.lanes), -1))[:, at]
+            lanes |= {lane: (group, place, x) for place, lane in enumerate(group.lanes)}
+        one, two = _compared(model, own, lanes, part.ids.roll(-1, 1)[at], len(stacks))
         kl.append(one)
-        nll.append(two)
-        owner.append(start + predicted.nonzero()[:, 0])
+        nll.append(torch.where(predicting(part)[at].cpu(), two, 0.0))
+        owner.append(start + at.nonzero()[:, 0])
         tell(min(1.0, (start + step) / len(batch)), "Reading neutral text")
     return torch.cat(kl, 1), torch.cat(nll, 1), torch.cat(owner)
+
+
+def predicting(batch: TokenBatch) -> Bool[Tensor, "row pos"]:
+    """The tokens that another one of the same text follows; texts are padded on the left."""
+    return batch.mask & (torch.arange(batch.ids.shape[1], device=batch.mask.device) < batch.ids.shape[1] - 1)
 
 
 def _compared(

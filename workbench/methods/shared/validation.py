@@ -1,4 +1,4 @@
-"""What a candidate edit gains on validation rows and breaks on held-out neutral text: the measure by which fits choose.
+"""What a candidate edit gains on validation rows and breaks on text that it should leave alone: the measure by which fits choose.
 
 Never sees `test`.
 """
@@ -13,13 +13,13 @@ import torch
 
 from workbench.data.demonstrations import Demonstrations
 from workbench.edits.base import Edit
-from workbench.edits.engine import lanes
+from workbench.methods.shared.ground import Ground
 from workbench.models.base import LanguageModel
 from workbench.progress import Progress, silent
-from workbench.score import continuation_scores
+from workbench.score import continuation_scores, text_divergences
 from workbench.shapes import Float, Tensor
 
-# Rows × lanes at once; logits of all of them are held.
+# Rows × lanes at once, where lanes cannot depart from one pass.
 _AT_ONCE = 256
 
 
@@ -27,6 +27,8 @@ _AT_ONCE = 256
 class Measured:
     """One stack of edits.
 
+    `margin`: mean over prompts of log p(good) − log p(bad), each a token of its answer, in nats; `margins` those of each prompt (rows of
+    one prompt are one). It is the measure of a gain: summed probabilities of long answers are 0 under any edit.
     `benefit`: mean p(good) / (p(good) + p(bad)), summed log-probabilities, times the share of the unedited model's probability of the
     two that is left (at most 1): an edit that makes both answers rare in favour of something else gains nothing.
     `wins`: share of rows in which good beats bad. `damage`: mean KL(base ‖ edited) on neutral text, nats a token.
@@ -36,17 +38,23 @@ class Measured:
     wins: float
     damage: float
     n: int
+    margins: tuple[float, ...] = ()
+
+    @property
+    def margin(self) -> float:
+        """The mean margin, nats a token."""
+        return float(np.mean(self.margins))
 
 
 def measured(
     model: LanguageModel,
     stacks: Sequence[Sequence[Edit]],
     rows: Demonstrations,
-    neutral: Sequence[str],
+    neutral: Sequence[str] | Ground,
     *,
     progress: Progress | None = None,
 ) -> list[Measured]:
-    """Measure every stack side by side, several in one batch of lanes."""
+    """Measure every stack side by side; passes of the unedited model are kept from one call to the next."""
     tell, found = progress or silent(), list[Measured]()
     prompts, good, bad = rows.column("prompt"), rows.column("positive"), rows.column("negative")
     step = max(1, min(len(stacks), _AT_ONCE // 16))
@@ -56,12 +64,14 @@ def measured(
         part = stacks[start : start + step]
         batch = max(1, _AT_ONCE // len(part))
         tell(start / len(stacks), "Measuring on validation rows")
-        scores = continuation_scores(model, *both, part, batch_size=batch).total.double()
-        margin = scores[:, : len(prompts)] - scores[:, len(prompts) :]
-        benefit = torch.sigmoid(margin) * (_mass(scores) - before).clamp(max=0.0).exp()
-        kl = neutral_kl(model, part, neutral)
+        scores = continuation_scores(model, *both, part, batch_size=batch)
+        total = scores.total.double()
+        won, margin = ((x[:, : len(prompts)] - x[:, len(prompts) :]).cpu() for x in (total, scores.mean.double()))
+        benefit = torch.sigmoid(won) * (_mass(total) - before).clamp(max=0.0).exp().cpu()
+        margins, kl = _by_prompt(margin.numpy(), prompts), neutral_kl(model, part, neutral)
         found += [
-            Measured(float(benefit[i].mean()), float((margin[i] > 0).double().mean()), float(kl[i]), len(prompts)) for i in range(len(part))
+            Measured(float(benefit[i].mean()), float((won[i] > 0).double().mean()), float(kl[i]), len(prompts), tuple(margins[i].tolist()))
+            for i in range(len(part))
         ]
     tell(1.0, "Measuring on validation rows")
     return found
@@ -72,21 +82,16 @@ def _mass(scores: Float[Tensor, "lane twice_row"]) -> Float[Tensor, "lane row"]:
     return torch.logaddexp(*scores.chunk(2, dim=1))
 
 
-def neutral_kl(model: LanguageModel, stacks: Sequence[Sequence[Edit]], neutral: Sequence[str]) -> Float[np.ndarray, " lane"]:
+def _by_prompt(x: Float[np.ndarray, "lane row"], prompts: Sequence[object]) -> Float[np.ndarray, "lane prompt"]:
+    """Means over the rows of each prompt: answers in several phrasings are one observation."""
+    index = {prompt: i for i, prompt in enumerate(dict.fromkeys(prompts))}
+    owner = np.array([index[prompt] for prompt in prompts])
+    return np.stack([np.bincount(owner, weights=lane) / np.bincount(owner) for lane in x])
+
+
+def neutral_kl(model: LanguageModel, stacks: Sequence[Sequence[Edit]], neutral: Sequence[str] | Ground) -> Float[np.ndarray, " lane"]:
     """Mean KL(base ‖ edited) a token of neutral text, in nats; zeros without text."""
     if not neutral:
         return np.zeros(len(stacks))
-    batch = model.tokens(list(neutral))
-    total = torch.zeros(len(stacks) + 1, dtype=torch.float64)
-    step = max(1, _AT_ONCE // (4 * (len(stacks) + 1)))
-    for start in range(0, len(batch), step):
-        part = batch.rows(slice(start, start + step))
-        with torch.no_grad(), lanes(model, [(), *stacks]):
-            logits = model.logits(part.repeat(len(stacks) + 1)).view(len(stacks) + 1, *part.ids.shape, -1)
-        base: Tensor | None = None
-        for lane, mine in enumerate(logits):
-            log_p = (mine if mine.dtype == torch.float64 else mine.float()).log_softmax(-1)
-            base = log_p if base is None else base
-            kl = (base.exp() * (base - log_p)).sum(-1)
-            total[lane] += torch.where(part.mask, kl, 0.0).double().sum().cpu()
-    return (total[1:] / batch.mask.sum().cpu()).numpy()
+    ground = neutral if isinstance(neutral, Ground) else Ground.of(model, neutral)
+    return text_divergences(model, ground.batch, stacks, ground.counted).kl.mean(1).numpy()

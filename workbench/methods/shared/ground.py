@@ -1,0 +1,89 @@
+"""Text on which an edit should change nothing, of the kind that the loaded model reads and writes.
+
+Two parts: given text (passages that ship, the conversations among them by the model's template; for a model that does not read them the
+set's own neutral text, or its samples), and the model's own greedy answers, of which only the answer's tokens count.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from weakref import WeakKeyDictionary
+
+import torch
+
+from workbench.conversations import Conversation, Turn
+from workbench.data.demonstrations import Demonstrations
+from workbench.data.passages import passages
+from workbench.decode import Sampling, generate
+from workbench.methods.shared.neutral import neutral_of
+from workbench.models.base import LanguageModel
+from workbench.models.chat import has_template
+from workbench.models.tokens import TokenBatch, prompt_ids
+from workbench.score import text_scores
+from workbench.shapes import Bool, Tensor
+
+N_TEXTS, N_CHATS, N_OWN = 12, 6, 6
+_OWN_TOKENS = 24
+_OPENING_WORDS = 6
+_READS = 0.5
+_reading: WeakKeyDictionary[LanguageModel, bool] = WeakKeyDictionary()
+
+
+@dataclass(frozen=True)
+class Ground:
+    """Texts as tokens, where the next token's distribution is compared, and in words what they are."""
+
+    batch: TokenBatch
+    counted: Bool[Tensor, "row pos"]
+    source: str
+
+    @classmethod
+    def of(cls, model: LanguageModel, texts: Sequence[str]) -> Ground:
+        """Given texts, every token of which counts. Raises: as `LanguageModel.tokens`."""
+        batch = model.tokens(list(texts))
+        return cls(batch, batch.mask, f"{len(texts)} neutral texts")
+
+
+def reads_passages(model: LanguageModel) -> bool:
+    """Whether the shipped passages are of the model's own kind: it needs less than half the nats a token that a uniform guess does."""
+    if model not in _reading:
+        found = text_scores(model, fitting(model, passages().texts)[:4] or ["."]).mean
+        _reading[model] = bool(-float(found.mean()) < _READS * math.log(model.info.d_vocab))
+    return _reading[model]
+
+
+def fitting(model: LanguageModel, texts: Sequence[str]) -> list[str]:
+    """Those of some texts that have two tokens or more and fit into the model's context."""
+    lengths = [len(ids) for ids in model.tokenizer(list(texts))["input_ids"]]
+    return [text for text, n in zip(texts, lengths) if 1 < n <= model.info.n_ctx]
+
+
+def ground_of(model: LanguageModel, demonstrations: Demonstrations, seed: int) -> Ground:
+    """The ground of a choice: made once, for all its candidates. Raises: as `generate`."""
+    prompts: list[str | Conversation] = []
+    if reads_passages(model):
+        shipped, drawn = passages(), torch.Generator().manual_seed(seed)
+        texts = fitting(model, [shipped.texts[i] for i in torch.randperm(len(shipped.texts), generator=drawn)])[: N_TEXTS + N_OWN]
+        source = "shipped passages"
+        rows = [prompt_ids(model.tokenizer, text) for text in texts[:N_TEXTS]]
+        if has_template(model.tokenizer):
+            chats = [shipped.chats[i] for i in torch.randperm(len(shipped.chats), generator=drawn)][: N_CHATS + N_OWN]
+            spoken = [Conversation((Turn("user", asked), Turn("assistant", told))) for asked, told in chats[:N_CHATS]]
+            rows += [prompt_ids(model.tokenizer, chat) for chat in spoken]
+            prompts += [Conversation((Turn("user", asked),)) for asked, _ in chats[N_CHATS:]]
+    else:
+        neutral = neutral_of(model, demonstrations, seed)
+        texts = list(neutral.held[: N_TEXTS + N_CHATS])
+        source, rows = neutral.source, [prompt_ids(model.tokenizer, text) for text in texts]
+    prompts = prompts or [" ".join(text.split()[:_OPENING_WORDS]) for text in texts[-N_OWN:]]
+    n_given = [1] * len(rows)
+    (answers,) = generate(model, prompts, sampling=Sampling(max_new_tokens=min(_OWN_TOKENS, model.info.n_ctx // 2)))
+    for prompt, answer in zip(prompts, answers):
+        asked = prompt_ids(model.tokenizer, prompt)
+        rows.append([*asked, *answer.ids])
+        n_given.append(len(asked))
+    batch = TokenBatch.of(rows, n_given, model.device)
+    counted = batch.mask & (batch.positions >= batch.n_prompt[:, None] - 1)
+    return Ground(batch, counted, f"{len(rows) - len(prompts)} texts ({source}) and {len(prompts)} of the model's own answers")
