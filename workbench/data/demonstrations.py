@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -38,6 +38,17 @@ class Demonstration:
     tags: tuple[str, ...] = ()
     split: Split = "fit"
     id: str = ""
+
+    @property
+    def question(self) -> str:
+        """What is asked, without regard to white space: the prompt, or the neutral text of a row that has nothing else."""
+        return " ".join((self.prompt or self.neutral or "").split())
+
+    @property
+    def marks(self) -> tuple[str, str]:
+        """Hashes of its question, and of its question with its answers: what it is known by, whatever its id, tags and split."""
+        answers = sorted({" ".join(text.split()) for text in (self.positive, self.negative, self.label) if text})
+        return _mark([self.question]), _mark([self.question, "answers", *answers])
 
     def tagged(self, key: str) -> str | None:
         """Value of the first `key:value` tag, None without one."""
@@ -85,6 +96,21 @@ class Demonstrations:
         """Hash of all rows in order: two sets with equal rows have equal fingerprints, whatever their names."""
         text = json.dumps([row.values() for row in self.rows], sort_keys=True, ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    @cached_property
+    def fitted_marks(self) -> tuple[str, ...]:
+        """The marks of the rows of split `fit`, sorted: what an edit that is fitted on this set carries.
+
+        A question is marked with its answers, and alone too unless the set asks it in another split as well: then other answers to it are
+        held out by intention.
+        """
+        fit = self.split("fit")
+        held = {row.marks[0] for row in self if row.split != "fit"}
+        return tuple(sorted({mark for row in fit for mark in row.marks if mark not in held}))
+
+    def not_among(self, marks: Collection[str]) -> Demonstrations:
+        """The rows that carry none of some marks: those that no fit with these marks has seen."""
+        return self.where(lambda row: not any(mark in marks for mark in row.marks)) if marks else self
 
     def split(self, *splits: Split) -> Demonstrations:
         """The rows of the given splits."""
@@ -157,6 +183,10 @@ class Demonstrations:
 
 def _is_general(row: Demonstration) -> bool:
     return any(f"role:{role}" in row.tags for role in ("general", "regularisation"))
+
+
+def _mark(texts: list[str]) -> str:
+    return hashlib.sha256(json.dumps(texts, ensure_ascii=False).encode()).hexdigest()[:16]
 
 
 def joined(sets: Iterable[Demonstrations]) -> Demonstrations:

@@ -29,7 +29,10 @@ _NONE: Mapping[Any, Any] = MappingProxyType({})
 @final
 @dataclass(frozen=True)
 class Header:
-    """Where an edit comes from. `facts` are JSON values that the edit's class needs beside its tensors."""
+    """Where an edit comes from. `facts` are JSON values that the edit's class needs beside its tensors.
+
+    `rows` are the marks of the rows that it was fitted on, as `Demonstrations.fitted_marks` makes them; older edits carry none.
+    """
 
     method: str
     config: Mapping[str, Any]
@@ -39,6 +42,7 @@ class Header:
     versions: Mapping[str, str]
     facts: Mapping[str, Any] = field(default_factory=lambda: _NONE)
     schema: int = EDIT_SCHEMA
+    rows: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """As JSON types, as `edit.json` holds it."""
@@ -51,6 +55,7 @@ class Header:
             "versions": dict(self.versions),
             "facts": dict(self.facts),
             "schema": self.schema,
+            **({"rows": list(self.rows)} if self.rows else {}),
         }
 
 

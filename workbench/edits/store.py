@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError
@@ -25,11 +25,11 @@ from workbench.operations import Gate
 from workbench.shapes import Tensor
 from workbench.sites import Site
 
-# Only files with norm bounds need the newer schema: those without are read by older versions too.
-NEWEST = 2
-# A folder may lack a dose, which is 1 then, and norm bounds.
+# Only what a file holds needs its newer schema: one without norm bounds (2) and rows (3) is read by older versions too.
+NEWEST = 3
+# A folder may lack a dose, which is 1 then, norm bounds, and the rows that it was fitted on.
 _KEYS, _LATER_KEYS = {"schema", "kind", "header", "gates", "tensors"}, {"dose", "spares"}
-_HEADER_KEYS = {"method", "config", "model", "data", "seed", "versions", "facts", "schema"}
+_HEADER_KEYS, _LATER_HEADER_KEYS = {"method", "config", "model", "data", "seed", "versions", "facts", "schema"}, {"rows"}
 
 
 def save(edit: Edit, folder: str | Path, *, overwrite: bool = False) -> Path:
@@ -79,10 +79,10 @@ def load_edit(folder: str | Path) -> Edit:
     _same_keys(source, {name: value for name, value in told.items() if name not in _LATER_KEYS}, _KEYS)
     dose = _dose(source, told.get("dose", 1.0))
     header_told: dict[str, Any] = told["header"]
-    _same_keys(source, header_told, _HEADER_KEYS)
+    _same_keys(source, {name: value for name, value in header_told.items() if name not in _LATER_HEADER_KEYS}, _HEADER_KEYS)
     tensors = _tensors(source, told["tensors"])
     told_model = Fingerprint(**header_told.pop("model"))
-    header = Header(model=told_model, **header_told)
+    header = Header(model=told_model, rows=_rows(source, header_told.pop("rows", [])), **header_told)
     gates = {Site.parse(address): _gate(address, facts, tensors) for address, facts in told["gates"].items()}
     own = {name: tensor for name, tensor in tensors.items() if not name.startswith("gate.")}
     edit = kind_of(told["kind"]).from_tensors(header, own)
@@ -111,7 +111,7 @@ def _described(edit: Edit, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
     spares = {"spares": {str(site): bound for site, bound in edit.spares.items()}} if edit.spares else {}
     return {
         **spares,
-        "schema": NEWEST if spares else EDIT_SCHEMA,
+        "schema": 3 if edit.header.rows else 2 if spares else EDIT_SCHEMA,
         "kind": edit.kind,
         "header": edit.header.as_json(),
         "dose": edit.dose,
@@ -126,6 +126,12 @@ def _dose(source: Path, told: Any) -> float:
     if not isinstance(told, (int, float)) or not math.isfinite(told):
         raise CorruptEdit(f"{source}/edit.json has the dose {told!r}, which is no finite number.", "Restore the folder from a copy.")
     return float(told)
+
+
+def _rows(source: Path, told: Any) -> tuple[str, ...]:
+    if not isinstance(told, list) or not all(isinstance(mark, str) for mark in cast(list[object], told)):
+        raise CorruptEdit(f"{source}/edit.json lists its rows as {told!r:.60}; needed is a list of texts.", "Restore the folder from a copy.")
+    return tuple(cast(list[str], told))
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -307,7 +307,8 @@ def header(
 ) -> Header:
     """The header of an edit fitted now."""
     versions = {package: importlib.metadata.version(package) for package in ("torch", "transformers", "transformer-lens")}
-    return Header(name, as_json(config), model.fingerprint, demonstrations.fingerprint, seed, versions, facts)
+    rows = demonstrations.fitted_marks
+    return Header(name, as_json(config), model.fingerprint, demonstrations.fingerprint, seed, versions, facts, rows=rows)
 
 
 def with_notices(fitted: Fitted, *notices: Notice) -> Fitted:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any, Self, final
 
@@ -104,7 +104,7 @@ class TwinTrainee:
         end = self._model.weight("w_u").parameter
         tied = next((name for name, p in self._base.items() if p is end), None) if self._model.info.tied_embeddings else None
         facts = {**header.facts, "tied": tied}
-        return DeltaEdit(Header(header.method, header.config, header.model, header.data, header.seed, header.versions, facts), moves=moves)
+        return DeltaEdit(replace(header, facts=facts), moves=moves)
 
 
 def draws(rng: Random, info: ModelInfo) -> Mapping[str, Any]:

@@ -84,7 +84,7 @@ class AdapterTrainee:
         factors = {site: replace(low, a=low.a.float(), b=low.b.float()) if low.a.dtype == torch.bfloat16 else low
                    for site, low in self._adapters.factors().items()}  # fmt: skip
         facts = {**header.facts, **AdapterEdit.facts(factors)}
-        return AdapterEdit(Header(header.method, header.config, header.model, header.data, header.seed, header.versions, facts), factors)
+        return AdapterEdit(replace(header, facts=facts), factors)
 
 
 def draws(rng: Random, info: ModelInfo) -> Mapping[str, Any]:
