@@ -81,6 +81,10 @@ class NotEnoughData(RetouchError):
     """Too few demonstrations, or only one class of them."""
 
 
+class FittedRows(NotEnoughData):
+    """Every row that was to be scored was fitted on: nothing held out is left."""
+
+
 class BadDemonstrations(RetouchError):
     """A demonstrations file that cannot be read as one."""
 

@@ -159,6 +159,8 @@ def evaluate(
     told = {"model": session.model.info.name, "data": found.benefit.data, "split": split, "n": found.benefit.n}
     told |= {"n_placebos": found.n_placebos, "verdict": {"kind": found.verdict.kind, "text": found.verdict.plain}, "rows": rows}
     lines = [found.verdict.sentence.replace("**", ""), f"{found.benefit.data}, split {split}, {found.benefit.n} rows; intervals are 95 %."]
+    told |= {"left_out": found.benefit.left_out, "left_out_why": found.benefit.why}
+    lines += [found.benefit.why] if found.benefit.why else []
     answer(told, opening.json, [*lines, *table([_short(row) for row in rows])])
 
 
@@ -206,7 +208,7 @@ def sweep(
     which, strengths = split_named(split), [valid_dose(number) for number in numbers(doses, "--doses")]
     if (edit is None) == (method is None):
         raise BadKnob("A sweep needs either an edit or a method.", "Give --edit for doses, or --method with --grid.")
-    points = _grid(method, grid)
+    points, why = _grid(method, grid), ""
     session, progress = opening.session(0.2)
     if edit is not None:
         swept = session.sweep(edit, data, strengths, split=which, neutral=neutral, progress=progress)
@@ -214,12 +216,13 @@ def sweep(
             {"dose": dose, **{item.name: item.values[i].estimate for item in swept.metrics}, "n": swept.metrics[0].n}
             for i, dose in enumerate(swept.doses)
         ]
+        why = swept.why
     else:
         rows = _fits(session, str(method), points, data, seed, which, neutral, progress)
-    told = {"model": session.model.info.name, "data": data, "split": split, "rows": rows}
+    told = {"model": session.model.info.name, "data": data, "split": split, "rows": rows, "left_out_why": why}
     if out is not None:
         _write(out, told)
-    answer(told, opening.json, table(rows))
+    answer(told, opening.json, [*([why] if why else []), *table(rows)])
 
 
 def _write(path: Path, told: Any) -> None:

@@ -42,7 +42,7 @@ class Demonstration:
     @property
     def question(self) -> str:
         """What is asked, without regard to white space: the prompt, or the neutral text of a row that has nothing else."""
-        return " ".join((self.prompt or self.neutral or "").split())
+        return " ".join((str(self.prompt) or self.neutral or "").split())
 
     @property
     def marks(self) -> tuple[str, str]:

@@ -130,7 +130,7 @@ def _dose(source: Path, told: Any) -> float:
 
 def _rows(source: Path, told: Any) -> tuple[str, ...]:
     if not isinstance(told, list) or not all(isinstance(mark, str) for mark in cast(list[object], told)):
-        raise CorruptEdit(f"{source}/edit.json lists its rows as {told!r:.60}; needed is a list of texts.", "Restore the folder from a copy.")
+        raise CorruptEdit(f"{source}/edit.json has rows {str(told):.60}; needed is a list of texts.", "Restore the folder from a copy.")
     return tuple(cast(list[str], told))
 
 

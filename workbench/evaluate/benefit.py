@@ -20,6 +20,7 @@ from workbench.edits.labels import LaneLabel, lane_labels
 from workbench.edits.lane import LanesLike
 from workbench.errors import NotEnoughData
 from workbench.evaluate import choices
+from workbench.evaluate.fitted_rows import without_fitted
 from workbench.evaluate.metrics import Metric, Stacks, mean_metric, share_metric, with_base
 from workbench.models.base import LanguageModel
 from workbench.models.chat import told_apart
@@ -33,7 +34,11 @@ _MOST_LABELS = 20
 
 @dataclass(frozen=True)
 class Benefit:
-    """Scores on demonstrations, and one row an item and lane for the table."""
+    """Scores on demonstrations, and one row an item and lane for the table.
+
+    `left_out` names the rows of the split that an edit was fitted on and that are therefore not scored; `why` says so, or what is not known
+    about such rows.
+    """
 
     model: str
     lanes: tuple[LaneLabel, ...]
@@ -42,6 +47,8 @@ class Benefit:
     n: int
     metrics: tuple[Metric, ...]
     items: tuple[dict[str, Any], ...]
+    left_out: tuple[str, ...] = ()
+    why: str = ""
 
     def metric(self, name: str) -> Metric:
         """The metric of a name (a KeyError if there is none: names are this package's own)."""
@@ -68,13 +75,15 @@ def benefit(
     """Score the rows of a split (None: all) under each lane; the base model is lane 0.
 
     What is scored follows from the columns: pairs and references give MC1, P(truth) and the margin; rows of loss
-    `balance` the imbalance; labels the accuracy; rows with nothing but a positive its log-probability.
+    `balance` the imbalance; labels the accuracy; rows with nothing but a positive its log-probability. Rows that an edit was fitted on are
+    left out of every lane, whatever split they are in by now; only who asks for split `fit` gets them, as what they are.
 
     Raises:
-        NotEnoughData: the split has no row with any of these. Others: as `engine.lanes`.
+        NotEnoughData: the split has no row with any of these. FittedRows: it had, and all were fitted on. Others: as `engine.lanes`.
     """
     whole, tell = with_base(lanes), progress or silent()
-    rows = demonstrations if split is None else demonstrations.split(split)
+    unseen = without_fitted(demonstrations, split, [edit for stack in whole for edit in stack])
+    rows = unseen.rows
     parts: list[Part] = []
     jobs = _jobs(rows, demonstrations)
     for index, (score, chosen) in enumerate(jobs):
@@ -88,7 +97,8 @@ def benefit(
     labels = lane_labels(whole)
     items = tuple({**row, "lane": labels[row["lane"]].label} for part in parts for row in part.items)
     metrics = tuple(metric for part in parts for metric in part.metrics)
-    return Benefit(model.info.name, labels, demonstrations.name, split or "all", len(rows), metrics, items)
+    told = (unseen.left_out, unseen.why)
+    return Benefit(model.info.name, labels, demonstrations.name, split or "all", len(rows), metrics, items, *told)
 
 
 Scorer = Callable[[LanguageModel, Any, Stacks, int, Progress], Part]

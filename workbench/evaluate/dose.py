@@ -40,6 +40,8 @@ class DoseSweep:
     doses: tuple[float, ...]
     metrics: tuple[Metric, ...]
     placebo: tuple[Metric, ...]
+    why: str = ""
+    """Which rows were left out since the edit was fitted on them, as `Benefit.why`."""
 
 
 def dose_sweep(
@@ -75,6 +77,7 @@ def dose_sweep(
         (0.0, *wanted),
         tuple(metric.pooled(own) for metric in metrics),
         tuple(metric.pooled(turned) for metric in metrics) if placebo_seeds else (),
+        gain.why,
     )
 
 

@@ -72,7 +72,10 @@ def side_effects(
         repeated = repetition(model, openings, whole, max_new_tokens, progress=tell.part(0.5, 0.8))
         metrics.append(mean_metric("repetition_4", "Repetition of 4-grams", repeated, "", "lower"))
     found: dict[str, Benefit] = {}
+    edits = [edit for stack in whole for edit in stack]
     for index, (name, rows) in enumerate(capability.items()):
+        if not len(rows.not_among({mark for edit in edits for mark in edit.header.rows})):
+            continue  # an ability that was fitted is none that the edit should leave alone
         part = tell.part(0.8 + 0.2 * index / len(capability), 0.8 + 0.2 * (index + 1) / len(capability))
         found[name] = benefit(model, rows, list(whole), split=None, progress=part)
         score = found[name].metrics[0]

@@ -14,6 +14,7 @@ from workbench.evaluate.side_effects import SideEffects
 from workbench.numerics.intervals import Interval
 
 VerdictKind = Literal["does it", "no more than noise", "does nothing", "does harm", "changes it", "not told"]
+_FITTED: tuple[VerdictKind, str] = ("not told", "These are rows for fitting, so they cannot show what it does to others.")
 _NEAR_IDENTITY = 1e-5
 """Nats a token of KL on neutral text below which an edit hardly moves the model at all."""
 
@@ -47,16 +48,26 @@ def verdict(benefit: Benefit, side_effects: SideEffects | None, edit: int, place
 
     does it: better than the base and than the placebo, each beyond chance. no more than noise: better than the base, but not than the
     placebo; this is also said where no placebo was measured. does harm: worse than the base beyond chance. does nothing: neither. Scores
-    that are neither good nor bad only change.
+    that are neither good nor bad only change. Rows that are for fitting tell nothing about others.
     """
     if not benefit.metrics:
         return Verdict("not told", "Nothing on this set could be scored.", "")
     metric = benefit.metrics[0]
     if edit == 0:
         return Verdict("not told", "No edit was measured.", _numbers(benefit, metric, edit, placebo))
-    kind, reason = _judged(metric, edit, placebo)
-    detail = _numbers(benefit, metric, edit, placebo) + _cost(side_effects, edit) + _answers(benefit, edit) + _kept(side_effects, edit)
+    kind, reason = _judged(metric, edit, placebo) if benefit.split != "fit" else _FITTED
+    detail = (
+        _numbers(benefit, metric, edit, placebo)
+        + _cost(side_effects, edit)
+        + _answers(benefit, edit)
+        + _kept(side_effects, edit)
+        + _left_out(benefit)
+    )
     return Verdict(kind, f"{_counted(metric, edit, placebo)} {reason}{_identity(kind, side_effects, edit)}", detail)
+
+
+def _left_out(benefit: Benefit) -> str:
+    return f" {benefit.why}" if benefit.left_out else ""
 
 
 def _judged(metric: Metric, edit: int, placebo: int | None) -> tuple[VerdictKind, str]:

@@ -89,7 +89,7 @@ def _caption(record: Benefit | SideEffects, seed: int | None) -> str:
     edits = ", ".join(edit[:6] for lane in record.lanes for edit in lane.edit_ids if not is_placebo(lane.label))
     told = {"model": record.model, "edit": edits, "seed": seed}
     if isinstance(record, Benefit):
-        return words.provenance(**told, data=record.data, n=record.n, split=record.split)
+        return words.provenance(**told, data=record.data, n=record.n, split=record.split, left=record.why)
     return words.provenance(**told, data="neutral text", n=record.n_texts)
 
 
@@ -132,7 +132,7 @@ def draw_sweep(found: DoseSweep) -> None:
         for metric in found.metrics
         for dose, value in zip(found.doses, metric.values)
     ]
-    caption = words.provenance(model=found.model, edit=found.edit_id[:6], data=found.data, n=effect.n, split=found.split)
+    caption = words.provenance(model=found.model, edit=found.edit_id[:6], data=found.data, n=effect.n, split=found.split, left=found.why)
     figure = dose_strip("Effect and damage over the dose", parts(effect), parts(damage), above, below)
     figure_panel(
         figure, rows, caption, key="sweep",
