@@ -217,7 +217,7 @@ def test_bounds_are_saved_with_their_edit_counted_in_its_id_and_refused_where_th
     with pytest.raises(UnknownSite, match="resid_post@0"):
         edit.sparing({Site("resid_post", 0): 1.0})
     told = json.loads((tmp_path / "edit" / "edit.json").read_text())
-    assert told["schema"] == 2, "an older version has to refuse what it would not spare"
+    assert told["schema"] == 3, "an older version has to refuse what it would not spare"
     assert json.loads((store.save(edit, tmp_path / "plain") / "edit.json").read_text())["schema"] == 1
     for wrong in (-1, "much", float("nan")):
         (tmp_path / "edit" / "edit.json").write_text(json.dumps({**told, "spares": {str(site): wrong}}))

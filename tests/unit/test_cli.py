@@ -176,7 +176,13 @@ def test_a_file_without_splits_is_held_out_whole_unless_the_fit_drew_its_splits(
     assert n_test == sum(row.split == "test" for row in read(own).demonstrations) > 0
     rest = ["--edit", out, "--neutral", str(own), "--placebos", "0", "--generations", "0"]
     assert line.json("evaluate", "--data", str(own), *rest)["n"] == n_test
-    assert line.json("evaluate", "--data", str(other), *rest)["n"] == len(read(other, split="test").demonstrations)
+    seen = {row.prompt for row in read(own).demonstrations.split("fit")}
+    overlapping = line.json("evaluate", "--data", str(other), *rest)
+    assert overlapping["n"] == sum(row.prompt not in seen for row in bare[:20]) < 20, "what the fit has seen stays out of another file too"
+    assert len(overlapping["left_out"]) == 20 - overlapping["n"]
+    strangers = contrast_rows(20, seed=5)
+    other.write_text("".join(json.dumps({"prompt": r.prompt, "positive": r.positive, "negative": r.negative}) + "\n" for r in strangers))
+    assert line.json("evaluate", "--data", str(other), *rest)["n"] == len(read(other, split="test").demonstrations) == 20
 
 
 def test_sweep_runs_doses_of_an_edit_and_grids_of_a_method(line: Line, fitted: str, pairs: str) -> None:
