@@ -117,6 +117,8 @@ def test_the_same_question_may_be_asked_in_another_split_with_other_answers() ->
     marks = Demonstrations((fit, held)).fitted_marks
     assert Demonstrations((held, twin)).not_among(marks).rows == (held,)
     assert Demonstrations((held, twin)).not_among(Demonstrations((fit,)).fitted_marks).rows == ()
+    chat = Demonstrations((fit.put_as_chat("Be brief."),))
+    assert Demonstrations((twin,)).not_among(chat.fitted_marks).rows == (), "a question put as a chat is the same question"
     alone = Demonstrations((Demonstration("w1", split="fit"), Demonstration("w1", split="test")))
     assert len(alone.split("test").not_among(alone.fitted_marks)) == 0, "a row that is there twice is not held out"
 

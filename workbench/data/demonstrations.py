@@ -41,8 +41,11 @@ class Demonstration:
 
     @property
     def question(self) -> str:
-        """What is asked, without regard to white space: the prompt, or the neutral text of a row that has nothing else."""
-        return " ".join((str(self.prompt) or self.neutral or "").split())
+        """What is asked, as a text or as a chat, without regard to white space and system turn; else the neutral text."""
+        told = (
+            [turn.text for turn in self.prompt.turns if turn.role != "system"] if isinstance(self.prompt, Conversation) else [self.prompt]
+        )
+        return " ".join(" ".join(told).split() or (self.neutral or "").split())
 
     @property
     def marks(self) -> tuple[str, str]:
