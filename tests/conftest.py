@@ -13,6 +13,12 @@ from typing import Any
 
 import pytest
 import torch
+from jaxtyping import install_import_hook
+
+from tests.shape_checks import checked
+
+# Types and shapes of every call within the package are checked while tests run, and only then: the app pays nothing for its annotations.
+install_import_hook("workbench", f"{checked.__module__}.{checked.__name__}")
 
 FAMILIES = ("gpt2", "neox", "llama", "qwen2", "qwen3", "gemma", "mistral")
 N_WORDS = 99

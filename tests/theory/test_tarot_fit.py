@@ -112,7 +112,8 @@ def test_the_objective_repeats_exactly_and_flattens_as_the_bound_closes(tiny_gpt
 
 def test_scores_mean_what_they_say() -> None:
     values = torch.tensor([[[0.0, 2.0, 1.0, -1.0]]])
-    the_task = Task((), None, None, torch.tensor([2]), torch.tensor([[2, 3, -1]]), torch.tensor([0.25]))  # type: ignore[arg-type]
+    batch = TokenBatch.of([[0]], None)
+    the_task = Task((), batch, batch, torch.tensor([2]), torch.tensor([[2, 3, -1]]), torch.tensor([0.25]))
     got = {name: float(scores(the_task, values, name, "vocabulary")) for name in ("prob", "accuracy", "margin", "logit_gain", "rank")}
     assert got["prob"] == pytest.approx(math.exp(1) / (1 + math.exp(2) + math.exp(1) + math.exp(-1)), abs=1e-6)
     assert (got["accuracy"], got["margin"], got["logit_gain"], got["rank"]) == (0.0, -1.0, 0.75, -1.0)

@@ -112,6 +112,7 @@ class Step:
     logits: Callable[[TokenBatch], Logits] | None = None
 
 
+@runtime_checkable
 class StepFunction(Protocol):
     """How a fit goes epoch by epoch: the unedited model first, then the state after each epoch, each valid until the next is asked for."""
 

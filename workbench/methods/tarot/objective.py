@@ -23,7 +23,7 @@ from workbench.models.base import LanguageModel
 from workbench.models.hooks import ReadWrite
 from workbench.models.tokens import TokenBatch, running
 from workbench.numerics.rotations import AngleSpace
-from workbench.shapes import Float, Int, Logits, Tensor
+from workbench.shapes import Float, Int, Tensor
 from workbench.sites import Site
 
 Reward = Callable[[Sequence[str]], Float[Tensor, " text"]]
@@ -181,7 +181,7 @@ def _log_likelihood(whole: TokenBatch, logits: Float[Tensor, "lane row pos d_voc
     return torch.where(mine[:, 1:], found, 0.0).sum(-1)
 
 
-def _next_token(logits: Logits, whole: TokenBatch) -> Float[Tensor, "lane row pos"]:
+def _next_token(logits: Float[Tensor, "lane row pos d_vocab"], whole: TokenBatch) -> Float[Tensor, "lane row next"]:
     targets = whole.ids[:, 1:].expand(logits.shape[0], -1, -1)
     before = logits[..., :-1, :]
     return before.gather(-1, targets[..., None])[..., 0] - before.logsumexp(-1)

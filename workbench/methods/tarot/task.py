@@ -19,7 +19,7 @@ from workbench.models.base import LanguageModel
 from workbench.models.chat import chat_ids
 from workbench.models.token_texts import first_token
 from workbench.models.tokens import TokenBatch, running
-from workbench.shapes import Bool, Float, Int, Logits, Tensor
+from workbench.shapes import Bool, Float, Int, Tensor
 
 POOL = 20
 MAX_LABELS = 20
@@ -148,7 +148,7 @@ def decided(task: Task, logits: Float[Tensor, "... row d_vocab"], answers: str) 
     return (logits if answers == "vocabulary" else masked_to(logits, task.candidates)).argmax(-1)
 
 
-def masked_to(logits: Logits, candidates: Int[Tensor, "row choice"]) -> Logits:
+def masked_to(logits: Float[Tensor, "*lead row d_vocab"], candidates: Int[Tensor, "row choice"]) -> Float[Tensor, "*lead row d_vocab"]:
     """Return the logits with everything but each row's candidates at minus infinity."""
     allowed = torch.zeros(candidates.shape[0], logits.shape[-1] + 1, dtype=torch.bool, device=logits.device)
     allowed.scatter_(1, torch.where(candidates < 0, logits.shape[-1], candidates), True)
