@@ -258,7 +258,7 @@ def add_delta(stored: Tensor, delta: Tensor | LowRank | Rows, *, transposed: boo
         stored.index_add_(1 if transposed else 0, columns, dense)
 
 
-def own_part(stored: Tensor, *, transposed: bool = False, columns: Tensor | None = None) -> Float[Tensor, "out in"]:
+def own_part(stored: Tensor, *, transposed: bool = False, columns: Tensor | None = None) -> Float[Tensor, "out *in"]:
     """Return, as (out, in), the matrix of one site within a weight as it is stored: where `add_delta` adds. A vector stays one."""
     whole = stored.T if transposed and stored.ndim == 2 else stored
     return whole if columns is None else whole[columns]

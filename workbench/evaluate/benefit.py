@@ -26,7 +26,7 @@ from workbench.models.base import LanguageModel
 from workbench.models.chat import told_apart
 from workbench.progress import Progress, silent
 from workbench.score import batch_scores
-from workbench.shapes import Float
+from workbench.shapes import Bool, Float
 
 _MOST_LABELS = 20
 """More distinct labels than this are free answers, not classes to choose among."""
@@ -167,7 +167,7 @@ def _ordered(found: dict[str, list[np.ndarray]]) -> list[tuple[str, list[np.ndar
     return [(name, found[name]) for name in _CHOICES]
 
 
-def _choice_metric(name: str, per_item: Float[np.ndarray, "lane row"]) -> Metric:
+def _choice_metric(name: str, per_item: Bool[np.ndarray, "lane row"] | Float[np.ndarray, "lane row"]) -> Metric:
     title, unit = _CHOICES[name]
     if name.startswith("mc1"):
         return share_metric(name, title, per_item, "higher")
