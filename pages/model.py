@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from pages._ui.kit import frame, jobs, words
+from pages._ui.kit import frame, jobs, loading, words
+from pages._ui.kit.asked_model import AskedModel
 from pages._ui.kit.backend import backend, ready
 from pages._ui.kit.figures import figure_panel
 from pages._ui.kit.state import state
-from pages._ui.kit.status import LOADING, LoadSettings
 from workbench.figures.basic import next_token_bars
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 EMBEDDED = {"embedded": "GPT-style, 6 layers", "embedded-backpack": "Backpack, with senses"}
 FLOATS = ("float32", "bfloat16", "float16", "float64")
 PROMPT = "Question: What do carrots help most? Answer:"
-ESTIMATE: jobs.Slot[LoadSettings, catalog.MemoryEstimate] = jobs.Slot("estimate")
+ESTIMATE: jobs.Slot[AskedModel, catalog.MemoryEstimate] = jobs.Slot("estimate", of_tab=True)
 # Tokens with their probabilities.
 NEXT: jobs.Slot[Prompted, list[tuple[str, float]]] = jobs.Slot("next")
 
@@ -47,28 +47,19 @@ def choose() -> None:
     with st.expander("Number type and device"):
         dtype = st.segmented_control("Number type", FLOATS, default="float32", key="model-dtype", required=True)
         device = st.selectbox("Device", backend().devices(), key="model-device")
-    settings = LoadSettings(name, dtype or FLOATS[0], device)
+    settings = AskedModel(name, dtype or FLOATS[0], device)
     with st.container(horizontal=True):
         frame.act("Check size", _check, settings, key="model-check", disabled=not name)
-        frame.act("Load", _load, settings, type="primary", key="model-load", disabled=not name)
+        frame.act("Load", loading.load, settings, type="primary", key="model-load", disabled=not name)
     jobs.panel(ESTIMATE, _estimate, settings=settings)
-    jobs.panel(LOADING, lambda _: None)
+    loading.progress_panel()
 
 
-def _check(settings: LoadSettings) -> None:
+def _check(settings: AskedModel) -> None:
     def work(session: Session, _: Progress) -> catalog.MemoryEstimate:
         return session.estimate(settings.name, dtype=settings.dtype, device=settings.device)
 
     jobs.start(ESTIMATE, f"Looking up {settings.name}", work, settings)
-
-
-def _load(settings: LoadSettings) -> None:
-    def work(_: Session, progress: Progress) -> str:
-        backend().open(settings.name, progress, dtype=settings.dtype, device=settings.device)
-        return settings.name
-
-    state().kept.pop(LOADING.name, None)
-    jobs.start(LOADING, f"Loading {settings.name}", work, settings)
 
 
 def _estimate(size: catalog.MemoryEstimate) -> None:

@@ -11,7 +11,7 @@ from pages._ui.edit import fitting, methods
 from pages._ui.kit import cards, frame, jobs, scope
 from pages._ui.kit.backend import backend, session
 from pages._ui.kit.cards import FitCard
-from pages._ui.kit.state import state
+from pages._ui.kit.state import state, turn_to
 
 if TYPE_CHECKING:
     from workbench.session import Progress, Session
@@ -21,8 +21,8 @@ INDUCTION = "Anna sees the cat. Anna sees the"
 
 def truthful(told: FitCard) -> None:
     """Open the card's set and fit: the job waits for the model if it is not there yet."""
-    now = state()
-    now.model, now.set_name = told.model, told.set
+    turn_to(told.model)
+    state().set_name = told.set
     scope.hand_knobs(told.method, told.values, "Start")
     st.session_state[methods.dose_key(told.method)] = told.dose
 

@@ -52,17 +52,25 @@ from workbench.workspace.shelf import Offer, Shelf
 class Session:
     """One model and one workspace. Safe to call from several threads."""
 
-    def __init__(self, model: LanguageModel, workspace: Workspace | str | Path | None = None, *, records: bool = True):
+    def __init__(
+        self,
+        model: LanguageModel,
+        workspace: Workspace | str | Path | None = None,
+        *,
+        records: bool = True,
+        shelf: EditShelf | None = None,
+    ):
         """Wrap a loaded model; the workspace is opened when it is first needed.
 
         Args:
             records: whether fits, comparisons and evaluations are written into the workspace as runs.
+            shelf: that of another session on this workspace, so that the fits at hand outlive their model.
         """
         self.model = model
         self._home = workspace
         self._lock = threading.Lock()
         self.demos = Shelf(lambda: self.workspace)
-        self.shelf = EditShelf(lambda: self.workspace)
+        self.shelf = EditShelf(lambda: self.workspace) if shelf is None else shelf
         self.recorder = Recorder(lambda: self.workspace, records)
         self._fitting = Fitting(self.demos, self.shelf, self.recorder)
         self._measuring = Measuring(self.demos, self.shelf, self.recorder)
@@ -333,6 +341,7 @@ def open_session(
     workspace: Workspace | str | Path | None = None,
     *,
     records: bool = True,
+    shelf: EditShelf | None = None,
     progress: Progress | None = None,
     **options: Any,
 ) -> Session:
@@ -342,9 +351,10 @@ def open_session(
         model: embedded, embedded-backpack, a local Hugging Face folder, or a hub id.
         workspace: its folder; RETOUCH_HOME or ~/.retouch if None. It is opened when it is first needed.
         records: whether what is done is written into the workspace as runs.
+        shelf: as for `Session`.
         options: dtype, device, revision, as for `catalog.load`.
 
     Raises: as `catalog.load`.
     """
     models = models_of(workspace.folder if isinstance(workspace, Workspace) else workspace)
-    return Session(catalog.load(model, models=models, progress=progress, **options), workspace, records=records)
+    return Session(catalog.load(model, models=models, progress=progress, **options), workspace, records=records, shelf=shelf)

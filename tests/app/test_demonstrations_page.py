@@ -20,7 +20,7 @@ def test_a_change_of_the_table_is_a_version_on_disk_and_can_be_undone(app: Run, 
     chosen = own_set(fresh_backend)
     test.session_state["retouch"].set_name = chosen
     fine(test.run())
-    key = f"editor-{test.session_state['retouch'].parts['Editor'].turn}"
+    key = f"editor-{test.session_state['retouch'].tab.parts['Editor'].turn}"
     from pages._ui.demonstrations import sets
     from pages._ui.kit.rows import merged
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -221,3 +224,12 @@ def test_what_is_at_hand_comes_before_what_can_be_had(tmp_path: Path, tiny_folde
 def test_the_listed_sizes_of_the_embedded_models_are_theirs(name: str) -> None:
     entry = {item.name: item for item in catalog.entries()}[name]
     assert entry.parameters == catalog.load(name).info.n_parameters
+
+
+@pytest.mark.parametrize(("asked", "threads"), [("2", 2), (None, 1)])
+def test_a_persons_number_of_threads_wins_over_ours(asked: str | None, threads: int) -> None:
+    environment = {key: value for key, value in os.environ.items() if key != "OMP_NUM_THREADS"}
+    environment |= {"OMP_NUM_THREADS": asked} if asked else {}
+    code = "import torch; from workbench.models.catalog import load; load('embedded'); print(torch.get_num_threads())"
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120, check=True)
+    assert int(done.stdout) == threads

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -215,7 +216,7 @@ def load(
 ) -> LanguageModel:
     """Load a model: `embedded`, `embedded-backpack`, one that was fetched into `models`, a Hugging Face folder, a GGUF file, or a hub id.
 
-    Sets torch's thread count by the size of the model (process-wide).
+    Sets torch's thread count by the size of the model (process-wide), unless OMP_NUM_THREADS is set.
 
     Raises:
         ModelUnavailable: no such model, no network, gated, or an unsupported architecture.
@@ -233,7 +234,7 @@ def load(
             "Choose bfloat16, a smaller model, or a device with more memory.",
         )
     source = located(name, models)
-    if torch.device(device).type == "cpu":
+    if torch.device(device).type == "cpu" and not os.environ.get("OMP_NUM_THREADS"):
         torch.set_num_threads(1 if size.n_parameters < _ONE_THREAD_BELOW else max(1, psutil.cpu_count(logical=False) or 1))
     tell(0.2, f"Reading the weights of {name}")
     if is_backpack_folder(source):

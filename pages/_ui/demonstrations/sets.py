@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from workbench.workspace.shelf import Offer
 
 JUDGED = "judged answers"
-IMPORT: jobs.Slot[Upload, tuple[Imported, SetInfo | None]] = jobs.Slot("import")
+IMPORT: jobs.Slot[Upload, tuple[Imported, SetInfo | None]] = jobs.Slot("import", of_tab=True)
 
 
 @dataclass(frozen=True)

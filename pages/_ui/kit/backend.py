@@ -6,27 +6,33 @@ can put a tiny model in its place.
 
 from __future__ import annotations
 
+import gc
 import importlib
 import sys
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
-from pages._ui.kit.state import state
+from pages._ui.kit.asked_model import AskedModel, shown
+from pages._ui.kit.state import FIRST, models_in_use, state, turn_to
+from workbench.errors import NotEnoughMemory
 from workbench.progress import Progress
 from workbench.workspace.jobs import Job, Jobs, Work
+from workbench.workspace.shared import Shared
 
 if TYPE_CHECKING:
     from workbench.methods.registry import Obstacle
     from workbench.session import Session
     from workbench.workspace.home import Workspace
 
-FIRST = "embedded"
-# The embedded models are small; a large one leaves when the next large one comes.
+LOAD = "load"
+"""The slot of a tab in which a model is loaded; the result is its key."""
+# Beyond this many, models that no open tab is on leave.
 MAX_OPEN = 3
 
 
@@ -47,7 +53,10 @@ def imports(tell: Callable[[str], None]) -> None:
 
 @dataclass
 class Backend:
-    """Sessions by model name, and how far the first one is. `stage` is a sentence for people."""
+    """Sessions by the key of their model, and how far the first one is.
+
+    `stage` is a sentence for people; `seconds` is how long each model took to load.
+    """
 
     stage: str = "starting…"
     error: Exception | None = None
@@ -57,6 +66,9 @@ class Backend:
     jobs: Jobs = field(default_factory=Jobs)
     asked: dict[str, Any] = field(default_factory=dict)
     obstacles: dict[tuple[str, str], dict[str, tuple[Obstacle, ...]]] = field(default_factory=dict)
+    loads: Shared[Session] = field(default_factory=Shared)
+    fetches: Shared[Path] = field(default_factory=Shared)
+    seconds: dict[str, float] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
     thread: threading.Thread | None = None
 
@@ -86,19 +98,49 @@ class Backend:
     def _say(self, stage: str) -> None:
         self.stage = stage
 
-    def open(self, model: str, progress: Progress | None = None, **options: Any) -> Session:
-        """Open a session for a model, or return the one that is open; all share one workspace."""
+    def open(self, model: str, progress: Progress | None = None) -> Session:
+        """Open a session on a model, by its key, or return the one that is open. Who asks while it is loaded waits for the same load.
+
+        Raises:
+            Cancelled: this asker was asked to stop. Others: as `catalog.load`.
+        """
         with self.lock:
-            if model in self.sessions and not options:
+            if model in self.sessions:
                 return self.sessions[model]
-            workspace = next((opened.workspace for opened in self.sessions.values()), None)
-        opened = open_session(model, workspace, progress=progress, **options)
+        return self.loads.run(model, lambda own: self._load(AskedModel.of(model), own), progress or Progress())
+
+    def _load(self, asked: AskedModel, progress: Progress) -> Session:
+        began = time.monotonic()
+        try:
+            opened = self._opened(asked, progress)
+        except NotEnoughMemory:
+            if not self._leave(self._idle(asked.key)):
+                raise
+            opened = self._opened(asked, progress)
         with self.lock:
-            self.sessions[model] = opened
-            others = [name for name in self.sessions if name not in (FIRST, model)]
-            for name in others[: max(0, len(self.sessions) - MAX_OPEN)]:
-                del self.sessions[name]
+            self.sessions[asked.key] = opened
+            self.seconds[asked.key] = time.monotonic() - began
+        self._leave(self._idle(asked.key)[: max(0, len(self.sessions) - MAX_OPEN)])
         return opened
+
+    def _opened(self, asked: AskedModel, progress: Progress) -> Session:
+        with self.lock:
+            other = next(iter(self.sessions.values()), None)
+        workspace, shared = (None, {}) if other is None else (other.workspace, {"shelf": other.shelf})
+        return open_session(asked.name, workspace, progress=progress, **shared, **asked.options)
+
+    def _idle(self, model: str) -> list[str]:
+        """The open models that no tab is on and that are not this one, the oldest first."""
+        with self.lock:
+            return [key for key in self.sessions if key not in (FIRST, model, *models_in_use())]
+
+    def _leave(self, models: list[str]) -> bool:
+        """Let models go; return whether any went. Their fits stay on the shelf that all share."""
+        with self.lock:
+            for key in models:
+                self.sessions.pop(key, None)
+        gc.collect()
+        return bool(models)
 
     def wait(self, model: str, progress: Progress) -> Session:
         """Return the session of a model inside a job, after the start if need be.
@@ -162,8 +204,7 @@ def ready() -> Session | None:
     elif one.is_booting:
         _wait()
     else:  # a model that was open once and has left, or is named by a URL
-        state().model = FIRST
-        st.rerun()
+        _offer_again()
     return None
 
 
@@ -176,3 +217,33 @@ def _wait() -> None:
         st.text(f"Starting: {one.stage}")
         st.progress(min(0.95, (time.monotonic() - one.started) / 12))
         st.caption("The first start takes some seconds: torch is large. The page is here already; nothing you do now is lost.")
+
+
+def _offer_again() -> None:
+    """What a page shows whose model is not in memory: the way to load it, and the way to the first one."""
+    from pages._ui.kit.frame import empty, problem
+    from pages._ui.kit.words import plain
+
+    model, tab = state().model, state().tab
+    why = "A model leaves when others need its memory, and none is loaded because a link names it."
+    with empty(f"This tab is on **{plain(shown(model))}**, which is not loaded.", why, key="again"):
+        if LOAD in tab.slots:
+            st.caption("It is being loaded; the bar at the side shows how far it is.")
+            return
+        with st.container(horizontal=True):
+            st.button(f"Load {shown(model)}", key="again-load", type="primary", on_click=_load_again, args=(AskedModel.of(model),))
+            st.button("Use the embedded model", key="again-first", on_click=turn_to, args=(FIRST,))
+        error = tab.failed.get(LOAD)
+        if error is not None:
+            problem(error, "again")
+
+
+def _load_again(asked: AskedModel) -> None:
+    one, tab = backend(), state().tab
+
+    def work(progress: Progress) -> str:
+        one.open(asked.key, progress)
+        return asked.key
+
+    tab.slots[LOAD] = one.submit(work, f"Loading {asked.name}", asked).id
+    tab.failed.pop(LOAD, None)

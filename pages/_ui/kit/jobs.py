@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import streamlit as st
 
+from pages._ui.kit.asked_model import shown
 from pages._ui.kit.backend import backend
 from pages._ui.kit.frame import problem
-from pages._ui.kit.state import Kept, state
-from pages._ui.kit.words import seconds
+from pages._ui.kit.state import Bench, Kept, state, turn_to
+from pages._ui.kit.words import plain, seconds
 from workbench.errors import RetouchError, UnknownName
 from workbench.progress import Cancelled, Progress
 from workbench.workspace.jobs import Job, Snapshot
@@ -28,11 +29,13 @@ Result = TypeVar("Result")
 class Slot(Generic[Settings, Result]):
     """A place for one job and its last result, by a name that the URL holds. Settings are a frozen record: equal ones give equal results.
 
-    `told` reads the settings from a result whose job could not know them when it was asked for.
+    `told` reads the settings from a result whose job could not know them when it was asked for. A result belongs to the model that it came
+    from, and is shown on that model alone; `of_tab`: it comes from no model (a download, an import).
     """
 
     name: str
     told: Callable[[Result], Settings | None] | None = None
+    of_tab: bool = False
 
 
 def start(
@@ -51,12 +54,33 @@ def start(
         settings: what the result will come from; `panel` compares it with the settings of the controls now.
         heavy: a fit or another long use of the model: one at a time on each model.
     """
-    one, now = backend(), state()
+    one, model = backend(), state().model
+    begin(slot, title, lambda progress: work(one.wait(model, progress), progress), settings, busy=model if heavy else None)
+
+
+def begin(
+    slot: Slot[Settings, Result],
+    title: str,
+    work: Callable[[Progress], Result],
+    settings: Settings | None = None,
+    *,
+    busy: str | None = None,
+) -> None:
+    """Run work that needs no model of the tab in a slot; else as `start`. `busy` is the model that it keeps for itself."""
     cancel(slot)
-    model = now.model
-    job = one.submit(lambda progress: work(one.wait(model, progress), progress), title, settings, busy=model if heavy else None)
-    now.slots[slot.name] = job.id
-    now.failed.pop(slot.name, None)
+    at = _bench(slot)
+    at.slots[slot.name] = backend().submit(work, title, settings, busy=busy).id
+    at.failed.pop(slot.name, None)
+
+
+def drop(slot: Slot[Any, Any]) -> None:
+    """Forget the slot's last result and error."""
+    _bench(slot).kept.pop(slot.name, None)
+    _bench(slot).failed.pop(slot.name, None)
+
+
+def _bench(slot: Slot[Any, Any]) -> Bench:
+    return state().tab if slot.of_tab else state().bench
 
 
 def cancel(slot: Slot[Any, Any]) -> None:
@@ -93,7 +117,7 @@ def settings_of(slot: Slot[Settings, Any]) -> Settings | None:
 
 
 def _kept(slot: Slot[Settings, Result]) -> Kept[Settings, Result] | None:
-    return state().kept.get(slot.name)
+    return _bench(slot).kept.get(slot.name)
 
 
 def panel(
@@ -115,7 +139,7 @@ def panel(
     if is_running(slot):
         _watch(slot, live)
         return
-    failed, kept = state().failed, _kept(slot)
+    failed, kept = _bench(slot).failed, _kept(slot)
     if slot.name in failed:
         error = failed[slot.name]
         if error is None:
@@ -125,6 +149,7 @@ def panel(
             problem(error, slot.name)
     if kept is None:
         if nothing is not None and failed.get(slot.name) is None:
+            _elsewhere(slot)
             nothing()
         return
     if settings is not None and not _equal(settings, kept.settings):
@@ -133,6 +158,20 @@ def panel(
             draw(kept.value)
     else:
         draw(kept.value)
+
+
+def _elsewhere(slot: Slot[Any, Any]) -> None:
+    """Say that another model of this tab has a result here, and offer to go back to it."""
+    now = state()
+    for bench in now.benches.values():
+        _collect(slot, bench)
+    found = {model: bench.kept[slot.name].at for model, bench in now.benches.items() if slot.name in bench.kept}
+    if slot.of_tab or not found:
+        return
+    other = max(found, key=found.__getitem__)
+    with st.container(key=f"elsewhere-{slot.name}", horizontal=True, vertical_alignment="center"):
+        st.markdown(f"The results that were here are from **{plain(shown(other))}**; this tab is on {plain(shown(now.model))} now.")
+        st.button(f"Go back to {shown(other)}", key=f"back-{slot.name}", on_click=turn_to, args=(other,))
 
 
 def _equal(one: object, other: object) -> bool:
@@ -162,21 +201,25 @@ def _watch(slot: Slot[Any, Any], live: Callable[[Snapshot], None] | None) -> Non
 
 def collect(slot: Slot[Any, Any]) -> None:
     """Move the result or the error of a job that is over into this tab's state."""
-    job, now = _job(slot), state()
+    _collect(slot, _bench(slot))
+
+
+def _collect(slot: Slot[Any, Any], bench: Bench) -> None:
+    job = _job_of(slot, bench)
     if job is None or not job.snapshot().is_over:
         return
-    del now.slots[slot.name]
+    del bench.slots[slot.name]
     try:
         value = job.result(0)
     except Cancelled as cancelled:
-        now.failed[slot.name] = None
+        bench.failed[slot.name] = None
         if cancelled.best is not None:
-            now.kept[slot.name] = Kept(cancelled.best, _told(slot, cancelled.best, job.id), is_partial=True)
+            bench.kept[slot.name] = Kept(cancelled.best, _told(slot, cancelled.best, job.id), is_partial=True)
     except RetouchError as error:
-        now.failed[slot.name] = error
+        bench.failed[slot.name] = error
     else:
-        now.failed.pop(slot.name, None)
-        now.kept[slot.name] = Kept(value, _told(slot, value, job.id))
+        bench.failed.pop(slot.name, None)
+        bench.kept[slot.name] = Kept(value, _told(slot, value, job.id))
 
 
 def _told(slot: Slot[Settings, Result], value: Result, job_id: str) -> Settings | None:
@@ -185,11 +228,15 @@ def _told(slot: Slot[Settings, Result], value: Result, job_id: str) -> Settings 
 
 
 def _job(slot: Slot[Any, Any]) -> Job | None:
-    job_id = state().slots.get(slot.name)
+    return _job_of(slot, _bench(slot))
+
+
+def _job_of(slot: Slot[Any, Any], bench: Bench) -> Job | None:
+    job_id = bench.slots.get(slot.name)
     if job_id is None:
         return None
     try:
         return backend().jobs.get(job_id)
     except UnknownName:  # the process was restarted, or the URL is old
-        state().slots.pop(slot.name, None)
+        bench.slots.pop(slot.name, None)
         return None

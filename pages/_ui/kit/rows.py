@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import streamlit as st
 
@@ -27,6 +27,7 @@ class Editor:
     base: Demonstrations = field(default_factory=lambda: Demonstrations(()))
     turn: int = 0
     error: Exception | None = None
+    of_tab: ClassVar[bool] = True  # sets are those of every model
 
     def restart(self) -> None:
         """Draw the table anew from what is on disk."""

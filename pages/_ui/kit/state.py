@@ -5,17 +5,23 @@ Everything here is small: names, ids and settings. Results are frozen records th
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar, cast
 from uuid import uuid4
+from weakref import WeakSet
 
 import streamlit as st
 
 from workbench.edits.lane import Lane, Named, read_lanes, write_lanes
 from workbench.errors import RetouchError
 
+FIRST = "embedded"
+"""The model that is there from the start."""
 MAX_LANES = 5
 _KEY = "retouch"
+# Values of forms that speak of one model's layers, heads and edits; prompts are the person's and go along to the next model.
+_FORMS = ("knob-", "preset-", "fit-dose-", "compare-edits", "spectra-edits", "evaluate-edits", "dose-", "strip-edit")
 Settings = TypeVar("Settings")
 Result = TypeVar("Result")
 Part = TypeVar("Part")
@@ -23,34 +29,95 @@ Part = TypeVar("Part")
 
 @dataclass(frozen=True)
 class Kept(Generic[Settings, Result]):
-    """A result with the settings that it came from; `is_partial` if the job was cancelled and this is the best it had."""
+    """A result with the settings that it came from; `is_partial` if the job was cancelled and this is the best it had.
+
+    `at` is when the tab received it, in seconds.
+    """
 
     value: Result
     settings: Settings | None = None
     is_partial: bool = False
+    at: float = field(default_factory=time.monotonic)
 
 
-@dataclass
-class State:
-    """The tab's choices.
+@dataclass(eq=False)
+class Bench:
+    """What a tab has at work on one model; the tab itself has one for what belongs to no model.
 
     `slots` maps the name of a place on a page to the id of the job that runs for it; `kept` holds its last result, `failed` its last error
-    (None: cancelled). `parts` holds what parts of pages remember, by the name of their record (`part`). `bad_link` is what was wrong with
-    the URL.
+    (None: cancelled). `parts` holds what parts of pages remember, by the name of their record (`part`). `forms` holds the values of the
+    forms while another model is chosen.
     """
 
-    model: str = "embedded"
     lanes: tuple[Lane, ...] = ()
-    set_name: str = ""
-    method: str = ""
     edit: str = ""
     layer: int | None = None
-    owner: str = field(default_factory=lambda: uuid4().hex)
     slots: dict[str, str] = field(default_factory=dict)
     kept: dict[str, Kept[Any, Any]] = field(default_factory=dict)
     failed: dict[str, Exception | None] = field(default_factory=dict)
     parts: dict[str, object] = field(default_factory=dict)
+    forms: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(eq=False)
+class State:
+    """The tab's choices. Lanes, edit, layer, jobs and results are those on its model: each model has a bench of its own.
+
+    `bad_link` is what was wrong with the URL.
+    """
+
+    model: str = FIRST
+    set_name: str = ""
+    method: str = ""
+    owner: str = field(default_factory=lambda: uuid4().hex)
+    benches: dict[str, Bench] = field(default_factory=dict)
+    tab: Bench = field(default_factory=Bench)
     bad_link: RetouchError | None = None
+
+    @property
+    def bench(self) -> Bench:
+        """What is at work on this tab's model."""
+        return self.benches.setdefault(self.model, Bench())
+
+    @property
+    def lanes(self) -> tuple[Lane, ...]:
+        return self.bench.lanes
+
+    @lanes.setter
+    def lanes(self, lanes: tuple[Lane, ...]) -> None:
+        self.bench.lanes = lanes
+
+    @property
+    def edit(self) -> str:
+        return self.bench.edit
+
+    @edit.setter
+    def edit(self, edit: str) -> None:
+        self.bench.edit = edit
+
+    @property
+    def layer(self) -> int | None:
+        return self.bench.layer
+
+    @layer.setter
+    def layer(self, layer: int | None) -> None:
+        self.bench.layer = layer
+
+    @property
+    def slots(self) -> dict[str, str]:
+        return self.bench.slots
+
+    @property
+    def kept(self) -> dict[str, Kept[Any, Any]]:
+        return self.bench.kept
+
+    @property
+    def failed(self) -> dict[str, Exception | None]:
+        return self.bench.failed
+
+    @property
+    def parts(self) -> dict[str, object]:
+        return self.bench.parts
 
     def is_on(self, edit: str) -> bool:
         return any(lane.keys == (edit,) for lane in self.lanes)
@@ -65,16 +132,43 @@ class State:
         self.lanes = tuple(lane for lane in self.lanes if edit not in lane.keys)
 
 
+_tabs: WeakSet[State] = WeakSet()
+
+
 def state() -> State:
     """This tab's state; on the tab's first run it is read from the URL."""
     if _KEY not in st.session_state:
         st.session_state[_KEY] = _from_url()
-    return cast(State, st.session_state[_KEY])
+    found = cast(State, st.session_state[_KEY])
+    _tabs.add(found)
+    return found
+
+
+def models_in_use() -> set[str]:
+    """The models that open tabs of this process are on. A tab counts until Streamlit forgets it, minutes after it was closed."""
+    return {tab.model for tab in list(_tabs)}
+
+
+def turn_to(model: str) -> None:
+    """Put the tab on another model: that one's lanes, results and forms come back, this one's wait. Call it before the page is drawn."""
+    now = state()
+    if model == now.model:
+        return
+    told = cast("dict[str, Any]", st.session_state)
+    now.bench.forms = {key: told[key] for key in list(told) if str(key).startswith(_FORMS)}
+    for key in now.bench.forms:
+        del told[key]
+    now.model = model
+    told.update(now.bench.forms)
 
 
 def part(kind: type[Part]) -> Part:
-    """What a part of a page remembers in this tab: its own record, made when it is first asked for."""
-    return cast(Part, state().parts.setdefault(kind.__name__, kind()))
+    """What a part of a page remembers in this tab: its own record, made when it is first asked for.
+
+    It belongs to the tab's model, unless its class says `of_tab`.
+    """
+    bench = state().tab if getattr(kind, "of_tab", False) else state().bench
+    return cast(Part, bench.parts.setdefault(kind.__name__, kind()))
 
 
 def keep_url() -> None:
@@ -87,29 +181,36 @@ def keep_url() -> None:
 def as_url(now: State) -> dict[str, str]:
     """The part of a state that a URL holds: names, ids, doses; never a prompt."""
     told = {
-        "model": "" if now.model == "embedded" else now.model,
+        "model": "" if now.model == FIRST else now.model,
         "set": now.set_name,
         "method": now.method,
         "edit": now.edit,
         "layer": "" if now.layer is None else str(now.layer),
         "on": write_lanes(now.lanes),
-        "jobs": ",".join(f"{slot}:{job}" for slot, job in now.slots.items()),
+        "jobs": _write_jobs(now.bench),
+        "tab": _write_jobs(now.tab),
     }
     return {name: value for name, value in told.items() if value}
 
 
+def _write_jobs(bench: Bench) -> str:
+    return ",".join(f"{slot}:{job}" for slot, job in bench.slots.items())
+
+
 def _from_url() -> State:
-    """Read what a URL may say. It names things; it never loads a path or starts work (a model of the URL is offered, not loaded)."""
+    """Read what a URL may say. It names things; it never loads a path or starts work (a model that is not open is offered, not loaded)."""
     given = st.query_params
-    new = State(set_name=given.get("set", ""), method=given.get("method", ""), edit=given.get("edit", ""))
+    new = State(given.get("model", "") or FIRST, given.get("set", ""), given.get("method", ""))
+    new.edit = given.get("edit", "")
     try:
         new.lanes = read_lanes(given.get("on", ""))[:MAX_LANES]
     except RetouchError as error:  # a link that somebody wrote by hand; the page says so
         new.bad_link = error
     if given.get("layer", "").isdigit():
         new.layer = int(given["layer"])
-    for part in given.get("jobs", "").split(","):
-        slot, _, job = part.partition(":")
-        if slot and job:
-            new.slots[slot] = job
+    for name, bench in (("jobs", new.bench), ("tab", new.tab)):
+        for told in given.get(name, "").split(","):
+            slot, _, job = told.partition(":")
+            if slot and job:
+                bench.slots[slot] = job
     return new

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from pages._ui.kit import jobs
 from pages._ui.kit.backend import backend, session
 from pages._ui.kit.frame import lane_chip
 from pages._ui.kit.lanes import edit_name
@@ -19,28 +17,6 @@ from workbench.workspace.jobs import Job
 if TYPE_CHECKING:
     from workbench.session import Session
 
-# The model that is being loaded; the result is its name.
-LOADING: jobs.Slot[LoadSettings, str] = jobs.Slot("load")
-
-
-@dataclass(frozen=True)
-class LoadSettings:
-    """A model to load, in numbers of which type, where."""
-
-    name: str
-    dtype: str
-    device: str
-
-
-def take_model() -> None:
-    """Turn to the model that was loaded, wherever the person is by then; its edits are others. Call it before the page is drawn."""
-    name = jobs.result(LOADING)
-    if name is not None:
-        now = state()
-        del now.kept[LOADING.name]
-        if now.model != name:
-            now.model, now.lanes = name, ()
-
 
 def status_bar() -> None:
     """Draw the status bar; it moves by itself while something runs."""
@@ -49,8 +25,9 @@ def status_bar() -> None:
 
 
 def _mine() -> list[Job]:
-    active = {job.id: job for job in backend().jobs.active()}
-    return [active[job_id] for job_id in state().slots.values() if job_id in active]
+    active, now = {job.id: job for job in backend().jobs.active()}, state()
+    mine = [job_id for bench in (now.tab, *now.benches.values()) for job_id in bench.slots.values()]
+    return [active[job_id] for job_id in mine if job_id in active]
 
 
 def _bar(was_busy: bool) -> None:

@@ -1,0 +1,48 @@
+"""Loading a model from any page: begin it, and turn to it once it is there."""
+
+from __future__ import annotations
+
+from pages._ui.kit import jobs
+from pages._ui.kit.asked_model import AskedModel
+from pages._ui.kit.backend import LOAD, backend
+from pages._ui.kit.state import turn_to
+from workbench.progress import Progress
+from workbench.workspace.last_used import note_use
+
+# The model that is being loaded; the result is its key.
+LOADING: jobs.Slot[AskedModel, str] = jobs.Slot(LOAD, of_tab=True)
+
+
+def load(asked: AskedModel, *, get: bool = False) -> None:
+    """Begin to load a model, however many tabs ask for it; `get`: fetch it first if it is a recommended one that is not there yet."""
+    one = backend()
+
+    def work(progress: Progress) -> str:
+        if get:
+            fetch(asked.name, progress.part(0.0, 0.7))
+        opened = one.open(asked.key, progress.part(0.7 if get else 0.0, 1.0))
+        note_use(opened.workspace, asked.name, asked.dtype, asked.device)
+        return asked.key
+
+    jobs.drop(LOADING)
+    jobs.begin(LOADING, f"Loading {asked.name}", work, asked)
+
+
+def fetch(name: str, progress: Progress) -> None:
+    """Fetch a recommended model into the workspace. Raises: as `fetching.fetch`."""
+    from workbench.models.catalog import fetch_recommended
+
+    backend().fetches.run(name, lambda own: fetch_recommended(name, progress=own), progress)
+
+
+def take_model() -> None:
+    """Turn to the model that was loaded, wherever the person is by then. Call it before the page is drawn."""
+    key = jobs.result(LOADING)
+    if key is not None:
+        jobs.drop(LOADING)
+        turn_to(key)
+
+
+def progress_panel() -> None:
+    """The load that runs, or why the last one failed."""
+    jobs.panel(LOADING, lambda _: None)
