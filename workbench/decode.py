@@ -139,6 +139,34 @@ def collected(
     return tuple(tuple(one(lane, row) for row in range(len(prompts))) for lane in range(n_lanes))
 
 
+def processed(
+    logits: Float[Tensor, "batch d_vocab"], batch: TokenBatch, how: Sampling, own: GenerationDefaults, *, is_first: bool
+) -> Float[Tensor, "batch d_vocab"]:
+    """The scores that tokens are drawn by, in the order of transformers: repetition penalty, tokens never said, temperature, top k, top p.
+
+    A token that cannot be drawn has the score −∞. Penalty (CTRL, arXiv 1909.05858): of tokens that are there already, positive logits are
+    divided and negative ones multiplied. At temperature 0 nothing is scaled or cut: the likeliest token is the same.
+    """
+    scores = logits
+    if how.repetition_penalty != 1.0:
+        punished = torch.where(scores > 0, scores / how.repetition_penalty, scores * how.repetition_penalty)
+        scores = torch.where(_seen(batch, scores.shape[-1]), punished, scores)
+    never = (*own.suppressed, *(own.suppressed_first if is_first else ()))
+    if never:
+        scores = scores.index_fill(-1, torch.tensor(never, device=scores.device), -torch.inf)
+    if how.temperature == 0:
+        return scores
+    scores = scores / how.temperature
+    if how.top_k is not None and how.top_k < scores.shape[-1]:
+        scores = scores.masked_fill(scores < scores.topk(how.top_k, -1).values[:, -1:], -torch.inf)
+    if how.top_p < 1.0:
+        ordered, index = scores.sort(-1, descending=True)
+        before = ordered.softmax(-1).cumsum(-1) - ordered.softmax(-1)
+        dropped = torch.zeros_like(scores, dtype=torch.bool).scatter(1, index, before >= how.top_p)
+        scores = scores.masked_fill(dropped, -torch.inf)
+    return scores
+
+
 class _Chooser:
     """Turn last logits into tokens and their log-probabilities."""
 
@@ -149,31 +177,12 @@ class _Chooser:
 
     def __call__(self, logits: Tensor, batch: TokenBatch) -> tuple[Tensor, Tensor]:
         raw = logits.float()
-        scores = self._penalised(raw, batch) if self._how.repetition_penalty != 1.0 else raw
-        never = (*self._own.suppressed, *(self._own.suppressed_first if self._is_first else ()))
+        scores = processed(raw, batch, self._how, self._own, is_first=self._is_first)
         self._is_first = False
-        if never:
-            scores = scores.index_fill(-1, torch.tensor(never, device=scores.device), -torch.inf)
         if self._how.temperature > 0:
-            scores = self._filtered(scores / self._how.temperature) + self._noise(raw.shape[-1])
+            scores = scores + self._noise(raw.shape[-1])
         picked = scores.max(-1).indices  # a few times as fast as argmax on a CPU
         return picked, raw.log_softmax(-1).gather(-1, picked[:, None])[:, 0]
-
-    def _penalised(self, logits: Tensor, batch: TokenBatch) -> Tensor:
-        """Divide positive and multiply negative logits of tokens already there (CTRL, arXiv 1909.05858)."""
-        seen, penalty = _seen(batch, logits.shape[-1]), self._how.repetition_penalty
-        return torch.where(seen, torch.where(logits > 0, logits / penalty, logits * penalty), logits)
-
-    def _filtered(self, scores: Tensor) -> Tensor:
-        if self._how.top_k is not None and self._how.top_k < scores.shape[-1]:
-            least = scores.topk(self._how.top_k, -1).values[:, -1:]
-            scores = scores.masked_fill(scores < least, -torch.inf)
-        if self._how.top_p < 1.0:
-            ordered, index = scores.sort(-1, descending=True)
-            before = ordered.softmax(-1).cumsum(-1) - ordered.softmax(-1)
-            dropped = torch.zeros_like(scores, dtype=torch.bool).scatter(1, index, before >= self._how.top_p)
-            scores = scores.masked_fill(dropped, -torch.inf)
-        return scores
 
     def _noise(self, d_vocab: int) -> Tensor:
         uniform = torch.stack([torch.rand(d_vocab, generator=draw) for draw in self._draws]).clamp(1e-20, 1 - 1e-7)

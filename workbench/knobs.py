@@ -161,12 +161,15 @@ def existing_layers(name: str, layers: Sequence[int], n_layers: int) -> tuple[in
 def renamed(config: type, values: Mapping[str, object]) -> dict[str, object]:
     """Return some values by the names that the config has now: those of its own knobs, and the record `compat` whole if any is of it.
 
+    What the config calls `RETIRED` is left out: knobs of older versions, whose choice is made elsewhere now.
+
     Raises:
         UnknownKnob, BadKnob: as `configured`, of the record.
     """
-    compat = compat_of(config)
+    compat, retired = compat_of(config), getattr(config, "RETIRED", ())
+    values = {name: value for name, value in values.items() if name not in retired}
     if compat is None:
-        return dict(values)
+        return values
     own, switched = _parted(compat, {item.name: item for item in knobs(config)}, values)
     return own if not switched else {**own, COMPAT: as_json(_record(compat, switched, compat.ours))}
 

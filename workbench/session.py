@@ -155,44 +155,34 @@ class Session:
         return self._measuring.evaluate(self.model, settings, progress)
 
     def fit(
-        self,
-        method: str,
-        demonstrations: Source,
-        config: Any = None,
-        *,
-        preset: str | None = None,
-        seed: int = 0,
-        progress: Progress | None = None,
-    ) -> Fitted:
+        self, method: str, demonstrations: Source, config: Any = None, *, preset: str | None = None, seed: int = 0,
+        chat: bool | None = None, system: str = "", progress: Progress | None = None,
+    ) -> Fitted:  # fmt: skip
         """Fit an edit on the rows marked fit; the model is left as it was.
 
         Args:
             config: the method's config, or values for some of its knobs on top of the preset or the defaults.
+            chat: whether text prompts are put as a user's turn; None: where the model has a template and the prompts ask.
+            system: a system turn before each.
 
         Raises:
+            BadPrompt: chat without a template.
             UnknownMethod, UnknownKnob, BadKnob, UnknownName: a word that is not known. Obstructed: it cannot run here.
         """
         made = None if config is None or isinstance(config, Mapping) else config
-        settings = FitSettings(method, demonstrations, {} if made is not None else config or {}, preset, seed)
+        settings = FitSettings(method, demonstrations, {} if made is not None else config or {}, preset, seed, chat=chat, system=system)
         return self._fitting.fit(self.model, settings, progress, made)
 
     def choose(
-        self,
-        method: str,
-        demonstrations: Source,
-        config: Mapping[str, object] | None = None,
-        *,
-        preset: str | None = None,
-        max_damage: float = 0.02,
-        seed: int = 0,
-        progress: Progress | None = None,
+        self, method: str, demonstrations: Source, config: Mapping[str, object] | None = None, *, preset: str | None = None,
+        max_damage: float = 0.02, seed: int = 0, chat: bool | None = None, system: str = "", progress: Progress | None = None,
         **options: Any,
-    ) -> Choice:
+    ) -> Choice:  # fmt: skip
         """Fit with the knobs and the dose that gain most on validation rows within a damage limit. Options and errors: `choice.chosen`.
 
         The edit that is remembered has dose 1; `best.dose` is the dose to use it at, `edit` is it at that dose.
         """
-        settings = ChoiceSettings(method, demonstrations, config or {}, preset, seed, max_damage=max_damage)
+        settings = ChoiceSettings(method, demonstrations, config or {}, preset, seed, chat=chat, system=system, max_damage=max_damage)
         return self._fitting.choose(self.model, settings, progress, **options)
 
     def proceed(self, edit: str, demonstrations: Source, budget: int, *, progress: Progress | None = None) -> Fitted:
@@ -280,6 +270,8 @@ class Session:
         neutral: Source | None = None,
         n_placebos: int = 3,
         n_generations: int = 16,
+        chat: bool | None = None,
+        system: str = "",
         progress: Progress | None = None,
     ) -> Evaluation:
         """What lanes gain on held-out rows and break on neutral text, beside placebos of equal size.
@@ -289,11 +281,12 @@ class Session:
             split: the rows that are scored; None for all.
             neutral: a set with neutral texts; the one that ships if None.
             n_placebos: how many random rotations of each lane are averaged into its placebo; 0 for none.
+            chat, system: as in `fit`; None is as the edits were fitted. Another rendering than theirs is said in `notes`.
 
         Raises:
             BadLane, BadDose: as `edits.lane.lane_of`. Others: as `evaluate.evaluation.evaluation`.
         """
-        settings = EvaluateSettings(self.shelf.lanes(lanes), demonstrations, split, neutral, n_placebos, n_generations)
+        settings = EvaluateSettings(self.shelf.lanes(lanes), demonstrations, split, neutral, n_placebos, n_generations, chat, system)
         return self.run(settings, progress=progress)
 
     def sweep(

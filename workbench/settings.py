@@ -23,7 +23,8 @@ class FitSettings:
     """A fit: a method with knobs on top of a preset or the defaults, on the rows of a set. Raises: BadDose.
 
     `dose` is where it is measured and saved; the fit itself is at 1. `data` is the fingerprint of the rows, so that a set that was changed
-    since is told from the one that was fitted.
+    since is told from the one that was fitted. `chat`: whether text prompts are put as a user's turn, under the turn `system` if there is
+    one; None: where the model has a template and the prompts ask.
     """
 
     method: str
@@ -33,6 +34,8 @@ class FitSettings:
     seed: int = 0
     dose: float = 1.0
     data: str = ""
+    chat: bool | None = None
+    system: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "dose", valid_dose(self.dose))
@@ -59,7 +62,10 @@ class CompareSettings:
 @final
 @dataclass(frozen=True)
 class EvaluateSettings:
-    """An evaluation of lanes on the rows of a split (None: all), beside placebos. `neutral` names a set; None is the one that ships."""
+    """An evaluation of lanes on the rows of a split (None: all), beside placebos. `neutral` names a set; None is the one that ships.
+
+    `chat` and `system` as in a fit; None is as the edits were fitted.
+    """
 
     lanes: tuple[Lane, ...]
     source: Source
@@ -67,3 +73,5 @@ class EvaluateSettings:
     neutral: Source | None = None
     n_placebos: int = 3
     n_generations: int = 16
+    chat: bool | None = None
+    system: str = ""

@@ -12,7 +12,7 @@ import pytest
 import workbench
 
 ROOT = Path(__file__).parents[2]
-NAMES = ("Demonstration", "Demonstrations", "applied", "lanes", "load_edit", "open_session")
+NAMES = ("Conversation", "Demonstration", "Demonstrations", "applied", "as_chat", "lanes", "load_edit", "open_session")
 MOST_S = 0.2
 
 
@@ -37,12 +37,13 @@ def test_demonstrations_are_there_without_torch_and_the_engine_with_it() -> None
 
 
 def test_the_public_names_are_those_that_modules_define() -> None:
+    from workbench.conversations import Conversation, as_chat
     from workbench.data.demonstrations import Demonstration, Demonstrations
     from workbench.edits.engine import applied, lanes
     from workbench.edits.store import load_edit
     from workbench.session import open_session
 
-    defined = (Demonstration, Demonstrations, applied, lanes, load_edit, open_session)
+    defined = (Conversation, Demonstration, Demonstrations, applied, as_chat, lanes, load_edit, open_session)
     assert all(getattr(workbench, name) is value for name, value in zip(NAMES, defined))
     assert set(workbench.__all__) == {*NAMES, "__version__"}
     with pytest.raises(AttributeError, match="no attribute 'lane'; it has"):

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
 from tests.conftest import words
 from tests.made_edits import shift
-from workbench.decode import Sampling, collected, decode, generate
+from workbench.decode import Sampling, collected, decode, generate, processed
 from workbench.errors import BadKnob
 from workbench.models.backpack.cache import FIRST_CAPACITY, GrowingRows
 from workbench.models.base import LanguageModel
+from workbench.models.tokens import TokenBatch
 from workbench.progress import Cancelled, Progress, Report
 
 PROMPTS = [words(12, 13, 14, 15), words(20, 12)]
@@ -139,3 +142,54 @@ def test_generating_at_once_equals_generating_token_by_token_and_leaves_nothing_
     with pytest.raises(Cancelled):
         generate(tiny, PROMPTS, stacks, how, progress=progress)
     assert tiny.hook_count() == hooks and torch.equal(tiny.logits(tiny.tokens(PROMPTS)), base)
+
+
+@pytest.mark.parametrize(
+    "set_by", ["temperature", "top_k", "top_p", "repetition_penalty", "suppress_tokens", "begin_suppress_tokens", "all"]
+)
+def test_scores_are_those_that_transformers_draws_by(tiny_gpt2: LanguageModel, monkeypatch: pytest.MonkeyPatch, set_by: str) -> None:
+    """The folder's own generation config, sampled: every processed logit of every step, to 1e-5 (float32)."""
+    given: dict[str, Any] = {
+        "temperature": 0.7, "top_k": 12, "top_p": 0.8, "repetition_penalty": 1.7, "suppress_tokens": [3, 4], "begin_suppress_tokens": [5, 6]
+    }  # fmt: skip
+    network: Any = tiny_gpt2.network
+    config = network.generation_config
+    monkeypatch.setattr(config, "do_sample", True)
+    for name, value in given.items():
+        if set_by in (name, "all"):
+            monkeypatch.setattr(config, name, value)
+    ids = tiny_gpt2.tokens(words(12, 13, 12)).ids
+    torch.manual_seed(0)
+    found = network.generate(
+        ids, attention_mask=torch.ones_like(ids), max_new_tokens=5, pad_token_id=99, output_scores=True, return_dict_in_generate=True
+    )
+    own = tiny_gpt2.generation
+    how = own.sampling(max_new_tokens=5)
+    assert how.temperature == (0.7 if set_by in ("temperature", "all") else 1.0)
+    assert how.top_k == (12 if set_by in ("top_k", "all") else 50)  # what transformers takes where the folder names none
+    for step, theirs in enumerate(found.scores):
+        row = found.sequences[0, : ids.shape[1] + step].tolist()
+        batch = TokenBatch.of([row], [ids.shape[1]], tiny_gpt2.device)
+        with torch.no_grad():
+            ours = processed(tiny_gpt2.logits(batch)[:, -1].float(), batch, how, own, is_first=step == 0)
+        assert torch.equal(ours.isinf(), theirs.isinf())
+        assert (ours - theirs)[~theirs.isinf()].abs().max() < 1e-5
+
+
+def test_greedy_text_under_the_folders_repetition_penalty_is_that_of_transformers(tiny_gpt2: LanguageModel, monkeypatch: Any) -> None:
+    network: Any = tiny_gpt2.network
+    monkeypatch.setattr(network.generation_config, "repetition_penalty", 1.6)
+    prompt = words(12, 13, 12)
+    ids = tiny_gpt2.tokens(prompt).ids
+    wanted = network.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=8, do_sample=False, pad_token_id=99)
+    found = generate(tiny_gpt2, [prompt], sampling=tiny_gpt2.generation.sampling(max_new_tokens=8))[0][0]
+    assert list(found.ids) == wanted[0, ids.shape[1] :].tolist()
+    assert found.ids != generate(tiny_gpt2, [prompt], sampling=Sampling(max_new_tokens=8))[0][0].ids
+
+
+def test_what_a_folder_asks_for_and_is_not_done_is_named(tiny_gpt2: LanguageModel, monkeypatch: Any) -> None:
+    network: Any = tiny_gpt2.network
+    assert tiny_gpt2.generation.undone == ()
+    monkeypatch.setattr(network.generation_config, "min_p", 0.05)
+    assert tiny_gpt2.generation.undone == ("min_p",)
+    assert tiny_gpt2.generation.sampling(temperature=0.5, top_k=0).top_k is None

@@ -18,8 +18,9 @@ import typer
 from workbench.cli.printing import on_terminal
 
 if TYPE_CHECKING:
-    from workbench.decode import Sampling
+    from workbench.models.generation import GenerationDefaults
     from workbench.progress import Progress
+    from workbench.sampling import Sampling
     from workbench.session import Session
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
@@ -52,19 +53,21 @@ class Drawing:
     """How a command draws tokens."""
 
     max_new_tokens: Annotated[int, typer.Option(help="How many tokens to add at most.")] = 30
-    temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.0
-    top_k: Annotated[int | None, typer.Option(help="Draw among the k likeliest tokens.")] = None
-    top_p: Annotated[float, typer.Option(help="Draw among the tokens that make up this share.")] = 1.0
-    repetition_penalty: Annotated[float, typer.Option("--repetition-penalty", help="Above 1 avoids what was said before.")] = 1.0
+    temperature: Annotated[float | None, typer.Option(help="0 is greedy. If not given: the model's own, as of the next three.")] = None
+    top_k: Annotated[int | None, typer.Option(help="Draw among the k likeliest tokens; 0: among all.")] = None
+    top_p: Annotated[float | None, typer.Option(help="Draw among the tokens that make up this share.")] = None
+    repetition_penalty: Annotated[float | None, typer.Option("--repetition-penalty", help="Above 1 avoids what was said before.")] = None
     seed: Annotated[int, typer.Option(help="Drives every random choice.")] = 0
     stop: Annotated[list[str] | None, typer.Option("--stop", help="End a text before this string.")] = None
 
-    def sampling(self) -> Sampling:
-        """As the decoder takes it. Raises: BadKnob, as `Sampling`."""
-        from workbench.decode import Sampling
+    def sampling(self, own: GenerationDefaults | None = None) -> Sampling:
+        """As the decoder takes it, on top of a model's own; without a model only to be checked. Raises: BadKnob, as `Sampling`."""
+        from workbench.models.generation import GenerationDefaults
 
-        stop = tuple(self.stop or ())
-        return Sampling(self.max_new_tokens, self.temperature, self.top_k, self.top_p, self.repetition_penalty, self.seed, stop=stop)
+        return (own or GenerationDefaults()).sampling(
+            max_new_tokens=self.max_new_tokens, temperature=self.temperature, top_k=self.top_k, top_p=self.top_p,
+            repetition_penalty=self.repetition_penalty, seed=self.seed, stop=tuple(self.stop or ()),
+        )  # fmt: skip
 
 
 def grouped(command: Callable[..., None]) -> Callable[..., None]:

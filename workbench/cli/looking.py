@@ -12,8 +12,26 @@ from typing import Annotated, Any
 import typer
 
 from workbench.cli.groups import Drawing, Opening, grouped
-from workbench.cli.options import Data, Dose, Edits, PromptTexts, Seed, Settings, SplitName, dosed, laned, named, numbers, split_named
+from workbench.cli.options import (
+    AsChat,
+    Data,
+    Dose,
+    Edits,
+    PromptTexts,
+    Seed,
+    SetAsChat,
+    Settings,
+    SplitName,
+    System,
+    asked,
+    dosed,
+    laned,
+    named,
+    numbers,
+    split_named,
+)  # fmt: skip
 from workbench.cli.printing import answer, table, visible
+from workbench.conversations import as_chat
 from workbench.edits.lane import valid_dose
 from workbench.errors import BadKnob
 
@@ -28,19 +46,25 @@ def generate(
     opening: Opening,
     edit: Edits = None,
     dose: Dose = None,
+    chat: AsChat = False,
+    system: System = "",
 ) -> None:
     """Continue prompts under all the edits at once, in the order given; without any, under the base model."""
-    how, at = drawing.sampling(), dosed(dose)
+    drawing.sampling()  # a wrong option is told before a model is loaded
+    at = dosed(dose)
     session, progress = opening.session(0.3)
-    asked = laned(session, edit, at)
-    lane = session.lane(tuple(asked))
-    edits = list(zip((key for one in asked for key in one.keys), (dose for _, dose in lane.doses)))
-    found = session.generate(prompt, lane, how, progress=progress)[0]
+    named_lanes = laned(session, edit, at)
+    lane = session.lane(tuple(named_lanes))
+    edits = list(zip((key for one in named_lanes for key in one.keys), (dose for _, dose in lane.doses)))
+    own = session.model.generation
+    found = session.generate(asked(prompt, chat, system), lane, drawing.sampling(own), progress=progress)[0]
     texts = [
         {"prompt": one.prompt, "text": one.text, "ended": one.ended, "tokens": one.tokens, "log_probs": one.log_probs} for one in found
     ]
-    told = {"model": session.model.info.name, "edits": edits, "seed": drawing.seed, "texts": texts}
-    answer(told, opening.json, [line for one in found for line in (f"> {visible(str(one.prompt))}", visible(one.text), "")][:-1])
+    told = {"model": session.model.info.name, "edits": edits, "seed": drawing.seed, "texts": texts, "undone": own.undone}
+    lines = [line for one in found for line in (f"> {visible(str(one.prompt))}", visible(one.text), "")][:-1]
+    undone = f"The model's folder asks for {', '.join(own.undone)}, which is not done here."
+    answer(told, opening.json, [*lines, *([undone] if own.undone else [])])
 
 
 @grouped
@@ -50,20 +74,24 @@ def compare(
     opening: Opening,
     edit: Edits = None,
     dose: Dose = None,
+    chat: AsChat = False,
+    system: System = "",
 ) -> None:
     """Put the base model and one lane an edit side by side; `--edit a+b:2` stacks two in one lane, the second at dose 2."""
     if not edit:
         raise BadKnob("There is nothing to compare with the base model.", "Give at least one --edit.")
-    how, at = drawing.sampling(), dosed(dose)
+    drawing.sampling()
+    at = dosed(dose)
     session, progress = opening.session(0.3)
-    found = session.compare(prompt, laned(session, edit, at), how, progress=progress)
+    how = drawing.sampling(session.model.generation)
+    found = session.compare(asked(prompt, chat, system), laned(session, edit, at), how, progress=progress)
     lines: list[str] = []
     for index, text in enumerate(found.prompts):
         lines += ["", f"> {visible(str(text))}"]
         for lane, said in zip(found.lanes, found.texts[index]):
             kl = sum(token.kl_nats for token in said.tokens) / max(1, len(said.tokens))
             lines.append(f"{lane.label}: {visible(said.text)}  [mean KL {kl:.3g} nats/token]")
-    answer(found, opening.json, lines[1:])
+    answer(found, opening.json, [*lines[1:], *(f"Note: {note}" for note in found.notes)])
 
 
 @grouped
@@ -73,6 +101,8 @@ def look(
     prompt: Annotated[str | None, typer.Option(help="What the model reads: a prompt, or for senses a word.")] = None,
     edit: Edits = None,
     dose: Dose = None,
+    chat: AsChat = False,
+    system: System = "",
     settings: Settings = None,
 ) -> None:
     """Look through a lens, at the base model and at one lane an edit; `--set target=…` and the like go to the lens."""
@@ -80,6 +110,11 @@ def look(
     session, progress = opening.session(0.3)
     takes = dict(list(inspect.signature(session.lens(lens)).parameters.items())[1:])
     options = _options(lens, takes, told, prompt)
+    if chat or system:
+        prompts = [name for name, item in takes.items() if str(item.annotation) == "Prompt" and name in options]
+        if not prompts:
+            raise BadKnob(f"The lens {lens} reads no prompt.", "Leave --chat and --system out.")
+        options |= {name: as_chat(options[name], system or None) for name in prompts}
     if "stacks" in takes:
         options["stacks"] = [(), *laned(session, edit, at)]
     elif edit:
@@ -123,6 +158,8 @@ def evaluate(
     split: SplitName = "test",
     neutral: NeutralSet = None,
     placebos: Placebos = 3,
+    chat: SetAsChat = None,
+    system: System = "",
     generations: Annotated[int, typer.Option(min=0, help="Texts that repetition is measured on.")] = 16,
     method: Annotated[
         list[str] | None, typer.Option(help="No edit: run the canonical-examples protocol of this method; give the option again for more.")
@@ -153,14 +190,22 @@ def evaluate(
         neutral=neutral,
         n_placebos=placebos,
         n_generations=generations,
+        chat=chat,
+        system=system,
         progress=progress,
     )
     rows = found.rows()
     told = {"model": session.model.info.name, "data": found.benefit.data, "split": split, "n": found.benefit.n}
-    told |= {"n_placebos": found.n_placebos, "verdict": {"kind": found.verdict.kind, "text": found.verdict.plain}, "rows": rows}
+    told |= {
+        "n_placebos": found.n_placebos,
+        "verdict": {"kind": found.verdict.kind, "text": found.verdict.plain},
+        "notes": found.notes,
+        "rows": rows,
+    }
     lines = [found.verdict.sentence.replace("**", ""), f"{found.benefit.data}, split {split}, {found.benefit.n} rows; intervals are 95 %."]
     told |= {"left_out": found.benefit.left_out, "left_out_why": found.benefit.why}
     lines += [found.benefit.why] if found.benefit.why else []
+    lines += [f"Note: {note}" for note in found.notes]
     answer(told, opening.json, [*lines, *table([_short(row) for row in rows])])
 
 

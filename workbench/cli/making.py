@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from workbench.cli.groups import Opening, grouped
-from workbench.cli.options import LANE, Data, Dose, Seed, Settings, dosed, laned, named
+from workbench.cli.options import LANE, Data, Dose, Seed, SetAsChat, Settings, System, dosed, laned, named
 from workbench.cli.printing import answer, table
 from workbench.errors import BadKnob, StorageFailed, UnknownName
 from workbench.workspace.plain import plain
@@ -31,6 +31,8 @@ def fit(
     choose: Annotated[bool, typer.Option("--choose", help="Let validation rows choose layers, shares, gates and the dose.")] = False,
     max_damage: Annotated[float, typer.Option(help="With --choose: KL that neutral text may move, nats a token.", min=0.0)] = 0.02,
     resume: Annotated[str | None, typer.Option(help="Go on with the search of this saved edit, up to --set budget=N.")] = None,
+    chat: SetAsChat = None,
+    system: System = "",
     all_rows: Annotated[bool, typer.Option("--all-rows", help="Fit on every row of a file that names no splits.")] = False,
 ) -> None:
     """Fit an edit on the rows marked fit. A file without splits gets them drawn by question: 40 % fit, 10 % validation."""
@@ -47,18 +49,22 @@ def fit(
     if resume is not None:
         fitted = session.proceed(resume, rows, config.budget, progress=progress)
     elif choose:
-        found = session.choose(method, rows, named(settings), preset=preset, max_damage=max_damage, seed=seed, progress=progress)
+        found = session.choose(
+            method, rows, named(settings), preset=preset, max_damage=max_damage, seed=seed, chat=chat, system=system, progress=progress
+        )
         fitted, at = found.fitted, found.best.dose if at is None else at
     else:
-        fitted = session.fit(method, rows, config, seed=seed, progress=progress)
+        fitted = session.fit(method, rows, config, seed=seed, chat=chat, system=system, progress=progress)
     edit, head = fitted.edit.dosed(1.0 if at is None else at), fitted.edit.header
     counts = {split: sum(row.split == split for row in rows) for split in ("fit", "validation", "test")}
     told: dict[str, Any] = {"edit": edit.id, "method": head.method, "config": dict(head.config), "seed": head.seed, "dose": edit.dose}
+    told |= {"rendered": head.rendered, "system": head.system}
     told |= {"model": session.model.info.name, "data": rows.name, "data_fingerprint": rows.fingerprint, "n_rows": counts}
     told |= {"scalars": fitted.report.scalars, "notices": plain(fitted.report.notices), "folder": None, "saved": None}
     lines = [
         f"Fitted {head.method} edit {edit.id} at dose {edit.dose:g} on {counts['fit']} rows of {rows.name} ({session.model.info.name})."
     ]
+    lines += [f"Read as conversations ({head.rendered})."] * bool(head.rendered)
     lines += table([{"what": key, "value": float(value)} for key, value in fitted.report.scalars.items()])
     lines += [f"{notice.level}: {notice.text} {notice.hint}".rstrip() for notice in fitted.report.notices]
     if out is not None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from workbench.conversations import Prompt, as_chat
 from workbench.edits.lane import HIGHEST_DOSE, LOWEST_DOSE, Lane, valid_dose
 from workbench.errors import BadKnob
 
@@ -21,6 +22,15 @@ Dose = Annotated[
     typer.Option(help=f"Of edits that name none, {LOWEST_DOSE:g} to {HIGHEST_DOSE:g}: 0 is the base model, 1 as fitted; else as saved."),
 ]
 PromptTexts = Annotated[list[str], typer.Option("--prompt", help="A prompt; give the option again for more.")]
+AsChat = Annotated[bool, typer.Option("--chat", help="Put each prompt to the model as a user's turn, by its own chat template.")]
+SetAsChat = Annotated[
+    bool | None,
+    typer.Option(
+        "--chat/--no-chat", help="Put text prompts as a user's turn; if not said: as the edits were fitted, else where the model has a "
+        "chat template and the prompts ask.",
+    ),
+]  # fmt: skip
+System = Annotated[str, typer.Option("--system", help="A system turn before each prompt; it implies --chat.")]
 Settings = Annotated[list[str] | None, typer.Option("--set", help="A knob as name=value; give the option again for more.")]
 Seed = Annotated[int, typer.Option(help="Drives every random choice.")]
 SplitName = Annotated[str, typer.Option("--split", help="The rows that are scored: fit, validation, test or all.")]
@@ -51,6 +61,11 @@ def laned(session: Session, texts: Sequence[str] | None, dose: float | None) -> 
 def dosed(text: float | None) -> float | None:
     """The value of --dose, before a model is loaded. Raises: BadDose."""
     return None if text is None else valid_dose(text)
+
+
+def asked(prompts: Sequence[str], chat: bool, system: str) -> list[Prompt]:
+    """Prompts as the options say: texts, or each as a user's turn, perhaps under a system turn."""
+    return [as_chat(text, system or None) if chat or system else text for text in prompts]
 
 
 def split_named(text: str) -> Any:

@@ -29,7 +29,7 @@ _NONE: Mapping[Any, Any] = MappingProxyType({})
 @final
 @dataclass(frozen=True)
 class Header:
-    """Where an edit comes from. `facts` are JSON values that the edit's class needs beside its tensors.
+    """Where an edit comes from. `facts` are JSON values: what its class needs beside its tensors, and how prompts were rendered.
 
     `rows` are the marks of the rows that it was fitted on, as `Demonstrations.fitted_marks` makes them; older edits carry none.
     """
@@ -43,6 +43,16 @@ class Header:
     facts: Mapping[str, Any] = field(default_factory=lambda: _NONE)
     schema: int = EDIT_SCHEMA
     rows: tuple[str, ...] = ()
+
+    @property
+    def rendered(self) -> str:
+        """The chat template through which the demonstrations were read, by name and hash; empty where they were texts."""
+        return str(self.facts.get("rendered", ""))
+
+    @property
+    def system(self) -> str:
+        """The system turn that every demonstration got when it was put as chat; empty without."""
+        return str(self.facts.get("system", ""))
 
     def as_json(self) -> dict[str, Any]:
         """As JSON types, as `edit.json` holds it."""

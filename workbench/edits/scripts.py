@@ -180,4 +180,5 @@ def _kept(x: Tensor) -> Tensor:
 def _told(edit: Edit) -> list[str]:
     head = edit.header
     lines = [f"{head.method} edit {edit.id} at dose {edit.dose:g}, fitted on {head.model.name} ({head.model.dtype}), seed {head.seed}."]
+    lines += [f"  Its demonstrations were conversations, rendered by the {head.rendered}."] * bool(head.rendered)
     return lines + [f"  {name}: {value}" for name, value in sorted(head.config.items())]

@@ -2,6 +2,7 @@
 
     python edit.py --model MODEL --prompt "Once upon a time"       # with the edit
     python edit.py --model MODEL --prompt "Once upon a time" --off # without
+    python edit.py --model MODEL --prompt "Why does it rain?" --chat --system "Be brief."
 
     import edit
     handles = edit.attach(model)   # model: transformers.AutoModelForCausalLM of the model named below
@@ -154,6 +155,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--model", default=MODEL)
     parser.add_argument("--prompt", required=True)
+    parser.add_argument("--chat", action="store_true", help="put the prompt as a user's turn, by the model's chat template")
+    parser.add_argument("--system", default="", help="a system turn before it; it implies --chat")
     parser.add_argument("--max-new-tokens", type=int, default=30)
     parser.add_argument("--off", action="store_true")
     asked = parser.parse_args()
@@ -163,7 +166,12 @@ def main() -> None:
     dtype = getattr(torch, Path(__file__).with_name("dtype.txt").read_text())
     model: Any = transformers.AutoModelForCausalLM.from_pretrained(asked.model, dtype=dtype).eval()
     tokenizer: Any = transformers.AutoTokenizer.from_pretrained(asked.model)
-    prompt: Any = tokenizer(asked.prompt, return_tensors="pt")["input_ids"]
+    if asked.chat or asked.system:
+        turns = [{"role": "system", "content": asked.system}] if asked.system else []
+        turns.append({"role": "user", "content": asked.prompt})
+        prompt: Any = torch.tensor([tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_dict=False)])
+    else:
+        prompt = tokenizer(asked.prompt, return_tensors="pt")["input_ids"]
     handles = [] if asked.off else attach(model)
     with torch.no_grad(), contextlib.ExitStack() as stack:
         stack.callback(detach, handles)

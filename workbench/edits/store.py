@@ -98,6 +98,8 @@ def card(edit: Edit) -> str:
         "",
         f"Fitted on `{head.model.name}` ({head.model.dtype}), seed {head.seed}. Dose {edit.dose:g}.",
     ]
+    lines += ["", f"The demonstrations were conversations, rendered by the {head.rendered}."] * bool(head.rendered)
+    lines += [f"System turn: {head.system}"] * bool(head.system)
     lines += ["", "| knob | value |", "|---|---|", *(f"| {name} | {value} |" for name, value in sorted(head.config.items()))]
     lines += ["", "| export | |", "|---|---|"]
     lines += [f"| {name} | {'exact' if isinstance(can, Possible) else can.reason} |" for name, can in edit.possible_exports().items()]

@@ -65,6 +65,8 @@ class Comparison:
     prompts: tuple[Prompt, ...]
     sampling: Sampling
     texts: tuple[tuple[LaneText, ...], ...]
+    notes: tuple[str, ...] = ()
+    """What to know of the lanes before they are compared: edits that were fitted under another rendering."""
 
     def first_difference(self, prompt: int, lane: int) -> int | None:
         """Index of the first token at which a lane's text leaves the base's; None if it never does."""

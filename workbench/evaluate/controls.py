@@ -12,6 +12,7 @@ import numpy as np
 from workbench.data.demonstrations import Demonstrations
 from workbench.edits.base import Edit
 from workbench.errors import RetouchError
+from workbench.knobs import renamed
 from workbench.methods.registry import get
 from workbench.models.base import LanguageModel
 from workbench.progress import Progress
@@ -48,7 +49,7 @@ def shuffled_fit(
         UnknownMethod: the edit's method is not registered. Cancelled: somebody asked.
     """
     method = get(edit.header.method)
-    config = method.configure({name: value for name, value in edit.header.config.items()})
+    config = method.configure(renamed(method.config, edit.header.config))
     try:
         fitted = method.fit(model, shuffled(demonstrations, seed), config, seed=edit.header.seed, progress=progress)
     except RetouchError as error:

@@ -34,6 +34,8 @@ class Evaluation:
     side_effects: SideEffects | None
     placebo_of: tuple[int | None, ...]
     n_placebos: int
+    notes: tuple[str, ...] = ()
+    """What to know before the numbers are compared: edits that were fitted under another rendering."""
 
     @property
     def lanes(self) -> tuple[LaneLabel, ...]:

@@ -16,6 +16,7 @@ from workbench.edits.base import Edit, Header
 from workbench.errors import Obstructed, UnknownMethod, UnknownName
 from workbench.knobs import as_json, check_layers, configured
 from workbench.models.base import LanguageModel, ModelInfo
+from workbench.models.chat import template_name
 from workbench.models.tokens import TokenBatch
 from workbench.progress import Progress, silent
 from workbench.shapes import Logits
@@ -306,9 +307,11 @@ def ordered() -> tuple[Method, ...]:
 def header(
     name: str, model: LanguageModel, demonstrations: Demonstrations, config: Any, seed: int, facts: Mapping[str, Any] = NOTHING
 ) -> Header:
-    """The header of an edit fitted now."""
+    """The header of an edit fitted now; it says through which template conversations were read."""
     versions = {package: importlib.metadata.version(package) for package in ("torch", "transformers", "transformer-lens")}
     rows = demonstrations.fitted_marks
+    if demonstrations.is_chat:
+        facts = {**facts, "rendered": template_name(model.tokenizer)}
     return Header(name, as_json(config), model.fingerprint, demonstrations.fingerprint, seed, versions, facts, rows=rows)
 
 

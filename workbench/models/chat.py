@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -19,10 +21,30 @@ def has_template(tokenizer: Any) -> bool:
     return bool(getattr(tokenizer, "chat_template", None))
 
 
+# What gives a family of templates away, the most telling mark first.
+_FAMILIES = {
+    "<|im_start|>": "chatml", "<|start_header_id|>": "llama 3", "<start_of_turn>": "gemma", "<<SYS>>": "llama 2", "[INST]": "mistral",
+    "<|assistant|>": "assistant-mark",
+}  # fmt: skip
+
+
+def template_name(tokenizer: Any) -> str:
+    """What a template is called: its family, by its marks, and the start of its hash; `chatml template 5f1c93ab`. Empty without one."""
+    if not has_template(tokenizer):
+        return ""
+    text = _template(tokenizer)
+    family = next((name for mark, name in _FAMILIES.items() if mark in text), "own")
+    return f"{family} template {hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
+def _template(tokenizer: Any) -> str:
+    template = tokenizer.chat_template
+    return template if isinstance(template, str) else json.dumps(template, sort_keys=True)
+
+
 def thinks(tokenizer: Any) -> bool:
     """Whether the template knows a thinking part before the answer."""
-    template = getattr(tokenizer, "chat_template", None)
-    return "</think>" in (template if isinstance(template, str) else str(template))
+    return has_template(tokenizer) and "</think>" in _template(tokenizer)
 
 
 def chat_ids(tokenizer: Any, conversation: Conversation, *, thinking: bool | None = None) -> list[int]:

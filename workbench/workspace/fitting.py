@@ -17,6 +17,7 @@ from workbench.progress import Cancelled, Progress, silent
 from workbench.settings import ChoiceSettings, FitSettings
 from workbench.workspace.edit_shelf import EditShelf
 from workbench.workspace.recorder import Recorder
+from workbench.workspace.rendering import as_read
 from workbench.workspace.shelf import Shelf
 
 
@@ -33,17 +34,19 @@ class Fitting:
         """Fit an edit on the rows marked fit; the model is left as it was. `made`: a whole config. Raises: as `Session.fit`."""
         known, rows = registered.get(settings.method), self.demos.resolve(settings.source)
         config = made if isinstance(made, known.config) else known.configure(settings.config, settings.preset)
-        with self._kept_if_cancelled(rows):
-            fitted = known.fit(model, rows, config, seed=settings.seed, progress=progress)
-        return self._kept(fitted, rows)
+        read = as_read(model, rows, settings.chat, settings.system)
+        with self._kept_if_cancelled(rows, settings.system):
+            fitted = known.fit(model, read, config, seed=settings.seed, progress=progress)
+        return self._kept(fitted, rows, settings.system)
 
     def choose(self, model: LanguageModel, settings: ChoiceSettings, progress: Progress | None, **options: Any) -> Choice:
         """Let validation rows choose the free knobs and the dose. Raises: as `Session.choose`."""
         rows = self.demos.resolve(settings.source)
+        read = as_read(model, rows, settings.chat, settings.system)
         told: dict[str, Any] = {"preset": settings.preset, "max_damage": settings.max_damage, "seed": settings.seed, **options}
-        with self._kept_if_cancelled(rows):
-            found = chosen(model, settings.method, rows, settings.config, progress=progress, **told)
-        return replace(found, fitted=self._kept(found.fitted, rows))
+        with self._kept_if_cancelled(rows, settings.system):
+            found = chosen(model, settings.method, read, settings.config, progress=progress, **told)
+        return replace(found, fitted=self._kept(found.fitted, rows, settings.system))
 
     def proceed(self, model: LanguageModel, edit: str, source: Source, budget: int, progress: Progress | None) -> Fitted:
         """Go on with the search that found an edit. Raises: as `Session.proceed`."""
@@ -57,24 +60,30 @@ class Fitting:
             what = f"The search of edit {edit} ran on data {found.header.data[:6]}; {rows.name} is {rows.fingerprint[:6]}."
             raise Obstructed(what, "Give the set and version that it was fitted on.")
         config = known.configure({**found.header.config, "budget": budget})
-        with self._kept_if_cancelled(rows):
-            fitted = known.proceed(model, rows, config, report, seed=found.header.seed, progress=progress or silent())
-        return self._kept(fitted, rows)
+        read, system = as_read(model, rows, bool(found.header.rendered), found.header.system), found.header.system
+        with self._kept_if_cancelled(rows, system):
+            fitted = known.proceed(model, read, config, report, seed=found.header.seed, progress=progress or silent())
+        return self._kept(fitted, rows, system)
 
-    def _kept(self, fitted: Fitted, rows: Demonstrations) -> Fitted:
+    def _kept(self, fitted: Fitted, rows: Demonstrations, system: str) -> Fitted:
+        """Remember and record a fit; its data are the rows as they are kept, however they were rendered."""
+        head = fitted.edit.header
+        facts = {**head.facts, "system": system} if system else head.facts
+        if head.data != rows.fingerprint or system:
+            fitted = replace(fitted, edit=replace(fitted.edit, header=replace(head, data=rows.fingerprint, facts=facts)))
         fitted, run_id = self.recorder.fit(fitted, rows)
         self.shelf.remember(fitted, run_id)
         return fitted
 
     @contextmanager
-    def _kept_if_cancelled(self, rows: Demonstrations) -> Generator[None]:
+    def _kept_if_cancelled(self, rows: Demonstrations, system: str) -> Generator[None]:
         """What a cancelled fit or choice had is kept like a finished one, and handed on."""
         try:
             yield
         except Cancelled as cancelled:
             best = cancelled.best
             if isinstance(best, Fitted):
-                raise Cancelled(self._kept(best, rows)) from None
+                raise Cancelled(self._kept(best, rows, system)) from None
             if isinstance(best, Choice):
-                raise Cancelled(replace(best, fitted=self._kept(best.fitted, rows))) from None
+                raise Cancelled(replace(best, fitted=self._kept(best.fitted, rows, system))) from None
             raise

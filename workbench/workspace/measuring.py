@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, final
 
+from workbench.conversations import Conversation
 from workbench.data.demonstrations import Demonstrations, Source, Split
 from workbench.edits.labels import lane_label, stack_of
 from workbench.edits.lane import EditLike, Lane
@@ -24,6 +25,7 @@ from workbench.settings import CompareSettings, EvaluateSettings
 from workbench.workspace.edit_shelf import EditShelf
 from workbench.workspace.measured import capability_of, held_out, neutral_for
 from workbench.workspace.recorder import Recorder, data_told, lanes_told
+from workbench.workspace.rendering import as_read, rendering_notes
 from workbench.workspace.shelf import Shelf
 
 
@@ -39,7 +41,9 @@ class Measuring:
     def compare(self, model: LanguageModel, settings: CompareSettings, progress: Progress | None) -> Comparison:
         """Base and lanes side by side, token by token. Errors: `evaluate.comparison.compare`."""
         lanes, prompts = self._loaded(settings.lanes), list(settings.prompts)
-        found = compare(model, prompts, lanes, settings.sampling, progress=progress)
+        edits = [edit for lane in lanes for edit in stack_of(lane)]
+        notes = rendering_notes(model, any(isinstance(prompt, Conversation) for prompt in prompts), edits)
+        found = replace(compare(model, prompts, lanes, settings.sampling, progress=progress), notes=notes)
         inputs = {"prompts": prompts, "lanes": lanes_told(lanes), "sampling": found.sampling}
         outputs = {"rows": found.rows()}
         self.recorder.run("compare", str(prompts[0])[:60], found.model, inputs, outputs=outputs, seed=found.sampling.seed)
@@ -50,10 +54,12 @@ class Measuring:
         lanes = self._loaded(settings.lanes)
         if not lanes:
             raise BadLane("There is no lane to evaluate.", "Give an edit, or several in a list; () is the untouched model.")
-        rows = held_out(self.demos, settings.source, settings.split, [edit for lane in lanes for edit in stack_of(lane)])
+        edits = [edit for lane in lanes for edit in stack_of(lane)]
+        rows = held_out(self.demos, settings.source, settings.split, edits)
+        read = as_read(model, rows, settings.chat, settings.system, edits)
         found = evaluation(
             model,
-            rows,
+            read,
             lanes,
             split=settings.split,
             neutral=neutral_for(self.demos, settings.neutral, rows, model),
@@ -62,7 +68,8 @@ class Measuring:
             n_generations=settings.n_generations,
             progress=progress,
         )
-        inputs = {"lanes": lanes_told(lanes), **data_told(rows), "split": settings.split}
+        found = replace(found, notes=rendering_notes(model, read.is_chat, edits))
+        inputs = {"lanes": lanes_told(lanes), **data_told(rows), "split": settings.split, "chat": read.is_chat}
         inputs |= {"n_placebos": settings.n_placebos, "n_generations": settings.n_generations}
         title, outputs = f"{lane_label(stack_of(lanes[0]))} on {rows.name}", {"rows": found.rows()}
         self.recorder.run("evaluate", title, model.info.name, inputs, outputs=outputs, metrics=found.metrics())
@@ -85,7 +92,7 @@ class Measuring:
         one = self.shelf.edit(edit)
         rows = held_out(self.demos, source, split, [one])
         texts = neutral_for(self.demos, neutral, rows, model)
-        found = dose_sweep(model, one, rows, texts, doses, split=split, progress=progress)
+        found = dose_sweep(model, one, as_read(model, rows, None, edits=[one]), texts, doses, split=split, progress=progress)
         inputs = {"lanes": lanes_told([Lane((one,))]), **data_told(rows), "doses": found.doses}
         metrics = {item.name: [value.estimate for value in item.values] for item in found.metrics}
         self.recorder.run("sweep", f"{found.edit} on {rows.name}", found.model, inputs, metrics=metrics)

@@ -6,7 +6,7 @@ Ref: docs/methods/are.md §3.2, §3.4, §4.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from workbench.errors import BadKnob
 from workbench.knobs import knob
@@ -20,6 +20,8 @@ _EDITED = {"middle": (9, 13), "late": (12, 22)}
 @dataclass(frozen=True)
 class AreConfig:
     """Knobs of ARE."""
+
+    RETIRED: ClassVar[tuple[str, ...]] = ("template",)
 
     direction: Literal["toward", "away"] = knob(
         "toward", label="Direction", help="Bring the concept out in every prompt, or take it away.", main=True

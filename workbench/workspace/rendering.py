@@ -1,0 +1,57 @@
+"""Whether a set of texts is put to a model as chat: one choice for fits, choices, searches and measurements.
+
+What was fitted under one rendering and is measured under the other is said, by `rendering_notes`, wherever the numbers stand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from workbench.data.demonstrations import Demonstrations
+from workbench.edits.base import Edit
+from workbench.errors import BadPrompt
+from workbench.models.base import LanguageModel
+from workbench.models.chat import has_template, template_name
+
+
+def goes_as_chat(model: LanguageModel, rows: Demonstrations, edits: Sequence[Edit] = ()) -> bool:
+    """Whether a set is put as chat where nobody says: as its edits were fitted, else where the model has a template and the prompts ask.
+
+    Prompts ask if most end where a sentence ends; those that end in its middle are gone on with. A set of conversations is chat anyway.
+    """
+    if rows.is_chat or edits:
+        return rows.is_chat or any(edit.header.rendered for edit in edits)
+    return has_template(model.tokenizer) and rows.asks
+
+
+def as_read(model: LanguageModel, rows: Demonstrations, chat: bool | None, system: str = "", edits: Sequence[Edit] = ()) -> Demonstrations:
+    """The set as the model is to read it.
+
+    Args:
+        chat: whether a text prompt becomes a turn of the user; None is `goes_as_chat`.
+        system: the system turn of every conversation; empty: the edits', else none.
+
+    Raises:
+        BadPrompt: chat without a template, or a system turn without chat.
+    """
+    if system and chat is False:
+        raise BadPrompt("A system turn is given, and chat is off.", "Turn chat on, or leave the system turn out.")
+    if not (chat or system or chat is None and goes_as_chat(model, rows, edits)):
+        return rows
+    if not has_template(model.tokenizer):
+        raise BadPrompt(f"{model.info.name} has no chat template.", "Turn chat off, or load an instruct model.")
+    told = system or next((edit.header.system for edit in edits if edit.header.system), "")
+    return rows.put_as_chat(told or None)
+
+
+def rendering_notes(model: LanguageModel, is_chat: bool, edits: Sequence[Edit]) -> tuple[str, ...]:
+    """A sentence for each edit that was fitted under another rendering than the prompts have here."""
+    here = template_name(model.tokenizer) if is_chat else ""
+    found = {edit.id: edit.header.rendered for edit in edits if edit.header.rendered != here}
+    return tuple(
+        f"Edit {edit[:6]} was fitted on {_read(there)} and reads {_read(here)} here: another rendering." for edit, there in found.items()
+    )
+
+
+def _read(rendered: str) -> str:
+    return f"conversations ({rendered})" if rendered else "plain text"
