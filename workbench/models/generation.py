@@ -43,7 +43,8 @@ class GenerationDefaults:
         """
         own = {name: getattr(self, name) for name in ("temperature", "top_k", "top_p", "repetition_penalty")}
         told: dict[str, Any] = {**own, **{name: value for name, value in chosen.items() if value is not None}}
-        return Sampling(**{**told, "top_k": told["top_k"] or None})
+        told["top_k"] = told["top_k"] or None
+        return Sampling(**told)
 
 
 def generation_defaults(config: Any, tokenizer: Any) -> GenerationDefaults:
