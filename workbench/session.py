@@ -33,6 +33,7 @@ from workbench.methods.choice import Choice
 from workbench.methods.registry import FitReport, Fitted
 from workbench.models import catalog
 from workbench.models.base import LanguageModel
+from workbench.models.listing import Entry, entries
 from workbench.models.token_texts import token_ids, token_texts
 from workbench.progress import Progress
 from workbench.resources import models_of
@@ -93,9 +94,9 @@ class Session:
         self.model = catalog.load(name, models=self._models, progress=progress, **options)
         return self.model
 
-    def catalog(self) -> tuple[catalog.Entry, ...]:
+    def catalog(self) -> tuple[Entry, ...]:
         """The models that can be chosen without typing anything."""
-        return catalog.entries(self._models)
+        return entries(self._models)
 
     def estimate(self, name: str, **options: Any) -> catalog.MemoryEstimate:
         """What a model would need, before it is loaded. Options and errors: `catalog.estimate`."""

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from tests.conftest import words
 from workbench.errors import BadPrompt, CorruptModel, ModelUnavailable, NotEnoughMemory, NotFinite, UnknownSite
-from workbench.models import catalog
+from workbench.models import catalog, listing
 from workbench.models.base import LanguageModel, fingerprint_of
 from workbench.record import activations, gather
 from workbench.score import continuation_scores, text_scores
@@ -162,7 +163,7 @@ def test_the_memory_estimate_comes_before_the_weights(
     size = catalog.estimate(str(folder))
     assert size.n_parameters == sum(p.numel() for p in catalog.load(str(tiny_folders["llama"])).network.parameters())
     assert size.fits
-    monkeypatch.setattr(catalog, "_free", lambda device: 1000)
+    monkeypatch.setattr(catalog, "bytes_free", lambda device: 1000)
     with pytest.raises(NotEnoughMemory, match="GB"):
         catalog.load(str(folder))
 
@@ -199,9 +200,46 @@ def test_a_gated_model_and_an_unknown_name_are_told_apart(monkeypatch: pytest.Mo
         def refuse(*_: Any, error: Any = error, **__: Any) -> None:
             raise error("refused", response=answer)
 
+        monkeypatch.setattr(catalog, "hub_has", lambda source: True)
         monkeypatch.setattr(catalog.AutoConfig, "from_pretrained", refuse)
         with pytest.raises(ModelUnavailable, match=word):
             catalog.load("someone/some-model")
+
+
+def test_a_silent_hub_is_said_within_three_seconds_and_its_cache_still_works(monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(huggingface_hub, "model_info", lambda *_, **__: time.sleep(20))
+    began = time.monotonic()
+    with pytest.raises(ModelUnavailable, match="did not answer within 3 seconds, and someone/some-model is not"):
+        catalog.estimate("someone/some-model")
+    assert time.monotonic() - began < 4
+    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_: "config.json")
+    asked: list[bool] = []
+
+    def answered(*_: Any, local_files_only: bool, **__: Any) -> None:
+        asked.append(local_files_only)
+        raise OSError("cut short")
+
+    monkeypatch.setattr(catalog.AutoConfig, "from_pretrained", answered)
+    for answers in (True, False):
+        monkeypatch.setattr(catalog, "hub_has", lambda source, answers=answers: answers)
+        with pytest.raises(ModelUnavailable, match="cut short"):
+            catalog.estimate("someone/some-model")
+    assert asked == [False, True]
+
+
+def test_any_folder_of_the_workspace_is_listed_with_its_size_and_loaded_by_its_name(tmp_path: Path, tiny_folders: dict[str, Path]) -> None:
+    shutil.copytree(tiny_folders["llama"], tmp_path / "mine")
+    (tmp_path / ".getting-other-1").mkdir()
+    found = {entry.name: entry for entry in listing.entries(tmp_path)}
+    model = catalog.load("mine", models=tmp_path)
+    assert found["mine"].parameters == model.info.n_parameters and ".getting-other-1" not in found
+    assert found["mine"].needs("bfloat16") * 2 == pytest.approx(found["mine"].needs(), abs=2)
+    large = [entry for entry in found.values() if entry.kind == "recommended"]
+    assert [entry.parameters for entry in large] == sorted(entry.parameters for entry in large)
 
 
 def test_activations_that_are_not_finite_are_refused(tiny_gpt2: LanguageModel) -> None:
@@ -211,7 +249,7 @@ def test_activations_that_are_not_finite_are_refused(tiny_gpt2: LanguageModel) -
 
 def test_what_is_at_hand_comes_before_what_can_be_had(tmp_path: Path, tiny_folders: dict[str, Path]) -> None:
     shutil.copytree(tiny_folders["gpt2"], tmp_path / "smollm2-135m")
-    found = {entry.name: entry for entry in catalog.entries(tmp_path)}
+    found = {entry.name: entry for entry in listing.entries(tmp_path)}
     assert found["smollm2-135m"].kind == "fetched" and found["smollm2-135m"].is_present
     assert found["mistral-7b"].kind == "recommended" and not found["mistral-7b"].is_present
     assert all(entry.licence for entry in found.values() if entry.kind != "cached")
@@ -222,7 +260,7 @@ def test_what_is_at_hand_comes_before_what_can_be_had(tmp_path: Path, tiny_folde
 
 @pytest.mark.parametrize("name", list(catalog.EMBEDDED))
 def test_the_listed_sizes_of_the_embedded_models_are_theirs(name: str) -> None:
-    entry = {item.name: item for item in catalog.entries()}[name]
+    entry = {item.name: item for item in listing.entries()}[name]
     assert entry.parameters == catalog.load(name).info.n_parameters
 
 

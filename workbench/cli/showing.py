@@ -26,13 +26,14 @@ def models(
 ) -> None:
     """List the models that are at hand, say what one would need, or get a recommended one."""
     from workbench.models import catalog
+    from workbench.models.listing import entries
 
     folder = models_of(workspace)
     if name == "get" or wanted is not None:
         _get(name, wanted, folder, json)
         return
     if name is None:
-        found = catalog.entries(folder)
+        found = entries(folder)
         rows = [
             {"model": item.name, "title": item.title, "parameters": f"{item.parameters / 1e6:.0f} M" if item.parameters else "",
              "licence": item.licence, "present": item.is_present, "fits": item.fits}

@@ -18,13 +18,12 @@ from workbench.errors import CorruptModel, ModelUnavailable, NotEnoughMemory
 from workbench.models import gguf
 from workbench.models.backpack.files import is_backpack
 from workbench.models.base import LanguageModel
-from workbench.models.fetching import fetch, fetched, recommended
+from workbench.models.fetching import HUB_ANSWERS_WITHIN, fetch, fetched, hub_has, recommended
 from workbench.models.tensor_files import align
 from workbench.progress import Progress, silent
 from workbench.resources import MODELS, RECOMMENDED, models_of
 
 EMBEDDED = {"embedded": MODELS / "retouch-gpt", "embedded-backpack": MODELS / "retouch-backpack"}
-_EMBEDDED_PARAMETERS = {"embedded": 3_259_392, "embedded-backpack": 3_067_632}
 DTypeName = Literal["float32", "float64", "bfloat16", "float16"]
 DTYPES: dict[str, torch.dtype] = {
     "float32": torch.float32,
@@ -39,30 +38,6 @@ logging.disable_progress_bar()
 _ONE_THREAD_BELOW = 30_000_000
 # Weights, plus activations, a cache and a loading buffer; measured peaks of GPT-2-shaped models lie between 1.1 and 1.3.
 _OVERHEAD = 1.3
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One model that can be chosen without typing anything. `parameters` is 0 where only the files would tell."""
-
-    name: str
-    title: str
-    kind: Literal["embedded", "fetched", "cached", "recommended"]
-    location: str
-    is_present: bool
-    parameters: int = 0
-    licence: str = ""
-    note: str = ""
-
-    @property
-    def bytes_needed(self) -> int:
-        """Memory that it needs in float32, by its number of parameters."""
-        return int(4 * self.parameters * _OVERHEAD)
-
-    @property
-    def fits(self) -> bool:
-        """Whether that is free now."""
-        return self.bytes_needed <= _free("cpu")
 
 
 @dataclass(frozen=True)
@@ -81,48 +56,16 @@ class MemoryEstimate:
         return self.bytes_needed <= self.bytes_free
 
 
-def entries(models: Path | None = None) -> tuple[Entry, ...]:
-    """What is at hand: the embedded models, those fetched into `models` (default: the workspace's), those in the hub's cache; then those
-    worth fetching."""
-    models = models_of() if models is None else models
-    titles = {"embedded": "Embedded GPT-style model", "embedded-backpack": "Embedded Backpack (16 senses a word)"}
-    found = [
-        Entry(name, titles[name], "embedded", str(folder), (folder / "config.json").exists(), _EMBEDDED_PARAMETERS[name], "Apache-2.0")
-        for name, folder in EMBEDDED.items()
-    ]
-    known = recommended(RECOMMENDED)
-    for item in known:
-        folder = fetched(item.name, models)
-        if folder is not None:
-            found.append(Entry(item.name, item.title, "fetched", str(folder), True, item.parameters, item.licence, item.note))
-    cached, by_hub = _cached(), {item.hub: item for item in known}
-    for hub_id, folder in cached.items():
-        item = by_hub.get(hub_id)
-        title, licence = (item.title, item.licence) if item else (hub_id, "")
-        found.append(Entry(hub_id, title, "cached", str(folder), True, item.parameters if item else 0, licence))
-    there = {entry.name for entry in found} | set(cached)
-    found += [
-        Entry(item.name, item.title, "recommended", item.hub, False, item.parameters, item.licence, item.note)
-        for item in known
-        if item.name not in there and item.hub not in there
-    ]
-    return tuple(found)
+def bytes_needed(n_parameters: int, dtype: str) -> int:
+    """Memory that a model of so many parameters needs in a number type, in bytes. Raises: KeyError for an unknown type."""
+    return int(n_parameters * torch.finfo(DTYPES[dtype]).bits / 8 * _OVERHEAD)
 
 
-def _cached() -> dict[str, Path]:
-    """Models with weights in the hub's cache, by id."""
-    from huggingface_hub import scan_cache_dir
-    from huggingface_hub.errors import CacheNotFound
-
-    try:
-        repos = scan_cache_dir().repos
-    except CacheNotFound:
-        return {}
-    return {
-        repo.repo_id: Path(repo.repo_path)
-        for repo in sorted(repos, key=lambda repo: repo.repo_id)
-        if repo.repo_type == "model" and any(f.file_name.endswith((".safetensors", ".bin")) for r in repo.revisions for f in r.files)
-    }
+def bytes_free(device: str) -> int:
+    """Memory that is free on a device now, in bytes."""
+    if torch.device(device).type == "cuda":
+        return int(torch.cuda.mem_get_info(torch.device(device))[0])
+    return int(psutil.virtual_memory().available)
 
 
 def fetch_recommended(name: str, models: Path | None = None, *, progress: Progress | None = None) -> Path:
@@ -169,11 +112,13 @@ def located(name: str, models: Path | None = None) -> str:
     if gguf.is_gguf(path):
         return str(path)
     known = {item.name: item for item in recommended(RECOMMENDED)}
-    if name in known:
-        folder = fetched(name, models_of() if models is None else models)
-        if folder is None:
-            raise ModelUnavailable(f"The model {name!r} has not been fetched yet.", f"Run: retouch models get {name}")
+    folder = None if "/" in name or not name.strip(".") else fetched(name, models_of() if models is None else models)
+    if folder is not None:
         return str(folder)
+    if name in known:
+        raise ModelUnavailable(
+            f"The model {name!r} has not been fetched yet.", f"Run: retouch models get {name}; or press Get on the page Model."
+        )
     if name.startswith(("/", "./", "../", "~")) or name.count("/") > 1 or name.lower().endswith(".gguf"):
         raise ModelUnavailable(
             f"There is no folder or file {name}.", f"Check the path, or give a hub id or one of: {', '.join((*EMBEDDED, *known))}."
@@ -190,6 +135,10 @@ def estimate(
         ModelUnavailable: there is no such model, or no network, or no access.
     """
     source = located(name, models)
+    return _sized(name, source, _reach(source), dtype, device, revision)
+
+
+def _sized(name: str, source: str, local: bool, dtype: str, device: str, revision: str) -> MemoryEstimate:
     if gguf.is_gguf(source):
         count, architecture = gguf.gguf_facts(source).n_parameters, gguf.gguf_facts(source).architecture
     elif is_backpack_folder(source):
@@ -197,12 +146,11 @@ def estimate(
 
         count, architecture = parameter_count(Path(source)), "BackpackGPT2LMHeadModel"
     else:
-        config = _from_hub(name, lambda: AutoConfig.from_pretrained(source, revision=revision or None))
+        config = _from_hub(name, lambda: AutoConfig.from_pretrained(source, revision=revision or None, local_files_only=local))
         with torch.device("meta"):
             network = AutoModelForCausalLM.from_config(config)
         count, architecture = sum(p.numel() for p in network.parameters()), type(network).__name__
-    needed = int(count * torch.finfo(DTYPES[dtype]).bits / 8 * _OVERHEAD)
-    return MemoryEstimate(name, architecture, count, needed, _free(device))
+    return MemoryEstimate(name, architecture, count, bytes_needed(count, dtype), bytes_free(device))
 
 
 def load(
@@ -227,13 +175,14 @@ def load(
     if dtype not in DTYPES:
         raise ModelUnavailable(f"No dtype {dtype!r}.", f"Choose one of {', '.join(DTYPES)}.")
     tell(0.05, f"Looking up {name}")
-    size = estimate(name, dtype=dtype, device=device, revision=revision, models=models)
+    source = located(name, models)
+    local = _reach(source)
+    size = _sized(name, source, local, dtype, device, revision)
     if not size.fits:
         raise NotEnoughMemory(
             f"{name} needs about {size.bytes_needed / 1e9:.1f} GB in {dtype}; {size.bytes_free / 1e9:.1f} GB are free.",
             "Choose bfloat16, a smaller model, or a device with more memory.",
         )
-    source = located(name, models)
     if torch.device(device).type == "cpu" and not os.environ.get("OMP_NUM_THREADS"):
         torch.set_num_threads(1 if size.n_parameters < _ONE_THREAD_BELOW else max(1, psutil.cpu_count(logical=False) or 1))
     tell(0.2, f"Reading the weights of {name}")
@@ -249,7 +198,7 @@ def load(
             network.config.save_pretrained(folder)  # TransformerLens reads a model's config from a folder
             tell(0.7, "Naming the sites")
             return BridgeModel(network.to(device), tokenizer, source=folder, name=name, revision=revision)
-    network, tokenizer = _read(name, source, DTYPES[dtype], revision)
+    network, tokenizer = _read(name, source, local, DTYPES[dtype], revision)
     tell(0.7, "Naming the sites")
     return BridgeModel(network.to(device), tokenizer, source=source, name=name, revision=revision)
 
@@ -267,9 +216,34 @@ def _config(path: Path) -> dict[str, Any]:
         raise CorruptModel(f"{path} cannot be read as JSON: {error}", "Save the model folder again.") from error
 
 
-def _read(name: str, source: str, dtype: torch.dtype, revision: str) -> tuple[Any, Any]:
+def _reach(source: str) -> bool:
+    """Whether a model has to be read without the hub: from a folder, or from the cache because the hub does not answer.
+
+    Raises:
+        ModelUnavailable: the hub does not answer, and the model is not in its cache; or the hub has none of that name.
+    """
+    from huggingface_hub import constants, try_to_load_from_cache
+
+    if Path(source).exists():
+        return True
+    if hub_has(source):
+        return False
+    if isinstance(try_to_load_from_cache(source, "config.json"), str):
+        return True
+    silent_hub = "The hub is not asked (HF_HUB_OFFLINE is set)"
+    if not constants.HF_HUB_OFFLINE:
+        silent_hub = f"The hub did not answer within {HUB_ANSWERS_WITHIN:g} seconds"
+    raise ModelUnavailable(
+        f"{silent_hub}, and {source} is not on this machine.",
+        "Check the name and the network, or choose a model that is here: retouch models lists them.",
+    )
+
+
+def _read(name: str, source: str, local: bool, dtype: torch.dtype, revision: str) -> tuple[Any, Any]:
     def read() -> tuple[Any, Any]:
-        both: Any = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, revision=revision or None, output_loading_info=True)
+        both: Any = AutoModelForCausalLM.from_pretrained(
+            source, dtype=dtype, revision=revision or None, output_loading_info=True, local_files_only=local
+        )
         network, told = both
         missing = sorted(told["missing_keys"]) + sorted(str(key) for key in told.get("mismatched_keys", ()))
         if missing:
@@ -278,17 +252,17 @@ def _read(name: str, source: str, dtype: torch.dtype, revision: str) -> tuple[An
                 "Save or download the model again.",
             )
         align(network)
-        return network, _tokenizer(source, revision)
+        return network, _tokenizer(source, revision, local)
 
     return _from_hub(name, read)
 
 
-def _tokenizer(source: str, revision: str) -> Any:
+def _tokenizer(source: str, revision: str, local: bool) -> Any:
     """Load the tokenizer that the folder itself declares: for some model types AutoTokenizer overrides it and then splits nothing."""
     declared = Path(source) / "tokenizer_config.json"
     if declared.is_file() and _config(declared).get("tokenizer_class") in ("TokenizersBackend", "PreTrainedTokenizerFast"):
         return PreTrainedTokenizerFast.from_pretrained(source)
-    return AutoTokenizer.from_pretrained(source, revision=revision or None)
+    return AutoTokenizer.from_pretrained(source, revision=revision or None, local_files_only=local)
 
 
 def _from_hub(name: str, call: Any) -> Any:
@@ -314,9 +288,3 @@ def _from_hub(name: str, call: Any) -> Any:
             f"{name} is not a causal language model that transformers knows: {str(error).splitlines()[0]}",
             "Choose a model of a supported family: GPT-2, GPT-NeoX/Pythia, Llama, Qwen, Gemma, Mistral.",
         ) from error
-
-
-def _free(device: str) -> int:
-    if torch.device(device).type == "cuda":
-        return int(torch.cuda.mem_get_info(torch.device(device))[0])
-    return int(psutil.virtual_memory().available)
