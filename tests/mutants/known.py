@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.mutants.mutations import ROOT, Mutant
 
-VERDICT, VALIDATION = "workbench/evaluate/verdict.py", "workbench/methods/shared/validation.py"
+VERDICT, SCORE, FORKS = "workbench/evaluate/verdict.py", "workbench/score.py", "workbench/forks/scores.py"
 CHOICE, GATING = "workbench/methods/choice.py", "workbench/methods/shared/gating.py"
 
 _KNOWN: tuple[tuple[str, str, str], ...] = (
@@ -15,13 +15,16 @@ _KNOWN: tuple[tuple[str, str, str], ...] = (
     ),
     (VERDICT, 'return "does harm", "**It does the opposite**', 'return "does it", "**It does the opposite**'),
     (VERDICT, 'return self.kind == "does it"', "return True"),
-    (VERDICT, "beyond = metric.between(edit, placebo)", "beyond = metric.between(edit, 0)"),
+    (VERDICT, "metric.between(edit, placebo).sign", "metric.between(edit, 0).sign"),
     (VERDICT, "change = metric.between(edit, 0)", "change = metric.between(0, edit)"),
-    (VALIDATION, "(base.exp() * (base - log_p))", "(log_p.exp() * (log_p - base))"),
+    (SCORE, "(base.exp() * (base - log_p))", "(log_p.exp() * (log_p - base))"),
+    (FORKS, "(p * (base - log_p))", "(log_p.exp() * (log_p - base))"),
     (GATING, "torch.quantile(probe.scores(read.held_no), 1 - leak).clamp_min(0.0)", "0.0"),
     (GATING, "torch.quantile(probe.scores(read.held_no), 1 - leak)", "torch.quantile(probe.scores(read.held_no), 0.99)"),
-    (CHOICE, "-round(item.measured.benefit / NEAR_TIE)", "-item.measured.benefit"),
-    (CHOICE, "-round(item.measured.benefit / NEAR_TIE)", "0.0"),
+    (CHOICE, "-round(gain / NEAR_TIE)", "-gain"),
+    (CHOICE, "-round(gain / NEAR_TIE)", "0.0"),
+    (CHOICE, "[item for item, p in zip(beside, chance_of_best(gains)) if p <= CHANCE]", "beside"),
+    (CHOICE, "[item for item, p in zip(found, chance_of_best(margins - before)) if p <= CHANCE]", "found"),
 )  # fmt: skip
 
 
