@@ -263,18 +263,9 @@ class Session:
         return self.run(settings, progress=progress)
 
     def evaluate(
-        self,
-        lanes: LanesLike,
-        demonstrations: Source,
-        *,
-        split: Split | None = "test",
-        neutral: Source | None = None,
-        n_placebos: int = 3,
-        n_generations: int = 16,
-        chat: bool | None = None,
-        system: str = "",
-        progress: Progress | None = None,
-    ) -> Evaluation:
+        self, lanes: LanesLike, demonstrations: Source, *, split: Split | None = "test", neutral: Source | None = None, n_placebos: int = 3,
+        n_generations: int = 16, chat: bool | None = None, system: str = "", progress: Progress | None = None,
+    ) -> Evaluation:  # fmt: skip
         """What lanes gain on held-out rows and break on neutral text, beside placebos of equal size.
 
         Args:

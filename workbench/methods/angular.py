@@ -163,7 +163,7 @@ def _means(
     rows, sites = demonstrations.split("fit"), [Site("resid_post", layer) for layer in layers]
     found: list[Tensor] = []
     for i, side in enumerate(("positive", "negative")):
-        batch = model.tokens(rows.column("prompt"), rows.column(side))
+        batch = model.tokens(rows.prompts(), rows.column(side))
         read = gather(model, batch, sites, progress=progress.part(i / 2, (i + 1) / 2))
         found.append(torch.stack([read[site].double().mean(0).cpu() for site in sites]))
     return found

@@ -108,7 +108,7 @@ def chosen(
     known.configure(fixed, preset)  # a wrong knob is no impossible combination
     seen = demonstrations.split("fit", "validation")
     rows = seen.split("validation").having("prompt", "positive", "negative")
-    n_prompts = len(set(rows.column("prompt")))
+    n_prompts = len(set(rows.prompts()))
     if n_prompts < MIN_ROWS:
         what = f"{n_prompts} prompts of {demonstrations.name!r} are marked validation and have both answers"
         raise NotEnoughData(f"{what}; a choice needs {MIN_ROWS} to be told from chance.", "Mark some more rows validation.")

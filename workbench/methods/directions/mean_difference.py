@@ -129,7 +129,7 @@ def fit(model: LanguageModel, demonstrations: Demonstrations, config: MeanDiffer
     n = model.info.n_layers
     layers = (min(n - 1, n // 2 + 1),) if config.layers is None else existing_layers("layers", config.layers, n)
     sites = [Site("resid_post", layer) for layer in layers]
-    prompts = rows.column("prompt")
+    prompts = rows.prompts()
     read: dict[str, dict[Site, Tensor]] = {}
     for start, side in ((0.0, "positive"), (0.5, "negative")):
         batch = model.tokens(prompts, rows.column(side))

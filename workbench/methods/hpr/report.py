@@ -50,10 +50,10 @@ def report(model: LanguageModel, fit: HprFit, config: HprConfig, n_rows: int, pr
     """Measure the fit on held-out rows and put everything together."""
     progress(0.0, "Measuring the edit on held-out rows")
     held = fit.held_rows.first(64)
-    texts = model.tokens([*held.column("prompt")] * 2, [*held.column("positive"), *held.column("negative")])
+    texts = model.tokens([*held.prompts()] * 2, [*held.column("positive"), *held.column("negative")])
     sites = [Site("resid_post", layer) for layer in fit.edit.layers]
     sizes = measured_sizes(model, fit.edit, texts, sites)
-    ends = gather(model, model.tokens(held.column("prompt")), [Site("resid_post", layer) for layer in fit.layers])
+    ends = gather(model, model.tokens(held.prompts()), [Site("resid_post", layer) for layer in fit.layers])
     arrays = _probe_arrays(fit) | _gate_arrays(fit, torch.stack([x.float() for x in ends.values()]))
     arrays |= _angle_arrays(fit) | _size_arrays([sizes[site] for site in sites]) | _selection_arrays(fit)
     progress(0.7, "Reading probes as tokens")

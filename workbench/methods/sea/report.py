@@ -67,7 +67,7 @@ def report(
         [with_period(text, config.period, negative=side == "negative") for text in (held or rows).column(side)]
         for side in ("positive", "negative")
     )
-    texts = model.tokens([*(held or rows).column("prompt")] * 2, [*good, *bad])
+    texts = model.tokens([*(held or rows).prompts()] * 2, [*good, *bad])
     sites = [Site(edit.site_kind, layer) for layer in edit.layers]
     sizes = measured_sizes(model, edit, texts, sites)
     arrays = _arrays(fits, edit, sizes) | {"projection_is_good": np.repeat([True, False], len(good))}

@@ -69,7 +69,7 @@ def tokens_of(
     model: LanguageModel, rows: Demonstrations, period: Period, max_new_tokens: int | None, progress: Progress, *, batch_size: int = 64
 ) -> ContrastTokens:
     """Tokenise the three versions; the own answers are generated here."""
-    prompts = rows.column("prompt")
+    prompts = rows.prompts()
     sides = {
         side: model.tokens(prompts, [with_period(text, period, negative=side == "negative") for text in rows.column(side)])
         for side in ("positive", "negative")

@@ -122,7 +122,7 @@ def _collected(
 def _answers(model: LanguageModel, rows: Demonstrations) -> TokenBatch:
     texts = [(row.prompt, answer) for row in rows for answer in (row.positive, row.negative, row.label) if answer]
     if not texts:
-        return model.tokens(rows.column("prompt"))
+        return model.tokens(rows.prompts())
     return model.tokens([prompt for prompt, _ in texts], [answer for _, answer in texts])
 
 

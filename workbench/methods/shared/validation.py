@@ -56,7 +56,7 @@ def measured(
 ) -> list[Measured]:
     """Measure every stack side by side; passes of the unedited model are kept from one call to the next."""
     tell, found = progress or silent(), list[Measured]()
-    prompts, good, bad = rows.column("prompt"), rows.column("positive"), rows.column("negative")
+    prompts, good, bad = rows.prompts(), rows.column("positive"), rows.column("negative")
     step = max(1, min(len(stacks), _AT_ONCE // 16))
     both = [*prompts, *prompts], [*good, *bad]
     before = _mass(continuation_scores(model, *both, [()], batch_size=_AT_ONCE).total.double())
