@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from pages._ui.kit import frame, jobs, loading, words
+from pages._ui.kit import frame, jobs, words
 from pages._ui.kit.asked_model import AskedModel
 from pages._ui.kit.backend import backend, ready
 from pages._ui.kit.figures import figure_panel
-from pages._ui.kit.state import state
+from pages._ui.kit.state import FIRST, state
+from pages._ui.model import choosing
 from workbench.figures.basic import next_token_bars
 
 if TYPE_CHECKING:
-    from workbench.session import Progress, Session, catalog
+    from workbench.session import Session
 
-EMBEDDED = {"embedded": "GPT-style, 6 layers", "embedded-backpack": "Backpack, with senses"}
-FLOATS = ("float32", "bfloat16", "float16", "float64")
-PROMPT = "Question: What do carrots help most? Answer:"
-ESTIMATE: jobs.Slot[AskedModel, catalog.MemoryEstimate] = jobs.Slot("estimate", of_tab=True)
+PROMPT, REAL_PROMPT = "Question: What do carrots help most? Answer:", "The capital of France is"
 # Tokens with their probabilities.
 NEXT: jobs.Slot[Prompted, list[tuple[str, float]]] = jobs.Slot("next")
 
@@ -33,64 +32,44 @@ class Prompted:
     model: str
 
 
-def choose() -> None:
-    """Choose a model, see what it needs, load it."""
-    where = st.segmented_control("Where is it?", ["Embedded", "Folder", "Hub"], default="Embedded", key="model-where", required=True)
-    if where == "Embedded":
-        name = st.selectbox("Model", list(EMBEDDED), format_func=lambda key: f"{key} · {EMBEDDED[key]}", key="model-embedded")
-    elif where == "Folder":
-        name = st.text_input("Folder", placeholder="/path/to/a/folder or smollm2-135m", key="model-folder", persist_state="session")
-        st.caption("A folder that `save_pretrained` wrote, a .gguf file, or the name of a model that `retouch models get` fetched.")
-    else:
-        name = st.text_input("Hub id", placeholder="openai-community/gpt2", key="model-hub", persist_state="session")
-        st.caption("Needs a network, or a model that is in the local cache already.")
-    with st.expander("Number type and device"):
-        dtype = st.segmented_control("Number type", FLOATS, default="float32", key="model-dtype", required=True)
-        device = st.selectbox("Device", backend().devices(), key="model-device")
-    settings = AskedModel(name, dtype or FLOATS[0], device)
-    with st.container(horizontal=True):
-        frame.act("Check size", _check, settings, key="model-check", disabled=not name)
-        frame.act("Load", loading.load, settings, type="primary", key="model-load", disabled=not name)
-    jobs.panel(ESTIMATE, _estimate, settings=settings)
-    loading.progress_panel()
-
-
-def _check(settings: AskedModel) -> None:
-    def work(session: Session, _: Progress) -> catalog.MemoryEstimate:
-        return session.estimate(settings.name, dtype=settings.dtype, device=settings.device)
-
-    jobs.start(ESTIMATE, f"Looking up {settings.name}", work, settings)
-
-
-def _estimate(size: catalog.MemoryEstimate) -> None:
-    sign = "fits" if size.fits else "does not fit"
-    st.markdown(f"**{words.parameters(size.n_parameters)} parameters**, {words.plain(size.architecture)}: {sign}.")
-    st.progress(min(1.0, size.bytes_needed / max(1, size.bytes_free)))
-    st.caption(f"Needs about {words.size(size.bytes_needed)} of {words.size(size.bytes_free)} that are free now.")
-
-
 def facts(session: Session) -> None:
     """What the model is, what works on it, and the proof that it speaks."""
-    info = session.model.info
-    st.subheader(words.plain(info.name), anchor=False)
+    info, asked = session.model.info, AskedModel.of(state().model)
+    is_embedded = asked.name.startswith(FIRST)
+    st.subheader(words.plain(Path(info.name).name), anchor=False)
+    if not is_embedded:
+        choosing.note(session, asked.name)
     cells = {
         "architecture": info.architecture, "parameters": words.parameters(info.n_parameters), "layers": info.n_layers,
         "heads": info.n_heads, "width": info.d_model, "vocabulary": f"{info.d_vocab:,}", "context": f"{info.n_ctx:,} tokens",
         "number type": info.dtype, "device": info.device, "weights": session.model.fingerprint.weights[:12],
+        "memory of the weights": words.size(session.weight_bytes()), "loaded in": words.seconds(backend().seconds[state().model]),
     }  # fmt: skip
     st.html(
         "<div class='facts'>" + "".join(f"<span><i>{key}</i>{words.safe(str(value))}</span>" for key, value in cells.items()) + "</div>"
     )
     speak, works = st.tabs(["Does it speak?", "What works on it"])
     with speak:
-        prompt = st.text_input("Prompt", PROMPT, key="model-prompt", persist_state="session")
+        st.session_state.setdefault("model-prompt", PROMPT if is_embedded else REAL_PROMPT)
+        prompt = st.text_input("Prompt", key="model-prompt", persist_state="session")
         settings = Prompted(prompt, info.name)
         frame.act("Predict", _predict, settings, key="model-predict", type="primary")
         jobs.panel(
             NEXT, _next, settings=settings, nothing=lambda: frame.empty("The likeliest next tokens will stand here.", key="next").space()
         )
     with works:
-        st.dataframe(session.capabilities(), hide_index=True, width="stretch")
+        _works(session.capabilities())
+
+
+def _works(rows: list[dict[str, str]]) -> None:
+    """What works in a sentence; what does not, or only in part, in a table whose reasons are read whole."""
+    for kind in dict.fromkeys(row["kind"] for row in rows):
+        fine = [row["what"] for row in rows if row["kind"] == kind and not row["why"]]
+        what = {"method": "Methods", "lens": "Lenses"}.get(kind, kind)
+        st.markdown(f"**{what} that work:** {words.plain(words.listed(fine) or 'none')}.")
+    others = [{key: words.plain(row[key]) for key in ("what", "kind", "works", "why")} for row in rows if row["why"]]
+    if others:
+        st.table(others, border="horizontal", hide_index=True)
 
 
 def _predict(settings: Prompted) -> None:
@@ -112,7 +91,7 @@ def _next(found: list[tuple[str, float]]) -> None:
 frame.page("Model", __doc__ or "")
 left, right = st.columns([1, 2], gap="large")
 with left:
-    choose()
+    choosing.choose()
 with right:
     if (opened := ready()) is not None:
         facts(opened)

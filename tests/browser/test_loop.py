@@ -153,10 +153,7 @@ def test_the_dark_theme_is_dark(visit: Visit) -> None:
 def test_a_backpack_is_loaded_and_taught_one_example(visit: Visit) -> None:
     page = visit("model")
     ready(page)
-    page.locator(".st-key-model-embedded input, .st-key-model-embedded button").first.click()
-    page.get_by_role("option").filter(has_text="embedded-backpack").first.click()
-    idle(page)
-    page.locator(".st-key-model-load button").click()
+    page.locator(".st-key-load-embedded-backpack button").click()
     # It may be there before its loading was seen.
     here = page.locator("[data-testid='stSidebar']").get_by_text("embedded-backpack ·")
     page.get_by_text("Loading embedded-backpack").or_(here).first.wait_for()

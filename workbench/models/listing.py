@@ -23,7 +23,10 @@ _LONGEST_HEADER = 100_000_000  # bytes; safetensors' own limit
 
 @dataclass(frozen=True)
 class Entry:
-    """One model that can be chosen without typing anything. `parameters` is 0 where only loading would tell."""
+    """One model that can be chosen without typing anything. `parameters` is 0 where only loading would tell.
+
+    A recommended one stays so once it is present.
+    """
 
     name: str
     title: str
@@ -33,6 +36,7 @@ class Entry:
     parameters: int = 0
     licence: str = ""
     note: str = ""
+    is_recommended: bool = False
 
     def needs(self, dtype: str = "float32") -> int:
         """Bytes of memory that it needs in a number type, by its number of parameters."""
@@ -64,15 +68,15 @@ def entries(models: Path | None = None) -> tuple[Entry, ...]:
         item = by_name.get(folder.name)
         title, note = (item.title, item.note) if item else (folder.name, "")
         n, licence = (item.parameters, item.licence) if item else (_parameters(folder), _licence(folder))
-        found.append(Entry(folder.name, title, "fetched", str(folder), True, n, licence, note))
+        found.append(Entry(folder.name, title, "fetched", str(folder), True, n, licence, note, item is not None))
     cached = _cached()
     for hub_id, folder in cached.items():
         item = by_hub.get(hub_id)
         n, title, licence = (item.parameters, item.title, item.licence) if item else (_parameters(folder), hub_id, "")
-        found.append(Entry(hub_id, title, "cached", str(folder), True, n, licence))
+        found.append(Entry(hub_id, title, "cached", str(folder), True, n, licence, is_recommended=item is not None))
     there = {entry.name for entry in found} | set(cached)
     wanted = sorted((item for item in known if item.name not in there and item.hub not in there), key=lambda item: item.parameters)
-    found += [Entry(i.name, i.title, "recommended", i.hub, False, i.parameters, i.licence, i.note) for i in wanted]
+    found += [Entry(i.name, i.title, "recommended", i.hub, False, i.parameters, i.licence, i.note, True) for i in wanted]
     return tuple(found)
 
 

@@ -46,6 +46,12 @@ def capabilities(model: LanguageModel) -> list[dict[str, str]]:
     ]
 
 
+def weight_bytes(model: LanguageModel) -> int:
+    """Memory of a model's parameters and buffers, each counted once, in bytes."""
+    held = {tensor.data_ptr(): tensor.nbytes for tensor in (*model.network.parameters(), *model.network.buffers())}
+    return sum(held.values())
+
+
 def next_tokens(model: LanguageModel, prompt: Prompt, k: int, stack: Sequence[Edit] = ()) -> list[tuple[str, float]]:
     """Return the k likeliest next tokens with their probabilities, under a stack of edits.
 

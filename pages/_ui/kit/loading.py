@@ -7,6 +7,7 @@ from pages._ui.kit.asked_model import AskedModel
 from pages._ui.kit.backend import LOAD, backend
 from pages._ui.kit.state import turn_to
 from workbench.progress import Progress
+from workbench.resources import models_of
 from workbench.workspace.last_used import note_use
 
 # The model that is being loaded; the result is its key.
@@ -33,6 +34,11 @@ def fetch(name: str, progress: Progress) -> None:
     from workbench.models.catalog import fetch_recommended
 
     backend().fetches.run(name, lambda own: fetch_recommended(name, progress=own), progress)
+
+
+def is_fetched(name: str) -> bool:
+    """Whether a model lies in the workspace."""
+    return (models_of() / name / "config.json").is_file()
 
 
 def take_model() -> None:

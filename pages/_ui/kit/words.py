@@ -5,7 +5,9 @@ from __future__ import annotations
 import html
 import math
 import re
+import time
 from collections.abc import Sequence
+from datetime import datetime
 
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+\-.!|<>$:~])")
 
@@ -56,6 +58,18 @@ def seconds(value: float) -> str:
     if value < 60:
         return f"{value:.0f} s"
     return f"{int(value // 60)} min {int(value % 60)} s"
+
+
+def ago(at: float) -> str:
+    """`just now`, `5 minutes ago`, `3 hours ago`, then the day. `at` in seconds since 1970."""
+    passed = time.time() - at
+    if passed < 60:
+        return "just now"
+    for seconds_each, unit in ((60, "minute"), (3600, "hour")):
+        n = int(passed // seconds_each)
+        if n < (60 if unit == "minute" else 24):
+            return f"{count(n, unit)} ago"
+    return f"on {datetime.fromtimestamp(at):%d %b %Y}"
 
 
 def plain(text: str) -> str:
