@@ -175,3 +175,23 @@ def test_a_steep_spectrum_is_as_exact_as_its_svd_and_would_not_be_by_eigenvector
     monkeypatch.setattr(spectra, "SETTLED", float("inf"))
     monkeypatch.setattr(spectra, "BLURRED", 0.0)
     assert worst_error(data, 30) > 1e-7
+
+
+def test_the_exclusive_law_drops_what_the_bad_side_has_beyond_the_kept_space() -> None:
+    """Planted: both sides share three strong directions, the bad one has a fourth. Control: its leading ones are the shared ones."""
+    draw = torch.Generator().manual_seed(0)
+    d, n = 24, 60
+    q = torch.linalg.qr(torch.randn(d, d, generator=draw, dtype=torch.float64))[0]
+    shared = torch.randn(n, 3, generator=draw, dtype=torch.float64) @ (q[:, :3] * torch.tensor([9.0, 7.0, 5.0])).T
+    own = torch.randn(n, 1, generator=draw, dtype=torch.float64) @ q[:, 3:4].T
+    base, bad = shared + own, shared + 2 * own
+    found = spectra_of_rows(base, {"good": shared, "bad": bad})
+    kept = found["good"].leading(3)
+    outside = found["bad"].outside(kept, 1)
+    assert float((outside.T @ q[:, 3:4]).abs()) > 0.999
+    assert float((kept.T @ outside).abs().max()) < 1e-9
+    assert float((found["bad"].leading(3).T @ q[:, 3:4]).norm()) < 0.1, "control: the leading bad directions are the shared ones"
+    # The same as of the matrix itself, and no more directions than there are.
+    omega = (torch.eye(d) - kept @ kept.T) @ (base.T @ bad / n)
+    assert float((torch.linalg.svd(omega)[0][:, :1].T @ outside).abs()) > 1 - 1e-9
+    assert found["bad"].outside(kept, 9).shape[1] <= 4 - 3 + 0

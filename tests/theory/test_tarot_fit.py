@@ -4,6 +4,7 @@ fail."""
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -17,8 +18,8 @@ from workbench.edits.engine import applied
 from workbench.errors import BadKnob, NotEnoughData
 from workbench.methods import get
 from workbench.methods.registry import Fitted
-from workbench.methods.tarot.config import angle_space
-from workbench.methods.tarot.fit import fit_rotation
+from workbench.methods.tarot.config import TarotConfig, angle_space, narrowed
+from workbench.methods.tarot.fit import constant_answer, fit_rotation
 from workbench.methods.tarot.generation import WordClassifier
 from workbench.methods.tarot.heads import rank_heads
 from workbench.methods.tarot.objective import AngleObjective, by_length, generation_objective, scores
@@ -239,3 +240,22 @@ def test_what_is_wrong_is_named(tiny_gpt2: LanguageModel) -> None:
     same = Demonstrations(tuple(Demonstration(r.prompt, label=f" w1{' w2' * (i % 2)}", split=r.split) for i, r in enumerate(labelled())))
     assert "same token" in get("tarot").obstacles(tiny_gpt2, same)[0].reason
     assert label_of(Demonstration("w1", positive=" w2")) == " w2"
+
+
+def test_too_many_angles_are_narrowed_to_ranked_heads_unless_something_says_which(tiny_gpt2: Any) -> None:
+    deep = replace(tiny_gpt2.info, n_layers=30, n_heads=9, d_head=64)
+    ranked = narrowed(TarotConfig(), deep)
+    assert ranked.top_heads == 8 and ranked.rank_by == "attribution"
+    for said in (TarotConfig(layers=(3,)), TarotConfig(depth="first"), TarotConfig(heads=("3.1",)), TarotConfig(top_heads=4)):
+        assert narrowed(said, deep) is said
+    assert narrowed(TarotConfig(), tiny_gpt2.info).top_heads is None  # few enough
+
+
+def test_one_answer_to_everything_is_no_edit() -> None:
+    def table(before: str, after: str) -> list[dict[str, str]]:
+        both = (("before", before), ("after", after))
+        return [{"when": when, "label": label, "answer": answer} for when, said in both for label, answer in zip("ab", said)]
+
+    assert constant_answer(table("ab", "bb")) == "b"
+    assert constant_answer(table("ab", "ba")) is None
+    assert constant_answer(table("bb", "bb")) is None, "it said so before the edit as well"

@@ -91,6 +91,16 @@ class Spectrum:
         inner = self.inner if self.core is None or self._is_settled(k) else torch.linalg.svd(self.core)[0]
         return inner[:, :k] if self.outer is None else self.outer @ inner[:, :k]
 
+    def outside(self, kept: Float[Tensor, "d_model k"], count: int) -> Float[Tensor, "d_model j"]:
+        """The leading `count` left singular vectors of (I − A Aᵀ) Ω, A the orthonormal `kept`: what Ω has beyond the kept space.
+
+        Fewer where there are fewer directions outside. Ω = U S Vᵀ and V is orthonormal, so those of (I − A Aᵀ) U S are the same.
+        """
+        scaled = self.leading(self.rank) * self.values[: self.rank]
+        left, values, _ = torch.linalg.svd(scaled - kept @ (kept.T @ scaled), full_matrices=False)
+        floor = float(self.values[0]) * 1e-9
+        return left[:, : min(count, int((values > floor).sum()))]
+
     def _is_settled(self, k: int) -> bool:
         if not 0 < k < len(self.values):
             return True  # nothing, or the whole space

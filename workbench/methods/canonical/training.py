@@ -175,9 +175,10 @@ def epochs(objective: LoopObjective, trainee: Trainee, n_items: int, n_chunks: i
     return descend(trainee.parameters, objective.gradients, schedule, settings)
 
 
-def loop_settings(config: LoopConfig, lr: float) -> LoopSettings:
-    """Resolve a config."""
-    return LoopSettings(config.lr or lr, config.epochs, config.group, config.compat.accumulate, optimiser=config.compat.optimiser)
+def loop_settings(config: LoopConfig, lr: float, n_items: int) -> LoopSettings:
+    """Resolve a config for so many examples."""
+    group, compat = config.grouped(n_items), config.compat
+    return LoopSettings(config.lr or lr, config.epochs, group, compat.accumulate, optimiser=compat.optimiser)
 
 
 def loop_steps(
@@ -194,7 +195,7 @@ def loop_steps(
     """Train on all rows, held by all of the neutral chunks, yielding the unedited weights and then those after each epoch."""
     items = canonical_items(model, train, config.loss)
     objective = LoopObjective(model, trainee, items, neutral, config)
-    for epoch in epochs(objective, trainee, len(items), len(neutral), loop_settings(config, lr), seed):
+    for epoch in epochs(objective, trainee, len(items), len(neutral), loop_settings(config, lr, len(items)), seed):
         yield Step(epoch / config.epochs, lambda: trainee.edit(header), trainee.logits)
 
 
@@ -222,7 +223,7 @@ def fit_by_loop(
     held, apart = chunks[: config.n_neutral], chunks[config.n_neutral :] or chunks
     objective = LoopObjective(model, trainee, items, held, config)
     seen, base, edit = Epochs(), float("nan"), trainee.edit(header)
-    for epoch in epochs(objective, trainee, len(items), len(held), loop_settings(config, lr), seed):
+    for epoch in epochs(objective, trainee, len(items), len(held), loop_settings(config, lr, len(items)), seed):
         seen.train.append(_training_loss(trainee, items, model.device))
         general = general_loss(trainee.logits, apart, model.device)
         base = general if epoch == 0 else base

@@ -29,7 +29,7 @@ class HprConfig:
         main=True,
     )
     neutral_weight: float = knob(
-        1.0,
+        0.1,
         label="Neutral protection",
         help="Neutral text joins the positive side with this weight, so that the gate leaves ordinary text alone; 0 as in the paper.",
         bounds=(0.0, 10.0),
@@ -121,7 +121,7 @@ class HprConfig:
 def tries(info: ModelInfo) -> Mapping[str, tuple[Any, ...]]:
     """The knobs that a choice by validation tries."""
     layers = (*single_layers(info.n_layers), *layer_pairs(info.n_layers))
-    return {"layers": layers, "neutral_weight": (0.0, 1.0), "gate": TRIED_GATES}
+    return {"layers": layers, "neutral_weight": (0.03, 0.1, 0.3), "gate": TRIED_GATES}
 
 
 _PAPER: Mapping[str, Any] = {"neutral_weight": 0.0, "select": "accuracy", "lr": 5e-4, "min_steps": 0, "spare": "none"}

@@ -44,12 +44,12 @@ def by_benefit(
     )
     alone = dict(zip(layers, found))
     fine = [layer for layer in layers if alone[layer].damage <= max_damage]
-    ranked = sorted(fine or layers, key=lambda layer: (-round(alone[layer].benefit, 6), layer))[:top_k]
+    ranked = sorted(fine or layers, key=lambda layer: (-round(alone[layer].margin, 6), layer))[:top_k]
     sets = [tuple(sorted(ranked[: i + 1])) for i in range(len(ranked))]
     tried = list(zip(sets, measured(model, [(edit.restricted(some),) for some in sets], rows, neutral, progress=progress.part(0.6, 1.0))))
     within = [item for item in tried if item[1].damage <= max_damage]
     if within:
-        best = max(within, key=lambda item: (round(item[1].benefit, 4), -len(item[0])))
+        best = max(within, key=lambda item: (round(item[1].margin, 3), -len(item[0])))
     else:
         best = min(tried, key=lambda item: item[1].damage)
     return LayerSelection(best[0], base, alone, tuple(tried), bool(within))

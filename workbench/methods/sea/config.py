@@ -79,6 +79,12 @@ class SeaConfig:
         unit="directions",
         bounds=(1, 100000),
     )
+    base: Literal["own", "positive"] = knob(
+        "own",
+        label="Base",
+        symbol="H",
+        help="What both sides' directions are read against: the model's own answers (the paper), or the good answers.",
+    )
     fit_site: SiteKind = knob(
         "resid_post", label="Fit at", help="Where activations are read: the residual stream behind a block, or its MLP's output."
     )
@@ -88,11 +94,12 @@ class SeaConfig:
     norm: Literal["token", "none"] = knob(
         "token", label="Norm restored", symbol="ν", help="token: each token keeps its length. none: linear, can be folded into weights."
     )
-    merge: Merge = knob(
+    merge: Merge | Literal["exclusive"] = knob(
         "sum",
         label="Merge",
-        help="What becomes of the kept directions and of what is left without the dropped ones: their sum, their average, or "
-        "one of them alone (positive, negative), for comparison.",
+        help="What becomes of the kept directions and of what is left without the dropped ones: their sum (the paper), their average, or "
+        "one of them alone (positive, negative), for comparison. exclusive (ours): only the leading bad directions outside the kept space "
+        "are dropped.",
     )
     collect: Literal["last", "mean", "random"] = knob(
         "last", label="Read from", help="The answer's last token, the mean over its tokens, or a random one of them."
@@ -120,6 +127,11 @@ class SeaConfig:
     )
     spare: SpareKind = knob("sinks", label="Spared tokens", help=HELP)
     compat: SeaCompat = as_released(OFFICIAL)
+
+    @property
+    def law_merge(self) -> Merge:
+        """What the law does with both branches."""
+        return "negative" if self.merge == "exclusive" else self.merge
 
     @property
     def restored(self) -> Norm:

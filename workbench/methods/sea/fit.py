@@ -40,6 +40,8 @@ from workbench.progress import Progress
 from workbench.shapes import Tensor
 from workbench.sites import Site
 
+N_EXCLUSIVE = 2
+"""Directions that the exclusive law drops unless told otherwise: one may be an accident, from three on the text suffers."""
 _SIDES = ("positive", "negative")
 
 
@@ -67,7 +69,9 @@ def fit(model: LanguageModel, demonstrations: Demonstrations, config: SeaConfig,
     rows = drawn_rows(demonstrations.split("fit"), config.n_demos, seed)
     config = replace(config, final_period=settled_period(config.final_period, rows))
     layers = listed_layers(config, model.info)
-    tokens = tokens_of(model, rows, config.period, config.max_new_tokens, progress.part(0.0, 0.5))
+    tokens = tokens_of(
+        model, rows, config.period, config.max_new_tokens, progress.part(0.0, 0.5), base=None if config.base == "own" else config.base
+    )
     moments, clamped = _moments(model, tokens, layers, config, seed, progress.part(0.5, 0.8))
     if config.layers is None and config.layer_mode == "signature":
         layers = _by_signature(moments, wanted_count(config, model.info.n_layers))
@@ -122,7 +126,10 @@ def _layer(moments: CrossMoments, config: SeaConfig, layer: int, dtype: torch.dt
             )
     k_plus = _chosen(spectra["positive"], config.keep if config.keep_plus is None else config.keep_plus, config.k_plus)
     k_minus = _chosen(spectra["negative"], config.keep if config.keep_minus is None else config.keep_minus, config.k_minus)
-    a, b = spectra["positive"].leading(k_plus), spectra["negative"].leading(k_minus)
+    a = spectra["positive"].leading(k_plus)
+    b = spectra["negative"].leading(k_minus)
+    if config.merge == "exclusive":
+        b = spectra["negative"].outside(a, config.k_minus or N_EXCLUSIVE)
     centre = None if config.center == "none" else moments.centre("base", config.center)
     law = SpectralLaw(a.to(dtype), b.to(dtype), None if centre is None else centre.to(dtype), **_law_facts(config))
     return LayerFit(law, a, b, spectra["positive"], spectra["negative"], moments, clamped)
@@ -135,7 +142,7 @@ def _chosen(spectrum: Spectrum, keep: float, k: int | None) -> int:
 def _law_facts(config: SeaConfig) -> dict[str, Any]:
     return {
         "norm": config.restored,
-        "merge": config.merge,
+        "merge": config.law_merge,
         "phi": config.phi,
         "phi_mode": config.compat.phi_mode,
         "inverse": config.compat.se_inverse,

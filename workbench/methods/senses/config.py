@@ -15,7 +15,7 @@ import torch
 from workbench.knobs import as_released, knob
 from workbench.methods.senses.compat import OFFICIAL, SensesCompat
 from workbench.methods.senses.problem import SenseSettings
-from workbench.methods.shared.canonical_config import CanonicalConfig
+from workbench.methods.shared.canonical_config import GROUP, CanonicalConfig
 from workbench.models.base import LanguageModel, ModelInfo
 from workbench.numerics.canonical_loop import LoopSettings
 
@@ -61,7 +61,7 @@ def sense_settings(config: SensesConfig, model: LanguageModel) -> SenseSettings:
     small, compat = model.info.d_vocab < SMALL_VOCABULARY, config.compat
     lr = config.lr if config.lr is not None else (0.1 if small else 0.01)
     penalty = config.penalty if config.penalty is not None else (1.0 if small else 1000.0)
-    loop = LoopSettings(lr, config.epochs, config.group, compat.accumulate, optimiser=compat.optimiser)
+    loop = LoopSettings(lr, config.epochs, config.group or GROUP, compat.accumulate, optimiser=compat.optimiser)
     ineligible = compat.pick_ineligible == "yes"
     return SenseSettings(
         loop, config.top_k, penalty, config.kl_weight, compat.kl_direction, compat.kl_reduce, compat.gvb_importance, ineligible

@@ -12,6 +12,9 @@ from workbench.methods.shared.canonical_compat import CanonicalCompat
 from workbench.methods.shared.canonical_examples import LossChoice
 from workbench.numerics.canonical_loop import has_adam8bit
 
+GROUP = 5
+MIN_STEPS = 8
+
 
 @dataclass(frozen=True)
 class CanonicalConfig:
@@ -46,8 +49,13 @@ class CanonicalConfig:
         32, label="Neutral chunks", help="How many chunks of neutral text hold the model.", unit="chunks", bounds=(0, 3000)
     )
     chunk_tokens: int = knob(128, label="Chunk length", help="How long a chunk of neutral text may be.", unit="tokens", bounds=(2, 512))
-    group: int = knob(
-        5, label="Examples per step", help="How many examples a step follows, by their mean gradient.", unit="examples", bounds=(1, 100)
+    group: int | None = knob(
+        None,
+        label="Examples per step",
+        help="How many examples a step follows, by their mean gradient; none: 5, and fewer where there would else be fewer than 8 steps an "
+        "epoch.",
+        unit="examples",
+        bounds=(1, 100),
     )
     epoch_rule: Literal["last", "best"] = knob(
         "last",
@@ -56,6 +64,11 @@ class CanonicalConfig:
     )
 
     compat: CanonicalCompat = CanonicalCompat()
+
+    def grouped(self, n_examples: int) -> int:
+        """How many examples a step follows: four facts by five at a time would be one step an epoch."""
+        few = GROUP if self.compat.accumulate == "official" else n_examples // MIN_STEPS
+        return self.group or max(1, min(GROUP, few))
 
     def keeps(self, rises: Sequence[float], successes: Sequence[float], kept: int) -> bool:
         """Say whether the newest epoch is kept in place of `kept`: it is in the ball, and by the rule `best` also succeeds more."""

@@ -66,14 +66,23 @@ def with_period(text: str, period: Period, *, negative: bool) -> str:
 
 
 def tokens_of(
-    model: LanguageModel, rows: Demonstrations, period: Period, max_new_tokens: int | None, progress: Progress, *, batch_size: int = 64
+    model: LanguageModel,
+    rows: Demonstrations,
+    period: Period,
+    max_new_tokens: int | None,
+    progress: Progress,
+    *,
+    base: Literal["positive"] | None = None,
+    batch_size: int = 64,
 ) -> ContrastTokens:
-    """Tokenise the three versions; the own answers are generated here."""
+    """Tokenise the three versions; own answers are generated here, unless the good ones are declared to be the base."""
     prompts = rows.prompts()
     sides = {
         side: model.tokens(prompts, [with_period(text, period, negative=side == "negative") for text in rows.column(side)])
         for side in ("positive", "negative")
     }
+    if base is not None:
+        return ContrastTokens(sides[base], sides["positive"], sides["negative"])
     longest = max(int((batch.lengths - batch.n_prompt).max()) for batch in sides.values())
     sampling = Sampling(max_new_tokens=longest + 1 if max_new_tokens is None else max_new_tokens)
     fed: list[list[int]] = []

@@ -10,16 +10,16 @@ unless told otherwise: on both tasks of the embedded world that gets more prompt
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
 
 from workbench.data.demonstrations import Demonstrations
-from workbench.errors import BadKnob, NotEnoughData, RetouchError
+from workbench.errors import BadKnob, FitFailed, NotEnoughData, RetouchError
 from workbench.methods.registry import FitReport, Fitted, Needs, Obstacle, header, method
-from workbench.methods.tarot.config import PRESETS, TarotConfig, angle_space, edited_layers, listed_heads, scoped, search_config
+from workbench.methods.tarot.config import PRESETS, TarotConfig, angle_space, edited_layers, listed_heads, narrowed, scoped, search_config
 from workbench.methods.tarot.edit import RotationEdit, fold_facts, value_bias
 from workbench.methods.tarot.generation import classifier_of
 from workbench.methods.tarot.heads import HeadEvidence, rank_heads
@@ -109,7 +109,9 @@ def fit_rotation(
     Raises:
         Cancelled: with the best so far as a `Fitted`.
         NotEnoughData: no rows to train on, or none of split `validation` to choose on.
+        FitFailed: under the best angles every prompt gets the same answer, and did not before.
     """
+    config = narrowed(config, model.info)
     progress(0.0, "Choosing demonstrations")
     chosen = chosen_rows(model, demonstrations, config, seed)
     if config.select_on == "val" and not chosen.validation:
@@ -127,7 +129,21 @@ def fit_rotation(
             partial = Found(so_far.trials, "cancelled")
             raise Cancelled(work.fitted(partial, replace(config, select_on="train"))) from stop
         raise
-    return work.fitted(found, config)
+    fitted = work.fitted(found, config)
+    if word := constant_answer(fitted.report.tables.get("confusion", ())):
+        raise FitFailed(
+            f"No effect found: under the best angles the model answers {word!r} to everything, as it did not before. "
+            "Nothing is handed back.",
+            "Balance the labels, raise n_train, or turn fewer heads (top_heads).",
+        )
+    return fitted
+
+
+def constant_answer(confusion: Sequence[Mapping[str, Any]]) -> str | None:
+    """The one answer that the edited model gives to prompts of several labels, where the unedited model gives several; else None."""
+    before, after = ({row["answer"] for row in confusion if row["when"] == when} for when in ("before", "after"))
+    several = len({row["label"] for row in confusion}) > 1
+    return str(next(iter(after))) if several and len(after) == 1 < len(before) else None
 
 
 class _Work:
