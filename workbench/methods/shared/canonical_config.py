@@ -13,7 +13,7 @@ from workbench.methods.shared.canonical_examples import LossChoice
 from workbench.numerics.canonical_loop import has_adam8bit
 
 GROUP = 5
-MIN_STEPS = 8
+LEAST_STEPS = 8
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class CanonicalConfig:
 
     def grouped(self, n_examples: int) -> int:
         """How many examples a step follows: four facts by five at a time would be one step an epoch."""
-        few = GROUP if self.compat.accumulate == "official" else n_examples // MIN_STEPS
+        few = GROUP if self.compat.accumulate == "official" else n_examples // LEAST_STEPS
         return self.group or max(1, min(GROUP, few))
 
     def keeps(self, rises: Sequence[float], successes: Sequence[float], kept: int) -> bool:
