@@ -14,6 +14,7 @@ import torch
 from workbench.conversations import Prompt
 from workbench.edits.base import Edit
 from workbench.edits.engine import planned
+from workbench.edits.prompting import Prompting
 from workbench.models.base import LanguageModel
 from workbench.models.generation import GenerationDefaults
 from workbench.models.tokens import TokenBatch
@@ -55,26 +56,36 @@ def decode(
     stacks: Sequence[Sequence[Edit]] = ((),),
     sampling: Sampling | None = None,
     *,
+    said: Sequence[Prompting | None] = (),
     progress: Progress | None = None,
 ) -> Generator[TokenStep]:
     """Generate token by token. No context is held between tokens, so the caller may run anything in between, or stop listening.
 
+    Args:
+        said: what each lane says before every prompt; nothing if empty.
+
     Raises:
         BadPrompt: a prompt is empty or fills the context. Cancelled: between two tokens. Others: as `engine.lanes`.
     """
-    return _steps(model, prompts, len(stacks), sampling or Sampling(), progress or silent(), planned(model, stacks))
+    asked = _asked(prompts, said, len(stacks))
+    return _steps(model, asked, len(stacks), sampling or Sampling(), progress or silent(), planned(model, stacks))
+
+
+def _asked(prompts: Sequence[Prompt], said: Sequence[Prompting | None], n_lanes: int) -> list[Prompt]:
+    """The prompts of every lane, lane by lane."""
+    return [one.on(prompt) if one else prompt for one in said or [None] * n_lanes for prompt in prompts]
 
 
 def _steps(
     model: LanguageModel,
-    prompts: Sequence[Prompt],
+    asked: Sequence[Prompt],
     n_lanes: int,
     how: Sampling,
     tell: Progress,
     entered: Callable[[], AbstractContextManager[None]],
 ) -> Generator[TokenStep]:
-    batch = model.tokens(list(prompts)).repeat(n_lanes)
-    choose = _Chooser(how, model.generation, n_lanes, len(prompts), model.device)
+    batch, n_prompts = model.tokens(list(asked)), len(asked) // n_lanes
+    choose = _Chooser(how, model.generation, n_lanes, n_prompts, model.device)
     ends = _Ends(model.tokenizer, model.generation.end_ids, how, len(batch), model.device)
     cache, n_before = model.new_cache(), 0
     for index in range(how.max_new_tokens):
@@ -88,7 +99,7 @@ def _steps(
         running = ends.running.clone()
         batch = batch.append(picked)
         ends.add(picked)
-        shape = (n_lanes, len(prompts))
+        shape = (n_lanes, n_prompts)
         yield TokenStep(index, picked.view(shape), log_probs.view(shape), running.view(shape))
         if not ends.running.any():
             return
@@ -100,13 +111,14 @@ def generate(
     stacks: Sequence[Sequence[Edit]] = ((),),
     sampling: Sampling | None = None,
     *,
+    said: Sequence[Prompting | None] = (),
     progress: Progress | None = None,
 ) -> tuple[tuple[Generated, ...], ...]:
-    """Generate to the end; return one tuple of continuations a lane. Raises: as `decode`."""
+    """Generate to the end; return one tuple of continuations a lane. Arguments and errors: `decode`."""
     how = sampling or Sampling()
     # Nobody runs between these tokens, so the context may be held over all of them: entering it costs as much as an edit does.
     with planned(model, stacks)():
-        steps = list(_steps(model, prompts, len(stacks), how, progress or silent(), nullcontext))
+        steps = list(_steps(model, _asked(prompts, said, len(stacks)), len(stacks), how, progress or silent(), nullcontext))
     return collected(model, prompts, len(stacks), steps, how)
 
 

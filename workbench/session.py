@@ -21,7 +21,7 @@ from workbench.data.demonstrations import Source, Split
 from workbench.decode import Generated, generate
 from workbench.edits.base import Edit, ExportTarget, Stack
 from workbench.edits.export import ExportReport, export
-from workbench.edits.labels import stack_of
+from workbench.edits.labels import edits_of, stack_of
 from workbench.edits.lane import EditLike, Lane, LaneLike, LanesLike, valid_dose
 from workbench.evaluate.comparison import Comparison
 from workbench.evaluate.dose import SWEPT, CoherentDose, DoseSweep
@@ -71,7 +71,7 @@ class Session:
         self._home = workspace
         self._lock = threading.Lock()
         self.demos = Shelf(lambda: self.workspace)
-        self.shelf = EditShelf(lambda: self.workspace) if shelf is None else shelf
+        self.shelf = EditShelf(lambda: self.workspace, self.demos) if shelf is None else shelf
         self.recorder = Recorder(lambda: self.workspace, records)
         self._fitting = Fitting(self.demos, self.shelf, self.recorder)
         self._measuring = Measuring(self.demos, self.shelf, self.recorder)
@@ -256,8 +256,9 @@ class Session:
         progress: Progress | None = None,
     ) -> tuple[tuple[Generated, ...], ...]:
         """Continue prompts under each lane; one tuple of continuations a lane. Errors: `decode.generate`."""
-        stacks = [stack_of(lane) for lane in self.shelf.lanes(lanes)]
-        return generate(self.model, _several(prompts), stacks, sampling, progress=progress)
+        asked = self.shelf.lanes(lanes)
+        said = [lane.prompting for lane in asked]
+        return generate(self.model, _several(prompts), [edits_of(lane) for lane in asked], sampling, said=said, progress=progress)
 
     def compare(
         self, prompts: Prompt | Sequence[Prompt], lanes: LanesLike, sampling: Sampling | None = None, *, progress: Progress | None = None
@@ -287,17 +288,23 @@ class Session:
 
     def sweep(
         self,
-        edit: EditLike,
+        edit: LaneLike,
         demonstrations: Source,
         doses: Sequence[float] = SWEPT,
         *,
         split: Split | None = "test",
         neutral: Source | None = None,
+        beside: LanesLike = (),
         progress: Progress | None = None,
     ) -> DoseSweep:
-        """Benefit and side effects of one edit at several doses, beside a placebo. Raises: BadDose; others as `dose_sweep`."""
+        """Benefit and side effects of one edit at several doses, beside a placebo and perhaps other lanes, such as a prompt.
+
+        What the edit's lane says stands at every dose above 0.
+
+        Raises: BadDose, BadLane; others as `dose_sweep`.
+        """
         checked = [valid_dose(dose) for dose in doses]
-        return self._measuring.sweep(self.model, edit, demonstrations, checked, split, neutral, progress)
+        return self._measuring.sweep(self.model, edit, demonstrations, checked, split, neutral, beside, progress)
 
     def coherent_dose(
         self, edit: EditLike, *, neutral: Source | None = None, progress: Progress | None = None, **options: Any

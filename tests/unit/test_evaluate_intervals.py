@@ -11,6 +11,7 @@ import pytest
 from scipy.optimize import brentq
 from scipy.stats import binom, multinomial, skew, t, ttest_1samp
 
+from workbench.edits.lane import Lane
 from workbench.evaluate.metrics import mean_metric, share_metric, with_base
 from workbench.numerics.intervals import MIN_ITEMS, Interval, auc_interval, mean_interval, paired_share_interval, share_interval
 
@@ -279,5 +280,5 @@ def test_shares_are_counted_exactly_until_seeds_are_pooled() -> None:
 
 
 def test_the_base_model_is_lane_zero_once() -> None:
-    assert with_base([]) == ((),)
-    assert with_base([()]) == ((),)
+    assert with_base([]) == (Lane(),)
+    assert with_base([()]) == (Lane(),)

@@ -240,7 +240,8 @@ def _short(row: dict[str, Any]) -> dict[str, Any]:
 def sweep(
     data: Data,
     opening: Opening,
-    edit: Annotated[str | None, typer.Option(help="An edit to run at several doses.")] = None,
+    edit: Annotated[str | None, typer.Option(help='An edit to run at several doses, perhaps as ID+prompt:"…".')] = None,
+    beside: Annotated[list[str] | None, typer.Option("--lane", help='A lane to measure once beside them, such as prompt:"…".')] = None,
     method: Annotated[str | None, typer.Option(help="Or a method to fit at every point of a grid of knobs.")] = None,
     doses: Annotated[str, typer.Option(help="Doses with commas, counted from the fit.")] = "0.25,0.5,0.75,1,1.5,2,3",
     grid: Annotated[list[str] | None, typer.Option("--grid", help="A knob's values as name=a|b|c; again for more.")] = None,
@@ -256,11 +257,9 @@ def sweep(
     points, why = _grid(method, grid), ""
     session, progress = opening.session(0.2)
     if edit is not None:
-        swept = session.sweep(edit, data, strengths, split=which, neutral=neutral, progress=progress)
-        rows = [
-            {"dose": dose, **{item.name: item.values[i].estimate for item in swept.metrics}, "n": swept.metrics[0].n}
-            for i, dose in enumerate(swept.doses)
-        ]
+        others = laned(session, beside, None)
+        swept = session.sweep(session.shelf.read(edit), data, strengths, split=which, neutral=neutral, beside=others, progress=progress)
+        rows = swept.rows()
         why = swept.why
     else:
         rows = _fits(session, str(method), points, data, seed, which, neutral, progress)

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 Data = Annotated[str, typer.Option(help="A demonstration set, a file, or hf:org/name[/config][@part]; several with + between.")]
 LANE = "An edit's folder, id or name, as ID:2 at a dose, as a+b for a stack."
-Edits = Annotated[list[str] | None, typer.Option("--edit", help=f"A lane: {LANE}")]
+SAID = 'Or what is said before every prompt: prompt:"…", system:"…", shots:"SET":4, alone or as ID:2+prompt:"…".'
+Edits = Annotated[list[str] | None, typer.Option("--edit", "--lane", help=f"A lane: {LANE} {SAID}")]
 Dose = Annotated[
     float | None,
     typer.Option(help=f"Of edits that name none, {LOWEST_DOSE:g} to {HIGHEST_DOSE:g}: 0 is the base model, 1 as fitted; else as saved."),

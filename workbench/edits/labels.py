@@ -7,16 +7,25 @@ from dataclasses import dataclass
 
 from workbench.edits.base import Edit, Stack
 from workbench.edits.lane import Lane, LaneLike, Named, lane_of
+from workbench.edits.prompting import Prompting
 from workbench.errors import BadLane
 
 
 def stack_of(lane: LaneLike) -> Stack:
-    """The edits of a lane.
+    """The edits of a lane that is nothing but edits.
 
     Raises:
-        BadLane: one of them is only named, or as `lane_of`.
+        BadLane: it says something before prompts, one of its edits is only named, or as `lane_of`.
     """
-    found = lane_of(lane).edits
+    whole = lane_of(lane)
+    if whole.prompting is not None:
+        raise BadLane(f"{str(whole)!r} says something before prompts; needed are edits alone.", "Write it into the prompt itself.")
+    return edits_of(whole)
+
+
+def edits_of(lane: Lane) -> Stack:
+    """The loaded edits of a lane, whatever it says before prompts. Raises: BadLane, if one is only named."""
+    found = lane.edits
     stack = tuple(edit for edit in found if isinstance(edit, Edit))
     if len(stack) < len(found):
         name = next(edit.key for edit in found if not isinstance(edit, Edit))
@@ -29,30 +38,35 @@ def edit_label(edit: Edit) -> str:
     return f"{edit.header.method} × {edit.dose:.3g}"
 
 
-def lane_label(stack: Sequence[Edit]) -> str:
-    """A stack in words; the empty one is the base model."""
-    return " + ".join(edit_label(edit) for edit in stack) or "base"
+def lane_label(lane: Lane | Sequence[Edit]) -> str:
+    """A lane in words; the empty one is the base model."""
+    stack, said = (edits_of(lane), lane.prompting) if isinstance(lane, Lane) else (lane, None)
+    return " + ".join([*map(edit_label, stack), *([said.label] if said else [])]) or "base"
 
 
 @dataclass(frozen=True)
 class LaneLabel:
-    """A column of a record: what it shows, and the ids of the edits behind it with their doses (none: the base model)."""
+    """A column of a record: what it shows, the ids of the edits behind it with their doses (none: the base model), and what is said."""
 
     label: str
     edit_ids: tuple[str, ...] = ()
     doses: tuple[float, ...] = ()
+    prompting: Prompting | None = None
 
     @property
     def lane(self) -> Lane:
         """The lane that gave it, by the ids of its edits."""
-        return Lane(tuple(map(Named, self.edit_ids, self.doses)))
+        return Lane(tuple(map(Named, self.edit_ids, self.doses)), self.prompting)
 
 
-def lane_labels(stacks: Sequence[Sequence[Edit]]) -> tuple[LaneLabel, ...]:
+def lane_labels(lanes: Sequence[Lane | Sequence[Edit]]) -> tuple[LaneLabel, ...]:
     """One label a lane; equal ones get a number so that each names one lane."""
-    plain = [lane_label(stack) for stack in stacks]
+    plain = [lane_label(lane) for lane in lanes]
     counts = [plain[: index + 1].count(label) for index, label in enumerate(plain)]
     labels = [label if plain.count(label) == 1 else f"{label} ({count})" for label, count in zip(plain, counts)]
+    stacks = [edits_of(lane) if isinstance(lane, Lane) else lane for lane in lanes]
+    said = [lane.prompting if isinstance(lane, Lane) else None for lane in lanes]
     return tuple(
-        LaneLabel(label, tuple(edit.id for edit in stack), tuple(edit.dose for edit in stack)) for label, stack in zip(labels, stacks)
+        LaneLabel(label, tuple(edit.id for edit in stack), tuple(edit.dose for edit in stack), one)
+        for label, stack, one in zip(labels, stacks, said)
     )

@@ -1,15 +1,18 @@
-"""A lane is what stands side by side with others: a stack of edits, each at its dose. This is the one way to write it.
+"""A lane is what stands side by side with others: a stack of edits, each at its dose, and perhaps what is said before every prompt.
+
+This is the one way to write it.
 
 In Python a lane is an edit, a text or a tuple of these, and several lanes are a list:
 
     edit, edit.scaled(2.0)    the edit at its dose, and at twice that
     "ID:2"                    a saved edit at dose 2, counted from its fit; "ID" at the dose it was saved at
     (edit, "ID:2")            a stack: its edits act in this order
+    'prompt:"Be honest."'     the untouched model, told so before every prompt; also system:"…" and shots:"SET":4
     ()                        the untouched model
     [edit, (edit, other)]     two lanes
 
 As text, on the command line and in links: `ID:2`, `runs/sea:1.5`, `a+b:2` (a, and b at dose 2), `base`. A name that holds a mark of this
-grammar stands in double quotes: `"good + bad":2`.
+grammar stands in double quotes: `"good + bad":2`. What is said stands with or without edits: `ID:2+prompt:"Be honest."`.
 
 Nothing here imports torch: pages read links before it is there.
 """
@@ -23,12 +26,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, final
 
+from workbench.edits.prompting import Prompting, Shots, quoted
 from workbench.errors import BadDose, BadLane
 
 LOWEST_DOSE, HIGHEST_DOSE = -5.0, 5.0
 BASE = "base"
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|[+-]?(nan|inf|infinity)", re.IGNORECASE)
 _QUOTED = re.compile(r'"(?P<key>(?:[^"]|"")+)"(?P<rest>.*)', re.DOTALL)
+_SAID = re.compile(r'(?P<word>prompt|system|shots):"(?P<text>(?:[^"]|"")*)"(?P<rest>.*)', re.DOTALL)
 _HOW = "Write ID, ID:2 for a dose, a+b for a stack; a name with such marks stands in double quotes."
 _IN_PYTHON = (
     'A lane is an edit, a text such as "ID:2", or a tuple of these; several lanes are a list; a dose is edit.scaled(2.0) or "ID:2".'
@@ -91,9 +96,10 @@ class Named(Dosed):
 @final
 @dataclass(frozen=True)
 class Lane:
-    """A stack of edits, loaded or named, each at its dose; without edits the untouched model."""
+    """A stack of edits, loaded or named, each at its dose, and what is said before every prompt; without both the untouched model."""
 
     edits: tuple[Dosed, ...] = ()
+    prompting: Prompting | None = None
 
     @staticmethod
     def parse(text: str, is_name: IsName = lambda _: False) -> Lane:
@@ -106,10 +112,13 @@ class Lane:
             return Lane()
         if is_name(text):
             return Lane((Named(text),))
-        return Lane(tuple(_named(part.strip(), is_name) for part in _split(text, "+")))
+        parts = [part.strip() for part in _split(text, "+")]
+        said = [_said(part) for part in parts]
+        edits = tuple(_named(part, is_name) for part, one in zip(parts, said) if one is None)
+        return Lane(edits, _together(said))
 
     def __str__(self) -> str:
-        return "+".join(_written(edit) for edit in self.edits) or BASE
+        return "+".join([*map(_written, self.edits), *([str(self.prompting)] if self.prompting else [])]) or BASE
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -121,9 +130,11 @@ class Lane:
         """What each edit is found by, with its dose; None is the dose it was saved at."""
         return tuple((edit.key, edit.written_dose) for edit in self.edits)
 
-    def loaded(self, load: Callable[[Named], Dosed]) -> Lane:
-        """The same lane with every named edit loaded by `load`."""
-        return replace(self, edits=tuple(load(edit) if isinstance(edit, Named) else edit for edit in self.edits))
+    def loaded(self, load: Callable[[Named], Dosed], read: Callable[[Prompting], Prompting]) -> Lane:
+        """The same lane with every named edit loaded by `load`, and shots that are only named read by `read`."""
+        edits = tuple(load(edit) if isinstance(edit, Named) else edit for edit in self.edits)
+        said = self.prompting
+        return Lane(edits, read(said) if said and said.shots and not said.examples else said)
 
     def dosed(self, dose: float | None) -> Lane:
         """The same lane with a dose for the edits that name none."""
@@ -165,7 +176,8 @@ def _lane(one: object, is_name: IsName) -> Lane:
         what = "a list is several lanes" if isinstance(one, list) else "a stack holds no other"
         hint = "Write a stack as a tuple, (a, b), and several lanes as a list, [a, (a, b)]."
         raise BadLane(f"{one!r} stands where one lane is needed; {what}.", hint)
-    return Lane(tuple(edit for part in parts for edit in _lane(part, is_name).edits))
+    lanes = [_lane(part, is_name) for part in parts]
+    return Lane(tuple(edit for lane in lanes for edit in lane.edits), _together([lane.prompting for lane in lanes]))
 
 
 def lanes_of(given: LanesLike, is_name: IsName = lambda _: False) -> tuple[Lane, ...]:
@@ -187,7 +199,7 @@ def write_lanes(lanes: Sequence[Lane]) -> str:
 def _written(edit: Dosed) -> str:
     key, dose = edit.key, edit.written_dose
     is_plain = key == key.strip() and key != BASE and not set(key) & set('+,"') and not _tail(key, ":") and not _tail(key, "@")
-    text = key if is_plain else '"' + key.replace('"', '""') + '"'
+    text = key if is_plain else quoted(key)
     if dose is None:
         return text
     return f"{text}:{dose:g}" if float(f"{dose:g}") == dose else f"{text}:{dose!r}"
@@ -204,6 +216,28 @@ def _split(text: str, mark: str) -> list[str]:
     if in_quotes:
         raise BadLane(f"{text!r} opens a double quote and does not close it.", _HOW)
     return parts
+
+
+def _said(text: str) -> Prompting | None:
+    """What a part of a lane says before the prompt; None for one that names an edit."""
+    found = _SAID.fullmatch(text)
+    if found is None:
+        return None
+    said, rest = found["text"].replace('""', '"'), found["rest"]
+    is_count = re.fullmatch(r":[1-9]\d*", rest) is not None
+    if not said.strip() or (not is_count if found["word"] == "shots" else rest):
+        raise BadLane(f"{text!r} is nothing to say before a prompt.", 'Write prompt:"…", system:"…" or shots:"SET":4.')
+    if found["word"] == "shots":
+        return Prompting(shots=Shots(said, int(rest[1:])))
+    return Prompting(prefix=said) if found["word"] == "prompt" else Prompting(system=said)
+
+
+def _together(parts: Sequence[Prompting | None]) -> Prompting | None:
+    said = [part for part in parts if part is not None]
+    whole = said[0] if said else None
+    for other in said[1:]:
+        whole = other if whole is None else whole.joined(other)
+    return whole
 
 
 def _named(text: str, is_name: IsName) -> Named:

@@ -16,12 +16,12 @@ import numpy as np
 from workbench.conversations import Prompt
 from workbench.data.demonstrations import Demonstration, Demonstrations, Split
 from workbench.decode import Sampling, generate
-from workbench.edits.labels import LaneLabel, lane_labels
+from workbench.edits.labels import LaneLabel, edits_of, lane_labels
 from workbench.edits.lane import LanesLike
 from workbench.errors import NotEnoughData
 from workbench.evaluate import choices
 from workbench.evaluate.fitted_rows import without_fitted
-from workbench.evaluate.metrics import Metric, Stacks, mean_metric, share_metric, with_base
+from workbench.evaluate.metrics import Lanes, Metric, by_prompting, mean_metric, share_metric, with_base
 from workbench.models.base import LanguageModel
 from workbench.models.chat import told_apart
 from workbench.progress import Progress, silent
@@ -82,7 +82,8 @@ def benefit(
         NotEnoughData: the split has no row with any of these. FittedRows: it had, and all were fitted on. Others: as `engine.lanes`.
     """
     whole, tell = with_base(lanes), progress or silent()
-    unseen = without_fitted(demonstrations, split, [edit for stack in whole for edit in stack])
+    shown = [mark for lane in whole if lane.prompting for mark in lane.prompting.marks]
+    unseen = without_fitted(demonstrations, split, [edit for lane in whole for edit in edits_of(lane)], shown)
     rows = unseen.rows
     parts: list[Part] = []
     jobs = _jobs(rows, demonstrations)
@@ -101,7 +102,7 @@ def benefit(
     return Benefit(model.info.name, labels, demonstrations.name, split or "all", len(rows), metrics, items, *told)
 
 
-Scorer = Callable[[LanguageModel, Any, Stacks, int, Progress], Part]
+Scorer = Callable[[LanguageModel, Any, Lanes, int, Progress], Part]
 
 
 def _jobs(rows: Demonstrations, everything: Demonstrations) -> list[tuple[Scorer, Any]]:
@@ -124,10 +125,10 @@ def references(row: Demonstration) -> tuple[tuple[str, ...], tuple[str, ...]]:
     return distinct(row.positive, "true"), distinct(row.negative, "false")
 
 
-def _choices(model: LanguageModel, rows: list[Demonstration], stacks: Stacks, batch: int, progress: Progress) -> Part:
+def _choices(model: LanguageModel, rows: list[Demonstration], lanes: Lanes, batch: int, progress: Progress) -> Part:
     options = [references(row) for row in rows]
     texts = [(*true, *false) for true, false in options]
-    answers = _scored(model, rows, texts, stacks, batch, progress)
+    answers = _scored(model, rows, texts, lanes, batch, progress)
     found: dict[str, list[np.ndarray]] = {}
     items: list[dict[str, Any]] = []
     for i, (row, (true, _), mine) in enumerate(zip(rows, options, answers)):
@@ -142,7 +143,7 @@ def _choices(model: LanguageModel, rows: list[Demonstration], stacks: Stacks, ba
         values["p_answer"] = np.exp(mine.log_p[:, counted[0]]).sum(1)
         for name, value in values.items():
             found.setdefault(name, []).append(value)
-        for lane in range(len(stacks)):
+        for lane in range(len(lanes)):
             item: dict[str, Any] = {"id": row.id, "prompt": str(row.prompt), "lane": lane}
             item |= {"answer": texts[i][int(mine.log_p[lane].argmax())], "mc1": bool(values["mc1"][lane])}
             item |= {name: float(values[name][lane]) for name in ("mc2", "mc3", "p_answer", "margin_nats", "margin_nats_per_token")}
@@ -174,14 +175,14 @@ def _choice_metric(name: str, per_item: Bool[np.ndarray, "lane row"] | Float[np.
     return mean_metric(name, title, per_item, unit, "higher")
 
 
-def _balance(model: LanguageModel, rows: list[Demonstration], stacks: Stacks, batch: int, progress: Progress) -> Part:
+def _balance(model: LanguageModel, rows: list[Demonstration], lanes: Lanes, batch: int, progress: Progress) -> Part:
     texts = [(row.positive or "", row.negative or "") for row in rows]
-    log_p = np.stack([mine.log_p for mine in _scored(model, rows, texts, stacks, batch, progress)], 1)
+    log_p = np.stack([mine.log_p for mine in _scored(model, rows, texts, lanes, batch, progress)], 1)
     signed = log_p[..., 0] - log_p[..., 1]
     items = [
         {"id": row.id, "prompt": str(row.prompt), "lane": lane, "log_ratio_nats": float(signed[lane, i])}
         for i, row in enumerate(rows)
-        for lane in range(len(stacks))
+        for lane in range(len(lanes))
     ]
     metrics = (
         mean_metric("imbalance_nats", "Imbalance of pairs", np.abs(signed), "nats", "lower"),
@@ -193,13 +194,13 @@ def _balance(model: LanguageModel, rows: list[Demonstration], stacks: Stacks, ba
 def _labels(
     model: LanguageModel,
     rows: list[tuple[Demonstration, list[str]]],
-    stacks: Stacks,
+    lanes: Lanes,
     batch: int,
     progress: Progress,
 ) -> Part:
     labels = rows[0][1]
     plain = [row for row, _ in rows]
-    log_p = np.stack([mine.log_p for mine in _scored(model, plain, [tuple(labels)] * len(plain), stacks, batch, progress)], 1)
+    log_p = np.stack([mine.log_p for mine in _scored(model, plain, [tuple(labels)] * len(plain), lanes, batch, progress)], 1)
     truth = np.array([labels.index(row.label or "") for row in plain])
     hit = log_p.argmax(-1) == truth
     share = np.exp(log_p - log_p.max(-1, keepdims=True))
@@ -215,7 +216,7 @@ def _labels(
             "p_label": float(p_label[lane, i]),
         }
         for i, row in enumerate(plain)
-        for lane in range(len(stacks))
+        for lane in range(len(lanes))
     ]
     metrics = (
         share_metric("label_accuracy", "Labels right", hit, "higher"),
@@ -224,13 +225,13 @@ def _labels(
     return Part(metrics, tuple(items))
 
 
-def _alone(model: LanguageModel, rows: list[Demonstration], stacks: Stacks, batch: int, progress: Progress) -> Part:
+def _alone(model: LanguageModel, rows: list[Demonstration], lanes: Lanes, batch: int, progress: Progress) -> Part:
     texts = [(row.positive or "",) for row in rows]
-    log_p = np.stack([mine.log_p for mine in _scored(model, rows, texts, stacks, batch, progress)], 1)[..., 0]
+    log_p = np.stack([mine.log_p for mine in _scored(model, rows, texts, lanes, batch, progress)], 1)[..., 0]
     items = [
         {"id": row.id, "prompt": str(row.prompt), "lane": lane, "log_prob_nats": float(log_p[lane, i])}
         for i, row in enumerate(rows)
-        for lane in range(len(stacks))
+        for lane in range(len(lanes))
     ]
     return Part((mean_metric("log_prob_nats", "Log-probability of the positive", log_p, "nats", "higher"),), tuple(items))
 
@@ -248,16 +249,22 @@ def _scored(
     model: LanguageModel,
     rows: Sequence[Demonstration],
     texts: Sequence[Sequence[str]],
-    stacks: Stacks,
+    lanes: Lanes,
     batch: int,
     progress: Progress,
 ) -> list[_Answers]:
     """Score every answer of every row; all run in one stream of batches."""
     prompts = [row.prompt for row, mine in zip(rows, texts) for _ in mine]
-    tokens = model.tokens(prompts, [text for mine in texts for text in mine])
-    scores = batch_scores(model, tokens, stacks, batch_size=batch, progress=progress)
+    answers = [text for mine in texts for text in mine]
+    tokens = model.tokens(prompts, answers)
     ids = [row[mask].tolist()[n:] for row, mask, n in zip(tokens.ids, tokens.mask, tokens.n_prompt.tolist())]
-    total, n_tokens = scores.total.double().cpu().numpy(), scores.n_tokens.double().cpu().numpy()
+    total, n_tokens = np.zeros((len(lanes), len(prompts))), np.array([len(one) for one in ids], dtype=float)
+    groups = by_prompting(lanes)
+    for i, (said, mine) in enumerate(groups):
+        asked = tokens if said is None else model.tokens([said.on(prompt) for prompt in prompts], answers)
+        part = progress.part(i / len(groups), (i + 1) / len(groups))
+        scores = batch_scores(model, asked, [edits_of(lanes[lane]) for lane in mine], batch_size=batch, progress=part)
+        total[mine] = scores.total.double().cpu().numpy()
     ends = np.cumsum([len(mine) for mine in texts])
     spans = [slice(end - len(mine), end) for mine, end in zip(texts, ends)]
     return [_Answers(total[:, span], n_tokens[span], ids[span]) for span in spans]
@@ -284,6 +291,7 @@ def rate(
     step, hits = max(1, batch_size // len(whole)), list[np.ndarray]()
     for start in range(0, len(prompts), step):
         part = tell.part(start / len(prompts), min(1.0, (start + step) / len(prompts)))
-        found = generate(model, prompts[start : start + step], whole, sampling, progress=part)
+        stacks, said = [edits_of(lane) for lane in whole], [lane.prompting for lane in whole]
+        found = generate(model, prompts[start : start + step], stacks, sampling, said=said, progress=part)
         hits.append(np.array([[matches(told_apart(one.text).answer) for one in lane] for lane in found]))
     return share_metric("rate", title, np.concatenate(hits, 1), "neither")

@@ -16,9 +16,10 @@ from workbench.conversations import Prompt
 from workbench.decode import Generated, Sampling, TokenStep, collected, decode
 from workbench.edits.base import Edit
 from workbench.edits.engine import lanes
-from workbench.edits.labels import LaneLabel, lane_labels
-from workbench.edits.lane import LanesLike
-from workbench.evaluate.metrics import Stacks, with_base
+from workbench.edits.labels import LaneLabel, edits_of, lane_labels
+from workbench.edits.lane import LaneLike, LanesLike, lane_of
+from workbench.edits.prompting import Prompting
+from workbench.evaluate.metrics import Lanes, with_base
 from workbench.models.base import LanguageModel
 from workbench.models.token_texts import token_texts
 from workbench.models.tokens import TokenBatch
@@ -110,11 +111,12 @@ def compare(
 
 
 def _streamed(
-    model: LanguageModel, prompts: Sequence[Prompt], stacks: Stacks, how: Sampling, tell: Progress
+    model: LanguageModel, prompts: Sequence[Prompt], lanes: Lanes, how: Sampling, tell: Progress
 ) -> tuple[tuple[Generated, ...], ...]:
     """Generate, telling the texts so far a few times a second (putting them together costs as much as a token)."""
-    labels, steps, told = [lane.label for lane in lane_labels(stacks)], list[TokenStep](), 0.0
-    for step in decode(model, prompts, stacks, how, progress=silent()):
+    labels, steps, told = [lane.label for lane in lane_labels(lanes)], list[TokenStep](), 0.0
+    stacks, said = [edits_of(lane) for lane in lanes], [lane.prompting for lane in lanes]
+    for step in decode(model, prompts, stacks, how, said=said, progress=silent()):
         steps.append(step)
         live: dict[str, object] = {}
         if time.monotonic() - told > _TELL_EVERY_S:
@@ -128,7 +130,7 @@ def _streamed(
 def annotated(
     model: LanguageModel,
     prompts: Sequence[Prompt],
-    stacks: Stacks,
+    lanes: Sequence[LaneLike],
     generated: Sequence[Sequence[Generated]],
     sampling: Sampling,
     *,
@@ -139,11 +141,12 @@ def annotated(
 
     Raises: as `engine.lanes`.
     """
-    tell, whole = progress or silent(), [tuple(stack) for stack in stacks]
+    tell, whole = progress or silent(), [lane_of(lane) for lane in lanes]
     columns: list[list[LaneText]] = []
-    for lane, (stack, texts) in enumerate(zip(whole, generated)):
-        tell(lane / len(whole), "Comparing token by token")
-        tokens = compared_tokens(model, prompts, [one.ids for one in texts], stack, top_k=top_k)
+    for at, (lane, texts) in enumerate(zip(whole, generated)):
+        tell(at / len(whole), "Comparing token by token")
+        said = lane.prompting
+        tokens = compared_tokens(model, prompts, [one.ids for one in texts], edits_of(lane), said=said, top_k=top_k)
         columns.append([LaneText(one.text, one.ended, mine) for one, mine in zip(texts, tokens)])
     tell(1.0, "Done")
     texts = tuple(zip(*columns))
@@ -156,23 +159,27 @@ def compared_tokens(
     continuations: Sequence[Sequence[int]],
     stack: Sequence[Edit],
     *,
+    said: Prompting | None = None,
     top_k: int = 5,
 ) -> tuple[tuple[ComparedToken, ...], ...]:
     """Score given continuations (token ids) under the base and under one stack, teacher-forced.
+
+    Args:
+        said: what the lane says before each prompt; the base reads the prompt alone.
 
     Raises: as `engine.lanes`.
     """
     if not any(continuations):
         return tuple(() for _ in continuations)
-    asked = model.tokens(list(prompts))
+    asked = model.tokens([*prompts, *([said.on(prompt) for prompt in prompts] if said else prompts)])
     heads = [ids[mask].tolist() for ids, mask in zip(asked.ids, asked.mask)]
-    rows = [[*head, *tail] for head, tail in zip(heads, continuations)]
+    rows = [[*head, *tail] for head, tail in zip(heads, [*continuations, *continuations])]
     batch = TokenBatch.of(rows, [len(head) for head in heads], model.device)
     with torch.no_grad(), lanes(model, [(), stack]):
-        logits = model.logits(batch.repeat(2))
+        logits = model.logits(batch)
     longest = max(len(tail) for tail in continuations)
     log_p = (logits if logits.dtype == torch.float64 else logits.float())[:, -longest - 1 : -1].log_softmax(-1)
-    base, lane = log_p.view(2, len(batch), *log_p.shape[1:])
+    base, lane = log_p.view(2, len(prompts), *log_p.shape[1:])
     return tuple(
         _compared(model, list(tail), base[row, longest - len(tail) :], lane[row, longest - len(tail) :], top_k)
         for row, tail in enumerate(continuations)

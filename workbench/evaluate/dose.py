@@ -8,15 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from workbench.data.demonstrations import Demonstrations, Split
 from workbench.edits.base import Edit
+from workbench.edits.labels import LaneLabel, lane_labels
+from workbench.edits.lane import Lane, LanesLike
 from workbench.edits.placebo import rotated
+from workbench.edits.prompting import Prompting
 from workbench.errors import BadKnob
 from workbench.evaluate.benefit import benefit
-from workbench.evaluate.metrics import Metric
+from workbench.evaluate.metrics import Metric, with_base
 from workbench.evaluate.side_effects import neutral_losses, repetition, side_effects
 from workbench.models.base import LanguageModel
 from workbench.progress import Progress, silent
@@ -42,6 +46,19 @@ class DoseSweep:
     placebo: tuple[Metric, ...]
     why: str = ""
     """Which rows were left out since the edit was fitted on them, as `Benefit.why`."""
+    beside: tuple[LaneLabel, ...] = ()
+    """Other lanes, each at its own dose, such as a prompt that asks for the same."""
+    beside_metrics: tuple[Metric, ...] = ()
+    """Their metrics; lane 0 is the base model, lane i + 1 is `beside[i]`."""
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One table row a dose, then one a lane beside, whose dose is its own."""
+
+        def scores(metrics: Sequence[Metric], lane: int) -> dict[str, Any]:
+            return {**{item.name: item.values[lane].estimate for item in metrics}, "n": metrics[0].n}
+
+        found = [{"lane": self.edit if dose else "base", "dose": dose, **scores(self.metrics, i)} for i, dose in enumerate(self.doses)]
+        return found + [{"lane": one.label, "dose": None, **scores(self.beside_metrics, i)} for i, one in enumerate(self.beside, 1)]
 
 
 def dose_sweep(
@@ -54,20 +71,31 @@ def dose_sweep(
     split: Split | None = "test",
     placebo_seeds: Sequence[int] = (0,),
     n_generations: int = 8,
+    said: Prompting | None = None,
+    beside: LanesLike = (),
     progress: Progress | None = None,
 ) -> DoseSweep:
-    """Measure benefit and side effects of an edit at several doses, counted from its fit. Raises: as `evaluate`."""
+    """Measure benefit and side effects of an edit at several doses, counted from its fit.
+
+    Args:
+        said: what is said before every prompt at every dose above 0.
+        beside: other lanes to measure once beside the doses.
+
+    Raises: as `evaluation`.
+    """
     tell = progress or silent()
     wanted = tuple(sorted({float(dose) for dose in doses if dose != 0}))
     edits = [edit.dosed(dose) for dose in wanted]
-    stacks = [(), *((item,) for item in edits)]
-    stacks += [(rotated(item, seed),) for seed in placebo_seeds for item in edits]
-    gain = benefit(model, demonstrations, stacks, split=split, progress=tell.part(0.0, 0.5))
-    cost = side_effects(model, neutral, stacks, n_generations=n_generations, progress=tell.part(0.5, 1.0))
+    others = with_base(beside)[1:]
+    lanes = [Lane(), *(Lane((item,), said) for item in edits)]
+    lanes += [Lane((rotated(item, seed),), said) for seed in placebo_seeds for item in edits]
+    gain = benefit(model, demonstrations, [*lanes, *others], split=split, progress=tell.part(0.0, 0.5))
+    cost = side_effects(model, neutral, [*lanes, *others], n_generations=n_generations, progress=tell.part(0.5, 1.0))
     metrics = (*gain.metrics, *cost.metrics)
     n = len(wanted)
     own = [[lane] for lane in range(n + 1)]
     turned = [[0], *([1 + n * (1 + k) + i for k in range(len(placebo_seeds))] for i in range(n))]
+    rivals = [[0], *([len(lanes) + i] for i in range(len(others)))]
     return DoseSweep(
         model.info.name,
         edit.header.method,
@@ -78,6 +106,8 @@ def dose_sweep(
         tuple(metric.pooled(own) for metric in metrics),
         tuple(metric.pooled(turned) for metric in metrics) if placebo_seeds else (),
         gain.why,
+        lane_labels(others),
+        tuple(metric.pooled(rivals) for metric in metrics) if others else (),
     )
 
 
@@ -174,7 +204,7 @@ def _probed(
     max_new_tokens: int,
     progress: Progress,
 ) -> list[DoseProbe]:
-    stacks = [(), *((edit.dosed(dose),) for dose in doses)]
+    stacks = [Lane(), *(Lane((edit.dosed(dose),)) for dose in doses)]
     kl, nll, weights = neutral_losses(model, neutral, stacks, progress=progress.part(0.0, 0.5))
     openings = [" ".join(text.split()[:_OPENING_WORDS]) for text in neutral[:8]]
     repeated = repetition(model, openings, stacks, max_new_tokens, progress=progress.part(0.5, 1.0)).mean(1)

@@ -8,9 +8,8 @@ from types import MappingProxyType
 from typing import Any
 
 from workbench.data.demonstrations import Demonstrations, Split
-from workbench.edits.base import Edit
-from workbench.edits.labels import LaneLabel, lane_labels
-from workbench.edits.lane import LanesLike
+from workbench.edits.labels import LaneLabel, edits_of, lane_labels
+from workbench.edits.lane import Lane, LanesLike
 from workbench.edits.placebo import rotated
 from workbench.evaluate.benefit import Benefit, benefit
 from workbench.evaluate.metrics import Metric, with_base
@@ -97,11 +96,12 @@ def evaluation(
         NotEnoughData: nothing in the split can be scored. Others: as `engine.lanes`.
     """
     tell, whole = progress or silent(), with_base(lanes)
-    turned = [[_placebo(stack, seed) for seed in range(n_placebos)] for stack in whole[1:] if n_placebos]
-    every = [*whole, *(stack for group in turned for stack in group)]
+    edited = [at for at, lane in enumerate(whole) if lane.edits and n_placebos]
+    turned = [[_placebo(whole[at], seed) for seed in range(n_placebos)] for at in edited]
+    every = [*whole, *(lane for group in turned for lane in group)]
     groups: list[list[int]] = [[lane] for lane in range(len(whole))]
     groups += [[len(whole) + i * n_placebos + seed for seed in range(n_placebos)] for i in range(len(turned))]
-    placebo_of = (*(None for _ in whole), *range(1, 1 + len(turned)))
+    placebo_of = (*(None for _ in whole), *edited)
     names = lane_labels(whole)
     labels = (*names, *(LaneLabel(f"placebo of {names[of].label}") for of in placebo_of if of is not None))
     gains = benefit(model, demonstrations, every, split=split, progress=tell.part(0.0, 0.6))
@@ -116,8 +116,9 @@ def evaluation(
     return Evaluation(gains, breaks, placebo_of, n_placebos)
 
 
-def _placebo(stack: Sequence[Edit], seed: int) -> tuple[Edit, ...]:
-    return tuple(rotated(edit, seed) for edit in stack)
+def _placebo(lane: Lane, seed: int) -> Lane:
+    """The lane with random edits of equal size, saying the same before prompts."""
+    return Lane(tuple(rotated(edit, seed) for edit in edits_of(lane)), lane.prompting)
 
 
 def _pooled(metrics: Sequence[Metric], groups: Sequence[Sequence[int]]) -> tuple[Metric, ...]:

@@ -8,15 +8,15 @@ from typing import Literal
 
 import numpy as np
 
-from workbench.edits.base import Stack
-from workbench.edits.labels import stack_of
-from workbench.edits.lane import LanesLike, lanes_of
+from workbench.edits.labels import edits_of
+from workbench.edits.lane import Lane, LanesLike, lanes_of
+from workbench.edits.prompting import Prompting
 from workbench.numerics.intervals import Interval, mean_interval, paired_share_interval, share_interval
 from workbench.shapes import Bool, Float
 
 Better = Literal["higher", "lower", "neither"]
 Link = Literal["identity", "exp"]
-Stacks = Sequence[Stack]
+Lanes = Sequence[Lane]
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,15 @@ def share_metric(
     return replace(found, values=tuple(values), changes=tuple(changes), is_share=True)
 
 
-def with_base(lanes: LanesLike) -> tuple[Stack, ...]:
-    """The stacks of some lanes, with the base model as lane 0, to which all changes refer. Raises: as `lanes_of`, `stack_of`."""
-    found = tuple(stack_of(lane) for lane in lanes_of(lanes))
-    return found if found and not found[0] else ((), *found)
+def by_prompting(lanes: Lanes) -> list[tuple[Prompting | None, list[int]]]:
+    """Which lanes say the same before every prompt, so that they can be run on the same tokens."""
+    said = list(dict.fromkeys(lane.prompting for lane in lanes))
+    return [(one, [at for at, lane in enumerate(lanes) if lane.prompting == one]) for one in said]
+
+
+def with_base(lanes: LanesLike) -> tuple[Lane, ...]:
+    """Loaded lanes, with the base model as lane 0, to which all changes refer. Raises: as `lanes_of`, `edits_of`."""
+    found = lanes_of(lanes)
+    for lane in found:
+        edits_of(lane)
+    return found if found and found[0] == Lane() else (Lane(), *found)

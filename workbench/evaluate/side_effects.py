@@ -14,14 +14,14 @@ import numpy as np
 
 from workbench.data.demonstrations import Demonstrations
 from workbench.decode import Sampling, generate
-from workbench.edits.labels import LaneLabel, lane_labels
-from workbench.edits.lane import LanesLike
+from workbench.edits.labels import LaneLabel, edits_of, lane_labels
+from workbench.edits.lane import LanesLike, lanes_of
 from workbench.errors import NotEnoughData
 from workbench.evaluate.benefit import Benefit, benefit
-from workbench.evaluate.metrics import Metric, Stacks, mean_metric, with_base
+from workbench.evaluate.divergences import divergences_of
+from workbench.evaluate.metrics import Metric, mean_metric, with_base
 from workbench.models.base import LanguageModel
 from workbench.progress import Progress, silent
-from workbench.score import text_divergences
 from workbench.shapes import Float
 
 _NONE: Mapping[str, Demonstrations] = MappingProxyType({})
@@ -62,17 +62,17 @@ def side_effects(
         NotEnoughData: no neutral text of two tokens or more. Others: as `engine.lanes`.
     """
     whole, tell = with_base(lanes), progress or silent()
-    kl, nll, n_tokens = neutral_losses(model, neutral, whole, progress=tell.part(0.0, 0.5))
+    kl, nll, n_tokens = neutral_losses(model, neutral, list(whole), progress=tell.part(0.0, 0.5))
     metrics = [
         mean_metric("kl_nats", "KL on neutral text", kl, "nats/token", "lower", weights=n_tokens),
         mean_metric("perplexity_ratio", "Perplexity ratio", nll - nll[0], "", "lower", weights=n_tokens, link="exp"),
     ]
     if n_generations > 0:
         openings = [" ".join(text.split()[:_OPENING_WORDS]) for text in neutral[:n_generations]]
-        repeated = repetition(model, openings, whole, max_new_tokens, progress=tell.part(0.5, 0.8))
+        repeated = repetition(model, openings, list(whole), max_new_tokens, progress=tell.part(0.5, 0.8))
         metrics.append(mean_metric("repetition_4", "Repetition of 4-grams", repeated, "", "lower"))
     found: dict[str, Benefit] = {}
-    edits = [edit for stack in whole for edit in stack]
+    edits = [edit for lane in whole for edit in edits_of(lane)]
     for index, (name, rows) in enumerate(capability.items()):
         if not len(rows.not_among({mark for edit in edits for mark in edit.header.rows})):
             continue  # an ability that was fitted is none that the edit should leave alone
@@ -86,7 +86,7 @@ def side_effects(
 
 
 def neutral_losses(
-    model: LanguageModel, neutral: Sequence[str], stacks: Stacks, *, progress: Progress | None = None
+    model: LanguageModel, neutral: Sequence[str], lanes: LanesLike, *, progress: Progress | None = None
 ) -> tuple[Float[np.ndarray, "lane text"], Float[np.ndarray, "lane text"], Float[np.ndarray, " text"]]:
     """Return mean KL to lane 0 and mean NLL a predicted token (nats) of each lane and text, and tokens of each text.
 
@@ -101,7 +101,7 @@ def neutral_losses(
             "Give a few neutral texts: a set with a filled neutral column will do.",
         )
     batch = batch.rows(batch.lengths >= 2)
-    found = text_divergences(model, batch, stacks, progress=tell)
+    found = divergences_of(model, batch, lanes_of(lanes), progress=tell)
     n_tokens = (batch.lengths - 1).double().cpu().numpy()
     return found.a_row(found.kl, len(batch)).numpy(), found.a_row(found.nll, len(batch)).numpy(), n_tokens
 
@@ -109,19 +109,21 @@ def neutral_losses(
 def repetition(
     model: LanguageModel,
     openings: Sequence[str],
-    stacks: Stacks,
+    lanes: LanesLike,
     max_new_tokens: int = 40,
     *,
     batch_size: int = 32,
     progress: Progress | None = None,
 ) -> Float[np.ndarray, "lane opening"]:
     """Share of repeated 4-grams in each greedy continuation. Raises: as `decode`."""
-    tell, step = progress or silent(), max(1, batch_size // len(stacks))
+    whole = lanes_of(lanes)
+    tell, step = progress or silent(), max(1, batch_size // len(whole))
+    stacks, said = [edits_of(lane) for lane in whole], [lane.prompting for lane in whole]
     found: list[np.ndarray] = []
     for start in range(0, len(openings), step):
         part = tell.part(start / len(openings), min(1.0, (start + step) / len(openings)))
         how = Sampling(max_new_tokens=max_new_tokens)
-        texts = generate(model, openings[start : start + step], stacks, how, progress=part)
+        texts = generate(model, openings[start : start + step], stacks, how, said=said, progress=part)
         found.append(np.array([[repetition_4(one.ids) for one in lane] for lane in texts]))
     return np.concatenate(found, 1)
 

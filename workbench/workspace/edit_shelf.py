@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from workbench.edits.base import Edit, Stack
 from workbench.edits.labels import stack_of
 from workbench.edits.lane import EditLike, Lane, LaneLike, LanesLike, Named, lane_of, lanes_of, valid_dose
+from workbench.edits.prompting import Prompting
 from workbench.edits.store import load_edit, save
 from workbench.errors import BadLane, UnknownName
 from workbench.methods.registry import FitReport, Fitted
 from workbench.workspace.edits import EditInfo
 from workbench.workspace.home import Workspace
 from workbench.workspace.reports import report_of
+from workbench.workspace.shelf import Shelf
 
 # Fits that were not saved stay at hand until this many newer ones.
 _MAX_FITTED = 50
@@ -23,8 +26,8 @@ _MAX_FITTED = 50
 class EditShelf:
     """Edits by id, name or folder, and lanes of them."""
 
-    def __init__(self, workspace: Callable[[], Workspace]) -> None:
-        self._workspace = workspace
+    def __init__(self, workspace: Callable[[], Workspace], demos: Shelf) -> None:
+        self._workspace, self._demos = workspace, demos
         self._lock = threading.Lock()
         self._fitted: dict[str, Fitted] = {}
         self._run_of: dict[str, str] = {}
@@ -50,12 +53,12 @@ class EditShelf:
         return tuple(self.lane(lane) for lane in lanes_of(given, self._is_name))
 
     def lane(self, given: LaneLike) -> Lane:
-        """The lane that something means, its edits loaded.
+        """The lane that something means, its edits loaded and its shots read.
 
         Raises:
-            BadLane: it means none. BadDose: a dose is NaN or out of range. Others: as `load`.
+            BadLane: it means none, or the set of its shots has too few. BadDose: a dose is NaN or out of range. Others: as `load`.
         """
-        found = lane_of(given, self._is_name).loaded(self._loaded)
+        found = lane_of(given, self._is_name).loaded(self._loaded, self._shown)
         for edit in found.edits:
             valid_dose(edit.written_dose or 0.0)
         return found
@@ -95,6 +98,17 @@ class EditShelf:
     def _loaded(self, edit: Named) -> Edit:
         found = self.load(edit.name)
         return found if edit.dose is None else found.dosed(edit.dose)
+
+    def _shown(self, said: Prompting) -> Prompting:
+        """The shots of a lane from their set."""
+        shots = said.shots
+        if shots is None:
+            return said
+        rows = self._demos.resolve(shots.source).split("fit").having("prompt", "positive").rows[: shots.n]
+        if len(rows) < shots.n:
+            raise BadLane(f"{shots.source!r} has {len(rows)} answered rows of split fit; {shots.n} shots are asked.", "Ask for fewer.")
+        marks = tuple(sorted({mark for row in rows for mark in row.marks}))
+        return replace(said, examples=tuple((row.prompt, row.positive or "") for row in rows), marks=marks)
 
     def _is_name(self, text: str) -> bool:
         """Whether a text names an edit as it stands; only texts with marks of the lanes' grammar are looked up."""

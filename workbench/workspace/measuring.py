@@ -8,8 +8,8 @@ from typing import Any, final
 
 from workbench.conversations import Conversation
 from workbench.data.demonstrations import Demonstrations, Source, Split
-from workbench.edits.labels import lane_label, stack_of
-from workbench.edits.lane import EditLike, Lane
+from workbench.edits.labels import edits_of, lane_label
+from workbench.edits.lane import EditLike, Lane, LaneLike, LanesLike
 from workbench.errors import BadLane, Obstructed
 from workbench.evaluate.comparison import Comparison, compare
 from workbench.evaluate.dose import CoherentDose, DoseSweep, dose_sweep, max_coherent_dose
@@ -54,7 +54,7 @@ class Measuring:
         lanes = self._loaded(settings.lanes)
         if not lanes:
             raise BadLane("There is no lane to evaluate.", "Give an edit, or several in a list; () is the untouched model.")
-        edits = [edit for lane in lanes for edit in stack_of(lane)]
+        edits = [edit for lane in lanes for edit in edits_of(lane)]
         rows = held_out(self.demos, settings.source, settings.split, edits)
         read = as_read(model, rows, settings.chat, settings.system, edits)
         found = evaluation(
@@ -71,7 +71,7 @@ class Measuring:
         found = replace(found, notes=rendering_notes(model, read.is_chat, edits))
         inputs = {"lanes": lanes_told(lanes), **data_told(rows), "split": settings.split, "chat": read.is_chat}
         inputs |= {"n_placebos": settings.n_placebos, "n_generations": settings.n_generations}
-        title, outputs = f"{lane_label(stack_of(lanes[0]))} on {rows.name}", {"rows": found.rows()}
+        title, outputs = f"{lane_label(lanes[0])} on {rows.name}", {"rows": found.rows()}
         self.recorder.run("evaluate", title, model.info.name, inputs, outputs=outputs, metrics=found.metrics())
         return found
 
@@ -81,19 +81,25 @@ class Measuring:
     def sweep(
         self,
         model: LanguageModel,
-        edit: EditLike,
+        lane: LaneLike,
         source: Source,
         doses: Sequence[float],
         split: Split | None,
         neutral: Source | None,
+        beside: LanesLike,
         progress: Progress | None,
     ) -> DoseSweep:
         """Benefit and side effects of one edit at several doses, beside a placebo. Raises: as `Session.sweep`."""
-        one = self.shelf.edit(edit)
-        rows = held_out(self.demos, source, split, [one])
-        texts = neutral_for(self.demos, neutral, rows, model)
-        found = dose_sweep(model, one, as_read(model, rows, None, edits=[one]), texts, doses, split=split, progress=progress)
-        inputs = {"lanes": lanes_told([Lane((one,))]), **data_told(rows), "doses": found.doses}
+        swept, others = self.shelf.lane(lane), [one for one in self.shelf.lanes(beside) if one != Lane()]
+        if len(swept.edits) != 1:
+            raise BadLane(f"{str(swept)!r} is {len(swept.edits)} edits; a sweep is of one.", "Name one edit, perhaps with a prompt.")
+        (one,) = edits_of(swept)
+        every = [swept, *others]
+        edits = [edit for each in every for edit in edits_of(each)]
+        rows = held_out(self.demos, source, split, edits)
+        texts, said, read = neutral_for(self.demos, neutral, rows, model), swept.prompting, as_read(model, rows, None, edits=edits)
+        found = dose_sweep(model, one, read, texts, doses, split=split, said=said, beside=others, progress=progress)
+        inputs = {"lanes": lanes_told(every), **data_told(rows), "doses": found.doses}
         metrics = {item.name: [value.estimate for value in item.values] for item in found.metrics}
         self.recorder.run("sweep", f"{found.edit} on {rows.name}", found.model, inputs, metrics=metrics)
         return found

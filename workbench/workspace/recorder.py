@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from workbench.data.demonstrations import Demonstrations
-from workbench.edits.labels import stack_of
+from workbench.edits.labels import edits_of
 from workbench.edits.lane import Lane
 from workbench.errors import NewerSchema, StorageFailed
 from workbench.methods.registry import Fitted, Notice, with_notices
@@ -55,7 +55,13 @@ class Recorder:
 
 def lanes_told(lanes: Sequence[Lane]) -> list[list[dict[str, Any]]]:
     """Loaded lanes as a record holds them: from the ids and doses the controls can be restored."""
-    return [[{"edit": edit.id, "method": edit.header.method, "dose": edit.dose} for edit in stack_of(lane)] for lane in lanes]
+    return [
+        [
+            *({"edit": edit.id, "method": edit.header.method, "dose": edit.dose} for edit in edits_of(lane)),
+            *([{"said": str(lane.prompting)}] if lane.prompting else []),
+        ]
+        for lane in lanes
+    ]
 
 
 def data_told(rows: Demonstrations) -> dict[str, str]:
