@@ -12,7 +12,7 @@ import torch
 from tests.conftest import contrast_rows, words
 from workbench.conversations import Conversation, Turn
 from workbench.edits.lane import Lane, Named, lane_of, read_lanes, write_lanes
-from workbench.edits.prompting import Prompting, Shots
+from workbench.edits.prompting import Prompting, ShotsOf
 from workbench.errors import BadLane, BadPrompt, FittedRows
 from workbench.evaluate.benefit import benefit
 from workbench.evaluate.side_effects import neutral_losses
@@ -35,7 +35,7 @@ def session(tiny_gpt2: Any, tmp_path: Path) -> Session:
     [
         Lane((), Prompting(prefix="A careful speaker answers.")),
         Lane((Named("e", 2.0),), Prompting(prefix='He said "no" + left, then:2')),
-        Lane((Named("a+b"), Named("c", -1.0)), Prompting(system="Be brief.", shots=Shots("runs/my, own.jsonl", 3))),
+        Lane((Named("a+b"), Named("c", -1.0)), Prompting(system="Be brief.", shots=ShotsOf("runs/my, own.jsonl", 3))),
         Lane((Named("prompt", 2.0),)),
     ],
 )
@@ -60,7 +60,7 @@ def test_a_prompt_stands_with_edits_in_one_lane(session: Session) -> None:
 
 
 def test_text_and_conversation_are_told_in_the_order_system_prefix_shots() -> None:
-    said = Prompting("Now.", "Be brief.", Shots("s", 1), (("Q1", " A1"),))
+    said = Prompting("Now.", "Be brief.", ShotsOf("s", 1), (("Q1", " A1"),))
     asked = said.on("Q2")
     assert isinstance(asked, Conversation) and asked.messages() == [
         {"role": "system", "content": "Be brief."},
@@ -68,11 +68,11 @@ def test_text_and_conversation_are_told_in_the_order_system_prefix_shots() -> No
         {"role": "assistant", "content": "A1"},
         {"role": "user", "content": "Q2"},
     ]
-    assert Prompting("Now.", shots=Shots("s", 1), examples=(("Q1", " A1"),)).on("Q2") == "Now. Q1 A1\nQ2"
+    assert Prompting("Now.", shots=ShotsOf("s", 1), examples=(("Q1", " A1"),)).on("Q2") == "Now. Q1 A1\nQ2"
     own = Conversation((Turn("system", "Own."), Turn("user", "Q")))
     assert Prompting("Now.").on(own) == Conversation((Turn("system", "Own."), Turn("user", "Now. Q")))
     with pytest.raises(BadLane, match="only named"):
-        Prompting(shots=Shots("s", 1)).on("Q")
+        Prompting(shots=ShotsOf("s", 1)).on("Q")
 
 
 def test_a_prompted_lane_scores_as_its_prompt_written_out(tiny_gpt2: Any) -> None:
@@ -150,3 +150,18 @@ def test_the_command_line_takes_a_prompt_as_a_lane(tiny_folders: Any, tmp_path: 
     rest = ["--data", str(path), "--neutral", str(path), "--placebos", "0", "--generations", "0"]
     told = CliRunner().invoke(app, ["evaluate", "--lane", f'prompt:"{SAID}"', *rest, *base])
     assert told.exit_code == 0 and f"“{SAID}”" in told.output
+
+
+def test_near_the_identity_said_by_the_fit_is_said_again_by_compare_and_evaluate(session: Session) -> None:
+    weak = session.fit("mean_difference", ROWS, {"strength": 1e-7})
+    assert any(notice.is_identity for notice in weak.report.notices)
+    strong = session.fit("mean_difference", ROWS, {"strength": 3.0}).edit
+    shown = session.compare(words(11, 12), [weak.edit, strong], Sampling(max_new_tokens=3))
+    assert len(shown.near_identity()) == 1 and shown.near_identity()[0].startswith("mean_difference × 1 ")
+    told = session.evaluate(weak.edit, ROWS, neutral=ROWS, n_placebos=1, n_generations=0)
+    assert "near the identity" in told.verdict.sentence
+    assert all(found.notes[0].startswith("The fit of mean_difference said") for found in (shown, told))
+    session.save_edit(weak.edit, "weak")
+    again = Session(session.model, session.workspace.folder)  # after a restart the report comes from the workspace
+    assert "The fit of" in again.evaluate("weak", ROWS, neutral=ROWS, n_placebos=1, n_generations=0).notes[0]
+    assert "identity" not in session.evaluate(strong, ROWS, neutral=ROWS, n_placebos=1, n_generations=0).verdict.text

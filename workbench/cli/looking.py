@@ -91,7 +91,7 @@ def compare(
         for lane, said in zip(found.lanes, found.texts[index]):
             kl = sum(token.kl_nats for token in said.tokens) / max(1, len(said.tokens))
             lines.append(f"{lane.label}: {visible(said.text)}  [mean KL {kl:.3g} nats/token]")
-    answer(found, opening.json, [*lines[1:], *(f"Note: {note}" for note in found.notes)])
+    answer(found, opening.json, [*lines[1:], *found.near_identity(), *(f"Note: {note}" for note in found.notes)])
 
 
 @grouped

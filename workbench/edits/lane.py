@@ -26,7 +26,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, final
 
-from workbench.edits.prompting import Prompting, Shots, quoted
+from workbench.edits.prompting import Prompting, ShotsOf, quoted
 from workbench.errors import BadDose, BadLane
 
 LOWEST_DOSE, HIGHEST_DOSE = -5.0, 5.0
@@ -228,7 +228,7 @@ def _said(text: str) -> Prompting | None:
     if not said.strip() or (not is_count if found["word"] == "shots" else rest):
         raise BadLane(f"{text!r} is nothing to say before a prompt.", 'Write prompt:"…", system:"…" or shots:"SET":4.')
     if found["word"] == "shots":
-        return Prompting(shots=Shots(said, int(rest[1:])))
+        return Prompting(shots=ShotsOf(said, int(rest[1:])))
     return Prompting(prefix=said) if found["word"] == "prompt" else Prompting(system=said)
 
 

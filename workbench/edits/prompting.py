@@ -17,7 +17,7 @@ _SHOWN = 48
 
 @final
 @dataclass(frozen=True)
-class Shots:
+class ShotsOf:
     """The first `n` rows of split `fit` of a set or file, each with its positive answer."""
 
     source: str
@@ -34,7 +34,7 @@ class Prompting:
 
     prefix: str = ""
     system: str = ""
-    shots: Shots | None = None
+    shots: ShotsOf | None = None
     examples: tuple[tuple[Prompt, str], ...] = ()
     marks: tuple[str, ...] = ()
 

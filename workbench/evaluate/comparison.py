@@ -19,7 +19,7 @@ from workbench.edits.engine import lanes
 from workbench.edits.labels import LaneLabel, edits_of, lane_labels
 from workbench.edits.lane import LaneLike, LanesLike, lane_of
 from workbench.edits.prompting import Prompting
-from workbench.evaluate.metrics import Lanes, with_base
+from workbench.evaluate.metrics import HARDLY_MOVES, Lanes, with_base
 from workbench.models.base import LanguageModel
 from workbench.models.token_texts import token_texts
 from workbench.models.tokens import TokenBatch
@@ -67,7 +67,16 @@ class Comparison:
     sampling: Sampling
     texts: tuple[tuple[LaneText, ...], ...]
     notes: tuple[str, ...] = ()
-    """What to know of the lanes before they are compared: edits that were fitted under another rendering."""
+    """What to know of the lanes: edits that were fitted under another rendering, or whose fit said that it hardly does anything."""
+
+    def near_identity(self) -> tuple[str, ...]:
+        """In words, which edits hardly move the model on these texts."""
+        found: list[str] = []
+        for at, lane in enumerate(self.lanes):
+            kl = [token.kl_nats for texts in self.texts for token in texts[at].tokens]
+            if lane.edit_ids and kl and sum(kl) / len(kl) < HARDLY_MOVES:
+                found.append(f"{lane.label} is near the identity: it hardly moves the model on these texts.")
+        return tuple(found)
 
     def first_difference(self, prompt: int, lane: int) -> int | None:
         """Index of the first token at which a lane's text leaves the base's; None if it never does."""

@@ -34,7 +34,7 @@ class Evaluation:
     placebo_of: tuple[int | None, ...]
     n_placebos: int
     notes: tuple[str, ...] = ()
-    """What to know before the numbers are compared: edits that were fitted under another rendering."""
+    """What to know before the numbers are compared: an edit fitted under another rendering, or whose fit said that it hardly does anything."""
 
     @property
     def lanes(self) -> tuple[LaneLabel, ...]:

@@ -14,6 +14,8 @@ from workbench.edits.prompting import Prompting
 from workbench.numerics.intervals import Interval, mean_interval, paired_share_interval, share_interval
 from workbench.shapes import Bool, Float
 
+HARDLY_MOVES = 1e-5
+"""Nats a token of KL below which a lane hardly moves the model at all."""
 Better = Literal["higher", "lower", "neither"]
 Link = Literal["identity", "exp"]
 Lanes = Sequence[Lane]

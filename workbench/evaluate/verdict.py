@@ -9,14 +9,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 from workbench.evaluate.benefit import Benefit
-from workbench.evaluate.metrics import Metric
+from workbench.evaluate.metrics import HARDLY_MOVES, Metric
 from workbench.evaluate.side_effects import SideEffects
 from workbench.numerics.intervals import Interval
 
 VerdictKind = Literal["does it", "no more than noise", "does nothing", "does harm", "changes it", "not told"]
 _FITTED: tuple[VerdictKind, str] = ("not told", "These are rows for fitting, so they cannot show what it does to others.")
-_NEAR_IDENTITY = 1e-5
-"""Nats a token of KL on neutral text below which an edit hardly moves the model at all."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +101,7 @@ def _counted(metric: Metric, edit: int, placebo: int | None) -> str:
 
 def _identity(kind: VerdictKind, side: SideEffects | None, edit: int) -> str:
     moved = next((metric for metric in side.metrics if metric.name == "kl_nats"), None) if side else None
-    if kind != "does nothing" or moved is None or moved.values[edit].estimate >= _NEAR_IDENTITY:
+    if kind == "does it" or moved is None or moved.values[edit].estimate >= HARDLY_MOVES:
         return ""
     return " It is near the identity: it hardly moves the model at all."
 

@@ -64,6 +64,11 @@ class Notice:
     hint: str = ""
     why: str = ""
 
+    @property
+    def is_identity(self) -> bool:
+        """Whether it says that the edit hardly does anything, which whoever measures the edit says again."""
+        return "the identity" in self.text
+
 
 @dataclass(frozen=True)
 class FitReport:

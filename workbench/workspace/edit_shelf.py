@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,8 +12,8 @@ from workbench.edits.labels import stack_of
 from workbench.edits.lane import EditLike, Lane, LaneLike, LanesLike, Named, lane_of, lanes_of, valid_dose
 from workbench.edits.prompting import Prompting
 from workbench.edits.store import load_edit, save
-from workbench.errors import BadLane, UnknownName
-from workbench.methods.registry import FitReport, Fitted
+from workbench.errors import BadLane, NewerSchema, StorageFailed, UnknownName
+from workbench.methods.registry import FitReport, Fitted, Notice
 from workbench.workspace.edits import EditInfo
 from workbench.workspace.home import Workspace
 from workbench.workspace.reports import report_of
@@ -124,6 +124,23 @@ class EditShelf:
     def write(self, edit: EditLike, folder: str | Path, *, overwrite: bool = False) -> Path:
         """Write an edit at its dose into a folder of its own. Raises: StorageFailed."""
         return save(self.edit(edit), folder, overwrite=overwrite)
+
+    def said_of(self, edits: Sequence[Edit]) -> tuple[str, ...]:
+        """What the fits of some edits said of them that whoever measures them says again: that they are near the identity."""
+        return tuple(
+            f"The fit of {edit.header.method} said: {notice.text}"
+            for edit in edits
+            for notice in self._notices(edit.id)
+            if notice.is_identity
+        )
+
+    def _notices(self, edit: str) -> tuple[Notice, ...]:
+        try:
+            is_known = edit in self._fitted or edit in self._workspace().edits.known()
+            report = self.report(edit) if is_known else None
+        except (StorageFailed, NewerSchema):  # a workspace that refuses costs no result
+            return ()
+        return report.notices if report else ()
 
     def name(self, key: str) -> str:
         """What to call an edit: its saved name, else its method and the start of its id."""

@@ -41,8 +41,8 @@ class Measuring:
     def compare(self, model: LanguageModel, settings: CompareSettings, progress: Progress | None) -> Comparison:
         """Base and lanes side by side, token by token. Errors: `evaluate.comparison.compare`."""
         lanes, prompts = self._loaded(settings.lanes), list(settings.prompts)
-        edits = [edit for lane in lanes for edit in stack_of(lane)]
-        notes = rendering_notes(model, any(isinstance(prompt, Conversation) for prompt in prompts), edits)
+        edits = [edit for lane in lanes for edit in edits_of(lane)]
+        notes = rendering_notes(model, any(isinstance(prompt, Conversation) for prompt in prompts), edits) + self.shelf.said_of(edits)
         found = replace(compare(model, prompts, lanes, settings.sampling, progress=progress), notes=notes)
         inputs = {"prompts": prompts, "lanes": lanes_told(lanes), "sampling": found.sampling}
         outputs = {"rows": found.rows()}
@@ -68,8 +68,7 @@ class Measuring:
             n_generations=settings.n_generations,
             progress=progress,
         )
-        found = replace(found, notes=rendering_notes(model, read.is_chat, edits))
-        inputs = {"lanes": lanes_told(lanes), **data_told(rows), "split": settings.split, "chat": read.is_chat}
+XX
         inputs |= {"n_placebos": settings.n_placebos, "n_generations": settings.n_generations}
         title, outputs = f"{lane_label(lanes[0])} on {rows.name}", {"rows": found.rows()}
         self.recorder.run("evaluate", title, model.info.name, inputs, outputs=outputs, metrics=found.metrics())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import streamlit as st
@@ -88,13 +88,14 @@ def read(session: Session, found: Comparison, settings: Metered, progress: Progr
     from workbench.lenses.concept_meter import metered_tokens
 
     meter: ConceptMeter = session.look("concept_meter", session.demos(settings.set), progress=progress.part(0.0, 0.6))
-    stacks = [session.stack(lane) for lane in with_base(settings.of.lanes)]
+    lanes = [session.lane(lane) for lane in with_base(settings.of.lanes)]
     values: dict[tuple[int, int], tuple[float, ...]] = {}
     for p, prompt in enumerate(found.prompts):
         progress(0.6 + 0.4 * p / len(found.prompts), "Reading the meter")
-        said = [text.text or None for text in found.texts[p]]
-        for i, text in enumerate(metered_tokens(session.model, meter, prompt, said, stacks)):
-            values[p, i] = tuple(token.probability for token in text.tokens if token.generated)
+        for i, (lane, text) in enumerate(zip(lanes, found.texts[p])):
+            asked, stack = lane.prompting.on(prompt) if lane.prompting else prompt, session.stack(replace(lane, prompting=None))
+            (read_text,) = metered_tokens(session.model, meter, asked, [text.text or None], [stack])
+            values[p, i] = tuple(token.probability for token in read_text.tokens if token.generated)
     return Reading(meter.name, meter.accuracy, meter.n_validation, values)
 
 

@@ -18,6 +18,7 @@ from pages._ui.kit.lanes import known_edits, lane_name, own_dose, usable_lanes
 from pages._ui.kit.state import MAX_LANES, state
 from workbench.conversations import Prompt
 from workbench.edits.lane import Lane, Named
+from workbench.edits.prompting import Prompting
 from workbench.settings import CompareSettings
 from workbench.workspace.jobs import Snapshot
 
@@ -42,34 +43,60 @@ def lane_controls(session: Session) -> tuple[Lane, ...]:
     known = known_edits(session)
     lanes = usable_lanes(session)
     key = "compare-edits"
-    names = {(edit,): name for edit, name in known.items()} | {lane.keys: lane_name(session, lane) for lane in lanes}
-    st.session_state[key] = [lane.keys for lane in lanes]
+    names = {(edit,): name for edit, name in known.items()} | {_option(lane): lane_name(session, lane) for lane in lanes}
+    st.session_state[key] = [_option(lane) for lane in lanes]
     st.multiselect(
         "Edits", list(names), format_func=names.__getitem__, key=key, max_selections=MAX_LANES, on_change=_choose, args=(session, key),
         placeholder="Add an edit as a lane",
     )  # fmt: skip
     for i, lane in enumerate(lanes):
         for j, edit in enumerate(lane.edits):
-            slider = f"dose-{'+'.join(lane.keys)}-{j}"
+            slider = f"dose-{'+'.join(_option(lane))}-{j}"
             st.session_state[slider] = edit.written_dose
             name = f"{'ABCDE'[i]}  {known[edit.key]}"
             dose_slider(f"Dose of {words.plain(name)}", key=slider, on_change=_dose, args=(i, j, slider))
+    _say(known)
     return lanes
+
+
+def _option(lane: Lane) -> tuple[str, ...]:
+    """What a lane is chosen by: its edits and what it says, whatever the doses."""
+    return (*lane.keys, str(lane.prompting)) if lane.prompting else lane.keys
 
 
 def _choose(session: Session, key: str) -> None:
     """Keep the lanes that are still chosen, and add the edits that are new."""
     now, chosen = state(), st.session_state[key]
-    now.lanes = tuple(lane for lane in now.lanes if lane.keys in chosen)
+    now.lanes = tuple(lane for lane in now.lanes if _option(lane) in chosen)
+    kept = {_option(lane) for lane in now.lanes}
     for keys in chosen:
-        if len(keys) == 1:
+        if keys not in kept:
             now.turn_on(keys[0], own_dose(session, keys[0]))
+
+
+def _say(known: dict[str, str]) -> None:
+    """A sentence before every prompt as a lane, alone or with an edit: what asking politely does, beside what an edit does."""
+    with st.popover("Add a sentence as a lane"):
+        ways = {"Before the prompt": "prompt", "As a system message": "system"}
+        text = st.text_input("Sentence", key="say-text", persist_state="session", placeholder="A careful speaker answers.")
+        way = st.segmented_control("How", list(ways), default="Before the prompt", key="say-way", required=True)
+        edit = st.selectbox(
+            "With the edit", [None, *known], format_func=lambda item: "none" if item is None else known[item], key="say-edit"
+        )
+        st.button("Add lane", key="say-add", on_click=_add, args=(text, ways[way or "Before the prompt"], edit), disabled=not text.strip())
+
+
+def _add(text: str, way: str, edit: str | None) -> None:
+    now = state()
+    said = Prompting(prefix=text.strip()) if way == "prompt" else Prompting(system=text.strip())
+    lane = Lane(() if edit is None else (Named(edit),), said)
+    now.lanes = (*(one for one in now.lanes if _option(one) != _option(lane)), lane)[-MAX_LANES:]
 
 
 def _dose(at: int, part: int, key: str) -> None:
     now, dose = state(), st.session_state[key]
     edits = [Named(edit.key, dose) if j == part else edit for j, edit in enumerate(now.lanes[at].edits)]
-    now.lanes = tuple(Lane(tuple(edits)) if i == at else lane for i, lane in enumerate(now.lanes))
+    now.lanes = tuple(replace(lane, edits=tuple(edits)) if i == at else lane for i, lane in enumerate(now.lanes))
 
 
 # Streaming and results.
@@ -94,6 +121,8 @@ def live(shot: Snapshot) -> None:
 
 def draw(session: Session, found: Comparison, colour: str, *, key: str = "compare") -> None:
     """Every prompt with its lanes."""
+    for told in found.near_identity():
+        st.caption(f":material/warning: {words.plain(told)}")
     of = jobs.settings_of(COMPARE)
     meter = concept_meter.reading(session, found, of) if colour == concept_meter.COLOUR and of is not None else None
     if colour in _LEGEND:
@@ -127,7 +156,8 @@ def _lane(session: Session, found: Comparison, p: int, i: int, colour: str, key:
     if i:
         mean = sum(token.kl_nats for token in text.tokens) / len(text.tokens)
         edits = ", ".join(edit[:6] for edit in lane.edit_ids)
-        st.caption(f"{len(text.tokens)} tokens, ended by {text.ended}. KL to base {words.number(mean)} nats a token. Edit {edits}")
+        of = f" Edit {edits}." if edits else " No edit: the sentence stands before the prompt."
+        st.caption(f"{len(text.tokens)} tokens, ended by {text.ended}. KL to base {words.number(mean)} nats a token.{of}")
     else:
         st.caption(f"{len(text.tokens)} tokens, ended by {text.ended}. The untouched model.")
     if told := concept_meter.mean(meter, p, i):
@@ -202,7 +232,7 @@ def _judge(session: Session, prompt: Prompt, text: str, good: bool) -> None:
 # One edit, five doses.
 def dose_strip(session: Session, lanes: Sequence[Lane], settings: CompareSettings) -> None:
     """One edit at five doses on the first prompt."""
-    if not lanes:
+    if not any(lane.keys for lane in lanes):
         return
     known = known_edits(session)
     with st.expander("Dose strip: one edit, five doses"):

@@ -14,6 +14,7 @@ from pages._ui.kit.doses import dose_slider
 from pages._ui.kit.lanes import Lanes, edit_name, known_edits, lanes_on, own_dose, usable_lanes
 from workbench.data.demonstrations import Split
 from workbench.edits.lane import Lane, Named
+from workbench.edits.prompting import Prompting
 from workbench.progress import Progress
 from workbench.settings import EvaluateSettings
 
@@ -52,7 +53,7 @@ def evaluate(session: Session) -> None:
             return
         edits = _chosen(known)
         split: Split | None = st.segmented_control("Rows", ROWS, default=ROWS[0], key="evaluate-split", required=True)
-        lanes = _lanes(session, edits)
+        lanes = (*_lanes(session, edits), *_rival())
         placebos = st.number_input(
             "Placebos", 0, 20, 3, key="evaluate-placebos", persist_state="session", help="Random edits of equal size, averaged row by row."
         )
@@ -83,6 +84,15 @@ def _lanes(session: Session, edits: list[str]) -> Lanes:
         dose = dose_slider(f"Dose of {words.plain(edit_name(session, edit))}", key=key, persist_state="session")
         lanes.append(Lane((Named(edit, dose),)))
     return tuple(lanes)
+
+
+def _rival() -> Lanes:
+    """A sentence that asks for the same in words: it costs no fit, so an edit has to be worth more."""
+    text = st.text_input(
+        "A sentence as a rival", key="evaluate-said", persist_state="session", placeholder="A careful speaker answers.",
+        help="It stands before every prompt, without any edit, and is measured beside the edits.",
+    )  # fmt: skip
+    return (Lane((), Prompting(prefix=text.strip())),) if text.strip() else ()
 
 
 def _begin(settings: EvaluateSettings) -> None:

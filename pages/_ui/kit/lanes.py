@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pages._ui.kit.state import state
@@ -41,13 +42,13 @@ def edit_name(session: Session, edit: str) -> str:
 
 
 def lane_name(session: Session, lane: Lane) -> str:
-    """What to call a lane: the names of its edits."""
-    return " + ".join(edit_name(session, edit) for edit in lane.keys)
+    """What to call a lane: the names of its edits, and what it says before prompts."""
+    return " + ".join([*(edit_name(session, edit) for edit in lane.keys), *([lane.prompting.label] if lane.prompting else [])])
 
 
 def lanes_on() -> Lanes:
-    """The lanes that are on, as part of a result's settings."""
-    return state().lanes
+    """The lanes of edits alone that are on, as part of a result's settings; what is said before a prompt is for who reads answers."""
+    return tuple(lane for lane in state().lanes if lane.prompting is None)
 
 
 def usable_lanes(session: Session) -> Lanes:
@@ -65,4 +66,4 @@ def with_base(lanes: Sequence[Lane]) -> list[Lane]:
 
 def _dosed(session: Session, lane: Lane) -> Lane:
     """The lane with the dose of its own for each edit that a link names without one."""
-    return Lane(tuple(Named(key, own_dose(session, key) if dose is None else dose) for key, dose in lane.doses))
+    return replace(lane, edits=tuple(Named(key, own_dose(session, key) if dose is None else dose) for key, dose in lane.doses))

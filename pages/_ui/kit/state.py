@@ -186,7 +186,7 @@ def as_url(now: State) -> dict[str, str]:
         "method": now.method,
         "edit": now.edit,
         "layer": "" if now.layer is None else str(now.layer),
-        "on": write_lanes(now.lanes),
+        "on": write_lanes([lane for lane in now.lanes if lane.prompting is None]),
         "jobs": _write_jobs(now.bench),
         "tab": _write_jobs(now.tab),
     }

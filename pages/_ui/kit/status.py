@@ -55,9 +55,10 @@ def _bar(was_busy: bool) -> None:
 def _told(opened: Session | None, lane: Lane) -> tuple[str, float | None]:
     """A lane's name, and its dose where it has one edit; a stack's doses stand in its name."""
     told = [(key[:8] if opened is None else edit_name(opened, key), dose) for key, dose in lane.doses]
-    if len(told) == 1:
+    if len(told) == 1 and lane.prompting is None:
         return told[0]
-    return " + ".join(name if dose is None else f"{name} ×{dose:g}" for name, dose in told), None
+    names = [name if dose is None else f"{name} ×{dose:g}" for name, dose in told]
+    return " + ".join([*names, *([lane.prompting.label] if lane.prompting else [])]), None
 
 
 def _off() -> None:
