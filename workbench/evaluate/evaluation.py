@@ -34,7 +34,7 @@ class Evaluation:
     placebo_of: tuple[int | None, ...]
     n_placebos: int
     notes: tuple[str, ...] = ()
-    """What to know before the numbers are compared: an edit fitted under another rendering, or whose fit said that it hardly does anything."""
+    """What to know before the numbers are compared: an edit was fitted under another rendering, or its fit said that it hardly acts."""
 
     @property
     def lanes(self) -> tuple[LaneLabel, ...]:

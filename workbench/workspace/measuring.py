@@ -68,7 +68,8 @@ class Measuring:
             n_generations=settings.n_generations,
             progress=progress,
         )
-XX
+        found = replace(found, notes=rendering_notes(model, read.is_chat, edits) + self.shelf.said_of(edits))
+        inputs = {"lanes": lanes_told(lanes), **data_told(rows), "split": settings.split, "chat": read.is_chat}
         inputs |= {"n_placebos": settings.n_placebos, "n_generations": settings.n_generations}
         title, outputs = f"{lane_label(lanes[0])} on {rows.name}", {"rows": found.rows()}
         self.recorder.run("evaluate", title, model.info.name, inputs, outputs=outputs, metrics=found.metrics())
