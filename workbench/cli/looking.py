@@ -7,7 +7,7 @@ import itertools
 import json as json_text
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -34,6 +34,11 @@ from workbench.cli.printing import answer, table, visible
 from workbench.conversations import as_chat
 from workbench.edits.lane import valid_dose
 from workbench.errors import BadKnob
+
+if TYPE_CHECKING:
+    from workbench.data.demonstrations import Split
+    from workbench.progress import Progress
+    from workbench.session import Session
 
 NeutralSet = Annotated[str | None, typer.Option(help="A set or file with neutral texts, for side effects.")]
 Placebos = Annotated[int, typer.Option(min=0, help="Random edits of equal size to average into the placebo; 0 for none.")]
@@ -210,7 +215,13 @@ def evaluate(
 
 
 def _by_protocol(
-    session: Any, data: str, methods: list[str], lend_to: str | None, options: Mapping[str, Any], as_json: bool, progress: Any
+    session: Session,
+    data: str,
+    methods: list[str],
+    lend_to: str | None,
+    options: Mapping[str, Any],
+    as_json: bool,
+    progress: Progress,
 ) -> None:
     if lend_to is not None:
         from workbench.evaluate.protocol.ensemble import lendable
@@ -291,14 +302,14 @@ def _grid(method: str | None, grid: list[str] | None) -> list[dict[str, str]]:
 
 
 def _fits(
-    session: Any,
+    session: Session,
     method: str,
     points: list[dict[str, str]],
     data: str,
     seed: int,
-    split: Any,
+    split: Split | None,
     neutral: str | None,
-    progress: Any,
+    progress: Progress,
 ) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for i, point in enumerate(points):
