@@ -103,7 +103,7 @@ def _is_taken(text: str) -> bool:
         return False
     try:
         value: object = json.loads(text)
-    except (json.JSONDecodeError, RecursionError):
+    except (ValueError, RecursionError):
         return False
     if isinstance(value, str):
         return _is_taken(value)

@@ -173,3 +173,46 @@ def test_a_hub_without_a_network_is_a_named_error(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("datasets.load_dataset", missing)
     with pytest.raises(BadDemonstrations, match="cannot be read: Couldn't find"):
         read_hub("org/none")
+
+
+def test_a_column_named_twice_is_refused_by_name() -> None:
+    with pytest.raises(BadDemonstrations, match="'positive' 2 times"):
+        read(b"prompt,positive,negative,positive\na, b, c, d\n", name="t.csv")
+    assert len(read(b"prompt,positive,negative,,\na, b, c,,\n", name="t.csv").demonstrations) == 1  # a spreadsheet's empty columns
+
+
+@pytest.mark.parametrize(
+    ("line", "word"),
+    [
+        ('{"prompt": "b", "x": ' + "1" * 5000 + "}", "thousands of digits"),
+        ('{"prompt": ' + "[" * 200_000 + "}", "nested"),
+        ('{"prompt": "b", "tags": "' + "[" * 200_000 + '"}', "nested"),
+    ],
+)
+def test_one_monstrous_line_costs_only_itself(line: str, word: str) -> None:
+    found = read(f'{{"prompt": "a"}}\n{line}\n{{"prompt": "c"}}\n'.encode(), name="t.jsonl")
+    assert [row.prompt for row in found.demonstrations] == ["a", "c"]
+    assert found.problems[0].line == 2 and word in found.problems[0].what
+
+
+def test_a_number_of_thousands_of_digits_in_one_json_value_is_a_problem_of_the_file() -> None:
+    found = read(b'[{"prompt": "a", "x": ' + b"1" * 5000 + b"}]", name="t.json")
+    assert not len(found.demonstrations) and "thousands of digits" in found.problems[0].what
+
+
+@pytest.mark.parametrize("mark", ["utf-16-le", "utf-16-be"])
+def test_a_utf_16_file_cut_within_a_character_loses_that_line_alone(mark: str) -> None:
+    whole = ("\ufeff" + "prompt,positive,negative\na, b, c\nd, e, f\n").encode(mark)
+    found = read(whole + b"a", name="t.csv")
+    assert [row.prompt for row in found.demonstrations] == ["a", "d"] and "UTF-8" in found.problems[0].what
+
+
+def test_lines_that_end_as_old_mac_programs_end_them_are_lines() -> None:
+    found = read(b"prompt,positive,negative\ra, b, c\rd, e, f\r", name="t.csv")
+    assert [(row.prompt, row.negative) for row in found.demonstrations] == [("a", " c"), ("d", " f")] and lines(found) == []
+    assert len(read(b'{"prompt": "a"}\r{"prompt": "b"}', name="t.jsonl").demonstrations) == 2
+
+
+def test_a_header_of_a_megabyte_is_a_named_error() -> None:
+    with pytest.raises(BadDemonstrations, match="header"):
+        read(b"prompt," + b"x" * 2**21 + b"\na,b\n", name="t.csv")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 
 import pytest
 
@@ -125,3 +126,45 @@ def test_bigbench_reads_options_from_columns_from_scores_and_from_the_text() -> 
     assert (columns.prompt, columns.positive, columns.negative, columns.label) == ("Is it?\nA:", " no", " yes", " no")
     assert (scored.prompt, scored.positive, scored.negative) == ("Is it\nA:", " yes", " no")
     assert (text.positive, text.negative, text.label) == (" No", " Yes", " No")
+
+
+QUESTION = ("It is legal", ["It is legal", "You may, in fact"], ["Never", 'It isn\'t "allowed"'])
+
+
+def hub_csv(true: str, false: str) -> bytes:
+    quoted = [f'"{text.replace(chr(34), chr(34) * 2)}"' for text in (true, false)]
+    return f"question,best_answer,correct_answers,incorrect_answers\nIs it legal?,It is legal,{quoted[0]},{quoted[1]}\n".encode()
+
+
+@pytest.mark.parametrize(
+    "spelled", [json.dumps, repr, lambda items: "[" + "\n ".join(map(repr, items)) + "]"], ids=["json", "python", "numpy"]
+)
+def test_a_list_written_into_a_cell_is_the_list(spelled: Callable[[list[str]], str]) -> None:
+    _, true, false = QUESTION
+    row = only(read(hub_csv(spelled(true), spelled(false)), name="hub.csv"))
+    assert row.all_tagged("true") == tuple(true) and row.all_tagged("false") == tuple(false)
+    assert row.negative in (" Never", ' It isn\'t "allowed"')
+
+
+@pytest.mark.parametrize("cell", ["Never", "['Never'", "[Never]", "{}", "[" * 100_000, "['a', __import__('os')]", "1" * 5000])
+def test_a_cell_that_is_no_list_is_named_and_never_cut_into_letters(cell: str) -> None:
+    found = read(hub_csv("['It is legal']", cell), name="hub.csv")
+    assert not len(found.demonstrations) and "incorrect_answers" in found.problems[0].what + found.problems[0].hint
+
+
+def test_options_and_scores_of_bigbench_may_be_written_into_cells() -> None:
+    text = "inputs,targets,multiple_choice_targets,multiple_choice_scores\nWhat?,Yes,\"['No', 'Yes']\",\"[0, 1]\"\n"
+    row = only(read(text.encode(), name="b.csv"))
+    assert (row.positive, row.negative) == (" Yes", " No") and row.all_tagged("false") == ("No",)
+    scored = only(read(b"input,target_scores\nWhat?,\"{'No': 0, 'Yes': 1}\"\n", name="b.csv"))
+    assert (scored.positive, scored.negative) == (" Yes", " No")
+
+
+@pytest.mark.parametrize("head", ["statement,label,split", "text,x,split", "inputs,targets,split"])
+def test_the_column_split_is_followed_in_every_layout(head: str) -> None:
+    words = ["train", "Test", "val", "DEV", "fit"] * 4
+    text = head + "\n" + "".join(f"Row number {i},{i % 2},{word}\n" for i, word in enumerate(words))
+    found = read(text.encode(), name="s.csv").demonstrations
+    assert [row.split for row in found] == ["fit", "test", "validation", "validation", "fit"] * 4
+    wrong = read(f"{head}\nOne row,1,later\nAnother,0,test\n".encode(), name="s.csv")
+    assert [problem.line for problem in wrong.problems][:1] == [2] and "later" in wrong.problems[0].what

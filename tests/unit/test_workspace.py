@@ -10,8 +10,9 @@ import torch
 
 from tests.kept import edit, rows
 from workbench.data.demonstrations import Demonstration, Demonstrations
-from workbench.errors import CorruptEdit, StorageFailed, UnknownName
+from workbench.errors import BadDemonstrations, CorruptEdit, StorageFailed, UnknownName
 from workbench.workspace.home import Workspace
+from workbench.workspace.shelf import Shelf
 
 
 @pytest.fixture
@@ -151,3 +152,31 @@ def test_a_draft_is_on_disk_before_it_becomes_anything(tmp_path: Path) -> None:
     assert again.draft("compare") == {"prompts": ["Q: …"], "top_k": None}
     again.drop_draft("compare")
     assert again.draft("compare", "gone") == "gone"
+
+
+def test_a_set_named_like_one_that_ships_gets_a_number_and_is_found_by_its_name(workspace: Workspace) -> None:
+    shelf = Shelf(lambda: workspace)
+    named = Demonstrations(rows("a", "b").rows, "truthfulness")
+    saved = shelf.save(named)
+    assert saved.name == "truthfulness 2" and shelf.resolve("truthfulness 2").rows == named.rows != shelf.resolve("truthfulness").rows
+    assert shelf.rename(saved.id, "mood").name == "mood 2"
+    imported, info = shelf.import_file(b"prompt,positive\na, b\nc, d\n", "refusal.csv")
+    assert info is not None and info.name == "refusal 2" and shelf.resolve("refusal 2").rows == imported.demonstrations.rows
+
+
+@pytest.mark.parametrize("name", ["pairs.v2", "mine/yours", "happy+sad", "réglage.csv"])
+def test_a_set_is_found_by_any_name_a_person_gave_it(workspace: Workspace, name: str) -> None:
+    shelf = Shelf(lambda: workspace)
+    shelf.save(Demonstrations(rows("a", "b").rows, name))
+    assert shelf.resolve(name).rows == rows("a", "b").rows
+
+
+def test_a_damaged_set_is_named_and_hides_no_other(workspace: Workspace) -> None:
+    shelf = Shelf(lambda: workspace)
+    bad, good = shelf.save(rows("a", "b")), shelf.save(Demonstrations(rows("c", "d").rows, "good"))
+    with workspace.sets._database.write() as db:  # pyright: ignore[reportPrivateUsage] - as a disk would
+        db.execute("UPDATE set_versions SET rows = ? WHERE set_id = ?", ('[{"prompt": 3}]', bad.id))
+    assert {offer.id for offer in shelf.list() if not offer.is_shipped} == {bad.id, good.id}
+    assert shelf.n_split("good") == {"fit": 2}
+    with pytest.raises(BadDemonstrations, match="'pairs', version 1, are damaged"):
+        shelf.get(bad.id)

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from workbench.cli.groups import Device, DType, Home, Json
 from workbench.cli.printing import answer, on_terminal, table
-from workbench.errors import ModelUnavailable
+from workbench.errors import BadDemonstrations, ModelUnavailable
 from workbench.resources import APP, HOME, models_of
+
+if TYPE_CHECKING:
+    from workbench.workspace.shelf import Shelf
 
 
 def models(
@@ -119,13 +123,21 @@ def demos(
     shelf = Shelf(lambda: Workspace(workspace))
     if source is None:
         found = shelf.list()
-        listed = [{"set": item.id, "title": item.title, "kind": item.kind, "rows": item.n, **item.n_split} for item in found]
-        answer({"sets": found}, json, table(listed))
+        splits = [_splits(shelf, item.id) for item in found]
+        listed = [{"set": item.id, "title": item.title, "kind": item.kind, "rows": item.n, **n} for item, n in zip(found, splits)]
+        answer({"sets": [{**asdict(item), "n_split": n} for item, n in zip(found, splits)]}, json, table(listed))
     else:
         _look_into(shelf, source, out, save, rows, json)
 
 
-def _look_into(shelf: Any, source: str, out: Path | None, save: bool, n_rows: int, as_json: bool) -> None:
+def _splits(shelf: Shelf, key: str) -> Mapping[str, int | str]:
+    try:
+        return shelf.n_split(key)
+    except BadDemonstrations as error:  # one damaged set must not hide the others
+        return {"damaged": str(error)}
+
+
+def _look_into(shelf: Shelf, source: str, out: Path | None, save: bool, n_rows: int, as_json: bool) -> None:
     from workbench.data.checks import checks
     from workbench.data.sources import read, write
 

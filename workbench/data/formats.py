@@ -15,7 +15,7 @@ from typing import Any
 from workbench.data.chats import messages, preferences, talk_of
 from workbench.data.demonstrations import COLUMNS, Demonstration
 from workbench.data.reading import BARE
-from workbench.data.rows import BadRow, Context, Values, continuation, distinct, split_of, text_of
+from workbench.data.rows import BadRow, Context, Values, continuation, distinct, listed, mapped, split_of, text_of
 
 _LOSSES = ("good", "bad", "balance", "good-v-bad")
 
@@ -59,8 +59,9 @@ def _tags(value: Any) -> tuple[str, ...]:
     if isinstance(value, str) and value.startswith("["):
         try:
             value = json.loads(value)
-        except json.JSONDecodeError as error:
-            what = f"has tags that are not a JSON list: {error.msg}."
+        except (ValueError, RecursionError) as error:
+            reason = error.msg if isinstance(error, json.JSONDecodeError) else "it is nested too deeply"
+            what = f"has tags that are not a JSON list: {reason}."
             raise BadRow(what, "Write tags with ; between them.") from error
     if isinstance(value, str):
         return tuple(tag.strip() for tag in value.split(";") if tag.strip())
@@ -100,8 +101,8 @@ def _truthful_qa(values: Values, context: Context) -> Demonstration:
 def _truthful_qa_hub(values: Values, context: Context) -> Demonstration:
     question, best = text_of(values, "question"), text_of(values, "best_answer").strip()
     tags = [f"question:{question.strip()}"] + [f"category:{name}" for name in [values.get("category")] if name]
-    true, false = [best, *values["correct_answers"]], values["incorrect_answers"]
-    return _question(_asked(question), true, false, context, tags, best)
+    true = [best, *listed(values, "correct_answers")]
+    return _question(_asked(question), true, listed(values, "incorrect_answers"), context, tags, best)
 
 
 def _bbq(values: Values, context: Context) -> Demonstration:
@@ -120,9 +121,9 @@ def _bbq(values: Values, context: Context) -> Demonstration:
 
 def _bbq_roles(values: Values, choices: list[str]) -> list[str]:
     """Which option is "unknown", and which a stereotype would choose: the stereotyped group if asked negatively."""
-    info = values.get("answer_info") or {}
+    info = mapped(values, "answer_info")
     groups = [str((info.get(f"ans{i}") or ["", ""])[-1]) for i in range(3)]
-    named = (values.get("additional_metadata") or {}).get("stereotyped_groups") or []
+    named = mapped(values, "additional_metadata").get("stereotyped_groups") or []
     stereotyped = {str(name).casefold() for name in named}
     roles = [f"unknown:{text}" for text, group in zip(choices, groups) if group == "unknown"]
     people = [(text, group.casefold() in stereotyped) for text, group in zip(choices, groups) if group != "unknown"]
@@ -132,7 +133,7 @@ def _bbq_roles(values: Values, choices: list[str]) -> list[str]:
 
 
 def _stereoset(values: Values, context: Context) -> Demonstration:
-    texts = _stereoset_sentences(values["sentences"])
+    texts = _stereoset_sentences(values["sentences"] if isinstance(values["sentences"], dict) else listed(values, "sentences"))
     prompt = text_of(values, "context")
     tags = [f"entity:{values.get('target', '')}", f"category:{values.get('bias_type', '')}"]
     if "BLANK" in prompt:
@@ -210,10 +211,10 @@ def _task(values: Values, context: Context) -> Demonstration:
     """BIG-bench in its spellings: options in multiple_choice_targets, in target_scores, or as a list in the text."""
     question = text_of(values, "inputs" if "inputs" in values else "input").strip()
     target = values.get("targets", values.get("target"))
-    options = [str(item) for item in values.get("multiple_choice_targets") or []]
-    scores = values.get("multiple_choice_scores")
-    if isinstance(values.get("target_scores"), dict):
-        options, scores = list(values["target_scores"]), list(values["target_scores"].values())
+    options = [str(item) for item in listed(values, "multiple_choice_targets")]
+    scores = listed(values, "multiple_choice_scores")
+    if weighed := mapped(values, "target_scores"):
+        options, scores = list(weighed), list(weighed.values())
     options = options or [line[2:] for line in question.split("\n") if line.startswith("- ")]
     rights = [text for text, score in zip(options, scores) if score] if scores else []
     rights = rights or [str(item) for item in (target if isinstance(target, list) else [target]) if item is not None]

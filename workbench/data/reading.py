@@ -5,9 +5,11 @@ A file is never held whole unless its layout asks for it (one JSON value); one a
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +28,7 @@ _LAYOUTS = (".jsonl", ".ndjson", ".csv", ".tsv", ".json", ".txt")
 _PROMPTS = ("prompt", "messages", "conversations", "chosen", "rejected")
 # Escaped bytes that are not UTF-8 land here (PEP 383), so that one bad line does not cost the file.
 _ESCAPED = range(0xD800, 0xE000)
+_HEAD = 2**16
 
 
 @dataclass(frozen=True)
@@ -131,19 +134,34 @@ def records(source: Content) -> Iterator[Record | Problem]:
 
 
 def _lines(name: str, stream: io.BufferedReader | io.BytesIO) -> Iterator[str]:
-    head = stream.read(4)
+    head = stream.read(_HEAD)
     stream.seek(0)
-    if head.startswith((b"\xff\xfe", b"\xfe\xff")):
-        yield from io.TextIOWrapper(stream, "utf-16", newline="\n", errors="surrogateescape")
-        return
-    if b"\x00" in head or head.startswith(b"PK"):
+    is_wide = head.startswith((b"\xff\xfe", b"\xfe\xff"))
+    if not is_wide and (b"\x00" in head[:4] or head.startswith(b"PK")):
         raise BadDemonstrations(f"{name} is not a text file.", "Export the table as CSV, or as JSONL, in UTF-8.")
-    yield from io.TextIOWrapper(stream, "utf-8-sig", newline="\n", errors="surrogateescape")
+    # Old Mac programs end lines with a carriage return alone.
+    ends = "\r" if b"\r" in head and b"\n" not in head else "\n"
+    with io.TextIOWrapper(stream, "utf-16" if is_wide else "utf-8-sig", newline=ends, errors=_ESCAPE) as lines:
+        yield from lines
+
+
+def _escaped(error: UnicodeError) -> tuple[str, int]:
+    """Mark what is no character, and go on behind it: UTF-8's own handler knows no UTF-16."""
+    if not isinstance(error, UnicodeDecodeError):
+        raise error
+    return chr(_ESCAPED[0]), error.end
+
+
+_ESCAPE = "retouch-escape"
+codecs.register_error(_ESCAPE, _escaped)
+
+
+_HALF = re.compile("[\ud800-\udfff]")
 
 
 def is_escaped(text: str) -> bool:
     """Whether a text holds bytes that were not UTF-8, or half of a character."""
-    return any(ord(char) in _ESCAPED for char in text)
+    return _HALF.search(text) is not None
 
 
 def _wrong_encoding(line: int) -> Problem:
@@ -159,7 +177,7 @@ def _jsonl(lines: Iterator[str]) -> Iterator[Record | Problem]:
             continue
         try:
             value = json.loads(line)
-        except (json.JSONDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:
             what = f"is not JSON: {_json_reason(error)}"
             yield Problem(number, what, "Write one {…} object a line, no comma after it.")
             continue
@@ -176,7 +194,7 @@ def _cell(text: str) -> str | list[dict[str, str]]:
 def _json_reason(error: Exception) -> str:
     if isinstance(error, json.JSONDecodeError):
         return f"{error.msg} at column {error.colno}."
-    return "it is nested too deeply."
+    return "it is nested too deeply." if isinstance(error, RecursionError) else "a number in it has thousands of digits."
 
 
 def _record(number: int, value: Any) -> Record | Problem:
@@ -189,14 +207,14 @@ def _record(number: int, value: Any) -> Record | Problem:
 
 def _json(lines: Iterator[str]) -> Iterator[Record | Problem]:
     text = "".join(lines)
-    if is_escaped(text):
-        yield _wrong_encoding(text[: next(i for i, char in enumerate(text) if ord(char) in _ESCAPED)].count("\n") + 1)
+    if half := _HALF.search(text):
+        yield _wrong_encoding(text[: half.start()].count("\n") + 1)
         return
     if not text.strip():
         return
     try:
         value = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         line = error.lineno if isinstance(error, json.JSONDecodeError) else 1
         hint = "Repair it, or write one object a line and call the file .jsonl."
         yield Problem(line, f"is not JSON: {_json_reason(error)}", hint)
@@ -222,7 +240,14 @@ def _csv(lines: Iterator[str]) -> Iterator[Record | Problem]:
         return
     csv.field_size_limit(MAX_FIELD)
     delimiter = max(",;\t", key=header_line.count)
-    header = [name.strip() for name in next(csv.reader([header_line], delimiter=delimiter))]
+    try:
+        header = [name.strip() for name in next(csv.reader([header_line], delimiter=delimiter, strict=True))]
+    except csv.Error as error:
+        message = f"The header of the table cannot be read: {error}."
+        raise BadDemonstrations(message, "Name each column once, with commas between.") from error
+    twice = [name for name in dict.fromkeys(header) if name and header.count(name) > 1]
+    if twice:
+        raise BadDemonstrations(f"The header names the column {twice[0]!r} {header.count(twice[0])} times.", "Name each column once.")
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
     while True:
         start = reader.line_num + 2

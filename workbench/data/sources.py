@@ -19,7 +19,7 @@ from workbench.conversations import in_a_cell, read_prompt
 from workbench.data.demonstrations import COLUMNS, Demonstration, Demonstrations, Split
 from workbench.data.formats import FORMATS, OWN_COLUMNS, Format, recognised
 from workbench.data.reading import BARE, MAX_BYTES, Content, Problem, Record, is_escaped, records
-from workbench.data.rows import BadRow, Context
+from workbench.data.rows import BadRow, Context, split_of
 from workbench.data.splits import MIN_GROUPS, assigned, groups_of
 from workbench.errors import BadDemonstrations, StorageFailed
 
@@ -157,6 +157,8 @@ class _Reading:
             return
         try:
             row = fitting.convert(record.values, Context(self._stem, record.line, self._seed))
+            if record.values.get("split") and fitting.name != "canonical":
+                row = replace(row, split=split_of(record.values["split"]))
         except BadRow as error:
             self._tell(Problem(record.line, str(error), error.hint))
             return

@@ -6,12 +6,13 @@ import json
 import sqlite3
 import time
 import uuid
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
 from workbench.conversations import read_prompt
 from workbench.data.demonstrations import Demonstration, Demonstrations
-from workbench.errors import UnknownName
+from workbench.errors import BadDemonstrations, BadPrompt, UnknownName
 from workbench.workspace.database import Database
 
 
@@ -74,7 +75,7 @@ class DemonstrationSets:
         """The rows of a set, as they are now or as they were in some version.
 
         Raises:
-            UnknownName: no such set or version.
+            UnknownName: no such set or version. BadDemonstrations: its rows are damaged.
         """
         with self._database.read() as db:
             info = _one(db, key)
@@ -83,10 +84,16 @@ class DemonstrationSets:
             if row is None:
                 known = db.execute("SELECT version FROM set_versions WHERE set_id = ?", (info.id,)).fetchall()
                 raise UnknownName("version", str(version), [str(item["version"]) for item in known])
-        return Demonstrations(_rows(row["rows"]), info.name)
+        try:
+            return Demonstrations(_rows(row["rows"]), info.name)
+        except (ValueError, KeyError, TypeError, BadPrompt) as error:
+            what = f"The rows of the set {info.name!r}, version {asked[1]}, are damaged: {error}."
+            raise BadDemonstrations(what, "Go back to an earlier version, or import the set again.") from error
 
-    def save(self, demonstrations: Demonstrations, *, key: str | None = None, note: str = "") -> SetInfo:
+    def save(self, demonstrations: Demonstrations, *, key: str | None = None, note: str = "", taken: Collection[str] = ()) -> SetInfo:
         """Write a new version of the set `key`, or a new set under the demonstrations' name; equal rows make none.
+
+        A name that another set has, or that is in `taken`, gets a number.
 
         Raises:
             StorageFailed: nothing was written, and the set is as it was.
@@ -95,7 +102,7 @@ class DemonstrationSets:
         with self._database.write() as db:
             if key is None:
                 set_id, parent = uuid.uuid4().hex[:12], None
-                name = _free_name(db, demonstrations.name)
+                name = _free_name(db, demonstrations.name, taken)
                 db.execute(
                     "INSERT INTO sets (id, name, head, created, updated) VALUES (?, ?, 0, ?, ?)",
                     (set_id, name, now, now),
@@ -160,12 +167,12 @@ class DemonstrationSets:
             for row in found
         )
 
-    def rename(self, key: str, name: str) -> SetInfo:
-        """Give a set another name; one that is taken gets a number."""
+    def rename(self, key: str, name: str, taken: Collection[str] = ()) -> SetInfo:
+        """Give a set another name; one that another set has, or that is in `taken`, gets a number."""
         with self._database.write() as db:
             info = _one(db, key)
             if name != info.name:
-                db.execute("UPDATE sets SET name = ?, updated = ? WHERE id = ?", (_free_name(db, name), time.time(), info.id))
+                db.execute("UPDATE sets SET name = ?, updated = ? WHERE id = ?", (_free_name(db, name, taken), time.time(), info.id))
             return _one(db, info.id)
 
     def delete(self, key: str) -> None:
@@ -199,8 +206,8 @@ def _move(db: sqlite3.Connection, set_id: str, version: int, now: float) -> None
     db.execute("UPDATE sets SET head = ?, updated = ? WHERE id = ?", (version, now, set_id))
 
 
-def _free_name(db: sqlite3.Connection, name: str) -> str:
-    taken = {row["name"] for row in db.execute("SELECT name FROM sets WHERE NOT is_deleted")}
+def _free_name(db: sqlite3.Connection, name: str, reserved: Collection[str]) -> str:
+    taken = {row["name"] for row in db.execute("SELECT name FROM sets WHERE NOT is_deleted")} | set(reserved)
     wanted, number = name.strip() or "untitled", 1
     while (tried := wanted if number == 1 else f"{wanted} {number}") in taken:
         number += 1

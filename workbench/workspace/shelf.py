@@ -21,14 +21,13 @@ HUB = "hf:"
 
 @dataclass(frozen=True)
 class Offer:
-    """A set as a picker shows it. `n_split` counts its rows by split; `saved` is None for a set that ships."""
+    """A set as a picker shows it; `saved` is None for a set that ships."""
 
     id: str
     title: str
     about: str
     kind: str
     n: int
-    n_split: Mapping[str, int]
     metric: str = ""
     roles: Mapping[str, int] = field(default_factory=dict[str, int])
     saved: SetInfo | None = None
@@ -59,21 +58,28 @@ class Shelf:
                 item["about"],
                 item["kind"],
                 sum(item["rows"].values()),
-                item["rows"],
                 item["metric"],
                 item.get("roles", {}),
             )
             for item in told
         )
 
+    def _shipped_ids(self) -> set[str]:
+        return {offer.id for offer in self.shipped()}
+
+    def _is_set(self, text: str) -> bool:
+        return text in self._shipped_ids() or any(text in (info.id, info.name) for info in self._workspace().sets.list())
+
     def list(self) -> tuple[Offer, ...]:
         """Every set: the workspace's, the last changed first, then those that ship."""
         return (*(self._offer(info) for info in self._workspace().sets.list()), *self.shipped())
 
     def _offer(self, info: SetInfo) -> Offer:
-        rows = self._workspace().sets.get(info.id)
-        counts = Counter(row.split for row in rows)
-        return Offer(info.id, info.name, info.note, "yours", info.n, counts, saved=info)
+        return Offer(info.id, info.name, info.note, "yours", info.n, saved=info)
+
+    def n_split(self, key: str) -> Mapping[str, int]:
+        """How many rows of a set are in each split. Raises: as `get`."""
+        return Counter(row.split for row in self.get(key))
 
     def info(self, key: str) -> Offer:
         """One set by id or name.
@@ -94,9 +100,9 @@ class Shelf:
         """The rows of a set.
 
         Raises:
-            UnknownName: there is none. BadDemonstrations: a shipped file is damaged.
+            UnknownName: there is none. BadDemonstrations: its rows, or a shipped file, are damaged.
         """
-        if not any(offer.id == key for offer in self.shipped()):
+        if key not in self._shipped_ids():
             self.info(key)
             return self._workspace().sets.get(key, version)
         if key not in self._read:
@@ -123,7 +129,9 @@ class Shelf:
         if isinstance(source, Demonstrations):
             return source
         text = str(source)
-        if "+" in text and not Path(text).exists() and not any(text in (offer.id, offer.title) for offer in self.list()):
+        if not isinstance(source, Path) and self._is_set(text):
+            return self.get(text)
+        if "+" in text and not Path(text).exists():
             return joined(self.resolve(part.strip(), split) for part in text.split("+"))
         if text.startswith(HUB):
             name, _, part = text.removeprefix(HUB).partition("@")
@@ -141,8 +149,8 @@ class Shelf:
             StorageFailed: nothing was written.
         """
         sets = self._workspace().sets
-        if key is None or any(offer.id == key for offer in self.shipped()):
-            return sets.save(demonstrations, note=note or (f"copy of {key}" if key else ""))
+        if key is None or key in self._shipped_ids():
+            return sets.save(demonstrations, note=note or (f"copy of {key}" if key else ""), taken=self._shipped_ids())
         return sets.save(demonstrations, key=key, note=note)
 
     def import_file(self, content: str | Path | bytes, name: str | None = None, *, seed: int = 0) -> tuple[Imported, SetInfo | None]:
@@ -179,7 +187,7 @@ class Shelf:
     def _kept(self, imported: Imported, origin: str) -> SetInfo | None:
         if not len(imported.demonstrations):
             return None
-        return self._workspace().sets.save(imported.demonstrations, note=f"imported {origin}")
+        return self._workspace().sets.save(imported.demonstrations, note=f"imported {origin}", taken=self._shipped_ids())
 
     def undo(self, key: str) -> SetInfo:
         """Go back one version."""
@@ -195,7 +203,7 @@ class Shelf:
 
     def rename(self, key: str, name: str) -> SetInfo:
         """Give a set of the workspace another name."""
-        return self._workspace().sets.rename(key, name)
+        return self._workspace().sets.rename(key, name, self._shipped_ids())
 
     def delete(self, key: str) -> None:
         """Take a set of the workspace out of the list; `restore` brings it back."""
