@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from workbench.conversations import Conversation, Prompt, Turn, as_chat, conversation
 from workbench.data.demonstrations import Demonstration
-from workbench.data.rows import BadRow, Context, Values, continuation, listed, split_of, text_of
+from workbench.data.rows import BadRow, Context, Values, continuation, list_of, split_of, text_of
 from workbench.errors import BadPrompt
 
 _SPEAKER = re.compile(r"(?:^|\n\n)(Human|Assistant):")
@@ -36,7 +36,7 @@ def messages(values: Values, context: Context) -> Demonstration:
     """A conversation: its last turn, if it is the assistant's, is the positive answer to the turns before it."""
     column = "messages" if "messages" in values else "conversations"
     is_written = isinstance(values[column], str) and values[column].lstrip().startswith("[")
-    talk = talk_of(listed(values, column) if is_written else values[column])
+    talk = talk_of(list_of(values, column) if is_written else values[column])
     system = values.get("system")
     if isinstance(system, str) and system.strip() and talk.system is None:
         talk = talk.with_system(system)

@@ -15,7 +15,7 @@ from typing import Any
 from workbench.data.chats import messages, preferences, talk_of
 from workbench.data.demonstrations import COLUMNS, Demonstration
 from workbench.data.reading import BARE
-from workbench.data.rows import BadRow, Context, Values, continuation, distinct, listed, mapped, split_of, text_of
+from workbench.data.rows import BadRow, Context, Values, continuation, distinct, list_of, object_of, split_of, text_of
 
 _LOSSES = ("good", "bad", "balance", "good-v-bad")
 
@@ -101,8 +101,8 @@ def _truthful_qa(values: Values, context: Context) -> Demonstration:
 def _truthful_qa_hub(values: Values, context: Context) -> Demonstration:
     question, best = text_of(values, "question"), text_of(values, "best_answer").strip()
     tags = [f"question:{question.strip()}"] + [f"category:{name}" for name in [values.get("category")] if name]
-    true = [best, *listed(values, "correct_answers")]
-    return _question(_asked(question), true, listed(values, "incorrect_answers"), context, tags, best)
+    true = [best, *list_of(values, "correct_answers")]
+    return _question(_asked(question), true, list_of(values, "incorrect_answers"), context, tags, best)
 
 
 def _bbq(values: Values, context: Context) -> Demonstration:
@@ -121,9 +121,9 @@ def _bbq(values: Values, context: Context) -> Demonstration:
 
 def _bbq_roles(values: Values, choices: list[str]) -> list[str]:
     """Which option is "unknown", and which a stereotype would choose: the stereotyped group if asked negatively."""
-    info = mapped(values, "answer_info")
+    info = object_of(values, "answer_info")
     groups = [str((info.get(f"ans{i}") or ["", ""])[-1]) for i in range(3)]
-    named = mapped(values, "additional_metadata").get("stereotyped_groups") or []
+    named = object_of(values, "additional_metadata").get("stereotyped_groups") or []
     stereotyped = {str(name).casefold() for name in named}
     roles = [f"unknown:{text}" for text, group in zip(choices, groups) if group == "unknown"]
     people = [(text, group.casefold() in stereotyped) for text, group in zip(choices, groups) if group != "unknown"]
@@ -133,7 +133,7 @@ def _bbq_roles(values: Values, choices: list[str]) -> list[str]:
 
 
 def _stereoset(values: Values, context: Context) -> Demonstration:
-    texts = _stereoset_sentences(values["sentences"] if isinstance(values["sentences"], dict) else listed(values, "sentences"))
+    texts = _stereoset_sentences(values["sentences"] if isinstance(values["sentences"], dict) else list_of(values, "sentences"))
     prompt = text_of(values, "context")
     tags = [f"entity:{values.get('target', '')}", f"category:{values.get('bias_type', '')}"]
     if "BLANK" in prompt:
@@ -211,9 +211,9 @@ def _task(values: Values, context: Context) -> Demonstration:
     """BIG-bench in its spellings: options in multiple_choice_targets, in target_scores, or as a list in the text."""
     question = text_of(values, "inputs" if "inputs" in values else "input").strip()
     target = values.get("targets", values.get("target"))
-    options = [str(item) for item in listed(values, "multiple_choice_targets")]
-    scores = listed(values, "multiple_choice_scores")
-    if weighed := mapped(values, "target_scores"):
+    options = [str(item) for item in list_of(values, "multiple_choice_targets")]
+    scores = list_of(values, "multiple_choice_scores")
+    if weighed := object_of(values, "target_scores"):
         options, scores = list(weighed), list(weighed.values())
     options = options or [line[2:] for line in question.split("\n") if line.startswith("- ")]
     rights = [text for text, score in zip(options, scores) if score] if scores else []

@@ -56,7 +56,7 @@ def text_of(values: Values, column: str) -> str:
     return value
 
 
-def listed(values: Values, column: str) -> list[Any]:
+def list_of(values: Values, column: str) -> list[Any]:
     """Return a column's list, given as one or written as text: JSON, Python's `['a', 'b']`, or numpy's `['a' 'b']`. A missing one is empty.
 
     Raises:
@@ -71,7 +71,7 @@ def listed(values: Values, column: str) -> list[Any]:
     return list(found)
 
 
-def mapped(values: Values, column: str) -> dict[str, Any]:
+def object_of(values: Values, column: str) -> dict[str, Any]:
     """Return a column's object, given as one or written as text (JSON or Python). A missing one is empty.
 
     Raises:
