@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from pages._ui.demonstrations import sets
-from pages._ui.edit import fits, fitting, methods
+from pages._ui.edit import fits, fitting, methods, where
 from pages._ui.kit import frame, jobs
 from pages._ui.kit.backend import ready
 from pages._ui.kit.methods import method, obstacles
@@ -41,6 +41,7 @@ def main(session: Session) -> None:
             st.caption(blocked[0].reason + " " + blocked[0].hint)
         else:
             st.caption(sets.what_is_used(demonstrations))
+        where.panel(demonstrations, known)
         fits.by_validation(session, demonstrations, settings, blocked=stuck)
         fits.presets_side_by_side(known, settings, blocked=bool(blocked))
     with picture:

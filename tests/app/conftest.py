@@ -78,7 +78,7 @@ def texts(test: AppTest) -> str:
     return "\n".join(str(part.value) for part in parts)
 
 
-def own_set(backend: Any, n: int = 24) -> str:
+def own_set(backend: Any, n: int = 24, rows: Callable[[int], Any] = contrast_rows) -> str:
     """Put a set of the tiny model's words into the workspace; return its id."""
     session = backend.sessions["embedded"]
-    return session.demos.save(contrast_rows(n)).id
+    return session.demos.save(rows(n)).id

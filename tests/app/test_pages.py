@@ -12,6 +12,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from tests.app.conftest import fine, own_set, settled, texts
+from tests.conftest import contrast_rows, taught_rows
 from workbench.errors import NotEnoughMemory, StorageFailed
 from workbench.progress import Cancelled
 
@@ -20,10 +21,10 @@ PAGES = ("start", "model", "inspect", "demonstrations", "edit", "compare", "spec
 Run = Callable[..., AppTest]
 
 
-def fitted(app: Run, backend: Any) -> AppTest:
+def fitted(app: Run, backend: Any, n: int = 24, rows: Any = contrast_rows) -> AppTest:
     """The Edit page with a mean difference fitted on the set of the tiny model's words."""
     test = app("edit")
-    chosen = own_set(backend)
+    chosen = own_set(backend, n, rows)
     test.session_state["retouch"].set_name = chosen
     test.session_state["retouch"].method = "mean_difference"
     fine(test.run())
@@ -119,8 +120,7 @@ def test_a_choice_by_validation_fills_the_form_and_is_not_old(app: Run, fresh_ba
 
     only = replace(get("mean_difference"), tries=lambda info: {"strength": (3.0,)})
     monkeypatch.setitem(registry._METHODS, "mean_difference", only)
-    monkeypatch.setattr(choice, "DOSES", (0.5,))
-    test = fitted(app, fresh_backend)
+    test = fitted(app, fresh_backend, 30, taught_rows)
     assert "1 fit, judged on" in texts(test)
     fine(test.number_input(key="choice-limit").set_value(5.0).run())
     fine(test.button(key="choice-fit").click().run())
@@ -131,6 +131,19 @@ def test_a_choice_by_validation_fills_the_form_and_is_not_old(app: Run, fresh_ba
     assert "From earlier settings" in texts(test)
     fine(test.button(key="choose-sea").click().run())
     assert test.slider(key="fit-dose-sea").value == 1.0
+
+
+def test_where_it_is_is_shown_and_its_layer_fills_the_form(app: Run, fresh_backend: Any) -> None:
+    test = app("edit")
+    test.session_state["retouch"].set_name = own_set(fresh_backend, 60, taught_rows)
+    test.session_state["retouch"].method = "mean_difference"
+    fine(test.run())
+    assert not [button for button in test.button if button.key == "where-use"]
+    fine(test.button(key="where-run").click().run())
+    assert "Start at layer" in texts(fine(settled(test).run()))
+    found = test.session_state["retouch"].kept["where"].value
+    fine(test.button(key="where-use").click().run())
+    assert list(test.session_state["knob-mean_difference-layers"]) == [found.best[0]]
 
 
 def test_a_search_goes_on_from_the_page_and_a_cancelled_one_keeps_its_best(

@@ -62,6 +62,7 @@ for command in (
     showing.models,
     showing.methods,
     showing.demos,
+    making.locate,
     making.fit,
     looking.generate,
     looking.compare,

@@ -17,6 +17,21 @@ TARGETS = ("checkpoint", "peft", "script", "report")
 
 
 @grouped
+def locate(
+    data: Annotated[str, typer.Argument(help="A demonstration set, or a file.")],
+    opening: Opening,
+    seed: Seed = 0,
+) -> None:
+    """Show at which layer, and read from where, a set's sides differ and a small push moves the model: where a fit may start."""
+    session, progress = opening.session(0.2)
+    found = session.look("locate", session.demos.resolve(data), seed=seed, progress=progress)
+    layer, reading = found.best
+    told = {"model": found.model, "data": found.data, "layer": layer, "read": reading, "is_found": found.is_found, "says": found.says}
+    told |= {"auc_band": found.auc_band, "effect_band": found.effect_band, "n_fit": found.n_fit, "n_held": found.n_held}
+    answer(told | {"rows": found.rows()}, opening.json, [found.says, *table(found.rows())])
+
+
+@grouped
 def fit(
     method: Annotated[str, typer.Argument(help="A method; `methods` lists them.")],
     data: Data,

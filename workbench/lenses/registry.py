@@ -24,6 +24,7 @@ _PLACES: dict[str, tuple[str, Network]] = {
     "circuit": ("workbench.lenses.circuits", "bridge"),
     "concept_meter": ("workbench.lenses.concept_meter", "any"),
     "demonstration_geometry": ("workbench.lenses.geometry", "any"),
+    "locate": ("workbench.lenses.locate", "any"),
     "senses": ("workbench.lenses.senses", "backpack"),
     "sense_reading": ("workbench.lenses.senses", "backpack"),
 }

@@ -1,0 +1,87 @@
+"""Where is it: the first-order effect is the effect of a small push, planted layers are found, random words are not."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tests.conftest import taught_rows, words
+from workbench.data.demonstrations import Demonstration, Demonstrations
+from workbench.errors import NotEnoughData
+from workbench.lenses.locate import READINGS, Located, locate
+from workbench.score import continuation_scores
+
+
+def test_the_effect_is_that_of_a_small_push_and_equals_what_is_measured(tiny_gpt2: Any) -> None:
+    rows, n = taught_rows(40), tiny_gpt2.info.n_layers
+    found = locate(tiny_gpt2, rows)
+    held = rows.split("validation")
+    from workbench.methods import get
+
+    for layer in range(n):
+        edit = get("mean_difference").fit(tiny_gpt2, rows, get("mean_difference").configure({"layers": (layer,), "strength": 1.0})).edit
+
+        def margin(*stack: Any) -> float:
+            good, bad = (
+                continuation_scores(tiny_gpt2, held.column("prompt"), held.column(side), [stack]).mean.double()
+                for side in ("positive", "negative")
+            )
+            return float((good - bad).mean())
+
+        length = float(next(iter(edit.tensors().values())).norm())
+        norm = _median_norm(tiny_gpt2, rows, layer)
+        small = 1e-3
+        slope = (margin(edit.scaled(small)) - margin(edit.scaled(-small))) / (2 * small)  # per unit of the whole difference
+        assert found.effect[READINGS.index("last"), layer] == pytest.approx(slope * 0.1 * norm / length, rel=0.03, abs=1e-4)
+
+
+def _median_norm(model: Any, rows: Any, layer: int) -> float:
+    from workbench.record import activations
+    from workbench.sites import Site
+
+    fit, parts = rows.split("fit"), []
+    for side in ("positive", "negative"):
+        batch = model.tokens(fit.column("prompt"), fit.column(side))
+        for start in range(0, len(batch), 8):
+            part = batch.rows(slice(start, start + 8)).trimmed()
+            with torch.no_grad():
+                x = activations(model, part, [Site("resid_post", layer)])[Site("resid_post", layer)]
+            parts.append(x.norm(dim=-1)[part.mask].median())
+    return float(torch.stack(parts).median())
+
+
+def test_what_differs_is_found_and_what_does_not_is_not(tiny_gpt2: Any) -> None:
+    found = locate(tiny_gpt2, taught_rows(60))
+    assert found.is_found and found.auc.max() > 0.9 and "Start at layer" in found.says
+    layer, reading = found.best
+    assert found.effect[READINGS.index(reading), layer] == found.effect.max()
+    same = taught_rows(60)
+    draw = np.random.default_rng(0)
+    same = same.with_rows(
+        [dataclasses.replace(row, positive=row.negative, negative=row.positive) if draw.random() < 0.5 else row for row in same]
+    )
+    none = locate(tiny_gpt2, same)
+    assert not none.is_found and none.says.startswith("No effect found")
+    assert len(found.rows()) == len(READINGS) * tiny_gpt2.info.n_layers
+
+
+def test_two_prompt_sets_have_an_auc_and_no_margin(tiny: Any) -> None:
+    rows = [
+        Demonstration(words(20 + i, 3 + 49 * (label != "target")), label=label, split="validation" if i % 3 == 0 else "fit")
+        for i in range(36)
+        for label in ("target", "anti_target")
+    ]
+    found = locate(tiny, Demonstrations(tuple(rows), "two sets"))
+    assert np.isnan(found.effect).all() and found.auc.max() > 0.8
+    with pytest.raises(NotEnoughData, match="2 are needed"):
+        locate(tiny, Demonstrations(tuple(rows[:2]), "one"))
+
+
+def test_the_best_has_to_be_beyond_random_directions() -> None:
+    auc, effect = np.array([[0.5, 0.9], [0.8, 0.7]]), np.array([[9.0, 0.1], [0.3, 0.2]])
+    found = Located("m", "d", (0, 1), READINGS, auc, auc - 0.05, effect, (0.4, 0.6), (-0.1, 0.15), 8, 8)
+    assert found.best == (0, "mean") and found.is_found

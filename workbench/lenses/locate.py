@@ -1,0 +1,226 @@
+"""Where is it? At which layer, and read from which tokens, good and bad answers differ, and where a small push moves the model.
+
+For each layer and reading the direction is the difference of the two sides' means over rows of split `fit`, tokens of the attention sink
+left out. Two numbers say what it is worth on held-out rows: the AUC of their projections on it, and the effect of a small dose, the first
+order of what adding ε · direction to every token does to the margin of good over bad answers, in nats a token: Σ_tokens ε v · ∂margin/∂h,
+ε v being a tenth as long as the layer's median token. All layers come from one pass forward for the readings and one forward and backward
+for the effect; nothing is fitted layer by layer. Beside both stands what random directions of the same length reach.
+Ref: docs/methods/shared.md §6. Differs: a first order is no measurement; a choice by validation measures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from workbench.conversations import Prompt
+from workbench.data.demonstrations import Demonstrations
+from workbench.errors import NotEnoughData
+from workbench.methods.shared.concept import sided
+from workbench.models.base import LanguageModel
+from workbench.models.sinks import MASSIVE
+from workbench.models.tokens import TokenBatch
+from workbench.numerics.intervals import auc_interval
+from workbench.operations import wide
+from workbench.progress import Progress, silent
+from workbench.record import activations
+from workbench.shapes import Bool, Float, Tensor
+from workbench.sites import Site
+
+Reading = Literal["last", "mean"]
+READINGS: tuple[Reading, ...] = ("last", "mean")
+_PUSH = 0.1
+_N_RANDOM = 64
+_MOST_ROWS = 64
+_AT_ONCE = 8
+
+
+@dataclass(frozen=True)
+class Located:
+    """What each layer (columns) shows when read from each place (rows of the arrays)."""
+
+    model: str
+    data: str
+    layers: tuple[int, ...]
+    readings: tuple[Reading, ...]
+    auc: Float[np.ndarray, "reading layer"]
+    auc_low: Float[np.ndarray, "reading layer"]
+    effect: Float[np.ndarray, "reading layer"]
+    """Nats a token that the margin gains to first order; NaN where rows have no two answers."""
+    auc_band: tuple[float, float]
+    """95 % of random directions' AUC, over all layers and readings."""
+    effect_band: tuple[float, float]
+    n_fit: int
+    n_held: int
+
+    @property
+    def best(self) -> tuple[int, Reading]:
+        """The layer and the reading to start from: the largest effect among those whose AUC is beyond the random directions'.
+
+        Without effects the largest AUC; the lower layer of equals.
+        """
+        score = self.auc if np.isnan(self.effect).all() else np.where(self.auc > self.auc_band[1], self.effect, -np.inf)
+        if not np.isfinite(score).any():
+            score = self.effect
+        reading, layer = np.unravel_index(int(np.argmax(score)), score.shape)
+        return self.layers[int(layer)], self.readings[int(reading)]
+
+    @property
+    def is_found(self) -> bool:
+        """Whether a layer is beyond what random directions reach, in the effect too where there is one, and its AUC beyond chance."""
+        told = (self.auc > self.auc_band[1]) & (self.auc_low > 0.5)
+        return bool(told.any() if np.isnan(self.effect).all() else (told & (self.effect > self.effect_band[1])).any())
+
+    @property
+    def says(self) -> str:
+        """One sentence for a person."""
+        if not self.is_found:
+            return f"No effect found: on {self.n_held} held-out rows no layer is beyond what random directions reach."
+        layer, reading = self.best
+        at = self.readings.index(reading), self.layers.index(layer)
+        place = {"last": "the last token", "mean": "the mean over the answer"}[reading]
+        told = f"Start at layer {layer}, read from {place}: AUC {self.auc[at]:.2f}"
+        more = "" if np.isnan(self.effect[at]) else f", and a small push moves the margin by {self.effect[at]:+.3f} nats a token"
+        return f"{told}{more} ({self.n_held} held-out rows; random directions: {self.auc_band[1]:.2f} and {self.effect_band[1]:+.3f})."
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One table row a reading and layer."""
+        return [
+            {"read from": reading, "layer": layer, "AUC": float(self.auc[i, j]), "AUC at least": float(self.auc_low[i, j]),
+             "effect, nats a token": None if np.isnan(self.effect[i, j]) else float(self.effect[i, j])}
+            for i, reading in enumerate(self.readings)
+            for j, layer in enumerate(self.layers)
+        ]  # fmt: skip
+
+
+def locate(model: LanguageModel, demonstrations: Demonstrations, *, seed: int = 0, progress: Progress | None = None) -> Located:
+    """Look at all layers at once. Sides are the two answers of each row, or two sets of prompts (as for ARE).
+
+    Directions come from at most 64 rows of split `fit`, both numbers from at most 64 of `validation` (every fourth fit row without any).
+
+    Raises:
+        NotEnoughData: fewer than two texts a side to fit on, or to hold out. Others: as `LanguageModel.tokens`.
+    """
+    tell = progress or silent()
+    fit, held = _split(demonstrations)
+    layers = tuple(range(model.info.n_layers))
+    read = [_read(model, texts, tell.part(0.35 * i, 0.35 * (i + 1))) for i, texts in enumerate((fit, held))]
+    (good, bad, norms), (held_good, held_bad, _) = read
+    directions = good.mean(2) - bad.mean(2)  # (reading, layer, d_model)
+    drawn = torch.randn(_N_RANDOM, len(layers), model.info.d_model, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    pairs = all(end is not None for side in held for _, end in side)
+    slope = _slope(model, held, tell.part(0.7, 1.0)) if pairs else torch.full_like(directions[0], torch.nan)
+    push = _PUSH * norms[:, None]
+    effect = torch.einsum("rld,ld->rl", torch.nn.functional.normalize(directions, dim=-1) * push, slope)
+    random_effect = torch.einsum("nld,ld->nl", torch.nn.functional.normalize(drawn, dim=-1) * push, slope)
+    auc = np.zeros((len(READINGS), len(layers)))
+    low, random_auc = np.zeros_like(auc), np.zeros((len(READINGS), len(layers), _N_RANDOM))
+    for i in range(len(READINGS)):
+        for j in range(len(layers)):
+            yes, no = ((side[i, j] @ directions[i, j]).numpy() for side in (held_good, held_bad))
+            found = auc_interval(yes, no)
+            auc[i, j], low[i, j] = found.estimate, found.low
+            yes, no = ((side[i, j] @ drawn[:, j].T).numpy() for side in (held_good, held_bad))
+            random_auc[i, j] = ((yes[:, None] > no).mean((0, 1)) + 0.5 * (yes[:, None] == no).mean((0, 1))).T
+    bands = [tuple(map(float, np.nanquantile(x, (0.025, 0.975)))) if np.isfinite(x).any() else (0.0, 0.0)
+             for x in (random_auc, random_effect.numpy())]  # fmt: skip
+    told = model.info.name, demonstrations.name, layers, READINGS, auc, low, effect.numpy()
+    return Located(*told, (bands[0][0], bands[0][1]), (bands[1][0], bands[1][1]), len(fit[0]), len(held[0]))
+
+
+Side = list[tuple[Prompt, str | None]]
+
+
+def _split(demonstrations: Demonstrations) -> tuple[tuple[Side, Side], tuple[Side, Side]]:
+    rows, apart = demonstrations.split("fit"), demonstrations.split("validation")
+    if not any(sided(apart).values()):
+        apart, rows = (rows.with_rows(row for i, row in enumerate(rows) if (i % 4 == 3) == held) for held in (True, False))
+    found = tuple(tuple(sided(part)[side][:_MOST_ROWS] for side in ("target", "anti_target")) for part in (rows, apart))
+    least = min(len(side) for part in found for side in part)
+    if least < 2:
+        raise NotEnoughData(
+            f"One side of {demonstrations.name!r} has {least} texts to fit on or to hold out; 2 are needed.",
+            "Fill positive and negative, or label prompts target and anti_target.",
+        )
+    return found  # pyright: ignore[reportReturnType]
+
+
+def _tokens(model: LanguageModel, side: Side) -> TokenBatch:
+    ends = [end for _, end in side if end is not None]
+    return model.tokens([prompt for prompt, _ in side], ends if len(ends) == len(side) else None)
+
+
+def _sites(model: LanguageModel) -> list[Site]:
+    return [Site("resid_post", layer) for layer in range(model.info.n_layers)]
+
+
+def _read(
+    model: LanguageModel, texts: tuple[Side, Side], tell: Progress
+) -> tuple[Float[Tensor, "reading layer row d_model"], Float[Tensor, "reading layer row d_model"], Float[Tensor, " layer"]]:
+    """Both readings of both sides at every layer, in one pass, and the median norm of a layer's tokens."""
+    sites, sides, norms = _sites(model), list[Tensor](), list[Tensor]()
+    for at, side in enumerate(texts):
+        batch, parts = _tokens(model, side), list[Tensor]()
+        for start in range(0, len(batch), _AT_ONCE):
+            part = batch.rows(slice(start, start + _AT_ONCE)).trimmed()
+            with torch.no_grad():
+                found = activations(model, part, sites)
+            x = torch.stack([wide(found[site]).double().cpu() for site in sites])
+            length = x.norm(dim=-1)
+            norms.append(torch.stack([layer[part.mask.cpu()].median() for layer in length]))
+            is_read = _ordinary(length, part.mask.cpu()) & _answer(part).cpu()
+            weights = is_read.double() / is_read.sum(-1, keepdim=True).clamp_min(1)
+            mean = (torch.where(is_read[..., None], x, 0.0) * weights[..., None]).sum(2)
+            parts.append(torch.stack([x[:, :, -1], mean]))
+            tell((at + (start + _AT_ONCE) / len(batch)) / 2, "Reading all layers")
+        sides.append(torch.cat(parts, 2))
+    return sides[0], sides[1], torch.stack(norms).median(0).values
+
+
+def _answer(part: TokenBatch) -> Bool[Tensor, "row pos"]:
+    """The answer's tokens; the whole text where there is none."""
+    answer = part.mask & (part.positions >= part.n_prompt[:, None])
+    return torch.where(answer.any(1, keepdim=True), answer, part.mask)
+
+
+def _ordinary(length: Float[Tensor, "layer row pos"], mask: Bool[Tensor, "row pos"]) -> Bool[Tensor, "layer row pos"]:
+    """Tokens that are not far longer than the others."""
+    limit = torch.stack([MASSIVE * layer[mask].median() for layer in length])
+    return mask & (length <= limit[:, None, None])
+
+
+def _slope(model: LanguageModel, texts: tuple[Side, Side], tell: Progress) -> Float[Tensor, "layer d_model"]:
+    """∂ margin / ∂ h at every layer, summed over a row's ordinary tokens, a mean over the rows; the margin in nats a token."""
+    sites, total = _sites(model), torch.zeros(model.info.n_layers, model.info.d_model, dtype=torch.float64)
+    for at, (side, sign) in enumerate(zip(texts, (1.0, -1.0))):
+        batch = _tokens(model, side)
+        for start in range(0, len(batch), _AT_ONCE):
+            part = batch.rows(slice(start, start + _AT_ONCE)).trimmed()
+            total += sign * _gradients(model, part, sites) / len(batch)
+            tell((at + (start + _AT_ONCE) / len(batch)) / 2, "Pushing all layers")
+    return total
+
+
+def _gradients(model: LanguageModel, part: TokenBatch, sites: Sequence[Site]) -> Float[Tensor, "layer d_model"]:
+    seen: list[Tensor] = []
+
+    def leaf(x: Tensor) -> Tensor:
+        y = x if seen else x.detach().requires_grad_(True)
+        y.retain_grad()
+        seen.append(y)
+        return y
+
+    with torch.enable_grad(), model.intercepts([(site, leaf) for site in sites]):
+        log_p = wide(model.logits(part))[:, :-1].log_softmax(-1).gather(-1, part.ids[:, 1:, None])[..., 0]
+        scored = _answer(part)[:, 1:]
+        mean = torch.where(scored, log_p, 0.0).sum(1) / scored.sum(1)
+        gradients = torch.autograd.grad(mean.sum(), seen)
+    found: list[Tensor] = []
+    for x, gradient in zip(seen, gradients):
+        ordinary = _ordinary(x.detach().norm(dim=-1)[None], part.mask)[0]
+        found.append(torch.where(ordinary[..., None], gradient, 0.0).double().sum((0, 1)).cpu())
+    return torch.stack(found)
