@@ -307,7 +307,7 @@ ROLES: dict[str, str] = {
     "methods/": "OFFICIAL PRESETS draws fit report steps tries",
     "evaluate/protocol/compat.py": "OFFICIAL",
     "figures/": "pictures",
-    "cli/": "app compare export fit generate",
+    "cli/": "app compare export fit generate locate",
     "world/__main__.py": "app card",
 }
 

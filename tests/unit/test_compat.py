@@ -147,3 +147,8 @@ def test_every_number_has_bounds_what_is_counted_has_a_unit_and_every_help_is_a_
         assert item.bounds is not None or item.kind not in ("int", "float", "ints", "floats"), item.name
         assert item.unit or item.kind != "int" or item.name == "layer", item.name  # which one, not how many
         assert len(item.help.split()) >= 4 and item.help.endswith(".") and not item.help.startswith("None:"), (item.name, item.help)
+
+
+def test_sea_takes_the_exclusive_law_by_its_name() -> None:
+    config = get("sea").configure({"merge": "exclusive", "base": "positive"})
+    assert config.law_merge == "negative" and get("sea").configure().law_merge == "sum"

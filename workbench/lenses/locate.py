@@ -31,8 +31,8 @@ from workbench.record import activations
 from workbench.shapes import Bool, Float, Tensor
 from workbench.sites import Site
 
-Reading = Literal["last", "mean"]
-READINGS: tuple[Reading, ...] = ("last", "mean")
+ReadFrom = Literal["last", "mean"]
+READINGS: tuple[ReadFrom, ...] = ("last", "mean")
 _PUSH = 0.1
 _N_RANDOM = 64
 _MOST_ROWS = 64
@@ -46,7 +46,7 @@ class Located:
     model: str
     data: str
     layers: tuple[int, ...]
-    readings: tuple[Reading, ...]
+    readings: tuple[ReadFrom, ...]
     auc: Float[np.ndarray, "reading layer"]
     auc_low: Float[np.ndarray, "reading layer"]
     effect: Float[np.ndarray, "reading layer"]
@@ -58,7 +58,7 @@ class Located:
     n_held: int
 
     @property
-    def best(self) -> tuple[int, Reading]:
+    def best(self) -> tuple[int, ReadFrom]:
         """The layer and the reading to start from: the largest effect among those whose AUC is beyond the random directions'.
 
         Without effects the largest AUC; the lower layer of equals.
@@ -132,10 +132,10 @@ def locate(model: LanguageModel, demonstrations: Demonstrations, *, seed: int = 
     return Located(*told, (bands[0][0], bands[0][1]), (bands[1][0], bands[1][1]), len(fit[0]), len(held[0]))
 
 
-Side = list[tuple[Prompt, str | None]]
+_Side = list[tuple[Prompt, str | None]]
 
 
-def _split(demonstrations: Demonstrations) -> tuple[tuple[Side, Side], tuple[Side, Side]]:
+def _split(demonstrations: Demonstrations) -> tuple[tuple[_Side, _Side], tuple[_Side, _Side]]:
     rows, apart = demonstrations.split("fit"), demonstrations.split("validation")
     if not any(sided(apart).values()):
         apart, rows = (rows.with_rows(row for i, row in enumerate(rows) if (i % 4 == 3) == held) for held in (True, False))
@@ -149,7 +149,7 @@ def _split(demonstrations: Demonstrations) -> tuple[tuple[Side, Side], tuple[Sid
     return found  # pyright: ignore[reportReturnType]
 
 
-def _tokens(model: LanguageModel, side: Side) -> TokenBatch:
+def _tokens(model: LanguageModel, side: _Side) -> TokenBatch:
     ends = [end for _, end in side if end is not None]
     return model.tokens([prompt for prompt, _ in side], ends if len(ends) == len(side) else None)
 
@@ -159,7 +159,7 @@ def _sites(model: LanguageModel) -> list[Site]:
 
 
 def _read(
-    model: LanguageModel, texts: tuple[Side, Side], tell: Progress
+    model: LanguageModel, texts: tuple[_Side, _Side], tell: Progress
 ) -> tuple[Float[Tensor, "reading layer row d_model"], Float[Tensor, "reading layer row d_model"], Float[Tensor, " layer"]]:
     """Both readings of both sides at every layer, in one pass, and the median norm of a layer's tokens."""
     sites, sides, norms = _sites(model), list[Tensor](), list[Tensor]()
@@ -193,7 +193,7 @@ def _ordinary(length: Float[Tensor, "layer row pos"], mask: Bool[Tensor, "row po
     return mask & (length <= limit[:, None, None])
 
 
-def _slope(model: LanguageModel, texts: tuple[Side, Side], tell: Progress) -> Float[Tensor, "layer d_model"]:
+def _slope(model: LanguageModel, texts: tuple[_Side, _Side], tell: Progress) -> Float[Tensor, "layer d_model"]:
     """∂ margin / ∂ h at every layer, summed over a row's ordinary tokens, a mean over the rows; the margin in nats a token."""
     sites, total = _sites(model), torch.zeros(model.info.n_layers, model.info.d_model, dtype=torch.float64)
     for at, (side, sign) in enumerate(zip(texts, (1.0, -1.0))):

@@ -20,6 +20,7 @@ from workbench.numerics.feature_maps import Phi
 from workbench.numerics.spectral_law import Merge, Norm
 
 LayerMode = Literal["middle", "all", "first", "last", "signature"]
+SeaMerge = Literal["sum", "average", "positive", "negative", "exclusive"]
 SiteKind = Literal["resid_post", "mlp_out"]
 
 
@@ -94,7 +95,7 @@ class SeaConfig:
     norm: Literal["token", "none"] = knob(
         "token", label="Norm restored", symbol="ν", help="token: each token keeps its length. none: linear, can be folded into weights."
     )
-    merge: Merge | Literal["exclusive"] = knob(
+    merge: SeaMerge = knob(
         "sum",
         label="Merge",
         help="What becomes of the kept directions and of what is left without the dropped ones: their sum (the paper), their average, or "
