@@ -61,14 +61,21 @@ def _backpack() -> Any:
     return BackpackNetwork(BackpackConfig(vocab_size=N_WORDS + 5, num_senses=4, n_positions=64, n_embd=32, n_layer=3, n_head=4))
 
 
-def build_folder(family: str, folder: Path, dtype: torch.dtype = torch.float32) -> Path:
-    """Save a tiny random model with a word-level tokenizer (words w0 … w98, BOS = EOS = pad = <e>)."""
+def word_tokenizer() -> Any:
+    """A word-level tokenizer: words w0 … w98, BOS = EOS = pad = <e>."""
     from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
+    from transformers import PreTrainedTokenizerFast
 
     words = {f"w{i}": i for i in range(N_WORDS)} | {"<e>": N_WORDS}
     tokenizer = Tokenizer(models.WordLevel(words, unk_token="<e>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<e>", bos_token="<e>", pad_token="<e>", unk_token="<e>")
+
+
+def build_folder(family: str, folder: Path, dtype: torch.dtype = torch.float32) -> Path:
+    """Save a tiny random model with the tests' tokenizer."""
+    from transformers import AutoModelForCausalLM
+
     torch.manual_seed(len(family) * 7 + 1)
     model = _backpack() if family == "backpack" else AutoModelForCausalLM.from_config(_config(family))
     with torch.no_grad():  # the default initialisation is so small that edits hardly show
@@ -79,8 +86,7 @@ def build_folder(family: str, folder: Path, dtype: torch.dtype = torch.float32) 
                 parameter.normal_(0, 0.1)
     save = model.to(dtype).save_folder if family == "backpack" else model.to(dtype).save_pretrained
     save(folder)
-    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<e>", bos_token="<e>", pad_token="<e>", unk_token="<e>")
-    fast.save_pretrained(folder)
+    word_tokenizer().save_pretrained(folder)
     return folder
 
 

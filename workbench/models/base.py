@@ -28,7 +28,11 @@ from workbench.sites import site as site_of
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """Facts of a model. `n_key_value_heads` is smaller than `n_heads` under grouped-query attention."""
+    """Facts of a model. `n_key_value_heads` is smaller than `n_heads` under grouped-query attention; both are 0 where nothing attends.
+
+    `n_experts` counts the experts of a mixture that can be addressed one by one. `uncached` and `unseen` are empty, or say why generation
+    runs without a cache and why TransformerLens's lenses cannot look. `adds_up`: what attention and MLP return is what joins the stream.
+    """
 
     name: str
     architecture: str
@@ -46,6 +50,10 @@ class ModelInfo:
     has_senses: bool = False
     tied_embeddings: bool = False
     parallel_blocks: bool = False
+    n_experts: int = 0
+    uncached: str = ""
+    unseen: str = ""
+    adds_up: bool = True
 
 
 @dataclass(frozen=True)
@@ -145,7 +153,7 @@ class LanguageModel(ABC):
 
     @abstractmethod
     def new_cache(self) -> Any:
-        """An empty key/value cache for `step`."""
+        """An empty cache for `step`; None where `info.uncached` says why there is none."""
 
     @property
     def blocks(self) -> tuple[nn.Module, ...]:
@@ -185,6 +193,11 @@ class LanguageModel(ABC):
         return self.info.d_mlp if address.kind == "mlp_post" else self.info.d_model
 
     @final
+    def layers_of(self, kind: str) -> tuple[int, ...]:
+        """The layers that have a site of this kind: all, some (hybrids), or none."""
+        return tuple(sorted({site.layer for site in self.sites() if site.kind == kind and site.layer is not None}))
+
+    @final
     def raw_parameter(self, site: Site) -> WeightSlot:
         """The live parameter that a `param:` site names, as it is stored.
 
@@ -215,7 +228,12 @@ class LanguageModel(ABC):
 
     @final
     def step(self, batch: TokenBatch, cache: Any, n_before: int) -> tuple[Float[Tensor, "batch d_vocab"], Any]:
-        """Run the tokens of `batch` from position `n_before` on, with a cache of those before; return last logits and the cache."""
+        """Run the tokens of `batch` from position `n_before` on, with a cache of those before; return last logits and the cache.
+
+        Without a cache (`new_cache` gave None) all tokens run again.
+        """
+        if cache is None:
+            n_before = 0
         new = batch.after(n_before)
         with running(batch.forward(n_before)):
             logits, cache = self.run(new, cache, last_only=True)

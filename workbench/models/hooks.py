@@ -16,6 +16,7 @@ from typing import Any, Literal, final
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
+from workbench.models.tokens import current_forward
 from workbench.shapes import Activations, Tensor
 
 ReadWrite = Callable[[Activations], "Activations | None"]
@@ -25,19 +26,21 @@ CallReader = Callable[[tuple[Any, ...], dict[str, Any]], None]
 
 @dataclass(frozen=True)
 class Point:
-    """Where a hook sits: the input or output of a module, the weight term beside it, or the whole call, which is only read.
+    """Where a hook sits: the input or output of a module, the weight term beside it, one expert of those it runs, or the whole call, which
+    is only read.
 
     `columns` are a head's slice of the width.
     """
 
     module: nn.Module
-    side: Literal["in", "out", "weight", "call"]
+    side: Literal["in", "out", "weight", "expert", "call"]
     columns: slice | None = None
+    expert: int = 0
 
     @property
     def key(self) -> tuple[int, str]:
         """What points of one hook have in common."""
-        return (id(self.module), self.side)
+        return (id(self.module), f"{self.side}.{self.expert}" if self.side == "expert" else self.side)
 
 
 def columns_of(index: int | None, width: int) -> slice | None:
@@ -123,24 +126,29 @@ def _install(point: Point) -> RemovableHandle:
         if not fns:
             return None
         if args:
-            return (_through(fns, args[0]), *args[1:]), kwargs
-        return args, {**kwargs, "hidden_states": _through(fns, kwargs["hidden_states"])}
+            return (_by_token(fns, args[0]), *args[1:]), kwargs
+        return args, {**kwargs, "hidden_states": _by_token(fns, kwargs["hidden_states"])}
 
     def after(_: nn.Module, __: Any, output: Any) -> Any:
         fns = _plan.get().get(key)
         if not fns:
             return None
         if isinstance(output, tuple):
-            return (_through(fns, output[0]), *output[1:])
-        return _through(fns, output)
+            return (_by_token(fns, output[0]), *output[1:])
+        return _by_token(fns, output)
 
     def beside(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor | None:
         fns = _plan.get().get(key)
         if not fns:
             return None
+        x, y = _rows(args[0]), _rows(output)
         for fn in fns:
-            output = fn(module, args[0], output)
-        return output
+            y = fn(module, x, y)
+        return y.view(output.shape)
+
+    def routed(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> Tensor | None:
+        fns = _plan.get().get(key)
+        return None if not fns else output + _expert_change(module, point.expert, (*args, *kwargs.values()), fns)
 
     def called(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         for fn in _plan.get().get(key, ()):
@@ -148,6 +156,8 @@ def _install(point: Point) -> RemovableHandle:
 
     if point.side == "call":
         return point.module.register_forward_pre_hook(called, with_kwargs=True)
+    if point.side == "expert":
+        return point.module.register_forward_hook(routed, with_kwargs=True)
     if point.side == "in":
         return point.module.register_forward_pre_hook(before, with_kwargs=True)
     return point.module.register_forward_hook(after if point.side == "out" else beside)
@@ -158,3 +168,24 @@ def _through(fns: tuple[ReadWrite, ...], x: Tensor) -> Tensor:
         changed = fn(x)
         x = x if changed is None else changed
     return x
+
+
+def _by_token(fns: tuple[ReadWrite, ...], x: Tensor) -> Tensor:
+    rows = _rows(x)
+    return x if (y := _through(fns, rows)) is rows else y.view(x.shape)
+
+
+def _rows(x: Tensor) -> Tensor:
+    """Activations as (batch, pos, width): some blocks lay all tokens one behind another."""
+    forward = current_forward()
+    return x.view(*forward.real.shape, -1) if x.ndim == 2 and forward is not None else x
+
+
+def _expert_change(module: nn.Module, expert: int, call: tuple[Any, ...], fns: tuple[ReadWrite, ...]) -> Tensor:
+    """What the functions change in one expert's share of the output, (token, width); tokens that do not go to it keep theirs."""
+    tokens, index, weight = call
+    share = (weight * (index == expert)).sum(-1, keepdim=True)
+    run: Any = module.forward  # past the hooks, which this is one of
+    own = run(tokens, index[:, :1] * 0 + expert, share)
+    changed = _through(fns, _rows(own)).reshape(own.shape)
+    return (changed - own) * (share != 0)
