@@ -178,7 +178,8 @@ def _by_token(fns: tuple[ReadWrite, ...], x: Tensor) -> Tensor:
 def _rows(x: Tensor) -> Tensor:
     """Activations as (batch, pos, width): some blocks lay all tokens one behind another."""
     forward = current_forward()
-    return x.view(*forward.real.shape, -1) if x.ndim == 2 and forward is not None else x
+    flat = forward is not None and x.ndim == 2 and x.is_floating_point() and x.shape[0] == forward.real.numel()
+    return x.view(*forward.real.shape, -1) if forward is not None and flat else x
 
 
 def _expert_change(module: nn.Module, expert: int, call: tuple[Any, ...], fns: tuple[ReadWrite, ...]) -> Tensor:

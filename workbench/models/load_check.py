@@ -103,14 +103,22 @@ def _compare_with_hidden_states(name: str, streams: Sequence[Tensor], normed: Te
     if theirs is None or len(theirs) != len(streams):
         said = "none" if theirs is None else str(len(theirs))
         raise ModelUnavailable(f"{name} reports {said} hidden states for {len(streams) - 1} blocks, so its streams cannot be checked.", _HINT)
-    real = batch.mask
-    for layer, (ours, told) in enumerate(zip(streams, theirs)):
-        is_last = layer == len(streams) - 1
-        ways = [ours] if not is_last or normed is None else [ours, normed]
-        differs = min(gap(way[real], told[real]) if way.shape == told.shape else float("inf") for way in ways)
-        if differs > rounding(ours):
-            at = f"resid_pre@{layer}" if not is_last else f"resid_post@{layer - 1}"
-            raise ModelUnavailable(f"The residual stream of {name} at {at} differs from Hugging Face's hidden state by {differs:.2g} of it.", _HINT)
+    # Most families report what enters each block and then the end; Mamba's report what leaves each and then its norm.
+    entering = [_stream_gap(ours, told, batch) for ours, told in zip(streams[:-1], theirs)]
+    leaving = [_stream_gap(ours, told, batch) for ours, told in zip(streams[1:], theirs)]
+    ends = [_stream_gap(ours, theirs[-1], batch) for ours in (streams[-1], normed) if ours is not None]
+    told = min(entering, leaving, key=max)
+    differs = [*told, min(ends)]
+    worst = max(range(len(differs)), key=differs.__getitem__)
+    if not differs[worst] <= rounding(streams[0]):
+        at = f"resid_pre@{worst}" if worst < len(told) and told is entering else f"resid_post@{min(worst, len(told) - 1)}"
+        raise ModelUnavailable(
+            f"The residual stream of {name} at {at} differs from Hugging Face's hidden state by {differs[worst]:.2g} of it.", _HINT
+        )
+
+
+def _stream_gap(ours: Tensor, told: Tensor, batch: TokenBatch) -> float:
+    return gap(ours[batch.mask], told[batch.mask]) if ours.shape == told.shape else float("inf")
 
 
 def _compare_padded(name: str, last: Tensor, batch: TokenBatch) -> None:
