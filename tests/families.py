@@ -27,7 +27,7 @@ _SIZES: dict[str, Any] = {
     **dict.fromkeys(("num_local_experts", "num_experts", "n_routed_experts"), 4),
     **dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"), N_WORDS),
     "vocab_size": N_WORDS + 1, "head_dim": 8, "rotary_dim": 8, "num_experts_per_tok": 2, "n_shared_experts": 1, "state_size": 8,
-    "time_step_rank": 4, "mamba_d_state": 8, "mamba_d_head": 8, "mamba_n_heads": 8, "mamba_expand": 2,
+    "time_step_rank": 4, "mamba_d_state": 8, "mamba_d_head": 8, "mamba_n_heads": 8, "mamba_expand": 2, "chunk_size": 8, "mamba_chunk_size": 8,
     # Latent attention (DeepSeek) and linear attention (Qwen3-Next) name their own.
     "q_lora_rank": 16, "kv_lora_rank": 16, "qk_nope_head_dim": 8, "qk_rope_head_dim": 4, "v_head_dim": 8, "qk_head_dim": 12,
     "linear_num_key_heads": 2, "linear_num_value_heads": 4, "linear_key_head_dim": 8, "linear_value_head_dim": 8,
@@ -60,7 +60,6 @@ OWN: dict[str, dict[str, Any]] = {
     "recurrent_gemma": {"block_types": ["recurrent", "attention"], "lru_width": 32, "attention_window_size": 64},
     "xglm": {"pad_token_id": 1},
     "youtu": {"num_key_value_heads": 4},
-    "zamba2": {"layer_types": ["mamba", "hybrid"], "n_mamba_heads": 4, "mamba_ngroups": 2, "adapter_rank": 8, "use_mem_rope": False},
 }  # fmt: skip
 
 # transformers gives several classes of config to one class of model: the one to build is named where it is not the first.
@@ -68,6 +67,7 @@ _MODEL_TYPE = {"GPT2LMHeadModel": "gpt2", "LlamaForCausalLM": "llama", "Llama4Fo
                "Qwen3_5ForCausalLM": "qwen3_5_text", "Qwen3_5MoeForCausalLM": "qwen3_5_moe_text"}  # fmt: skip
 
 NOT_BUILT = {
+    "Zamba2ForCausalLM": "a model of two layers cannot be made: its shared block stands at layers that the config does not let one choose",
     "Gemma3ForConditionalGeneration": "a vision tower comes with it; its text half is Gemma3ForCausalLM",
     "Gemma3nForConditionalGeneration": "vision and audio towers come with it, which need the package timm",
     "Gemma4ForConditionalGeneration": "vision and audio towers come with it; its text half is Gemma4ForCausalLM",

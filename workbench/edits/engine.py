@@ -22,7 +22,7 @@ from workbench.models.hooks import ReadWrite, WeightTerm
 from workbench.models.tokens import current_forward
 from workbench.operations import POSITION_RULES, AddToWeight, LowRank, Rows, TransformAt, add_delta, term, transformed, with_term
 from workbench.shapes import Activations, Tensor
-from workbench.sites import Site
+from workbench.sites import EXPERT, Site
 
 Acting = Callable[[Activations, slice | None], Activations]
 
@@ -104,7 +104,7 @@ class _Plan:
         if op.where not in POSITION_RULES:
             raise UnknownName("position rule", op.where, POSITION_RULES)
         # A head is a slice of its layer, a sense one of all senses: acting on the whole keeps operations on one module in the order given.
-        whole = Site(op.site.kind, None if op.site.kind == "sense" else op.site.layer)
+        whole = op.site if op.site.kind == EXPERT else Site(op.site.kind, None if op.site.kind == "sense" else op.site.layer)
         self._transforms.setdefault(whole, []).append((lane, _acting(op, model.point(op.site).columns)))
 
     def _add_delta(self, model: LanguageModel, lane: int, op: AddToWeight) -> None:

@@ -61,7 +61,7 @@ def head_ablation(
     Raises:
         Obstructed: the model has no TransformerLens bridge. BadPrompt: a word holds no token. Others: `engine.lanes`.
     """
-    owner, tell = bridged(model), progress or silent()
+    owner, tell = bridged(model, "head_ablation"), progress or silent()
     batch = owner.tokens(prompt)
     asked = logit_difference(owner, target, distractor)
     changes: list[np.ndarray] = []

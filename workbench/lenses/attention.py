@@ -60,11 +60,12 @@ def attention(
     Raises:
         Obstructed: the model has no TransformerLens bridge. UnknownName: no such layer. Others: as `engine.lanes`.
     """
-    owner, tell = bridged(model), progress or silent()
-    chosen = tuple(range(owner.info.n_layers)) if layers is None else tuple(layers)
+    owner, tell = bridged(model, "attention"), progress or silent()
+    attending = tuple(layer for layer in range(owner.info.n_layers) if f"blocks.{layer}.attn.hook_pattern" in owner.bridge_hooks)
+    chosen = attending if layers is None else tuple(layers)
     for layer in chosen:
-        if not 0 <= layer < owner.info.n_layers:
-            raise UnknownName("layer", str(layer), map(str, range(owner.info.n_layers)))
+        if layer not in attending:
+            raise UnknownName("layer with attention", str(layer), map(str, attending))
     batch = owner.tokens(prompt)
     names = [f"blocks.{layer}.attn.hook_pattern" for layer in chosen]
     found: list[np.ndarray] = []

@@ -69,7 +69,7 @@ def direct_attribution(
     Raises:
         Obstructed: the model has no TransformerLens bridge. BadPrompt: a word holds no token. Others: `engine.lanes`.
     """
-    owner, tell = bridged(model), progress or silent()
+    owner, tell = bridged(model, "direct_attribution"), progress or silent()
     batch = owner.tokens(prompt)
     asked = logit_difference(owner, target, distractor)
     values: list[np.ndarray] = []

@@ -19,6 +19,7 @@ from torch import nn
 from workbench.edits.base import Edit
 from workbench.edits.engine import act, changed, checked, is_whole, planned
 from workbench.errors import Obstructed
+from workbench.lenses import registry
 from workbench.models.base import LanguageModel, WeightSlot
 from workbench.models.bridge import BridgeModel
 from workbench.models.tokens import TokenBatch, running
@@ -45,12 +46,14 @@ _WEIGHTS = {
 }
 
 
-def bridged(model: LanguageModel) -> BridgeModel:
-    """The model itself if TransformerLens's tools can look at it.
+def bridged(model: LanguageModel, lens: str | None = None) -> BridgeModel:
+    """The model itself if TransformerLens's tools, or those of one lens, can look at it.
 
     Raises:
-        Obstructed: it has no bridge.
+        Obstructed: it has no bridge, or lacks what the lens reads.
     """
+    if lens is not None:
+        registry.require(lens, model)
     if not isinstance(model, BridgeModel):
         raise Obstructed(
             f"This lens runs on TransformerLens's bridge, and {model.info.name} has none.",

@@ -73,11 +73,10 @@ def circuit(
     """Find the strongest edges from one gradient, then measure what they recover.
 
     Raises:
-        Obstructed: no TransformerLens bridge, or blocks whose heads do not add up to the attention's output one by one.
+        Obstructed: the model lacks what the lens reads (`registry.obstacles_of`).
         BadPrompt: the prompts differ in length, or make no difference. Cancelled: between two forwards.
     """
-    owner, tell = bridged(model), progress or silent()
-    _check(owner)
+    owner, tell = bridged(model, "circuit"), progress or silent()
     pair, asked = prompt_pair(owner, clean, corrupt), logit_difference(owner, target, distractor)
     done = [0]
 
@@ -97,15 +96,6 @@ def circuit(
     texts = [token_texts(owner.tokenizer, row) for row in pair.ids]
     edges = tuple(Edge(*key, sums[key] / whole) for key in best)
     return Circuit(owner.info.name, texts[0], texts[1], asked.texts[0], asked.texts[1], good, bad, edges, len(sums), float(alone))
-
-
-def _check(model: BridgeModel) -> None:
-    info = model.info
-    if info.parallel_blocks or info.n_key_value_heads != info.n_heads:
-        raise Obstructed(
-            f"Edges are read head by head; {info.name} has parallel blocks or heads that share keys and values.",
-            "Use Patching and Attribution on this model.",
-        )
 
 
 def _metrics(bridge: Any, ids: Tensor, metric: Callable[[Tensor], Tensor]) -> tuple[float, float]:

@@ -24,6 +24,7 @@ from workbench.conversations import Prompt
 from workbench.edits.base import Edit
 from workbench.edits.labels import LaneLabel, lane_labels
 from workbench.errors import BadPrompt
+from workbench.lenses import registry
 from workbench.lenses.bridged import bridged, run
 from workbench.models.base import LanguageModel
 from workbench.models.bridge import BridgeModel
@@ -84,7 +85,7 @@ def head_scores(
     Raises:
         Obstructed: the model has no TransformerLens bridge. BadPrompt: no text repeats a token, or none is given.
     """
-    owner, tell = bridged(model), progress or silent()
+    owner, tell = bridged(model, "head_scores"), progress or silent()
     batches = _repeated(owner, n, length, seed) if texts is None else [owner.tokens(text) for text in texts]
     wanted = [{kind: _places(kind, batch.ids) for kind in HEAD_KINDS} for batch in batches]
     if not batches or any(not any(bool(w[kind].any()) for w in wanted) for kind in HEAD_KINDS):
@@ -180,6 +181,7 @@ def name_movers(
     from workbench.lenses.attribution import direct_attribution
     from workbench.models.token_texts import first_token, token_texts
 
+    registry.require("name_movers", model)
     tell = progress or silent()
     ids = model.tokens(prompt).ids[0]
     places = (ids == first_token(model, target)).cpu().numpy()

@@ -75,7 +75,7 @@ def logit_lens(
     Raises:
         Obstructed: the model has no TransformerLens bridge. BadPrompt: a target holds no token. Others: `engine.lanes`.
     """
-    owner, tell = bridged(model), progress or silent()
+    owner, tell = bridged(model, "logit_lens"), progress or silent()
     batch = owner.tokens(prompt)
     ids = [first_token(owner, target) for target in targets]
     parts: list[_Read] = []
@@ -111,9 +111,11 @@ class _Read:
 
 
 def _read(model: BridgeModel, batch: TokenBatch, stack: Sequence[Edit], targets: list[int], top_k: int) -> _Read:
-    mids = not model.info.parallel_blocks  # a parallel block has no middle: attention and MLP read the same stream
-    names = [f"blocks.{layer}.hook_resid_{at}" for layer in range(model.info.n_layers) for at in ("pre", "mid", "post")]
-    names = [name for name in names if mids or not name.endswith("mid")]
+    layers = range(model.info.n_layers)
+    # A parallel block has no middle, as attention and MLP read the same stream; TransformerLens names none in a state-space block.
+    middle = ("hook_resid_mid", "attn.hook_out")
+    mids = not model.info.parallel_blocks and all(f"blocks.{layer}.{hook}" in model.bridge_hooks for layer in layers for hook in middle)
+    names = [f"blocks.{layer}.hook_resid_{at}" for layer in layers for at in (("pre", "mid", "post") if mids else ("pre", "post"))]
     # The readout runs inside the context: an edit may act on the final norm or the unembedding.
     with torch.no_grad(), edited_bridge(model, stack) as bridge, running(batch.forward()):
         cache = bridge.run_with_cache(batch.ids, names_filter=names)[1]

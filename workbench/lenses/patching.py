@@ -74,7 +74,7 @@ def activation_patching(
         Obstructed: the model has no TransformerLens bridge. BadPrompt: the prompts differ in length, or make no
         difference to the metric. Cancelled: between two forwards. Others: as `engine.lanes`.
     """
-    owner, tell = bridged(model), progress or silent()
+    owner, tell = bridged(model, "activation_patching"), progress or silent()
     pair, asked = prompt_pair(owner, clean, corrupt), logit_difference(owner, target, distractor)
     n_calls = len(stacks) * owner.info.n_layers * (3 * pair.ids.shape[1] + owner.info.n_heads)
     done = [0]
@@ -110,7 +110,7 @@ def attribution_patching(
 
     Raises: as `activation_patching`.
     """
-    owner, tell = bridged(model), progress or silent()
+    owner, tell = bridged(model, "attribution_patching"), progress or silent()
     pair, asked = prompt_pair(owner, clean, corrupt), logit_difference(owner, target, distractor)
     info, n_pos = owner.info, pair.ids.shape[1]
 

@@ -4,35 +4,57 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Literal
 
-from workbench.errors import UnknownName
+from workbench.errors import Obstructed, UnknownName
 from workbench.methods.registry import Obstacle
 from workbench.models.base import LanguageModel
 
 Network = Literal["bridge", "backpack", "any"]
-# Where a lens is, and what it looks at: TransformerLens's bridge, the senses of a Backpack, or activations that every network has.
-_PLACES: dict[str, tuple[str, Network]] = {
-    "attention": ("workbench.lenses.attention", "bridge"),
-    "logit_lens": ("workbench.lenses.logit_lens", "bridge"),
-    "direct_attribution": ("workbench.lenses.attribution", "bridge"),
-    "activation_patching": ("workbench.lenses.patching", "bridge"),
-    "attribution_patching": ("workbench.lenses.patching", "bridge"),
-    "head_scores": ("workbench.lenses.heads", "bridge"),
-    "name_movers": ("workbench.lenses.heads", "bridge"),
-    "head_ablation": ("workbench.lenses.ablation", "bridge"),
-    "circuit": ("workbench.lenses.circuits", "bridge"),
-    "concept_meter": ("workbench.lenses.concept_meter", "any"),
-    "demonstration_geometry": ("workbench.lenses.geometry", "any"),
-    "locate": ("workbench.lenses.locate", "any"),
-    "senses": ("workbench.lenses.senses", "backpack"),
-    "sense_reading": ("workbench.lenses.senses", "backpack"),
+
+
+@dataclass(frozen=True)
+class Needs:
+    """Where a lens is and what it needs to look: TransformerLens's bridge, the senses of a Backpack, or activations that any network has.
+
+    `hooks`: hook points of a block of the bridge that every layer must have (`some`: one layer at least). `sums`: what attention and MLP
+    return must add up to the stream. `apart`: each head must have keys and values of its own, read after the block's attention.
+    """
+
+    module: str
+    network: Network
+    hooks: tuple[str, ...] = ()
+    some: bool = False
+    sums: bool = False
+    apart: bool = False
+    experts: bool = False
+
+
+_STREAMS, _HEADS = ("hook_resid_pre", "hook_attn_out", "hook_mlp_out"), ("attn.hook_z",)
+_EDGES = ("hook_mlp_in", "attn.hook_result", "attn.hook_q_input")
+_LENSES: dict[str, Needs] = {
+    "attention": Needs("workbench.lenses.attention", "bridge", ("attn.hook_pattern",), some=True),
+    "logit_lens": Needs("workbench.lenses.logit_lens", "bridge", ("hook_resid_pre", "hook_resid_post")),
+    "direct_attribution": Needs("workbench.lenses.attribution", "bridge", (*_STREAMS, *_HEADS), sums=True),
+    "activation_patching": Needs("workbench.lenses.patching", "bridge", (*_STREAMS, *_HEADS)),
+    "attribution_patching": Needs("workbench.lenses.patching", "bridge", (*_STREAMS, *_HEADS)),
+    "head_scores": Needs("workbench.lenses.heads", "bridge", ("attn.hook_pattern",)),
+    "name_movers": Needs("workbench.lenses.heads", "bridge", ("attn.hook_pattern", *_STREAMS, *_HEADS), sums=True),
+    "head_ablation": Needs("workbench.lenses.ablation", "bridge", _HEADS),
+    "circuit": Needs("workbench.lenses.circuits", "bridge", (*_STREAMS, *_HEADS, *_EDGES), sums=True, apart=True),
+    "routing": Needs("workbench.lenses.routing", "any", experts=True),
+    "concept_meter": Needs("workbench.lenses.concept_meter", "any"),
+    "demonstration_geometry": Needs("workbench.lenses.geometry", "any"),
+    "locate": Needs("workbench.lenses.locate", "any"),
+    "senses": Needs("workbench.lenses.senses", "backpack"),
+    "sense_reading": Needs("workbench.lenses.senses", "backpack"),
 }
 
 
 def lens_names() -> tuple[str, ...]:
     """Names of the lenses, in the order in which people are shown them."""
-    return tuple(_PLACES)
+    return tuple(_LENSES)
 
 
 def lens(name: str) -> Callable[..., Any]:
@@ -41,7 +63,7 @@ def lens(name: str) -> Callable[..., Any]:
     Raises:
         UnknownName: there is no such lens.
     """
-    return getattr(importlib.import_module(_place(name)[0]), name)
+    return getattr(importlib.import_module(_needs(name).module), name)
 
 
 def obstacles_of(name: str, model: LanguageModel) -> tuple[Obstacle, ...]:
@@ -50,15 +72,49 @@ def obstacles_of(name: str, model: LanguageModel) -> tuple[Obstacle, ...]:
     Raises:
         UnknownName: there is no such lens.
     """
-    needs = _place(name)[1]
-    if needs == "backpack" and not model.info.has_senses:
+    needs, name_of = _needs(name), f"{model.info.name} ({model.info.architecture})"
+    if needs.network == "backpack" and not model.info.has_senses:
         return (Obstacle(f"It needs a Backpack; {model.info.name} has no senses.", "Load embedded-backpack."),)
-    if needs == "bridge" and model.info.has_senses:
+    if needs.experts and not model.info.n_experts:
+        return (Obstacle(f"It reads a router, and {name_of} has no experts with an address.", "Load a mixture of experts."),)
+    if needs.network != "bridge":
+        return ()
+    if model.info.has_senses:
         return (Obstacle(f"It runs on TransformerLens's bridge, which {model.info.name} lacks.", "Load embedded or another such model."),)
-    return ()
+    if model.info.unseen:
+        return (Obstacle(model.info.unseen, "Edits work all the same; for this lens load embedded or another model."),)
+    reason = _lacking(needs, model, name_of)
+    return (Obstacle(reason, "docs/families.md lists the lenses that run on this family; edits do not depend on them."),) if reason else ()
 
 
-def _place(name: str) -> tuple[str, Network]:
-    if name not in _PLACES:
-        raise UnknownName("lens", name, _PLACES)
-    return _PLACES[name]
+def require(name: str, model: LanguageModel) -> None:
+    """Refuse a model that a lens cannot look at.
+
+    Raises:
+        Obstructed: the message names the obstacles. UnknownName: there is no such lens.
+    """
+    found = obstacles_of(name, model)
+    if found:
+        raise Obstructed(" ".join(item.reason for item in found), " ".join(item.hint for item in found))
+
+
+def _lacking(needs: Needs, model: LanguageModel, name_of: str) -> str:
+    """What the blocks lack that the lens reads; empty if nothing."""
+    info = model.info
+    if needs.apart and (info.parallel_blocks or info.n_key_value_heads != info.n_heads):
+        what = "parallel blocks" if info.parallel_blocks else "heads that share keys and values"
+        return f"Edges are read head by head; {name_of} has {what}."
+    for hook in needs.hooks:
+        without = [layer for layer in range(info.n_layers) if f"blocks.{layer}.{hook}" not in model.bridge_hooks]
+        if len(without) > (info.n_layers - 1 if needs.some else 0):
+            where = "any layer" if len(without) == info.n_layers else f"layer {', '.join(map(str, without[:6]))}"
+            return f"It reads {hook} in {'a' if needs.some else 'every'} layer, and {name_of} shows none in {where}."
+    if needs.sums and not info.adds_up:
+        return f"It takes the stream apart, and in {name_of} what attention and MLP return is not all that joins it."
+    return ""
+
+
+def _needs(name: str) -> Needs:
+    if name not in _LENSES:
+        raise UnknownName("lens", name, _LENSES)
+    return _LENSES[name]

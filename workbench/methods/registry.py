@@ -35,13 +35,19 @@ class Obstacle:
 
 @dataclass(frozen=True)
 class Needs:
-    """What a method needs of demonstrations and model: filled columns, rows in the fit split, and perhaps senses."""
+    """What a method needs of demonstrations and model: filled columns, rows in the fit split, and perhaps senses or heads.
+
+    `sites`: kinds of site of which the model must have one at least; the method leaves out layers without. `parameters`: every parameter
+    has to be open to a delta.
+    """
 
     columns: tuple[str, ...]
     task: TaskKind = "contrast"
     min_rows: int = 2
     senses: bool = False
     heads: bool = False
+    sites: tuple[str, ...] = ()
+    parameters: bool = False
 
 
 @dataclass(frozen=True)
@@ -188,6 +194,13 @@ class Method:
             found.append(Obstacle(f"{self.title} needs a Backpack; {model.info.name} has no senses.", "Load embedded-backpack."))
         if self.needs.heads and model.info.has_senses:
             found.append(Obstacle(f"{self.title} acts on attention heads of a GPT-style model.", "Load embedded or another such model."))
+        if self.needs.sites and not any(model.layers_of(kind) for kind in self.needs.sites):
+            what = " or ".join(self.needs.sites)
+            hint = "Load embedded or another model that has; docs/families.md lists what each family has."
+            found.append(Obstacle(f"{self.title} acts at {what}, and {model.info.name} ({model.info.architecture}) has none.", hint))
+        if self.needs.parameters and model.entangled:
+            what = f"{len(model.entangled)} of {model.info.name} lie where no delta can act: the module is no map of one tensor"
+            found.append(Obstacle(f"{self.title} moves every parameter; {what} (first: {min(model.entangled)}).", "Use LoRA on this model."))
         return tuple(found)
 
     def obstacles(self, model: LanguageModel, demonstrations: Demonstrations | None = None) -> tuple[Obstacle, ...]:

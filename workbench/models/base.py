@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from workbench.conversations import Prompt
-from workbench.errors import UnknownSite
+from workbench.errors import BadSite, UnknownSite
 from workbench.models.generation import GenerationDefaults, generation_defaults
 from workbench.models.hooks import CallReader, Hooks, Point, ReadWrite, WeightTerm
 from workbench.models.tokens import TokenBatch, running
@@ -101,6 +101,10 @@ class LanguageModel(ABC):
     info: ModelInfo
     fingerprint: Fingerprint
     tokenizer: Any
+    bridge_hooks: frozenset[str] = frozenset()
+    """Hook points that TransformerLens's tree of this model shows; none where it has no such tree."""
+    entangled: frozenset[str] = frozenset()
+    """Parameters of modules that are no map from one tensor to one (experts, routers, state-space mixers), beside which no delta can act."""
     lock: threading.RLock
     """Held by exclusive uses (lenses that set hooks of their own, export); edits through contexts need no lock."""
 
@@ -202,12 +206,17 @@ class LanguageModel(ABC):
         """The live parameter that a `param:` site names, as it is stored.
 
         Raises:
-            UnknownSite: the network has no parameter of this name.
+            UnknownSite: the network has no parameter of this name. BadSite: it has, but a delta of it has no place (`entangled`).
         """
         name = site.name or ""
         known = dict(self.network.named_parameters(remove_duplicate=False))
         if name not in known:
             raise UnknownSite(str(site), [f"param:{key}" for key in known])
+        if name in self.entangled:
+            raise BadSite(
+                f"A delta of {name} has no place beside its module, which takes or gives more than one tensor.",
+                "Change a parameter of a plain matrix, norm or table.",
+            )
         return WeightSlot(known[name], name, self.network.get_submodule(name.rpartition(".")[0]), is_table=True)
 
     @final

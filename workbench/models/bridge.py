@@ -43,13 +43,14 @@ class BridgeModel(LanguageModel):
         super().__init__()
         self._network: Any = network.eval().requires_grad_(False)
         self._cache_name = caches.cache_name(network)
-        self._takes = _taken(network)
+        self._takes, self._masks_all = _taken(network), True
         self.tokenizer = tokenizer
         self.bridge = _bridge_over_twin(network, tokenizer, source)
         self._layout = Layout(network, dict(self.bridge.adapter.component_mapping))
         batch = short_batch(network.config.get_text_config().vocab_size, self.device)
         n_heads = int(self.bridge.cfg.n_heads or 0) if self._layout.attends else 0
         self._seen = look(self._layout, lambda tokens: self._out(tokens, output_hidden_states=True), batch, n_heads)
+        self.entangled = self._seen.entangled
         self.info = self._facts(name, n_heads, self._seen)
         self._widths, self._slots = self._all_sites(self._seen)
         self._sites = in_order((*self._widths, *self._slots))
@@ -88,7 +89,8 @@ class BridgeModel(LanguageModel):
 
     def _out(self, batch: TokenBatch, cache: Any = None, **more: Any) -> Any:
         positions = (batch.mask.long().cumsum(-1) - 1).clamp_min(0)[:, -batch.ids.shape[1] :]
-        given = {"attention_mask": batch.mask.long(), "position_ids": positions, **more}
+        mask = batch.mask if self._masks_all else batch.mask[:, -batch.ids.shape[1] :]
+        given = {"attention_mask": mask.long(), "position_ids": positions, **more}
         if self._cache_name is not None:
             given[self._cache_name] = cache
         known = {name: value for name, value in given.items() if self._takes is None or name in self._takes}
@@ -120,14 +122,20 @@ class BridgeModel(LanguageModel):
         def step(tokens: TokenBatch, cache: Any, n_before: int) -> Tensor:
             return self._out(tokens.after(n_before), cache).logits[:, -1]
 
-        return cache_fault(step, lambda: caches.new_cache(self._network), batch, self._seen.logits[:, -1])
+        faults: list[str] = []
+        for self._masks_all in (True, False):  # state-space models want the mask of the new tokens alone
+            faults.append(cache_fault(step, lambda: caches.new_cache(self._network), batch, self._seen.logits[:, -1]))
+            if not faults[-1]:
+                return ""
+        self._masks_all = True
+        return faults[0]
 
     def _look_through_bridge(self, batch: TokenBatch) -> str:
         """Note which hook points TransformerLens's tree has, and say why it cannot be used, if so."""
         with torch.no_grad():
             read_out = gap(self.unembed(self._seen.streams[-1]), self._seen.logits)
         self._is_chain = self._seen.is_chain and not self.info.uncached and read_out <= rounding(self._seen.logits)
-        self.bridge_hooks, fault = bridge_hooks(self.bridge, batch.ids[:1], [stream[:1] for stream in self._seen.streams])
+        self.bridge_hooks, fault = bridge_hooks(self.bridge, batch.ids[:1], [stream[:1] for stream in self._seen.streams], self.info.n_heads)
         if not fault and read_out > rounding(self._seen.logits):
             fault = "something stands between the final norm and the logits that a lens would leave out"
         return fault and f"TransformerLens's bridge cannot be used on {type(self._network).__name__}: {fault}."

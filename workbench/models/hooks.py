@@ -141,10 +141,9 @@ def _install(point: Point) -> RemovableHandle:
         fns = _plan.get().get(key)
         if not fns:
             return None
-        x, y = _rows(args[0]), _rows(output)
         for fn in fns:
-            y = fn(module, x, y)
-        return y.view(output.shape)
+            output = fn(module, args[0], output)
+        return output
 
     def routed(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> Tensor | None:
         fns = _plan.get().get(key)

@@ -36,12 +36,13 @@ class Seen:
     """What the forward showed.
 
     `points` and `widths` are of the activation sites that carry one vector a token. `adds_up`: the stream behind each block is what entered
-    it plus what attention and MLP returned. `is_chain`: each block is called once, with what the one before returned.
+    it plus what attention and MLP returned. `entangled`: parameters whose modules are no map from one tensor to one. `is_chain`: each block is called once, with what the one before returned.
     """
 
     points: Mapping[Site, Point]
     widths: Mapping[Site, int]
     experts: Mapping[int, nn.Module]
+    entangled: frozenset[str]
     streams: tuple[Tensor, ...]
     logits: Tensor
     adds_up: bool
@@ -54,6 +55,15 @@ def short_batch(d_vocab: int, device: torch.device) -> TokenBatch:
     return TokenBatch.of([row, row[: _COLUMNS - _PADDED]], None, device)
 
 
+def _rows_stay_apart(call: Any, n_rows: int) -> bool:
+    """Whether every tensor of a block's call has a row a sequence, or one for all: Bloom's position biases have one a head."""
+    if isinstance(call, Tensor):
+        return call.ndim < 2 or call.shape[0] in (1, n_rows)
+    if isinstance(call, dict):
+        return all(_rows_stay_apart(item, n_rows) for item in call.values())  # pyright: ignore[reportUnknownVariableType]
+    return not isinstance(call, (tuple, list)) or all(_rows_stay_apart(item, n_rows) for item in call)  # pyright: ignore[reportUnknownVariableType]
+
+
 def look(layout: Layout, run: Callable[[TokenBatch], Any], batch: TokenBatch, n_heads: int) -> Seen:
     """Run one forward and compare it with what Hugging Face says of it; `run` returns its output with `hidden_states`.
 
@@ -64,7 +74,7 @@ def look(layout: Layout, run: Callable[[TokenBatch], Any], batch: TokenBatch, n_
     asked = {Site(kind, layer): layout.points(Site(kind, layer)) for layer in range(n_layers) for kind in LAYER_ACTIVATIONS}
     asked[Site("ln_final")] = layout.points(Site("ln_final"))
     experts = {layer: module for layer in range(n_layers) if (module := layout.experts(layer)) is not None}
-    with torch.no_grad(), running(batch.forward()), _recorded([p for points in asked.values() for p in points], experts) as shown:
+    with torch.no_grad(), running(batch.forward()), _recorded(layout, asked, experts) as shown:
         out = run(batch)
     shape = tuple(batch.ids.shape)
     streams = [shown.at(Point(block, side), shape) for block, side in [(layout.blocks[0], "in"), *((block, "out") for block in layout.blocks)]]
@@ -83,8 +93,9 @@ def look(layout: Layout, run: Callable[[TokenBatch], Any], batch: TokenBatch, n_
         (entered := shown.at(Point(block, "in"), shape)) is not None and torch.equal(entered, stream)
         for block, stream in zip(layout.blocks, known)
     )
+    chain = chain and all(_rows_stay_apart(shown.call(block), len(batch)) for block in layout.blocks)
     called = {layer: module for layer, module in experts.items() if shown.routes(module)}
-    return Seen(points, widths, called, tuple(known), out.logits, adds_up, chain)
+    return Seen(points, widths, called, shown.entangled(layout.network), tuple(known), out.logits, adds_up, chain)
 
 
 def rounding(x: Tensor) -> float:
@@ -158,6 +169,7 @@ class _Shown:
     """What modules were called with and returned, by point, in the order of the calls."""
 
     def __init__(self) -> None:
+        self.maps: set[int] = set()
         self._values: dict[tuple[int, str], list[Any]] = {}
 
     def add(self, key: tuple[int, str], value: Any) -> None:
@@ -179,6 +191,19 @@ class _Shown:
     def count(self, point: Point) -> int:
         return len(self._values.get(point.key, []))
 
+    def entangled(self, network: nn.Module) -> frozenset[str]:
+        """Parameters whose modules were not called with one tensor for one."""
+        return frozenset(
+            f"{path}.{name}".lstrip(".")
+            for path, module in network.named_modules()
+            for name, _ in module.named_parameters(recurse=False)
+            if id(module) not in self.maps
+        )
+
+    def call(self, module: nn.Module) -> Any:
+        """What a module was called with."""
+        return self._values.get((id(module), "call"), [()])[-1]
+
     def routes(self, module: nn.Module) -> bool:
         """Whether it was called with tokens, the indices of their experts, and the weights of these."""
         calls = self._values.get((id(module), "call"), [])
@@ -189,8 +214,9 @@ class _Shown:
 
 
 @contextmanager
-def _recorded(points: Sequence[Point], experts: Mapping[int, nn.Module]) -> Generator[_Shown]:
+def _recorded(layout: Layout, asked: Mapping[Site, tuple[Point, ...]], experts: Mapping[int, nn.Module]) -> Generator[_Shown]:
     shown, handles = _Shown(), list[Any]()
+    points = [point for found in asked.values() for point in found]
 
     def before(key: tuple[int, str]) -> Any:
         return lambda _, args, kwargs: shown.add(key, first_tensor(args, kwargs))
@@ -198,13 +224,20 @@ def _recorded(points: Sequence[Point], experts: Mapping[int, nn.Module]) -> Gene
     def after(key: tuple[int, str]) -> Any:
         return lambda _, __, output: shown.add(key, output[0] if isinstance(output, tuple) else output)
 
+    def mapped(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        if len(args) == 1 and not kwargs and isinstance(args[0], Tensor) and isinstance(output, Tensor):
+            shown.maps.add(id(module))
+
     try:
+        for module in layout.network.modules():
+            if next(module.parameters(recurse=False), None) is not None:
+                handles.append(module.register_forward_hook(mapped, with_kwargs=True))
         for point in {point.key: point for point in points}.values():
             if point.side == "in":
                 handles.append(point.module.register_forward_pre_hook(before(point.key), with_kwargs=True))
             else:
                 handles.append(point.module.register_forward_hook(after(point.key)))
-        for module in experts.values():
+        for module in (*experts.values(), *layout.blocks):
             key = (id(module), "call")
             record: Any = lambda _, args, kwargs, key=key: shown.add(key, (*args, *kwargs.values()))  # noqa: E731
             handles.append(module.register_forward_pre_hook(record, with_kwargs=True))
@@ -239,22 +272,44 @@ def cache_fault(step: Callable[[TokenBatch, Any, int], Tensor], new_cache: Calla
     return "" if differs <= rounding(wanted) else f"Logits through its cache differ from those without by {differs:.2g} of them."
 
 
-def bridge_hooks(bridge: Any, ids: Tensor, streams: Sequence[Tensor]) -> tuple[frozenset[str], str]:
+# What TransformerLens's tree shows only when asked: each head's result, the inputs of q, k and v, the entry of the MLP.
+_FLAGS = ("use_attn_result", "use_split_qkv_input", "use_hook_mlp_in")
+
+
+def bridge_hooks(bridge: Any, ids: Tensor, streams: Sequence[Tensor], n_heads: int) -> tuple[frozenset[str], str]:
     """The hook points of TransformerLens's tree that show (batch, pos, …), and why its residual streams are not the network's, if so."""
-    shown: dict[str, Tensor] = {}
     try:
-        with torch.no_grad():
-            shown = dict(bridge.run_with_cache(ids)[1].items())
+        shown = _shown_by_bridge(bridge, ids)
     except FOREIGN as error:
         return frozenset(), f"it does not run ({one_line(error)})"
-    names = frozenset(name for name, x in shown.items() if isinstance(x, Tensor) and x.ndim >= 3 and x.shape[0] == len(ids))
+    try:
+        every = shown | _shown_by_bridge(bridge, ids, _FLAGS)
+    except FOREIGN:
+        every = shown
+    names = frozenset(name for name, x in every.items() if x.ndim >= 3 and x.shape[0] == len(ids) and _has_heads(name, x, n_heads))
     for layer, ours in enumerate(streams):
         name = f"blocks.{layer}.hook_resid_pre" if layer < len(streams) - 1 else f"blocks.{layer - 1}.hook_resid_post"
         seen = shown.get(name)
         differs = float("inf") if seen is None or seen.shape != ours.shape else gap(seen, ours)
-        if differs > rounding(ours):
+        if not differs <= rounding(ours):
             return names, f"its {name} " + ("shows nothing" if differs == float("inf") else f"differs from the network's by {differs:.2g} of it")
     return names, ""
+
+
+def _shown_by_bridge(bridge: Any, ids: Tensor, flags: Sequence[str] = ()) -> dict[str, Tensor]:
+    try:
+        for flag in flags:
+            getattr(bridge, f"set_{flag}")(True)
+        with torch.no_grad():
+            return {name: x for name, x in bridge.run_with_cache(ids)[1].items() if isinstance(x, Tensor)}
+    finally:
+        for flag in flags:
+            getattr(bridge, f"set_{flag}")(False)
+
+
+def _has_heads(name: str, x: Tensor, n_heads: int) -> bool:
+    """Whether what is shown head by head has the model's heads: latent attention (DeepSeek) is cut by another width."""
+    return not name.endswith("attn.hook_z") or x.ndim == 3 or x.shape[2] == n_heads
 
 
 def one_line(error: BaseException) -> str:

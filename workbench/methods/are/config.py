@@ -94,7 +94,8 @@ class AreConfig:
     modules: tuple[str, ...] = knob(
         ("w_in", "w_out"),
         label="Edited matrices",
-        help="Which matrices of an edited block change: w_q, w_k, w_v, w_o of attention, w_gate, w_in, w_out of the MLP.",
+        help="Which matrices of an edited block change: w_q, w_k, w_v, w_o of attention, w_gate, w_in, w_out of the MLP. Where "
+        "a block's MLP is a mixture of experts, w_in and w_out stand for attention's four.",
     )
     rank: int = knob(8, label="Rank", symbol="r", help="In how many directions each matrix may change.", unit="directions", bounds=(1, 128))
     alpha: float = knob(8.0, label="Alpha", symbol="α", help="A change is scaled by alpha / rank.", bounds=(0.01, 256.0))

@@ -23,7 +23,7 @@ from workbench.methods.are.config import AreConfig
 from workbench.methods.are.report import live_values, rounds_report, sample_of
 from workbench.methods.are.rounds import Contest, Round
 from workbench.methods.registry import Fitted, Needs, Obstacle, header, method
-from workbench.methods.shared.adapters import AdapterEdit
+from workbench.methods.shared.adapters import ATTENTION_MATRICES, MLP_MATRICES, AdapterEdit
 from workbench.methods.shared.concept import SIDES, Concept, concept_of, sided
 from workbench.methods.shared.neutral import neutral_of
 from workbench.models.base import LanguageModel
@@ -57,7 +57,7 @@ def _obstacles(model: LanguageModel, demonstrations: Demonstrations) -> tuple[Ob
     paper="arXiv 2404.13752",
     config=AreConfig,
     edit=AdapterEdit,
-    needs=Needs(("prompt",), task="concept", min_rows=2),
+    needs=Needs(("prompt",), task="concept", min_rows=2, sites=(*MLP_MATRICES, *ATTENTION_MATRICES)),
     presets={
         "ours": {},
         "retained": {"retention_kl": 100.0},

@@ -20,7 +20,7 @@ from workbench.edits.base import Edit, Header
 from workbench.methods.are.config import AreConfig
 from workbench.methods.are.retention import Damage, damage, kl_per_token
 from workbench.methods.shared import discriminator as adversary
-from workbench.methods.shared.adapters import AdapterEdit, Adapters, relative_norms
+from workbench.methods.shared.adapters import AdapterEdit, Adapters, adapted_sites, relative_norms
 from workbench.methods.shared.concept import Concept
 from workbench.methods.shared.discriminator import ANTI, TARGET, Discriminator, Scaling
 from workbench.models.base import LanguageModel
@@ -86,7 +86,8 @@ class Contest:
         self._retained, self.neutral = neutral
         self.read_blocks = config.reads(model.info.n_layers)
         generator = torch.Generator().manual_seed(seed)
-        sites = config.adapter_sites(model.info.n_layers)
+        asked = config.adapter_sites(model.info.n_layers)
+        sites = adapted_sites(model, sorted({site.layer for site in asked if site.layer is not None}), config.modules)
         self.adapters = Adapters(model, sites, config.rank, config.alpha, generator)
         self._train, self._validation = concept.train.tokens(model), concept.validation.tokens(model)
         self._is_target = concept.train.is_target.to(model.device)

@@ -132,7 +132,7 @@ def _lr(info: ModelInfo) -> float:
     paper="arXiv 2402.06155",
     config=LoopConfig,
     edit=DeltaEdit,
-    needs=Needs(("prompt",), task="canonical", min_rows=1),
+    needs=Needs(("prompt",), task="canonical", min_rows=1, parameters=True),
     presets={
         "ours": {},
         "gentle": {"kl_weight": 1.0, "ball": "1e-3"},

@@ -1,4 +1,4 @@
-"""LoRA on canonical examples: low-rank changes of both MLP matrices in a centred block of layers.
+"""LoRA on canonical examples: low-rank changes of both MLP matrices in a centred block of layers (of attention's in a mixture of experts).
 
 Ref: docs/methods/senses.md §2.5, §3.5; arXiv 2106.09685, 2402.06155. Law: W' = W + (8/rank) · B A, A ~ U(±1/√in), B = 0 at the start.
 Differs: the span is c layers, start … start+c−1; the released code takes c+1 and may name a layer that is not there (`compat`).
@@ -20,13 +20,12 @@ from workbench.knobs import as_released, knob
 from workbench.methods.canonical.compat import OFFICIAL_LORA, LoraCompat
 from workbench.methods.canonical.training import SMALL, LoopConfig, fit_by_loop, loop_steps
 from workbench.methods.registry import Fitted, Needs, Step, header, method
-from workbench.methods.shared.adapters import AdapterEdit, Adapters
+from workbench.methods.shared.adapters import ATTENTION_MATRICES, MLP_MATRICES, AdapterEdit, Adapters, adapted_sites
 from workbench.methods.shared.canonical_examples import canonical_obstacles
 from workbench.models.base import LanguageModel, ModelInfo
 from workbench.models.tokens import TokenBatch
 from workbench.progress import Progress
 from workbench.shapes import Logits, Tensor
-from workbench.sites import Site
 
 ALPHA = 8.0
 _LR = 3e-3
@@ -56,11 +55,11 @@ def layers_of(n_layers: int, span: float, official: bool = False) -> range:
 
 
 class AdapterTrainee:
-    """Adapters in training on both MLP matrices of some layers."""
+    """Adapters in training on both MLP matrices of some layers, or on attention's where the MLP is a mixture of experts."""
 
     def __init__(self, model: LanguageModel, config: LoraConfig, seed: int) -> None:
         layers = layers_of(model.info.n_layers, config.span, config.compat.lora_span == "c+1")
-        sites = [Site(kind, layer) for layer in layers for kind in ("w_in", "w_out")]
+        sites = adapted_sites(model, layers)
         # The schedule draws from the bare seed; the adapters start elsewhere.
         generator = torch.Generator().manual_seed(seed + 1_000_003)
         narrow = min(min(model.weight(site).shape) for site in sites)
@@ -109,7 +108,7 @@ def steps(
     paper="arXiv 2106.09685",
     config=LoraConfig,
     edit=AdapterEdit,
-    needs=Needs(("prompt",), task="canonical", min_rows=1),
+    needs=Needs(("prompt",), task="canonical", min_rows=1, sites=(*MLP_MATRICES, *ATTENTION_MATRICES)),
     presets={
         "ours": {},
         "gentle": {"lr": 1e-3, "kl_weight": 1.0, "ball": "1e-3"},

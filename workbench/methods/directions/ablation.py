@@ -123,6 +123,8 @@ def fit(model: LanguageModel, demonstrations: Demonstrations, config: DirectionC
     """
     concept = concept_of(model, demonstrations, target=config.target, n_prompts=config.n_prompts)
     n_layers = model.info.n_layers
+    written = set(model.layers_of("attn_out")) & set(model.layers_of("mlp_out"))
+    whole = [layer for layer in range(n_layers) if layer not in written or not model.info.adds_up]
     layers = (config.layer,) if config.layer is not None else tuple(range(max(1, int(0.8 * n_layers))))
     n_positions = config.positions or max(3, CANDIDATES // len(layers))
     made = header("refusal_direction", model, demonstrations, config, seed)
@@ -131,7 +133,7 @@ def fit(model: LanguageModel, demonstrations: Demonstrations, config: DirectionC
     def edit_of(vector: Tensor, layer: int, mode: str) -> DirectionEdit:
         tied = model.info.tied_embeddings
         scale = config.strength if mode == "add" else 1.0
-        facts = {"mode": mode, "layer": layer, "n_layers": n_layers, "tied": tied}
+        facts = {"mode": mode, "layer": layer, "n_layers": n_layers, "tied": tied} | ({"whole": whole} if whole else {})
         return DirectionEdit(replace(made, facts=facts), (scale * vector).float())
 
     if config.layer is not None and len(directions) == 1:

@@ -3,7 +3,8 @@
 Ref: docs/methods/directions.md §2.3; arXiv 2406.11717. Law (ablate): x ← x − s · r̂ r̂ᵀ x at the embedding and at every attention and
 MLP output; at s = 1 the stream has r̂ᵀ x = 0 everywhere, and every s equals W ← W − s · r̂ r̂ᵀ W of what writes to it.
 Law (add): x ← x + s · c · r at the input of one block.
-Differs: the released code also projects at every block's input, which is the same at s = 1 and compounds otherwise.
+Differs: the released code also projects at every block's input, which is the same at s = 1 and compounds otherwise; so do we behind
+layers that write by more than attention and one MLP (a state-space mixer), whose parts have no address.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ Transform = Callable[[Activations], Activations]
 class DirectionEdit(Edit):
     """Ablate a unit direction everywhere, or add a vector at one block's input.
 
-    `facts`: mode (ablate or add), layer, n_layers, tied (embedding shared with the unembedding).
+    `facts`: mode (ablate or add), layer, n_layers, tied (embedding shared with the unembedding), and perhaps whole: layers that write by
+    more than attention and one MLP (state-space and hybrid ones), where the stream behind the block is projected instead.
     """
 
     direction: Float[Tensor, " d_model"]
@@ -62,11 +64,14 @@ class DirectionEdit(Edit):
         fn = _ablated(self.unit, dose)
         writers = [Site("resid_pre", 0)]
         for layer in range(int(self.header.facts["n_layers"])):
-            writers += [Site("attn_out", layer), Site("mlp_out", layer)]
+            whole = layer in self.header.facts.get("whole", ())
+            writers += [Site("resid_post", layer)] if whole else [Site("attn_out", layer), Site("mlp_out", layer)]
         return tuple(TransformAt(site, fn, width) for site in writers)
 
     def exports(self) -> Mapping[ExportTarget, Possible | Refused]:
         checkpoint: Possible | Refused = Possible()
+        if self.header.facts.get("whole"):
+            checkpoint = Refused("Some layers write by more than attention and one MLP, and are ablated as a whole.")
         if self.header.facts["mode"] == "add":
             checkpoint = Refused("It adds to a block's input, where no bias of the file format acts on all architectures alike.")
         elif self.header.facts.get("tied", True):

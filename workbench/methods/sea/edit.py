@@ -121,6 +121,8 @@ def _operation(site: Site, law: SpectralLaw, dose: float, where: str) -> Transfo
 
 def mlp_facts(model: LanguageModel, layers: tuple[int, ...]) -> dict[str, bool]:
     """What folding needs to know of the model: is mlp_out the raw output of the MLP's last matrix, and has that a bias?"""
+    if not set(layers) <= set(model.layers_of("w_out")):
+        return {"raw_mlp": False, "has_bias": False}
     modules = [model.weight(Site("w_out", layer)).module for layer in layers]
     behind = [list(model.point(Site("mlp_out", layer)).module.modules()) for layer in layers]
     raw = all(any(module is inner for inner in inside) for module, inside in zip(modules, behind))

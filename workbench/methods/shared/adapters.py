@@ -22,7 +22,7 @@ from workbench.models.base import LanguageModel, WeightSlot
 from workbench.models.hooks import WeightTerm
 from workbench.operations import AddToWeight, LowRank, Operation, own_part, term, with_term
 from workbench.shapes import Float, Tensor
-from workbench.sites import Site
+from workbench.sites import LAYER_WEIGHTS, Site
 from workbench.sites import site as site_of
 
 
@@ -129,6 +129,30 @@ class Adapters:
         return {site: _norm([a.grad, b.grad]) for site, (_, a, b) in self._parts.items()}
 
 
+MLP_MATRICES, ATTENTION_MATRICES = ("w_in", "w_out"), ("w_q", "w_k", "w_v", "w_o")
+
+
+def adapted_sites(model: LanguageModel, layers: Sequence[int], kinds: Sequence[str] = MLP_MATRICES) -> list[Site]:
+    """The matrices of these kinds in these layers; for those of the MLP, attention's where a layer has none (a mixture of experts).
+
+    Raises:
+        BadKnob: none of the layers has any.
+    """
+    found: list[Site] = []
+    for layer in layers:
+        own = [Site(kind, layer) for kind in kinds if layer in model.layers_of(kind)]
+        if not own and tuple(kinds) == MLP_MATRICES:
+            own = [Site(kind, layer) for kind in ATTENTION_MATRICES if layer in model.layers_of(kind)]
+        found += own
+    if not found:
+        have = [f"{kind} in layers {', '.join(map(str, model.layers_of(kind)))}" for kind in LAYER_WEIGHTS if model.layers_of(kind)]
+        raise BadKnob(
+            f"{model.info.name} has no {' or '.join(kinds)} in layers {', '.join(map(str, layers))}.",
+            f"It has: {'; '.join(have) or 'no matrices with an address'}.",
+        )
+    return found
+
+
 def _training(slot: WeightSlot, low: LowRank) -> WeightTerm:
     def add(_: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         return with_term(y, term(low, x), slot.columns)
@@ -197,4 +221,4 @@ def composed(edits: Sequence[AdapterEdit]) -> AdapterEdit:
     return AdapterEdit(header, factors)
 
 
-__all__ = ["AdapterEdit", "Adapters", "composed", "matrix_of", "relative_norms", "singular_values"]
+__all__ = ["ATTENTION_MATRICES", "MLP_MATRICES", "AdapterEdit", "Adapters", "adapted_sites", "composed", "matrix_of", "relative_norms", "singular_values"]

@@ -199,14 +199,21 @@ def listed_heads(config: TarotConfig, info: ModelInfo) -> tuple[tuple[int, int],
 def angle_space(config: TarotConfig, model: LanguageModel, heads: tuple[tuple[int, int], ...] | None) -> AngleSpace:
     """Return the angles that a fit is free to turn.
 
+    Layers that lack what turns (a hybrid's layers without attention) are left out.
+
     Raises:
-        BadKnob: heads of the MLP; an odd width.
+        BadKnob: heads of the MLP; an odd width; only layers that lack it.
     """
     info = model.info
     if heads is not None and config.variant == "mlp":
         raise BadKnob("The mlp variant turns the MLP's output, which has no heads.", "Leave heads and top_heads empty.")
     listed = heads is not None and config.layers is None
     layers = tuple(sorted({layer for layer, _ in heads or ()})) if listed else edited_layers(config, info)
+    kind = "mlp_out" if config.variant == "mlp" else "head_z"
+    there = tuple(layer for layer in layers if layer in model.layers_of(kind))
+    if layers and not there:
+        raise BadKnob(f"None of the layers {_listed(layers)} has {kind}.", f"Choose among {_listed(model.layers_of(kind)) or 'other models'}.")
+    layers = there
     if heads is not None:
         heads = tuple(pair for pair in heads if pair[0] in layers)
     half = len(layers) * 2 >= info.n_layers and heads is None
@@ -228,6 +235,10 @@ def edited_layers(config: TarotConfig, info: ModelInfo) -> tuple[int, ...]:
     """Return the layers knob, or what depth says: the first fifth of the network, rounded up, or all of it. Raises: BadKnob."""
     n_default = info.n_layers if config.depth == "all" else math.ceil(info.n_layers / 5)
     return tuple(range(n_default)) if config.layers is None else existing_layers("layers", config.layers, info.n_layers)
+
+
+def _listed(layers: tuple[int, ...]) -> str:
+    return ", ".join(map(str, layers))
 
 
 def scoped(scope: Scope) -> Mapping[str, Any]:

@@ -77,7 +77,7 @@ def proceed(
     paper="arXiv 2410.04277",
     config=TarotConfig,
     edit=RotationEdit,
-    needs=Needs(("prompt",), "label", min_rows=4, heads=True),
+    needs=Needs(("prompt",), "label", min_rows=4, heads=True, sites=("head_z",)),
     presets=PRESETS,
     obstacles=obstacles,
     proceed=proceed,
