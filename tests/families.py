@@ -26,12 +26,31 @@ _SIZES: dict[str, Any] = {
     **dict.fromkeys(("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len"), 64),
     **dict.fromkeys(("num_local_experts", "num_experts", "n_routed_experts"), 4),
     **dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"), N_WORDS),
-    "vocab_size": N_WORDS + 1, "head_dim": 8, "rotary_dim": 8, "num_experts_per_tok": 2, "n_shared_experts": 1, "state_size": 8,
-    "time_step_rank": 4, "mamba_d_state": 8, "mamba_d_head": 8, "mamba_n_heads": 8, "mamba_expand": 2, "chunk_size": 8, "mamba_chunk_size": 8,
+    "vocab_size": N_WORDS + 1,
+    "head_dim": 8,
+    "rotary_dim": 8,
+    "num_experts_per_tok": 2,
+    "n_shared_experts": 1,
+    "state_size": 8,
+    "time_step_rank": 4,
+    "mamba_d_state": 8,
+    "mamba_d_head": 8,
+    "mamba_n_heads": 8,
+    "mamba_expand": 2,
+    "chunk_size": 8,
+    "mamba_chunk_size": 8,
     # Latent attention (DeepSeek) and linear attention (Qwen3-Next) name their own.
-    "q_lora_rank": 16, "kv_lora_rank": 16, "qk_nope_head_dim": 8, "qk_rope_head_dim": 4, "v_head_dim": 8, "qk_head_dim": 12,
-    "linear_num_key_heads": 2, "linear_num_value_heads": 4, "linear_key_head_dim": 8, "linear_value_head_dim": 8,
-}  # fmt: skip
+    "q_lora_rank": 16,
+    "kv_lora_rank": 16,
+    "qk_nope_head_dim": 8,
+    "qk_rope_head_dim": 4,
+    "v_head_dim": 8,
+    "qk_head_dim": 12,
+    "linear_num_key_heads": 2,
+    "linear_num_value_heads": 4,
+    "linear_key_head_dim": 8,
+    "linear_value_head_dim": 8,
+}
 
 # What a family needs beside its sizes; hybrids get one layer of each kind.
 OWN: dict[str, dict[str, Any]] = {
@@ -40,19 +59,34 @@ OWN: dict[str, dict[str, Any]] = {
     "deepseek_v3": {"first_k_dense_replace": 1, "n_group": 2, "topk_group": 1, "num_key_value_heads": 4},
     "falcon_h1": {"mamba_d_ssm": 64},
     "gemma4_text": {
-        "layer_types": ["sliding_attention", "full_attention"], "hidden_size_per_layer_input": 8, "vocab_size_per_layer_input": N_WORDS + 1,
-        "global_head_dim": 8, "num_kv_shared_layers": 0,
+        "layer_types": ["sliding_attention", "full_attention"],
+        "hidden_size_per_layer_input": 8,
+        "vocab_size_per_layer_input": N_WORDS + 1,
+        "global_head_dim": 8,
+        "num_kv_shared_layers": 0,
     },
     "glm4_moe": {"first_k_dense_replace": 1},
     "glm4_moe_lite": {"first_k_dense_replace": 1, "num_key_value_heads": 4, "mlp_layer_types": ["dense", "sparse"]},
-    "glm_moe_dsa": {"num_key_value_heads": 4, "mlp_layer_types": ["dense", "sparse"], "index_n_heads": 4, "index_head_dim": 8, "index_topk": 8},
+    "glm_moe_dsa": {
+        "num_key_value_heads": 4,
+        "mlp_layer_types": ["dense", "sparse"],
+        "index_n_heads": 4,
+        "index_head_dim": 8,
+        "index_topk": 8,
+    },
     "gpt_neo": {"attention_types": [[["global", "local"], 1]]},
     "granitemoehybrid": {"layer_types": ["mamba", "attention"], "shared_intermediate_size": 24},
     "jamba": {"attn_layer_period": 2, "attn_layer_offset": 1, "expert_layer_period": 2, "expert_layer_offset": 1, "mamba_dt_rank": 4},
     "lfm2": {"layer_types": ["conv", "full_attention"]},
     "lfm2_moe": {"layer_types": ["conv", "full_attention"], "num_dense_layers": 1},
     "mamba2": {"num_heads": 8, "head_dim": 8, "n_groups": 2, "expand": 2},
-    "nemotron_h": {"layers_block_type": ["mamba", "attention"], "mamba_num_heads": 4, "mamba_head_dim": 16, "n_groups": 2, "ssm_state_size": 8},
+    "nemotron_h": {
+        "layers_block_type": ["mamba", "attention"],
+        "mamba_num_heads": 4,
+        "mamba_head_dim": 16,
+        "n_groups": 2,
+        "ssm_state_size": 8,
+    },
     "olmo_hybrid": {"layer_types": ["linear_attention", "full_attention"]},
     "qwen3_next": {"layer_types": ["linear_attention", "full_attention"]},
     "qwen3_5_text": {"layer_types": ["linear_attention", "full_attention"]},
@@ -60,11 +94,16 @@ OWN: dict[str, dict[str, Any]] = {
     "recurrent_gemma": {"block_types": ["recurrent", "attention"], "lru_width": 32, "attention_window_size": 64},
     "xglm": {"pad_token_id": 1},
     "youtu": {"num_key_value_heads": 4},
-}  # fmt: skip
+}
 
 # transformers gives several classes of config to one class of model: the one to build is named where it is not the first.
-_MODEL_TYPE = {"GPT2LMHeadModel": "gpt2", "LlamaForCausalLM": "llama", "Llama4ForCausalLM": "llama4_text",
-               "Qwen3_5ForCausalLM": "qwen3_5_text", "Qwen3_5MoeForCausalLM": "qwen3_5_moe_text"}  # fmt: skip
+_MODEL_TYPE = {
+    "GPT2LMHeadModel": "gpt2",
+    "LlamaForCausalLM": "llama",
+    "Llama4ForCausalLM": "llama4_text",
+    "Qwen3_5ForCausalLM": "qwen3_5_text",
+    "Qwen3_5MoeForCausalLM": "qwen3_5_moe_text",
+}
 
 NOT_BUILT = {
     "Zamba2ForCausalLM": "a model of two layers cannot be made: its shared block stands at layers that the config does not let one choose",

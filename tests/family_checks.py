@@ -139,7 +139,7 @@ def experts(model: LanguageModel) -> str:
     for layer in there:
         sites, batch = [Site("expert_out", layer, expert) for expert in range(model.info.n_experts)], batch_of(model)
         sums: list[Tensor] = []
-        with torch.no_grad(), model.intercepts([(site, lambda x: sums.append(x)) for site in sites]):
+        with torch.no_grad(), model.intercepts([(site, sums.append) for site in sites]):
             model.logits(batch)
         went = torch.stack([part.abs().sum(-1) > 0 for part in sums])
         assert went.any(), "some expert gets a token"

@@ -65,7 +65,7 @@ def attention(
     chosen = attending if layers is None else tuple(layers)
     for layer in chosen:
         if layer not in attending:
-            raise UnknownName("layer with attention", str(layer), map(str, attending))
+            raise UnknownName("layer", str(layer), map(str, attending))
     batch = owner.tokens(prompt)
     names = [f"blocks.{layer}.attn.hook_pattern" for layer in chosen]
     found: list[np.ndarray] = []

@@ -19,7 +19,6 @@ from workbench.errors import Obstructed
 from workbench.lenses.bridged import bridged, edited_bridge
 from workbench.lenses.logit_difference import gap, logit_difference, prompt_pair
 from workbench.models.base import LanguageModel
-from workbench.models.bridge import BridgeModel
 from workbench.models.token_texts import token_texts
 from workbench.models.tokens import running
 from workbench.progress import Progress, silent

@@ -114,7 +114,11 @@ def _read(model: BridgeModel, batch: TokenBatch, stack: Sequence[Edit], targets:
     layers = range(model.info.n_layers)
     # A parallel block has no middle, as attention and MLP read the same stream; TransformerLens names none in a state-space block.
     middle = ("hook_resid_mid", "attn.hook_out")
-    mids = not model.info.parallel_blocks and all(f"blocks.{layer}.{hook}" in model.bridge_hooks for layer in layers for hook in middle)
+    mids = (
+        model.info.adds_up
+        and not model.info.parallel_blocks
+        and all(f"blocks.{layer}.{hook}" in model.bridge_hooks for layer in layers for hook in middle)
+    )
     names = [f"blocks.{layer}.hook_resid_{at}" for layer in layers for at in (("pre", "mid", "post") if mids else ("pre", "post"))]
     # The readout runs inside the context: an edit may act on the final norm or the unembedding.
     with torch.no_grad(), edited_bridge(model, stack) as bridge, running(batch.forward()):

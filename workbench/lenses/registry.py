@@ -15,7 +15,7 @@ Network = Literal["bridge", "backpack", "any"]
 
 
 @dataclass(frozen=True)
-class Needs:
+class LensNeeds:
     """Where a lens is and what it needs to look: TransformerLens's bridge, the senses of a Backpack, or activations that any network has.
 
     `hooks`: hook points of a block of the bridge that every layer must have (`some`: one layer at least). `sums`: what attention and MLP
@@ -33,22 +33,22 @@ class Needs:
 
 _STREAMS, _HEADS = ("hook_resid_pre", "hook_attn_out", "hook_mlp_out"), ("attn.hook_z",)
 _EDGES = ("hook_mlp_in", "attn.hook_result", "attn.hook_q_input")
-_LENSES: dict[str, Needs] = {
-    "attention": Needs("workbench.lenses.attention", "bridge", ("attn.hook_pattern",), some=True),
-    "logit_lens": Needs("workbench.lenses.logit_lens", "bridge", ("hook_resid_pre", "hook_resid_post")),
-    "direct_attribution": Needs("workbench.lenses.attribution", "bridge", (*_STREAMS, *_HEADS), sums=True),
-    "activation_patching": Needs("workbench.lenses.patching", "bridge", (*_STREAMS, *_HEADS)),
-    "attribution_patching": Needs("workbench.lenses.patching", "bridge", (*_STREAMS, *_HEADS)),
-    "head_scores": Needs("workbench.lenses.heads", "bridge", ("attn.hook_pattern",)),
-    "name_movers": Needs("workbench.lenses.heads", "bridge", ("attn.hook_pattern", *_STREAMS, *_HEADS), sums=True),
-    "head_ablation": Needs("workbench.lenses.ablation", "bridge", _HEADS),
-    "circuit": Needs("workbench.lenses.circuits", "bridge", (*_STREAMS, *_HEADS, *_EDGES), sums=True, apart=True),
-    "routing": Needs("workbench.lenses.routing", "any", experts=True),
-    "concept_meter": Needs("workbench.lenses.concept_meter", "any"),
-    "demonstration_geometry": Needs("workbench.lenses.geometry", "any"),
-    "locate": Needs("workbench.lenses.locate", "any"),
-    "senses": Needs("workbench.lenses.senses", "backpack"),
-    "sense_reading": Needs("workbench.lenses.senses", "backpack"),
+_LENSES: dict[str, LensNeeds] = {
+    "attention": LensNeeds("workbench.lenses.attention", "bridge", ("attn.hook_pattern",), some=True),
+    "logit_lens": LensNeeds("workbench.lenses.logit_lens", "bridge", ("hook_resid_pre", "hook_resid_post")),
+    "direct_attribution": LensNeeds("workbench.lenses.attribution", "bridge", (*_STREAMS, *_HEADS), sums=True),
+    "activation_patching": LensNeeds("workbench.lenses.patching", "bridge", (*_STREAMS, *_HEADS)),
+    "attribution_patching": LensNeeds("workbench.lenses.patching", "bridge", (*_STREAMS, *_HEADS)),
+    "head_scores": LensNeeds("workbench.lenses.heads", "bridge", ("attn.hook_pattern",)),
+    "name_movers": LensNeeds("workbench.lenses.heads", "bridge", ("attn.hook_pattern", *_STREAMS, *_HEADS), sums=True),
+    "head_ablation": LensNeeds("workbench.lenses.ablation", "bridge", _HEADS),
+    "circuit": LensNeeds("workbench.lenses.circuits", "bridge", (*_STREAMS, *_HEADS, *_EDGES), sums=True, apart=True),
+    "routing": LensNeeds("workbench.lenses.routing", "any", experts=True),
+    "concept_meter": LensNeeds("workbench.lenses.concept_meter", "any"),
+    "demonstration_geometry": LensNeeds("workbench.lenses.geometry", "any"),
+    "locate": LensNeeds("workbench.lenses.locate", "any"),
+    "senses": LensNeeds("workbench.lenses.senses", "backpack"),
+    "sense_reading": LensNeeds("workbench.lenses.senses", "backpack"),
 }
 
 
@@ -98,7 +98,7 @@ def require(name: str, model: LanguageModel) -> None:
         raise Obstructed(" ".join(item.reason for item in found), " ".join(item.hint for item in found))
 
 
-def _lacking(needs: Needs, model: LanguageModel, name_of: str) -> str:
+def _lacking(needs: LensNeeds, model: LanguageModel, name_of: str) -> str:
     """What the blocks lack that the lens reads; empty if nothing."""
     info = model.info
     if needs.apart and (info.parallel_blocks or info.n_key_value_heads != info.n_heads):
@@ -114,7 +114,7 @@ def _lacking(needs: Needs, model: LanguageModel, name_of: str) -> str:
     return ""
 
 
-def _needs(name: str) -> Needs:
+def _needs(name: str) -> LensNeeds:
     if name not in _LENSES:
         raise UnknownName("lens", name, _LENSES)
     return _LENSES[name]

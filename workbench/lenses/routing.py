@@ -62,9 +62,7 @@ class Routing:
         return found
 
 
-def routing(
-    model: LanguageModel, prompt: Prompt, stacks: Sequence[Sequence[Edit]] = ((),), *, progress: Progress | None = None
-) -> Routing:
+def routing(model: LanguageModel, prompt: Prompt, stacks: Sequence[Sequence[Edit]] = ((),), *, progress: Progress | None = None) -> Routing:
     """Return which experts each token of a prompt goes to, under each stack of edits.
 
     Raises:

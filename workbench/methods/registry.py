@@ -199,8 +199,9 @@ class Method:
             hint = "Load embedded or another model that has; docs/families.md lists what each family has."
             found.append(Obstacle(f"{self.title} acts at {what}, and {model.info.name} ({model.info.architecture}) has none.", hint))
         if self.needs.parameters and model.entangled:
-            what = f"{len(model.entangled)} of {model.info.name} lie where no delta can act: the module is no map of one tensor"
-            found.append(Obstacle(f"{self.title} moves every parameter; {what} (first: {min(model.entangled)}).", "Use LoRA on this model."))
+            what = f"{len(model.entangled)} of {model.info.name} lie in modules that take or give several tensors, where no delta can act"
+            first = min(model.entangled)
+            found.append(Obstacle(f"{self.title} moves every parameter; {what} (first: {first}).", "Use LoRA on this model."))
         return tuple(found)
 
     def obstacles(self, model: LanguageModel, demonstrations: Demonstrations | None = None) -> tuple[Obstacle, ...]:

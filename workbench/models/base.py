@@ -104,7 +104,7 @@ class LanguageModel(ABC):
     bridge_hooks: frozenset[str] = frozenset()
     """Hook points that TransformerLens's tree of this model shows; none where it has no such tree."""
     entangled: frozenset[str] = frozenset()
-    """Parameters of modules that are no map from one tensor to one (experts, routers, state-space mixers), beside which no delta can act."""
+    """Parameters of modules that are no map from one tensor to one (experts, routers, mixers), beside which no delta can act."""
     lock: threading.RLock
     """Held by exclusive uses (lenses that set hooks of their own, export); edits through contexts need no lock."""
 

@@ -22,7 +22,7 @@ from workbench.models import caches
 from workbench.models.base import LanguageModel, ModelInfo, WeightSlot, fingerprint_of
 from workbench.models.hooks import Point, columns_of
 from workbench.models.layout import Layout
-from workbench.models.load_check import FOREIGN, Seen, bridge_hooks, cache_fault, gap, look, one_line, rounding, short_batch
+from workbench.models.load_check import FOREIGN, Seen, apart, bridge_hooks, cache_fault, first_look, one_line, rounding, short_batch
 from workbench.models.tokens import TokenBatch
 from workbench.shapes import Float, Int, Logits, Tensor
 from workbench.sites import EXPERT, LAYER_ACTIVATIONS, LAYER_WEIGHTS, Site, in_order
@@ -38,7 +38,7 @@ class BridgeModel(LanguageModel):
 
         Raises:
             ModelUnavailable: TransformerLens has no adapter for the architecture, or the network is none that Retouch can edit truly
-                (`load_check.look`).
+                (`load_check.first_look`).
         """
         super().__init__()
         self._network: Any = network.eval().requires_grad_(False)
@@ -49,7 +49,7 @@ class BridgeModel(LanguageModel):
         self._layout = Layout(network, dict(self.bridge.adapter.component_mapping))
         batch = short_batch(network.config.get_text_config().vocab_size, self.device)
         n_heads = int(self.bridge.cfg.n_heads or 0) if self._layout.attends else 0
-        self._seen = look(self._layout, lambda tokens: self._out(tokens, output_hidden_states=True), batch, n_heads)
+        self._seen = first_look(self._layout, lambda tokens: self._out(tokens, output_hidden_states=True), batch, n_heads)
         self.entangled = self._seen.entangled
         self.info = self._facts(name, n_heads, self._seen)
         self._widths, self._slots = self._all_sites(self._seen)
@@ -133,9 +133,10 @@ class BridgeModel(LanguageModel):
     def _look_through_bridge(self, batch: TokenBatch) -> str:
         """Note which hook points TransformerLens's tree has, and say why it cannot be used, if so."""
         with torch.no_grad():
-            read_out = gap(self.unembed(self._seen.streams[-1]), self._seen.logits)
+            read_out = apart(self.unembed(self._seen.streams[-1]), self._seen.logits)
         self._is_chain = self._seen.is_chain and not self.info.uncached and read_out <= rounding(self._seen.logits)
-        self.bridge_hooks, fault = bridge_hooks(self.bridge, batch.ids[:1], [stream[:1] for stream in self._seen.streams], self.info.n_heads)
+        streams = [stream[:1] for stream in self._seen.streams]
+        self.bridge_hooks, fault = bridge_hooks(self.bridge, batch.ids[:1], streams, self.info.n_heads)
         if not fault and read_out > rounding(self._seen.logits):
             fault = "something stands between the final norm and the logits that a lens would leave out"
         return fault and f"TransformerLens's bridge cannot be used on {type(self._network).__name__}: {fault}."

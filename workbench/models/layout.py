@@ -66,7 +66,7 @@ class Layout:
 
     # ── activations ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
     def points(self, site: Site) -> tuple[Point, ...]:
-        """Places at which a site may be read, the likeliest first (a forward tells which is right); none where the block has no such part."""
+        """Places at which a site may be read, the likeliest first (a forward tells which is right); none where the block lacks the part."""
         if site.kind == "ln_final":
             return (Point(self.named("ln_final"), "out"),)
         block = self.blocks[site.layer or 0]
@@ -132,7 +132,9 @@ class Layout:
         names = [str(known[name].name) for name in wanted if name in known]
         return _inside(holder, names[0]) if names else None
 
-    def _fused(self, block: nn.Module, part: str, sub: str | None, split: str, index: int) -> tuple[nn.Module | None, Int[Tensor, " out"] | None]:
+    def _fused(
+        self, block: nn.Module, part: str, sub: str | None, split: str, index: int
+    ) -> tuple[nn.Module | None, Int[Tensor, " out"] | None]:
         """A fused matrix and the output columns of one of its parts, asked of TransformerLens's own split."""
         component, holder = self._parts.get(part), self._holder(block, part)
         divide = getattr(component, split, None)

@@ -7,8 +7,7 @@ columns go through its cache, and four through TransformerLens's bridge.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +18,7 @@ from workbench.errors import ModelUnavailable
 from workbench.models import caches
 from workbench.models.hooks import Point
 from workbench.models.layout import Layout
+from workbench.models.shown import Shown, recorded
 from workbench.models.tokens import TokenBatch, running
 from workbench.shapes import Tensor
 from workbench.sites import LAYER_ACTIVATIONS, Site
@@ -36,7 +36,8 @@ class Seen:
     """What the forward showed.
 
     `points` and `widths` are of the activation sites that carry one vector a token. `adds_up`: the stream behind each block is what entered
-    it plus what attention and MLP returned. `entangled`: parameters whose modules are no map from one tensor to one. `is_chain`: each block is called once, with what the one before returned.
+    it plus what attention and MLP returned. `entangled`: parameters whose modules are no map from one tensor to one. `is_chain`: each block
+    is called once, with what the one before returned, and with tensors that have a row a sequence.
     """
 
     points: Mapping[Site, Point]
@@ -55,16 +56,7 @@ def short_batch(d_vocab: int, device: torch.device) -> TokenBatch:
     return TokenBatch.of([row, row[: _COLUMNS - _PADDED]], None, device)
 
 
-def _rows_stay_apart(call: Any, n_rows: int) -> bool:
-    """Whether every tensor of a block's call has a row a sequence, or one for all: Bloom's position biases have one a head."""
-    if isinstance(call, Tensor):
-        return call.ndim < 2 or call.shape[0] in (1, n_rows)
-    if isinstance(call, dict):
-        return all(_rows_stay_apart(item, n_rows) for item in call.values())  # pyright: ignore[reportUnknownVariableType]
-    return not isinstance(call, (tuple, list)) or all(_rows_stay_apart(item, n_rows) for item in call)  # pyright: ignore[reportUnknownVariableType]
-
-
-def look(layout: Layout, run: Callable[[TokenBatch], Any], batch: TokenBatch, n_heads: int) -> Seen:
+def first_look(layout: Layout, run: Callable[[TokenBatch], Any], batch: TokenBatch, n_heads: int) -> Seen:
     """Run one forward and compare it with what Hugging Face says of it; `run` returns its output with `hidden_states`.
 
     Raises:
@@ -74,11 +66,11 @@ def look(layout: Layout, run: Callable[[TokenBatch], Any], batch: TokenBatch, n_
     asked = {Site(kind, layer): layout.points(Site(kind, layer)) for layer in range(n_layers) for kind in LAYER_ACTIVATIONS}
     asked[Site("ln_final")] = layout.points(Site("ln_final"))
     experts = {layer: module for layer in range(n_layers) if (module := layout.experts(layer)) is not None}
-    with torch.no_grad(), running(batch.forward()), _recorded(layout, asked, experts) as shown:
+    with torch.no_grad(), running(batch.forward()), recorded(layout, asked, experts) as shown:
         out = run(batch)
     shape = tuple(batch.ids.shape)
-    streams = [shown.at(Point(block, side), shape) for block, side in [(layout.blocks[0], "in"), *((block, "out") for block in layout.blocks)]]
-    known = [stream for stream in streams if stream is not None]
+    ends = [Point(layout.blocks[0], "in"), *(Point(block, "out") for block in layout.blocks)]
+    known = [stream for point in ends if (stream := shown.at(point, shape)) is not None]
     if len(known) != n_layers + 1:
         raise ModelUnavailable(f"The blocks of {name} do not hand on one vector a token, so there is no residual stream to edit.", _HINT)
     _compare_with_hidden_states(name, known, shown.at(Point(layout.named("ln_final"), "out"), shape), out.hidden_states, batch)
@@ -93,7 +85,7 @@ def look(layout: Layout, run: Callable[[TokenBatch], Any], batch: TokenBatch, n_
         (entered := shown.at(Point(block, "in"), shape)) is not None and torch.equal(entered, stream)
         for block, stream in zip(layout.blocks, known)
     )
-    chain = chain and all(_rows_stay_apart(shown.call(block), len(batch)) for block in layout.blocks)
+    chain = chain and all(shown.rows_stay_apart(block, len(batch)) for block in layout.blocks)
     called = {layer: module for layer, module in experts.items() if shown.routes(module)}
     return Seen(points, widths, called, shown.entangled(layout.network), tuple(known), out.logits, adds_up, chain)
 
@@ -103,7 +95,7 @@ def rounding(x: Tensor) -> float:
     return _ROUNDING.get(x.dtype, 1e-1)
 
 
-def gap(ours: Tensor, theirs: Tensor) -> float:
+def apart(ours: Tensor, theirs: Tensor) -> float:
     """Largest ‖a − b‖ / ‖b‖ over the tokens (0 where both are 0)."""
     a, b = ours.double(), theirs.double()
     return float(((a - b).norm(dim=-1) / b.norm(dim=-1).clamp_min(1e-30)).nan_to_num(nan=float("inf")).max())
@@ -112,8 +104,8 @@ def gap(ours: Tensor, theirs: Tensor) -> float:
 def _compare_with_hidden_states(name: str, streams: Sequence[Tensor], normed: Tensor | None, theirs: Any, batch: TokenBatch) -> None:
     """Each block's input is what Hugging Face reports; behind the last it reports the stream or its norm."""
     if theirs is None or len(theirs) != len(streams):
-        said = "none" if theirs is None else str(len(theirs))
-        raise ModelUnavailable(f"{name} reports {said} hidden states for {len(streams) - 1} blocks, so its streams cannot be checked.", _HINT)
+        said = f"{'no' if theirs is None else len(theirs)} hidden states for {len(streams) - 1} blocks"
+        raise ModelUnavailable(f"{name} reports {said}, so its streams cannot be checked.", _HINT)
     # Most families report what enters each block and then the end; Mamba's report what leaves each and then its norm.
     entering = [_stream_gap(ours, told, batch) for ours, told in zip(streams[:-1], theirs)]
     leaving = [_stream_gap(ours, told, batch) for ours, told in zip(streams[1:], theirs)]
@@ -129,19 +121,19 @@ def _compare_with_hidden_states(name: str, streams: Sequence[Tensor], normed: Te
 
 
 def _stream_gap(ours: Tensor, told: Tensor, batch: TokenBatch) -> float:
-    return gap(ours[batch.mask], told[batch.mask]) if ours.shape == told.shape else float("inf")
+    return apart(ours[batch.mask], told[batch.mask]) if ours.shape == told.shape else float("inf")
 
 
 def _compare_padded(name: str, last: Tensor, batch: TokenBatch) -> None:
-    differs = gap(last[1, _PADDED:], last[0, : _COLUMNS - _PADDED])
+    differs = apart(last[1, _PADDED:], last[0, : _COLUMNS - _PADDED])
     if not differs <= rounding(last):
         raise ModelUnavailable(
-            f"{name} reads padding, or tokens to come, as text: a shorter row beside a longer one differs from itself alone by {differs:.2g}.",
+            f"{name} reads padding, or tokens to come, as text: a row beside a longer one differs from itself alone by {differs:.2g}.",
             _HINT,
         )
 
 
-def _chosen(asked: Mapping[Site, tuple[Point, ...]], shown: _Shown, shape: tuple[int, ...]) -> dict[Site, Point]:
+def _chosen(asked: Mapping[Site, tuple[Point, ...]], shown: Shown, shape: tuple[int, ...]) -> dict[Site, Point]:
     """For each site the first place that shows one vector a token; for branches, the first pair that adds up to the stream."""
     there = {site: [point for point in points if shown.at(point, shape) is not None] for site, points in asked.items()}
     points = {site: found[0] for site, found in there.items() if found}
@@ -153,103 +145,16 @@ def _chosen(asked: Mapping[Site, tuple[Point, ...]], shown: _Shown, shape: tuple
             parts = [shown.at(point, shape) for point in (one, two) if point is not None]
             if before is None or after is None or not parts or any(part is None or part.shape != after.shape for part in parts):
                 continue
-            if gap(before + sum(part for part in parts if part is not None), after) < 10 * rounding(after):
+            if apart(before + sum(part for part in parts if part is not None), after) < 10 * rounding(after):
                 points |= {Site(kind, layer): point for kind, point in (("attn_out", one), ("mlp_out", two)) if point is not None}
                 break
     return points
 
 
-def _sum_gap(layer: int, points: Mapping[Site, Point], shown: _Shown, streams: Sequence[Tensor], shape: tuple[int, ...]) -> float:
+def _sum_gap(layer: int, points: Mapping[Site, Point], shown: Shown, streams: Sequence[Tensor], shape: tuple[int, ...]) -> float:
     parts = [shown.at(points[site], shape) for site in (Site("attn_out", layer), Site("mlp_out", layer)) if site in points]
     found = [part for part in parts if part is not None and part.shape == streams[layer].shape]
-    return gap(streams[layer] + sum(found), streams[layer + 1]) if found else float("inf")
-
-
-class _Shown:
-    """What modules were called with and returned, by point, in the order of the calls."""
-
-    def __init__(self) -> None:
-        self.maps: set[int] = set()
-        self._values: dict[tuple[int, str], list[Any]] = {}
-
-    def add(self, key: tuple[int, str], value: Any) -> None:
-        # Some networks go on writing into a tensor that a module has returned.
-        self._values.setdefault(key, []).append(value.detach().clone() if isinstance(value, Tensor) else value)
-
-    def at(self, point: Point, shape: tuple[int, ...]) -> Tensor | None:
-        """The last value if it is one vector a token, as (batch, pos, width)."""
-        found = self._values.get(point.key, [None])[-1]
-        if not isinstance(found, Tensor) or not found.is_floating_point():
-            return None
-        if found.ndim == 2 and found.shape[0] == shape[0] * shape[1]:
-            return found.view(*shape, -1)
-        return found if found.ndim == 3 and tuple(found.shape[:2]) == shape else None
-
-    def width(self, point: Point) -> int:
-        return int(self._values[point.key][-1].shape[-1])
-
-    def count(self, point: Point) -> int:
-        return len(self._values.get(point.key, []))
-
-    def entangled(self, network: nn.Module) -> frozenset[str]:
-        """Parameters whose modules were not called with one tensor for one."""
-        return frozenset(
-            f"{path}.{name}".lstrip(".")
-            for path, module in network.named_modules()
-            for name, _ in module.named_parameters(recurse=False)
-            if id(module) not in self.maps
-        )
-
-    def call(self, module: nn.Module) -> Any:
-        """What a module was called with."""
-        return self._values.get((id(module), "call"), [()])[-1]
-
-    def routes(self, module: nn.Module) -> bool:
-        """Whether it was called with tokens, the indices of their experts, and the weights of these."""
-        calls = self._values.get((id(module), "call"), [])
-        if len(calls) != 1 or len(calls[0]) != 3 or not all(isinstance(value, Tensor) for value in calls[0]):
-            return False
-        tokens, index, weight = calls[0]
-        return tokens.ndim == index.ndim == weight.ndim == 2 and not index.is_floating_point() and index.shape == weight.shape
-
-
-@contextmanager
-def _recorded(layout: Layout, asked: Mapping[Site, tuple[Point, ...]], experts: Mapping[int, nn.Module]) -> Generator[_Shown]:
-    shown, handles = _Shown(), list[Any]()
-    points = [point for found in asked.values() for point in found]
-
-    def before(key: tuple[int, str]) -> Any:
-        return lambda _, args, kwargs: shown.add(key, first_tensor(args, kwargs))
-
-    def after(key: tuple[int, str]) -> Any:
-        return lambda _, __, output: shown.add(key, output[0] if isinstance(output, tuple) else output)
-
-    def mapped(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-        if len(args) == 1 and not kwargs and isinstance(args[0], Tensor) and isinstance(output, Tensor):
-            shown.maps.add(id(module))
-
-    try:
-        for module in layout.network.modules():
-            if next(module.parameters(recurse=False), None) is not None:
-                handles.append(module.register_forward_hook(mapped, with_kwargs=True))
-        for point in {point.key: point for point in points}.values():
-            if point.side == "in":
-                handles.append(point.module.register_forward_pre_hook(before(point.key), with_kwargs=True))
-            else:
-                handles.append(point.module.register_forward_hook(after(point.key)))
-        for module in (*experts.values(), *layout.blocks):
-            key = (id(module), "call")
-            record: Any = lambda _, args, kwargs, key=key: shown.add(key, (*args, *kwargs.values()))  # noqa: E731
-            handles.append(module.register_forward_pre_hook(record, with_kwargs=True))
-        yield shown
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def first_tensor(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-    """What a module is called on: its first argument, else the one called hidden_states."""
-    return args[0] if args else kwargs.get("hidden_states")
+    return apart(streams[layer] + sum(found), streams[layer + 1]) if found else float("inf")
 
 
 def cache_fault(step: Callable[[TokenBatch, Any, int], Tensor], new_cache: Callable[[], Any], batch: TokenBatch, wanted: Tensor) -> str:
@@ -268,7 +173,7 @@ def cache_fault(step: Callable[[TokenBatch, Any, int], Tensor], new_cache: Calla
                 chosen = step(batch.rows(rows), some, _COLUMNS - 1)
     except FOREIGN as error:
         return f"Its cache does not run: {one_line(error)}"
-    differs = max(gap(all_rows, wanted), gap(chosen, wanted[rows]))
+    differs = max(apart(all_rows, wanted), apart(chosen, wanted[rows]))
     return "" if differs <= rounding(wanted) else f"Logits through its cache differ from those without by {differs:.2g} of them."
 
 
@@ -290,9 +195,10 @@ def bridge_hooks(bridge: Any, ids: Tensor, streams: Sequence[Tensor], n_heads: i
     for layer, ours in enumerate(streams):
         name = f"blocks.{layer}.hook_resid_pre" if layer < len(streams) - 1 else f"blocks.{layer - 1}.hook_resid_post"
         seen = shown.get(name)
-        differs = float("inf") if seen is None or seen.shape != ours.shape else gap(seen, ours)
+        differs = float("inf") if seen is None or seen.shape != ours.shape else apart(seen, ours)
         if not differs <= rounding(ours):
-            return names, f"its {name} " + ("shows nothing" if differs == float("inf") else f"differs from the network's by {differs:.2g} of it")
+            by = "shows nothing" if differs == float("inf") else f"differs from the network's by {differs:.2g} of it"
+            return names, f"its {name} {by}"
     return names, ""
 
 

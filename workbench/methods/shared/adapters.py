@@ -221,4 +221,14 @@ def composed(edits: Sequence[AdapterEdit]) -> AdapterEdit:
     return AdapterEdit(header, factors)
 
 
-__all__ = ["ATTENTION_MATRICES", "MLP_MATRICES", "AdapterEdit", "Adapters", "adapted_sites", "composed", "matrix_of", "relative_norms", "singular_values"]
+__all__ = [
+    "ATTENTION_MATRICES",
+    "MLP_MATRICES",
+    "AdapterEdit",
+    "Adapters",
+    "adapted_sites",
+    "composed",
+    "matrix_of",
+    "relative_norms",
+    "singular_values",
+]

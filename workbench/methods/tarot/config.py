@@ -212,7 +212,8 @@ def angle_space(config: TarotConfig, model: LanguageModel, heads: tuple[tuple[in
     kind = "mlp_out" if config.variant == "mlp" else "head_z"
     there = tuple(layer for layer in layers if layer in model.layers_of(kind))
     if layers and not there:
-        raise BadKnob(f"None of the layers {_listed(layers)} has {kind}.", f"Choose among {_listed(model.layers_of(kind)) or 'other models'}.")
+        those = ", ".join(map(str, model.layers_of(kind))) or "those of another model"
+        raise BadKnob(f"None of the layers {', '.join(map(str, layers))} has {kind}.", f"Choose among {those}.")
     layers = there
     if heads is not None:
         heads = tuple(pair for pair in heads if pair[0] in layers)
@@ -235,10 +236,6 @@ def edited_layers(config: TarotConfig, info: ModelInfo) -> tuple[int, ...]:
     """Return the layers knob, or what depth says: the first fifth of the network, rounded up, or all of it. Raises: BadKnob."""
     n_default = info.n_layers if config.depth == "all" else math.ceil(info.n_layers / 5)
     return tuple(range(n_default)) if config.layers is None else existing_layers("layers", config.layers, info.n_layers)
-
-
-def _listed(layers: tuple[int, ...]) -> str:
-    return ", ".join(map(str, layers))
 
 
 def scoped(scope: Scope) -> Mapping[str, Any]:

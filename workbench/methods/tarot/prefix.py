@@ -34,19 +34,19 @@ class _Record(nn.Module):
 class _HandOn(nn.Module):
     """A block that does nothing, in the output form of the block in whose place it stands."""
 
-    def __init__(self, is_tuple: bool) -> None:
+    def __init__(self, n_more: int | None) -> None:
         super().__init__()
-        self.is_tuple = is_tuple
+        self.n_more = n_more
 
     def forward(self, hidden_states: Tensor, *_: Any, **__: Any) -> Any:
-        return (hidden_states,) if self.is_tuple else hidden_states
+        return hidden_states if self.n_more is None else (hidden_states, *[None] * self.n_more)
 
 
 class _Recall(_HandOn):
     """The last block below the edit: it returns the recorded stream, repeated for the lanes."""
 
-    def __init__(self, is_tuple: bool, recorded: Tensor, n_lanes: int) -> None:
-        super().__init__(is_tuple)
+    def __init__(self, n_more: int | None, recorded: Tensor, n_lanes: int) -> None:
+        super().__init__(n_more)
         self.recorded, self.n_lanes = recorded, n_lanes
 
     def forward(self, hidden_states: Tensor, *_: Any, **__: Any) -> Any:
@@ -56,13 +56,13 @@ class _Recall(_HandOn):
 @final
 @dataclass(frozen=True, eq=False)
 class Prefix:
-    """Hold the residual stream of a batch just below `layer`."""
+    """Hold the residual stream of a batch just below `layer`; a block returns `n_more` values behind it (None: it returns no tuple)."""
 
     model: LanguageModel
     batch: TokenBatch
     layer: int
     recorded: Tensor
-    is_tuple: bool
+    n_more: int | None
 
     @classmethod
     def of(cls, model: LanguageModel, batch: TokenBatch, layer: int) -> Prefix:
@@ -72,13 +72,14 @@ class Prefix:
         with torch.no_grad(), running(batch.forward()):
             _with_blocks(model, {layer - 1: record}).run(batch, last_only=True)
         output = record.seen[0]
-        is_tuple = isinstance(output, tuple)
-        return cls(model, batch, layer, output[0] if is_tuple else output, is_tuple)
+        if isinstance(output, tuple):
+            return cls(model, batch, layer, output[0], len(output) - 1)  # pyright: ignore[reportUnknownArgumentType]
+        return cls(model, batch, layer, output, None)
 
     def network(self, n_lanes: int) -> LanguageModel:
         """Return the model with its lower blocks replaced, for a batch repeated `n_lanes` times."""
-        lower: dict[int, nn.Module] = {index: _HandOn(self.is_tuple) for index in range(self.layer - 1)}
-        return _with_blocks(self.model, lower | {self.layer - 1: _Recall(self.is_tuple, self.recorded, n_lanes)})
+        lower: dict[int, nn.Module] = {index: _HandOn(self.n_more) for index in range(self.layer - 1)}
+        return _with_blocks(self.model, lower | {self.layer - 1: _Recall(self.n_more, self.recorded, n_lanes)})
 
 
 def _with_blocks(model: LanguageModel, stand_ins: dict[int, nn.Module]) -> LanguageModel:
@@ -93,9 +94,10 @@ def _with_blocks(model: LanguageModel, stand_ins: dict[int, nn.Module]) -> Langu
         node = child
     blocks: list[Any] = list(getattr(node, path[-1]))
     for index, stand_in in stand_ins.items():
-        # Hugging Face chooses a block's mask by this attribute.
-        if hasattr(blocks[index], "attention_type"):
-            stand_in.attention_type = blocks[index].attention_type
+        # Hugging Face chooses a block's mask by an attribute: `attention_type`, `layer_type`, `block_type`.
+        for name, value in vars(blocks[index]).items():
+            if isinstance(value, (str, int)) and name not in vars(stand_in):
+                setattr(stand_in, name, value)
         blocks[index] = stand_in
     node._modules[path[-1]] = nn.ModuleList(blocks)
     shallow: Any = copy.copy(model)
