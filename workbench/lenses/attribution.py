@@ -112,7 +112,8 @@ def _attributed(
 
 def _normed(norm: Any, parts: Float[Tensor, "part d_model"], resid: Float[Tensor, " d_model"], eps: float) -> Tensor:
     """The final norm on each part of a stream, with the scale of the whole stream and without its bias."""
-    weight = norm.weight.double() + (1.0 if norm.uses_weight_offset else 0.0)
+    own = getattr(norm.original_component, "weight", None)  # OLMo's norms have none
+    weight = 1.0 if own is None else own.double() + (1.0 if norm.uses_weight_offset else 0.0)
     if not norm.uses_rms_norm:
         parts, resid = parts - parts.mean(-1, keepdim=True), resid - resid.mean()
     return parts / (resid.square().mean() + eps).sqrt() * weight
