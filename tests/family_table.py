@@ -12,7 +12,6 @@ import torch
 
 from tests import family_checks
 from tests.families import NOT_BUILT, architectures
-from workbench.lenses import registry
 from workbench.methods import get
 
 PAGE = Path(__file__).parents[1] / "docs" / "families.md"
@@ -83,15 +82,15 @@ def written(found: dict[str, dict[str, str]]) -> str:
 
 
 def main() -> None:
-    """Measure every family, or those named, and write the cells and the page."""
+    """Measure every family, or those named, and write the cells and the page after each."""
     torch.set_num_threads(1)
-    assert registry.lens_names()
-    found = dict(rows()) if CELLS.exists() and sys.argv[1:] else {}
+    found = dict(rows()) if CELLS.exists() else {}
     for name, model_type in architectures().items():
-        if name not in NOT_BUILT and (not sys.argv[1:] or model_type in sys.argv[1:]):
-            found[model_type] = measured(model_type)
-            sys.stdout.write(f"{model_type}: {found[model_type]['loads']}\n")
-    CELLS.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n")
+        if name in NOT_BUILT or (sys.argv[1:] and model_type not in sys.argv[1:]):
+            continue
+        found[model_type] = measured(model_type)
+        sys.stdout.write(f"{model_type}: {found[model_type]['loads']}\n")
+        CELLS.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n")
     PAGE.write_text(written(found))
 
 
