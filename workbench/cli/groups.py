@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from workbench.session import Session
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
-DType = Annotated[str, typer.Option("--dtype", help="float32, float64, bfloat16 or float16.")]
+DType = Annotated[str, typer.Option("--dtype", help="float32, float64, bfloat16, float16; int8 or nf4 keep quantised weights.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1 …")]
 Home = Annotated[Path | None, typer.Option("--workspace", help="The workspace's folder, if not RETOUCH_HOME or ~/.retouch.")]
 

@@ -31,7 +31,8 @@ class ModelInfo:
     """Facts of a model. `n_key_value_heads` is smaller than `n_heads` under grouped-query attention; both are 0 where nothing attends.
 
     `n_experts` counts the experts of a mixture that can be addressed one by one. `uncached` and `unseen` are empty, or say why generation
-    runs without a cache and why TransformerLens's lenses cannot look. `adds_up`: what attention and MLP return is what joins the stream.
+    runs without a cache and why TransformerLens's lenses cannot look; `quantised` is empty, or says in what the weights are kept.
+    `adds_up`: what attention and MLP return is what joins the stream.
     """
 
     name: str
@@ -54,6 +55,7 @@ class ModelInfo:
     uncached: str = ""
     unseen: str = ""
     adds_up: bool = True
+    quantised: str = ""
 
 
 @dataclass(frozen=True)

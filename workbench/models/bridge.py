@@ -17,9 +17,10 @@ import torch
 from torch import nn
 from transformer_lens.model_bridge import TransformerBridge
 
-from workbench.errors import ModelUnavailable, UnknownSite
+from workbench.errors import BadSite, ModelUnavailable, UnknownSite
 from workbench.models import caches
 from workbench.models.base import LanguageModel, ModelInfo, WeightSlot, fingerprint_of
+from workbench.models.devices import quantised_as
 from workbench.models.hooks import Point, columns_of
 from workbench.models.layout import Layout
 from workbench.models.load_check import FOREIGN, Seen, apart, bridge_hooks, cache_fault, first_look, one_line, rounding, short_batch
@@ -82,6 +83,11 @@ class BridgeModel(LanguageModel):
         address = site_of(site)
         if address.kind == "param":
             return self.raw_parameter(address)
+        if self.info.quantised and address not in self._slots:
+            raise BadSite(
+                f"{address} is kept in {self.info.quantised}, which takes no delta.",
+                "Load the model in float32 or bfloat16 to edit weights; edits of activations work as they are.",
+            )
         return self._slots[self.require(address, list(self._slots))]
 
     def run(self, batch: TokenBatch, cache: Any = None, *, last_only: bool = False) -> tuple[Logits, Any]:
@@ -157,12 +163,13 @@ class BridgeModel(LanguageModel):
             d_vocab=seen.logits.shape[-1],
             n_ctx=cfg.n_ctx,
             n_parameters=sum(p.numel() for p in self._network.parameters()),
-            dtype=str(self.dtype).removeprefix("torch."),
+            dtype=quantised_as(self._network) or str(self.dtype).removeprefix("torch."),
             device=str(self.device),
             tied_embeddings=self._layout.named("embed").weight is self._layout.named("unembed").weight,
             parallel_blocks=self._layout.is_parallel,
             n_experts=max((_n_experts(module) for module in seen.experts.values()), default=0),
             adds_up=seen.adds_up,
+            quantised=quantised_as(self._network),
         )
 
     def _all_sites(self, seen: Seen) -> tuple[dict[Site, int], dict[Site, WeightSlot]]:

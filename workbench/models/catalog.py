@@ -18,18 +18,22 @@ from workbench.errors import CorruptModel, ModelUnavailable, NotEnoughMemory
 from workbench.models import gguf
 from workbench.models.backpack.files import is_backpack
 from workbench.models.base import LanguageModel
+from workbench.models.devices import QUANTISED, SPREAD, checked_device, free_bytes, loading_options
 from workbench.models.fetching import HUB_ANSWERS_WITHIN, fetch, fetched, hub_has, recommended
 from workbench.models.tensor_files import align
 from workbench.progress import Progress, silent
 from workbench.resources import MODELS, RECOMMENDED, models_of
 
 EMBEDDED = {"embedded": MODELS / "retouch-gpt", "embedded-backpack": MODELS / "retouch-backpack"}
-DTypeName = Literal["float32", "float64", "bfloat16", "float16"]
+DTypeName = Literal["float32", "float64", "bfloat16", "float16", "int8", "nf4"]
 DTYPES: dict[str, torch.dtype] = {
     "float32": torch.float32,
     "float64": torch.float64,
     "bfloat16": torch.bfloat16,
     "float16": torch.float16,
+    # Quantised weights are multiplied in single precision.
+    "int8": torch.float32,
+    "nf4": torch.float32,
 }
 # transformers' own bars would mix with our progress, and with errors on stderr.
 logging.disable_progress_bar()
@@ -58,13 +62,13 @@ class MemoryEstimate:
 
 def bytes_needed(n_parameters: int, dtype: str) -> int:
     """Memory that a model of so many parameters needs in a number type, in bytes. Raises: KeyError for an unknown type."""
-    return int(n_parameters * torch.finfo(DTYPES[dtype]).bits / 8 * _OVERHEAD)
+    return int(n_parameters * QUANTISED.get(dtype, torch.finfo(DTYPES[dtype]).bits) / 8 * _OVERHEAD)
 
 
 def bytes_free(device: str) -> int:
     """Memory that is free on a device now, in bytes."""
-    if torch.device(device).type == "cuda":
-        return int(torch.cuda.mem_get_info(torch.device(device))[0])
+    if device == SPREAD or torch.device(device).type == "cuda":
+        return free_bytes(device)
     return int(psutil.virtual_memory().available)
 
 
@@ -134,6 +138,7 @@ def estimate(
     Raises:
         ModelUnavailable: there is no such model, or no network, or no access.
     """
+    checked_device(device)
     source = located(name, models)
     return _sized(name, source, _reach(source), dtype, device, revision)
 
@@ -146,9 +151,13 @@ def _sized(name: str, source: str, local: bool, dtype: str, device: str, revisio
 
         count, architecture = parameter_count(Path(source)), "BackpackGPT2LMHeadModel"
     else:
-        config = _from_hub(name, lambda: AutoConfig.from_pretrained(source, revision=revision or None, local_files_only=local))
-        with torch.device("meta"):
-            network = AutoModelForCausalLM.from_config(config)
+
+        def built() -> Any:
+            config = AutoConfig.from_pretrained(source, revision=revision or None, local_files_only=local, trust_remote_code=False)
+            with torch.device("meta"):
+                return AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+
+        network: Any = _from_hub(name, built)
         count, architecture = sum(p.numel() for p in network.parameters()), type(network).__name__
     return MemoryEstimate(name, architecture, count, bytes_needed(count, dtype), bytes_free(device))
 
@@ -174,6 +183,7 @@ def load(
     tell = progress or silent()
     if dtype not in DTYPES:
         raise ModelUnavailable(f"No dtype {dtype!r}.", f"Choose one of {', '.join(DTYPES)}.")
+    checked_device(device)
     tell(0.05, f"Looking up {name}")
     source = located(name, models)
     local = _reach(source)
@@ -183,9 +193,12 @@ def load(
             f"{name} needs about {size.bytes_needed / 1e9:.1f} GB in {dtype}; {size.bytes_free / 1e9:.1f} GB are free.",
             "Choose bfloat16, a smaller model, or a device with more memory.",
         )
-    if torch.device(device).type == "cpu" and not os.environ.get("OMP_NUM_THREADS"):
+    if device == "cpu" and not os.environ.get("OMP_NUM_THREADS"):
         torch.set_num_threads(1 if size.n_parameters < _ONE_THREAD_BELOW else max(1, psutil.cpu_count(logical=False) or 1))
     tell(0.2, f"Reading the weights of {name}")
+    if (dtype in QUANTISED or device == SPREAD) and (gguf.is_gguf(source) or is_backpack_folder(source)):
+        what = f"quantised to {dtype}" if dtype in QUANTISED else "shared out among GPUs"
+        raise ModelUnavailable(f"{name} is no Hugging Face folder, so it cannot be {what}.", "Choose float32 or bfloat16, and one device.")
     if is_backpack_folder(source):
         from workbench.models.backpack.model import load_backpack
 
@@ -198,9 +211,10 @@ def load(
             network.config.save_pretrained(folder)  # TransformerLens reads a model's config from a folder
             tell(0.7, "Naming the sites")
             return BridgeModel(network.to(device), tokenizer, source=folder, name=name, revision=revision)
-    network, tokenizer = _read(name, source, local, DTYPES[dtype], revision)
+    options = loading_options(dtype, device)
+    network, tokenizer = _read(name, source, local, DTYPES[dtype], revision, options)
     tell(0.7, "Naming the sites")
-    return BridgeModel(network.to(device), tokenizer, source=source, name=name, revision=revision)
+    return BridgeModel(network if options else network.to(device), tokenizer, source=source, name=name, revision=revision)
 
 
 def is_backpack_folder(source: str) -> bool:
@@ -239,11 +253,10 @@ def _reach(source: str) -> bool:
     )
 
 
-def _read(name: str, source: str, local: bool, dtype: torch.dtype, revision: str) -> tuple[Any, Any]:
+def _read(name: str, source: str, local: bool, dtype: torch.dtype, revision: str, more: dict[str, Any]) -> tuple[Any, Any]:
     def read() -> tuple[Any, Any]:
-        both: Any = AutoModelForCausalLM.from_pretrained(
-            source, dtype=dtype, revision=revision or None, output_loading_info=True, local_files_only=local
-        )
+        options = {"revision": revision or None, "local_files_only": local, "trust_remote_code": False, **more}
+        both: Any = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, output_loading_info=True, **options)
         network, told = both
         missing = sorted(told["missing_keys"]) + sorted(str(key) for key in told.get("mismatched_keys", ()))
         if missing:
@@ -251,7 +264,8 @@ def _read(name: str, source: str, local: bool, dtype: torch.dtype, revision: str
                 f"The weights of {name} lack {len(missing)} tensors or have them in another shape (first: {missing[0]}).",
                 "Save or download the model again.",
             )
-        align(network)
+        if not more:
+            align(network)
         return network, _tokenizer(source, revision, local)
 
     return _from_hub(name, read)
@@ -262,12 +276,12 @@ def _tokenizer(source: str, revision: str, local: bool) -> Any:
     declared = Path(source) / "tokenizer_config.json"
     if declared.is_file() and _config(declared).get("tokenizer_class") in ("TokenizersBackend", "PreTrainedTokenizerFast"):
         return PreTrainedTokenizerFast.from_pretrained(source)
-    return AutoTokenizer.from_pretrained(source, revision=revision or None, local_files_only=local)
+    return AutoTokenizer.from_pretrained(source, revision=revision or None, local_files_only=local, trust_remote_code=False)
 
 
 def _from_hub(name: str, call: Any) -> Any:
     """Call into transformers, and say in our words what went wrong."""
-    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, StrictDataclassError
     from safetensors import SafetensorError
 
     try:
@@ -283,8 +297,14 @@ def _from_hub(name: str, call: Any) -> Any:
             f"{name} could not be loaded: {str(error).splitlines()[0]}",
             "Check the name and the network, or give a local folder, or 'embedded'.",
         ) from error
-    except (ValueError, KeyError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, ImportError, StrictDataclassError) as error:
+        if "trust_remote_code" in str(error):
+            raise ModelUnavailable(
+                f"{name} comes with program code of its own, and Retouch runs no code that a model brings (trust_remote_code is off).",
+                "Choose a model that transformers builds itself, or a version of this one that it does.",
+            ) from error
+        said = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ModelUnavailable(
-            f"{name} is not a causal language model that transformers knows: {str(error).splitlines()[0]}",
-            "Choose a model of a supported family: GPT-2, GPT-NeoX/Pythia, Llama, Qwen, Gemma, Mistral.",
+            f"{name} is not a causal language model that transformers can build here: {said}",
+            "Check its config.json, or choose a model of a family in docs/families.md.",
         ) from error

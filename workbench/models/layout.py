@@ -105,7 +105,7 @@ class Layout:
         elif module is None and sub in ("gate", "in"):
             module, columns = self._fused(block, part, None, "split_gate_up_matrix", ("gate", "in").index(sub))
         weight: Any = None if module is None else getattr(module, "weight", None)
-        if module is None or not isinstance(weight, nn.Parameter) or weight.ndim != 2:
+        if module is None or not isinstance(weight, nn.Parameter) or weight.ndim != 2 or not weight.is_floating_point():
             return None
         return WeightSlot(weight, self._path(module), module, type(module).__name__ == "Conv1D", columns)
 
@@ -142,7 +142,8 @@ class Layout:
             return None, None
         name = "gate_up_proj" if sub is None else str(component.submodules[sub].name) if sub in component.submodules else ""
         module = _inside(holder, name) if name else None
-        if module is None:
+        weight: Any = None if module is None else module.weight
+        if module is None or weight.ndim != 2 or not weight.is_floating_point():
             return None, None
         key = (name, index, module.weight.numel())
         if key not in self._split:  # layers of one shape are split alike, and the numbers cost as much memory as the matrix

@@ -197,7 +197,7 @@ def bridge_hooks(bridge: Any, ids: Tensor, streams: Sequence[Tensor], n_heads: i
         seen = shown.get(name)
         differs = float("inf") if seen is None or seen.shape != ours.shape else apart(seen, ours)
         if not differs <= rounding(ours):
-            by = "shows nothing" if differs == float("inf") else f"differs from the network's by {differs:.2g} of it"
+            by = "shows no such stream" if differs == float("inf") else f"differs from the network's by {differs:.2g} of it"
             return names, f"its {name} {by}"
     return names, ""
 

@@ -48,8 +48,8 @@ class Shown:
         return frozenset(
             f"{path}.{name}".lstrip(".")
             for path, module in network.named_modules()
-            for name, _ in module.named_parameters(recurse=False)
-            if id(module) not in self.maps
+            for name, parameter in module.named_parameters(recurse=False)
+            if id(module) not in self.maps or not parameter.is_floating_point()
         )
 
     def rows_stay_apart(self, module: nn.Module, n_rows: int) -> bool:

@@ -131,6 +131,8 @@ def turner(
 
 def value_bias(model: LanguageModel, layer: int) -> Float[Tensor, "head d_head"] | None:
     """Return the bias of the values, repeated over the query heads that share it; None where the model has none."""
+    if layer not in model.layers_of("w_v"):  # latent attention makes values of a matrix that it shares with keys, and gives them no bias
+        return None
     slot = model.weight(Site("w_v", layer))
     bias = getattr(slot.module, "bias", None)
     if not isinstance(bias, Tensor):
@@ -144,7 +146,8 @@ def fold_facts(model: LanguageModel, layers: tuple[int, ...], variant: Variant) 
     """Return what `exports` has to know of the model."""
     if variant == "mlp":
         return {"norm_follows": any(_norm_follows(model, layer) for layer in layers)}
-    return {"output_bias": all(_bias_site(model.weight(Site("w_o", layer))) is not None for layer in layers)}
+    addressed = set(layers) <= set(model.layers_of("w_o"))
+    return {"output_bias": addressed and all(_bias_site(model.weight(Site("w_o", layer))) is not None for layer in layers)}
 
 
 def _folded_heads(
