@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready-$(shell cat pyproject.toml requirements.txt requirements.lock | cksum | cut -d' ' -f1)
 PORT ?= 8501
 
-.PHONY: app test check families families-table mutants newest chromium screenshots
+.PHONY: app test check families families_table mutants newest chromium screenshots
 
 app: $(READY)
 	$(BIN)/retouch app --port $(PORT)
@@ -19,11 +19,11 @@ check: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 
-# Every family that transformers builds and TransformerLens bridges; `families-table` writes docs/families.md from what they do.
+# Every family that transformers builds and TransformerLens bridges; `families_table` writes docs/families.md from what they do.
 families: $(READY)
 	FAMILIES=all OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope tests/contract/test_families.py
 
-families-table: $(READY)
+families_table: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.family_table
 
 mutants: $(READY)

@@ -120,7 +120,8 @@ def architectures() -> dict[str, str]:
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
     found: dict[str, str] = {}
-    for model_type, classes in sorted(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.items()):
+    known: dict[str, Any] = dict(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
+    for model_type, classes in sorted(known.items()):
         for name in [classes] if isinstance(classes, str) else classes:
             if name in SUPPORTED_ARCHITECTURES:
                 found.setdefault(name, _MODEL_TYPE.get(name, model_type))

@@ -1,4 +1,4 @@
-"""Write docs/families.md: what works on every family, each cell found by doing it. `make families-table` runs it."""
+"""Write docs/families.md: what works on every family, each cell found by doing it. `make families_table` runs it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from workbench.methods import get
 
 PAGE = Path(__file__).parents[1] / "docs" / "families.md"
 CELLS = Path(__file__).parent / "data" / "families.json"
-_BEGIN, _END = "<!-- families: made by `make families-table` -->", "<!-- families: end -->"
+_BEGIN, _END = "<!-- families: made by `make families_table` -->", "<!-- families: end -->"
 
 
 @cache

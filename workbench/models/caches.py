@@ -33,7 +33,7 @@ def selected(cache: Any, rows: Int[Tensor, " chosen"]) -> Any:
     chosen.layers = [_copied(layer) for layer in cache.layers]
     for layer in chosen.layers:
         if isinstance(layer, LinearAttentionLayer):
-            layer.reorder_cache(rows)  # takes the rows of its own states, and of keys and values where it has them too
+            layer.reorder_cache(rows)  # pyright: ignore[reportArgumentType] # takes the rows of its own states, and of keys and values where it has them too
         elif layer.is_initialized:
             layer.batch_select_indices(rows)
     return chosen

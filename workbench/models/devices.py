@@ -61,8 +61,11 @@ def loading_options(dtype: str, device: str) -> dict[str, Any]:
 
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it tells of every cast
     # A threshold would let one row's outliers decide how another row beside it is multiplied.
-    known = {"int8": {"load_in_8bit": True, "llm_int8_threshold": 0.0}, "nf4": {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4"}}
-    compute = {} if dtype == "int8" else {"bnb_4bit_compute_dtype": torch.float32}
+    known: dict[str, dict[str, Any]] = {
+        "int8": {"load_in_8bit": True, "llm_int8_threshold": 0.0},
+        "nf4": {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4"},
+    }
+    compute: dict[str, Any] = {} if dtype == "int8" else {"bnb_4bit_compute_dtype": torch.float32}
     return {"quantization_config": BitsAndBytesConfig(**known[dtype], **compute), "device_map": device}
 
 

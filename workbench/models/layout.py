@@ -137,7 +137,7 @@ class Layout:
     ) -> tuple[nn.Module | None, Int[Tensor, " out"] | None]:
         """A fused matrix and the output columns of one of its parts, asked of TransformerLens's own split."""
         component, holder = self._parts.get(part), self._holder(block, part)
-        divide = getattr(component, split, None)
+        divide: Any = getattr(component, split, None)
         if component is None or holder is None or divide is None:
             return None, None
         name = "gate_up_proj" if sub is None else str(component.submodules[sub].name) if sub in component.submodules else ""
