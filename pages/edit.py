@@ -31,7 +31,8 @@ def main(session: Session) -> None:
     form, picture = st.columns([1, 2], gap="large")
     with form:
         values, seed, dose = methods.form(session, known)
-        settings = fitting.fit_settings(chosen, demonstrations, name, values, seed, dose)
+        chat = methods.as_chat(session, demonstrations)
+        settings = fitting.fit_settings(chosen, demonstrations, name, values, seed, dose, chat)
         problem = fitting.knob_problem(known, values)
         if problem is not None:
             frame.problem(problem, "knobs")

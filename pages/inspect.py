@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from workbench.session import Session
 
 PROMPT, TARGET, DISTRACTOR = "Question: What do carrots help most? Answer:", " gut", " eyes"
+ASKED, ASKED_TARGET, ASKED_DISTRACTOR = "What is the capital of France? Answer in one word.", "Paris", "London"
 TABS = {
     "Logit lens": lenses.logit_lens,
     "Attention": lenses.attention,
@@ -27,10 +28,11 @@ TABS = {
 
 def main(session: Session) -> None:
     """Prompt, target and distractor on top; below, one lens at a time, run when asked; the scope at the foot."""
-    text = prompt("Prompt", PROMPT, key="inspect-prompt")
+    text = prompt("Prompt", PROMPT, key="inspect-prompt", session=session, asks=ASKED)
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        for key, text_at_first in (("inspect-target", TARGET), ("inspect-distractor", DISTRACTOR)):
-            st.session_state.setdefault(key, text_at_first)
+        for key, plain, asked in (("inspect-target", TARGET, ASKED_TARGET), ("inspect-distractor", DISTRACTOR, ASKED_DISTRACTOR)):
+            if st.session_state.get(key, plain) in (plain, asked):
+                st.session_state[key] = plain if isinstance(text, str) else asked
         target = st.text_input("Target", key="inspect-target", placeholder="a word, with its space", persist_state="session", width=220)
         distractor = st.text_input("Distractor", key="inspect-distractor", placeholder="another word", persist_state="session", width=220)
         st.button("Swap", icon=":material/swap_horiz:", key="inspect-swap", on_click=_swap)

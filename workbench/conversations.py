@@ -34,6 +34,8 @@ class Conversation:
     """Turns in order. One whose last turn is the assistant's is continued within that turn, any other is answered."""
 
     turns: tuple[Turn, ...]
+    thinking: bool | None = None
+    """For models that think before they answer: False asks for the answer at once, True to think first, None leaves it to the template."""
 
     def __str__(self) -> str:
         """As a person reads it; never what a model is given."""

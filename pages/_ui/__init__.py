@@ -15,7 +15,7 @@ A page is a file of `pages/`, named in the menu of `app.py`. Whole and working:
     from pages._ui.kit.prompts import prompt
 
     if TYPE_CHECKING:  # a page must not wait for torch
-        from workbench.session import Session
+        from workbench.session import Prompt, Session
 
     CUT: jobs.Slot[Asked, tuple[str, ...]] = jobs.Slot("cut")
 
@@ -24,7 +24,7 @@ A page is a file of `pages/`, named in the menu of `app.py`. Whole and working:
     class Asked:
         """What the result comes from: equal settings, equal result."""
 
-        prompt: str
+        prompt: Prompt
 
 
     def main(session: Session) -> None:
@@ -47,6 +47,7 @@ A page is a file of `pages/`, named in the menu of `app.py`. Whole and working:
     if (opened := ready()) is not None:
         main(opened)
 
+- `kit.prompts`: a prompt box, with the switch *Chat* where it is given the session (`kit.prompts.prompt`), and one for several prompts.
 - `kit.frame`: title and question (`kit.frame.page`), a button that acts on what the controls say now (`kit.frame.act`), the empty and
   the failed state (`kit.frame.empty`, `kit.frame.problem`), what a picture means and where it is from (`kit.frame.meaning`,
   `kit.frame.source`).

@@ -11,6 +11,7 @@ import streamlit as st
 from pages._ui.kit import frame, jobs, words
 from pages._ui.kit.lanes import with_base
 from pages._ui.kit.state import state
+from workbench.conversations import Conversation
 from workbench.settings import CompareSettings
 
 if TYPE_CHECKING:
@@ -87,7 +88,10 @@ def read(session: Session, found: Comparison, settings: Metered, progress: Progr
     """Fit the meter of a set, then read it on every text of a comparison, each under its own lane."""
     from workbench.lenses.concept_meter import metered_tokens
 
-    meter: ConceptMeter = session.look("concept_meter", session.demos(settings.set), progress=progress.part(0.0, 0.6))
+    rows = session.demos(settings.set)
+    # A meter reads a chat by a meter that was fitted on one.
+    rows = rows.put_as_chat() if any(isinstance(prompt, Conversation) for prompt in found.prompts) else rows
+    meter: ConceptMeter = session.look("concept_meter", rows, progress=progress.part(0.0, 0.6))
     lanes = [session.lane(lane) for lane in with_base(settings.of.lanes)]
     values: dict[tuple[int, int], tuple[float, ...]] = {}
     for p, prompt in enumerate(found.prompts):

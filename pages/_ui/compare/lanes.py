@@ -19,6 +19,7 @@ from pages._ui.kit.state import MAX_LANES, state
 from workbench.conversations import Prompt
 from workbench.edits.lane import Lane, Named
 from workbench.edits.prompting import Prompting
+from workbench.models.chat import told_apart
 from workbench.settings import CompareSettings
 from workbench.workspace.jobs import Snapshot
 
@@ -127,9 +128,11 @@ def draw(session: Session, found: Comparison, colour: str, *, key: str = "compar
     meter = concept_meter.reading(session, found, of) if colour == concept_meter.COLOUR and of is not None else None
     if colour in _LEGEND:
         st.caption(_LEGEND[colour])
+    for note in found.notes:
+        st.caption(f":orange[{words.plain(note)}]")
     for p, prompt in enumerate(found.prompts):
         if len(found.prompts) > 1:
-            st.text(prompt)
+            st.text(str(prompt))
         for column, i in zip(st.columns(len(found.lanes), gap="small"), range(len(found.lanes))):
             with column, frame.lane_box(i, f"{key}-{p}"):
                 _lane(session, found, p, i, colour, f"{key}-{p}-{i}", meter)
@@ -162,7 +165,10 @@ def _lane(session: Session, found: Comparison, p: int, i: int, colour: str, key:
         st.caption(f"{len(text.tokens)} tokens, ended by {text.ended}. The untouched model.")
     if told := concept_meter.mean(meter, p, i):
         st.caption(told)
-    _thumbs(session, found, p, text.text, key)
+    if (said := told_apart(text.text)).thinking:
+        with st.expander("What it thought before it answered"):
+            st.text(said.thinking)
+    _thumbs(session, found, p, said.answer, key)
     _pin(text, pinned, i, lane.label, key)
 
 

@@ -61,8 +61,9 @@ def by_validation(session: Session, demonstrations: Demonstrations, settings: Fi
             help="How far neutral text may move. The best setting within it is taken.",
         )  # fmt: skip
         wanted = ChoiceSettings(
-            settings.method, settings.source, settings.config, None, settings.seed, settings.dose, settings.data, max_damage=float(limit)
-        )
+            settings.method, settings.source, settings.config, None, settings.seed, settings.dose, settings.data, settings.chat,
+            settings.system, max_damage=float(limit),
+        )  # fmt: skip
         frame.act("Choose and fit", _begin_choice, wanted, key="choice-fit", disabled=blocked or not rows)
 
 

@@ -48,7 +48,13 @@ PRESETS: jobs.Slot[tuple[FitSettings, ...], Sequence[tuple[str, FitOutcome]]] = 
 
 
 def fit_settings(
-    chosen: str, demonstrations: Demonstrations, name: str, values: Mapping[str, Any], seed: int, dose: float = 1.0
+    chosen: str,
+    demonstrations: Demonstrations,
+    name: str,
+    values: Mapping[str, Any],
+    seed: int,
+    dose: float = 1.0,
+    chat: bool | None = None,
 ) -> FitSettings:
     """What a fit comes from, with every knob's value, and the dose it is measured at; equal settings give an equal edit."""
     from workbench.knobs import as_json
@@ -57,7 +63,7 @@ def fit_settings(
         told = as_json(method(name).configure(values))
     except RetouchError:  # the form shows it; the values as typed still tell this form from another
         told = dict(values)
-    return FitSettings(name, chosen, told, seed=seed, dose=dose, data=demonstrations.fingerprint)
+    return FitSettings(name, chosen, told, seed=seed, dose=dose, data=demonstrations.fingerprint, chat=chat)
 
 
 def knob_problem(known: Method, values: Mapping[str, Any]) -> RetouchError | None:
@@ -97,15 +103,18 @@ def choose(session: Session, settings: ChoiceSettings, progress: Progress) -> Fi
 
     name, tried = settings.method, method(settings.method).tries(session.model.info)
     fixed = {knob: value for knob, value in settings.config.items() if knob not in tried}
-    as_asked = FitSettings(name, settings.source, settings.config, seed=settings.seed, dose=settings.dose, data=settings.data)
+    as_asked = FitSettings(
+        name, settings.source, settings.config, None, settings.seed, settings.dose, settings.data, settings.chat, settings.system
+    )
 
     def told(found: Choice) -> FitSettings:
         return replace(as_asked, config=as_json(method(name).configure({**fixed, **found.best.values})), dose=found.best.dose)
 
     try:
         found = session.choose(
-            name, settings.source, fixed, max_damage=settings.max_damage, seed=settings.seed, progress=progress.part(0.0, 0.85)
-        )
+            name, settings.source, fixed, max_damage=settings.max_damage, seed=settings.seed, chat=settings.chat, system=settings.system,
+            progress=progress.part(0.0, 0.85),
+        )  # fmt: skip
     except Cancelled as cancelled:
         best: Any = cancelled.best
         if best is None:

@@ -92,3 +92,21 @@ def _preset(items: Sequence[Knob], known: Method, chosen: str, key: str) -> None
     name = st.session_state.get(chosen)
     if name in known.presets:
         use_values(items, as_json(known.configure(preset=name)), key=key)
+
+
+def as_chat(session: Session, demonstrations: Demonstrations) -> bool | None:
+    """Choose whether a set of texts is put to the model as chat; None where there is nothing to choose."""
+    from workbench.models.chat import has_template, template_name
+    from workbench.workspace.rendering import goes_as_chat
+
+    tokenizer = session.model.tokenizer
+    if not has_template(tokenizer):
+        return None
+    if demonstrations.is_chat:
+        st.caption(plain(f"The set holds conversations; they are read through the {template_name(tokenizer)}."))
+        return None
+    first = goes_as_chat(session.model, demonstrations)
+    on = st.toggle("As chat", first, key=f"fit-chat-{demonstrations.name}", persist_state="session")
+    why = "" if first else " Most prompts of this set end in the middle of a sentence, so it is off at first."
+    st.caption(plain(f"On: each prompt is one turn of the user, through the {template_name(tokenizer)}. Off: a text to go on with.{why}"))
+    return on

@@ -14,7 +14,7 @@ from pages._ui.kit.components import grid
 from pages._ui.kit.figures import figure_panel, table_panel
 from pages._ui.kit.lanes import Lanes, lanes_on, with_base
 from pages._ui.kit.state import state
-from workbench.conversations import Prompt
+from workbench.conversations import Prompt, Turn
 from workbench.errors import RetouchError
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class Traced:
     n_edges: int
 
 
-def corrupted(session: Session, prompt: Prompt, targets: tuple[str, ...]) -> str | None:
+def corrupted(session: Session, prompt: Prompt, targets: tuple[str, ...]) -> Prompt | None:
     """Draw the corrupted prompt and the example; return it once prompt, target and distractor are there."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
         text = st.text_input(
@@ -59,7 +59,7 @@ def corrupted(session: Session, prompt: Prompt, targets: tuple[str, ...]) -> str
         )  # fmt: skip
         st.button("Try a name swap", key="inspect-example", on_click=example, args=(session,), help="Fills all four fields.")
     if str(prompt).strip() and text.strip() and len(targets) == 2 and text != prompt:
-        return text
+        return text if isinstance(prompt, str) else replace(prompt, turns=(*prompt.turns[:-1], Turn("user", text)))
     lacking = "a target and a distractor above" if len(targets) < 2 else "a corrupted prompt that differs"
     frame.empty("What each place brings back will stand here.", f"Write {lacking}, or try a name swap.", key="patch-need")
     return None
@@ -77,7 +77,13 @@ def example(session: Session) -> None:
         if good and bad and text.count(good) == 1 and text.count(bad) == 2:
             head, _, tail = text.rpartition(bad)
             st.session_state.update(
-                {"inspect-prompt": text, "inspect-corrupt": f"{head}{good}{tail}", "inspect-target": good, "inspect-distractor": bad}
+                {
+                    "inspect-prompt": text,
+                    "inspect-prompt-chat": False,
+                    "inspect-corrupt": f"{head}{good}{tail}",
+                    "inspect-target": good,
+                    "inspect-distractor": bad,
+                }
             )
             return
 

@@ -1,33 +1,148 @@
-"""The prompt of a page, and the guard that says when its next token would be a space or an end."""
+"""The prompt boxes of pages: a text, or what a user says in a chat; what the model reads of it; and the guard of a text's end."""
 
 from __future__ import annotations
 
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
 import streamlit as st
 
-from pages._ui.kit.words import plain
+from pages._ui.kit import frame
+from pages._ui.kit.components import token_strip
+from pages._ui.kit.words import count, plain
+from workbench.conversations import Conversation, Prompt, as_chat
+from workbench.errors import RetouchError
+
+if TYPE_CHECKING:
+    from workbench.session import Session
+
+MOST = 6
+# A mark that templates write: what stands behind it is the template's.
+_MARK = re.compile(r"<\|[^|<>]+\|>|<\w+_of_\w+>|\[/?INST\]|</?s>")
 
 
-def prompt(label: str, default: str, *, key: str, tall: bool = False, help: str = "") -> str:  # noqa: A002 - the widget's own word
-    """Draw a prompt box; return its text as typed. Below it the guard, with its mend."""
-    if key not in st.session_state:
-        st.session_state[key] = default
-    draw = st.text_area if tall else st.text_input
+@dataclass(frozen=True)
+class Chat:
+    """How a box puts its text: as it stands, or as a user's turn under a system turn, with or without a thinking part before the answer."""
+
+    is_on: bool = False
+    system: str = ""
+    thinking: bool | None = None
+
+    def put(self, text: str) -> Prompt:
+        """The text as the model is to read it."""
+        if not self.is_on:
+            return text
+        turns = as_chat(text, self.system or None).turns
+        return Conversation(turns, self.thinking)
+
+
+def prompt(
+    label: str, default: str, *, key: str, tall: bool = False, help: str = "", session: Session | None = None, asks: str = ""  # noqa: A002
+) -> Prompt:  # fmt: skip
+    """Draw a prompt box; return its prompt. Below a text the guard, with its mend.
+
+    Args:
+        session: its model says whether there is a switch *Chat*, on at first; none: the box holds a text.
+        asks: what the box says at first where chat is on.
+    """
+    chat = _switch(session, key)
+    _begin(key, asks if chat.is_on and asks else default, (default, asks))
+    draw = st.text_area if tall or chat.is_on else st.text_input
     text = draw(label, key=key, persist_state="session", help=help or None)
+    chat = _system(session, key, chat)
+    if not chat.is_on:
+        _guard(text, key)
+    found = chat.put(text)
+    if session is not None:
+        _read(session, [found] if text.strip() else [], key)
+    return found
+
+
+def prompts(session: Session, label: str, default: str, *, key: str, asks: str) -> tuple[Prompt, ...]:
+    """As `prompt`, for several: one a line, or blocks with an empty line between them."""
+    chat = _switch(session, key)
+    _begin(key, asks if chat.is_on else default, (default, asks))
+    text = st.text_area(label, key=key, persist_state="session", height=132)
+    chat = _system(session, key, chat)
+    texts = parted(text)[:MOST]
+    if not chat.is_on:
+        _guard(text, key)
+    found = tuple(chat.put(one) for one in texts)
+    _read(session, found, key)
+    return found
+
+
+def parted(text: str) -> list[str]:
+    """Prompts of a box: blocks with empty lines between them where there is an empty line, else lines."""
+    blocks = re.split(r"\n[ \t]*\n", text.strip("\n"))
+    return [part.strip("\n") for part in (blocks if len(blocks) > 1 else text.splitlines()) if part.strip()]
+
+
+def trouble(text: str) -> tuple[str, str] | None:
+    """What is wrong with the end of a prompt, and the prompt mended; None if nothing. The newline of a template is no trailing space."""
+    if text != text.rstrip() and not (text.endswith("\n") and _MARK.search(text)):
+        return "The prompt ends in a space: the next word would begin without its own.", text.rstrip()
+    if text.endswith((".", "!", "?")) and "\n" not in text:
+        return "The prompt ends in a full stop: the likeliest next token starts a new sentence.", text.rstrip(".!?")
+    return None
+
+
+def _begin(key: str, first: str, known: tuple[str, ...]) -> None:
+    """What a box says at first; a text that nobody changed goes with the switch."""
+    if st.session_state.get(key, "") in ("", *known):
+        st.session_state[key] = first
+
+
+def _switch(session: Session | None, key: str) -> Chat:
+    from workbench.models.chat import has_template
+
+    if session is None or not has_template(session.model.tokenizer):
+        return Chat()
+    told = (
+        "The model was made for conversations: your text becomes a turn of the user, by its own template. Off: a text that it goes on with."
+    )
+    return Chat(st.toggle("Chat", True, key=f"{key}-chat", persist_state="session", help=told))
+
+
+def _system(session: Session | None, key: str, chat: Chat) -> Chat:
+    from workbench.models.chat import thinks
+
+    if session is None or not chat.is_on:
+        return chat
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        system = st.text_input("System message", key=f"{key}-system", persist_state="session", placeholder="none")
+        thinking = None
+        if thinks(session.model.tokenizer):
+            told = "Off: its thinking part is left empty, and it answers at once."
+            thinking = st.toggle("Think first", True, key=f"{key}-thinking", persist_state="session", help=told)
+    return Chat(True, system.strip(), thinking)
+
+
+def _read(session: Session, found: list[Prompt] | tuple[Prompt, ...], key: str) -> None:
+    """The tokens of the first prompt, special ones too, for a model with a template."""
+    from workbench.models.chat import has_template
+
+    if not found or not has_template(session.model.tokenizer):
+        return
+    with st.expander("What the model reads"):
+        try:
+            tokens, _ = session.token_texts(found[0])
+        except RetouchError as error:
+            frame.problem(error, f"{key}-read")
+            return
+        token_strip(tokens, key=f"{key}-tokens", twin=False)
+        more = f", of the first of {count(len(found), 'prompt')}" if len(found) > 1 else ""
+        st.caption(f"{count(len(tokens), 'token')}{more}.")
+
+
+def _guard(text: str, key: str) -> None:
     found = trouble(text)
     if found:
         with st.container(horizontal=True, vertical_alignment="center"):
             st.caption(f":orange[{plain(found[0])}]")
             st.button("Mend it", key=f"{key}-mend", type="tertiary", on_click=_set, args=(key, found[1]))
-    return text
-
-
-def trouble(text: str) -> tuple[str, str] | None:
-    """What is wrong with the end of a prompt, and the prompt mended; None if nothing."""
-    if text != text.rstrip():
-        return "The prompt ends in a space: the next word would begin without its own.", text.rstrip()
-    if text.endswith((".", "!", "?")) and "\n" not in text:
-        return "The prompt ends in a full stop: the likeliest next token starts a new sentence.", text.rstrip(".!?")
-    return None
 
 
 def _set(key: str, text: str) -> None:

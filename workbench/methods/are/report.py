@@ -18,7 +18,7 @@ from workbench.methods.registry import Curve, FitReport, Notice
 from workbench.methods.shared.adapters import AdapterEdit, singular_values
 from workbench.methods.shared.concept import Concept
 from workbench.models.base import LanguageModel
-from workbench.models.tokens import TokenBatch
+from workbench.models.tokens import TokenBatch, prompt_ids
 from workbench.record import gather
 from workbench.shapes import Tensor
 from workbench.sites import Site
@@ -70,11 +70,11 @@ def sample_of(model: LanguageModel, concept: Concept, edit: AdapterEdit, directi
     change_target = direction == "away"
     index = next(i for i, side in enumerate(concept.validation.sides) if (side == "target") == change_target)
     prompt = concept.validation.texts[index]
-    room = model.info.n_ctx - len(model.tokenizer(prompt)["input_ids"])
+    room = model.info.n_ctx - len(prompt_ids(model.tokenizer, prompt))
     if room < 2:
-        return prompt, ""
+        return str(prompt), ""
     said = generate(model, [prompt], [(edit,)], Sampling(max_new_tokens=min(20, room - 1)))[0][0]
-    return prompt, said.text
+    return str(prompt), said.text
 
 
 def _norms(rounds: Sequence[Round]) -> dict[str, tuple[float, ...]]:

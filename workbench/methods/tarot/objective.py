@@ -13,6 +13,7 @@ from typing import final
 
 import torch
 
+from workbench.conversations import Prompt
 from workbench.decode import Sampling, generate
 from workbench.edits.base import Edit
 from workbench.methods.tarot.config import TarotConfig
@@ -189,7 +190,7 @@ def _next_token(logits: Float[Tensor, "lane row pos d_vocab"], whole: TokenBatch
 
 def generation_objective(
     model: LanguageModel,
-    prompts: Sequence[str],
+    prompts: Sequence[Prompt],
     reward: Reward,
     edit_of: Callable[[Float[Tensor, " dim"]], Edit],
     new_tokens: int,

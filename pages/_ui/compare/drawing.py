@@ -1,0 +1,81 @@
+"""Compare: how tokens are drawn, and where a text ends; at first as the model's own folder has it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from pages._ui.kit.words import plain
+from workbench.sampling import Sampling
+
+if TYPE_CHECKING:
+    from workbench.models.generation import GenerationDefaults
+    from workbench.session import Session
+
+# The embedded models never end a text by themselves: a sentence is what they say.
+_SENTENCE, _LINE = "full stop", "line end"
+_STOPS = {_SENTENCE: ".", _LINE: "\n"}
+_KEYS = ("sample-n", "sample-heat", "sample-k", "sample-p", "sample-rep", "sample-stop")
+
+
+def sampling(session: Session) -> Sampling:
+    """Draw the controls; another model brings its own values."""
+    own, chats = session.model.generation, _chats(session)
+    _of_this_model(session, own, chats)
+    with st.container(horizontal=True):
+        n = st.number_input("New tokens", 1, 4000, key="sample-n", persist_state="session", width=140)
+        heat = st.number_input(
+            "Temperature", 0.0, 5.0, step=0.1, key="sample-heat", persist_state="session", width=140, help="0 is greedy."
+        )
+        top_k = st.number_input("Top k", 1, 100000, key="sample-k", persist_state="session", width=140, placeholder="all", value=None)
+        top_p = st.number_input("Top p", 0.01, 1.0, step=0.05, key="sample-p", persist_state="session", width=140)
+        penalty = st.number_input("Repetition penalty", 0.5, 3.0, step=0.05, key="sample-rep", persist_state="session", width=160)
+        seed = st.number_input("Seed", 0, 2**31 - 1, 0, key="sample-seed", persist_state="session", width=140)
+    stops = st.multiselect(
+        "Stop before", [*_STOPS], key="sample-stop", accept_new_options=True, persist_state="session", placeholder="its own end alone",
+        help="Type a text, or choose one; the text ends before it.",
+    )  # fmt: skip
+    same = st.toggle(
+        "The same seed for all lanes", True, key="sample-same", persist_state="session",
+        help="Lanes then differ only where their distributions do.",
+    )  # fmt: skip
+    st.caption(plain(_own(session, own)))
+    drawn = Sampling(int(n), heat, top_k, top_p, penalty, int(seed), same)
+    return replace(drawn, stop=tuple(_STOPS.get(stop, stop) for stop in stops))
+
+
+def _chats(session: Session) -> bool:
+    from workbench.models.chat import has_template
+
+    return has_template(session.model.tokenizer)
+
+
+def _of_this_model(session: Session, own: GenerationDefaults, chats: bool) -> None:
+    """Begin with the model's own values, once a model."""
+    from workbench.models.catalog import EMBEDDED
+
+    now, state = session.model.fingerprint.weights, st.session_state
+    if state.get("sample-of") == now and all(key in state for key in _KEYS):
+        return
+    is_embedded = session.model.info.name in EMBEDDED
+    values = (
+        128 if chats else 24,
+        own.temperature,
+        own.top_k,
+        own.top_p,
+        own.repetition_penalty,
+        [_SENTENCE, _LINE] if is_embedded else [],
+    )
+    state.update({"sample-of": now, **dict(zip(_KEYS, values))})
+
+
+def _own(session: Session, own: GenerationDefaults) -> str:
+    """What the folder's generation config says, in a line."""
+    ends = " or ".join(session.model.tokenizer.convert_ids_to_tokens(list(own.end_ids))) or "nothing"
+    heat = f"temperature {own.temperature:g}, top k {own.top_k or 'all'}, top p {own.top_p:g}" if own.temperature else "greedy"
+    penalty = f", repetition penalty {own.repetition_penalty:g}" if own.repetition_penalty != 1 else ""
+    never = f" It never says {len(own.suppressed)} tokens." if own.suppressed else ""
+    undone = f" Its folder asks for {', '.join(own.undone)}, which is not done here." if own.undone else ""
+    return f"The model's own: {heat}{penalty}; its texts end at {ends}.{never}{undone}"
