@@ -68,7 +68,7 @@ class Prompting:
             if at is None:
                 raise BadLane("A sentence before the prompt needs a user's turn.", "Let the user say something first.")
             turns[at] = Turn("user", f"{self.prefix} {turns[at].text}")
-        return Conversation(tuple(turns)).with_system(self.system or talk.system)
+        return Conversation(tuple(turns), talk.thinking).with_system(self.system or talk.system)
 
     def as_text(self) -> str:
         """Everything as a plain text, as it stands before a text that is no prompt."""
