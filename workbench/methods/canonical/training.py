@@ -35,8 +35,6 @@ from workbench.numerics.canonical_losses import loss_slopes, loss_value
 from workbench.progress import Progress
 from workbench.shapes import Float, Logits, Tensor
 
-# Below so many parameters a network bears larger steps.
-SMALL = 30_000_000
 # log p0 of neutral chunks is kept when all of it fits into this many numbers (200 MB in float32).
 KEPT_NUMBERS = 50_000_000
 

@@ -19,9 +19,9 @@ from workbench.errors import CorruptEdit
 from workbench.knobs import existing_layers, knob
 from workbench.methods.registry import Curve, FitReport, Fitted, Needs, Notice, header, method
 from workbench.methods.shared.gating import TRIED_GATES, GateKind, gated
-from workbench.methods.shared.layers import single_layers
+from workbench.methods.shared.layers import SMALL, single_layers
 from workbench.methods.shared.sparing import HELP, SpareKind, spared
-from workbench.models.base import LanguageModel
+from workbench.models.base import LanguageModel, ModelInfo
 from workbench.operations import Operation, TransformAt
 from workbench.progress import Progress
 from workbench.record import gather
@@ -56,8 +56,11 @@ class MeanDifferenceConfig:
         "none", label="Gate", help="Let the edit act only on tokens that a probe tells from neutral text: at all (hard) or by share (soft)."
     )
     spare: SpareKind = knob("sinks", label="Spared tokens", help=HELP)
-    read: Literal["last", "continuation"] = knob(
-        "last", label="Read from", help="The last token of prompt and answer, or the mean over the answer's tokens."
+    read: Literal["auto", "last", "continuation"] = knob(
+        "auto",
+        label="Read from",
+        help="The last token of prompt and answer, or the mean over the answer's tokens. auto: the mean; the last token in models of fewer "
+        "than 30 million parameters, whose answers are a word or two.",
     )
 
 
@@ -134,7 +137,7 @@ def fit(model: LanguageModel, demonstrations: Demonstrations, config: MeanDiffer
     for start, side in ((0.0, "positive"), (0.5, "negative")):
         batch = model.tokens(prompts, rows.column(side))
         part = progress.part(start, start + 0.45)
-        if config.read == "last":
+        if reads_last(config, model.info):
             read[side] = gather(model, batch, sites, progress=part)
         else:
             weights = (batch.lengths - batch.n_prompt).double()
@@ -156,6 +159,11 @@ def fit(model: LanguageModel, demonstrations: Demonstrations, config: MeanDiffer
     fitted = Fitted(edit, _report(layers, ratios, len(rows)))
     fitted = gated(model, fitted, demonstrations, config.gate, seed=seed, progress=progress.part(0.95, 1.0))
     return spared(model, fitted, demonstrations, config.spare)
+
+
+def reads_last(config: MeanDifferenceConfig, info: ModelInfo) -> bool:
+    """Whether the last token is read: that of a sentence is its full stop, whose difference moves the text and little else."""
+    return config.read == "last" or (config.read == "auto" and info.n_parameters < SMALL)
 
 
 def _report(layers: tuple[int, ...], ratios: list[float], n: int) -> FitReport:

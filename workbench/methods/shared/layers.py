@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+SMALL = 30_000_000
+"""Parameters below which a network takes other defaults: the embedded ones have 3 million."""
 STARTS = (1 / 3, 1 / 2, 2 / 3, 5 / 6)
 
 
