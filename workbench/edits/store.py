@@ -8,7 +8,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, cast
@@ -21,15 +21,27 @@ from workbench.edits.base import EDIT_SCHEMA, Edit, Header, Possible, kind_of, s
 from workbench.errors import CorruptEdit, NewerSchema, StorageFailed
 from workbench.models.base import Fingerprint
 from workbench.models.tensor_files import read_tensors
-from workbench.operations import Gate
+from workbench.operations import POSITION_RULES, Gate, TransformAt
 from workbench.shapes import Tensor
 from workbench.sites import Site
 
+_Types = Mapping[str, type]
 # Only what a file holds needs its newer schema: one without norm bounds (2) and rows (3) is read by older versions too.
 NEWEST = 3
 # A folder may lack a dose, which is 1 then, norm bounds, and the rows that it was fitted on.
-_KEYS, _LATER_KEYS = {"schema", "kind", "header", "gates", "tensors"}, {"dose", "spares"}
-_HEADER_KEYS, _LATER_HEADER_KEYS = {"method", "config", "model", "data", "seed", "versions", "facts", "schema"}, {"rows"}
+_KEYS: _Types = {"schema": int, "kind": str, "header": dict, "gates": dict, "tensors": dict}
+_LATER_KEYS: _Types = {"dose": float, "spares": dict}
+_HEADER_KEYS: _Types = {
+    "method": str, "config": dict, "model": dict, "data": str, "seed": int, "versions": dict, "facts": dict, "schema": int
+}  # fmt: skip
+_LATER_HEADER_KEYS: _Types = {"rows": list}
+_MODEL_KEYS: _Types = {item.name: str for item in fields(Fingerprint)}
+_GATE_KEYS: _Types = {"kind": str, "sharpness": float}
+_TENSOR_KEYS: _Types = {"dtype": str, "shape": list, "sha256": str}
+_WORDS = {int: "a whole number", float: "a finite number", str: "a text", dict: "an object", list: "a list"}
+_RESTORE = "Restore the folder from a copy."
+# What a class meets in facts that are of the right JSON type and mean nothing.
+_MEANINGLESS = (KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError, ArithmeticError)
 
 
 def save(edit: Edit, folder: str | Path, *, overwrite: bool = False) -> Path:
@@ -73,21 +85,80 @@ def load_edit(folder: str | Path) -> Edit:
         UnknownName: its kind is not registered.
     """
     source = Path(folder)
-    told = _json(source / "edit.json")
-    if int(told.get("schema", 0)) > NEWEST:
-        raise NewerSchema(f"{source} has schema {told['schema']}; this version reads up to {NEWEST}.", "Update Retouch.")
-    _same_keys(source, {name: value for name, value in told.items() if name not in _LATER_KEYS}, _KEYS)
-    dose = _dose(source, told.get("dose", 1.0))
-    header_told: dict[str, Any] = told["header"]
-    _same_keys(source, {name: value for name, value in header_told.items() if name not in _LATER_HEADER_KEYS}, _HEADER_KEYS)
-    tensors = _tensors(source, told["tensors"])
+    told = _described_in(source)
+    tensors, header_told = _tensors(source, told["tensors"]), dict(told["header"])
     told_model = Fingerprint(**header_told.pop("model"))
-    header = Header(model=told_model, rows=_rows(source, header_told.pop("rows", [])), **header_told)
-    gates = {Site.parse(address): _gate(address, facts, tensors) for address, facts in told["gates"].items()}
+    header = Header(model=told_model, rows=tuple(header_told.pop("rows", ())), **header_told)
     own = {name: tensor for name, tensor in tensors.items() if not name.startswith("gate.")}
-    edit = kind_of(told["kind"]).from_tensors(header, own)
-    spares = {Site.parse(address): _bound(address, bound) for address, bound in told.get("spares", {}).items()}
-    return replace(edit, dose=dose, gates=MappingProxyType(gates), spares=MappingProxyType(spares))
+    kind = kind_of(told["kind"])
+    try:
+        gates = {Site.parse(address): _gate(address, facts, tensors) for address, facts in told["gates"].items()}
+        spares = {Site.parse(address): _bound(address, bound) for address, bound in told.get("spares", {}).items()}
+        edit = replace(
+            kind.from_tensors(header, own),
+            dose=float(told.get("dose", 1.0)),
+            gates=MappingProxyType(gates),
+            spares=MappingProxyType(spares),
+        )
+        _tried(edit)
+    except _MEANINGLESS as error:
+        what = f"{source} describes no {told['kind']} edit: {type(error).__name__} {error}."
+        raise CorruptEdit(what, _RESTORE) from error
+    return edit
+
+
+@torch.no_grad()
+def _tried(edit: Edit) -> None:
+    """Make what the edit would do, and do it to one token of zeros, so that no forward meets what no class can mean."""
+    for op in edit.operations():
+        if not isinstance(op, TransformAt):
+            continue
+        if not isinstance(cast(object, op.where), str) or op.where not in POSITION_RULES:
+            raise ValueError(f"{op.where!r} is no position rule of {', '.join(POSITION_RULES)}")
+        x = torch.zeros(1, 1, op.width, dtype=next((t.dtype for t in edit.tensors().values() if t.is_floating_point()), torch.float32))
+        if not op.sees_call and op.fn(x).shape != x.shape:
+            raise ValueError(f"at {op.site} it makes {tuple(op.fn(x).shape)} of {tuple(x.shape)}")
+        if op.gate is not None:
+            op.gate(x)
+
+
+def _described_in(source: Path) -> dict[str, Any]:
+    """The description in a folder, every field of its type; what the fields mean is left to the classes."""
+    told = _json(source / "edit.json")
+    schema = told.get("schema", 0) if isinstance(cast(object, told), dict) else 0
+    if isinstance(schema, int) and schema > NEWEST:
+        raise NewerSchema(f"{source} has schema {schema}; this version reads up to {NEWEST}.", "Update Retouch.")
+    _typed(source, "edit.json", told, _KEYS, _LATER_KEYS)
+    _typed(source, "header", told["header"], _HEADER_KEYS, _LATER_HEADER_KEYS)
+    _typed(source, "model", told["header"]["model"], _MODEL_KEYS)
+    for address, gate in told["gates"].items():
+        _typed(source, f"gate {address}", gate, _GATE_KEYS)
+    for name, tensor in told["tensors"].items():
+        _typed(source, f"tensor {name}", tensor, _TENSOR_KEYS)
+    header = told["header"]
+    for name, items in (("rows", header.get("rows", [])), ("versions", header["versions"].values())):
+        if not all(isinstance(item, str) for item in items):
+            raise CorruptEdit(f"{source}/edit.json has {name} {str(header[name]):.60}; needed are texts.", _RESTORE)
+    return told
+
+
+def _typed(source: Path, place: str, told: Any, needed: _Types, later: _Types | None = None) -> None:
+    """Refuse unknown, missing and mistyped fields by name."""
+    if not isinstance(told, dict):
+        raise CorruptEdit(f"{source}: {place} is {str(told):.40}; needed is an object.", _RESTORE)
+    found, known = cast(dict[str, object], told), {**needed, **(later or {})}
+    for word, names in (("an unknown key", set(found) - set(known)), ("no", set(needed) - set(found))):
+        if names:
+            raise CorruptEdit(f"{source}: {place} has {word} {sorted(names)[0]!r}.", _RESTORE)
+    for name, value in found.items():
+        if not _is_a(value, known[name]):
+            raise CorruptEdit(f"{source}: {place} has {str(value):.40} as {name!r}; needed is {_WORDS[known[name]]}.", _RESTORE)
+
+
+def _is_a(value: object, kind: type) -> bool:
+    if kind is float:
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, kind) and not (kind is int and isinstance(value, bool))
 
 
 def card(edit: Edit) -> str:
@@ -124,44 +195,26 @@ def _described(edit: Edit, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
     }
 
 
-def _dose(source: Path, told: Any) -> float:
-    if not isinstance(told, (int, float)) or not math.isfinite(told):
-        raise CorruptEdit(f"{source}/edit.json has the dose {told!r}, which is no finite number.", "Restore the folder from a copy.")
-    return float(told)
-
-
-def _rows(source: Path, told: Any) -> tuple[str, ...]:
-    if not isinstance(told, list) or not all(isinstance(mark, str) for mark in cast(list[object], told)):
-        raise CorruptEdit(f"{source}/edit.json has rows {str(told):.60}; needed is a list of texts.", "Restore the folder from a copy.")
-    return tuple(cast(list[str], told))
-
-
 def _json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         hint = "Pickled edits are never read; export again with this version." if any(path.parent.glob("*.p*t*")) else "Check the path."
         raise CorruptEdit(f"{path.parent} holds no {path.name}.", hint)
     try:
         return json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise CorruptEdit(f"{path} cannot be read as JSON: {error}", "Restore the folder from a copy.") from error
-
-
-def _same_keys(source: Path, told: Mapping[str, Any], wanted: set[str]) -> None:
-    for word, names in (("an unknown key", set(told) - wanted), ("no", wanted - set(told))):
-        if names:
-            raise CorruptEdit(f"{source}/edit.json has {word} {sorted(names)[0]!r}.", "Restore the folder from a copy.")
+    except (OSError, ValueError, RecursionError) as error:
+        raise CorruptEdit(f"{path} cannot be read as JSON: {error}", _RESTORE) from error
 
 
 def _tensors(source: Path, told: Mapping[str, Any]) -> dict[str, Tensor]:
     try:
         tensors = read_tensors(source / "edit.safetensors")
     except (OSError, SafetensorError) as error:
-        raise CorruptEdit(f"{source}/edit.safetensors cannot be read: {error}", "Restore the folder from a copy.") from error
+        raise CorruptEdit(f"{source}/edit.safetensors cannot be read: {error}", _RESTORE) from error
     for name in sorted(set(told) ^ set(tensors)):
-        raise CorruptEdit(f"The tensor {name!r} is in one of edit.json and edit.safetensors only.", "Restore the folder from a copy.")
+        raise CorruptEdit(f"The tensor {name!r} is in one of edit.json and edit.safetensors only.", _RESTORE)
     for name, tensor in tensors.items():
         if told[name]["sha256"] != sha256(tensor):
-            raise CorruptEdit(f"The tensor {name!r} of {source} was altered: its hash differs.", "Restore the folder from a copy.")
+            raise CorruptEdit(f"The tensor {name!r} of {source} was altered: its hash differs.", _RESTORE)
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise CorruptEdit(f"The tensor {name!r} of {source} holds NaN or infinite values.", "Fit the edit again.")
     return tensors
@@ -171,10 +224,10 @@ def _gate(address: str, facts: Mapping[str, Any], tensors: Mapping[str, Tensor])
     try:
         return Gate(tensors[f"gate.{address}.weight"], tensors[f"gate.{address}.bias"], facts["kind"], float(facts["sharpness"]))
     except KeyError as error:
-        raise CorruptEdit(f"The gate at {address} lacks {error}.", "Restore the folder from a copy.") from error
+        raise CorruptEdit(f"The gate at {address} lacks {error}.", _RESTORE) from error
 
 
 def _bound(address: str, bound: Any) -> float:
     if not isinstance(bound, int | float) or not 0 < bound < float("inf"):
-        raise CorruptEdit(f"The norm bound at {address} is {bound!r}; it has to be a number above 0.", "Restore the folder from a copy.")
+        raise CorruptEdit(f"The norm bound at {address} is {bound!r}; it has to be a number above 0.", _RESTORE)
     return float(bound)
