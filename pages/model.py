@@ -89,7 +89,7 @@ def _next(found: list[tuple[str, float]]) -> None:
 
 
 frame.page("Model", __doc__ or "")
-left, right = st.columns([1, 2], gap="large")
+left, right = st.columns([2, 3], gap="large")
 with left:
     choosing.choose()
 with right:

@@ -28,7 +28,7 @@ def page(app: Run, where: str) -> AppTest:
 
 
 def test_what_is_on_this_machine_stands_with_licence_size_and_its_button(app: Run, fresh_backend: Any) -> None:
-    test = page(app, "On this machine")
+    test = page(app, "Here")
     said = texts(test)
     assert "Embedded Backpack" in said and "Apache\\-2\\.0" in said and ": fits" in said.replace("\\", "")
     assert test.button(key="load-embedded-backpack") and "this tab's model" in said
@@ -73,7 +73,7 @@ def test_getting_shows_progress_can_be_cancelled_and_then_offers_to_load(
     assert test.session_state["retouch"].model == "smollm2-135m"
     fine(test.switch_page("pages/model.py").run())
     assert test.text_input(key="model-prompt").value == "The capital of France is"
-    fine(test.segmented_control(key="model-where").set_value("On this machine").run())
+    fine(test.segmented_control(key="model-where").set_value("Here").run())
     assert "used just now" in texts(test)
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from workbench.models.listing import Entry
     from workbench.session import Progress, Session, catalog
 
-WHERE = ("On this machine", "To get", "Folder", "Hub")
+WHERE = ("Here", "To get", "Folder", "Hub")
 FLOATS = (DTYPE, "bfloat16", "float16", "float64")
 ESTIMATE: jobs.Slot[AskedModel, catalog.MemoryEstimate] = jobs.Slot("estimate", of_tab=True)
 
@@ -77,12 +77,10 @@ def _row(entry: Entry, dtype: str, device: str, used: UsedModel | None) -> None:
             if entry.is_present and asked.key == state().model:
                 st.caption("this tab's model", width="content")
             elif entry.is_present:
-                frame.act("Load", loading.load, asked, key=f"load-{key}", disabled=not fits, help=f"Loads {entry.name}.")
+                frame.act("Load", loading.load, asked, key=f"load-{key}", disabled=not fits)
             else:
                 is_busy = jobs.is_running(_getting(entry))
-                frame.act(
-                    "Get", _get, entry, key=f"get-{key}", disabled=is_busy or not fits, help=f"Fetches {entry.name} from {entry.location}."
-                )
+                frame.act("Get", _get, entry, key=f"get-{key}", disabled=is_busy or not fits)
         st.caption(words.plain(_facts(entry, dtype, fits, used)))
         if not fits:
             st.caption(f":orange[{words.plain(_too_large(entry, dtype, device))}]")
