@@ -269,7 +269,7 @@ class Session:
 
     def evaluate(
         self, lanes: LanesLike, demonstrations: Source, *, split: Split | None = "test", neutral: Source | None = None, n_placebos: int = 3,
-        n_generations: int = 16, chat: bool | None = None, system: str = "", progress: Progress | None = None,
+        n_generations: int = 16, chat: bool | None = None, system: str = "", shuffled: bool = False, progress: Progress | None = None,
     ) -> Evaluation:  # fmt: skip
         """What lanes gain on held-out rows and break on neutral text, beside placebos of equal size.
 
@@ -278,12 +278,14 @@ class Session:
             split: the rows that are scored; None for all.
             neutral: a set with neutral texts; the one that ships if None.
             n_placebos: how many random rotations of each lane are averaged into its placebo; 0 for none.
+            shuffled: whether the first edit, fitted again on shuffled sides of this set, which has to be that of its fit, stands beside.
             chat, system: as in `fit`; None is as the edits were fitted. Another rendering than theirs is said in `notes`.
 
         Raises:
             BadLane, BadDose: as `edits.lane.lane_of`. Others: as `evaluate.evaluation.evaluation`.
         """
-        settings = EvaluateSettings(self.shelf.lanes(lanes), demonstrations, split, neutral, n_placebos, n_generations, chat, system)
+        told = (n_placebos, n_generations, chat, system, shuffled)
+        settings = EvaluateSettings(self.shelf.lanes(lanes), demonstrations, split, neutral, *told)
         return self.run(settings, progress=progress)
 
     def sweep(

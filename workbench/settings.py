@@ -64,7 +64,7 @@ class CompareSettings:
 class EvaluateSettings:
     """An evaluation of lanes on the rows of a split (None: all), beside placebos. `neutral` names a set; None is the one that ships.
 
-    `chat` and `system` as in a fit; None is as the edits were fitted.
+    `chat` and `system` as in a fit; None is as the edits were fitted. `shuffled` fits the first edit again on shuffled sides, beside it.
     """
 
     lanes: tuple[Lane, ...]
@@ -75,3 +75,4 @@ class EvaluateSettings:
     n_generations: int = 16
     chat: bool | None = None
     system: str = ""
+    shuffled: bool = False

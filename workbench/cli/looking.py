@@ -166,6 +166,8 @@ def evaluate(
     chat: SetAsChat = None,
     system: System = "",
     generations: Annotated[int, typer.Option(min=0, help="Texts that repetition is measured on.")] = 16,
+    controls: Annotated[str, typer.Option(help="placebo, shuffled (the first edit fitted again on shuffled sides), or both.")] = "placebo",
+    rows_to: Annotated[Path | None, typer.Option("--rows", help="Write who was helped and harmed to this CSV file, a line a row.")] = None,
     method: Annotated[
         list[str] | None, typer.Option(help="No edit: run the canonical-examples protocol of this method; give the option again for more.")
     ] = None,
@@ -180,7 +182,9 @@ def evaluate(
     draws: Annotated[int, typer.Option(min=1, help="With --method: how many configurations to try on validation.")] = 5,
 ) -> None:
     """Measure gain and damage on held-out rows: base, one lane an edit, and a placebo of each."""
-    which, at = split_named(split), dosed(dose)
+    which, at, beside = split_named(split), dosed(dose), {text.strip() for text in controls.split(",") if text.strip()}
+    if beside - {"placebo", "shuffled"}:
+        raise BadKnob(f"--controls {controls!r} names no control.", "Give placebo, shuffled, or placebo,shuffled.")
     if bool(edit) == bool(method):
         raise BadKnob("An evaluation needs either an edit or a method.", "Give at least one --edit, or --method for the protocol.")
     session, progress = opening.session(0.2)
@@ -193,25 +197,37 @@ def evaluate(
         data,
         split=which,
         neutral=neutral,
-        n_placebos=placebos,
+        n_placebos=placebos if "placebo" in beside else 0,
         n_generations=generations,
         chat=chat,
         system=system,
+        shuffled="shuffled" in beside,
         progress=progress,
     )
-    rows = found.rows()
-    told = {"model": session.model.info.name, "data": found.benefit.data, "split": split, "n": found.benefit.n}
-    told |= {
-        "n_placebos": found.n_placebos,
-        "verdict": {"kind": found.verdict.kind, "text": found.verdict.plain},
-        "notes": found.notes,
-        "rows": rows,
-    }
-    lines = [found.verdict.sentence.replace("**", ""), f"{found.benefit.data}, split {split}, {found.benefit.n} rows; intervals are 95 %."]
-    told |= {"left_out": found.benefit.left_out, "left_out_why": found.benefit.why}
-    lines += [found.benefit.why] if found.benefit.why else []
+    if rows_to is not None:
+        _write_moved(found.benefit, rows_to)
+    _tell_evaluation(session.model.info.name, found, split, opening.json)
+
+
+def _tell_evaluation(model: str, found: Any, split: str, as_json: bool) -> None:
+    rows, gain = found.rows(), found.benefit
+    told = {"model": model, "data": gain.data, "split": split, "n": gain.n, "n_placebos": found.n_placebos}
+    told |= {"verdict": {"kind": found.verdict.kind, "text": found.verdict.plain}, "notes": found.notes}
+    told |= {"left_out": gain.left_out, "left_out_why": gain.why, "rows": rows}
+    lines = [found.verdict.sentence.replace("**", ""), found.verdict.detail.replace("**", "")]
+    lines += [f"{gain.data}, split {split}, {gain.n} rows; intervals are 95 %.", *([gain.why] if gain.why else [])]
     lines += [f"Note: {note}" for note in found.notes]
-    answer(told, opening.json, [*lines, *table([_short(row) for row in rows])])
+    answer(told, as_json, [*lines, *table([_short(row) for row in rows])])
+
+
+def _write_moved(benefit: Any, path: Path) -> None:
+    """Every lane but the base, row by row, before and after; placebos have no rows of their own."""
+    from workbench.evaluate.moved import moved_rows, write_rows
+    from workbench.workspace.database import storing
+
+    with storing(str(path)):
+        lanes = enumerate(benefit.lanes)
+        write_rows([{"lane": lane.label, **row} for at, lane in lanes if at for row in moved_rows(benefit, at)], path)
 
 
 def _by_protocol(

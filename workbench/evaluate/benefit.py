@@ -96,7 +96,10 @@ def benefit(
             "Mark some rows as test, or fill their positive and negative columns.",
         )
     labels = lane_labels(whole)
-    items = tuple({**row, "lane": labels[row["lane"]].label} for part in parts for row in part.items)
+    tags = {(row.id, str(row.prompt)): row.tags for row in rows}
+    items = tuple(
+        {**item, "lane": labels[item["lane"]].label, "tags": tags[item["id"], item["prompt"]]} for part in parts for item in part.items
+    )
     metrics = tuple(metric for part in parts for metric in part.metrics)
     told = (unseen.left_out, unseen.why)
     return Benefit(model.info.name, labels, demonstrations.name, split or "all", len(rows), metrics, items, *told)

@@ -14,7 +14,7 @@ from workbench.edits.placebo import rotated
 from workbench.evaluate.benefit import Benefit, benefit
 from workbench.evaluate.metrics import Metric, with_base
 from workbench.evaluate.side_effects import SideEffects, side_effects
-from workbench.evaluate.verdict import Verdict, verdict
+from workbench.evaluate.verdict import SHUFFLED, Verdict, verdict
 from workbench.models.base import LanguageModel
 from workbench.progress import Progress, silent
 
@@ -51,7 +51,8 @@ class Evaluation:
         """What the first edit does, in words, beside its placebo."""
         edit = min(1, len(self.lanes) - 1)
         placebo = self.placebo_of.index(edit) if edit in self.placebo_of else None
-        return verdict(self.benefit, self.side_effects, edit, placebo)
+        shuffled = next((at for at, lane in enumerate(self.lanes) if lane.label.startswith(SHUFFLED)), None)
+        return verdict(self.benefit, self.side_effects, edit, placebo, shuffled)
 
     def rows(self) -> list[dict[str, Any]]:
         """One table row a lane and metric: value, interval, n, and the paired change against the base, always a difference.
@@ -83,6 +84,7 @@ def evaluation(
     split: Split | None = "test",
     neutral: Sequence[str] = (),
     capability: Mapping[str, Demonstrations] = _NONE,
+    shuffled: Lane | None = None,
     n_placebos: int = 3,
     n_generations: int = 16,
     progress: Progress | None = None,
@@ -90,6 +92,7 @@ def evaluation(
     """Score a split under the base, each stack, and a placebo of each; without neutral text no side effects.
 
     Args:
+        shuffled: the first lane as it was fitted on shuffled sides; it stands beside the placebos.
         capability: sets that the edits are not about, by name; each adds its first score to the side effects.
 
     Raises:
@@ -103,9 +106,15 @@ def evaluation(
     groups += [[len(whole) + i * n_placebos + seed for seed in range(n_placebos)] for i in range(len(turned))]
     placebo_of = (*(None for _ in whole), *edited)
     names = lane_labels(whole)
+    if shuffled is not None:
+        groups.append([len(every)])
+        every, placebo_of = [*every, shuffled], (*placebo_of, None)
     labels = (*names, *(LaneLabel(f"placebo of {names[of].label}") for of in placebo_of if of is not None))
+    labels += () if shuffled is None else (replace(lane_labels([shuffled])[0], label=f"{SHUFFLED} {names[1].label}"),)
     gains = benefit(model, demonstrations, every, split=split, progress=tell.part(0.0, 0.6))
-    items = tuple(item for item in gains.items if item["lane"] in {lane.label for lane in names})
+    # Lanes that are called alike, as an edit and its shuffled control, are numbered until each has its own name.
+    own = {gains.lanes[at].label: name.label for at, name in enumerate(names)}
+    items = tuple({**item, "lane": own[item["lane"]]} for item in gains.items if item["lane"] in own)
     gains = replace(gains, lanes=labels, metrics=_pooled(gains.metrics, groups), items=items)
     breaks: SideEffects | None = None
     if neutral:

@@ -10,10 +10,12 @@ from typing import Literal
 
 from workbench.evaluate.benefit import Benefit
 from workbench.evaluate.metrics import HARDLY_MOVES, Metric
+from workbench.evaluate.moved import moved
 from workbench.evaluate.side_effects import SideEffects
 from workbench.numerics.intervals import Interval
 
 VerdictKind = Literal["does it", "no more than noise", "does nothing", "does harm", "changes it", "not told"]
+SHUFFLED = "shuffled control of"
 _FITTED: tuple[VerdictKind, str] = ("not told", "These are rows for fitting, so they cannot show what it does to others.")
 
 
@@ -41,12 +43,14 @@ class Verdict:
         return self.kind == "does it"
 
 
-def verdict(benefit: Benefit, side_effects: SideEffects | None, edit: int, placebo: int | None) -> Verdict:
+def verdict(benefit: Benefit, side_effects: SideEffects | None, edit: int, placebo: int | None, shuffled: int | None = None) -> Verdict:
     """Judge the lane `edit` by the first metric, in paired tests against lane 0 and against the lane `placebo` (None: there is none).
 
     does it: better than the base and than the placebo, each beyond chance. no more than noise: better than the base, but not than the
     placebo; this is also said where no placebo was measured. does harm: worse than the base beyond chance. does nothing: neither. Scores
     that are neither good nor bad only change. Rows that are for fitting tell nothing about others.
+
+    `shuffled` is the lane of a fit on shuffled sides, which is told beside the placebo.
     """
     if not benefit.metrics:
         return Verdict("not told", "Nothing on this set could be scored.", "")
@@ -56,12 +60,29 @@ def verdict(benefit: Benefit, side_effects: SideEffects | None, edit: int, place
     kind, reason = _judged(metric, edit, placebo) if benefit.split != "fit" else _FITTED
     detail = (
         _numbers(benefit, metric, edit, placebo)
+        + _beside(metric, edit, shuffled)
         + _cost(side_effects, edit)
         + _answers(benefit, edit)
         + _kept(side_effects, edit)
+        + _harmed(benefit, edit)
         + _left_out(benefit)
     )
     return Verdict(kind, f"{_counted(metric, edit, placebo)} {reason}{_identity(kind, side_effects, edit)}", detail)
+
+
+def _beside(metric: Metric, edit: int, shuffled: int | None) -> str:
+    """What the same method gives when texts and sides are unlinked: a fit that does as well learned something else."""
+    if shuffled is None:
+        return ""
+    ahead = metric.between(edit, shuffled)
+    wanted = 1 if metric.better == "higher" else -1
+    text = f" Fitted on shuffled sides it gives {_short(metric.values[shuffled])}"
+    return f"{text}." if ahead.sign == wanted or metric.better == "neither" else f"{text}: **as much, within chance**."
+
+
+def _harmed(benefit: Benefit, edit: int) -> str:
+    found = moved(benefit, edit)
+    return f" {found.sentence}" if found else ""
 
 
 def _left_out(benefit: Benefit) -> str:

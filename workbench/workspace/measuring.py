@@ -12,6 +12,7 @@ from workbench.edits.labels import edits_of, lane_label
 from workbench.edits.lane import EditLike, Lane, LaneLike, LanesLike
 from workbench.errors import BadLane, Obstructed
 from workbench.evaluate.comparison import Comparison, compare
+from workbench.evaluate.controls import shuffled_fit
 from workbench.evaluate.dose import CoherentDose, DoseSweep, dose_sweep, max_coherent_dose
 from workbench.evaluate.evaluation import Evaluation, evaluation
 from workbench.evaluate.protocol.ensemble import EnsembleSummary, ensemble_protocol
@@ -20,7 +21,7 @@ from workbench.evaluate.protocol.scores import CanonicalSummary, protocol
 from workbench.knobs import as_json, configured
 from workbench.models.backpack.model import BackpackModel
 from workbench.models.base import LanguageModel
-from workbench.progress import Progress
+from workbench.progress import Progress, silent
 from workbench.settings import CompareSettings, EvaluateSettings
 from workbench.workspace.edit_shelf import EditShelf
 from workbench.workspace.measured import capability_of, held_out, neutral_for
@@ -57,23 +58,43 @@ class Measuring:
         edits = [edit for lane in lanes for edit in edits_of(lane)]
         rows = held_out(self.demos, settings.source, settings.split, edits)
         read = as_read(model, rows, settings.chat, settings.system, edits)
+        tell = progress or silent()
+        control = self._shuffled(model, lanes[0], (rows, read), tell.part(0.0, 0.5)) if settings.shuffled else None
         found = evaluation(
             model,
             read,
             lanes,
+            shuffled=control if isinstance(control, Lane) else None,
             split=settings.split,
             neutral=neutral_for(self.demos, settings.neutral, rows, model),
             capability=capability_of(self.demos, rows, model),
             n_placebos=settings.n_placebos,
             n_generations=settings.n_generations,
-            progress=progress,
+            progress=tell.part(0.5, 1.0) if control else progress,
         )
-        found = replace(found, notes=rendering_notes(model, read.is_chat, edits) + self.shelf.said_of(edits))
+        refused = (control,) if isinstance(control, str) else ()
+        found = replace(found, notes=rendering_notes(model, read.is_chat, edits) + self.shelf.said_of(edits) + refused)
         inputs = {"lanes": lanes_told(lanes), **data_told(rows), "split": settings.split, "chat": read.is_chat}
-        inputs |= {"n_placebos": settings.n_placebos, "n_generations": settings.n_generations}
+        inputs |= {"n_placebos": settings.n_placebos, "n_generations": settings.n_generations, "shuffled": settings.shuffled}
         title, outputs = f"{lane_label(lanes[0])} on {rows.name}", {"rows": found.rows()}
         self.recorder.run("evaluate", title, model.info.name, inputs, outputs=outputs, metrics=found.metrics())
         return found
+
+    def _shuffled(self, model: LanguageModel, lane: Lane, sets: Sequence[Demonstrations], progress: Progress) -> Lane | str:
+        """The lane with its edit fitted again on shuffled sides, or in words why that was refused."""
+        stack = edits_of(lane)
+        if len(stack) != 1:
+            raise BadLane(
+                f"{lane_label(lane)} is {len(stack)} edits; the shuffled control is of one.", "Measure one edit, or leave it out."
+            )
+        rows = next((one for one in sets if one.fingerprint == stack[0].header.data), None)
+        if rows is None:
+            raise Obstructed(
+                f"The shuffled control fits {stack[0].header.method} again, and {sets[0].name!r} is not the set that it was fitted on.",
+                "Measure it on the set of its fit, unchanged, or leave the shuffled control out.",
+            )
+        found = shuffled_fit(model, stack[0], rows, progress=progress)
+        return found if isinstance(found, str) else Lane((found,), lane.prompting)
 
     def _loaded(self, lanes: Sequence[Lane]) -> list[Lane]:
         return [self.shelf.lane(lane) for lane in lanes]

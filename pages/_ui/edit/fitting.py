@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -42,6 +43,8 @@ class FitOutcome:
         return self.fitted.edit.id
 
 
+SHORT_FIT_S = 10.0
+"""A fit that took less than this is fitted again on shuffled sides without being asked; Evaluate offers it for the others."""
 FIT: jobs.Slot[FitSettings, FitOutcome] = jobs.Slot("fit", told=lambda outcome: outcome.settings)
 # Presets by name, each fitted with the same rows and seed.
 PRESETS: jobs.Slot[tuple[FitSettings, ...], Sequence[tuple[str, FitOutcome]]] = jobs.Slot("presets")
@@ -77,9 +80,10 @@ def knob_problem(known: Method, values: Mapping[str, Any]) -> RetouchError | Non
 
 def fit(session: Session, settings: FitSettings, progress: Progress) -> FitOutcome:
     """Fit an edit, then measure it on the rows marked test, beside a placebo of equal size."""
+    began = time.monotonic()
     with _best_so_far(settings):
         fitted = session.run(settings, progress=progress.part(0.0, 0.85))
-    return _measured(session, settings, fitted, progress)
+    return _measured(session, settings, fitted, progress, shuffled=time.monotonic() - began < SHORT_FIT_S)
 
 
 def proceed(session: Session, settings: FitSettings, edit: str, progress: Progress) -> FitOutcome:
@@ -142,11 +146,14 @@ def _unmeasured(fitted: Fitted, settings: FitSettings, chosen: Mapping[str, Any]
     return FitOutcome(fitted, None, settings, why, chosen)
 
 
-def _measured(session: Session, settings: FitSettings, fitted: Fitted, progress: Progress) -> FitOutcome:
+def _measured(session: Session, settings: FitSettings, fitted: Fitted, progress: Progress, *, shuffled: bool = False) -> FitOutcome:
     progress(0.86, "Measuring it on held-out rows")
     try:
         # The quick look: the page Evaluate measures more, repetition too.
         quick = EvaluateSettings((Lane((Named(fitted.edit.id, settings.dose),)),), settings.source, n_placebos=2, n_generations=0)
+        # A set that was edited meanwhile cannot be fitted again shuffled.
+        shuffled &= session.demos.resolve(settings.source).fingerprint == fitted.edit.header.data
+        quick = replace(quick, shuffled=shuffled)
         evaluation = session.run(quick, progress=progress.part(0.86, 1.0))
     except RetouchError as error:
         return FitOutcome(fitted, None, settings, str(error))

@@ -57,7 +57,11 @@ def evaluate(session: Session) -> None:
         placebos = st.number_input(
             "Placebos", 0, 20, 3, key="evaluate-placebos", persist_state="session", help="Random edits of equal size, averaged row by row."
         )
-        settings = EvaluateSettings(lanes, chosen, split, n_placebos=int(placebos))
+        again = st.toggle(
+            "Fit again on shuffled sides", False, key="evaluate-shuffled", persist_state="session",
+            help="The first edit's method learns the same texts with their sides mixed up; it takes as long as the fit took.",
+        )  # fmt: skip
+        settings = EvaluateSettings(lanes, chosen, split, n_placebos=int(placebos), shuffled=again)
         frame.act("Evaluate", _begin, settings, type="primary", key="evaluate", width="stretch", disabled=not edits)
         if split == "fit":
             st.caption(":orange[These rows were fitted on: the scores flatter.]")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
+from pages._ui.evaluate.rows import draw_rows
 from pages._ui.kit import words
 from pages._ui.kit.figures import figure_panel, table_panel
 from pages._ui.kit.frame import meaning
@@ -24,8 +25,8 @@ PLACEBO = "placebo"
 
 
 def is_placebo(label: str) -> bool:
-    """Whether a lane is a placebo, by its label."""
-    return label.startswith(PLACEBO)
+    """Whether a lane is a control, by its label: a placebo, or a fit on shuffled sides."""
+    return label.startswith((PLACEBO, "shuffled control of"))
 
 
 def draw_verdict(found: Evaluation, *, key: str, title: str, seed: int | None = None) -> None:
@@ -35,8 +36,11 @@ def draw_verdict(found: Evaluation, *, key: str, title: str, seed: int | None = 
     meaning(words.markdown(found.verdict.sentence), key)
     if found.verdict.detail:
         st.caption(words.markdown(found.verdict.detail))
+    for note in found.notes:
+        st.caption(f":material/info: {words.plain(note)}")
     if found.benefit.metrics:
         _metric(found.benefit, found.benefit.metrics[0], key=f"{key}-first", title=title, seed=seed)
+    draw_rows(found.benefit, key=key)
 
 
 def draw_all(found: Evaluation, *, key: str, seed: int | None = None) -> None:
@@ -96,7 +100,7 @@ def _caption(record: Benefit | SideEffects, seed: int | None) -> str:
 def _lane_name(label: str, lane: int) -> str:
     if lane == 0:
         return "· base"
-    return "placebo" if is_placebo(label) else f"{'ABCDE'[(lane - 1) % 5]} {label}"
+    return label.split(" of ")[0] if is_placebo(label) else f"{'ABCDE'[(lane - 1) % 5]} {label}"
 
 
 def _better(metric: Metric) -> str:

@@ -1,0 +1,89 @@
+"""Who was helped and who was harmed, and the shuffled control: planted answers, and what a shuffle must not leave."""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import contrast_rows
+from workbench.data.demonstrations import Demonstration, Demonstrations
+from workbench.edits.labels import LaneLabel
+from workbench.errors import Obstructed
+from workbench.evaluate.benefit import Benefit, references
+from workbench.evaluate.controls import shuffled
+from workbench.evaluate.moved import moved, moved_rows
+from workbench.session import Session
+
+ROWS = contrast_rows(60)
+
+
+@pytest.fixture
+def session(tiny_gpt2: Any, tmp_path: Path) -> Session:
+    return Session(tiny_gpt2, tmp_path / "home")
+
+
+def planted(*pairs: tuple[float, float]) -> Benefit:
+    """Rows with these margins before and after; a row is right where its margin is above 0."""
+    items = [
+        {"id": str(i), "prompt": "w " * (i + 1), "lane": lane, "margin_nats": margin, "mc1": margin > 0, "tags": (f"template:{i % 2}",)}
+        for i, pair in enumerate(pairs)
+        for lane, margin in zip(("base", "e"), pair)
+    ]
+    return Benefit("m", (LaneLabel("base"), LaneLabel("e", ("1",))), "d", "test", len(pairs), (), tuple(items))
+
+
+def test_rows_that_moved_the_wrong_way_and_turned_are_counted_apart() -> None:
+    found = planted((1.0, -1.0), (2.0, 1.0), (-1.0, 1.0), (-2.0, -1.0), (0.5, 0.5))
+    told = moved(found, 1)
+    assert told is not None and told.n == 5
+    assert (told.wrong_way.estimate, told.to_wrong.estimate, told.to_right.estimate) == (0.4, 0.2, 0.2)
+    assert told.wrong_way.low < 0.4 < told.wrong_way.high
+    rows = moved_rows(found, 1)
+    assert [row["gain"] for row in rows] == [-2.0, -1.0, 0.0, 1.0, 2.0], "the most harmed first"
+    assert [row["turned"] for row in rows] == ["right → wrong", "", "", "", "wrong → right"] and rows[0]["tags"] == "template:0"
+    assert "1 turn from right to wrong, 1 back" in told.sentence
+
+
+def test_the_verdict_and_the_command_line_name_who_was_harmed(session: Session, tiny_folders: Any, tmp_path: Path) -> None:
+    from typer.testing import CliRunner
+
+    from workbench.cli.main import app
+    from workbench.data.sources import write
+
+    edit = session.fit("mean_difference", ROWS, {"strength": 3.0}).edit
+    found = session.evaluate(edit, ROWS, neutral=ROWS, n_placebos=1, n_generations=0, shuffled=True)
+    assert "rows move the wrong way" in found.verdict.detail and "Fitted on shuffled sides it gives" in found.verdict.detail
+    assert found.lanes[-1].label == "shuffled control of mean_difference × 1" and found.placebo_of == (None, None, 1, None)
+    margin = found.benefit.metric("margin_nats").per_item
+    assert margin[1].mean() > margin[3].mean() + 0.1, "unlinked sides teach less"
+    with pytest.raises(Obstructed, match="not the set that it was fitted on"):
+        session.evaluate(edit, contrast_rows(30, seed=4), neutral=ROWS, shuffled=True)
+    folder, path, out = session.shelf.write(edit, tmp_path / "edit"), write(ROWS, tmp_path / "rows.jsonl"), tmp_path / "moved.csv"
+    base = ["--model", str(tiny_folders["gpt2"]), "--workspace", str(tmp_path / "home"), "--json"]
+    rest = ["--data", str(path), "--neutral", str(path), "--placebos", "1", "--generations", "0", "--controls", "placebo,shuffled"]
+    ran = CliRunner().invoke(app, ["evaluate", "--edit", str(folder), *rest, "--rows", str(out), *base])
+    assert ran.exit_code == 0 and "shuffled control of" in ran.output
+    lines = list(csv.DictReader(out.open()))
+    assert len(lines) == 2 * found.benefit.n and {line["moved"] for line in lines} <= {"right way", "wrong way", "stays"}
+
+
+def test_a_shuffle_unlinks_sides_told_by_tags_alone_and_swaps_tagged_references() -> None:
+    sided = [Demonstration(f"s{i}", tags=(f"concept:{'a' if i < 50 else 'b'}", "entity:x"), id=f"s{i}") for i in range(100)]
+    pairs = [Demonstration(f"p{i}", " g", " b", tags=("true:also g", "false:also b"), id=f"p{i}") for i in range(100)]
+    neutral = [Demonstration(f"n{i}", neutral="text", tags=("role:general",), id=f"n{i}") for i in range(50)]
+    labelled = [Demonstration(f"l{i}", label="target" if i % 2 else "anti_target", id=f"l{i}") for i in range(50)]
+    rows = Demonstrations((*sided, *pairs, *neutral, *labelled))
+    found = {row.id: row for row in shuffled(rows, 0)}
+    stays = sum(found[row.id].tags == row.tags for row in sided)
+    right = sum(references(found[row.id]) == references(row) for row in pairs)
+    assert 35 <= stays <= 75 or any("concept:" not in " ".join(found[row.id].tags) for row in sided)
+    assert right == 50, "half of the pairs are right, with their tagged references"
+    assert all(references(found[row.id])[0] in ((" g", " also g"), (" b", " also b")) for row in pairs)
+    assert all(found[row.id] == row for row in neutral), "no label reaches a neutral row"
+    before, after = (Counter((row.label, *(tag for tag in row.tags if ":" in tag and tag.startswith("concept"))) for row in some)
+                     for some in (rows, found.values()))  # fmt: skip
+    assert before == after and shuffled(rows, 0) == shuffled(rows, 0) != shuffled(rows, 1)
