@@ -15,7 +15,7 @@ from workbench.edits.labels import LaneLabel
 from workbench.errors import Obstructed
 from workbench.evaluate.benefit import Benefit, references
 from workbench.evaluate.controls import shuffled
-from workbench.evaluate.moved import moved, moved_rows
+from workbench.evaluate.moved import moved_rows, shares_moved
 from workbench.session import Session
 
 ROWS = contrast_rows(60)
@@ -38,7 +38,7 @@ def planted(*pairs: tuple[float, float]) -> Benefit:
 
 def test_rows_that_moved_the_wrong_way_and_turned_are_counted_apart() -> None:
     found = planted((1.0, -1.0), (2.0, 1.0), (-1.0, 1.0), (-2.0, -1.0), (0.5, 0.5))
-    told = moved(found, 1)
+    told = shares_moved(found, 1)
     assert told is not None and told.n == 5
     assert (told.wrong_way.estimate, told.to_wrong.estimate, told.to_right.estimate) == (0.4, 0.2, 0.2)
     assert told.wrong_way.low < 0.4 < told.wrong_way.high

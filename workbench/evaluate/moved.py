@@ -52,7 +52,7 @@ def moved_rows(benefit: Benefit, lane: int) -> list[dict[str, Any]]:
     return sorted(found, key=lambda row: row["gain"])
 
 
-def moved(benefit: Benefit, lane: int) -> Moved | None:
+def shares_moved(benefit: Benefit, lane: int) -> Moved | None:
     """Shares over the rows of the first score; None where no row was kept."""
     rows = moved_rows(benefit, lane)
     first = next((name for name, *_ in _SCORES if any(row["score"] == name for row in rows)), None)

@@ -10,7 +10,7 @@ from typing import Literal
 
 from workbench.evaluate.benefit import Benefit
 from workbench.evaluate.metrics import HARDLY_MOVES, Metric
-from workbench.evaluate.moved import moved
+from workbench.evaluate.moved import shares_moved
 from workbench.evaluate.side_effects import SideEffects
 from workbench.numerics.intervals import Interval
 
@@ -81,7 +81,7 @@ def _beside(metric: Metric, edit: int, shuffled: int | None) -> str:
 
 
 def _harmed(benefit: Benefit, edit: int) -> str:
-    found = moved(benefit, edit)
+    found = shares_moved(benefit, edit)
     return f" {found.sentence}" if found else ""
 
 
