@@ -54,13 +54,9 @@ class Session:
     """One model and one workspace. Safe to call from several threads."""
 
     def __init__(
-        self,
-        model: LanguageModel,
-        workspace: Workspace | str | Path | None = None,
-        *,
-        records: bool = True,
-        shelf: EditShelf | None = None,
-    ):
+        self, model: LanguageModel, workspace: Workspace | str | Path | None = None,
+        *, records: bool = True, shelf: EditShelf | None = None,
+    ):  # fmt: skip
         """Wrap a loaded model; the workspace is opened when it is first needed.
 
         Args:
@@ -248,13 +244,9 @@ class Session:
         return self.lens(lens)(self.model, *args, **options)
 
     def generate(
-        self,
-        prompts: Prompt | Sequence[Prompt],
-        lanes: LanesLike = (),
-        sampling: Sampling | None = None,
-        *,
-        progress: Progress | None = None,
-    ) -> tuple[tuple[Generated, ...], ...]:
+        self, prompts: Prompt | Sequence[Prompt], lanes: LanesLike = (), sampling: Sampling | None = None,
+        *, progress: Progress | None = None,
+    ) -> tuple[tuple[Generated, ...], ...]:  # fmt: skip
         """Continue prompts under each lane; one tuple of continuations a lane. Errors: `decode.generate`."""
         asked = self.shelf.lanes(lanes)
         said = [lane.prompting for lane in asked]
@@ -284,9 +276,8 @@ class Session:
         Raises:
             BadLane, BadDose: as `edits.lane.lane_of`. Others: as `evaluate.evaluation.evaluation`.
         """
-        told = (n_placebos, n_generations, chat, system, shuffled)
-        settings = EvaluateSettings(self.shelf.lanes(lanes), demonstrations, split, neutral, *told)
-        return self.run(settings, progress=progress)
+        told = (demonstrations, split, neutral, n_placebos, n_generations, chat, system, shuffled)
+        return self.run(EvaluateSettings(self.shelf.lanes(lanes), *told), progress=progress)
 
     def sweep(
         self,

@@ -33,7 +33,7 @@ TRIED = sorted(ALL if os.environ.get("FAMILIES") == "all" else STRUCTURES.values
 
 @pytest.fixture(scope="module", params=TRIED)
 def tried(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, LanguageModel | str]:
-    return request.param, family_checks.opened(request.param, tmp_path_factory.mktemp("family"))
+    return request.param, family_checks.opened(request.param, tmp_path_factory.mktemp("family") / request.param)
 
 
 def test_every_family_is_tried_or_the_reason_stands(capsys: pytest.CaptureFixture[str]) -> None:
@@ -58,3 +58,9 @@ def test_it_does_what_the_table_says(tried: tuple[str, LanguageModel | str], che
         assert check not in family_table.rows()[name], "nothing is said of what a refused model can do"
         return
     assert family_table.cell(family_checks.CHECKS[check](model)) == family_table.rows()[name][check]
+
+
+def test_the_page_of_families_says_what_was_measured_and_no_raw_exception() -> None:
+    page = family_table.PAGE.read_text()
+    assert page == family_table.written(family_table.rows()), "run `make families_table`"
+    assert not any(word in page for word in ("KeyError", "AttributeError", "TypeError", "IndexError", "Traceback"))

@@ -13,6 +13,7 @@ import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -107,21 +108,12 @@ def chosen(
     known, tell, fixed = get(method), progress or silent(), dict(values or {})
     known.configure(fixed, preset)  # a wrong knob is no impossible combination
     seen = demonstrations.split("fit", "validation")
-    rows = seen.split("validation").having("prompt", "positive", "negative")
-    n_prompts = len(set(rows.prompts()))
-    if n_prompts < MIN_ROWS:
-        what = f"{n_prompts} prompts of {demonstrations.name!r} are marked validation and have both answers"
-        raise NotEnoughData(f"{what}; a choice needs {MIN_ROWS} to be told from chance.", "Mark some more rows validation.")
+    rows = _held_out(seen)
     neutral = ground_of(model, seen, seed)
     combinations = _combinations(known.tries(model.info) if over is None else over, fixed)
     (base,) = measured(model, [()], rows, neutral)
     tried = _Tried(base, max_damage)
-
-    def placebos(edits: Sequence[Edit]) -> list[tuple[float, ...]]:
-        turned = [(rotated(edit, seed),) for edit in edits for seed in range(N_PLACEBOS)]
-        margins = np.array([one.margins for one in measured(model, turned, rows, ())])
-        return [tuple(mine.mean(0).tolist()) for mine in margins.reshape(len(edits), N_PLACEBOS, -1)]
-
+    placebos: _Placebos = partial(_placebo_margins, model, rows)
     try:
         for i, knobs in enumerate(combinations):
             part = tell.part(0.9 * i / len(combinations), 0.9 * (i + 1) / len(combinations))
@@ -150,6 +142,22 @@ def chosen(
             raise Cancelled from cancelled
         header = replace(fitted.edit.header, data=demonstrations.fingerprint)
         raise Cancelled(tried.choice(replace(fitted, edit=replace(fitted.edit, header=header)))) from cancelled
+
+
+def _held_out(seen: Demonstrations) -> Demonstrations:
+    rows = seen.split("validation").having("prompt", "positive", "negative")
+    n_prompts = len(set(rows.prompts()))
+    if n_prompts < MIN_ROWS:
+        what = f"{n_prompts} prompts of {seen.name!r} are marked validation and have both answers"
+        raise NotEnoughData(f"{what}; a choice needs {MIN_ROWS} to be told from chance.", "Mark some more rows validation.")
+    return rows
+
+
+def _placebo_margins(model: LanguageModel, rows: Demonstrations, edits: Sequence[Edit]) -> list[tuple[float, ...]]:
+    """The margins of each edit's placebos, prompt by prompt, meaned over their seeds."""
+    turned = [(rotated(edit, seed),) for edit in edits for seed in range(N_PLACEBOS)]
+    margins = np.array([one.margins for one in measured(model, turned, rows, ())])
+    return [tuple(mine.mean(0).tolist()) for mine in margins.reshape(len(edits), N_PLACEBOS, -1)]
 
 
 class _Tried:

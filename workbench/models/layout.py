@@ -145,9 +145,9 @@ class Layout:
         weight: Any = None if module is None else module.weight
         if module is None or weight.ndim != 2 or not weight.is_floating_point():
             return None, None
-        key = (name, index, module.weight.numel())
+        key = (name, index, weight.numel())
         if key not in self._split:  # layers of one shape are split alike, and the numbers cost as much memory as the matrix
-            self._split[key] = _columns(divide, holder, name, index).to(module.weight.device)
+            self._split[key] = _columns(divide, holder, name, index).to(weight.device)
         return module, self._split[key]
 
 
