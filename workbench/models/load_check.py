@@ -186,7 +186,7 @@ def bridge_hooks(bridge: Any, ids: Tensor, streams: Sequence[Tensor], n_heads: i
     try:
         shown = _shown_by_bridge(bridge, ids)
     except FOREIGN as error:
-        return frozenset(), f"it does not run ({one_line(error)})"
+        return frozenset(), f"it does not run: {one_line(error)}"
     try:
         every = shown | _shown_by_bridge(bridge, ids, _FLAGS)
     except FOREIGN:
@@ -221,4 +221,4 @@ def _has_heads(name: str, x: Tensor, n_heads: int) -> bool:
 def one_line(error: BaseException) -> str:
     """The first line of what an error says, with its kind where it says nothing on its own."""
     said = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {said[0]}" if said else type(error).__name__
+    return said[0] if said else type(error).__name__
