@@ -10,7 +10,7 @@ import torch
 from tests.concepts import concept_rows
 from tests.conftest import words
 from workbench.edits.engine import applied
-from workbench.errors import BadKnob, UnknownSite
+from workbench.errors import BadKnob
 from workbench.figures import adversary as figures
 from workbench.methods import get
 from workbench.methods.registry import Fitted
@@ -100,7 +100,7 @@ def test_a_frozen_adversary_stays_the_first_one(tiny_gpt2: Any) -> None:
 @pytest.mark.parametrize(("values", "error", "words_of_it"), [
     ({"adapter_blocks": "2", "read_blocks": "1"}, BadKnob, "no gradient"),
     ({"read_blocks": "7"}, BadKnob, "read_blocks = 7; the model has layers 0 to 2"),
-    ({"modules": "w_gate"}, UnknownSite, "w_gate"),
+    ({"modules": "w_gate"}, BadKnob, "has no w_gate"),
 ])  # fmt: skip
 def test_blocks_and_matrices_that_cannot_be_edited_are_named(tiny_gpt2: Any, values: dict[str, str], error: Any, words_of_it: str) -> None:
     method = get("are")

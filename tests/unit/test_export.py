@@ -17,11 +17,12 @@ from safetensors.torch import load_file
 
 from tests.conftest import FAMILIES, build_folder, contrast_rows, words
 from tests.operations import edit_of, half_open, hooks_on, noise, operations_of, shift
+from workbench.decode import Sampling, generate
 from workbench.edits import fresh_load
 from workbench.edits.base import Edit
 from workbench.edits.engine import applied
 from workbench.edits.export import export
-from workbench.errors import ModelUnavailable, StorageFailed, UnsupportedExport
+from workbench.errors import StorageFailed, UnsupportedExport
 from workbench.methods.registry import get
 from workbench.models.bridge import BridgeModel
 from workbench.models.catalog import load
@@ -222,8 +223,8 @@ def called(network: Any, name: str) -> None:
     """Let a network's forward take its cache under a name, as other versions of transformers do; the installed one's own is left."""
     own = network.forward
     (installed,) = (known for known in CACHES if known in inspect.signature(own).parameters)
-    body = f"def forward(input_ids, {name}=None, attention_mask=None, use_cache=None): " + (
-        f"return own(input_ids=input_ids, attention_mask=attention_mask, use_cache=use_cache, {installed}={name})"
+    body = f"def forward(input_ids, {name}=None, attention_mask=None, use_cache=None, **rest): " + (
+        f"return own(input_ids=input_ids, attention_mask=attention_mask, use_cache=use_cache, {installed}={name}, **rest)"
     )
     made: dict[str, Any] = {}
     exec(body, {"own": own}, made)
@@ -260,7 +261,7 @@ def test_a_script_tells_prompt_from_generated_tokens_under_either_name_of_the_ca
     assert not torch.allclose(found[0], found[1], atol=1e-2), "otherwise the positions would not matter here"
 
 
-def test_a_model_whose_cache_has_no_known_name_is_refused_by_whoever_has_to_know_it(tiny_gpt2: Any, tmp_path: Path) -> None:
+def test_where_a_cache_has_no_known_name_a_script_refuses_and_a_model_says_that_it_goes_without(tiny_gpt2: Any, tmp_path: Path) -> None:
     import transformers
 
     for where in ("all", "prompt"):
@@ -272,6 +273,7 @@ def test_a_model_whose_cache_has_no_known_name_is_refused_by_whoever_has_to_know
     with pytest.raises(scripts["prompt"].NoCacheArgument, match="takes none of cache, past_key_values"):
         scripts["prompt"].attach(network)
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in network.modules())
-    with pytest.raises(ModelUnavailable, match="takes its cache under none of the names cache, past_key_values") as told:
-        BridgeModel(network, tiny_gpt2.tokenizer, source=tiny_gpt2.info.name, name="memory")
-    assert "requirements.txt" in told.value.hint
+    model = BridgeModel(network, tiny_gpt2.tokenizer, source=tiny_gpt2.info.name, name="memory")
+    assert model.info.uncached and not tiny_gpt2.info.uncached
+    texts = [generate(one, [words(3, 7, 12, 5)], [()], Sampling(6)) for one in (model, tiny_gpt2)]
+    assert texts[0][0][0].ids == texts[1][0][0].ids

@@ -45,7 +45,7 @@ def test_a_fit_carries_its_rows_in_its_header_and_on_disk(session: Session, tmp_
     told = json.loads((folder / "edit.json").read_text())
     told["header"]["rows"] = [1]
     (folder / "edit.json").write_text(json.dumps(told))
-    with pytest.raises(CorruptEdit, match="list of texts"):
+    with pytest.raises(CorruptEdit, match="needed are texts"):
         load_edit(folder)
 
 

@@ -186,7 +186,7 @@ def test_a_folder_without_a_dose_is_dose_1_and_one_with_nonsense_is_refused(sess
     assert (store.load_edit(folder).id, store.load_edit(folder).dose) == (edit.id, 1.0)
     for dose in (float("nan"), "2", None):
         (folder / "edit.json").write_text(json.dumps(told | {"dose": dose}))
-        with pytest.raises(store.CorruptEdit, match="no finite number"):
+        with pytest.raises(store.CorruptEdit, match="a finite number"):
             store.load_edit(folder)
 
 

@@ -30,7 +30,7 @@ class Reflectors:
     """Q of a QR decomposition, kept as Householder reflectors: a few columns need it, and forming it costs as much as finding it."""
 
     factors: Float[Tensor, "d_model m"]
-    tau: Float[Tensor, " m"]
+    tau: Float[Tensor, " r"]
 
     @property
     def d_model(self) -> int:
