@@ -76,7 +76,8 @@ class _Visitor(cst.CSTVisitor):
     def visit_Module(self, node: cst.Module) -> None:
         for line in node.body:
             for part in line.body if isinstance(line, cst.SimpleStatementLine) else ():
-                if isinstance(part, cst.Assign):
+                # An alias of a type, as `Literal["a", "b"]`, is an annotation that has a name.
+                if isinstance(part, cst.Assign) and not isinstance(part.value, cst.Subscript):
                     self._inside += 1
                     part.value.visit(self)
                     self._inside -= 1

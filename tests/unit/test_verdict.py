@@ -72,10 +72,13 @@ def test_an_edit_is_weighed_against_base_and_placebo(base: float, edit: float, p
     found = judged(gain(base, edit, 0.5, placebo, base, better=better))
     assert found.kind == kind and found.beats_placebo is (kind == "does it")
     says = {
-        "does it": "It does what was asked", "no more than noise": "no more than noise of that size", "does harm": "the opposite",
-        "does nothing": "It does nothing", "changes it": "It changes this",
-    }  # fmt: skip
-    assert [name for name, words in says.items() if words in found.plain] == [kind]
+        "does it": " **It does what was asked**, beyond chance and beyond noise of that size.",
+        "no more than noise": " **It does no more than noise of that size**: a random edit moves as much within chance.",
+        "does harm": " **It does the opposite** of what was asked, beyond chance.",
+        "does nothing": " **It does nothing** that these rows could show.",
+        "changes it": " **It changes this**, beyond chance.",
+    }
+    assert [name for name, words in says.items() if found.sentence.endswith(words)] == [kind]
 
 
 def test_the_faults_that_were_told_as_success_are_not_any_more() -> None:
@@ -113,7 +116,24 @@ def test_few_rows_are_told_instead_of_judged() -> None:
 
 def test_nothing_scored_and_nothing_edited_are_told() -> None:
     assert judged() == Verdict("not told", "Nothing on this set could be scored.", "")
-    assert judged(gain(0.2), edit=0, placebo=None).sentence == "No edit was measured."
+    untouched = judged(gain(0.2, 0.2, 0.5, 0.3, 0.2), edit=0)
+    assert untouched.sentence == "No edit was measured." and "A random edit of equal size gives 0.30" in untouched.plain
+
+
+def test_rows_that_were_fitted_on_are_said_to_be_left_out_and_none_otherwise() -> None:
+    metric = gain(0.2, 0.8, 0.5, 0.2, 0.2)
+    made = Benefit("m", LANES, "set", "test", metric.n, (metric,), ())
+    with_them = replace(made, left_out=("row 3",), why="1 row was fitted on and is left out.")
+    assert verdict(with_them, None, EDIT, PLACEBO).detail.endswith(" 1 row was fitted on and is left out.")
+    assert verdict(replace(with_them, left_out=()), None, EDIT, PLACEBO) == verdict(made, None, EDIT, PLACEBO)
+
+
+def test_a_fit_on_shuffled_sides_is_told_and_said_to_do_as_much_where_it_does() -> None:
+    metric = gain(0.2, 0.8, 0.8, 0.2, 0.3)
+    made = Benefit("m", LANES, "set", "test", metric.n, (metric,), ())
+    told = [verdict(made, None, EDIT, PLACEBO, shuffled).plain for shuffled in (OTHER, 4)]
+    assert "Fitted on shuffled sides it gives 0.80 [" in told[0] and "]: as much, within chance." in told[0]
+    assert "Fitted on shuffled sides it gives 0.30 [" in told[1] and "as much" not in told[1]
 
 
 def test_an_edit_near_the_identity_is_said_to_be_one() -> None:
