@@ -99,6 +99,19 @@ def test_damage_of_a_prompt_is_told_at_the_text_behind_it(tiny: Any) -> None:
     assert np.allclose(nll[1], -lane[:, :-1].gather(-1, targets)[..., 0].mean(1).numpy(), atol=1e-5)
 
 
+def test_the_damage_of_a_prompt_does_not_depend_on_which_texts_are_read_together(tiny_gpt2: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from workbench.evaluate import divergences
+
+    batch = tiny_gpt2.tokens([words(*range(3, 20)), words(5, 9), words(7, 2, 4)])
+    asked = (Lane(), Lane(prompting=Prompting(words(8, 6))))
+    together = divergences.divergences_of(tiny_gpt2, batch, asked)
+    monkeypatch.setattr(divergences, "LOGITS_AT_ONCE", 1)
+    apart = divergences.divergences_of(tiny_gpt2, batch, asked)
+    torch.testing.assert_close(apart.kl, together.kl, atol=1e-6, rtol=0)
+    torch.testing.assert_close(apart.nll, together.nll, atol=1e-5, rtol=0)
+    assert float(together.kl[1].mean()) > 1e-6
+
+
 def test_it_stands_in_compare_evaluate_and_sweeps_with_and_without_an_edit(session: Session) -> None:
     edit, asked = session.fit("mean_difference", ROWS, {"strength": 3.0}).edit, f'prompt:"{SAID}"'
     how = Sampling(max_new_tokens=4)

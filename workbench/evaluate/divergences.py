@@ -68,12 +68,15 @@ def _behind(
     step = max(1, LOGITS_AT_ONCE // ((len(stacks) + 1) * longest * model.info.d_vocab))
     for start in range(0, len(batch), step):
         part, at = batch.rows(slice(start, start + step)), where[start : start + step]
+        # Rows that are shorter than the batch's longest keep its padding; what is read behind the head has only its own.
+        width = int(part.lengths.max())
+        part, at = TokenBatch(part.ids[:, -width:], part.mask[:, -width:], part.n_prompt), at[:, -width:]
         # The head takes the place of the special tokens before the text, so that each text token stays in its own column from the right.
         texts = [row[mask].tolist() for row, mask in zip(part.ids, part.mask)]
         behind = TokenBatch.of([[*head, *text[starts:]] for text in texts], None, model.device).repeat(len(stacks))
         base = widened(model.logits(part))[at].log_softmax(-1)
         with running(model, stacks):
-            logits = widened(model.logits(behind))[:, -part.ids.shape[1] :]
+            logits = widened(model.logits(behind))[:, -width:]
         edited = [mine[at].log_softmax(-1) for mine in logits.view(len(stacks), *part.ids.shape, -1)]
         targets, is_one = part.ids.roll(-1, 1)[at][:, None], predicting(part)[at]
         kl.append(torch.stack([(base.exp() * (base - log_p)).sum(-1) for log_p in edited]).double().cpu())
