@@ -347,3 +347,12 @@ def test_what_released_code_does_otherwise_is_one_line_that_presets_switch(app: 
     assert "As released: norm = feature" in texts(test)
     fine(test.selectbox(key="preset-sea").set_value("centred").run())
     assert "As released:" not in texts(test)
+
+
+def test_an_edit_is_measured_again_at_the_dose_it_was_judged_at(app: Run, fresh_backend: Any) -> None:
+    test = fitted(app, fresh_backend)
+    test.slider(key="fit-dose-mean_difference").set_value(2.0).run()
+    fine(test.button(key="fit").click().run())
+    edit = settled(test).session_state["retouch"].kept["fit"].value.edit
+    test.switch_page("pages/evaluate.py")
+    assert fine(test.run()).slider(key=f"evaluate-dose-{edit}").value == 2.0

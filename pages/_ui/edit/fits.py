@@ -152,7 +152,7 @@ def _flat(row: Mapping[str, object]) -> dict[str, object]:
 
 
 def _verbs(opened: Session | None, outcome: FitOutcome) -> None:
-    dose = outcome.settings.dose
+    dose = state().bench.doses[outcome.edit] = outcome.settings.dose
     with st.container(horizontal=True, vertical_alignment="center"):
         if st.button("Compare", type="primary", key="fit-compare", help="See base and edit answer side by side."):
             state().turn_on(outcome.edit, dose)

@@ -29,8 +29,8 @@ def known_edits(session: Session) -> dict[str, str]:
 
 
 def own_dose(session: Session, edit: str) -> float:
-    """The dose that an edit was saved at; 1 for a fit that was not."""
-    return next((item.dose for item in session.edits() if item.id == edit), 1.0)
+    """The dose that an edit was saved at, else that at which its fit was judged in this tab, else 1."""
+    return next((item.dose for item in session.edits() if item.id == edit), state().bench.doses.get(edit, 1.0))
 
 
 def edit_name(session: Session, edit: str) -> str:
