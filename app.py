@@ -46,6 +46,8 @@ def main() -> None:
     except Exception as error:  # a page's own mistake: shown where the page is, never as a traceback
         logging.getLogger(__name__).exception("The page %s failed", chosen.title)
         frame.problem(error, "page")
+    if loading.take_model():
+        st.rerun()
     # After the page: what the page just started is shown at once.
     with bar:
         status.status_bar()

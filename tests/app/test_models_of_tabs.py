@@ -212,3 +212,23 @@ def test_a_models_key_says_type_and_device_only_where_they_are_not_the_usual_one
     for asked in (AskedModel("gpt2"), AskedModel("a@b@c"), AskedModel("org/x", "bfloat16", "cuda"), AskedModel("x@y")):
         assert AskedModel.of(asked.key) == asked
     assert AskedModel("gpt2").key == "gpt2" and AskedModel("gpt2", "bfloat16").key == "gpt2@bfloat16@cpu"
+
+
+def test_a_load_that_ends_while_a_page_is_drawn_is_taken_in_that_run(
+    app: Run, fresh_backend: Any, other: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No timer is left to see its end: what ended after the page began would else wait for the person's next click."""
+    from pages._ui.kit import loading
+
+    fresh_backend.open(other)
+    test, take, looks = app("start"), loading.take_model, list[bool]()
+
+    def ends_after_the_first_look() -> bool:
+        looks.append(take())
+        if len(looks) == 1:
+            kit_state.state().tab.kept[loading.LOADING.name] = kit_state.Kept(other)
+        return looks[-1]
+
+    monkeypatch.setattr(loading, "take_model", ends_after_the_first_look)
+    whole(test)
+    assert looks[:2] == [False, True] and test.session_state["retouch"].model == other

@@ -135,10 +135,11 @@ def panel(
         live: draws a running job's `Snapshot` under its progress: the moving picture, streamed text.
         settings: of the controls now; a result from others stays, marked.
     """
-    collect(slot)
+    # Asked before it is collected: a job that ends in between is then watched, and its end seen, rather than missed.
     if is_running(slot):
         _watch(slot, live)
         return
+    collect(slot)
     failed, kept = _bench(slot).failed, _kept(slot)
     if slot.name in failed:
         error = failed[slot.name]

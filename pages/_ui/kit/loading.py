@@ -41,12 +41,17 @@ def is_fetched(name: str) -> bool:
     return (models_of() / name / "config.json").is_file()
 
 
-def take_model() -> None:
-    """Turn to the model that was loaded, wherever the person is by then. Call it before the page is drawn."""
+def take_model() -> bool:
+    """Turn to the model that was loaded, wherever the person is by then, and return whether there was one.
+
+    Call it before the page is drawn, and after: a load that ends while the page is drawn would else wait for the person's next click.
+    """
     key = jobs.result(LOADING)
-    if key is not None:
-        jobs.drop(LOADING)
-        turn_to(key)
+    if key is None:
+        return False
+    jobs.drop(LOADING)
+    turn_to(key)
+    return True
 
 
 def progress_panel() -> None:
