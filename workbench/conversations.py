@@ -68,10 +68,11 @@ class Conversation:
 Prompt = str | Conversation
 
 
-def as_chat(prompt: Prompt, system: str | None = None) -> Conversation:
-    """A text as what a user asks, in one turn; a conversation as it is. A system turn, if one is given, stands before either."""
+def as_chat(prompt: Prompt, system: str | None = None, thinking: bool | None = None) -> Conversation:
+    """A text as what a user asks, in one turn; a conversation as it is. What is given of system turn and thinking holds for either."""
     talk = prompt if isinstance(prompt, Conversation) else Conversation((Turn("user", prompt),))
-    return talk.with_system(system) if system else talk
+    talk = talk.with_system(system) if system else talk
+    return talk if thinking is None else replace(talk, thinking=thinking)
 
 
 def as_written(prompt: Prompt) -> str | list[dict[str, str]]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import torch
 
@@ -16,7 +16,9 @@ from workbench.edits.base import Edit
 from workbench.edits.engine import planned
 from workbench.edits.prompting import Prompting
 from workbench.models.base import LanguageModel
+from workbench.models.chat import thinking_opened
 from workbench.models.generation import GenerationDefaults
+from workbench.models.thinking import Answer, thinking_marks, told_apart
 from workbench.models.tokens import TokenBatch
 from workbench.progress import Progress, silent
 from workbench.sampling import Sampling
@@ -48,6 +50,13 @@ class Generated:
     ids: tuple[int, ...]
     log_probs: tuple[float, ...]
     ended: str
+    said: Answer = field(default_factory=lambda: Answer("", ""))
+    """The text with its thinking part told apart."""
+
+    @property
+    def answer_ids(self) -> tuple[int, ...]:
+        """The tokens of the answer, without what was thought before it."""
+        return self.ids[self.said.start :]
 
 
 def decode(
@@ -132,7 +141,8 @@ def collected(
     all_running = [step.running.tolist() for step in steps]
     distinct = {token for step in all_ids for lane in step for token in lane}
     words = {token: str(model.tokenizer.decode([token])) for token in distinct}
-    ends = model.generation.end_ids
+    ends, marks = model.generation.end_ids, thinking_marks(model.tokenizer)
+    opened = [thinking_opened(model.tokenizer, prompt) if marks else None for prompt in prompts]
 
     def one(lane: int, row: int) -> Generated:
         mine = [i for i, running in enumerate(all_running) if running[lane][row]]
@@ -140,15 +150,19 @@ def collected(
         log_probs = tuple(all_log_probs[i][lane][row] for i in mine)
         tokens = tuple(words[token] for token in ids)
         text = str(model.tokenizer.decode(ids, skip_special_tokens=True))
+        said = told_apart(model.tokenizer, marks, ids, opened[row]) if marks else Answer("", text)
         ended = "length" if len(ids) >= sampling.max_new_tokens else "context"
         if ids and ids[-1] in ends:
             ended = "end"
-        found = [text.find(stop) for stop in sampling.stop if stop in text]
-        if found:
-            text, ended = text[: min(found)], "stop"
-        return Generated(lane, prompts[row], text, tokens, ids, log_probs, ended)
+        if any(stop in text for stop in sampling.stop):
+            text, said, ended = _before(text, sampling.stop), replace(said, answer=_before(said.answer, sampling.stop)), "stop"
+        return Generated(lane, prompts[row], text, tokens, ids, log_probs, ended, said)
 
     return tuple(tuple(one(lane, row) for row in range(len(prompts))) for lane in range(n_lanes))
+
+
+def _before(text: str, stops: Sequence[str]) -> str:
+    return text[: min([text.find(stop) for stop in stops if stop in text], default=len(text))]
 
 
 def processed(

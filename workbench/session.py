@@ -280,24 +280,17 @@ class Session:
         return self.run(EvaluateSettings(self.shelf.lanes(lanes), *told), progress=progress)
 
     def sweep(
-        self,
-        edit: LaneLike,
-        demonstrations: Source,
-        doses: Sequence[float] = SWEPT,
-        *,
-        split: Split | None = "test",
-        neutral: Source | None = None,
-        beside: LanesLike = (),
-        progress: Progress | None = None,
-    ) -> DoseSweep:
+        self, edit: LaneLike, demonstrations: Source, doses: Sequence[float] = SWEPT, *, split: Split | None = "test",
+        neutral: Source | None = None, beside: LanesLike = (), chat: bool | None = None, system: str = "", progress: Progress | None = None,
+    ) -> DoseSweep:  # fmt: skip
         """Benefit and side effects of one edit at several doses, beside a placebo and perhaps other lanes, such as a prompt.
 
-        What the edit's lane says stands at every dose above 0.
+        What the edit's lane says stands at every dose above 0. `chat` and `system` as in `evaluate`.
 
         Raises: BadDose, BadLane; others as `dose_sweep`.
         """
         checked = [valid_dose(dose) for dose in doses]
-        return self._measuring.sweep(self.model, edit, demonstrations, checked, split, neutral, beside, progress)
+        return self._measuring.sweep(self.model, edit, demonstrations, checked, split, neutral, beside, (chat, system), progress)
 
     def coherent_dose(
         self, edit: EditLike, *, neutral: Source | None = None, progress: Progress | None = None, **options: Any

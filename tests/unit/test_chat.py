@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 import torch
 
+from tests.byte_tokenizer import byte_tokenizer
 from tests.shape_checks import unchecked
 from workbench.conversations import Conversation, Turn, as_chat, conversation
 from workbench.decode import Sampling, generate
 from workbench.errors import BadPrompt
-from workbench.models.chat import chat_ids, has_template, rendered, thinks, told_apart
+from workbench.models.chat import chat_ids, has_template, rendered
 
 # Each family's template reduced to what it renders: markers, order, whether a system turn may stand, what opens an answer.
 _EACH = "{% for m in messages %}"
@@ -40,19 +41,7 @@ TALK = Conversation((Turn("user", "How are you"), Turn("assistant", "fine"), Tur
 
 @pytest.fixture(scope="module")
 def make() -> Any:
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
-
-    def tokenizer(template: str | None) -> Any:
-        letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-        made = Tokenizer(models.BPE({letter: i for i, letter in enumerate(letters)}, []))
-        made.pre_tokenizer, made.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
-        special = ["<s>", "</s>", "<|im_start|>", "<|im_end|>", "<|start|>", "<|end|>", "<|eot|>", "<start_of_turn>", "<end_of_turn>"]
-        fast = PreTrainedTokenizerFast(tokenizer_object=made, bos_token="<s>", eos_token="</s>", additional_special_tokens=special[2:])
-        fast.chat_template = template
-        return fast
-
-    return tokenizer
+    return byte_tokenizer
 
 
 @pytest.mark.parametrize("name", TEMPLATES)
@@ -85,28 +74,6 @@ def test_a_model_without_a_template_refuses_conversations(make: Any) -> None:
     assert not has_template(plain) and has_template(make(TEMPLATES["phi"]))
     with pytest.raises(BadPrompt, match="no chat template"):
         chat_ids(plain, TALK)
-
-
-def test_thinking_may_be_forced_empty(make: Any) -> None:
-    tokenizer = make(TEMPLATES["qwen3"])
-    assert thinks(tokenizer) and not thinks(make(TEMPLATES["phi"]))
-    assert rendered(tokenizer, TALK, thinking=False).endswith("<think>\n\n</think>\n\n")
-    assert not rendered(tokenizer, TALK).endswith("</think>\n\n")
-
-
-@pytest.mark.parametrize(
-    ("text", "thinking", "answer"),
-    [
-        ("<think>a b</think>\nYes.", "a b", "Yes."),
-        ("a b</think>Yes.", "a b", "Yes."),
-        ("<think>never ends", "never ends", ""),
-        ("Yes.", "", "Yes."),
-        (" spaces stay ", "", " spaces stay "),
-    ],
-)
-def test_the_thinking_part_is_told_apart(text: str, thinking: str, answer: str) -> None:
-    found = told_apart(text)
-    assert (found.thinking, found.answer) == (thinking, answer)
 
 
 def test_layouts_of_messages_are_read() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -163,3 +164,40 @@ def test_a_conversation_is_answered_like_generate_of_the_folder_and_of_the_expor
         rendered = session.model.tokenizer.decode(session.model.tokens(as_chat(prompt)).ids[0], skip_special_tokens=True)
         assert done.stdout.strip() == f"{rendered} {found.text}".strip(), done.stderr
     assert "rendered by the own template" in (tmp_path / "out" / "edit.py").read_text()
+
+
+def test_an_edit_without_rows_knows_its_set_however_it_is_rendered(session: Session) -> None:
+    """An edit of an older version names its set by a fingerprint alone: its rows are left out as text, as chat, and as conversations."""
+    rows = contrast_rows(40)
+    fits = [session.fit("mean_difference", rows, chat=False).edit, session.fit("mean_difference", rows, chat=True, system="w9").edit]
+    read = rows.put_as_chat("w9")
+    as_once = replace(fits[1], header=replace(fits[1].header, data=read.fingerprint))
+    for edit in (*fits, as_once):
+        older = replace(edit, header=replace(edit.header, rows=()))
+        for put in ({"chat": False}, {"chat": True}, {"chat": True, "system": "w8"}):
+            found = session.evaluate(older, rows, neutral=NEUTRAL, n_placebos=0, n_generations=0, **put).benefit
+            assert "does not say which rows" not in found.why and found.n == len(rows.split("test"))
+        other = rows.with_rows([replace(rows[0], positive=" w4 w4"), *rows.rows[1:]])
+        assert "does not say which rows" in session.evaluate(older, other, neutral=NEUTRAL, n_placebos=0, n_generations=0).benefit.why
+    assert read.where(lambda row: row.split == "test").kept_as == "" and read.kept_as == rows.fingerprint
+
+
+def test_a_sweep_puts_its_set_as_it_is_told_and_says_another_rendering(
+    session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workbench.session.open_session", lambda *_, **__: session)
+    data, calm = (str(write(rows, tmp_path / f"{i}.jsonl")) for i, rows in enumerate((contrast_rows(), NEUTRAL)))
+    session.shelf.write(session.fit("mean_difference", contrast_rows(), chat=True).edit, tmp_path / "edit")
+
+    def swept(*more: str) -> dict[str, Any]:
+        told = ("sweep", "--data", data, "--neutral", calm, "--json", *more)
+        result = CliRunner().invoke(app, list(told))
+        assert result.exit_code == 0, result.output
+        return json.loads(result.output[result.output.index("{") :])
+
+    doses = ("--edit", str(tmp_path / "edit"), "--doses", "1")
+    follows, chat, text, system = (swept(*doses, *more) for more in ((), ("--chat",), ("--no-chat",), ("--system", "w9")))
+    assert follows == chat and not chat["notes"] and "another rendering" in text["notes"][0]
+    assert chat["rows"] != text["rows"] and chat["rows"] != system["rows"]
+    grid = ("--method", "mean_difference", "--grid", "layers=1|2")
+    assert swept(*grid, "--chat")["rows"] != swept(*grid, "--no-chat")["rows"]

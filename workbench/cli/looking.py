@@ -13,7 +13,7 @@ import typer
 
 from workbench.cli.groups import Drawing, Opening, grouped
 from workbench.cli.options import (
-    AsChat,
+    Asking,
     Data,
     Dose,
     Edits,
@@ -23,7 +23,6 @@ from workbench.cli.options import (
     Settings,
     SplitName,
     System,
-    asked,
     dosed,
     laned,
     named,
@@ -31,12 +30,12 @@ from workbench.cli.options import (
     split_named,
 )  # fmt: skip
 from workbench.cli.printing import answer, table, visible
-from workbench.conversations import as_chat
 from workbench.edits.lane import valid_dose
 from workbench.errors import BadKnob
 
 if TYPE_CHECKING:
     from workbench.data.demonstrations import Split
+    from workbench.models.thinking import Answer
     from workbench.progress import Progress
     from workbench.session import Session
 
@@ -48,11 +47,10 @@ Placebos = Annotated[int, typer.Option(min=0, help="Random edits of equal size t
 def generate(
     prompt: PromptTexts,
     drawing: Drawing,
+    asking: Asking,
     opening: Opening,
     edit: Edits = None,
     dose: Dose = None,
-    chat: AsChat = False,
-    system: System = "",
 ) -> None:
     """Continue prompts under all the edits at once, in the order given; without any, under the base model."""
     drawing.sampling()  # a wrong option is told before a model is loaded
@@ -62,25 +60,30 @@ def generate(
     lane = session.lane(tuple(named_lanes))
     edits = list(zip((key for one in named_lanes for key in one.keys), (dose for _, dose in lane.doses)))
     own = session.model.generation
-    found = session.generate(asked(prompt, chat, system), lane, drawing.sampling(own), progress=progress)[0]
+    found = session.generate([asking.put(text) for text in prompt], lane, drawing.sampling(own), progress=progress)[0]
     texts = [
-        {"prompt": one.prompt, "text": one.text, "ended": one.ended, "tokens": one.tokens, "log_probs": one.log_probs} for one in found
-    ]
+        {"prompt": one.prompt, "text": one.text, "thinking": one.said.thinking, "answer": one.said.answer, "ended": one.ended,
+         "tokens": one.tokens, "log_probs": one.log_probs} for one in found
+    ]  # fmt: skip
     told = {"model": session.model.info.name, "edits": edits, "seed": drawing.seed, "texts": texts, "undone": own.undone}
-    lines = [line for one in found for line in (f"> {visible(str(one.prompt))}", visible(one.text), "")][:-1]
+    lines = [line for one in found for line in (f"> {visible(str(one.prompt))}", *_told(one.said), "")][:-1]
     undone = f"The model's folder asks for {', '.join(own.undone)}, which is not done here."
     answer(told, opening.json, [*lines, *([undone] if own.undone else [])])
+
+
+def _told(said: Answer) -> list[str]:
+    """A text as lines: what was thought, if anything, then what was answered."""
+    return [*([f"(thinking) {visible(said.thinking)}"] if said.thinking else []), visible(said.answer)]
 
 
 @grouped
 def compare(
     prompt: PromptTexts,
     drawing: Drawing,
+    asking: Asking,
     opening: Opening,
     edit: Edits = None,
     dose: Dose = None,
-    chat: AsChat = False,
-    system: System = "",
 ) -> None:
     """Put the base model and one lane an edit side by side; `--edit a+b:2` stacks two in one lane, the second at dose 2."""
     if not edit:
@@ -89,25 +92,25 @@ def compare(
     at = dosed(dose)
     session, progress = opening.session(0.3)
     how = drawing.sampling(session.model.generation)
-    found = session.compare(asked(prompt, chat, system), laned(session, edit, at), how, progress=progress)
+    found = session.compare([asking.put(text) for text in prompt], laned(session, edit, at), how, progress=progress)
     lines: list[str] = []
     for index, text in enumerate(found.prompts):
         lines += ["", f"> {visible(str(text))}"]
         for lane, said in zip(found.lanes, found.texts[index]):
             kl = sum(token.kl_nats for token in said.tokens) / max(1, len(said.tokens))
-            lines.append(f"{lane.label}: {visible(said.text)}  [mean KL {kl:.3g} nats/token]")
+            thought = f"(thinking) {visible(said.thinking)}  " if said.thinking else ""
+            lines.append(f"{lane.label}: {thought}{visible(said.answer)}  [mean KL {kl:.3g} nats/token]")
     answer(found, opening.json, [*lines[1:], *found.near_identity(), *(f"Note: {note}" for note in found.notes)])
 
 
 @grouped
 def look(
     lens: Annotated[str, typer.Argument(help="A lens, for example attention or logit_lens.")],
+    asking: Asking,
     opening: Opening,
     prompt: Annotated[str | None, typer.Option(help="What the model reads: a prompt, or for senses a word.")] = None,
     edit: Edits = None,
     dose: Dose = None,
-    chat: AsChat = False,
-    system: System = "",
     settings: Settings = None,
 ) -> None:
     """Look through a lens, at the base model and at one lane an edit; `--set target=…` and the like go to the lens."""
@@ -115,11 +118,11 @@ def look(
     session, progress = opening.session(0.3)
     takes = dict(list(inspect.signature(session.lens(lens)).parameters.items())[1:])
     options = _options(lens, takes, told, prompt)
-    if chat or system:
+    if asking.is_chat:
         prompts = [name for name, item in takes.items() if str(item.annotation) == "Prompt" and name in options]
         if not prompts:
-            raise BadKnob(f"The lens {lens} reads no prompt.", "Leave --chat and --system out.")
-        options |= {name: as_chat(options[name], system or None) for name in prompts}
+            raise BadKnob(f"The lens {lens} reads no prompt.", "Leave --chat, --system and --think out.")
+        options |= {name: asking.put(options[name]) for name in prompts}
     if "stacks" in takes:
         options["stacks"] = [(), *laned(session, edit, at)]
     elif edit:
@@ -275,25 +278,29 @@ def sweep(
     seed: Seed = 0,
     split: SplitName = "test",
     neutral: NeutralSet = None,
+    chat: SetAsChat = None,
+    system: System = "",
     out: Annotated[Path | None, typer.Option(help="Write the rows to this JSON file too.")] = None,
 ) -> None:
     """Run one edit over doses, or fit a method over a grid of knobs, and measure gain and damage of each."""
     which, strengths = split_named(split), [valid_dose(number) for number in numbers(doses, "--doses")]
     if (edit is None) == (method is None):
         raise BadKnob("A sweep needs either an edit or a method.", "Give --edit for doses, or --method with --grid.")
-    points, why = _grid(method, grid), ""
+    points, why, notes = _grid(method, grid), "", tuple[str, ...]()
     session, progress = opening.session(0.2)
     if edit is not None:
         others = laned(session, beside, None)
-        swept = session.sweep(session.shelf.read(edit), data, strengths, split=which, neutral=neutral, beside=others, progress=progress)
-        rows = swept.rows()
-        why = swept.why
+        swept = session.sweep(
+            session.shelf.read(edit), data, strengths, split=which, neutral=neutral, beside=others, chat=chat, system=system,
+            progress=progress,
+        )  # fmt: skip
+        rows, why, notes = swept.rows(), swept.why, swept.notes
     else:
-        rows = _fits(session, str(method), points, data, seed, which, neutral, progress)
-    told = {"model": session.model.info.name, "data": data, "split": split, "rows": rows, "left_out_why": why}
+        rows = _fits(session, str(method), points, data, seed, (chat, system), which, neutral, progress)
+    told = {"model": session.model.info.name, "data": data, "split": split, "rows": rows, "left_out_why": why, "notes": notes}
     if out is not None:
         _write(out, told)
-    answer(told, opening.json, [*([why] if why else []), *table(rows)])
+    answer(told, opening.json, [*([why] if why else []), *table(rows), *(f"Note: {note}" for note in notes)])
 
 
 def _write(path: Path, told: Any) -> None:
@@ -323,15 +330,19 @@ def _fits(
     points: list[dict[str, str]],
     data: str,
     seed: int,
+    rendering: tuple[bool | None, str],
     split: Split | None,
     neutral: str | None,
     progress: Progress,
 ) -> list[dict[str, Any]]:
+    how = dict(zip(("chat", "system"), rendering))
     rows: list[dict[str, Any]] = []
     for i, point in enumerate(points):
         part = progress.part(i / len(points), (i + 1) / len(points))
-        fitted = session.fit(method, data, point, seed=seed, progress=part.part(0, 0.6))
-        found = session.evaluate(fitted.edit, data, split=split, neutral=neutral, n_placebos=0, n_generations=8, progress=part.part(0.6, 1))
+        fitted = session.fit(method, data, point, seed=seed, progress=part.part(0, 0.6), **how)
+        found = session.evaluate(
+            fitted.edit, data, split=split, neutral=neutral, n_placebos=0, n_generations=8, progress=part.part(0.6, 1), **how
+        )  # fmt: skip
         scores = {item.name: item.values[1].estimate for item in found.all_metrics}
         rows.append({**point, "edit": fitted.edit.id, **scores, "n": found.benefit.n})
     return rows

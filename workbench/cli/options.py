@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -29,6 +30,13 @@ SetAsChat = Annotated[
     typer.Option(
         "--chat/--no-chat", help="Put text prompts as a user's turn; if not said: as the edits were fitted, else where the model has a "
         "chat template and the prompts ask.",
+    ),
+]  # fmt: skip
+Thinking = Annotated[
+    bool | None,
+    typer.Option(
+        "--think/--no-think", help="Of a model that thinks before it answers: think first, or answer at once, its thinking left empty; "
+        "if not said: as its template has it. It implies --chat.",
     ),
 ]  # fmt: skip
 System = Annotated[str, typer.Option("--system", help="A system turn before each prompt; it implies --chat.")]
@@ -64,9 +72,22 @@ def dosed(text: float | None) -> float | None:
     return None if text is None else valid_dose(text)
 
 
-def asked(prompts: Sequence[str], chat: bool, system: str) -> list[Prompt]:
-    """Prompts as the options say: texts, or each as a user's turn, perhaps under a system turn."""
-    return [as_chat(text, system or None) if chat or system else text for text in prompts]
+@dataclass(frozen=True)
+class Asking:
+    """How a command puts its prompts: as texts, or each as a user's turn, perhaps under a system turn, with or without thinking."""
+
+    chat: AsChat = False
+    system: System = ""
+    think: Thinking = None
+
+    @property
+    def is_chat(self) -> bool:
+        """Whether any of the options asks for a conversation."""
+        return self.chat or bool(self.system) or self.think is not None
+
+    def put(self, prompt: str) -> Prompt:
+        """The prompt as the model is to read it."""
+        return as_chat(prompt, self.system or None, self.think) if self.is_chat else prompt
 
 
 def split_named(text: str) -> Any:

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, final
@@ -69,12 +69,13 @@ class Demonstration:
         """Every column as a JSON value: a conversation as its messages, tags as a tuple."""
         return asdict(self) | {"prompt": as_written(self.prompt)}
 
-    def put_as_chat(self, system: str | None = None) -> Demonstration:
+    def put_as_chat(self, system: str | None = None, thinking: bool | None = None) -> Demonstration:
         """The row with its text as a user's turn, and with answers that begin without a space; a conversation stays one."""
+        talk = as_chat(self.prompt, system, thinking)
         if isinstance(self.prompt, Conversation):
-            return replace(self, prompt=as_chat(self.prompt, system))
+            return replace(self, prompt=talk)
         answers = {name: text and text.lstrip(" ") for name in ("positive", "negative", "label") for text in [getattr(self, name)]}
-        return replace(self, prompt=as_chat(self.prompt, system), **answers)
+        return replace(self, prompt=talk, **answers)
 
 
 @final
@@ -84,6 +85,8 @@ class Demonstrations:
 
     rows: tuple[Demonstration, ...]
     name: str = "untitled"
+    kept_as: str = field(default="", compare=False, repr=False)
+    """The fingerprint of the same rows as they are kept, where these were put as chat; empty otherwise."""
 
     def __iter__(self) -> Iterator[Demonstration]:
         return iter(self.rows)
@@ -99,6 +102,10 @@ class Demonstrations:
         """Hash of all rows in order: two sets with equal rows have equal fingerprints, whatever their names."""
         text = json.dumps([row.values() for row in self.rows], sort_keys=True, ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def is_data_of(self, data: str, system: str = "") -> bool:
+        """Whether a fingerprint is that of these rows, however they were rendered: as texts or, under a system turn, as chat."""
+        return data in (self.fingerprint, self.kept_as) or data == self.put_as_chat(system or None).fingerprint
 
     @cached_property
     def fitted_marks(self) -> tuple[str, ...]:
@@ -121,7 +128,7 @@ class Demonstrations:
 
     def where(self, keep: Callable[[Demonstration], bool]) -> Demonstrations:
         """The rows for which `keep` is true."""
-        return replace(self, rows=tuple(row for row in self.rows if keep(row)))
+        return self.with_rows(row for row in self.rows if keep(row))
 
     def tagged(self, tag: str) -> Demonstrations:
         """The rows that carry this tag."""
@@ -133,7 +140,7 @@ class Demonstrations:
 
     def with_rows(self, rows: Iterable[Demonstration]) -> Demonstrations:
         """The same set with other rows."""
-        return replace(self, rows=tuple(rows))
+        return Demonstrations(tuple(rows), self.name)
 
     @property
     def is_chat(self) -> bool:
@@ -146,9 +153,10 @@ class Demonstrations:
         texts = [row.prompt.rstrip() for row in self.rows if isinstance(row.prompt, str) and not _is_general(row)]
         return 2 * sum(text.endswith(_SAID) for text in texts) > len(texts)
 
-    def put_as_chat(self, system: str | None = None) -> Demonstrations:
+    def put_as_chat(self, system: str | None = None, thinking: bool | None = None) -> Demonstrations:
         """The set with every prompt as a conversation, a text as one turn of the user; rows of general text stay as they are."""
-        return self.with_rows(row if _is_general(row) else row.put_as_chat(system) for row in self.rows)
+        rows = (row if _is_general(row) else row.put_as_chat(system, thinking) for row in self.rows)
+        return Demonstrations(tuple(rows), self.name, self.kept_as or self.fingerprint)
 
     def prompts(self) -> list[Prompt]:
         """The prompts in order."""
@@ -156,7 +164,7 @@ class Demonstrations:
 
     def first(self, n: int) -> Demonstrations:
         """The first n rows."""
-        return replace(self, rows=self.rows[:n])
+        return self.with_rows(self.rows[:n])
 
     def column(self, name: str) -> list[str]:
         """Texts of one column, which every row must have.

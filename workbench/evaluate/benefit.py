@@ -23,7 +23,6 @@ from workbench.evaluate import choices
 from workbench.evaluate.fitted_rows import without_fitted
 from workbench.evaluate.metrics import Lanes, Metric, by_prompting, mean_metric, share_metric, with_base
 from workbench.models.base import LanguageModel
-from workbench.models.chat import told_apart
 from workbench.progress import Progress, silent
 from workbench.score import batch_scores
 from workbench.shapes import Bool, Float
@@ -296,5 +295,5 @@ def rate(
         part = tell.part(start / len(prompts), min(1.0, (start + step) / len(prompts)))
         stacks, said = [edits_of(lane) for lane in whole], [lane.prompting for lane in whole]
         found = generate(model, prompts[start : start + step], stacks, sampling, said=said, progress=part)
-        hits.append(np.array([[matches(told_apart(one.text).answer) for one in lane] for lane in found]))
+        hits.append(np.array([[matches(one.said.answer) for one in lane] for lane in found]))
     return share_metric("rate", title, np.concatenate(hits, 1), "neither")

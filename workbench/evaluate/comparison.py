@@ -50,11 +50,13 @@ class ComparedToken:
 
 @dataclass(frozen=True)
 class LaneText:
-    """What one lane wrote after one prompt; `ended` as in `decode.Generated`."""
+    """What one lane wrote after one prompt; `ended` as in `decode.Generated`. `answer` is the text without what was thought before it."""
 
     text: str
     ended: str
     tokens: tuple[ComparedToken, ...]
+    thinking: str = ""
+    answer: str = ""
 
 
 @dataclass(frozen=True)
@@ -156,7 +158,7 @@ def annotated(
         tell(at / len(whole), "Comparing token by token")
         said = lane.prompting
         tokens = compared_tokens(model, prompts, [one.ids for one in texts], edits_of(lane), said=said, top_k=top_k)
-        columns.append([LaneText(one.text, one.ended, mine) for one, mine in zip(texts, tokens)])
+        columns.append([LaneText(one.text, one.ended, mine, one.said.thinking, one.said.answer) for one, mine in zip(texts, tokens)])
     tell(1.0, "Done")
     texts = tuple(zip(*columns))
     return Comparison(model.info.name, lane_labels(whole), tuple(prompts), sampling, texts)

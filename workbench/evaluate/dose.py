@@ -50,6 +50,8 @@ class DoseSweep:
     """Other lanes, each at its own dose, such as a prompt that asks for the same."""
     beside_metrics: tuple[Metric, ...] = ()
     """Their metrics; lane 0 is the base model, lane i + 1 is `beside[i]`."""
+    notes: tuple[str, ...] = ()
+    """What to know before the numbers are compared, as `Evaluation.notes`."""
 
     def rows(self) -> list[dict[str, Any]]:
         """One table row a dose, then one a lane beside, whose dose is its own."""

@@ -35,7 +35,7 @@ def without_fitted(demonstrations: Demonstrations, split: Split | None, edits: S
         return HeldOut(rows, why="These rows are for fitting: a score on them flatters." if edits else "")
     # An edit of an older version names its set alone; one made by hand was fitted on none.
     older = [edit for edit in edits if edit.header.data and not edit.header.rows]
-    is_known = all(edit.header.data == demonstrations.fingerprint for edit in older)
+    is_known = all(demonstrations.is_data_of(edit.header.data, edit.header.system) for edit in older)
     marks = {*shown, *(mark for edit in edits for mark in edit.header.rows)}
     kept = rows.not_among(marks | set(demonstrations.fitted_marks) if older and is_known else marks)
     still = set(kept)

@@ -1,7 +1,8 @@
 """What an edit breaks: neutral text, repetition, and abilities that it should leave alone.
 
 KL is KL(p_base ‖ p_edited) in nats a token on neutral text, teacher-forced. The perplexity ratio is
-exp(NLL_edited − NLL_base) a token. Repetition-4 is the share of repeated 4-grams of tokens in greedy continuations.
+exp(NLL_edited − NLL_base) a token. Repetition-4 is the share of repeated 4-grams of tokens in greedy continuations; thinking before
+an answer does not count.
 """
 
 from __future__ import annotations
@@ -115,7 +116,7 @@ def repetition(
     batch_size: int = 32,
     progress: Progress | None = None,
 ) -> Float[np.ndarray, "lane opening"]:
-    """Share of repeated 4-grams in each greedy continuation. Raises: as `decode`."""
+    """Share of repeated 4-grams in each greedy continuation, without what was thought before it. Raises: as `decode`."""
     whole = lanes_of(lanes)
     tell, step = progress or silent(), max(1, batch_size // len(whole))
     stacks, said = [edits_of(lane) for lane in whole], [lane.prompting for lane in whole]
@@ -124,7 +125,7 @@ def repetition(
         part = tell.part(start / len(openings), min(1.0, (start + step) / len(openings)))
         how = Sampling(max_new_tokens=max_new_tokens)
         texts = generate(model, openings[start : start + step], stacks, how, said=said, progress=part)
-        found.append(np.array([[repetition_4(one.ids) for one in lane] for lane in texts]))
+        found.append(np.array([[repetition_4(one.answer_ids) for one in lane] for lane in texts]))
     return np.concatenate(found, 1)
 
 

@@ -16,7 +16,7 @@ from workbench.edits.base import Edit, Header
 from workbench.errors import Obstructed, UnknownMethod, UnknownName
 from workbench.knobs import as_json, check_layers, configured
 from workbench.models.base import LanguageModel, ModelInfo
-from workbench.models.chat import template_name
+from workbench.models.chat import rendering_of
 from workbench.models.tokens import TokenBatch
 from workbench.progress import Progress, silent
 from workbench.shapes import Logits
@@ -335,7 +335,7 @@ def header(
     versions = {package: importlib.metadata.version(package) for package in ("torch", "transformers", "transformer-lens")}
     rows = demonstrations.fitted_marks
     if demonstrations.is_chat:
-        facts = {**facts, "rendered": template_name(model.tokenizer)}
+        facts = {**facts, "rendered": rendering_of(model.tokenizer, demonstrations.prompts())}
     return Header(name, as_json(config), model.fingerprint, demonstrations.fingerprint, seed, versions, facts, rows=rows)
 
 

@@ -136,11 +136,7 @@ def prompt_ids(tokenizer: Any, prompt: Prompt) -> list[int]:
     Raises:
         BadPrompt: it is empty, or the template refuses it.
     """
-    return (
-        chat_ids(tokenizer, prompt, thinking=prompt.thinking)
-        if isinstance(prompt, Conversation)
-        else _ids(tokenizer, prompt, "prompt", special=True)
-    )
+    return chat_ids(tokenizer, prompt) if isinstance(prompt, Conversation) else _ids(tokenizer, prompt, "prompt", special=True)
 
 
 def _ids(tokenizer: Any, text: str, what: str, *, special: bool) -> list[int]:

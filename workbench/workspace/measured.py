@@ -21,7 +21,7 @@ def held_out(shelf: Shelf, source: Source, split: Split | None, edits: Sequence[
     those that the fit drew, and only the rows that the fit left are held out.
     """
     drawn = shelf.resolve(source)
-    if split is None or any(edit.header.data == drawn.fingerprint for edit in edits):
+    if split is None or any(drawn.is_data_of(edit.header.data, edit.header.system) for edit in edits):
         return drawn
     return shelf.resolve(source, split)
 

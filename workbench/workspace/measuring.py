@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, final
 
-from workbench.conversations import Conversation
 from workbench.data.demonstrations import Demonstrations, Source, Split
 from workbench.edits.labels import edits_of, lane_label
 from workbench.edits.lane import EditLike, Lane, LaneLike, LanesLike
@@ -43,7 +42,7 @@ class Measuring:
         """Base and lanes side by side, token by token. Errors: `evaluate.comparison.compare`."""
         lanes, prompts = self._loaded(settings.lanes), list(settings.prompts)
         edits = [edit for lane in lanes for edit in edits_of(lane)]
-        notes = rendering_notes(model, any(isinstance(prompt, Conversation) for prompt in prompts), edits) + self.shelf.said_of(edits)
+        notes = rendering_notes(model, prompts, edits) + self.shelf.said_of(edits)
         found = replace(compare(model, prompts, lanes, settings.sampling, progress=progress), notes=notes)
         inputs = {"prompts": prompts, "lanes": lanes_told(lanes), "sampling": found.sampling}
         outputs = {"rows": found.rows()}
@@ -73,7 +72,7 @@ class Measuring:
             progress=tell.part(0.5, 1.0) if control else progress,
         )
         refused = (control,) if isinstance(control, str) else ()
-        found = replace(found, notes=rendering_notes(model, read.is_chat, edits) + self.shelf.said_of(edits) + refused)
+        found = replace(found, notes=rendering_notes(model, read.prompts(), edits) + self.shelf.said_of(edits) + refused)
         inputs = {"lanes": lanes_told(lanes), **data_told(rows), "split": settings.split, "chat": read.is_chat}
         inputs |= {"n_placebos": settings.n_placebos, "n_generations": settings.n_generations, "shuffled": settings.shuffled}
         title, outputs = f"{lane_label(lanes[0])} on {rows.name}", {"rows": found.rows()}
@@ -108,6 +107,7 @@ class Measuring:
         split: Split | None,
         neutral: Source | None,
         beside: LanesLike,
+        rendering: tuple[bool | None, str],
         progress: Progress | None,
     ) -> DoseSweep:
         """Benefit and side effects of one edit at several doses, beside a placebo. Raises: as `Session.sweep`."""
@@ -118,9 +118,10 @@ class Measuring:
         every = [swept, *others]
         edits = [edit for each in every for edit in edits_of(each)]
         rows = held_out(self.demos, source, split, edits)
-        texts, said, read = neutral_for(self.demos, neutral, rows, model), swept.prompting, as_read(model, rows, None, edits=edits)
+        texts, said, read = neutral_for(self.demos, neutral, rows, model), swept.prompting, as_read(model, rows, *rendering, edits)
         found = dose_sweep(model, one, read, texts, doses, split=split, said=said, beside=others, progress=progress)
-        inputs = {"lanes": lanes_told(every), **data_told(rows), "doses": found.doses}
+        found = replace(found, notes=rendering_notes(model, read.prompts(), edits) + self.shelf.said_of(edits))
+        inputs = {"lanes": lanes_told(every), **data_told(rows), "doses": found.doses, "chat": read.is_chat}
         metrics = {item.name: [value.estimate for value in item.values] for item in found.metrics}
         self.recorder.run("sweep", f"{found.edit} on {rows.name}", found.model, inputs, metrics=metrics)
         return found

@@ -5,13 +5,15 @@ What was fitted under one rendering and is measured under the other is said, by 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
+from workbench.conversations import Prompt
 from workbench.data.demonstrations import Demonstrations
 from workbench.edits.base import Edit
 from workbench.errors import BadPrompt
 from workbench.models.base import LanguageModel
-from workbench.models.chat import has_template, template_name
+from workbench.models.chat import has_template, rendering_of
+from workbench.models.thinking import thinking_marks
 
 
 def goes_as_chat(model: LanguageModel, rows: Demonstrations, edits: Sequence[Edit] = ()) -> bool:
@@ -41,12 +43,22 @@ def as_read(model: LanguageModel, rows: Demonstrations, chat: bool | None, syste
     if not has_template(model.tokenizer):
         raise BadPrompt(f"{model.info.name} has no chat template.", "Turn chat off, or load an instruct model.")
     told = system or next((edit.header.system for edit in edits if edit.header.system), "")
-    return rows.put_as_chat(told or None)
+    return rows.put_as_chat(told or None, thinking_of(model, rows))
 
 
-def rendering_notes(model: LanguageModel, is_chat: bool, edits: Sequence[Edit]) -> tuple[str, ...]:
+def thinking_of(model: LanguageModel, rows: Demonstrations) -> bool | None:
+    """How a set's answers are read by a model that thinks: its thinking part is left empty, as they are what comes behind it.
+
+    None, the template's own way, for other models, and for a set whose answers bring their thinking with them.
+    """
+    marks = thinking_marks(model.tokenizer) if has_template(model.tokenizer) else ()
+    answers = [text for row in rows for text in (row.positive, row.negative, row.label) if text]
+    return False if marks and not any(one.opening in text or one.closing in text for one in marks for text in answers) else None
+
+
+def rendering_notes(model: LanguageModel, prompts: Iterable[Prompt], edits: Sequence[Edit]) -> tuple[str, ...]:
     """A sentence for each edit that was fitted under another rendering than the prompts have here."""
-    here = template_name(model.tokenizer) if is_chat else ""
+    here = rendering_of(model.tokenizer, prompts)
     found = {edit.id: edit.header.rendered for edit in edits if edit.header.rendered != here}
     return tuple(
         f"Edit {edit[:6]} was fitted on {_read(there)} and reads {_read(here)} here: another rendering." for edit, there in found.items()

@@ -87,10 +87,11 @@ def _run(found: Comparison, settings: Metered) -> None:
 def read(session: Session, found: Comparison, settings: Metered, progress: Progress) -> Reading:
     """Fit the meter of a set, then read it on every text of a comparison, each under its own lane."""
     from workbench.lenses.concept_meter import metered_tokens
+    from workbench.workspace.rendering import as_read
 
     rows = session.demos(settings.set)
     # A meter reads a chat by a meter that was fitted on one.
-    rows = rows.put_as_chat() if any(isinstance(prompt, Conversation) for prompt in found.prompts) else rows
+    rows = as_read(session.model, rows, True) if any(isinstance(prompt, Conversation) for prompt in found.prompts) else rows
     meter: ConceptMeter = session.look("concept_meter", rows, progress=progress.part(0.0, 0.6))
     lanes = [session.lane(lane) for lane in with_base(settings.of.lanes)]
     values: dict[tuple[int, int], tuple[float, ...]] = {}

@@ -19,7 +19,6 @@ from pages._ui.kit.state import MAX_LANES, state
 from workbench.conversations import Prompt
 from workbench.edits.lane import Lane, Named
 from workbench.edits.prompting import Prompting
-from workbench.models.chat import told_apart
 from workbench.settings import CompareSettings
 from workbench.workspace.jobs import Snapshot
 
@@ -165,10 +164,10 @@ def _lane(session: Session, found: Comparison, p: int, i: int, colour: str, key:
         st.caption(f"{len(text.tokens)} tokens, ended by {text.ended}. The untouched model.")
     if told := concept_meter.mean(meter, p, i):
         st.caption(told)
-    if (said := told_apart(text.text)).thinking:
+    if text.thinking:
         with st.expander("What it thought before it answered"):
-            st.text(said.thinking)
-    _thumbs(session, found, p, said.answer, key)
+            st.text(text.thinking)
+    _thumbs(session, found, p, text.answer, key)
     _pin(text, pinned, i, lane.label, key)
 
 
