@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from workbench.data.demonstrations import Demonstration, Demonstrations
 from workbench.errors import BadDemonstrations, CorruptEdit, StorageFailed, UnknownName
 from workbench.workspace.home import Workspace
 from workbench.workspace.shelf import Shelf
+from workbench.workspace.sweeping import BIN_DAYS, clean
 
 
 @pytest.fixture
@@ -95,14 +97,54 @@ def test_saving_the_same_edit_again_renames_it_and_keeps_its_report(workspace: W
     assert [(item.name, item.run_id) for item in workspace.edits.list()] == [("two", "r")]
 
 
-def test_a_deleted_edit_leaves_no_folder_and_an_altered_one_is_refused(workspace: Workspace) -> None:
-    info, other = workspace.edits.save(edit(), "a"), workspace.edits.save(edit(2.0), "b")
-    folder = workspace.edits.folder(info.id)
+def test_a_deleted_edit_lies_in_the_bin_and_can_be_taken_out(workspace: Workspace) -> None:
+    info = workspace.edits.save(edit(), "a")
+    workspace.edits.save(edit(2.0), "b")
     workspace.edits.delete("a")
-    assert not folder.exists() and [item.name for item in workspace.edits.list()] == ["b"]
-    (workspace.edits.folder(other.id) / "edit.safetensors").write_bytes(b"nonsense")
+    assert [item.name for item in workspace.edits.list()] == ["b"] and "a" not in workspace.edits.known()
+    with pytest.raises(UnknownName, match="Known: b"):
+        workspace.edits.load(info.id)
+    assert [item.id for item in workspace.edits.deleted()] == [info.id]
+    assert workspace.edits.restore(info.id).name == "a" and workspace.edits.load("a").id == edit().id
+    with pytest.raises(UnknownName, match="deleted edit"):
+        workspace.edits.restore(info.id)
+
+
+def test_saving_a_deleted_edit_again_takes_it_out_of_the_bin(workspace: Workspace) -> None:
+    workspace.edits.save(edit(), "a")
+    workspace.edits.delete("a")
+    assert workspace.edits.save(edit(), "again").name == "again" and workspace.edits.deleted() == ()
+
+
+def test_what_was_deleted_goes_for_good_after_thirty_days(workspace: Workspace) -> None:
+    info, key = workspace.edits.save(edit(), "a"), workspace.sets.save(rows("x")).id
+    workspace.sets.save(rows("y"))
+    folder = workspace.edits.folder("a")
+    workspace.edits.delete("a")
+    workspace.sets.delete(key)
+    clean(workspace._database, time.time() + (BIN_DAYS - 1) * 86_400)
+    assert [item.id for item in workspace.edits.deleted()] == [info.id] and [item.id for item in workspace.sets.deleted()] == [key]
+    clean(workspace._database, time.time() + (BIN_DAYS + 1) * 86_400)
+    assert workspace.edits.deleted() == () == workspace.sets.deleted() and not folder.exists()
+    assert [item.n for item in workspace.sets.list()] == [1]
+
+
+def test_a_set_taken_out_of_the_bin_gets_a_number_where_its_name_is_taken(workspace: Workspace) -> None:
+    first = workspace.sets.save(rows("x"))
+    workspace.sets.delete(first.id)
+    workspace.sets.save(rows("y"))
+    assert workspace.sets.restore(first.id).name == "pairs 2"
+    with pytest.raises(UnknownName, match="deleted set"):
+        workspace.sets.restore(first.id)
+
+
+def test_an_altered_edit_is_refused_and_saving_it_again_mends_it(workspace: Workspace) -> None:
+    info = workspace.edits.save(edit(), "b")
+    (workspace.edits.folder(info.id) / "edit.safetensors").write_bytes(b"nonsense")
     with pytest.raises(CorruptEdit):
         workspace.edits.load("b")
+    workspace.edits.save(edit(), "b")
+    assert workspace.edits.load("b").id == info.id
 
 
 def test_a_run_keeps_inputs_metrics_arrays_and_the_versions_that_made_it(workspace: Workspace) -> None:

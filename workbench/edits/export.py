@@ -6,13 +6,10 @@ Where an export can be run, it is loaded in a fresh process that knows nothing o
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +30,7 @@ from workbench.models.tokens import TokenBatch
 from workbench.operations import AddToWeight
 from workbench.progress import Progress, silent
 from workbench.shapes import Tensor
+from workbench.whole import whole_folder
 
 # Rounding of one forward in each precision, with room for sums in another order; folding rounds each weight once more.
 TOLERANCE = {"float64": 1e-8, "float32": 1e-3, "bfloat16": 0.5, "float16": 0.1}
@@ -84,35 +82,22 @@ def export(
     with applied(model, *stack):  # validates every edit against the model before anything is written
         pass
     tell(0.1, f"Writing the {target}")
-    with _whole_or_nothing(goal) as draft:
-        _write(model, stack, target, draft, sections)
-        tell(0.5, "Loading it afresh")
-        parity, n_tokens = (None, 0) if target == "report" else _parity(model, stack, target, draft, fresh_process)
-        tolerance = TOLERANCE.get(model.info.dtype, 1e-3)
-        if parity is not None and not parity <= tolerance:
-            raise UnsupportedExport(
-                f"The {target} differs from the edited model by {parity:.3g} nats; rounding explains {tolerance:g}.",
-                "Export in float32, or export a script.",
-            )
+    try:
+        with whole_folder(goal) as draft:
+            _write(model, stack, target, draft, sections)
+            tell(0.5, "Loading it afresh")
+            parity, n_tokens = (None, 0) if target == "report" else _parity(model, stack, target, draft, fresh_process)
+            tolerance = TOLERANCE.get(model.info.dtype, 1e-3)
+            if parity is not None and not parity <= tolerance:
+                raise UnsupportedExport(
+                    f"The {target} differs from the edited model by {parity:.3g} nats; rounding explains {tolerance:g}.",
+                    "Export in float32, or export a script.",
+                )
+    except OSError as error:
+        raise StorageFailed(f"The export could not be written to {goal}: {error}", "Free some space or choose another folder.") from error
     tell(1.0, "Done")
     files = tuple(sorted(path.name for path in goal.iterdir()))
     return ExportReport(target, goal, files, parity, tolerance, n_tokens)
-
-
-@contextmanager
-def _whole_or_nothing(goal: Path) -> Generator[Path]:
-    """A folder to write into, that becomes `goal` when the context ends well and is removed when it does not."""
-    try:
-        goal.parent.mkdir(parents=True, exist_ok=True)
-        draft = Path(tempfile.mkdtemp(prefix=f".{goal.name}-", dir=goal.parent))
-        try:
-            yield draft
-            draft.chmod(0o755)
-            os.replace(draft, goal)
-        finally:
-            shutil.rmtree(draft, ignore_errors=True)
-    except OSError as error:
-        raise StorageFailed(f"The export could not be written to {goal}: {error}", "Free some space or choose another folder.") from error
 
 
 def _refuse(edits: Sequence[Edit], target: ExportTarget) -> None:

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from pathlib import Path
@@ -24,8 +21,10 @@ from workbench.models.tensor_files import read_tensors
 from workbench.operations import POSITION_RULES, Gate, TransformAt
 from workbench.shapes import Tensor
 from workbench.sites import Site
+from workbench.whole import whole_folder
 
 _Types = Mapping[str, type]
+DESCRIBED, TENSORS, CARD = "edit.json", "edit.safetensors", "README.md"
 # Only what a file holds needs its newer schema: one without norm bounds (2) and rows (3) is read by older versions too.
 NEWEST = 3
 # A folder may lack a dose, which is 1 then, norm bounds, and the rows that it was fitted on.
@@ -47,33 +46,27 @@ _MEANINGLESS = (KeyError, IndexError, TypeError, ValueError, AttributeError, Run
 def save(edit: Edit, folder: str | Path, *, overwrite: bool = False) -> Path:
     """Write an edit's folder atomically: a reader sees the old one, the new one, or none.
 
+    overwrite: replace the folder if it is an edit's and holds nothing else.
+
     Raises:
-        StorageFailed: the folder exists and `overwrite` is off, or the disk refuses.
+        StorageFailed: the folder exists and is not to be replaced, or the disk refuses.
     """
     target = Path(folder)
-    if target.exists() and not overwrite:
-        raise StorageFailed(f"{target} exists already.", "Choose another folder, or allow overwriting.")
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in edit.all_tensors().items()}
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        draft = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-        try:
-            save_file(tensors, draft / "edit.safetensors")
-            (draft / "edit.json").write_text(json.dumps(_described(edit, tensors), indent=1, sort_keys=True) + "\n")
-            (draft / "README.md").write_text(card(edit))
-            draft.chmod(0o755)
-            if target.exists():
-                old = Path(tempfile.mkdtemp(prefix=f".{target.name}-old-", dir=target.parent))
-                os.replace(target, old / "was")
-                os.replace(draft, target)
-                shutil.rmtree(old)
-            else:
-                os.replace(draft, target)
-        finally:
-            shutil.rmtree(draft, ignore_errors=True)
+        with whole_folder(target, replaces=is_edit if overwrite else None) as draft:
+            save_file(tensors, draft / TENSORS)
+            (draft / DESCRIBED).write_text(json.dumps(_described(edit, tensors), indent=1, sort_keys=True) + "\n")
+            (draft / CARD).write_text(card(edit))
     except (OSError, SafetensorError) as error:
         raise StorageFailed(f"The edit could not be written to {target}: {error}", "Free some space or choose another folder.") from error
     return target
+
+
+def is_edit(folder: Path) -> bool:
+    """Whether a folder is empty or what `save` writes, with no other file in it."""
+    found = {path.name for path in folder.iterdir()}
+    return found <= {TENSORS, DESCRIBED, CARD} and (not found or DESCRIBED in found)
 
 
 def load_edit(folder: str | Path) -> Edit:
@@ -124,7 +117,7 @@ def _tried(edit: Edit) -> None:
 
 def _described_in(source: Path) -> dict[str, Any]:
     """The description in a folder, every field of its type; what the fields mean is left to the classes."""
-    told = _json(source / "edit.json")
+    told = _json(source / DESCRIBED)
     schema = told.get("schema", 0) if isinstance(cast(object, told), dict) else 0
     if isinstance(schema, int) and schema > NEWEST:
         raise NewerSchema(f"{source} has schema {schema}; this version reads up to {NEWEST}.", "Update Retouch.")
@@ -207,7 +200,7 @@ def _json(path: Path) -> dict[str, Any]:
 
 def _tensors(source: Path, told: Mapping[str, Any]) -> dict[str, Tensor]:
     try:
-        tensors = read_tensors(source / "edit.safetensors")
+        tensors = read_tensors(source / TENSORS)
     except (OSError, SafetensorError) as error:
         raise CorruptEdit(f"{source}/edit.safetensors cannot be read: {error}", _RESTORE) from error
     for name in sorted(set(told) ^ set(tensors)):

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from workbench.errors import NewerSchema, StorageFailed
 
-WORKSPACE_SCHEMA = 2
+WORKSPACE_SCHEMA = 3
 _FILE = "retouch.sqlite"
 
 # One tuple of statements for each schema version: version n is reached by the first n tuples.
@@ -45,6 +45,12 @@ _MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "ALTER TABLE edits ADD COLUMN fit TEXT NOT NULL DEFAULT ''",
         "ALTER TABLE edits ADD COLUMN dose REAL NOT NULL DEFAULT 1.0",
         "UPDATE edits SET fit = id, dose = saved_dose(id)",
+    ),
+    (
+        # When it was put into the bin; NULL for what is not there. Sets deleted by older versions go in now.
+        "ALTER TABLE edits ADD COLUMN deleted REAL",
+        "ALTER TABLE sets ADD COLUMN deleted REAL",
+        "UPDATE sets SET deleted = CAST(strftime('%s', 'now') AS REAL) WHERE is_deleted",
     ),
 )
 

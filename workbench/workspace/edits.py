@@ -15,7 +15,8 @@ from workbench.edits.base import Edit
 from workbench.edits.store import load_edit, save
 from workbench.errors import UnknownName
 from workbench.models.base import Fingerprint
-from workbench.workspace.database import Database
+from workbench.whole import put, room_beside
+from workbench.workspace.database import Database, storing
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,8 @@ class EditInfo:
 
 
 _LIST = """
-    SELECT edits.*, COALESCE(note, '') AS note, COALESCE(is_pinned, 0) AS is_pinned
+    SELECT edits.id, name, method, created, verdict, model, data, seed, run_id, fit, dose,
+        COALESCE(note, '') AS note, COALESCE(is_pinned, 0) AS is_pinned
     FROM edits LEFT JOIN marks ON marks.kind = 'edit' AND marks.id = edits.id
 """
 
@@ -60,12 +62,17 @@ class SavedEdits:
     def list(self) -> tuple[EditInfo, ...]:
         """Every edit, pinned ones first, then the newest first."""
         with self._database.read() as db:
-            return tuple(_info(row) for row in db.execute(f"{_LIST} ORDER BY is_pinned DESC, created DESC"))
+            return tuple(_info(row) for row in db.execute(f"{_LIST} WHERE deleted IS NULL ORDER BY is_pinned DESC, created DESC"))
+
+    def deleted(self) -> tuple[EditInfo, ...]:
+        """What lies in the bin, the last deleted first; it goes for good after `sweeping.BIN_DAYS`."""
+        with self._database.read() as db:
+            return tuple(_info(row) for row in db.execute(f"{_LIST} WHERE deleted IS NOT NULL ORDER BY deleted DESC"))
 
     def known(self) -> set[str]:
         """Everything that an edit is found by: ids, names, ids of fits."""
         with self._database.read() as db:
-            return {key for row in db.execute("SELECT id, name, fit FROM edits") for key in row}
+            return {key for row in db.execute("SELECT id, name, fit FROM edits WHERE deleted IS NULL") for key in row}
 
     def info(self, key: str) -> EditInfo:
         """One edit by id, by name or by the id of its fit; of several the newest.
@@ -84,9 +91,6 @@ class SavedEdits:
         """
         key = self._id(edit)
         target = self._folder / key
-        is_new = not target.exists()
-        # A folder without a row is what a killed process leaves; it is written anew.
-        save(edit, target, overwrite=True)
         head = edit.header
         values = (
             key,
@@ -101,23 +105,28 @@ class SavedEdits:
             edit.id,
             edit.dose,
         )
-        try:
-            with self._database.write() as db:
-                db.execute(
-                    """INSERT INTO edits (id, name, method, created, verdict, model, data, seed, run_id, fit, dose)
-                    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE
-                    SET name = excluded.name, verdict = excluded.verdict, run_id = COALESCE(excluded.run_id, run_id)""",
-                    values,
-                )
-        except BaseException:
-            if is_new:
-                shutil.rmtree(target, ignore_errors=True)
-            raise
+        with storing(f"The folder {self._folder}"), room_beside(target) as room:
+            draft = save(edit, room / key)
+            was_there = target.exists()
+            # Named and noted in one transaction: `sweeping.clean`, which takes one too, never meets a folder whose row is still to come.
+            try:
+                with self._database.write() as db:
+                    put(draft, target)
+                    db.execute(
+                        """INSERT INTO edits (id, name, method, created, verdict, model, data, seed, run_id, fit, dose)
+                        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET
+                        name = excluded.name, verdict = excluded.verdict, run_id = COALESCE(excluded.run_id, run_id), deleted = NULL""",
+                        values,
+                    )
+            except BaseException:
+                if not was_there:
+                    shutil.rmtree(target, ignore_errors=True)
+                raise
         return self.info(key)
 
     def _id(self, edit: Edit) -> str:
         # Older versions gave an edit the id of its fit at whatever dose it had.
-        kept = {info.dose for info in self.list() if info.id == edit.id}
+        kept = {info.dose for info in (*self.list(), *self.deleted()) if info.id == edit.id}
         if edit.dose in (kept or {1.0}):
             return edit.id
         return hashlib.sha256(f"{edit.id} at dose {edit.dose!r}".encode()).hexdigest()[:12]
@@ -137,13 +146,25 @@ class SavedEdits:
             db.execute("UPDATE edits SET name = ? WHERE id = ?", (name, edit_id))
             return _one(db, edit_id)
 
-    def delete(self, key: str) -> None:
-        """Remove an edit, row and folder; the runs that used it stay."""
+    def delete(self, key: str) -> EditInfo:
+        """Put an edit into the bin; `restore` takes it out. The runs that used it stay."""
         with self._database.write() as db:
-            edit_id = _one(db, key).id
-            db.execute("DELETE FROM edits WHERE id = ?", (edit_id,))
-            db.execute("DELETE FROM marks WHERE kind = 'edit' AND id = ?", (edit_id,))
-        shutil.rmtree(self._folder / edit_id, ignore_errors=True)
+            found = _one(db, key)
+            db.execute("UPDATE edits SET deleted = ? WHERE id = ?", (time.time(), found.id))
+            return found
+
+    def restore(self, edit_id: str) -> EditInfo:
+        """Take an edit out of the bin.
+
+        Raises:
+            UnknownName: it is not there.
+        """
+        with self._database.write() as db:
+            if not db.execute("UPDATE edits SET deleted = NULL WHERE id = ? AND deleted IS NOT NULL", (edit_id,)).rowcount:
+                raise UnknownName(
+                    "deleted edit", edit_id, [row["id"] for row in db.execute("SELECT id FROM edits WHERE deleted IS NOT NULL")]
+                )
+            return _one(db, edit_id)
 
 
 def _info(row: sqlite3.Row) -> EditInfo:
@@ -155,7 +176,7 @@ def _info(row: sqlite3.Row) -> EditInfo:
 
 def _one(db: sqlite3.Connection, key: str) -> EditInfo:
     order = "edits.id = :key DESC, name = :key DESC, created DESC"
-    row = db.execute(f"{_LIST} WHERE :key IN (edits.id, name, fit) ORDER BY {order}", {"key": key}).fetchone()
+    row = db.execute(f"{_LIST} WHERE deleted IS NULL AND :key IN (edits.id, name, fit) ORDER BY {order}", {"key": key}).fetchone()
     if row is None:
-        raise UnknownName("saved edit", key, [item["name"] for item in db.execute("SELECT name FROM edits")])
+        raise UnknownName("saved edit", key, [item["name"] for item in db.execute("SELECT name FROM edits WHERE deleted IS NULL")])
     return _info(row)

@@ -13,6 +13,7 @@ from workbench.workspace.database import Database
 from workbench.workspace.plain import plain
 from workbench.workspace.runs import Runs
 from workbench.workspace.sets import DemonstrationSets
+from workbench.workspace.sweeping import clean
 
 if TYPE_CHECKING:
     from workbench.workspace.edits import SavedEdits
@@ -31,6 +32,7 @@ class Workspace:
         self._database = Database(self.folder)
         self.sets = DemonstrationSets(self._database)
         self.runs = Runs(self._database)
+        clean(self._database)
 
     @cached_property
     def edits(self) -> SavedEdits:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
-import io
 import json
-import os
 import sqlite3
 import time
 import uuid
@@ -17,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from workbench.errors import StorageFailed, UnknownName
+from workbench.whole import put, room_beside
 from workbench.workspace.database import Database, storing
 from workbench.workspace.plain import plain
 
@@ -75,32 +74,25 @@ class Runs:
         run_id = uuid.uuid4().hex[:12]
         texts = [json.dumps(plain(item or {}), ensure_ascii=False) for item in (inputs, outputs, metrics, _versions())]
         values = (run_id, kind, title, time.time(), seed, model, *texts, bool(arrays))
-        if arrays:
-            self._write_arrays(run_id, arrays)
-        try:
-            with self._database.write() as db:
-                db.execute("INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
-        except BaseException:
-            self._path(run_id).unlink(missing_ok=True)
-            raise
+        path = self._path(run_id)
+        with storing(f"The folder {self._folder}"), room_beside(path) as room:
+            draft = room / path.name
+            if arrays:
+                named: dict[str, Any] = {name: np.asarray(array) for name, array in arrays.items()}
+                np.savez_compressed(draft, **named)
+            # Named and noted in one transaction: `sweeping.clean`, which takes one too, never meets arrays whose row is still to come.
+            try:
+                with self._database.write() as db:
+                    if arrays:
+                        put(draft, path)
+                    db.execute("INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
+            except BaseException:
+                path.unlink(missing_ok=True)
+                raise
         return self.get(run_id)
 
     def _path(self, run_id: str) -> Path:
         return self._folder / f"{run_id}.npz"
-
-    def _write_arrays(self, run_id: str, arrays: Mapping[str, np.ndarray]) -> None:
-        content = io.BytesIO()
-        named: dict[str, Any] = {name: np.asarray(array) for name, array in arrays.items()}
-        np.savez_compressed(content, **named)
-        path = self._path(run_id)
-        draft = path.with_suffix(".draft")
-        with storing(f"The folder {self._folder}"):
-            try:
-                self._folder.mkdir(parents=True, exist_ok=True)
-                draft.write_bytes(content.getbuffer())
-                os.replace(draft, path)
-            finally:
-                draft.unlink(missing_ok=True)
 
     def list(self, kind: str | None = None, limit: int = 100) -> tuple[Run, ...]:
         """Runs, pinned ones first, then the newest first."""

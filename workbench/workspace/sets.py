@@ -175,15 +175,30 @@ class DemonstrationSets:
                 db.execute("UPDATE sets SET name = ?, updated = ? WHERE id = ?", (_free_name(db, name, taken), time.time(), info.id))
             return _one(db, info.id)
 
-    def delete(self, key: str) -> None:
-        """Take a set out of the list; `restore` brings it back."""
+    def delete(self, key: str) -> SetInfo:
+        """Put a set into the bin; `restore` takes it out."""
         with self._database.write() as db:
-            db.execute("UPDATE sets SET is_deleted = 1 WHERE id = ?", (_one(db, key).id,))
+            found = _one(db, key)
+            db.execute("UPDATE sets SET is_deleted = 1, deleted = ? WHERE id = ?", (time.time(), found.id))
+            return found
 
-    def restore(self, set_id: str) -> SetInfo:
-        """Bring a deleted set back."""
+    def deleted(self) -> tuple[SetInfo, ...]:
+        """What lies in the bin, the last deleted first; it goes for good after `sweeping.BIN_DAYS`."""
+        with self._database.read() as db:
+            return tuple(_info(row) for row in db.execute(f"{_LIST} WHERE is_deleted ORDER BY deleted DESC"))
+
+    def restore(self, set_id: str, taken: Collection[str] = ()) -> SetInfo:
+        """Take a set out of the bin; a name that another set has by now, or that is in `taken`, gets a number.
+
+        Raises:
+            UnknownName: it is not there.
+        """
         with self._database.write() as db:
-            db.execute("UPDATE sets SET is_deleted = 0 WHERE id = ?", (set_id,))
+            row = db.execute("SELECT name FROM sets WHERE is_deleted AND id = ?", (set_id,)).fetchone()
+            if row is None:
+                raise UnknownName("deleted set", set_id, [item["id"] for item in db.execute("SELECT id FROM sets WHERE is_deleted")])
+            name = _free_name(db, row["name"], taken)
+            db.execute("UPDATE sets SET is_deleted = 0, deleted = NULL, name = ? WHERE id = ?", (name, set_id))
             return _one(db, set_id)
 
 

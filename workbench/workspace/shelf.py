@@ -206,12 +206,12 @@ class Shelf:
         return self._workspace().sets.rename(key, name, self._shipped_ids())
 
     def delete(self, key: str) -> None:
-        """Take a set of the workspace out of the list; `restore` brings it back."""
+        """Put a set of the workspace into the bin; `restore` takes it out."""
         self._workspace().sets.delete(key)
 
     def restore(self, set_id: str) -> SetInfo:
-        """Bring a deleted set back."""
-        return self._workspace().sets.restore(set_id)
+        """Take a set out of the bin; a name that another set has by now gets a number."""
+        return self._workspace().sets.restore(set_id, self._shipped_ids())
 
 
 def _usable(imported: Imported) -> Demonstrations:
