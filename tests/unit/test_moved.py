@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,20 @@ def test_rows_that_moved_the_wrong_way_and_turned_are_counted_apart() -> None:
     rows = moved_rows(found, 1)
     assert [row["gain"] for row in rows] == [-2.0, -1.0, 0.0, 1.0, 2.0], "the most harmed first"
     assert [row["turned"] for row in rows] == ["right → wrong", "", "", "", "wrong → right"] and rows[0]["tags"] == "template:0"
-    assert "1 turn from right to wrong, 1 back" in told.sentence
+    span = f"[{told.wrong_way.low:.0%}, {told.wrong_way.high:.0%}]"
+    assert told.sentence == f"40% {span} of 5 rows move the wrong way; 1 turn from right to wrong, 1 back."
+
+
+def test_rows_that_are_neither_right_nor_wrong_do_not_turn() -> None:
+    made = planted((1.0, -1.0), (2.0, 3.0))
+    items = tuple({"log_ratio_nats" if key == "margin_nats" else key: value for key, value in item.items()} for item in made.items)
+    told = shares_moved(replace(made, items=items), 1)
+    # Less of a log-ratio is better, whatever its sign: -1 is as good as 1, and 3 is worse than 2.
+    assert (
+        told is not None and not told.turns and told.wrong_way.estimate == 0.5 and told.sentence.endswith("of 2 rows move the wrong way.")
+    )
+    bare = tuple({key: value for key, value in item.items() if key != "margin_nats"} for item in made.items)
+    assert shares_moved(replace(made, items=bare), 1) is None and moved_rows(replace(made, items=bare), 1) == []
 
 
 def test_the_verdict_and_the_command_line_name_who_was_harmed(session: Session, tiny_folders: Any, tmp_path: Path) -> None:

@@ -11,9 +11,9 @@ import pytest
 from workbench.edits.labels import LaneLabel
 from workbench.evaluate.benefit import Benefit
 from workbench.evaluate.evaluation import Evaluation
-from workbench.evaluate.metrics import Better, Metric, mean_metric, share_metric
+from workbench.evaluate.metrics import HARDLY_MOVES, Better, Metric, mean_metric, share_metric
 from workbench.evaluate.side_effects import SideEffects
-from workbench.evaluate.verdict import Verdict, verdict
+from workbench.evaluate.verdict import SHUFFLED, Verdict, verdict
 from workbench.numerics.intervals import share_interval
 
 # Lanes: base, edit, another edit, placebo of the edit, placebo of the other.
@@ -101,7 +101,16 @@ def test_rows_that_noise_turns_are_counted_a_random_edit_not_over_all_of_them() 
 
 def test_without_a_placebo_noise_is_not_ruled_out() -> None:
     found = judged(gain(0.2, 0.8, 0.5, 0.2, 0.2), placebo=None)
-    assert found.kind == "no more than noise" and "was not measured" in found.plain and "random edit" not in found.plain
+    assert found.kind == "no more than noise" and "random edit" not in found.plain
+    assert found.sentence == (
+        "20 of 20 rows get better and 0 get worse. "
+        "It moves the right way, beyond chance; **whether noise of that size would too** was not measured."
+    )
+
+
+def test_what_is_neither_good_nor_bad_rises_and_falls() -> None:
+    found = judged(gain(0.2, 0.8, 0.5, 0.2, 0.2, better="neither"))
+    assert found.sentence == "20 of 20 rows rise and 0 fall. **It changes this**, beyond chance."
 
 
 def test_few_rows_are_told_instead_of_judged() -> None:
@@ -128,23 +137,49 @@ def test_rows_that_were_fitted_on_are_said_to_be_left_out_and_none_otherwise() -
     assert verdict(replace(with_them, left_out=()), None, EDIT, PLACEBO) == verdict(made, None, EDIT, PLACEBO)
 
 
-def test_a_fit_on_shuffled_sides_is_told_and_said_to_do_as_much_where_it_does() -> None:
-    metric = gain(0.2, 0.8, 0.8, 0.2, 0.3)
+@pytest.mark.parametrize(
+    ("better", "edit", "shuffled", "as_much"),
+    [
+        ("higher", 0.8, 0.8, True), ("higher", 0.8, 0.3, False), ("higher", 0.3, 0.8, True),
+        ("lower", 0.2, 0.2, True), ("lower", 0.2, 0.7, False), ("lower", 0.7, 0.2, True),
+        ("neither", 0.8, 0.8, False), ("neither", 0.8, 0.3, False), ("neither", 0.3, 0.8, False),
+    ],
+)  # fmt: skip
+def test_a_fit_on_shuffled_sides_is_told_and_said_to_do_as_much_where_it_does(
+    better: Better, edit: float, shuffled: float, as_much: bool
+) -> None:
+    metric = gain(0.5, edit, shuffled, 0.5, 0.5, better=better)
     made = Benefit("m", LANES, "set", "test", metric.n, (metric,), ())
-    told = [verdict(made, None, EDIT, PLACEBO, shuffled).plain for shuffled in (OTHER, 4)]
-    assert "Fitted on shuffled sides it gives 0.80 [" in told[0] and "]: as much, within chance." in told[0]
-    assert "Fitted on shuffled sides it gives 0.30 [" in told[1] and "as much" not in told[1]
+    assert SHUFFLED == "shuffled control of"
+    value = metric.values[OTHER]
+    told = f" Fitted on shuffled sides it gives {value.estimate:.2f} [{value.low:.2f}, {value.high:.2f}]"
+    end = ": **as much, within chance**." if as_much else "."
+    assert verdict(made, None, EDIT, PLACEBO, OTHER).detail == verdict(made, None, EDIT, PLACEBO).detail + told + end
+
+
+def test_who_was_harmed_is_told_where_rows_were_kept() -> None:
+    metric = gain(0.2, 0.8, 0.5, 0.2, 0.2)
+    items = [
+        {"id": str(i), "prompt": "p", "lane": lane, "margin_nats": margin, "mc1": margin > 0}
+        for i in range(20)
+        for lane, margin in (("base", 0.0), ("a", -1.0 if i < 5 else 1.0))
+    ]
+    made = Benefit("m", LANES, "set", "test", metric.n, (metric,), ())
+    found = verdict(replace(made, items=tuple(items)), None, EDIT, PLACEBO).detail
+    assert found.startswith(verdict(made, None, EDIT, PLACEBO).detail + " 25% [") and " of 20 rows move the wrong way" in found
 
 
 def test_an_edit_near_the_identity_is_said_to_be_one() -> None:
     def with_kl(kl: float, edit: float) -> Verdict:
         moved = mean_metric("kl_nats", "KL on neutral text", spread(0.0, kl, 0, 0, 0) * 0 + kl, "nats/token", "lower")
+        moved = replace(moved, values=tuple(replace(value, estimate=kl) for value in moved.values))  # as given, without rounding
         side = SideEffects("m", LANES, 20, 400, (moved,), {})
         return judged(gain(0.4, edit, 0.5, 0.4, 0.4), side=side)
 
-    assert "near the identity" in with_kl(1e-7, 0.4).plain
-    assert "near the identity" not in with_kl(0.01, 0.4).plain
-    assert "near the identity" not in with_kl(1e-7, 0.9).plain
+    said = " It is near the identity: it hardly moves the model at all."
+    assert with_kl(1e-7, 0.4).sentence.endswith(f"**It does nothing** that these rows could show.{said}")
+    for kl, edit in ((HARDLY_MOVES, 0.4), (0.01, 0.4), (1e-7, 0.9)):
+        assert "near the identity" not in with_kl(kl, edit).plain
 
 
 @pytest.mark.parametrize("kind", ["share", "mean"])
