@@ -32,7 +32,8 @@ def main(session: Session) -> None:
     with form:
         values, seed, dose = methods.form(session, known)
         chat = methods.as_chat(session, demonstrations)
-        settings = fitting.fit_settings(chosen, demonstrations, name, values, seed, dose, chat)
+        rivals = methods.rivals(chosen)
+        settings = fitting.fit_settings(chosen, demonstrations, name, values, seed, dose, chat, rivals)
         problem = fitting.knob_problem(known, values)
         if problem is not None:
             frame.problem(problem, "knobs")

@@ -13,6 +13,7 @@ from pages._ui.kit.asked_model import AskedModel
 from pages._ui.kit.backend import backend, session
 from pages._ui.kit.cards import FitCard
 from pages._ui.kit.state import state, turn_to
+from workbench.settings import Rivals
 
 if TYPE_CHECKING:
     from workbench.session import Progress, Session
@@ -26,10 +27,11 @@ def truthful(told: FitCard) -> None:
     turn_to(told.model)
     state().set_name = told.set
     scope.hand_knobs(told.method, told.values, "Start")
-    st.session_state[methods.dose_key(told.method)] = told.dose
+    rivals, keys = Rivals(told.rival, told.against), methods.rival_keys(told.set)
+    st.session_state.update({methods.dose_key(told.method): told.dose, keys[0]: rivals.said, keys[1]: rivals.against})
 
     def work(opened: Session, progress: Progress) -> fitting.FitOutcome:
-        settings = fitting.fit_settings(told.set, opened.demos(told.set), told.method, told.values, 0, told.dose)
+        settings = fitting.fit_settings(told.set, opened.demos(told.set), told.method, told.values, 0, told.dose, rivals=rivals)
         return fitting.fit(opened, settings, progress)
 
     jobs.start(fitting.FIT, told.title, work, heavy=True)

@@ -13,9 +13,34 @@ from typing import final
 from workbench.conversations import Prompt
 from workbench.data.demonstrations import Source, Split
 from workbench.edits.lane import Lane, valid_dose
+from workbench.edits.prompting import Prompting
 from workbench.sampling import Sampling
 
 _NOTHING: Mapping[str, object] = MappingProxyType({})
+
+
+@final
+@dataclass(frozen=True)
+class Rivals:
+    """Prompts to measure an edit beside: one that asks for the same, and one that asks for the opposite."""
+
+    said: str = ""
+    against: str = ""
+
+    def lanes(self, edited: Lane) -> tuple[Lane, ...]:
+        """The edit, the rival alone; then, where there is an opposite, it alone, with the edit, and with the rival before it."""
+        found = [edited]
+        if self.said:
+            found.append(Lane((), Prompting(prefix=self.said)))
+        if self.against:
+            opposed = Prompting(prefix=self.against)
+            found += [Lane((), opposed), Lane(edited.edits, opposed)]
+        if self.said and self.against:
+            found.append(Lane((), Prompting(prefix=f"{self.said} {self.against}")))
+        return tuple(found)
+
+
+NO_RIVALS = Rivals()
 
 
 @dataclass(frozen=True)
@@ -24,7 +49,8 @@ class FitSettings:
 
     `dose` is where it is measured and saved; the fit itself is at 1. `data` is the fingerprint of the rows, so that a set that was changed
     since is told from the one that was fitted. `chat`: whether text prompts are put as a user's turn, under the turn `system` if there is
-    one; None: where the model has a template and the prompts ask.
+    one; None: where the model has a template and the prompts ask. `rivals` are what it is measured
+    beside.
     """
 
     method: str
@@ -36,6 +62,7 @@ class FitSettings:
     data: str = ""
     chat: bool | None = None
     system: str = ""
+    rivals: Rivals = field(default_factory=lambda: NO_RIVALS)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "dose", valid_dose(self.dose))

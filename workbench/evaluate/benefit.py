@@ -18,6 +18,7 @@ from workbench.data.demonstrations import Demonstration, Demonstrations, Split
 from workbench.decode import Sampling, generate
 from workbench.edits.labels import LaneLabel, edits_of, lane_labels
 from workbench.edits.lane import LanesLike
+from workbench.edits.prompting import Prompting
 from workbench.errors import NotEnoughData
 from workbench.evaluate import choices
 from workbench.evaluate.fitted_rows import without_fitted
@@ -89,6 +90,8 @@ def benefit(
     for index, (score, chosen) in enumerate(jobs):
         part = tell.part(index / len(jobs), (index + 1) / len(jobs))
         parts.append(score(model, chosen, whole, max(1, batch_size // len(whole)), part))
+    if any(lane.prompting for lane in whole) and parts:
+        parts.append(_prompt_tokens(model, rows, whole))
     if not parts:
         raise NotEnoughData(
             f"No row of split {split or 'any'} in {demonstrations.name!r} has a positive or a label to score.",
@@ -236,6 +239,19 @@ def _alone(model: LanguageModel, rows: list[Demonstration], lanes: Lanes, batch:
         for lane in range(len(lanes))
     ]
     return Part((mean_metric("log_prob_nats", "Log-probability of the positive", log_p, "nats", "higher"),), tuple(items))
+
+
+def _prompt_tokens(model: LanguageModel, rows: Demonstrations, lanes: Lanes) -> Part:
+    """How many tokens each lane reads before the prompt itself: what prompting costs at every use, and an edit does not."""
+    prompts = [row.prompt for row in rows]
+
+    def lengths(said: Prompting | None) -> np.ndarray:
+        return model.tokens([said.on(prompt) for prompt in prompts] if said else prompts).lengths.cpu().numpy().astype(float)
+
+    plain, found = lengths(None), np.zeros((len(lanes), len(prompts)))
+    for said, mine in by_prompting(lanes):
+        found[mine] = lengths(said) - plain
+    return Part((mean_metric("prompt_tokens", "Tokens before every prompt", found, "tokens", "lower"),), ())
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from workbench.edits.lane import Lane, LanesLike
 from workbench.edits.placebo import rotated
 from workbench.evaluate.benefit import Benefit, benefit
 from workbench.evaluate.metrics import Metric, with_base
+from workbench.evaluate.rivals import rival_sentences
 from workbench.evaluate.side_effects import SideEffects, side_effects
 from workbench.evaluate.verdict import SHUFFLED, Verdict, verdict
 from workbench.models.base import LanguageModel
@@ -53,6 +54,11 @@ class Evaluation:
         placebo = self.placebo_of.index(edit) if edit in self.placebo_of else None
         shuffled = next((at for at, lane in enumerate(self.lanes) if lane.label.startswith(SHUFFLED)), None)
         return verdict(self.benefit, self.side_effects, edit, placebo, shuffled)
+
+    @property
+    def rivals(self) -> tuple[str, ...]:
+        """What prompts that were measured beside the first edit do instead of it, or against it, in Markdown."""
+        return rival_sentences(self.benefit, self.side_effects, min(1, len(self.lanes) - 1))
 
     def rows(self) -> list[dict[str, Any]]:
         """One table row a lane and metric: value, interval, n, and the paired change against the base, always a difference.

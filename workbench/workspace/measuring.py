@@ -65,7 +65,7 @@ class Measuring:
             lanes,
             shuffled=control if isinstance(control, Lane) else None,
             split=settings.split,
-            neutral=neutral_for(self.demos, settings.neutral, rows, model),
+            neutral=neutral_for(self.demos, settings.neutral, rows, model, lanes),
             capability=capability_of(self.demos, rows, model),
             n_placebos=settings.n_placebos,
             n_generations=settings.n_generations,
@@ -118,7 +118,8 @@ class Measuring:
         every = [swept, *others]
         edits = [edit for each in every for edit in edits_of(each)]
         rows = held_out(self.demos, source, split, edits)
-        texts, said, read = neutral_for(self.demos, neutral, rows, model), swept.prompting, as_read(model, rows, *rendering, edits)
+        texts, said = neutral_for(self.demos, neutral, rows, model, every), swept.prompting
+        read = as_read(model, rows, *rendering, edits)
         found = dose_sweep(model, one, read, texts, doses, split=split, said=said, beside=others, progress=progress)
         found = replace(found, notes=rendering_notes(model, read.prompts(), edits) + self.shelf.said_of(edits))
         inputs = {"lanes": lanes_told(every), **data_told(rows), "doses": found.doses, "chat": read.is_chat}

@@ -14,7 +14,7 @@ from workbench.data.demonstrations import Demonstrations
 from workbench.edits.lane import Lane, Named
 from workbench.errors import RetouchError
 from workbench.progress import Cancelled, Progress
-from workbench.settings import ChoiceSettings, EvaluateSettings, FitSettings
+from workbench.settings import NO_RIVALS, ChoiceSettings, EvaluateSettings, FitSettings, Rivals
 
 if TYPE_CHECKING:
     from workbench.evaluate.evaluation import Evaluation
@@ -58,15 +58,16 @@ def fit_settings(
     seed: int,
     dose: float = 1.0,
     chat: bool | None = None,
+    rivals: Rivals = NO_RIVALS,
 ) -> FitSettings:
-    """What a fit comes from, with every knob's value, and the dose it is measured at; equal settings give an equal edit."""
+    """What a fit comes from, with every knob's value, and the dose and the rivals it is measured at and beside."""
     from workbench.knobs import as_json
 
     try:
         told = as_json(method(name).configure(values))
     except RetouchError:  # the form shows it; the values as typed still tell this form from another
         told = dict(values)
-    return FitSettings(name, chosen, told, seed=seed, dose=dose, data=demonstrations.fingerprint, chat=chat)
+    return FitSettings(name, chosen, told, seed=seed, dose=dose, data=demonstrations.fingerprint, chat=chat, rivals=rivals)
 
 
 def knob_problem(known: Method, values: Mapping[str, Any]) -> RetouchError | None:
@@ -108,8 +109,9 @@ def choose(session: Session, settings: ChoiceSettings, progress: Progress) -> Fi
     name, tried = settings.method, method(settings.method).tries(session.model.info)
     fixed = {knob: value for knob, value in settings.config.items() if knob not in tried}
     as_asked = FitSettings(
-        name, settings.source, settings.config, None, settings.seed, settings.dose, settings.data, settings.chat, settings.system
-    )
+        name, settings.source, settings.config, None, settings.seed, settings.dose, settings.data, settings.chat, settings.system,
+        settings.rivals,
+    )  # fmt: skip
 
     def told(found: Choice) -> FitSettings:
         return replace(as_asked, config=as_json(method(name).configure({**fixed, **found.best.values})), dose=found.best.dose)
@@ -150,7 +152,8 @@ def _measured(session: Session, settings: FitSettings, fitted: Fitted, progress:
     progress(0.86, "Measuring it on held-out rows")
     try:
         # The quick look: the page Evaluate measures more, repetition too.
-        quick = EvaluateSettings((Lane((Named(fitted.edit.id, settings.dose),)),), settings.source, n_placebos=2, n_generations=0)
+        lanes = settings.rivals.lanes(Lane((Named(fitted.edit.id, settings.dose),)))
+        quick = EvaluateSettings(lanes, settings.source, n_placebos=2, n_generations=0)
         # A set that was edited meanwhile cannot be fitted again shuffled.
         shuffled &= session.demos.resolve(settings.source).fingerprint == fitted.edit.header.data
         quick = replace(quick, shuffled=shuffled)

@@ -14,6 +14,7 @@ from pages._ui.kit.methods import method, obstacles
 from pages._ui.kit.state import state
 from pages._ui.kit.words import plain
 from workbench.data.demonstrations import Demonstrations
+from workbench.settings import Rivals
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -60,6 +61,11 @@ def dose_key(name: str) -> str:
     return f"fit-dose-{name}"
 
 
+def rival_keys(of: str) -> tuple[str, str]:
+    """Where the form keeps the sentences that ask for the same as a set, and for the opposite."""
+    return f"fit-rival-{of}", f"fit-against-{of}"
+
+
 def form(session: Session, known: Method) -> tuple[dict[str, Any], int, float]:
     """Draw presets and knobs; return the knobs' values, the seed, and the dose at which the fit is measured."""
     from workbench.knobs import knobs
@@ -84,6 +90,20 @@ def form(session: Session, known: Method) -> tuple[dict[str, Any], int, float]:
     st.session_state.setdefault(at, 1.0)
     dose = dose_slider("Dose", key=at, persist_state="session", help=f"How much of the edit is measured, saved and compared. {HELP}")
     return values, int(seed), dose
+
+
+def rivals(of: str) -> Rivals:
+    """Choose sentences that an edit of a set is measured beside: asking costs no fit, so an edit has to be worth more."""
+    with st.expander("Rivals in words", key="fit-rivals"):
+        said = st.text_input(
+            "A sentence that asks for the same", key=rival_keys(of)[0], persist_state="session", placeholder="A careful speaker answers.",
+            help="It stands before every prompt, with no edit, and is measured beside the edit.",
+        )  # fmt: skip
+        against = st.text_input(
+            "A sentence that asks for the opposite", key=rival_keys(of)[1], persist_state="session", placeholder="none",
+            help="It stands before every prompt with the edit, without, and behind the other sentence: whether the edit stands.",
+        )  # fmt: skip
+    return Rivals(said.strip(), against.strip())
 
 
 def _preset(items: Sequence[Knob], known: Method, chosen: str, key: str) -> None:

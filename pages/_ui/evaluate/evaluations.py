@@ -34,6 +34,8 @@ def draw_verdict(found: Evaluation, *, key: str, title: str, seed: int | None = 
     import streamlit as st
 
     meaning(words.markdown(found.verdict.sentence), key)
+    for i, told in enumerate(found.rivals):
+        meaning(words.markdown(told), f"{key}-rival-{i}")
     if found.verdict.detail:
         st.caption(words.markdown(found.verdict.detail))
     for note in found.notes:

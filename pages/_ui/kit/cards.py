@@ -13,7 +13,10 @@ from workbench.resources import CARDS
 
 @dataclass(frozen=True)
 class FitCard:
-    """A card that fits at once: a method with values for its knobs on a set, measured at a dose; `why` says where these come from."""
+    """A card that fits at once: a method with values for its knobs on a set, measured at a dose beside rivals.
+
+    `rival` is a sentence that asks for the same, `against` one that asks for the opposite; `why` says where all these come from.
+    """
 
     title: str
     text: str
@@ -23,6 +26,8 @@ class FitCard:
     method: str
     values: Mapping[str, Any]
     dose: float
+    rival: str
+    against: str
     why: str
 
 
