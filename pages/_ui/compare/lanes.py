@@ -15,10 +15,10 @@ from pages._ui.kit.components import Bars, token_strip
 from pages._ui.kit.doses import dose_slider
 from pages._ui.kit.figures import table_panel
 from pages._ui.kit.lanes import known_edits, lane_name, own_dose, usable_lanes
+from pages._ui.kit.said import prompt_lane
 from pages._ui.kit.state import MAX_LANES, state
 from workbench.conversations import Prompt
 from workbench.edits.lane import Lane, Named
-from workbench.edits.prompting import Prompting
 from workbench.settings import CompareSettings
 from workbench.workspace.jobs import Snapshot
 
@@ -55,7 +55,7 @@ def lane_controls(session: Session) -> tuple[Lane, ...]:
             st.session_state[slider] = edit.written_dose
             name = f"{'ABCDE'[i]}  {known[edit.key]}"
             dose_slider(f"Dose of {words.plain(name)}", key=slider, on_change=_dose, args=(i, j, slider))
-    _say(known)
+    prompt_lane(session, _add, key="compare")
     return lanes
 
 
@@ -74,22 +74,8 @@ def _choose(session: Session, key: str) -> None:
             now.turn_on(keys[0], own_dose(session, keys[0]))
 
 
-def _say(known: dict[str, str]) -> None:
-    """A sentence before every prompt as a lane, alone or with an edit: what asking politely does, beside what an edit does."""
-    with st.popover("Add a sentence as a lane"):
-        ways = {"Before the prompt": "prompt", "As a system message": "system"}
-        text = st.text_input("Sentence", key="say-text", persist_state="session", placeholder="A careful speaker answers.")
-        way = st.segmented_control("How", list(ways), default="Before the prompt", key="say-way", required=True)
-        edit = st.selectbox(
-            "With the edit", [None, *known], format_func=lambda item: "none" if item is None else known[item], key="say-edit"
-        )
-        st.button("Add lane", key="say-add", on_click=_add, args=(text, ways[way or "Before the prompt"], edit), disabled=not text.strip())
-
-
-def _add(text: str, way: str, edit: str | None) -> None:
+def _add(lane: Lane) -> None:
     now = state()
-    said = Prompting(prefix=text.strip()) if way == "prompt" else Prompting(system=text.strip())
-    lane = Lane(() if edit is None else (Named(edit),), said)
     now.lanes = (*(one for one in now.lanes if _option(one) != _option(lane)), lane)[-MAX_LANES:]
 
 
@@ -158,7 +144,7 @@ def _lane(session: Session, found: Comparison, p: int, i: int, colour: str, key:
     if i:
         mean = sum(token.kl_nats for token in text.tokens) / len(text.tokens)
         edits = ", ".join(edit[:6] for edit in lane.edit_ids)
-        of = f" Edit {edits}." if edits else " No edit: the sentence stands before the prompt."
+        of = f" Edit {edits}." if edits else " No edit: what it says stands before the prompt."
         st.caption(f"{len(text.tokens)} tokens, ended by {text.ended}. KL to base {words.number(mean)} nats a token.{of}")
     else:
         st.caption(f"{len(text.tokens)} tokens, ended by {text.ended}. The untouched model.")

@@ -11,10 +11,11 @@ from pages._ui.demonstrations import sets
 from pages._ui.evaluate import evaluations
 from pages._ui.kit import frame, jobs, words
 from pages._ui.kit.doses import dose_slider
-from pages._ui.kit.lanes import Lanes, edit_name, known_edits, lanes_on, own_dose, usable_lanes
+from pages._ui.kit.lanes import Lanes, edit_name, known_edits, lane_name, lanes_on, own_dose, usable_lanes
+from pages._ui.kit.said import prompt_lane
+from pages._ui.kit.state import MAX_LANES, part
 from workbench.data.demonstrations import Split
 from workbench.edits.lane import Lane, Named
-from workbench.edits.prompting import Prompting
 from workbench.progress import Progress
 from workbench.settings import EvaluateSettings
 
@@ -28,11 +29,19 @@ ROWS: tuple[Split, ...] = ("test", "validation", "fit")
 
 @dataclass(frozen=True)
 class Swept:
-    """An edit at several doses, on the rows of a split."""
+    """An edit at several doses, on the rows of a split, beside other lanes."""
 
     edit: str
     set: str
     split: Split | None
+    beside: Lanes = ()
+
+
+@dataclass
+class Beside:
+    """The prompts that are measured beside the edits."""
+
+    lanes: Lanes = ()
 
 
 EVALUATE: jobs.Slot[EvaluateSettings, Evaluation] = jobs.Slot("evaluate")
@@ -53,7 +62,8 @@ def evaluate(session: Session) -> None:
             return
         edits = _chosen(known)
         split: Split | None = st.segmented_control("Rows", ROWS, default=ROWS[0], key="evaluate-split", required=True)
-        lanes = (*_lanes(session, edits), *_rival())
+        prompts = _prompts(session)
+        lanes = (*_lanes(session, edits), *prompts)
         placebos = st.number_input(
             "Placebos", 0, 20, 3, key="evaluate-placebos", persist_state="session", help="Random edits of equal size, averaged row by row."
         )
@@ -68,7 +78,7 @@ def evaluate(session: Session) -> None:
     with picture:
         jobs.panel(EVALUATE, _draw, settings=settings, nothing=_nothing)
         if edits:
-            _doses(Swept(edits[0], chosen, split))
+            _doses(Swept(edits[0], chosen, split, prompts))
 
 
 def _chosen(known: dict[str, str]) -> list[str]:
@@ -90,13 +100,25 @@ def _lanes(session: Session, edits: list[str]) -> Lanes:
     return tuple(lanes)
 
 
-def _rival() -> Lanes:
-    """A sentence that asks for the same in words: it costs no fit, so an edit has to be worth more."""
-    text = st.text_input(
-        "A sentence as a rival", key="evaluate-said", persist_state="session", placeholder="A careful speaker answers.",
-        help="It stands before every prompt, without any edit, and is measured beside the edits.",
-    )  # fmt: skip
-    return (Lane((), Prompting(prefix=text.strip())),) if text.strip() else ()
+def _prompts(session: Session) -> Lanes:
+    """Prompts that are measured beside the edits, each a lane that can be taken off."""
+    beside, key = part(Beside), "evaluate-prompts"
+    if beside.lanes:
+        names = {str(lane): lane_name(session, lane) for lane in beside.lanes}
+        st.session_state[key] = list(names)
+        st.multiselect("Prompts", list(names), format_func=names.__getitem__, key=key, on_change=_keep, args=(key,))
+    prompt_lane(session, _add, key="evaluate")
+    return beside.lanes
+
+
+def _keep(key: str) -> None:
+    beside, chosen = part(Beside), st.session_state[key]
+    beside.lanes = tuple(lane for lane in beside.lanes if str(lane) in chosen)
+
+
+def _add(lane: Lane) -> None:
+    beside = part(Beside)
+    beside.lanes = (*(one for one in beside.lanes if one != lane), lane)[-MAX_LANES:]
 
 
 def _begin(settings: EvaluateSettings) -> None:
@@ -129,7 +151,7 @@ def _doses(wanted: Swept) -> None:
 
 def _sweep(wanted: Swept) -> None:
     def work(session: Session, progress: Progress) -> DoseSweep:
-        return session.sweep(wanted.edit, wanted.set, split=wanted.split, progress=progress)
+        return session.sweep(wanted.edit, wanted.set, split=wanted.split, beside=list(wanted.beside), progress=progress)
 
     jobs.start(SWEEP, "Sweeping doses", work, wanted, heavy=True)
 

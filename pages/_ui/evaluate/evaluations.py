@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from workbench.evaluate.metrics import Metric
     from workbench.evaluate.side_effects import SideEffects
     from workbench.figures.basic import Line
+    from workbench.numerics.intervals import Interval
 
 PLACEBO = "placebo"
 
@@ -123,11 +124,17 @@ def draw_sweep(found: DoseSweep) -> None:
     def parts(metric: Metric) -> list[Line]:
         mine = [Line(f"A {found.edit.split(' × ')[0]}", found.doses, [value.estimate for value in metric.values], 1)]
         turned = next((item for item in found.placebo if item.name == metric.name), None)
-        return mine if turned is None else [*mine, Line("placebo", found.doses, [value.estimate for value in turned.values], None)]
+        mine += [] if turned is None else [Line("placebo", found.doses, [value.estimate for value in turned.values], None)]
+        beside = next((item.values[1:] for item in found.beside_metrics if item.name == metric.name), ())
+        ends = (found.doses[0], found.doses[-1])
+        return mine + [
+            Line(_lane_name(lane.label, i), ends, [value.estimate] * 2, i) for i, (lane, value) in enumerate(zip(found.beside, beside), 2)
+        ]
 
     above, below = (metric.title + (f" ({metric.unit})" if metric.unit else "") for metric in (effect, damage))
     rows = [
         {
+            "lane": lane,
             "dose": dose,
             "metric": metric.title,
             "value": value.estimate,
@@ -135,8 +142,7 @@ def draw_sweep(found: DoseSweep) -> None:
             "95 % high": _finite(value.high),
             "n": value.n,
         }
-        for metric in found.metrics
-        for dose, value in zip(found.doses, metric.values)
+        for lane, dose, metric, value in _swept_values(found)
     ]
     caption = words.provenance(model=found.model, edit=found.edit_id[:6], data=found.data, n=effect.n, split=found.split, left=found.why)
     figure = dose_strip("Effect and damage over the dose", parts(effect), parts(damage), above, below)
@@ -144,6 +150,13 @@ def draw_sweep(found: DoseSweep) -> None:
         figure, rows, caption, key="sweep",
         look_for="The widest band of doses where the upper line is high and the lower one flat. The placebo shows what size alone does.",
     )  # fmt: skip
+
+
+def _swept_values(found: DoseSweep) -> list[tuple[str, float | None, Metric, Interval]]:
+    """Lane, dose, metric and value of each table row; a lane beside stands at its own dose."""
+    mine = [(found.edit, dose, metric, value) for metric in found.metrics for dose, value in zip(found.doses, metric.values)]
+    pairs = [(lane.label, metric, value) for metric in found.beside_metrics for lane, value in zip(found.beside, metric.values[1:])]
+    return [*mine, *((label, None, metric, value) for label, metric, value in pairs)]
 
 
 def draw_coherent(found: CoherentDose) -> None:
