@@ -7,8 +7,10 @@ from typing import Literal
 
 import torch
 
+from workbench import memo
 from workbench.errors import NotFinite
 from workbench.models.base import LanguageModel
+from workbench.models.hooks import is_quiet
 from workbench.models.tokens import TokenBatch
 from workbench.progress import Progress, silent
 from workbench.shapes import Activations, Bool, Rows2d, Tensor
@@ -71,13 +73,27 @@ def stream(
         rows = slice(start, start + batch_size)
         part = batch.rows(rows).trimmed()
         picked = chosen[rows][:, -part.ids.shape[1] :]
-        with torch.no_grad():
-            found = {address: x[picked].clone() for address, x in activations(model, part, sites).items()}
+        found = _picked(model, part, picked, sites)
         for address, x in found.items():
             if not torch.isfinite(x).all():
                 raise NotFinite(f"{model.info.name} has NaN or infinite activations at {address}.", "Load it in float32.")
         tell(min(1.0, (start + batch_size) / len(batch)), "Collecting activations")
         yield found
+
+
+def _picked(model: LanguageModel, part: TokenBatch, picked: Bool[Tensor, "batch pos"], sites: Sequence[Site | str]) -> dict[Site, Rows2d]:
+    """The rows at some positions of one batch; candidates of a choice read one forward."""
+    wanted = [site_of(address) for address in sites]
+    seen = ("rows", id(model), *(x.numpy(force=True).tobytes() for x in (part.ids, part.mask, picked)))
+    known = {site: memo.recalled((seen, site)) for site in wanted} if is_quiet() else {}
+    if known and all(x is not None for x in known.values()):
+        return known
+    with torch.no_grad():
+        found = {site: x[picked].clone() for site, x in activations(model, part, [*wanted, *memo.wanted_too()]).items()}
+    if is_quiet():
+        for site, x in found.items():
+            memo.keep((seen, site), x, x.untyped_storage().nbytes())
+    return {site: found[site] for site in wanted}
 
 
 def gather(

@@ -11,7 +11,7 @@ from tests.conftest import contrast_rows, words
 from workbench import methods
 from workbench.decode import Sampling, generate
 from workbench.edits.engine import applied
-from workbench.errors import BadKnob, UnsupportedExport
+from workbench.errors import BadKnob, NoEffect, UnsupportedExport
 from workbench.methods.hpr.rows import pairs_of
 from workbench.methods.hpr.select import by_accuracy
 from workbench.methods.shared.neutral import neutral_of
@@ -82,14 +82,11 @@ def test_selection_by_accuracy_takes_the_best_and_ties_go_low() -> None:
     assert by_accuracy(accuracy, 9, 0.99) == (3,)
 
 
-def test_selection_by_benefit_stays_within_the_damage_limit_when_it_can(tiny_gpt2: Any) -> None:
+def test_selection_by_benefit_stays_within_the_damage_limit_or_hands_back_nothing(tiny_gpt2: Any) -> None:
     report = fitted(tiny_gpt2, "protected", max_damage=10.0).report
     assert report.tables["prefixes"] and 1 <= int(report.arrays["selected"].sum()) <= 3
-    tight = fitted(tiny_gpt2, "protected", max_damage=0.0, neutral_weight=0.1).report
-    assert (
-        any("stays within" in notice.text for notice in tight.notices)
-        or max(row["KL on neutral text"] for row in tight.tables["prefixes"][:1]) == 0.0
-    )
+    with pytest.raises(NoEffect, match="No choice of layers stays within KL 0 .* nothing is handed back"):
+        fitted(tiny_gpt2, "protected", max_damage=0.0, neutral_weight=0.0)
 
 
 def test_chance_probes_are_named(tiny_gpt2: Any) -> None:

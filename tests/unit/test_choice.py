@@ -27,15 +27,16 @@ OVER = {"layers": ((0,), (2,)), "strength": (1.0, 4.0)}
 
 def test_the_best_within_the_limit_wins_and_a_tighter_limit_is_kept(tiny_gpt2: Any) -> None:
     free = chosen(tiny_gpt2, "mean_difference", ROWS, over=OVER, doses=(0.5, 1.0), max_damage=100.0)
-    assert len(free.candidates) == 8 and free.is_within_limit
+    assert len(free.candidates) == 8
     counting = [item for item in free.candidates if item.gain > 0]
     assert free.best.gain >= max(item.gain for item in counting) - 0.01 and free.best.measured.margin > free.base.margin
     assert free.fitted.edit.dose == 1.0 and free.edit.dose == free.best.dose and free.edit.id == free.fitted.edit.id
     limit = sorted(item.measured.damage for item in free.candidates)[2]
     tight = chosen(tiny_gpt2, "mean_difference", ROWS, over=OVER, doses=(0.5, 1.0), max_damage=limit)
     assert tight.best.measured.damage <= limit
-    none = chosen(tiny_gpt2, "mean_difference", ROWS, over=OVER, doses=(0.5, 1.0), max_damage=0.0)
-    assert not none.is_within_limit and any(notice.level == "warning" for notice in none.fitted.report.notices)
+    least = min(item.measured.damage for item in free.candidates)
+    with pytest.raises(NoEffect, match=f"least harmful of 8 settings .* KL {least:.3g} .* beyond the limit 0, so nothing is handed back"):
+        chosen(tiny_gpt2, "mean_difference", ROWS, over=OVER, doses=(0.5, 1.0), max_damage=0.0)
 
 
 def test_test_rows_change_nothing_and_validation_rows_do(tiny_gpt2: Any) -> None:
@@ -45,7 +46,7 @@ def test_test_rows_change_nothing_and_validation_rows_do(tiny_gpt2: Any) -> None
 
     def table(rows: Any) -> list[tuple[float, float]] | str:
         try:
-            found = chosen(tiny_gpt2, "mean_difference", rows, over={"layers": ((1,),)}, doses=(1.0,))
+            found = chosen(tiny_gpt2, "mean_difference", rows, over={"layers": ((1,),)}, doses=(1.0,), max_damage=100.0)
         except NoEffect as error:
             return str(error)
         return [(item.measured.benefit, item.measured.damage) for item in found.candidates]
@@ -62,16 +63,16 @@ def test_what_was_tried_before_a_cancel_is_chosen_from_and_nothing_tried_leaves_
 
         return Progress(report)
 
-    whole = chosen(tiny_gpt2, "mean_difference", ROWS, over=OVER, doses=(0.5,))
+    whole = chosen(tiny_gpt2, "mean_difference", ROWS, over=OVER, doses=(0.5,), max_damage=100.0)
     session = Session(tiny_gpt2, tmp_path)
     with pytest.raises(Cancelled) as stopped:
-        session.choose("mean_difference", ROWS, over=OVER, doses=(0.5,), progress=stopping("Trying 3 of"))
+        session.choose("mean_difference", ROWS, over=OVER, doses=(0.5,), max_damage=100.0, progress=stopping("Trying 3 of"))
     best = stopped.value.best
     assert isinstance(best, Choice) and len(best.candidates) == 2 < len(whole.candidates)
     assert {str(item) for item in best.candidates} < {str(item) for item in whole.candidates}
     assert session.load_edit(best.fitted.edit.id).id == best.fitted.edit.id
     with pytest.raises(Cancelled) as nothing:
-        session.choose("mean_difference", ROWS, over=OVER, doses=(0.5,), progress=stopping("Trying 1 of"))
+        session.choose("mean_difference", ROWS, over=OVER, doses=(0.5,), max_damage=100.0, progress=stopping("Trying 1 of"))
     assert nothing.value.best is None
 
 
@@ -83,9 +84,9 @@ def test_a_choice_cancelled_at_its_last_fit_is_the_whole_choice_and_names_the_wh
         if told.share > 0.9:
             raise Cancelled
 
-    whole = chosen(tiny_gpt2, "mean_difference", ROWS, over=OVER, doses=(0.5,))
+    whole = chosen(tiny_gpt2, "mean_difference", ROWS, over=OVER, doses=(0.5,), max_damage=100.0)
     with pytest.raises(Cancelled) as stopped:
-        chosen(tiny_gpt2, "mean_difference", ROWS, over=OVER, doses=(0.5,), progress=Progress(tell))
+        chosen(tiny_gpt2, "mean_difference", ROWS, over=OVER, doses=(0.5,), max_damage=100.0, progress=Progress(tell))
     best = stopped.value.best
     assert isinstance(best, Choice) and best.candidates == whole.candidates and best.best == whole.best
     mine, wanted = best.fitted.edit, whole.fitted.edit
@@ -137,32 +138,37 @@ def seen(margin: float | Sequence[float], damage: float = 0.0) -> Measured:
         ({0.5: (0.800, 0.010), 1.0: (0.810, 0.015), 1.5: (0.700, 0.001)}, 1.0),  # .01 nats more is no tie
         ({0.5: (0.800, 0.010), 1.0: (0.990, 0.021), 1.5: (0.700, 0.001)}, 0.5),  # beyond the limit nothing counts
         ({0.5: (0.800, 0.010), 1.0: (0.990, 0.020), 1.5: (0.700, 0.001)}, 1.0),  # at the limit it does
-        ({0.5: (0.800, 0.030), 1.0: (0.990, 0.050), 1.5: (0.700, 0.040)}, 0.5),  # all beyond: the least harmful
+        ({0.5: (0.800, 0.030), 1.0: (0.990, 0.050), 1.5: (0.700, 0.040)}, None),  # all beyond: nothing
+        ({0.5: (0.400, 0.010), 1.0: (0.990, 0.050), 1.5: (0.700, 0.040)}, None),  # what is within does nothing: nothing
         ({0.5: (0.800, 0.010), 1.0: (0.800, 0.010), 1.5: (0.800, 0.010)}, 0.5),  # all alike: the smallest dose
     ],
 )
 def test_the_best_within_the_limit_wins_and_near_ties_go_to_the_smaller_damage(
-    tiny_gpt2: Any, monkeypatch: pytest.MonkeyPatch, planned: dict[float, tuple[float, float]], dose: float
+    tiny_gpt2: Any, monkeypatch: pytest.MonkeyPatch, planned: dict[float, tuple[float, float]], dose: float | None
 ) -> None:
     def measures(model: Any, stacks: Any, rows: Any, neutral: Any) -> list[Measured]:
         known = [planned[stack[0].dose] if stack and stack[0].kind != "placebo" else (0.4, 0.0) for stack in stacks]
         return [seen(*one) for one in known]
 
     monkeypatch.setattr("workbench.methods.choice.measured", measures)
+    if dose is None:
+        with pytest.raises(NoEffect, match="nothing is handed back"):
+            chosen(tiny_gpt2, "mean_difference", ROWS, over={"layers": ((1,),)}, doses=tuple(planned))
+        return
     found = chosen(tiny_gpt2, "mean_difference", ROWS, over={"layers": ((1,),)}, doses=tuple(planned))
     assert found.best.dose == dose == found.candidates[0].dose and found.base == seen(0.4)
-    assert found.is_within_limit is (planned[dose][1] <= 0.02)
+    assert planned[dose][1] <= 0.02
     told = [notice for notice in found.fitted.report.notices if "chosen among" in notice.text or "stays within" in notice.text]
     gain = f"margin +0.40 → {planned[dose][0]:+.2f} nats a token (a random edit of its size: +0.40), KL {planned[dose][1]:.3g} nats a token"
     assert f"layers = 1, dose = {dose:g} were chosen among 3 settings on 6 validation rows: {gain}" in told[0].text
-    assert [notice.level for notice in told[1:]] == ([] if found.is_within_limit else ["warning"])
+    assert [notice.level for notice in told] == ["note"]
 
 
 def test_nothing_is_handed_back_where_nothing_is_better_and_the_words_say_so(tiny_gpt2: Any) -> None:
     fitted = get("mean_difference").fit(tiny_gpt2, ROWS, seed=0).edit
     with pytest.raises(NoEffect, match="No effect found: none of 4 settings is better than the unedited model beyond chance on 6"):
         # doses below zero push towards the bad answers
-        chosen(tiny_gpt2, "mean_difference", ROWS, over={"layers": ((2,),)}, doses=(-0.5, -1.0, -2.0, -4.0))
+        chosen(tiny_gpt2, "mean_difference", ROWS, over={"layers": ((2,),)}, doses=(-0.5, -1.0, -2.0, -4.0), max_damage=100.0)
     assert fitted.dose == 1.0
     with pytest.raises(NotEnoughData, match="4 prompts of .* a choice needs 5"):
         chosen(tiny_gpt2, "mean_difference", contrast_rows(20), over={"layers": ((2,),)})
@@ -175,6 +181,7 @@ class Planted:
     truths: tuple[float, ...]
     edit: Any
     of_placebo: float = 0.0
+    damage: float = 0.0
     n: int = 40
 
     def settled(self, seed: int) -> int | None:
@@ -184,7 +191,7 @@ class Planted:
         def one(truth: float) -> tuple[float, ...]:
             return tuple(base + truth + draw.normal(0.0, 1.0, self.n))
 
-        found = [Candidate({"at": i}, 1.0, seen(one(truth)), self.edit) for i, truth in enumerate(self.truths)]
+        found = [Candidate({"at": i}, 1.0, seen(one(truth), self.damage), self.edit) for i, truth in enumerate(self.truths)]
         try:
             best = settle(seen(base.tolist()), found, lambda edits: [one(self.of_placebo) for _ in edits], 0.02)[0]
         except NoEffect:
@@ -206,6 +213,8 @@ def test_planted_choices_are_made_and_null_and_harmful_ones_are_not(tiny_gpt2: A
     assert taken(Planted((1.0, 1.0 + apart), edit)).count(1) >= 190
     assert 200 - taken(Planted((0.0,) * 24, edit)).count(None) <= 10
     assert taken(Planted((-0.6,) * 12 + (-0.3,) * 12, edit)).count(None) == 200
+    # Harmful to neutral text, however much is gained.
+    assert taken(Planted((1.5,) * 12, edit, damage=0.03)).count(None) == 200
     # Noise that moves a random edit as far counts as nothing, though the unedited model is beaten.
     assert 200 - taken(Planted((0.8,) * 12, edit, of_placebo=0.8)).count(None) <= 10
     # Controls: one that is as good as the unedited model beside a good one is left, and a good one among null ones is found.

@@ -20,6 +20,16 @@ class Passages:
     texts: tuple[str, ...]
     chats: tuple[tuple[str, str], ...]
 
+    @property
+    def held(self) -> tuple[str, ...]:
+        """Every fourth text: edits are measured on these, and no choice of an edit reads them."""
+        return self.texts[::4]
+
+    @property
+    def read(self) -> tuple[str, ...]:
+        """The other texts, for choices."""
+        return tuple(text for i, text in enumerate(self.texts) if i % 4)
+
 
 @lru_cache(maxsize=1)
 def passages() -> Passages:

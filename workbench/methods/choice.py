@@ -3,7 +3,8 @@
 Every candidate is fitted on split `fit`, and all its doses are measured side by side. Gain is the margin of good over bad answers, nats a
 token, prompt by prompt. A candidate counts only if it beats the unedited model, and a placebo of its own size, beyond what the best of so
 many candidates would by chance (`numerics.selection`); where none does, nothing is handed back. Among those that count, the largest gain
-over the placebo whose damage stays within the limit wins; near-ties (.005 nats a token) go to the smaller damage.
+over the placebo wins; near-ties (.005 nats a token) go to the smaller damage. A candidate beyond the limit is never handed back: limits are
+checked first, so those beyond it neither win nor cost the others their chance.
 Ref: docs/methods/shared.md §6.
 """
 
@@ -18,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from workbench import memo
 from workbench.data.demonstrations import Demonstrations
 from workbench.edits.base import Edit
 from workbench.edits.placebo import rotated
@@ -28,6 +30,7 @@ from workbench.methods.shared.validation import Measured, measured
 from workbench.models.base import LanguageModel
 from workbench.numerics.selection import MIN_ROWS, chance_of_best
 from workbench.progress import Cancelled, Progress, silent
+from workbench.sites import Site
 
 DOSES = (0.5, 0.75, 1.0, 1.25, 1.5, 2.0)
 NEAR_TIE = 0.005
@@ -74,7 +77,6 @@ class Choice:
     base: Measured
     candidates: tuple[Candidate, ...]
     max_damage: float
-    is_within_limit: bool
 
     @property
     def edit(self) -> Edit:
@@ -102,46 +104,39 @@ def chosen(
 
     Raises:
         NotEnoughData: validation rows with both answers have fewer than 5 prompts. FitFailed: no combination could be fitted.
-        NoEffect: nothing that was tried is better than the unedited model and a random edit, beyond chance. Others: as `Method.fit`.
+        NoEffect: nothing that was tried and stays within the limit is better than the unedited model and a random edit, beyond chance.
+        Others: as `Method.fit`.
         Cancelled: with the `Choice` among what was tried so far, if anything of it counts.
     """
     known, tell, fixed = get(method), progress or silent(), dict(values or {})
     known.configure(fixed, preset)  # a wrong knob is no impossible combination
     seen = demonstrations.split("fit", "validation")
     rows = _held_out(seen)
-    neutral = ground_of(model, seen, seed)
-    combinations = _combinations(known.tries(model.info) if over is None else over, fixed)
-    (base,) = measured(model, [()], rows, neutral)
-    tried = _Tried(base, max_damage)
-    placebos: _Placebos = partial(_placebo_margins, model, rows)
-    try:
-        for i, knobs in enumerate(combinations):
-            part = tell.part(0.9 * i / len(combinations), 0.9 * (i + 1) / len(combinations))
-            part(0.0, f"Trying {i + 1} of {len(combinations)}", best=tried.most_gain)
-            try:
-                fitted = known.fit(model, seen, known.configure({**fixed, **knobs}, preset), seed=seed, progress=part)
-            except (BadKnob, FitFailed) as error:  # one impossible combination is no reason to give up the others; it is told below
-                tried.failures.append(f"{knobs}: {error}")
-            else:
-                edits = [fitted.edit.scaled(dose) for dose in doses]
-                results = measured(model, [(edit,) for edit in edits], rows, neutral)
-                tried.add(fitted, [Candidate(knobs, *found) for found in zip(doses, results, edits)])
-        if not tried.found:
-            text = f"None of {len(combinations)} combinations could be fitted: {tried.failures[0]}"
-            raise FitFailed(text, "Change the demonstrations or the knobs.")
-        best = tried.settled(placebos)
-        # Fitted again on the whole set, so that its report sees held-out rows; the same rows give the same edit.
-        config = known.configure({**fixed, **best.values}, preset)
-        return tried.choice(known.fit(model, demonstrations, config, seed=seed, progress=tell.part(0.9, 1.0)))
-    except Cancelled as cancelled:
-        if not tried.found:
-            raise
+    space = known.tries(model.info) if over is None else over
+    combinations = _combinations(space, fixed)
+    with memo.remembering(_sites(space, model)):
+        neutral = ground_of(model, seen, seed)
+        (base,) = measured(model, [()], rows, neutral)
+        tried = _Tried(base, max_damage)
+        placebos: _Placebos = partial(_placebo_margins, model, rows)
         try:
-            fitted = tried.fits[id(tried.settled(placebos).values)]
-        except NoEffect:
-            raise Cancelled from cancelled
-        header = replace(fitted.edit.header, data=demonstrations.fingerprint)
-        raise Cancelled(tried.choice(replace(fitted, edit=replace(fitted.edit, header=header)))) from cancelled
+            for i, knobs in enumerate(combinations):
+                part = tell.part(0.9 * i / len(combinations), 0.9 * (i + 1) / len(combinations))
+                part(0.0, f"Trying {i + 1} of {len(combinations)}", best=tried.most_gain)
+                try:
+                    fitted = known.fit(model, seen, known.configure({**fixed, **knobs}, preset), seed=seed, progress=part)
+                except (BadKnob, FitFailed, NoEffect) as error:  # one impossible combination is no reason to give up the others
+                    tried.failures.append(f"{knobs}: {error}")
+                else:
+                    edits = [fitted.edit.scaled(dose) for dose in doses]
+                    results = measured(model, [(edit,) for edit in edits], rows, neutral)
+                    tried.add(fitted, [Candidate(knobs, *found) for found in zip(doses, results, edits)])
+            best = tried.settled(placebos)
+            # Fitted again on the whole set, so that its report sees held-out rows; the same rows give the same edit.
+            config = known.configure({**fixed, **best.values}, preset)
+            return tried.choice(known.fit(model, demonstrations, config, seed=seed, progress=tell.part(0.9, 1.0)))
+        except Cancelled as cancelled:
+            raise Cancelled(tried.so_far(placebos, demonstrations)) from cancelled
 
 
 def _held_out(seen: Demonstrations) -> Demonstrations:
@@ -184,17 +179,29 @@ class _Tried:
         """The best of those that count, all others ranked behind it.
 
         Raises:
-            NoEffect: none counts.
+            FitFailed: nothing could be fitted. NoEffect: none counts.
         """
+        if not self.found:
+            text = f"None of {len(self.failures)} combinations could be fitted: {self.failures[0]}"
+            raise FitFailed(text, "Change the demonstrations or the knobs.")
         self.ranked = settle(self.base, self.found, placebos, self.max_damage)
         return self.ranked[0]
 
     def choice(self, final: Fitted) -> Choice:
         """The choice, with what is told of it in the report of the final fit."""
-        best, limit = self.ranked[0], self.max_damage
-        within = best.measured.damage <= limit
-        told = _told(final, self.ranked, self.base, limit, within, self.failures)
-        return Choice(told, best, self.base, tuple(self.ranked), limit, within)
+        told = _told(final, self.ranked, self.base, self.max_damage, self.failures)
+        return Choice(told, self.ranked[0], self.base, tuple(self.ranked), self.max_damage)
+
+    def so_far(self, placebos: _Placebos, demonstrations: Demonstrations) -> Choice | None:
+        """The choice among what was tried before a cancel; None if nothing of it counts."""
+        if not self.found:
+            return None
+        try:
+            fitted = self.fits[id(self.settled(placebos).values)]
+        except NoEffect:
+            return None
+        header = replace(fitted.edit.header, data=demonstrations.fingerprint)
+        return self.choice(replace(fitted, edit=replace(fitted.edit, header=header)))
 
 
 _Placebos = Callable[[Sequence[Edit]], list[tuple[float, ...]]]
@@ -203,38 +210,54 @@ _Placebos = Callable[[Sequence[Edit]], list[tuple[float, ...]]]
 def settle(base: Measured, found: Sequence[Candidate], placebos: _Placebos, max_damage: float) -> list[Candidate]:
     """All candidates, the best of those that count first.
 
-    Those that beat the unedited model beyond chance are measured beside placebos of their own size, which they have to beat as well.
+    Those within the limit that beat the unedited model beyond chance are measured beside placebos of their own size; they have to beat
+    those as well.
 
     Raises:
-        NoEffect: none does both.
+        NoEffect: none is within the limit and does both.
     """
+    within = [item for item in found if item.measured.damage <= max_damage]
+    if not within:
+        least = min(found, key=lambda item: item.measured.damage)
+        told = f"The least harmful of {len(found)} settings moves neutral text by KL {least.measured.damage:.3g} nats a token"
+        raise NoEffect(
+            f"{told}, beyond the limit {max_damage:g}, so nothing is handed back.", "Raise the limit, gate the edit, or lower doses."
+        )
     before = np.array(base.margins)
-    margins = np.array([item.measured.margins for item in found])
-    better = [item for item, p in zip(found, chance_of_best(margins - before)) if p <= CHANCE]
+    margins = np.array([item.measured.margins for item in within])
+    better = [item for item, p in zip(within, chance_of_best(margins - before)) if p <= CHANCE]
     if not better:
-        best = max(found, key=lambda item: item.measured.margin)
-        raise NoEffect(_no_effect(base, best, len(found), "the unedited model"), _NO_EFFECT_HINT)
-    better = _ranked(better, base.margin, max_damage)[:MOST_AGAINST_PLACEBOS]
+        best = max(within, key=lambda item: item.measured.margin)
+        raise NoEffect(_no_effect(base, best, len(within), len(found), "the unedited model"), _NO_EFFECT_HINT)
+    better = _ranked(better, base.margin)[:MOST_AGAINST_PLACEBOS]
     beside = [replace(item, placebo=mine) for item, mine in zip(better, placebos([item.edit for item in better]))]
     gains = np.array([np.array(item.measured.margins) - np.array(item.placebo) for item in beside])
     counting = [item for item, p in zip(beside, chance_of_best(gains)) if p <= CHANCE]
     if not counting:
-        raise NoEffect(_no_effect(base, beside[0], len(found), "a random edit of its size"), _NO_EFFECT_HINT)
-    ranked = _ranked(counting, None, max_damage)
+        raise NoEffect(_no_effect(base, beside[0], len(within), len(found), "a random edit of its size"), _NO_EFFECT_HINT)
+    ranked = _ranked(counting, None)
+    taken = {(id(item.values), item.dose) for item in ranked}
     shown = {(id(item.values), item.dose): item for item in beside}
-    first = {(id(item.values), item.dose) for item in ranked}
-    others = [shown.get((id(item.values), item.dose), item) for item in found if (id(item.values), item.dose) not in first]
-    return [*ranked, *_ranked(others, base.margin, max_damage)]
+    others = [shown.get((id(item.values), item.dose), item) for item in found if (id(item.values), item.dose) not in taken]
+    beyond = sorted((item for item in others if item.measured.damage > max_damage), key=lambda item: item.measured.damage)
+    return [*ranked, *_ranked([item for item in others if item.measured.damage <= max_damage], base.margin), *beyond]
 
 
-_NO_EFFECT_HINT = "Use clearer or more demonstrations, another method, or a prompt; a larger limit of damage does not help here."
+_NO_EFFECT_HINT = "Use clearer or more demonstrations, another method, or a prompt."
 
 
-def _no_effect(base: Measured, best: Candidate, n: int, rival: str) -> str:
+def _no_effect(base: Measured, best: Candidate, n: int, n_tried: int, rival: str) -> str:
+    beyond = f" ({n_tried - n} more are beyond the limit of damage)" if n_tried > n else ""
     return (
-        f"No effect found: none of {n} settings is better than {rival} beyond chance on {len(base.margins)} validation prompts, so nothing "
-        f"is handed back. The best moves the margin from {base.margin:+.3f} to {best.measured.margin:+.3f} nats a token."
+        f"No effect found: none of {n} settings{beyond} is better than {rival} beyond chance on {len(base.margins)} validation prompts, so "
+        f"nothing is handed back. The best moves the margin from {base.margin:+.3f} to {best.measured.margin:+.3f} nats a token."
     )
+
+
+def _sites(space: Mapping[str, Sequence[Any]], model: LanguageModel) -> tuple[Site, ...]:
+    """The residual stream behind every layer that is tried."""
+    tried = {layer for layers in space.get("layers", ()) for layer in layers or ()}
+    return tuple(Site("resid_post", layer) for layer in sorted(tried) if 0 <= layer < model.info.n_layers)
 
 
 def _combinations(space: Mapping[str, Sequence[Any]], fixed: Mapping[str, object]) -> list[dict[str, Any]]:
@@ -243,18 +266,17 @@ def _combinations(space: Mapping[str, Sequence[Any]], fixed: Mapping[str, object
     return [dict(zip(free, options)) for options in itertools.product(*free.values())]
 
 
-def _ranked(found: Sequence[Candidate], base: float | None, max_damage: float) -> list[Candidate]:
-    """Within the limit before beyond it; by gain over `base` (None: over each one's placebo), near-ties by damage."""
+def _ranked(found: Sequence[Candidate], base: float | None) -> list[Candidate]:
+    """By gain over `base` (None: over each one's placebo), near-ties by damage, then by dose."""
 
-    def key(item: Candidate) -> tuple[bool, float, float, float]:
-        beyond = item.measured.damage > max_damage
+    def key(item: Candidate) -> tuple[float, float, float]:
         gain = item.gain if base is None else item.measured.margin - base
-        return (beyond, 0.0 if beyond else -round(gain / NEAR_TIE), item.measured.damage, item.dose)
+        return (-round(gain / NEAR_TIE), item.measured.damage, item.dose)
 
     return sorted(found, key=key)
 
 
-def _told(fitted: Fitted, ranked: Sequence[Candidate], base: Measured, max_damage: float, within: bool, failures: Sequence[str]) -> Fitted:
+def _told(fitted: Fitted, ranked: Sequence[Candidate], base: Measured, max_damage: float, failures: Sequence[str]) -> Fitted:
     best = ranked[0]
     knobs = "".join(f"{name.replace('_', ' ')} = {_plain(value)}, " for name, value in best.values.items())
     report = replace(fitted.report, tables={**fitted.report.tables, "choice": tuple(item.row() for item in ranked)})
@@ -267,14 +289,6 @@ def _told(fitted: Fitted, ranked: Sequence[Candidate], base: Measured, max_damag
             f"(limit {max_damage:g}).",
         )
     ]
-    if not within:
-        notices.append(
-            Notice(
-                "warning",
-                f"No candidate stays within KL {max_damage:g}; the least harmful was taken.",
-                "Raise the limit, or gate the edit.",
-            )
-        )
     notices += [Notice("note", f"Could not be fitted: {text}") for text in failures[:3]]
     return with_notices(Fitted(fitted.edit, report), *notices)
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from workbench.data.demonstrations import Demonstrations, Source, Split, neutral_texts
+from workbench.data.passages import passages
 from workbench.edits.base import Edit
 from workbench.edits.lane import Lane
+from workbench.methods.shared.ground import fitting, reads_passages
 from workbench.models.base import LanguageModel
 from workbench.models.catalog import EMBEDDED
 from workbench.models.tokens import prompt_ids
@@ -31,16 +33,19 @@ def held_out(shelf: Shelf, source: Source, split: Split | None, edits: Sequence[
 def neutral_for(
     shelf: Shelf, source: Source | None, rows: Demonstrations, model: LanguageModel, lanes: Sequence[Lane] = ()
 ) -> tuple[str, ...]:
-    """Neutral texts: those asked for, else the shipped ones that no fit reads, as far as they fit behind what lanes say, else the set's."""
+    """Neutral texts: those asked for, else text of the loaded model's own kind that no fit reads, as far as it fits behind what lanes say.
+
+    For a model that reads the passages that ship: their held-out part; for another the embedded world's, else the set's own.
+    """
     if source is not None:
         return neutral_texts(shelf.resolve(source, "test"))[:_N_NEUTRAL]
-    if not any(offer.id == "neutral" for offer in shelf.shipped()):
-        return neutral_texts(rows)[:_N_NEUTRAL]
-    texts = neutral_texts(shelf.get("neutral").split("test"))[:_N_NEUTRAL]
-    n_tokens = [len(ids) for ids in model.tokenizer(list(texts))["input_ids"]]
     said = [prompt_ids(model.tokenizer, lane.prompting.as_text()) for lane in lanes if lane.prompting]
     room = model.info.n_ctx - max(map(len, said), default=0)
-    return tuple(text for text, n in zip(texts, n_tokens) if n <= room)
+    if reads_passages(model):
+        return tuple(fitting(model, passages().held, room))
+    if not any(offer.id == "neutral" for offer in shelf.shipped()):
+        return neutral_texts(rows)[:_N_NEUTRAL]
+    return tuple(fitting(model, neutral_texts(shelf.get("neutral").split("test"))[:_N_NEUTRAL], room))
 
 
 def capability_of(shelf: Shelf, rows: Demonstrations, model: LanguageModel) -> dict[str, Demonstrations]:

@@ -190,9 +190,10 @@ def _tokens(model: LanguageModel, fit: HprFit) -> tuple[dict[str, Any], ...]:
 
 def _notices(fit: HprFit, arrays: Mapping[str, np.ndarray], config: HprConfig, chosen: list[int]) -> tuple[Notice, ...]:
     found = [*_probe_notices(arrays, chosen), *_turn_notices(fit, arrays, config, chosen)]
-    if fit.selection is not None and not fit.selection.is_within_limit:
-        text = f"No choice of layers stays within KL {config.max_damage:g} on neutral text; the least harmful was taken."
-        found.append(Notice("warning", text, "Raise max_damage or the neutral weight."))
+    if fit.selection is not None and not fit.selection.is_better:
+        n = len(fit.selection.base.margins)
+        text = f"No effect found: the layers taken are not better than the unedited model beyond chance on {n} validation prompts."
+        found.append(Notice("warning", text, "Lower the neutral weight, or use more or clearer demonstrations."))
     if fit.neutral is not None:
         found.append(Notice("note", f"Neutral text is from {fit.neutral.source}."))
     return tuple(found)

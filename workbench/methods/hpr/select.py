@@ -10,10 +10,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from workbench.data.demonstrations import Demonstrations
+from workbench.errors import NoEffect
 from workbench.methods.hpr.edit import HouseholderEdit
 from workbench.methods.shared.validation import Measured, measured
 from workbench.models.base import LanguageModel
+from workbench.numerics.selection import chance_of_best
 from workbench.progress import Progress
 
 
@@ -25,7 +29,13 @@ class LayerSelection:
     base: Measured
     alone: dict[int, Measured]
     prefixes: tuple[tuple[tuple[int, ...], Measured], ...]
-    is_within_limit: bool
+
+    @property
+    def is_better(self) -> bool:
+        """Whether the layers taken beat the unedited model on validation prompts, beyond the best of so many null prefixes."""
+        gains = np.array([found.margins for _, found in self.prefixes]) - np.array(self.base.margins)
+        at = [layers for layers, _ in self.prefixes].index(self.layers)
+        return bool(chance_of_best(gains)[at] <= 0.05)
 
 
 def by_benefit(
@@ -37,7 +47,11 @@ def by_benefit(
     max_damage: float,
     progress: Progress,
 ) -> LayerSelection:
-    """Measure every layer alone, then prefixes of the best, all as lanes of one batch."""
+    """Measure every layer alone, then prefixes of the best, all as lanes of one batch.
+
+    Raises:
+        NoEffect: no prefix stays within the limit of damage.
+    """
     layers = edit.layers
     base, *found = measured(
         model, [(), *((edit.restricted((layer,)),) for layer in layers)], rows, neutral, progress=progress.part(0.0, 0.6)
@@ -48,11 +62,14 @@ def by_benefit(
     sets = [tuple(sorted(ranked[: i + 1])) for i in range(len(ranked))]
     tried = list(zip(sets, measured(model, [(edit.restricted(some),) for some in sets], rows, neutral, progress=progress.part(0.6, 1.0))))
     within = [item for item in tried if item[1].damage <= max_damage]
-    if within:
-        best = max(within, key=lambda item: (round(item[1].margin, 3), -len(item[0])))
-    else:
-        best = min(tried, key=lambda item: item[1].damage)
-    return LayerSelection(best[0], base, alone, tuple(tried), bool(within))
+    if not within:
+        least = min(found.damage for _, found in tried)
+        raise NoEffect(
+            f"No choice of layers stays within KL {max_damage:g} on neutral text, the least is {least:.3g}; nothing is handed back.",
+            "Raise max_damage or the neutral weight, or list layers.",
+        )
+    best = max(within, key=lambda item: (round(item[1].margin, 3), -len(item[0])))
+    return LayerSelection(best[0], base, alone, tuple(tried))
 
 
 def by_accuracy(accuracy: dict[int, float], top_k: int, least: float | None) -> tuple[int, ...]:

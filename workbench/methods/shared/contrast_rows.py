@@ -12,13 +12,16 @@ from typing import Literal
 
 import torch
 
+from workbench import memo
+from workbench.conversations import Prompt
 from workbench.data.demonstrations import Demonstrations
 from workbench.decode import Sampling, generate
 from workbench.models.base import LanguageModel
+from workbench.models.hooks import is_quiet
 from workbench.models.tokens import TokenBatch
 from workbench.progress import Progress
 from workbench.record import activations
-from workbench.shapes import Bool, Rows2d, Tensor
+from workbench.shapes import Bool, Float, Rows2d, Tensor
 from workbench.sites import Site
 
 Collect = Literal["last", "mean", "random"]
@@ -85,6 +88,12 @@ def tokens_of(
         return ContrastTokens(sides[base], sides["positive"], sides["negative"])
     longest = max(int((batch.lengths - batch.n_prompt).max()) for batch in sides.values())
     sampling = Sampling(max_new_tokens=longest + 1 if max_new_tokens is None else max_new_tokens)
+    own = memo.once(("own answers", id(model), tuple(prompts), sampling), lambda: _own(model, prompts, sampling, batch_size, progress))
+    return ContrastTokens(own, sides["positive"], sides["negative"])
+
+
+def _own(model: LanguageModel, prompts: list[Prompt], sampling: Sampling, batch_size: int, progress: Progress) -> TokenBatch:
+    """Each prompt with the model's own answer, all but the answer's last token."""
     fed: list[list[int]] = []
     n_prompt: list[int] = []
     for start in range(0, len(prompts), batch_size):
@@ -96,7 +105,7 @@ def tokens_of(
             prompt_ids = own.ids[i][own.mask[i]].tolist()
             fed.append(prompt_ids + list(answer.ids[:-1]))
             n_prompt.append(len(prompt_ids))
-    return ContrastTokens(TokenBatch.of(fed, n_prompt, model.device), sides["positive"], sides["negative"])
+    return TokenBatch.of(fed, n_prompt, model.device)
 
 
 def stream_rows(
@@ -109,15 +118,24 @@ def stream_rows(
     draw = torch.Generator().manual_seed(seed)
     for start in range(0, len(batch), batch_size):
         part = batch.rows(slice(start, start + batch_size))
-        weights = _weights(part, collect, draw)
-        with torch.no_grad():
-            found = activations(model, part, sites)
-        if collect == "last":
-            yield {site: x[:, -1].double().cpu() for site, x in found.items()}
-        else:  # where, not a product: activations on padding may be anything
-            rows = {site: torch.where(part.mask[..., None], x.double(), 0.0) for site, x in found.items()}
-            yield {site: (x * weights[..., None]).sum(1).cpu() for site, x in rows.items()}
+        yield _read(model, part, sites, _weights(part, collect, draw))
         progress(min(1.0, (start + batch_size) / len(batch)), "Collecting activations")
+
+
+def _read(model: LanguageModel, part: TokenBatch, sites: Sequence[Site], weights: Float[Tensor, "row pos"]) -> dict[Site, Rows2d]:
+    """The weighted means of one batch; candidates of a choice read one forward."""
+    seen = ("means", id(model), *(x.numpy(force=True).tobytes() for x in (part.ids, part.mask, weights)))
+    known = {site: memo.recalled((seen, site)) for site in sites} if is_quiet() else {}
+    if known and all(x is not None for x in known.values()):
+        return known
+    with torch.no_grad():
+        found = activations(model, part, [*sites, *memo.wanted_too()])
+    # where, not a product: activations on padding may be anything
+    rows = {site: (torch.where(weights[..., None] > 0, x.double(), 0.0) * weights[..., None]).sum(1).cpu() for site, x in found.items()}
+    if is_quiet():
+        for site, x in rows.items():
+            memo.keep((seen, site), x, x.untyped_storage().nbytes())
+    return {site: rows[site] for site in sites}
 
 
 def _weights(part: TokenBatch, collect: Collect, draw: torch.Generator) -> Tensor:

@@ -54,10 +54,10 @@ def reads_passages(model: LanguageModel) -> bool:
     return _reading[model]
 
 
-def fitting(model: LanguageModel, texts: Sequence[str]) -> list[str]:
-    """Those of some texts that have two tokens or more and fit into the model's context."""
+def fitting(model: LanguageModel, texts: Sequence[str], room: int | None = None) -> list[str]:
+    """Those of some texts that have two tokens or more and fit into `room` tokens, or into the model's context."""
     lengths = [len(ids) for ids in model.tokenizer(list(texts))["input_ids"]]
-    return [text for text, n in zip(texts, lengths) if 1 < n <= model.info.n_ctx]
+    return [text for text, n in zip(texts, lengths) if 1 < n <= (model.info.n_ctx if room is None else room)]
 
 
 def ground_of(model: LanguageModel, demonstrations: Demonstrations, seed: int) -> Ground:
@@ -65,7 +65,7 @@ def ground_of(model: LanguageModel, demonstrations: Demonstrations, seed: int) -
     prompts: list[str | Conversation] = []
     if reads_passages(model):
         shipped, drawn = passages(), torch.Generator().manual_seed(seed)
-        texts = fitting(model, [shipped.texts[i] for i in torch.randperm(len(shipped.texts), generator=drawn)])[: N_TEXTS + N_OWN]
+        texts = fitting(model, [shipped.read[i] for i in torch.randperm(len(shipped.read), generator=drawn)])[: N_TEXTS + N_OWN]
         source = "shipped passages"
         rows = [prompt_ids(model.tokenizer, text) for text in texts[:N_TEXTS]]
         if has_template(model.tokenizer):

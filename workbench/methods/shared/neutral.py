@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
+from workbench import memo
 from workbench.conversations import Prompt
 from workbench.data.demonstrations import Demonstrations, neutral_texts
 from workbench.decode import Sampling, generate
@@ -41,7 +42,7 @@ def neutral_of(model: LanguageModel, demonstrations: Demonstrations, seed: int) 
         return _halves(texts, "the demonstrations")
     start = model.tokenizer.bos_token or model.tokenizer.eos_token or str(demonstrations[0].prompt).split()[0]
     sampling = Sampling(max_new_tokens=min(40, model.info.n_ctx - 8), temperature=1.0, seed=seed)
-    (drawn,) = generate(model, [start] * N_SAMPLES, sampling=sampling)
+    drawn = memo.once(("samples", id(model), start, sampling), lambda: generate(model, [start] * N_SAMPLES, sampling=sampling)[0])
     ends = {_end(model, row.prompt) for row in rows}
     kept = [item.text for item in drawn if len(item.ids) > 3 and item.text.strip() and not _holds(item.ids, ends)]
     if len(kept) < MIN_TEXTS:
