@@ -39,6 +39,10 @@ class Forward:
         """What is known about some rows."""
         return Forward(self.real[rows], self.prompt[rows], self.generated[rows])
 
+    def on(self, device: torch.device) -> Forward:
+        """The same on a device: layers of one network may lie on several."""
+        return self if self.real.device == device else Forward(self.real.to(device), self.prompt.to(device), self.generated.to(device))
+
 
 def wide(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     """Return x in at least float32, where all arithmetic is done."""
@@ -158,6 +162,7 @@ def transformed(
     if columns is not None:
         part = transformed(op, x[..., columns], forward)
         return torch.cat([x[..., : columns.start], part, x[..., columns.stop :]], -1)
+    forward = None if forward is None else forward.on(x.device)
     acts = _acting(op, x, forward)
     # Where nothing acts, the law need not be asked; on an accelerator, asking costs more than the law.
     if acts is not None and x.device.type == "cpu" and not acts.any():
@@ -167,6 +172,27 @@ def transformed(
         y = op.gate.through(x, y)
     # where, not a product with 0: a NaN of the unused branch must not spread, and what is left alone stays bit-equal.
     return y if acts is None else torch.where(acts, y, x)
+
+
+def by_sequence(x: Tensor, real: Bool[Tensor, "batch pos"]) -> Tensor:
+    """Return activations as (batch, pos, width): some blocks lay all tokens one behind another."""
+    flat = x.ndim == 2 and x.is_floating_point() and x.shape[0] == real.numel()
+    return x.view(*real.shape, -1) if flat else x
+
+
+def with_expert(
+    output: Float[Tensor, "*shape width"],
+    run: Callable[..., Tensor],
+    expert: int,
+    call: tuple[Float[Tensor, "token width"], Int[Tensor, "token chosen"], Float[Tensor, "token chosen"]],
+    change: Callable[[Tensor], Tensor],
+) -> Float[Tensor, "*shape width"]:
+    """Return a mixture's output with one expert's share of it changed; `call` is what `run` was called with: tokens, the indices of their
+    experts, and the weights of these. Tokens that do not go to the expert keep what they have."""
+    tokens, index, weight = call
+    share = (weight * (index == expert)).sum(-1, keepdim=True)
+    own = run(tokens, index[:, :1] * 0 + expert, share)
+    return output + (change(own) - own) * (share != 0)
 
 
 def _acting(op: TransformAt, x: Float[Tensor, "batch pos width"], forward: Forward | None) -> Bool[Tensor, "batch pos 1"] | None:

@@ -89,7 +89,9 @@ def _picked(model: LanguageModel, part: TokenBatch, picked: Bool[Tensor, "batch 
     if known and all(x is not None for x in known.values()):
         return known
     with torch.no_grad():
-        found = {site: x[picked].clone() for site, x in activations(model, part, [*wanted, *memo.wanted_too()]).items()}
+        read = activations(model, part, [*wanted, *memo.wanted_too()])
+        # Layers may lie on several devices.
+        found = {site: x[picked.to(x.device)].to(model.device, copy=True) for site, x in read.items()}
     if is_quiet():
         for site, x in found.items():
             memo.keep((seen, site), x, x.untyped_storage().nbytes())

@@ -24,6 +24,27 @@ from workbench.sites import Site
 EDIT_SCHEMA = 1
 ExportTarget = Literal["checkpoint", "peft", "script", "report"]
 _NONE: Mapping[Any, Any] = MappingProxyType({})
+_QUANTISED = "The network was quantised while it was loaded, which"
+# Kinds of network, and what no edit of one can become.
+_REFUSED: Mapping[str, Mapping[ExportTarget, str]] = {
+    "": {},
+    "mixture": {},
+    "backpack": {
+        "peft": "PEFT knows no Backpack, whose network transformers does not have.",
+        "script": "It needs the Backpack's own network, which transformers does not have.",
+    },
+    "quantised": {
+        "checkpoint": f"{_QUANTISED} takes no change of a weight.",
+        "peft": f"{_QUANTISED} takes no change of a weight.",
+        "script": f"{_QUANTISED} a script's plain load does not repeat.",
+    },
+}
+
+
+def network_of(model: LanguageModel) -> str:
+    """The kind of a model's network, as exports tell them apart: empty for a dense one that transformers builds."""
+    info = model.info
+    return "backpack" if info.has_senses else "quantised" if info.quantised else "mixture" if info.n_experts else ""
 
 
 @final
@@ -48,6 +69,12 @@ class Header:
     def rendered(self) -> str:
         """The chat template through which the demonstrations were read, by name and hash; empty where they were texts."""
         return str(self.facts.get("rendered", ""))
+
+    @property
+    def network(self) -> str:
+        """The kind of network that it was fitted on (`network_of`); empty also where an older edit does not say."""
+        told = str(self.facts.get("network", ""))
+        return told if told in _REFUSED else ""
 
     @property
     def system(self) -> str:
@@ -143,11 +170,18 @@ class Edit(Dosed):
         )
 
     @final
-    def possible_exports(self) -> Mapping[ExportTarget, Possible | Refused]:
-        """Which exports are exact, and why the others are not."""
-        reason = self._decides_by_token
+    def possible_exports(self, model: LanguageModel | None = None) -> Mapping[ExportTarget, Possible | Refused]:
+        """Which exports are exact, and why the others are not; of the model that it was fitted on, or of this one of the same weights."""
+        if model is not None and network_of(model) != self.header.network:  # an older edit does not say
+            facts = {**self.header.facts, "network": network_of(model)}
+            return replace(self, header=replace(self.header, facts=facts)).possible_exports()
+        reasons = dict(_REFUSED[self.header.network])
+        if self.dose == 0.0:
+            reasons |= {"peft": "At dose 0 it changes no matrix, and an adapter of none cannot be read."}
+        if self._decides_by_token:
+            reasons |= dict.fromkeys(("checkpoint", "peft"), self._decides_by_token)
         return {
-            target: Refused(reason) if reason and target in ("checkpoint", "peft") and isinstance(can, Possible) else can
+            target: Refused(reasons[target]) if target in reasons and isinstance(can, Possible) else can
             for target, can in self.exports().items()
         }
 

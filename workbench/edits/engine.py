@@ -10,6 +10,7 @@ import copy
 from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -79,7 +80,7 @@ def checked(model: LanguageModel, edit: Edit) -> Edit:
     for name, tensor in edit.all_tensors().items():
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise NotFinite(f"The tensor {name!r} of the {edit.header.method} edit holds NaN or infinite values.", "Fit it again.")
-    return edit if model.device.type == "cpu" else edit.on(model.device)
+    return edit if model.device.type == "cpu" or model.is_spread else edit.on(model.device)
 
 
 class _Plan:
@@ -89,14 +90,17 @@ class _Plan:
         self.n_lanes = len(stacks)
         self._transforms: dict[Site, list[tuple[int, Acting]]] = {}
         self._deltas: dict[int, tuple[AddToWeight, list[tuple[int, AddToWeight, WeightSlot]]]] = {}
+        spread = model.is_spread
         for lane, stack in enumerate(stacks):
-            for operation in (op for edit in stack for op in edit.operations()):
-                if isinstance(operation, TransformAt):
-                    self._add_transform(model, lane, operation)
-                else:
-                    self._add_delta(model, lane, operation)
+            for edit in stack:
+                on = _on_devices(edit)
+                for i, operation in enumerate(edit.operations()):
+                    if isinstance(operation, TransformAt):
+                        self._add_transform(model, lane, operation, partial(on, i) if spread else None)
+                    else:
+                        self._add_delta(model, lane, on(i, model.weight(operation.site).parameter.device) if spread else operation)
 
-    def _add_transform(self, model: LanguageModel, lane: int, op: TransformAt) -> None:
+    def _add_transform(self, model: LanguageModel, lane: int, op: TransformAt, on: Callable[[torch.device], Any] | None = None) -> None:
         if model.width(op.site) != op.width:
             raise ShapeMismatch(
                 f"The edit expects width {op.width} at {op.site}; this model has {model.width(op.site)}.", "Fit it on this model."
@@ -105,9 +109,11 @@ class _Plan:
             raise UnknownName("position rule", op.where, POSITION_RULES)
         # A head is a slice of its layer, a sense one of all senses: acting on the whole keeps operations on one module in the order given.
         whole = op.site if op.site.kind == EXPERT else Site(op.site.kind, None if op.site.kind == "sense" else op.site.layer)
-        self._transforms.setdefault(whole, []).append((lane, _acting(op, model.point(op.site).columns)))
+        columns = model.point(op.site).columns
+        acting = _acting(op, columns) if on is None else following(lambda device: _acting(on(device), columns))
+        self._transforms.setdefault(whole, []).append((lane, acting))
 
-    def _add_delta(self, model: LanguageModel, lane: int, op: AddToWeight) -> None:
+    def _add_delta(self, model: LanguageModel, lane: int, op: Any) -> None:
         slot = model.weight(op.site)
         wanted = slot.shape
         fits = op.delta.values.shape[1:] == wanted[1:] if isinstance(op.delta, Rows) else tuple(op.delta.shape) == wanted
@@ -171,6 +177,30 @@ class _Plan:
             return y
 
         return one if self.n_lanes == 1 else by_rows
+
+
+def _on_devices(edit: Edit) -> Callable[[int, torch.device], Any]:
+    """Operation i of an edit, with its tensors on a device; each device gets its copy once."""
+    made: dict[torch.device, tuple[Any, ...]] = {}
+
+    def on(i: int, device: torch.device) -> Any:
+        if device not in made:
+            made[device] = edit.on(device).operations()
+        return made[device][i]
+
+    return on
+
+
+def following(made_on: Callable[[torch.device], Acting]) -> Acting:
+    """What an operation does, with its tensors on whichever device the activations come: layers of one network may lie on several."""
+    known: dict[torch.device, Acting] = {}
+
+    def acting(x: Activations, rows: slice | None) -> Activations:
+        if x.device not in known:
+            known[x.device] = made_on(x.device)
+        return known[x.device](x, rows)
+
+    return acting
 
 
 def act(op: TransformAt, x: Activations, columns: slice | None = None) -> Activations:
@@ -245,7 +275,7 @@ def _adding(delta: Tensor | LowRank | Rows, dtype: torch.dtype) -> Callable[[nn.
         ready = delta.to(dtype)
 
     def add(original: nn.Module, x: Tensor, y: Tensor, columns: Tensor | None) -> Tensor:
-        part = term(ready, x)
+        part = term(ready, x.to(y.device))  # which may come from the device of the layer before
         if isinstance(ready, Rows):  # Gemma's embedding multiplies what it looks up
             part = part * getattr(original, "embed_scale", 1.0)
         return with_term(y, part, columns)

@@ -76,7 +76,7 @@ def export(
         StorageFailed: the folder exists, or the disk refuses. Others: as `engine.applied`.
     """
     stack, tell, goal = [edits] if isinstance(edits, Edit) else list(edits), progress or silent(), Path(folder)
-    _refuse(stack, target)
+    _refuse(model, stack, target)
     if goal.exists():
         raise StorageFailed(f"{goal} exists already.", "Choose another folder.")
     with applied(model, *stack):  # validates every edit against the model before anything is written
@@ -100,16 +100,14 @@ def export(
     return ExportReport(target, goal, files, parity, tolerance, n_tokens)
 
 
-def _refuse(edits: Sequence[Edit], target: ExportTarget) -> None:
+def _refuse(model: LanguageModel, edits: Sequence[Edit], target: ExportTarget) -> None:
     for edit in edits:
-        answer = edit.possible_exports().get(target, Refused(f"A {edit.kind} edit has no such export."))
+        can = edit.possible_exports(model)
+        answer = can.get(target, Refused(f"A {edit.kind} edit has no such export."))
         if isinstance(answer, Refused):
-            raise UnsupportedExport(f"This {edit.header.method} edit has no {target}: {answer.reason}", _instead(edit))
-
-
-def _instead(edit: Edit) -> str:
-    possible = [name for name, answer in edit.possible_exports().items() if not isinstance(answer, Refused)]
-    return f"It can be exported as: {', '.join(possible)}." if possible else "Keep its folder; Retouch loads it."
+            possible = [name for name, other in can.items() if not isinstance(other, Refused)]
+            instead = f"It can be exported as: {', '.join(possible)}." if possible else "Keep its folder; Retouch loads it."
+            raise UnsupportedExport(f"This {edit.header.method} edit has no {target}: {answer.reason}", instead)
 
 
 def _write(model: LanguageModel, edits: Sequence[Edit], target: ExportTarget, folder: Path, sections: Sequence[str]) -> None:

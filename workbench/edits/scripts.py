@@ -110,6 +110,7 @@ class _Script:
                 "kind": "transform",
                 "module": self._paths[id(point.module)],
                 "side": point.side,
+                "expert": point.expert,
                 "columns": columns,
                 "width": op.width,
                 "where": op.where,

@@ -25,7 +25,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from workbench.operations import CACHES, Forward, Gate, LowRank, Rows, TransformAt, add_delta, transformed
+from workbench.operations import CACHES, Forward, Gate, LowRank, Rows, TransformAt, add_delta, by_sequence, transformed, with_expert
 
 MODEL = ""
 STEPS: list[dict[str, Any]] = []
@@ -47,12 +47,19 @@ def attach(model: nn.Module, tensors: str | Path | None = None) -> list[Callable
     known = {name: tensor.to(parameter.device).clone() for name, tensor in load_file(path).items()}
     call = _Call(model)
     undo: list[Callable[[], None]] = [model.register_forward_pre_hook(call.begins, with_kwargs=True).remove]
+    of_experts: dict[tuple[str, int], list[Callable[[Tensor], Tensor]]] = {}
     for step in STEPS:
         module = model.get_submodule(step["module"])
         if step["kind"] == "weight":
             undo.append(_add_to_weight(module, step, known))
+        elif step["side"] == "expert":
+            # What acts on one expert acts one after the other, on one run of it.
+            changes = of_experts.setdefault((step["module"], step["expert"]), [])
+            if not changes:
+                undo.append(_on_expert(module, step["expert"], changes))
+            changes.append(_edited(step, known, call))
         else:
-            undo.append(_transform(module, step, known, call))
+            undo.append(_transform(module, step["side"], _edited(step, known, call)))
     return undo
 
 
@@ -88,7 +95,7 @@ class _Call:
         self.forward = Forward(real, real & (not begun), real if begun else last)
 
 
-def _transform(module: nn.Module, step: dict[str, Any], known: dict[str, Tensor], call: _Call) -> Callable[[], None]:
+def _edited(step: dict[str, Any], known: dict[str, Tensor], call: _Call) -> Callable[[Tensor], Tensor]:
     function, constants = FUNCTIONS[step["function"]], _Constants(step["constants"], known)
     gate = None if step["gate"] is None else Gate(known[step["gate"][0]], known[step["gate"][1]], *step["gate"][2:])
     columns = None if step["columns"] is None else slice(*step["columns"])
@@ -99,8 +106,27 @@ def _transform(module: nn.Module, step: dict[str, Any], known: dict[str, Tensor]
     op = TransformAt(step["module"], law, step["width"], step["where"], gate, step["spare"], step["sees_call"])
 
     def edited(x: Tensor) -> Tensor:
-        return transformed(op, x, call.forward, columns)
+        known = call.forward
+        rows = x if known is None else by_sequence(x, known.real)
+        return transformed(op, rows, known, columns).reshape(x.shape)
 
+    return edited
+
+
+def _on_expert(module: nn.Module, expert: int, changes: list[Callable[[Tensor], Tensor]]) -> Callable[[], None]:
+    def change(own: Tensor) -> Tensor:
+        for edited in changes:
+            own = edited(own)
+        return own
+
+    def after(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> Tensor:
+        tokens, index, weight = (*args, *kwargs.values())
+        return with_expert(output, module.forward, expert, (tokens, index, weight), change)
+
+    return module.register_forward_hook(after, with_kwargs=True).remove
+
+
+def _transform(module: nn.Module, side: str, edited: Callable[[Tensor], Tensor]) -> Callable[[], None]:
     def before(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         if args:
             return (edited(args[0]), *args[1:]), kwargs
@@ -109,7 +135,7 @@ def _transform(module: nn.Module, step: dict[str, Any], known: dict[str, Tensor]
     def after(_: nn.Module, __: Any, output: Any) -> Any:
         return (edited(output[0]), *output[1:]) if isinstance(output, tuple) else edited(output)
 
-    if step["side"] == "in":
+    if side == "in":
         return module.register_forward_pre_hook(before, with_kwargs=True).remove
     return module.register_forward_hook(after).remove
 

@@ -12,7 +12,7 @@ from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 import numpy as np
 
 from workbench.data.demonstrations import Demonstrations
-from workbench.edits.base import Edit, Header
+from workbench.edits.base import Edit, Header, network_of
 from workbench.errors import Obstructed, UnknownMethod, UnknownName
 from workbench.knobs import as_json, check_layers, configured
 from workbench.models.base import LanguageModel, ModelInfo
@@ -336,6 +336,8 @@ def header(
     rows = demonstrations.fitted_marks
     if demonstrations.is_chat:
         facts = {**facts, "rendered": rendering_of(model.tokenizer, demonstrations.prompts())}
+    if network_of(model):
+        facts = {**facts, "network": network_of(model)}
     return Header(name, as_json(config), model.fingerprint, demonstrations.fingerprint, seed, versions, facts, rows=rows)
 
 

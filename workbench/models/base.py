@@ -125,6 +125,11 @@ class LanguageModel(ABC):
         return next(self.network.parameters()).device
 
     @property
+    def is_spread(self) -> bool:
+        """Whether the parameters lie on several devices."""
+        return len({parameter.device for parameter in self.network.parameters()}) > 1
+
+    @property
     def dtype(self) -> torch.dtype:
         """The precision of the parameters."""
         return next(self.network.parameters()).dtype
@@ -304,6 +309,6 @@ def fingerprint_of(network: nn.Module, name: str, revision: str, processing: str
         places = torch.linspace(0, flat.numel() - 1, 64).long().clamp_max(flat.numel() - 1)
         picked = flat[places.to(flat.device)]
         digest.update(key.encode() + str(tuple(parameter.shape)).encode())
-        digest.update(picked.to("cpu", torch.float64).numpy().tobytes())
+        digest.update(picked.cpu().double().numpy().tobytes())
     dtype = str(next(network.parameters()).dtype).removeprefix("torch.")
     return Fingerprint(name, revision, dtype, processing, digest.hexdigest()[:32])

@@ -139,7 +139,7 @@ class BridgeModel(LanguageModel):
     def _look_through_bridge(self, batch: TokenBatch) -> str:
         """Note which hook points TransformerLens's tree has, and say why it cannot be used, if so."""
         with torch.no_grad():
-            read_out = apart(self.unembed(self._seen.streams[-1]), self._seen.logits)
+            read_out = apart(self.unembed(self._seen.streams[-1].to(self.device)), self._seen.logits)
         self._is_chain = self._seen.is_chain and not self.info.uncached and read_out <= rounding(self._seen.logits)
         streams = [stream[:1] for stream in self._seen.streams]
         self.bridge_hooks, fault = bridge_hooks(self.bridge, batch.ids[:1], streams, self.info.n_heads)

@@ -64,6 +64,7 @@ class _GrowingLayer(DynamicLayer):
 
     def batch_select_indices(self, indices: Tensor) -> None:
         if self.keys is not None and self.values is not None:
-            kept = self.keys[indices], self.values[indices]
+            at = indices.to(self.keys.device)
+            kept = self.keys[at], self.values[at]
             self._rows = (GrowingRows(dim=2), GrowingRows(dim=2))
             self.keys, self.values = (rows.append(part) for rows, part in zip(self._rows, kept))

@@ -17,6 +17,7 @@ from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from workbench.models.tokens import current_forward
+from workbench.operations import by_sequence, with_expert
 from workbench.shapes import Activations, Tensor
 
 ReadWrite = Callable[[Activations], "Activations | None"]
@@ -147,7 +148,11 @@ def _install(point: Point) -> RemovableHandle:
 
     def routed(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> Tensor | None:
         fns = _plan.get().get(key)
-        return None if not fns else output + _expert_change(module, point.expert, (*args, *kwargs.values()), fns)
+        if not fns:
+            return None
+        tokens, index, weight = (*args, *kwargs.values())
+        run: Any = module.forward  # past the hooks, which this is one of
+        return with_expert(output, run, point.expert, (tokens, index, weight), lambda own: _by_token(fns, own))
 
     def called(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         for fn in _plan.get().get(key, ()):
@@ -175,17 +180,6 @@ def _by_token(fns: tuple[ReadWrite, ...], x: Tensor) -> Tensor:
 
 
 def _rows(x: Tensor) -> Tensor:
-    """Activations as (batch, pos, width): some blocks lay all tokens one behind another."""
+    """Activations as (batch, pos, width), as far as the running forward says how many tokens it has."""
     forward = current_forward()
-    flat = forward is not None and x.ndim == 2 and x.is_floating_point() and x.shape[0] == forward.real.numel()
-    return x.view(*forward.real.shape, -1) if forward is not None and flat else x
-
-
-def _expert_change(module: nn.Module, expert: int, call: tuple[Any, ...], fns: tuple[ReadWrite, ...]) -> Tensor:
-    """What the functions change in one expert's share of the output, (token, width); tokens that do not go to it keep theirs."""
-    tokens, index, weight = call
-    share = (weight * (index == expert)).sum(-1, keepdim=True)
-    run: Any = module.forward  # past the hooks, which this is one of
-    own = run(tokens, index[:, :1] * 0 + expert, share)
-    changed = _through(fns, _rows(own)).reshape(own.shape)
-    return (changed - own) * (share != 0)
+    return x if forward is None else by_sequence(x, forward.real)

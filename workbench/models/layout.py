@@ -44,7 +44,7 @@ class Layout:
         self.blocks: nn.ModuleList = network.get_submodule(components["blocks"].name)
         self._parts: dict[str, Any] = dict(components["blocks"].submodules)
         self._paths = {id(module): path for path, module in network.named_modules()}
-        self._split: dict[tuple[str, int, int], Int[Tensor, " out"]] = {}
+        self._split: dict[tuple[str, int, int, torch.device], Int[Tensor, " out"]] = {}
 
     def named(self, component: str) -> Any:
         """The module of one of the parts outside the blocks."""
@@ -145,7 +145,7 @@ class Layout:
         weight: Any = None if module is None else module.weight
         if module is None or weight.ndim != 2 or not weight.is_floating_point():
             return None, None
-        key = (name, index, weight.numel())
+        key = (name, index, weight.numel(), weight.device)
         if key not in self._split:  # layers of one shape are split alike, and the numbers cost as much memory as the matrix
             self._split[key] = _columns(divide, holder, name, index).to(weight.device)
         return module, self._split[key]

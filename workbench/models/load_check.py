@@ -97,7 +97,7 @@ def rounding(x: Tensor) -> float:
 
 def apart(ours: Tensor, theirs: Tensor) -> float:
     """Largest ‖a − b‖ / ‖b‖ over the tokens (0 where both are 0)."""
-    a, b = ours.double(), theirs.double()
+    a, b = ours.cpu().double(), theirs.cpu().double()
     return float(((a - b).norm(dim=-1) / b.norm(dim=-1).clamp_min(1e-30)).nan_to_num(nan=float("inf")).max())
 
 
@@ -121,7 +121,8 @@ def _compare_with_hidden_states(name: str, streams: Sequence[Tensor], normed: Te
 
 
 def _stream_gap(ours: Tensor, told: Tensor, batch: TokenBatch) -> float:
-    return apart(ours[batch.mask], told[batch.mask]) if ours.shape == told.shape else float("inf")
+    mask = batch.mask.cpu()
+    return apart(ours[mask], told.cpu()[mask]) if ours.shape == told.shape else float("inf")
 
 
 def _compare_padded(name: str, last: Tensor, batch: TokenBatch) -> None:

@@ -23,8 +23,8 @@ class Shown:
 
     def add(self, key: tuple[int, str], value: Any) -> None:
         """Note one more value."""
-        # Some networks go on writing into a tensor that a module has returned.
-        self._values.setdefault(key, []).append(value.detach().clone() if isinstance(value, Tensor) else value)
+        # Some networks go on writing into a tensor that a module has returned; layers may lie on several devices.
+        self._values.setdefault(key, []).append(value.detach().to("cpu", copy=True) if isinstance(value, Tensor) else value)
 
     def at(self, point: Point, shape: tuple[int, ...]) -> Tensor | None:
         """The last value if it is one vector a token, as (batch, pos, width)."""

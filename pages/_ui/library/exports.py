@@ -46,7 +46,7 @@ def panel(session: Session, item: EditInfo, fits: bool) -> None:
         key=f"zip-{item.id}",
         on_click="ignore",
     )
-    targets = session.load_edit(item.id).possible_exports()
+    targets = session.load_edit(item.id).possible_exports(session.model if fits else None)
     for target, answer in targets.items():
         reason = getattr(answer, "reason", "")
         if reason:

@@ -118,7 +118,7 @@ class Contest:
 
     def edit(self, factors: Mapping[Site, LowRank], index: int) -> AdapterEdit:
         """The edit of a round."""
-        facts = {**AdapterEdit.facts(factors), "round": index, "direction": self._config.direction}
+        facts = {**self._header.facts, **AdapterEdit.facts(factors), "round": index, "direction": self._config.direction}
         return AdapterEdit(replace(self._header, facts=facts), factors)
 
     # ── G ───────────────────────────────────────────────────────────────────────────────────────────────────────────

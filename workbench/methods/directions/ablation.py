@@ -20,7 +20,7 @@ from workbench.edits.engine import applied
 from workbench.errors import FitFailed
 from workbench.knobs import knob
 from workbench.methods.directions.behaviour import Bench, bench, next_log_probs
-from workbench.methods.directions.edit import DirectionEdit
+from workbench.methods.directions.edit import DirectionEdit, settled
 from workbench.methods.registry import Curve, FitReport, Fitted, Needs, Notice, Obstacle, header, method
 from workbench.methods.shared.concept import SIDES, concept_of, sided
 from workbench.models.base import LanguageModel
@@ -133,12 +133,12 @@ def fit(model: LanguageModel, demonstrations: Demonstrations, config: DirectionC
     def edit_of(vector: Tensor, layer: int, mode: str) -> DirectionEdit:
         tied = model.info.tied_embeddings
         scale = config.strength if mode == "add" else 1.0
-        facts = {"mode": mode, "layer": layer, "n_layers": n_layers, "tied": tied} | ({"whole": whole} if whole else {})
+        facts = {**made.facts, "mode": mode, "layer": layer, "n_layers": n_layers, "tied": tied} | ({"whole": whole} if whole else {})
         return DirectionEdit(replace(made, facts=facts), (scale * vector).float())
 
     if config.layer is not None and len(directions) == 1:
         (_, layer), vector = next(iter(directions.items()))
-        return Fitted(edit_of(vector, layer, config.mode), FitReport({"layer": float(layer), "norm": float(vector.norm())}))
+        return Fitted(settled(model, edit_of(vector, layer, config.mode)), FitReport({"layer": float(layer), "norm": float(vector.norm())}))
     by = bench(model, demonstrations, concept.validation, config.answers, seed)
     calm, tried = next_log_probs(model, by.calm), list[DirectionCandidate]()
     for i, ((position, layer), vector) in enumerate(directions.items()):
@@ -150,7 +150,7 @@ def fit(model: LanguageModel, demonstrations: Demonstrations, config: DirectionC
     with applied(model, edit_of(best.direction, best.layer, "ablate")):
         left = by.target.probabilities(model)
     report = _report(tried, best, by, float(share.mean()), float(left.mean()), by.target.metric(model))
-    return Fitted(edit_of(best.direction, best.layer, config.mode), report)
+    return Fitted(settled(model, edit_of(best.direction, best.layer, config.mode)), report)
 
 
 def _directions(

@@ -70,8 +70,9 @@ class SpectralEdit(Edit):
         reason = self._why_not_foldable()
         linear: Possible | Refused = Possible() if reason is None else Refused(f"It cannot be folded into weights: {reason}.")
         thin: Possible | Refused = linear
-        if isinstance(linear, Possible) and next(iter(self.laws.values())).merge == "average":
-            thin = Refused("The average of both branches changes every direction of the matrix: its delta has full rank.")
+        merge = next(iter(self.laws.values())).merge
+        if isinstance(linear, Possible) and merge in ("average", "positive"):
+            thin = Refused(f"With merge={merge} every direction of the matrix changes: its delta has full rank.")
         elif isinstance(linear, Possible) and self.header.facts.get("has_bias", True):
             thin = Refused("The edit also changes a bias, which the low-rank format does not hold.")
         return {"checkpoint": linear, "peft": thin, "script": Possible(), "report": Possible()}
@@ -101,7 +102,7 @@ class SpectralEdit(Edit):
         if facts.get("where", "all") != "all":
             return "it acts at some positions only"
         if not facts.get("raw_mlp", True):
-            return "a norm stands between the MLP's last matrix and the edited site"
+            return "what the MLP adds is not what one matrix gives (a norm follows it, or it is a mixture of experts)"
         if law.centre is not None and not facts.get("has_bias", True):
             return "centring needs a bias at the MLP's last matrix, and this architecture's files have none"
         return None

@@ -65,7 +65,10 @@ class AdapterEdit(Edit):
     def exports(self) -> Mapping[ExportTarget, Possible | Refused]:
         tied = [str(site) for site in self.factors if site.kind in ("w_e", "w_u")]
         fold = Refused(f"{', '.join(tied)} may be shared by both ends of the network.") if tied else Possible()
-        return {"checkpoint": fold, "peft": fold, "script": Possible(), "report": Possible()}
+        thin = fold
+        if self.header.network == "mixture" and any(site.kind in ("w_gate", "w_in", "w_out") for site in self.factors):
+            thin = Refused("In a mixture of experts PEFT takes the matrices of a dense layer's MLP for those of the experts.")
+        return {"checkpoint": fold, "peft": thin, "script": Possible(), "report": Possible()}
 
 
 @final
@@ -93,11 +96,11 @@ class Adapters:
                 raise BadKnob(f"{site} is no matrix that maps activations.", "Choose matrices of a block, as w_in or w_out.")
             out, into = slot.shape
             bound = into**-0.5
-            a = ((torch.rand(rank, into, generator=generator, dtype=dtype) * 2 - 1) * bound).to(model.device)
+            a = ((torch.rand(rank, into, generator=generator, dtype=dtype) * 2 - 1) * bound).to(slot.parameter.device)
             self._parts[site] = (
                 slot,
                 nn.Parameter(a),
-                nn.Parameter(torch.zeros(out, rank, dtype=dtype, device=model.device)),
+                nn.Parameter(torch.zeros(out, rank, dtype=dtype, device=slot.parameter.device)),
             )
 
     @property
@@ -155,7 +158,7 @@ def adapted_sites(model: LanguageModel, layers: Sequence[int], kinds: Sequence[s
 
 def _training(slot: WeightSlot, low: LowRank) -> WeightTerm:
     def add(_: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-        return with_term(y, term(low, x), slot.columns)
+        return with_term(y, term(low, x.to(y.device)), slot.columns)
 
     return add
 
@@ -216,7 +219,7 @@ def composed(edits: Sequence[AdapterEdit]) -> AdapterEdit:
         first,
         config={"parts": named},
         data="+".join(edit.header.data for edit in edits),
-        facts={**AdapterEdit.facts(factors), "parts": named},
+        facts={**({"network": first.network} if first.network else {}), **AdapterEdit.facts(factors), "parts": named},
     )
     return AdapterEdit(header, factors)
 

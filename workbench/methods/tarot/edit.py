@@ -93,7 +93,9 @@ class RotationEdit(Edit):
 
     def exports(self) -> Mapping[ExportTarget, Possible | Refused]:
         checkpoint: Possible | Refused = Possible()
-        if self.held is not None and not self.header.facts.get("output_bias", False):
+        if not self.header.facts.get("addressed", True):
+            checkpoint = Refused("What it turns is not written by one matrix that has an address (a mixture of experts).")
+        elif self.held is not None and not self.header.facts.get("output_bias", False):
             checkpoint = Refused("The value bias is held still, and the output projection has no bias that could take it up.")
         elif self.header.facts.get("norm_follows", False):
             checkpoint = Refused("A norm follows the MLP's output projection, and it does not commute with a rotation.")
@@ -145,9 +147,12 @@ def value_bias(model: LanguageModel, layer: int) -> Float[Tensor, "head d_head"]
 def fold_facts(model: LanguageModel, layers: tuple[int, ...], variant: Variant) -> dict[str, Any]:
     """Return what `exports` has to know of the model."""
     if variant == "mlp":
-        return {"norm_follows": any(_norm_follows(model, layer) for layer in layers)}
+        return {"addressed": set(layers) <= set(model.layers_of("w_out")), "norm_follows": any(_norm_follows(model, i) for i in layers)}
     addressed = set(layers) <= set(model.layers_of("w_o"))
-    return {"output_bias": addressed and all(_bias_site(model.weight(Site("w_o", layer))) is not None for layer in layers)}
+    return {
+        "addressed": addressed,
+        "output_bias": addressed and all(_bias_site(model.weight(Site("w_o", layer))) is not None for layer in layers),
+    }
 
 
 def _folded_heads(
@@ -195,5 +200,7 @@ def _bias_site(slot: WeightSlot) -> Site | None:
 
 
 def _norm_follows(model: LanguageModel, layer: int) -> bool:
+    if layer not in model.layers_of("w_out"):
+        return False
     projection = model.weight(Site("w_out", layer)).module
     return all(module is not projection for module in model.point(Site(MLP_KIND, layer)).module.modules())
