@@ -239,6 +239,22 @@ def test_models_estimates_before_loading(line: Line, tiny_folders: dict[str, Pat
     assert told["fits"] and told["estimate"]["n_parameters"] == line.model.info.n_parameters
 
 
+def test_models_says_what_works_by_the_obstacles_of_methods_and_lenses(line: Line, tiny_models: dict[str, Any]) -> None:
+    from workbench.lenses.registry import lens_names, obstacles_of
+    from workbench.methods import ordered
+
+    line.model = model = tiny_models["llama"]
+    found = line.json("models", model.info.name, "--works")
+    said = {row["what"]: row["why"] for row in found["works"]}
+    asked = {item.title: item.obstacles_of(model) for item in ordered()}
+    asked |= {name.replace("_", " "): obstacles_of(name, model) for name in lens_names()}
+    assert said == {what: " ".join(f"{item.reason} {item.hint}" for item in items) for what, items in asked.items()}
+    assert "share keys and values" in said["circuit"] and not said["attention"] and found["info"]["architecture"] == "LlamaForCausalLM"
+    printed = line("models", model.info.name, "--works").stdout
+    assert "circuit (lens): Edges are read head by head" in printed and "Loaded in" in printed
+    assert "--works" in line("models", model.info.name).stdout
+
+
 def test_methods_prints_every_knob_of_one_with_its_default_and_bounds(line: Line) -> None:
     knobs = {item["name"]: item for item in line.json("methods", "mean_difference")["knobs"]}
     assert knobs["strength"]["default"] == 2.0 and knobs["strength"]["bounds"] == [0.0, 20.0]

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from packaging.requirements import Requirement
 
 from tests.family_checks import cache, heads, method, stream
 from workbench.errors import BadSite, CorruptModel, ModelUnavailable
@@ -52,6 +55,7 @@ def test_activations_of_a_quantised_model_are_edited_and_its_weights_are_refused
     pytest.importorskip("bitsandbytes", reason="bitsandbytes quantises, and is not installed")
     model = load(str(tiny_folders["llama"]), dtype=dtype)
     assert model.info.dtype == model.info.quantised == dtype
+    assert model.info.n_parameters == load(str(tiny_folders["llama"])).info.n_parameters
     assert stream(model) == heads(model) == cache(model) == method(model, "mean_difference") == "yes"
     assert dtype in method(model, "lora")
     with pytest.raises(BadSite, match=f"kept in {dtype}"):
@@ -61,8 +65,11 @@ def test_activations_of_a_quantised_model_are_edited_and_its_weights_are_refused
 
 def test_a_quantising_without_its_package_is_named(tiny_folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda *_: None)
-    with pytest.raises(ModelUnavailable, match="needs the package bitsandbytes"):
+    with pytest.raises(ModelUnavailable, match="needs the package bitsandbytes") as refused:
         load(str(tiny_folders["llama"]), dtype="int8")
+    (extra,) = re.findall(r"retouch\[(\w+)\]", refused.value.hint)
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    assert [Requirement(line).name for line in project["optional-dependencies"][extra]] == ["bitsandbytes"]
 
 
 def damaged(folder: Path, to: Path, name: str, text: str | None) -> Path:

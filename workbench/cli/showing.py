@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 def models(
     name: Annotated[str | None, typer.Argument(help="A model to look up: what it needs, before it is loaded. Or: get.")] = None,
     wanted: Annotated[str | None, typer.Argument(help="After get: the recommended model to fetch into the workspace.")] = None,
+    works: Annotated[
+        bool, typer.Option("--works", help="Load the model too, and say what works on it, and why the rest does not.")
+    ] = False,
     dtype: DType = "float32",
     device: Device = "cpu",
     workspace: Home = None,
@@ -52,7 +56,28 @@ def models(
     says = f"{name}: {size.architecture}, {size.n_parameters:,} parameters; needs about {size.bytes_needed / 1e9:.2f} GB"
     fits = f"of {size.bytes_free / 1e9:.1f} GB free: {'fits' if size.fits else 'does not fit'}."
     notes = [note for note in (catalog.note(name, folder),) if note]
-    answer({"model": name, "fits": size.fits, "estimate": size, "note": " ".join(notes)}, json, [f"{says} {fits}", *notes])
+    told = {"model": name, "fits": size.fits, "estimate": size, "note": " ".join(notes)}
+    lines = [f"{says} {fits}", *notes]
+    if works:
+        found, more = _works(name, {"dtype": dtype, "device": device, "models": folder, "progress": on_terminal(json)})
+        answer(told | found, json, [*lines, *more])
+    else:
+        answer(told, json, [*lines, f"What works on it, after loading it: retouch models {name} --works"])
+
+
+def _works(name: str, options: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Load a model and ask every method and lens about it: as JSON, and as lines."""
+    from workbench.models import catalog
+    from workbench.workspace.model_facts import capabilities
+
+    began = time.perf_counter()
+    model = catalog.load(name, **options)
+    seconds, rows = time.perf_counter() - began, capabilities(model)
+    lines = [f"Loaded in {seconds:.1f} s as {model.info.architecture}, {model.info.dtype} on {model.info.device}."]
+    for kind, title in (("method", "Methods"), ("lens", "Lenses")):
+        lines.append(f"{title} that work: {', '.join(row['what'] for row in rows if row['kind'] == kind and not row['why']) or 'none'}.")
+    lines += [f"{row['what']} ({row['kind']}): {row['why']}" for row in rows if row["why"]]
+    return {"seconds": seconds, "info": asdict(model.info), "works": rows}, lines
 
 
 def _get(name: str | None, wanted: str | None, folder: Path, json: bool) -> None:

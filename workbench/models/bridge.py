@@ -162,7 +162,7 @@ class BridgeModel(LanguageModel):
             d_mlp=next((width for site, width in seen.widths.items() if site.kind == "mlp_post"), 0),
             d_vocab=seen.logits.shape[-1],
             n_ctx=cfg.n_ctx,
-            n_parameters=sum(p.numel() for p in self._network.parameters()),
+            n_parameters=self._network.num_parameters(),  # where four bits are packed in one number, all of them
             dtype=quantised_as(self._network) or str(self.dtype).removeprefix("torch."),
             device=str(self.device),
             tied_embeddings=self._layout.named("embed").weight is self._layout.named("unembed").weight,

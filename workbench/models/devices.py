@@ -56,7 +56,10 @@ def loading_options(dtype: str, device: str) -> dict[str, Any]:
     if dtype not in QUANTISED:
         return {"device_map": "auto"} if device == SPREAD else {}
     if importlib.util.find_spec("bitsandbytes") is None:
-        raise ModelUnavailable(f"Loading in {dtype} needs the package bitsandbytes.", "Run: pip install bitsandbytes; or choose bfloat16.")
+        raise ModelUnavailable(
+            f"Loading in {dtype} needs the package bitsandbytes, which is not installed.",
+            "Run: pip install 'retouch[quantised]' (from a clone: pip install '.[quantised]'); or choose bfloat16.",
+        )
     from transformers import BitsAndBytesConfig
 
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it tells of every cast
