@@ -29,6 +29,8 @@ def test_a_fit_is_measured_beside_its_rivals_in_words(app: Run, fresh_backend: A
     assert "“Be right.” before every prompt, with no edit," in found and "tokens a prompt, the edit none" in found
     assert "“Be wrong.”" in found and "with “Be right.” before it and no edit" in found
     assert "From earlier settings" not in found
+    helps = " ".join(item.proto.help for item in (*test.markdown, *test.caption))
+    assert [word for word in ("placebo", "nats", "neutral text", "interval", "split", "prefix") if f"**{word}**: " not in helps] == []
     test.text_input(key=against).set_value("").run()
     assert "From earlier settings" in texts(test)
 

@@ -16,7 +16,7 @@ from workbench.edits.labels import LaneLabel
 from workbench.errors import Obstructed
 from workbench.evaluate.benefit import Benefit, references
 from workbench.evaluate.controls import shuffled
-from workbench.evaluate.moved import moved_rows, shares_moved
+from workbench.evaluate.moved import moved_rows, shares_moved, templates
 from workbench.session import Session
 
 ROWS = contrast_rows(60)
@@ -47,7 +47,17 @@ def test_rows_that_moved_the_wrong_way_and_turned_are_counted_apart() -> None:
     assert [row["gain"] for row in rows] == [-2.0, -1.0, 0.0, 1.0, 2.0], "the most harmed first"
     assert [row["turned"] for row in rows] == ["right → wrong", "", "", "", "wrong → right"] and rows[0]["tags"] == "template:0"
     span = f"[{told.wrong_way.low:.0%}, {told.wrong_way.high:.0%}]"
-    assert told.sentence == f"40% {span} of 5 rows move the wrong way; 1 turn from right to wrong, 1 back."
+    assert told.sentence == f"40% {span} of 5 rows move the wrong way; 1 turn from right to wrong, 1 from wrong to right."
+
+
+def test_a_template_is_what_prompts_share() -> None:
+    asked = [f"What is the capital of {name}?" for name in ("Peru", "Chad", "Cuba")] + [
+        f"Who made {thing} first?" for thing in ("glass", "ink")
+    ]
+    assert templates(asked) == ["What is the capital of …"] * 3 + ["Who made … first?"] * 2
+    assert templates(["one of a kind", "two"]) == ["…", "…"] and templates([]) == []
+    rows = moved_rows(planted((1.0, -1.0), (2.0, 1.0)), 1)
+    assert [row["template"] for row in rows] == ["w", "w"], "repeated words stand once"
 
 
 def test_rows_that_are_neither_right_nor_wrong_do_not_turn() -> None:

@@ -215,9 +215,9 @@ def evaluate(
 def _tell_evaluation(model: str, found: Any, split: str, as_json: bool) -> None:
     rows, gain = found.rows(), found.benefit
     told = {"model": model, "data": gain.data, "split": split, "n": gain.n, "n_placebos": found.n_placebos}
-    told |= {"verdict": {"kind": found.verdict.kind, "text": found.verdict.plain}, "notes": found.notes}
+    told |= {"verdict": {"kind": found.verdict.kind, "text": found.verdict.plain, "rivals": found.rivals}, "notes": found.notes}
     told |= {"left_out": gain.left_out, "left_out_why": gain.why, "rows": rows}
-    lines = [found.verdict.sentence.replace("**", ""), found.verdict.detail.replace("**", "")]
+    lines = [told.replace("**", "") for told in (found.verdict.sentence, *found.rivals, found.verdict.detail)]
     lines += [f"{gain.data}, split {split}, {gain.n} rows; intervals are 95 %.", *([gain.why] if gain.why else [])]
     lines += [f"Note: {note}" for note in found.notes]
     answer(told, as_json, [*lines, *table([_short(row) for row in rows])])

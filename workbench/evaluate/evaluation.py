@@ -60,6 +60,11 @@ class Evaluation:
         """What prompts that were measured beside the first edit do instead of it, or against it, in Markdown."""
         return rival_sentences(self.benefit, self.side_effects, min(1, len(self.lanes) - 1))
 
+    @property
+    def plain(self) -> str:
+        """The verdict and what is told of prompts, without Markdown: what is saved with the edit."""
+        return " ".join([self.verdict.plain, *(told.replace("**", "") for told in self.rivals)])
+
     def rows(self) -> list[dict[str, Any]]:
         """One table row a lane and metric: value, interval, n, and the paired change against the base, always a difference.
 

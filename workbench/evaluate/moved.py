@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -42,14 +44,25 @@ class Moved:
         text = f"{self.wrong_way.estimate:.0%}{span} of {self.n} rows move the wrong way"
         if not self.turns:
             return f"{text}."
-        return f"{text}; {round(self.to_wrong.estimate * self.n)} turn from right to wrong, {round(self.to_right.estimate * self.n)} back."
+        wrong, right = (round(share.estimate * self.n) for share in (self.to_wrong, self.to_right))
+        return f"{text}; {wrong} turn from right to wrong, {right} from wrong to right."
 
 
 def moved_rows(benefit: Benefit, lane: int) -> list[dict[str, Any]]:
     """One table row a scored row: before (lane 0), after (the lane), which way it moved and whether it turned; the worst first."""
     before, after = (_of_lane(benefit, benefit.lanes[at].label) for at in (0, lane))
     found = [row for one, other in zip(before, after) if (row := _row(one, other)) is not None]
-    return sorted(found, key=lambda row: row["gain"])
+    shapes = templates([str(row["prompt"]) for row in found])
+    return sorted((row | {"template": shape} for row, shape in zip(found, shapes)), key=lambda row: row["gain"])
+
+
+def templates(prompts: Sequence[str]) -> list[str]:
+    """What each prompt shares with others: words that stand in a fifth of the prompts or more, and in two; … stands for the rest."""
+    split = [prompt.split() for prompt in prompts]
+    counts = Counter(word for words in split for word in set(words))
+    least = max(2.0, len(prompts) / 5)
+    masked = ([word if counts[word] >= least else "…" for word in words] for words in split)
+    return [" ".join(word for word, _ in groupby(words)) for words in masked]
 
 
 def shares_moved(benefit: Benefit, lane: int) -> Moved | None:

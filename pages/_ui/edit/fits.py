@@ -158,7 +158,7 @@ def _verbs(opened: Session | None, outcome: FitOutcome) -> None:
             state().turn_on(outcome.edit, dose)
             st.switch_page("pages/compare.py")
         if opened is not None:
-            save_popover(opened, outcome.edit, dose, outcome.evaluation.verdict.plain if outcome.evaluation else "")
+            save_popover(opened, outcome.edit, dose, outcome.evaluation.plain if outcome.evaluation else "")
         if st.button("Look at its spectra", key="fit-spectra"):
             st.switch_page("pages/spectra.py")
         if method(outcome.settings.method).proceed is not None:

@@ -11,6 +11,7 @@ from pages._ui.evaluate.rows import draw_rows
 from pages._ui.kit import words
 from pages._ui.kit.figures import figure_panel, table_panel
 from pages._ui.kit.frame import meaning
+from pages._ui.kit.glossary import tip
 from workbench.figures.basic import IntervalBar, intervals
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def draw_verdict(found: Evaluation, *, key: str, title: str, seed: int | None = 
     for i, told in enumerate(found.rivals):
         meaning(words.markdown(told), f"{key}-rival-{i}")
     if found.verdict.detail:
-        st.caption(words.markdown(found.verdict.detail))
+        st.caption(words.markdown(found.verdict.detail), help=tip(found.verdict.detail))
     for note in found.notes:
         st.caption(f":material/info: {words.plain(note)}")
     if found.benefit.metrics:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ _COLUMNS = {
     "before": st.column_config.NumberColumn(format="%.3f", help="The row's score without the edit."),
     "after": st.column_config.NumberColumn(format="%.3f", help="The row's score with the edit."),
     "gain": st.column_config.NumberColumn(format="%.3f", help="How much better the score became; below 0 the row was harmed."),
+    "template": st.column_config.TextColumn(help="What the prompt shares with others; … stands for the rest."),
     "words": st.column_config.NumberColumn(help="Length of the prompt, in words."),
 }
 
@@ -54,12 +56,16 @@ def _filtered(rows: list[dict[str, Any]], key: str) -> list[dict[str, Any]]:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         move = st.selectbox("Show", [None, *MOVES], format_func=lambda one: one or "All rows", key=f"{key}-rows-move", width=220)
         wanted = st.multiselect("Tags", tags, key=f"{key}-rows-tags", width=260, placeholder="Any")
+        shapes = st.multiselect(
+            "Templates", list(Counter(row["template"] for row in rows)), key=f"{key}-rows-templates", width=260, placeholder="Any"
+        )
         lengths = [int(row["words"]) for row in rows]
         low, high = min(lengths), max(lengths)
         span = (low, high)
         if low < high:
             span = st.slider("Length in words", low, high, span, key=f"{key}-rows-length", width=220)
-    return [row for row in rows if _is_of(row, move) and _has(row, wanted) and span[0] <= int(row["words"]) <= span[1]]
+    kept = [row for row in rows if _is_of(row, move) and _has(row, wanted) and span[0] <= int(row["words"]) <= span[1]]
+    return [row for row in kept if not shapes or row["template"] in shapes]
 
 
 def _is_of(row: dict[str, Any], move: str | None) -> bool:

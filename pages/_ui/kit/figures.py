@@ -66,7 +66,13 @@ def figure_panel(
             if look_for:
                 with st.popover("What to look for", type="tertiary", icon=":material/visibility:"):
                     st.markdown(look_for)
-        source(caption, key)
+        source(caption, key, _words(figure), look_for)
+
+
+def _words(figure: go.Figure) -> str:
+    """What a figure says: its title and its axes."""
+    axes = [axis.title.text for axis in (*figure.select_xaxes(), *figure.select_yaxes())]
+    return " ".join(str(text) for text in (figure.layout.title.text, *axes) if text)
 
 
 def _plot(figure: go.Figure, key: str, alt: str, selects: bool) -> None:
@@ -101,7 +107,15 @@ def table_panel(table: Rows, caption: str, *, key: str, columns: Mapping[str, An
         st.download_button(
             "CSV", lambda: as_csv(table), f"retouch-{key}.csv", "text/csv", key=f"{key}-csv", type="tertiary", on_click="ignore"
         )
-        source(caption, key)
+        source(caption, key, *_cells(table))
+
+
+def _cells(table: Rows) -> list[str]:
+    """The words of a table: its columns and what it holds in text."""
+    return [
+        *dict.fromkeys(str(name) for row in table for name in row),
+        *{cell for row in table for cell in row.values() if isinstance(cell, str)},
+    ]
 
 
 def as_csv(table: Rows) -> str:

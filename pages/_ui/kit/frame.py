@@ -11,6 +11,7 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 from streamlit.navigation.page import StreamlitPage
 
+from pages._ui.kit.glossary import tip
 from pages._ui.kit.state import state
 from pages._ui.kit.words import plain, safe
 from workbench.resources import STYLES
@@ -93,22 +94,22 @@ def empty(what: str, how: str = "", key: str = "page") -> DeltaGenerator:
     """Say what will appear here and how to get it; returns the container for a button."""
     box = st.container(border=True, key=f"empty-{key}")
     with box:
-        st.markdown(what)
+        st.markdown(what, help=tip(what))
         if how:
             st.caption(how)
     return box
 
 
 def meaning(text: str, key: str) -> None:
-    """What the picture means, in one sentence."""
+    """What the picture means, in one sentence; its technical words are told by its tooltip."""
     with st.container(key=f"meaning-{key}"):
-        st.markdown(text)
+        st.markdown(text, help=tip(text))
 
 
-def source(text: str, key: str) -> None:
-    """Where a number or picture is from, in small print."""
+def source(text: str, key: str, *above: str) -> None:
+    """Where a number or picture is from, in small print; the tooltip tells its technical words and those of what stands above."""
     with st.container(key=f"provenance-{key}"):
-        st.markdown(plain(text).replace("\\·", "·"))
+        st.markdown(plain(text).replace("\\·", "·"), help=tip(*above, text))
 
 
 def lane_chip(index: int, name: str, dose: float | None = None) -> str:
