@@ -98,7 +98,7 @@ def intervals(
             },
             mode="markers+text",
             text=[f"{row.value:.2f}  n={row.n}"],
-            textposition="top center",
+            textposition="top left" if span and row.value > 0.9 * span[1] else "top center",
             cliponaxis=False,  # a mark at 1.00 stands on the edge of the axis
             marker={"size": 11, "color": _colour(row.lane), "symbol": "circle-open" if row.lane is None else LANE_SYMBOLS[row.lane % 6]},
             hovertemplate=f"{row.name}: {row.value:.3f} [{row.low:.3f}, {row.high:.3f}]  n={row.n}<extra></extra>",

@@ -22,7 +22,7 @@ dose|doses: How much of an edit is applied: 0 is the untouched model, 1 the edit
 gate|gates|gated: A switch inside an edit that leaves it off where the text is about other things.
 greedy: Always writing the likeliest next token, so the same prompt gives the same text.
 held-out|held out|test rows|split test: Rows that no fit and no choice has seen, so that a score on them is not flattery.
-interval|intervals|95 %|\\\\?\\[[\\d.%-]+, [\\d.%-]+\\\\?\\]: Where the true value lies in 95 of 100 such measurements; here in square brackets.
+interval|intervals|95 %|\\\\?\\[[\\d.%-]+, [\\d.%-]+\\\\?\\]: In square brackets: where the true value lies in 95 of 100 such measurements.
 imbalance: How much likelier one side of a pair is than the other, whichever it is; 0 is even.
 KL: How far the next-token probabilities moved away from the untouched model's; 0 is not at all.
 lane|lanes: One column of a comparison: the untouched model, an edit or several at a dose, or a prompt.
