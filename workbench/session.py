@@ -261,7 +261,8 @@ class Session:
 
     def evaluate(
         self, lanes: LanesLike, demonstrations: Source, *, split: Split | None = "test", neutral: Source | None = None, n_placebos: int = 3,
-        n_generations: int = 16, chat: bool | None = None, system: str = "", shuffled: bool = False, progress: Progress | None = None,
+        n_generations: int = 16, chat: bool | None = None, system: str = "", shuffled: bool = False, seconds: float | None = None,
+        progress: Progress | None = None,
     ) -> Evaluation:  # fmt: skip
         """What lanes gain on held-out rows and break on neutral text, beside placebos of equal size.
 
@@ -276,7 +277,7 @@ class Session:
         Raises:
             BadLane, BadDose: as `edits.lane.lane_of`. Others: as `evaluate.evaluation.evaluation`.
         """
-        told = (demonstrations, split, neutral, n_placebos, n_generations, chat, system, shuffled)
+        told = (demonstrations, split, neutral, n_placebos, n_generations, chat, system, shuffled, seconds)
         return self.run(EvaluateSettings(self.shelf.lanes(lanes), *told), progress=progress)
 
     def sweep(

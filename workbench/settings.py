@@ -92,6 +92,7 @@ class EvaluateSettings:
     """An evaluation of lanes on the rows of a split (None: all), beside placebos. `neutral` names a set; None is the one that ships.
 
     `chat` and `system` as in a fit; None is as the edits were fitted. `shuffled` fits the first edit again on shuffled sides, beside it.
+    `seconds`: as many rows and texts as about that time allows (None: all), drawn in a fixed order and judged once.
     """
 
     lanes: tuple[Lane, ...]
@@ -103,3 +104,4 @@ class EvaluateSettings:
     chat: bool | None = None
     system: str = ""
     shuffled: bool = False
+    seconds: float | None = None

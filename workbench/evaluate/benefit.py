@@ -21,6 +21,7 @@ from workbench.edits.lane import LanesLike
 from workbench.edits.prompting import Prompting
 from workbench.errors import NotEnoughData
 from workbench.evaluate import choices
+from workbench.evaluate.budget import drawn
 from workbench.evaluate.fitted_rows import without_fitted
 from workbench.evaluate.metrics import Lanes, Metric, by_prompting, mean_metric, share_metric, with_base
 from workbench.models.base import LanguageModel
@@ -49,6 +50,8 @@ class Benefit:
     items: tuple[dict[str, Any], ...]
     left_out: tuple[str, ...] = ()
     why: str = ""
+    n_of: int = 0
+    """Rows that could have been scored, where fewer were drawn; else 0."""
 
     def metric(self, name: str) -> Metric:
         """The metric of a name (a KeyError if there is none: names are this package's own)."""
@@ -69,6 +72,7 @@ def benefit(
     lanes: LanesLike,
     *,
     split: Split | None = "test",
+    most_rows: int | None = None,
     batch_size: int = 32,
     progress: Progress | None = None,
 ) -> Benefit:
@@ -78,13 +82,16 @@ def benefit(
     `balance` the imbalance; labels the accuracy; rows with nothing but a positive its log-probability. Rows that an edit was fitted on are
     left out of every lane, whatever split they are in by now; only who asks for split `fit` gets them, as what they are.
 
+    Args:
+        most_rows: so many at most, in the order of `budget.drawn`.
+
     Raises:
         NotEnoughData: the split has no row with any of these. FittedRows: it had, and all were fitted on. Others: as `engine.lanes`.
     """
     whole, tell = with_base(lanes), progress or silent()
     shown = [mark for lane in whole if lane.prompting for mark in lane.prompting.marks]
     unseen = without_fitted(demonstrations, split, [edit for lane in whole for edit in edits_of(lane)], shown)
-    rows = unseen.rows
+    rows = drawn(unseen.rows, most_rows)
     parts: list[Part] = []
     jobs = _jobs(rows, demonstrations)
     for index, (score, chosen) in enumerate(jobs):
@@ -103,7 +110,7 @@ def benefit(
         {**item, "lane": labels[item["lane"]].label, "tags": tags[item["id"], item["prompt"]]} for part in parts for item in part.items
     )
     metrics = tuple(metric for part in parts for metric in part.metrics)
-    told = (unseen.left_out, unseen.why)
+    told = (unseen.left_out, unseen.why, len(unseen.rows) if len(rows) < len(unseen.rows) else 0)
     return Benefit(model.info.name, labels, demonstrations.name, split or "all", len(rows), metrics, items, *told)
 
 

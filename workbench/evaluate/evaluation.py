@@ -12,10 +12,12 @@ from workbench.edits.labels import LaneLabel, edits_of, lane_labels
 from workbench.edits.lane import Lane, LanesLike
 from workbench.edits.placebo import rotated
 from workbench.evaluate.benefit import Benefit, benefit
+from workbench.evaluate.budget import Budget, budget
 from workbench.evaluate.metrics import Metric, with_base
 from workbench.evaluate.rivals import rival_sentences
 from workbench.evaluate.side_effects import SideEffects, side_effects
 from workbench.evaluate.verdict import SHUFFLED, Verdict, verdict
+from workbench.methods.shared.layers import SMALL
 from workbench.models.base import LanguageModel
 from workbench.progress import Progress, silent
 
@@ -98,12 +100,14 @@ def evaluation(
     shuffled: Lane | None = None,
     n_placebos: int = 3,
     n_generations: int = 16,
+    seconds: float | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
     """Score a split under the base, each stack, and a placebo of each; without neutral text no side effects.
 
     Args:
         shuffled: the first lane as it was fitted on shuffled sides; it stands beside the placebos.
+        seconds: measure as many rows and texts as about so many seconds allow, judged once; None: all. Small models are measured whole.
         capability: sets that the edits are not about, by name; each adds its first score to the side effects.
 
     Raises:
@@ -122,7 +126,9 @@ def evaluation(
         every, placebo_of = [*every, shuffled], (*placebo_of, None)
     labels = (*names, *(LaneLabel(f"placebo of {names[of].label}") for of in placebo_of if of is not None))
     labels += () if shuffled is None else (replace(lane_labels([shuffled])[0], label=f"{SHUFFLED} {names[1].label}"),)
-    gains = benefit(model, demonstrations, every, split=split, progress=tell.part(0.0, 0.6))
+    most = _most(model, demonstrations, every, split, neutral, seconds, tell)
+    neutral = neutral[: most.texts]
+    gains = benefit(model, demonstrations, every, split=split, most_rows=most.rows, progress=tell.part(0.0, 0.6))
     # Lanes that are called alike, as an edit and its shuffled control, are numbered until each has its own name.
     own = {gains.lanes[at].label: name.label for at, name in enumerate(names)}
     items = tuple({**item, "lane": own[item["lane"]]} for item in gains.items if item["lane"] in own)
@@ -134,6 +140,27 @@ def evaluation(
         breaks = replace(breaks, lanes=labels, metrics=_pooled(breaks.metrics, groups))
     tell(1.0, "Done")
     return Evaluation(gains, breaks, placebo_of, n_placebos)
+
+
+def _most(
+    model: LanguageModel, demonstrations: Demonstrations, every: Sequence[Lane], split: Split | None, neutral: Sequence[str],
+    seconds: float | None, tell: Progress,
+) -> Budget:  # fmt: skip
+    """What there is time for."""
+    if seconds is None or model.info.n_parameters < SMALL:
+        return Budget()
+
+    def rows(n: int) -> None:
+        tell(0.0, f"Timing {n} rows")
+        benefit(model, demonstrations, every, split=split, most_rows=n)
+
+    def texts(n: int) -> None:
+        tell(0.0, f"Timing {n} texts")
+        side_effects(model, neutral[:n], every, n_generations=0)
+
+    found = budget(seconds, rows, texts if neutral else None)
+    tell(0.0, f"Measuring {found.rows} rows at most")
+    return found
 
 
 def _placebo(lane: Lane, seed: int) -> Lane:

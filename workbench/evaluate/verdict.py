@@ -129,6 +129,7 @@ def _identity(kind: VerdictKind, side: SideEffects | None, edit: int) -> str:
 
 def _numbers(benefit: Benefit, metric: Metric, edit: int, placebo: int | None) -> str:
     rows = f"{benefit.n:,} {'row' if benefit.n == 1 else 'rows'} of split {benefit.split}"
+    rows += f" (drawn from {benefit.n_of:,})" if benefit.n_of else ""
     text = f"{metric.title}: **{_short(metric.values[edit])}** with the edit, **{_short(metric.values[0])}** without, {rows}."
     return text if placebo is None else f"{text} A random edit of equal size gives {_short(metric.values[placebo])}."
 

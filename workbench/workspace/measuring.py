@@ -69,12 +69,18 @@ class Measuring:
             capability=capability_of(self.demos, rows, model),
             n_placebos=settings.n_placebos,
             n_generations=settings.n_generations,
+            seconds=settings.seconds,
             progress=tell.part(0.5, 1.0) if control else progress,
         )
         refused = (control,) if isinstance(control, str) else ()
         found = replace(found, notes=rendering_notes(model, read.prompts(), edits) + self.shelf.said_of(edits) + refused)
         inputs = {"lanes": lanes_told(lanes), **data_told(rows), "split": settings.split, "chat": read.is_chat}
-        inputs |= {"n_placebos": settings.n_placebos, "n_generations": settings.n_generations, "shuffled": settings.shuffled}
+        inputs |= {
+            "n_placebos": settings.n_placebos,
+            "n_generations": settings.n_generations,
+            "shuffled": settings.shuffled,
+            "seconds": settings.seconds,
+        }
         title, outputs = f"{lane_label(lanes[0])} on {rows.name}", {"rows": found.rows()}
         self.recorder.run("evaluate", title, model.info.name, inputs, outputs=outputs, metrics=found.metrics())
         return found

@@ -82,11 +82,23 @@ def take_choice() -> None:
 
 
 def live(shot: Snapshot) -> None:
-    """The moving picture of a fit that runs: whatever numbers the method reports."""
+    """The moving picture of a fit that runs: whatever numbers the method reports; once it is fitted, what can be done with it."""
     from workbench.figures.reports import moving_pictures
 
+    at_hand: Any = shot.live.get("outcome")
+    if at_hand is not None:
+        _at_hand(at_hand)
+        return
     for picture in moving_pictures(shot.history):
         figure_panel(picture.figure, picture.rows, f"{shot.title}, {len(shot.history)} reports", key=picture.name)
+
+
+def _at_hand(outcome: FitOutcome) -> None:
+    """An edit that can be used while it is measured."""
+    state().edit = outcome.edit
+    st.caption(f"The edit is fitted. {words.plain(outcome.why_not)}")
+    _verbs(session(), outcome)
+    notices(outcome.fitted.report)
 
 
 def draw(outcome: FitOutcome) -> None:

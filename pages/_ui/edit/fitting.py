@@ -43,7 +43,9 @@ class FitOutcome:
         return self.fitted.edit.id
 
 
-SHORT_FIT_S = 10.0
+VERDICT_S = 10.0
+"""About how long the first verdict on a fit may take; it says on how many rows it stands, and Evaluate measures all."""
+SHORT_FIT_S = 5.0
 """A fit that took less than this is fitted again on shuffled sides without being asked; Evaluate offers it for the others."""
 FIT: jobs.Slot[FitSettings, FitOutcome] = jobs.Slot("fit", told=lambda outcome: outcome.settings)
 # Presets by name, each fitted with the same rows and seed.
@@ -149,11 +151,12 @@ def _unmeasured(fitted: Fitted, settings: FitSettings, chosen: Mapping[str, Any]
 
 
 def _measured(session: Session, settings: FitSettings, fitted: Fitted, progress: Progress, *, shuffled: bool = False) -> FitOutcome:
-    progress(0.86, "Measuring it on held-out rows")
+    at_hand = FitOutcome(fitted, None, settings, "It is being measured on held-out rows: the verdict comes once all of them are.")
+    progress(0.86, "Measuring it on held-out rows", outcome=at_hand)
     try:
         # The quick look: the page Evaluate measures more, repetition too.
         lanes = settings.rivals.lanes(Lane((Named(fitted.edit.id, settings.dose),)))
-        quick = EvaluateSettings(lanes, settings.source, n_placebos=2, n_generations=0)
+        quick = EvaluateSettings(lanes, settings.source, n_placebos=2, n_generations=0, seconds=VERDICT_S)
         # A set that was edited meanwhile cannot be fitted again shuffled.
         shuffled &= session.demos.resolve(settings.source).fingerprint == fitted.edit.header.data
         quick = replace(quick, shuffled=shuffled)
