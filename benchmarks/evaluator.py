@@ -5,8 +5,8 @@
 
 The floor counts multiply-adds: tokens × blocks that have to run, and logits at the tokens that are scored. Plain is one stack after
 another, every answer with its prompt, all blocks, logits at every scored position. `share` is the part of the possible saving that is
-reached: measured ratio / ratio of the floors, both of processor time, which other work on the machine moves least; it exceeds 1 where plain batches pay for padding too. Differences stand beside that of plain
-batches of another size, which is rounding.
+reached: measured ratio / ratio of the floors, in processor time, which other work on the machine moves least. It exceeds 1 where plain
+batches pay for padding too. Differences stand beside that of plain batches of another size.
 """
 
 from __future__ import annotations
