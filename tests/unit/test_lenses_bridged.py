@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
 from tests.conftest import FAMILIES, contrast_rows, words
-from tests.operations import edit_of, hooks_on, operations_of
+from tests.families import family_folder
+from tests.operations import edit_of, hooks_on, noise, operations_of, shift
 from tests.shape_checks import unchecked
 from workbench.edits.engine import applied
 from workbench.errors import Obstructed
 from workbench.lenses.bridged import edited_bridge, run
+from workbench.models.catalog import load
+from workbench.operations import AddToWeight, LowRank
 
 BRIDGED = [family for family in FAMILIES if family != "backpack"]
 
@@ -82,3 +86,28 @@ def test_a_model_without_a_bridge_is_refused_with_a_way_on() -> None:
     with pytest.raises(Obstructed, match="embedded-backpack has none") as caught, unchecked(), edited_bridge(Other()):  # type: ignore[arg-type]
         pass
     assert "senses" in caught.value.hint
+
+
+@pytest.mark.parametrize("model_type", ["phi3", "mixtral", "deepseek_v3", "opt", "gemma2", "gpt_bigcode", "olmo2", "qwen3_next", "bloom"])
+def test_at_each_place_of_other_structures_the_bridge_is_the_engine_or_refuses_by_name(model_type: str, tmp_path: Path) -> None:
+    model = load(str(family_folder(model_type, tmp_path / model_type)))
+    batch, acted = model.tokens([words(12, 13, 14, 15)]), 0
+    base = run(model, batch)[0]
+    for site in model.sites():
+        if site.is_weight:
+            slot = model.weight(site)
+            low = LowRank(noise(2, slot.shape[1]), noise(slot.shape[0], 2))
+            op: Any = AddToWeight(site, noise(*slot.shape) if slot.is_table else low)
+        else:
+            op = shift(model.width(site), site=str(site))
+        edit = edit_of(model, op)
+        with torch.no_grad(), applied(model, edit):
+            wanted = model.logits(batch)
+        try:
+            got = run(model, batch, [edit])[0]
+        except Obstructed as refusal:
+            assert f"does not show {site}" in str(refusal)
+            continue
+        acted += 1
+        assert (got - wanted).abs().max() < TOLERANCE * 10 * max(1.0, float(wanted.abs().max()) / 10), site
+    assert acted > model.info.n_layers and torch.equal(run(model, batch)[0], base)

@@ -22,8 +22,8 @@ from workbench.errors import Obstructed
 from workbench.lenses import registry
 from workbench.models.base import LanguageModel, WeightSlot
 from workbench.models.bridge import BridgeModel
-from workbench.models.tokens import TokenBatch, running
-from workbench.operations import AddToWeight, LowRank, Rows, TransformAt, own_part, term, with_term
+from workbench.models.tokens import TokenBatch, current_forward, running
+from workbench.operations import AddToWeight, LowRank, Rows, TransformAt, by_sequence, own_part, term, with_term
 from workbench.shapes import Logits, Tensor
 from workbench.sites import Site
 
@@ -74,11 +74,14 @@ def edited_bridge(model: LanguageModel, edits: Sequence[Edit] = ()) -> Generator
     Holds the model's lock. Afterwards, also after an exception, hooks and parameters are those of before, by identity.
 
     Raises:
-        Obstructed: the model has no bridge. Others: as `engine.lanes`, before anything is touched.
+        Obstructed: the model has no bridge, or that does not show where an edit acts. Others: as `engine.lanes`. All before anything is
+            touched.
     """
     owner = bridged(model)
     planned(owner, [edits])
     operations = [op for edit in edits for op in checked(owner, edit).operations()]
+    for op in operations:
+        _shown(owner, op)
     with owner.lock, ExitStack() as undo:
         # Transforms first: a weight term must see its module's input as the transforms leave it.
         for op in operations:
@@ -99,11 +102,28 @@ def run(model: LanguageModel, batch: TokenBatch, edits: Sequence[Edit] = (), nam
         return bridge.run_with_cache(batch.ids, names_filter=list(names))
 
 
+def _shown(model: BridgeModel, op: TransformAt | AddToWeight) -> None:
+    """Refuse an edit at a place that TransformerLens's tree does not show: one expert, a matrix within a block without parts."""
+    if isinstance(op, TransformAt):
+        names = [hook_name(op.site)] if op.site.kind in _HOOKS or op.site.kind == "ln_final" else []
+    elif op.site.kind in _WEIGHTS and not isinstance(op.delta, Rows):
+        names = [f"blocks.{op.site.layer}.{_WEIGHTS[op.site.kind]}.hook_{side}" for side in ("in", "out")]
+    else:
+        return
+    if not names or any(name not in model.bridge.hook_dict for name in names):
+        raise Obstructed(
+            f"TransformerLens's tree of {model.info.architecture} does not show {op.site}, where the edit acts.",
+            "Look without the edit; comparing and measuring it do not need that tree.",
+        )
+
+
 def _hook(model: BridgeModel, undo: ExitStack, name: str, fn: Callable[[Tensor], Tensor | None]) -> None:
     """Put a torch hook on a hook point; `fn` sees (batch, pos, width), whatever TransformerLens shows its own hooks."""
 
     def after(_: nn.Module, __: Any, x: Tensor) -> Tensor | None:
-        y = fn(x.flatten(2) if x.ndim == 4 else x)
+        forward = current_forward()
+        rows = x.flatten(2) if x.ndim == 4 else x if forward is None else by_sequence(x, forward.real)
+        y = fn(rows)
         return None if y is None else y.view(x.shape)
 
     undo.callback(model.bridge.hook_dict[name].register_forward_hook(after).remove)

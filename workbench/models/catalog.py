@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import tempfile
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from workbench.models.backpack.files import is_backpack
 from workbench.models.base import LanguageModel
 from workbench.models.devices import QUANTISED, SPREAD, checked_device, free_bytes, loading_options
 from workbench.models.fetching import HUB_ANSWERS_WITHIN, fetch, fetched, hub_has, recommended
+from workbench.models.folder_check import check_folder, described
 from workbench.models.tensor_files import align
 from workbench.progress import Progress, silent
 from workbench.resources import MODELS, RECOMMENDED, models_of
@@ -37,6 +37,9 @@ DTYPES: dict[str, torch.dtype] = {
 }
 # transformers' own bars would mix with our progress, and with errors on stderr.
 logging.disable_progress_bar()
+
+# What transformers and the code below it raise on a folder that describes no model.
+_FOREIGN = (ValueError, TypeError, AttributeError, AssertionError, ImportError)
 
 # Below this many parameters a second thread costs more than it brings, and with another busy process 5 to 50 times more.
 _ONE_THREAD_BELOW = 30_000_000
@@ -90,7 +93,7 @@ def note(name: str, models: Path | None = None) -> str:
     path = Path(source) / gguf.ABOUT
     if not path.is_file():
         return ""
-    about = _config(path)
+    about = described(path)
     return f"From {about['from']}; licence {about['licence']}; weights: {about['weights']}."
 
 
@@ -144,6 +147,8 @@ def estimate(
 
 
 def _sized(name: str, source: str, local: bool, dtype: str, device: str, revision: str) -> MemoryEstimate:
+    if Path(source).is_dir():
+        check_folder(Path(source))
     if gguf.is_gguf(source):
         count, architecture = gguf.gguf_facts(source).n_parameters, gguf.gguf_facts(source).architecture
     elif is_backpack_folder(source):
@@ -220,14 +225,7 @@ def load(
 def is_backpack_folder(source: str) -> bool:
     """Whether a folder holds a Backpack."""
     path = Path(source) / "config.json"
-    return path.is_file() and is_backpack(_config(path))
-
-
-def _config(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise CorruptModel(f"{path} cannot be read as JSON: {error}", "Save the model folder again.") from error
+    return path.is_file() and is_backpack(described(path))
 
 
 def _reach(source: str) -> bool:
@@ -264,6 +262,7 @@ def _read(name: str, source: str, local: bool, dtype: torch.dtype, revision: str
                 f"The weights of {name} lack {len(missing)} tensors or have them in another shape (first: {missing[0]}).",
                 "Save or download the model again.",
             )
+        _check_suppressed(name, network)
         if not more:
             align(network)
         return network, _tokenizer(source, revision, local)
@@ -271,10 +270,21 @@ def _read(name: str, source: str, local: bool, dtype: torch.dtype, revision: str
     return _from_hub(name, read)
 
 
+def _check_suppressed(name: str, network: Any) -> None:
+    """Refuse a generation config that names tokens which the network has none of."""
+    own, size = network.generation_config, int(network.config.get_text_config().vocab_size)
+    for field in ("suppress_tokens", "begin_suppress_tokens"):
+        beyond = [i for i in getattr(own, field, None) or () if i >= size]
+        if beyond:
+            raise CorruptModel(
+                f"The generation_config.json of {name} has token {beyond[0]} in {field}; the vocabulary has {size:,}.", "Restore the file."
+            )
+
+
 def _tokenizer(source: str, revision: str, local: bool) -> Any:
     """Load the tokenizer that the folder itself declares: for some model types AutoTokenizer overrides it and then splits nothing."""
     declared = Path(source) / "tokenizer_config.json"
-    if declared.is_file() and _config(declared).get("tokenizer_class") in ("TokenizersBackend", "PreTrainedTokenizerFast"):
+    if declared.is_file() and described(declared).get("tokenizer_class") in ("TokenizersBackend", "PreTrainedTokenizerFast"):
         return PreTrainedTokenizerFast.from_pretrained(source)
     return AutoTokenizer.from_pretrained(source, revision=revision or None, local_files_only=local, trust_remote_code=False)
 
@@ -297,7 +307,7 @@ def _from_hub(name: str, call: Any) -> Any:
             f"{name} could not be loaded: {str(error).splitlines()[0]}",
             "Check the name and the network, or give a local folder, or 'embedded'.",
         ) from error
-    except (ValueError, KeyError, TypeError, AttributeError, ImportError, StrictDataclassError) as error:
+    except (LookupError, ArithmeticError, *_FOREIGN, StrictDataclassError) as error:
         if "trust_remote_code" in str(error):
             raise ModelUnavailable(
                 f"{name} comes with program code of its own, and Retouch runs no code that a model brings (trust_remote_code is off).",

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-from jinja2 import TemplateError
+from jinja2 import TemplateError, TemplateSyntaxError
 
 from workbench.conversations import Conversation, Prompt
 from workbench.errors import BadPrompt
@@ -124,6 +124,9 @@ def _applied(tokenizer: Any, conversation: Conversation, *, tokenize: bool) -> A
             conversation.messages(), tokenize=tokenize, add_generation_prompt=not open_turn, continue_final_message=bool(open_turn),
             return_dict=False, **more,
         )  # fmt: skip
+    except TemplateSyntaxError as error:
+        hint = "Restore the template in the model's folder (chat_template.jinja or tokenizer_config.json), or turn chat off."
+        raise BadPrompt(f"The model's chat template is damaged at its line {error.lineno}: {error.message}.", hint) from error
     except (TemplateError, ValueError, TypeError, KeyError) as error:
         why = next(iter(str(error).splitlines()), type(error).__name__)
         hint = "Put what the system turn says into the first question." if conversation.system else "Let user and assistant take turns."

@@ -163,6 +163,7 @@ def converted(path: str | Path, folder: Path, about: dict[str, Any], *, progress
         tell(0.99, "Writing the folder")
         if folder.exists():
             shutil.rmtree(folder)
+        unfinished.chmod(0o755)  # a temporary folder is for its owner alone
         unfinished.rename(folder)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)

@@ -42,6 +42,10 @@ class Layout:
             )
         self.network, self._components = network, components
         self.blocks: nn.ModuleList = network.get_submodule(components["blocks"].name)
+        if not len(self.blocks):
+            raise ModelUnavailable(
+                f"{type(network).__name__} has no layers by its config, so there is nothing to edit.", "Check its config.json."
+            )
         self._parts: dict[str, Any] = dict(components["blocks"].submodules)
         self._paths = {id(module): path for path, module in network.named_modules()}
         self._split: dict[tuple[str, int, int, torch.device], Int[Tensor, " out"]] = {}
