@@ -58,7 +58,7 @@ class DirectionConfig:
         1.0,
         label="Strength",
         symbol="c",
-        help="How often an added direction is added at dose 1.",
+        help="How often an added direction is added at dose 1: strength 2 at dose 1 is strength 1 at dose 2.",
         unit="times the direction",
         bounds=(0.0, 20.0),
     )

@@ -45,15 +45,17 @@ class MeanDifferenceConfig:
         2.0,
         label="Strength",
         symbol="c",
-        help="How often the mean difference is added at dose 1: strength 2 at dose 1 is strength 1 at dose 2. Published "
-        "settings use 1 for a 7B model; small models need more.",
+        help="How often the mean difference is added at dose 1: strength 2 at dose 1 is strength 1 at dose 2, so the dose is the one to "
+        "turn. Published settings use 1 for a 7B model; small models need more.",
         unit="times the difference",
         bounds=(0.0, 20.0),
-        main=True,
     )
     where: Literal["all", "prompt", "generated"] = knob("all", label="Where", help="Positions that the edit acts on.", main=True)
     gate: GateKind = knob(
-        "none", label="Gate", help="Let the edit act only on tokens that a probe tells from neutral text: at all (hard) or by share (soft)."
+        "none",
+        label="Gate",
+        help="Let the edit act only on tokens that a probe tells from neutral text: at all (hard) or by share (soft).",
+        main=True,
     )
     spare: SpareKind = knob("sinks", label="Spared tokens", help=HELP)
     read: Literal["auto", "last", "continuation"] = knob(
