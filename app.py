@@ -7,7 +7,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from pages._ui.kit import backend, frame, loading, state, status
+from pages._ui.kit import backend, frame, lanes, loading, state, status
 
 PAGES = Path(__file__).resolve().parent / "pages"
 # Title, file, icon; in the order of the loop: load, inspect, collect, fit, compare, measure, keep.
@@ -39,6 +39,7 @@ def main() -> None:
     chosen = st.navigation(menu, expanded=True)
     frame.enter(menu)
     loading.take_model()
+    lanes.check_link()
     with st.sidebar:
         bar = st.container(key="statusbar")
     try:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import pytest
 from streamlit.testing.v1 import AppTest
 
-from tests.app.conftest import fine
+from tests.app.conftest import fine, texts
 from tests.app.test_pages import ROOT, fitted
+from workbench.edits.lane import Lane, Named
+from workbench.edits.prompting import Prompting
 
 Run = Callable[..., AppTest]
 
@@ -36,3 +41,49 @@ def test_a_url_with_unknown_names_opens_all_the_same(app: Run, fresh_backend: An
     fine(test.run())
     fine(test.switch_page("pages/compare.py").run())
     assert not test.session_state["retouch"].lanes
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "on=abc:99", "on=ID:nan", "on=ID:1e999", f"on={'a' * 5000}", "on=FOLDER:1", "edit=FOLDER", "set=FOLDER", "layer=²",
+        f"layer={'9' * 20}", "method=nope", "model=/no/such/folder", "on=ID,ID,ID,ID,ID,ID", "on=ID+ID", "on=ID:1,ID:2",
+        "jobs=compare:JOB,evaluate:JOB,lens:JOB,fit:JOB", "tab=load:JOB",
+    ],
+    ids=lambda query: query[:12],
+)  # fmt: skip
+def test_no_link_kills_a_page_or_turns_something_else_on(
+    app: Run, fresh_backend: Any, tiny_folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch, query: str
+) -> None:
+    edit = fitted(app, fresh_backend).session_state["retouch"].edit
+    job = fresh_backend.jobs.submit(lambda progress: object(), title="A fit of somebody").id
+    read: list[object] = []
+    monkeypatch.setattr("workbench.workspace.edit_shelf.load_edit", lambda folder: read.append(folder))
+    names = {"ID": edit, "FOLDER": str(tiny_folders["llama"]), "JOB": job}
+    name, _, value = query.partition("=")
+    test = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60)
+    test.query_params[name] = re.sub("ID|FOLDER|JOB", lambda found: names[found[0]], value)
+    fine(test.run())
+    on = test.session_state["retouch"].lanes
+    assert {key for lane in on for key in lane.keys} <= {edit} and len(on) <= 1
+    drawn = " ".join(item.body for item in test.sidebar.get("html"))
+    assert ("EDIT ON" in drawn) is bool(on)
+    for page in ("edit", "compare", "evaluate", "inspect", "spectra"):
+        fine(test.switch_page(f"pages/{page}.py").run())
+    assert read == [], "a link never reads a folder"
+
+
+def test_what_a_link_names_and_nobody_has_is_said_once(app: Run, fresh_backend: Any) -> None:
+    edit = fitted(app, fresh_backend).session_state["retouch"].edit
+    test = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60)
+    test.query_params["on"] = f"{edit}:2,gone:1"
+    fine(test.run())
+    assert "No edit on this model 'gone'" in texts(test)
+    assert [lane.keys for lane in test.session_state["retouch"].lanes] == [(edit,)]
+    assert "gone" not in texts(fine(test.run()))
+
+
+def test_one_edit_has_one_lane_and_its_last_dose(app: Run, fresh_backend: Any) -> None:
+    now = fitted(app, fresh_backend).session_state["retouch"]
+    now.lanes = (Lane((Named(now.edit, 1.0),)), Lane((Named(now.edit, 2.0),)), Lane((Named(now.edit, 1.0),), Prompting(prefix="Well.")))
+    assert [lane.doses for lane in now.lanes] == [((now.edit, 2.0),), ((now.edit, 1.0),)]

@@ -218,7 +218,9 @@ def test_an_edit_is_saved_compared_looked_at_measured_and_deleted(app: Run, fres
     fine(test.switch_page("pages/library.py").run())
     fine(test.button(key=f"delete-{edit}").click().run())
     assert not fresh_backend.sessions["embedded"].edits()
-    assert "outlive the browser" in texts(test)
+    assert "outlive the browser" in texts(test) and "in the bin for 30 days" in texts(test)
+    fine(test.button(key="library-undo").click().run())
+    assert [item.id for item in fresh_backend.sessions["embedded"].edits()] == [edit] and "in the bin for" not in texts(test)
 
 
 def test_the_base_alone_can_be_heard_and_judged(app: Run, fresh_backend: Any) -> None:

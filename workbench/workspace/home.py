@@ -13,7 +13,7 @@ from workbench.workspace.database import Database
 from workbench.workspace.plain import plain
 from workbench.workspace.runs import Runs
 from workbench.workspace.sets import DemonstrationSets
-from workbench.workspace.sweeping import clean
+from workbench.workspace.sweeping import BIN_DAYS, clean
 
 if TYPE_CHECKING:
     from workbench.workspace.edits import SavedEdits
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 class Workspace:
     """Demonstration sets, edits, runs, notes and drafts of one folder; safe to use from any number of threads."""
+
+    bin_days = BIN_DAYS
+    """How long what was deleted can be put back."""
 
     def __init__(self, folder: str | Path | None = None) -> None:
         """Open or create the folder: the argument, else RETOUCH_HOME, else ~/.retouch.

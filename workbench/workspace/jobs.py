@@ -59,9 +59,9 @@ class Snapshot:
 class Job:
     """One piece of work; every method may be called from any thread."""
 
-    def __init__(self, work: Work, title: str, owner: str, model: str | None, jobs: Jobs) -> None:
+    def __init__(self, work: Work, title: str, owner: str, model: str | None, kind: str, jobs: Jobs) -> None:
         self.id = uuid.uuid4().hex[:12]
-        self.title, self.owner, self.model = title, owner, model
+        self.title, self.owner, self.model, self.kind = title, owner, model, kind
         self._work, self._jobs = work, jobs
         self._lock = threading.Lock()
         self._over = threading.Event()
@@ -206,9 +206,12 @@ class Jobs:
         self._running: list[Job] = []
         self._all: dict[str, Job] = {}
 
-    def submit(self, work: Work, *, title: str, owner: str = "", model: str | None = None) -> Job:
-        """Queue some work. `model` names the model that it keeps busy: such a job is heavy, and alone on that model."""
-        job = Job(work, title, owner, model, self)
+    def submit(self, work: Work, *, title: str, owner: str = "", model: str | None = None, kind: str = "") -> Job:
+        """Queue some work. `model` names the model that it keeps busy: such a job is heavy, and alone on that model.
+
+        kind: what its result is for, so that nobody takes it for another's.
+        """
+        job = Job(work, title, owner, model, kind, self)
         with self._lock:
             self._all[job.id] = job
             over = [item for item in self._all.values() if item.wait(0)]

@@ -16,7 +16,7 @@ from pages._ui.kit.doses import dose_slider
 from pages._ui.kit.figures import table_panel
 from pages._ui.kit.lanes import known_edits, lane_name, own_dose, usable_lanes
 from pages._ui.kit.said import prompt_lane
-from pages._ui.kit.state import MAX_LANES, state
+from pages._ui.kit.state import MAX_LANES, option, state
 from workbench.conversations import Prompt
 from workbench.edits.lane import Lane, Named
 from workbench.settings import CompareSettings
@@ -43,15 +43,15 @@ def lane_controls(session: Session) -> tuple[Lane, ...]:
     known = known_edits(session)
     lanes = usable_lanes(session)
     key = "compare-edits"
-    names = {(edit,): name for edit, name in known.items()} | {_option(lane): lane_name(session, lane) for lane in lanes}
-    st.session_state[key] = [_option(lane) for lane in lanes]
+    names = {(edit,): name for edit, name in known.items()} | {option(lane): lane_name(session, lane) for lane in lanes}
+    st.session_state[key] = [option(lane) for lane in lanes]
     st.multiselect(
         "Edits", list(names), format_func=names.__getitem__, key=key, max_selections=MAX_LANES, on_change=_choose, args=(session, key),
         placeholder="Add an edit as a lane",
     )  # fmt: skip
     for i, lane in enumerate(lanes):
         for j, edit in enumerate(lane.edits):
-            slider = f"dose-{'+'.join(_option(lane))}-{j}"
+            slider = f"dose-{'+'.join(option(lane))}-{j}"
             st.session_state[slider] = edit.written_dose
             name = f"{'ABCDE'[i]}  {known[edit.key]}"
             dose_slider(f"Dose of {words.plain(name)}", key=slider, on_change=_dose, args=(i, j, slider))
@@ -59,16 +59,11 @@ def lane_controls(session: Session) -> tuple[Lane, ...]:
     return lanes
 
 
-def _option(lane: Lane) -> tuple[str, ...]:
-    """What a lane is chosen by: its edits and what it says, whatever the doses."""
-    return (*lane.keys, str(lane.prompting)) if lane.prompting else lane.keys
-
-
 def _choose(session: Session, key: str) -> None:
     """Keep the lanes that are still chosen, and add the edits that are new."""
     now, chosen = state(), st.session_state[key]
-    now.lanes = tuple(lane for lane in now.lanes if _option(lane) in chosen)
-    kept = {_option(lane) for lane in now.lanes}
+    now.lanes = tuple(lane for lane in now.lanes if option(lane) in chosen)
+    kept = {option(lane) for lane in now.lanes}
     for keys in chosen:
         if keys not in kept:
             now.turn_on(keys[0], own_dose(session, keys[0]))
@@ -76,7 +71,7 @@ def _choose(session: Session, key: str) -> None:
 
 def _add(lane: Lane) -> None:
     now = state()
-    now.lanes = (*(one for one in now.lanes if _option(one) != _option(lane)), lane)[-MAX_LANES:]
+    now.lanes = (*(one for one in now.lanes if option(one) != option(lane)), lane)[-MAX_LANES:]
 
 
 def _dose(at: int, part: int, key: str) -> None:

@@ -160,9 +160,9 @@ class Backend:
         torch = None if self.is_booting else sys.modules.get("torch")
         return ["cpu", *(["cuda"] if torch is not None and torch.cuda.is_available() else [])]
 
-    def submit(self, work: Work, title: str, settings: object, *, busy: str | None = None) -> Job:
-        """Queue a job of this tab; its settings are kept beside it, so that a reload finds them."""
-        job = self.jobs.submit(work, title=title, owner=state().owner, model=busy)
+    def submit(self, work: Work, title: str, settings: object, *, slot: str, busy: str | None = None) -> Job:
+        """Queue a job of this tab for a place on a page; its settings are kept beside it, so that a reload finds them."""
+        job = self.jobs.submit(work, title=title, owner=state().owner, model=busy, kind=slot)
         with self.lock:
             self.asked[job.id] = settings
             for old in list(self.asked)[: max(0, len(self.asked) - 400)]:
@@ -245,5 +245,5 @@ def _load_again(asked: AskedModel) -> None:
         one.open(asked.key, progress)
         return asked.key
 
-    tab.slots[LOAD] = one.submit(work, f"Loading {asked.name}", asked).id
+    tab.slots[LOAD] = one.submit(work, f"Loading {asked.name}", asked, slot=LOAD).id
     tab.failed.pop(LOAD, None)

@@ -69,7 +69,7 @@ def begin(
     """Run work that needs no model of the tab in a slot; else as `start`. `busy` is the model that it keeps for itself."""
     cancel(slot)
     at = _bench(slot)
-    at.slots[slot.name] = backend().submit(work, title, settings, busy=busy).id
+    at.slots[slot.name] = backend().submit(work, title, settings, slot=slot.name, busy=busy).id
     at.failed.pop(slot.name, None)
 
 
@@ -237,7 +237,10 @@ def _job_of(slot: Slot[Any, Any], bench: Bench) -> Job | None:
     if job_id is None:
         return None
     try:
-        return backend().jobs.get(job_id)
+        job = backend().jobs.get(job_id)
     except UnknownName:  # the process was restarted, or the URL is old
+        job = None
+    if job is None or job.kind != slot.name:  # a link may name any job; what another place's job gives cannot be drawn here
         bench.slots.pop(slot.name, None)
         return None
+    return job

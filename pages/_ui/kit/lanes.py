@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from pages._ui.kit.backend import session
 from pages._ui.kit.state import state
 from workbench.edits.lane import Lane, Named
-from workbench.errors import RetouchError
+from workbench.errors import UnknownName
 
 if TYPE_CHECKING:
     from workbench.session import Session
@@ -34,11 +35,24 @@ def own_dose(session: Session, edit: str) -> float:
 
 
 def edit_name(session: Session, edit: str) -> str:
-    """What to call an edit; its id where it is not known any more."""
-    try:
-        return session.edit_name(edit)
-    except RetouchError:
-        return edit[:8]
+    """What to call an edit of this process or workspace, whichever its model; the start of its id where it is not known any more.
+
+    A folder is never read here: links name edits, and what they name is drawn.
+    """
+    names = {item.id: item.name for item in session.edits()}
+    return names.get(edit) or known_edits(session).get(edit, edit[:8])
+
+
+def check_link() -> None:
+    """Turn off what a link names and nobody has; the page says so."""
+    now, opened = state(), session()
+    if opened is None or not now.is_unread:
+        return
+    now.is_unread, known = False, known_edits(opened)
+    lacking = [key for lane in now.lanes for key in lane.keys if key not in known]
+    if lacking:
+        usable_lanes(opened)
+        now.bad_link = UnknownName("edit on this model", f"{lacking[0]:.40}", known)
 
 
 def lane_name(session: Session, lane: Lane) -> str:

@@ -5,6 +5,7 @@ Everything here is small: names, ids and settings. Results are frozen records th
 
 from __future__ import annotations
 
+import re
 import time
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar, cast
@@ -14,7 +15,7 @@ from weakref import WeakSet
 import streamlit as st
 
 from workbench.edits.lane import Lane, Named, read_lanes, write_lanes
-from workbench.errors import RetouchError
+from workbench.errors import BadLane, RetouchError
 
 FIRST = "embedded"
 """The model that is there from the start."""
@@ -64,7 +65,7 @@ class Bench:
 class State:
     """The tab's choices. Lanes, edit, layer, jobs and results are those on its model: each model has a bench of its own.
 
-    `bad_link` is what was wrong with the URL.
+    `bad_link` is what was wrong with the URL; `is_unread` as long as nobody has looked whether the edits that it names are there.
     """
 
     model: str = FIRST
@@ -74,6 +75,7 @@ class State:
     benches: dict[str, Bench] = field(default_factory=dict)
     tab: Bench = field(default_factory=Bench)
     bad_link: RetouchError | None = None
+    is_unread: bool = True
 
     @property
     def bench(self) -> Bench:
@@ -86,7 +88,8 @@ class State:
 
     @lanes.setter
     def lanes(self, lanes: tuple[Lane, ...]) -> None:
-        self.bench.lanes = lanes
+        # One lane for the same edits and words: its sliders move it to another dose. The last one stays.
+        self.bench.lanes = tuple({option(lane): lane for lane in lanes}.values())
 
     @property
     def edit(self) -> str:
@@ -131,6 +134,11 @@ class State:
     def turn_off(self, edit: str) -> None:
         """Take every lane off that the edit is part of."""
         self.lanes = tuple(lane for lane in self.lanes if edit not in lane.keys)
+
+
+def option(lane: Lane) -> tuple[str, ...]:
+    """What a lane is chosen by: its edits and what it says, whatever the doses."""
+    return (*lane.keys, str(lane.prompting)) if lane.prompting else lane.keys
 
 
 _tabs: WeakSet[State] = WeakSet()
@@ -204,10 +212,17 @@ def _from_url() -> State:
     new = State(given.get("model", "") or FIRST, given.get("set", ""), given.get("method", ""))
     new.edit = given.get("edit", "")
     try:
-        new.lanes = read_lanes(given.get("on", ""))[:MAX_LANES]
+        asked = read_lanes(given.get("on", ""))
+        new.lanes = asked[:MAX_LANES]
+        if len(new.lanes) < len(asked) or any(len(set(lane.keys)) < len(lane.keys) for lane in asked):
+            new.lanes = tuple(lane for lane in new.lanes if len(set(lane.keys)) == len(lane.keys))
+            new.bad_link = BadLane(
+                f"The link has an edit twice, or more than {MAX_LANES} lanes; what is shown is what is left.",
+                "Each edit has one lane with a dose of its own; the slider moves it.",
+            )
     except RetouchError as error:  # a link that somebody wrote by hand; the page says so
         new.bad_link = error
-    if given.get("layer", "").isdigit():
+    if re.fullmatch("[0-9]{1,4}", given.get("layer", "")):
         new.layer = int(given["layer"])
     for name, bench in (("jobs", new.bench), ("tab", new.tab)):
         for told in given.get(name, "").split(","):

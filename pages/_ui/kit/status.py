@@ -8,7 +8,7 @@ import streamlit as st
 
 from pages._ui.kit.backend import backend, session
 from pages._ui.kit.frame import lane_chip
-from pages._ui.kit.lanes import edit_name
+from pages._ui.kit.lanes import edit_name, usable_lanes
 from pages._ui.kit.state import state
 from pages._ui.kit.words import parameters, seconds
 from workbench.edits.lane import Lane
@@ -31,14 +31,16 @@ def _mine() -> list[Job]:
 
 
 def _bar(was_busy: bool) -> None:
-    one, now, opened = backend(), state(), session()
+    one, opened = backend(), session()
     if opened is None:
         st.text(one.stage if one.is_booting else "no model")
     else:
         info = opened.model.info
         st.text(f"{info.name} · {parameters(info.n_parameters)}\n{info.dtype} · {info.device}")
-    if now.lanes:
-        chips = "".join(lane_chip(i + 1, *_told(opened, lane)) for i, lane in enumerate(now.lanes))
+    # Without a model nothing is on, whatever a link names.
+    lanes = () if opened is None else usable_lanes(opened)
+    if opened is not None and lanes:
+        chips = "".join(lane_chip(i + 1, *_told(opened, lane)) for i, lane in enumerate(lanes))
         st.html(f'<div class="on">● EDIT ON</div>{chips}')
         st.button("Turn off", key="status-off", on_click=_off, type="tertiary", help="Compare shows the untouched model alone.")
     else:
@@ -52,9 +54,9 @@ def _bar(was_busy: bool) -> None:
         st.rerun()
 
 
-def _told(opened: Session | None, lane: Lane) -> tuple[str, float | None]:
+def _told(opened: Session, lane: Lane) -> tuple[str, float | None]:
     """A lane's name, and its dose where it has one edit; a stack's doses stand in its name."""
-    told = [(key[:8] if opened is None else edit_name(opened, key), dose) for key, dose in lane.doses]
+    told = [(edit_name(opened, key), dose) for key, dose in lane.doses]
     if len(told) == 1 and lane.prompting is None:
         return told[0]
     names = [name if dose is None else f"{name} ×{dose:g}" for name, dose in told]
