@@ -69,7 +69,9 @@ def _edits(session: Session, saved: dict[str, EditInfo]) -> None:
         ids = list(saved)
         if st.session_state.get("library-edit") not in saved:
             st.session_state["library-edit"] = state().edit if state().edit in saved else None if part(Deleted).edit else ids[0]
-        edit = st.selectbox("Edit", ids, format_func=lambda key: saved[key].name, key="library-edit", placeholder="Choose an edit")
+        edit: str | None = st.selectbox(
+            "Edit", ids, index=None, format_func=lambda key: saved[key].name, key="library-edit", placeholder="Choose an edit"
+        )
     with side:
         # After a deletion nothing is chosen: a second click in the same place would delete what came to stand there.
         if edit is not None:
@@ -117,6 +119,10 @@ def _restore(session: Session, edit: str) -> None:
     st.session_state["library-edit"] = edit
 
 
+def _restore_set(session: Session, key: str) -> None:
+    session.demos.restore(key)
+
+
 def _bin(session: Session) -> None:
     edits, sets = session.workspace.edits.deleted(), session.workspace.sets.deleted()
     st.caption(f"What is deleted stays here for {session.workspace.bin_days:.0f} days.")
@@ -127,7 +133,7 @@ def _bin(session: Session) -> None:
     for one in sets:
         with st.container(horizontal=True, vertical_alignment="center"):
             st.text(f"Set {one.name} · {one.n:,} rows")
-            st.button("Put back", key=f"restore-{one.id}", on_click=session.demos.restore, args=(one.id,))
+            st.button("Put back", key=f"restore-{one.id}", on_click=_restore_set, args=(session, one.id))
 
 
 def _runs(session: Session) -> None:
