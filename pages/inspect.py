@@ -28,7 +28,7 @@ TABS = {
 
 def main(session: Session) -> None:
     """Prompt, target and distractor on top; below, one lens at a time, run when asked; the scope at the foot."""
-    text = prompt("Prompt", PROMPT, key="inspect-prompt", session=session, asks=ASKED)
+    text = prompt(session, "Prompt", PROMPT, key="inspect-prompt", asks=ASKED)
     with st.container(horizontal=True, vertical_alignment="bottom"):
         for key, plain, asked in (("inspect-target", TARGET, ASKED_TARGET), ("inspect-distractor", DISTRACTOR, ASKED_DISTRACTOR)):
             if st.session_state.get(key, plain) in (plain, asked):

@@ -12,14 +12,16 @@ from pages._ui.kit import frame, jobs, words
 from pages._ui.kit.asked_model import AskedModel
 from pages._ui.kit.backend import backend, ready
 from pages._ui.kit.figures import figure_panel
+from pages._ui.kit.prompts import prompt
 from pages._ui.kit.state import FIRST, state
 from pages._ui.model import choosing
 from workbench.figures.basic import next_token_bars
 
 if TYPE_CHECKING:
-    from workbench.session import Session
+    from workbench.session import Prompt, Session
 
 PROMPT, REAL_PROMPT = "Question: What do carrots help most? Answer:", "The capital of France is"
+REAL_ASKED = "What is the capital of France?"
 # Tokens with their probabilities.
 NEXT: jobs.Slot[Prompted, list[tuple[str, float]]] = jobs.Slot("next")
 
@@ -28,7 +30,7 @@ NEXT: jobs.Slot[Prompted, list[tuple[str, float]]] = jobs.Slot("next")
 class Prompted:
     """A prompt to a model."""
 
-    prompt: str
+    prompt: Prompt
     model: str
 
 
@@ -50,9 +52,8 @@ def facts(session: Session) -> None:
     )
     speak, works = st.tabs(["Does it speak?", "What works on it"])
     with speak:
-        st.session_state.setdefault("model-prompt", PROMPT if is_embedded else REAL_PROMPT)
-        prompt = st.text_input("Prompt", key="model-prompt", persist_state="session")
-        settings = Prompted(prompt, info.name)
+        asked_for = prompt(session, "Prompt", PROMPT if is_embedded else REAL_PROMPT, key="model-prompt", asks=REAL_ASKED)
+        settings = Prompted(asked_for, info.name)
         frame.act("Predict", _predict, settings, key="model-predict", type="primary")
         jobs.panel(
             NEXT, _next, settings=settings, nothing=lambda: frame.empty("The likeliest next tokens will stand here.", key="next").space()

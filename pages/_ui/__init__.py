@@ -28,7 +28,7 @@ A page is a file of `pages/`, named in the menu of `app.py`. Whole and working:
 
 
     def main(session: Session) -> None:
-        asked = Asked(prompt("Prompt", "Anna sees the cat", key="cut-prompt"))
+        asked = Asked(prompt(session, "Prompt", "Anna sees the cat", key="cut-prompt"))
         frame.act("Cut", _begin, asked, key="cut-run", type="primary")
         nothing = lambda: frame.empty("The tokens will stand here.", "Press *Cut*.", key="cut")
         jobs.panel(CUT, lambda tokens: _draw(session, tokens), settings=asked, nothing=nothing)
@@ -47,7 +47,7 @@ A page is a file of `pages/`, named in the menu of `app.py`. Whole and working:
     if (opened := ready()) is not None:
         main(opened)
 
-- `kit.prompts`: a prompt box, with the switch *Chat* where it is given the session (`kit.prompts.prompt`), and one for several prompts.
+- `kit.prompts`: a prompt box, with the switch *Chat* where the model has a template (`kit.prompts.prompt`), and one for several prompts.
 - `kit.frame`: title and question (`kit.frame.page`), a button that acts on what the controls say now (`kit.frame.act`), the empty and
   the failed state (`kit.frame.empty`, `kit.frame.problem`), what a picture means and where it is from (`kit.frame.meaning`,
   `kit.frame.source`).

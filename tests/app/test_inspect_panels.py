@@ -28,11 +28,11 @@ def inspect(app: Run, lens: str, *, words: bool = True) -> AppTest:
     test = app("inspect")
     fine(test.segmented_control(key="inspect-lens").set_value(lens).run())
     if words:
-        test.text_input(key="inspect-prompt").set_value(PROMPT)
+        test.text_area(key="inspect-prompt").set_value(PROMPT)
         test.text_input(key="inspect-target").set_value("w1")
         test.text_input(key="inspect-distractor").set_value("w2")
         if lens in ("Patching", "Circuit"):
-            test.text_input(key="inspect-corrupt").set_value(CORRUPT)
+            test.text_area(key="inspect-corrupt").set_value(CORRUPT)
         fine(test.run())
     return test
 
@@ -88,7 +88,7 @@ def test_a_running_panel_can_be_cancelled(app: Run, fresh_backend: Any, monkeypa
 @pytest.mark.parametrize("lens", ["Patching", "Circuit"])
 def test_patching_without_a_corrupted_prompt_says_what_is_lacking_and_offers_no_run(app: Run, lens: str) -> None:
     test = inspect(app, lens)
-    test.text_input(key="inspect-corrupt").set_value(PROMPT)
+    test.text_area(key="inspect-corrupt").set_value(PROMPT)
     fine(test.run())
     assert "a corrupted prompt that differs" in texts(test)
     assert not keys(test) & {"patching-run", "circuit-run"}
@@ -96,7 +96,7 @@ def test_patching_without_a_corrupted_prompt_says_what_is_lacking_and_offers_no_
 
 def test_prompts_of_unequal_length_are_refused_with_both_numbers(app: Run) -> None:
     test = inspect(app, "Patching")
-    test.text_input(key="inspect-corrupt").set_value(f"{CORRUPT} w9")
+    test.text_area(key="inspect-corrupt").set_value(f"{CORRUPT} w9")
     fine(test.run())
     fine(test.button(key="patching-run").click().run())
     assert "5 and 6 tokens" in texts(settled(test))
@@ -105,7 +105,7 @@ def test_prompts_of_unequal_length_are_refused_with_both_numbers(app: Run) -> No
 def test_a_name_swap_fills_all_four_fields_so_that_the_prompts_differ_in_one_word(app: Run) -> None:
     test = inspect(app, "Patching", words=False)
     fine(test.button(key="inspect-example").click().run())
-    clean, corrupt = (test.text_input(key=f"inspect-{name}").value for name in ("prompt", "corrupt"))
+    clean, corrupt = (test.text_area(key=f"inspect-{name}").value for name in ("prompt", "corrupt"))
     good, bad = (test.text_input(key=f"inspect-{name}").value for name in ("target", "distractor"))
     assert clean.count(good) == corrupt.count(bad) == 1 and clean.count(bad) == corrupt.count(good) == 2
     assert keys(test) >= {"patching-run"}
@@ -220,7 +220,7 @@ def test_a_url_with_a_layer_opens_the_heads_of_that_layer_and_one_the_model_lack
         fine(test.run())
         fine(test.switch_page("pages/inspect.py").run())
         fine(test.segmented_control(key="inspect-lens").set_value("Attention").run())
-        fine(test.text_input(key="inspect-prompt").set_value(PROMPT).run())
+        fine(test.text_area(key="inspect-prompt").set_value(PROMPT).run())
         fine(test.button(key="attention-run").click().run())
         said = texts(settled(test))
         assert shown in said and "Layer 77" not in said

@@ -75,7 +75,7 @@ def test_go_there_fills_the_example(app: Callable[..., AppTest]) -> None:
     fine(test.button(key="go-names-0").click().run())
     fine(test.switch_page("pages/inspect.py").run())
     assert test.segmented_control(key="inspect-lens").value == "Patching"
-    assert test.text_input(key="inspect-corrupt").value and "Estimate" in {button.label for button in test.button}
+    assert test.text_area(key="inspect-corrupt").value and "Estimate" in {button.label for button in test.button}
     assert "will stand here" in texts(test), "nothing was run"
 
 

@@ -72,7 +72,7 @@ def test_getting_shows_progress_can_be_cancelled_and_then_offers_to_load(
     test = whole(settled(test))
     assert test.session_state["retouch"].model == "smollm2-135m"
     fine(test.switch_page("pages/model.py").run())
-    assert test.text_input(key="model-prompt").value == "The capital of France is"
+    assert test.text_area(key="model-prompt").value == "The capital of France is"
     fine(test.segmented_control(key="model-where").set_value("Here").run())
     assert "used just now" in texts(test)
 

@@ -237,7 +237,7 @@ def test_the_base_alone_can_be_heard_and_judged(app: Run, fresh_backend: Any) ->
 @pytest.mark.parametrize("lens", ["Logit lens", "Attention"])
 def test_a_lens_runs_and_its_grid_has_selectors_for_the_keyboard(app: Run, lens: str) -> None:
     test = app("inspect")
-    test.text_input(key="inspect-prompt").set_value("w1 w2 w3 w1 w2").run()
+    test.text_area(key="inspect-prompt").set_value("w1 w2 w3 w1 w2").run()
     test.text_input(key="inspect-target").set_value("w3").run()
     test.segmented_control(key="inspect-lens").set_value(lens).run()
     slot, grid = {"Logit lens": ("lens-run", "lens-grid"), "Attention": ("attention-run", "head-grid")}[lens]
@@ -250,10 +250,10 @@ def test_a_lens_runs_and_its_grid_has_selectors_for_the_keyboard(app: Run, lens:
 
 def test_the_prompt_guard_mends_a_trailing_space(app: Run) -> None:
     test = app("inspect")
-    test.text_input(key="inspect-prompt").set_value("w1 w2 ").run()
+    test.text_area(key="inspect-prompt").set_value("w1 w2 ").run()
     assert "ends in a space" in texts(test)
     test.button(key="inspect-prompt-mend").click().run()
-    assert test.text_input(key="inspect-prompt").value == "w1 w2"
+    assert test.text_area(key="inspect-prompt").value == "w1 w2"
     assert "ends in a space" not in texts(test)
 
 
@@ -279,10 +279,10 @@ def test_a_locked_workspace_is_named_and_the_page_stays(app: Run, fresh_backend:
 
 def test_a_prediction_is_fresh_until_its_prompt_changes(app: Run) -> None:
     test = app("model")
-    fine(test.text_input(key="model-prompt").set_value("w3 w4").run())
+    fine(test.text_area(key="model-prompt").set_value("w3 w4").run())
     done = settled(fine(test.button(key="model-predict").click().run()))
     assert "It expects" in texts(done) and "From earlier settings" not in texts(done)
-    assert "From earlier settings" in texts(fine(test.text_input(key="model-prompt").set_value("w5 w6").run()))
+    assert "From earlier settings" in texts(fine(test.text_area(key="model-prompt").set_value("w5 w6").run()))
 
 
 def test_two_tabs_have_their_own_edits_on_one_model(app: Run, fresh_backend: Any) -> None:

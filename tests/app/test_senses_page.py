@@ -35,7 +35,7 @@ def test_a_model_without_senses_is_told_what_to_load_without_senses(app: Run) ->
 def test_one_example_is_taught_and_its_questions_and_senses_are_shown(app: Run) -> None:
     test = app("senses")
     assert "Teach" in texts(test)
-    test.text_input(key="teach-prompt").set_value(words(12, 5, 6))
+    test.text_area(key="teach-prompt").set_value(words(12, 5, 6))
     test.text_input(key="teach-answer").set_value("w40")
     test.text_area(key="teach-questions").set_value(words(7, 12, 8))
     fine(test.button(key="teach-run").click().run())
@@ -52,7 +52,7 @@ def test_a_words_senses_have_a_slider_each_that_changes_the_next_token(app: Run)
     test = app("senses")
     fine(test.segmented_control(key="senses-view").set_value("Explore a word").run())
     test.text_input(key="sense-word").set_value(" w12")
-    fine(test.text_input(key="sense-prompt").set_value(words(12, 13)).run())
+    fine(test.text_area(key="sense-prompt").set_value(words(12, 13)).run())
     assert len(test.slider) == 4
     fine(test.slider(key="sense-12-0").set_value(0.0).run())
 
@@ -60,9 +60,9 @@ def test_a_words_senses_have_a_slider_each_that_changes_the_next_token(app: Run)
 def test_a_prompts_reading_is_drawn_and_a_prompt_too_long_is_refused_in_words(app: Run) -> None:
     test = app("senses")
     fine(test.segmented_control(key="senses-view").set_value("Where senses are read").run())
-    fine(test.text_input(key="reading-prompt").set_value(words(12, 13, 14)).run())
+    fine(test.text_area(key="reading-prompt").set_value(words(12, 13, 14)).run())
     assert "add up to the target's logit" in texts(test)
-    test = fine(test.text_input(key="reading-prompt").set_value(words(*range(80))).run())
+    test = fine(test.text_area(key="reading-prompt").set_value(words(*range(80))).run())
     assert "80 tokens" in "\n".join(str(item.value) for item in [*test.error, *test.text, *test.markdown, *test.warning])
 
 

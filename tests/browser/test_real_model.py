@@ -45,6 +45,9 @@ def test_a_click_on_start_brings_the_real_model_and_changes_no_other_tab(visit: 
     page.locator(".st-key-start-real button").click()
     page.get_by_role("heading", name="Model", level=1).wait_for()
     bar(page).get_by_text(f"{NAME} ·").wait_for(timeout=300_000)
+    page.locator(".st-key-model-prompt-chat label").click()  # a text to go on with, not a question
+    idle(page)
+    assert page.locator(".st-key-model-prompt textarea").input_value() == "The capital of France is"
     page.locator(".st-key-model-predict button").click()
     page.get_by_text("It expects").wait_for()
     assert "␣Paris" in page.locator(".st-key-meaning-next").inner_text()

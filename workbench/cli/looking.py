@@ -335,7 +335,7 @@ def _fits(
     neutral: str | None,
     progress: Progress,
 ) -> list[dict[str, Any]]:
-    how = dict(zip(("chat", "system"), rendering))
+    how: dict[str, Any] = dict(zip(("chat", "system"), rendering))
     rows: list[dict[str, Any]] = []
     for i, point in enumerate(points):
         part = progress.part(i / len(points), (i + 1) / len(points))

@@ -141,6 +141,7 @@ class Taught:
     edit: Edit
     report: FitReport
     questions: tuple[str, ...]
+    """As a person reads them."""
     answer: str
     before: tuple[float, ...]
     after: tuple[float, ...]
@@ -157,9 +158,9 @@ class Taught:
 
 def taught_example(
     model: LanguageModel,
-    prompt: str,
+    prompt: Prompt,
     answer: str,
-    questions: Sequence[str] = (),
+    questions: Sequence[Prompt] = (),
     *,
     method: str,
     unwanted: str = "",
@@ -185,7 +186,7 @@ def taught_example(
     fitted = known.fit(
         owner, Demonstrations((row,), "one example"), known.configure(config or {}), seed=seed, progress=tell.part(0.0, 0.85)
     )
-    asked = tuple(dict.fromkeys([prompt, *(question for question in questions if question.strip())]))
+    asked = tuple(dict.fromkeys([prompt, *(question for question in questions if str(question).strip())]))
     said = answer or unwanted
     stacks = [(), (fitted.edit,)]
     scores = continuation_scores(owner, asked, [said] * len(asked), stacks, progress=tell.part(0.85, 0.95)).total.exp()
@@ -194,7 +195,9 @@ def taught_example(
         best = owner.logits(batch.repeat(2))[:, -1].argmax(-1).view(2, -1)
     tops = [token_texts(owner.tokenizer, row_ids) for row_ids in best]
     tell(1.0, "Done")
-    return Taught(fitted.edit, fitted.report, asked, said, tuple(scores[0].tolist()), tuple(scores[1].tolist()), tops[0], tops[1])
+    return Taught(
+        fitted.edit, fitted.report, tuple(map(str, asked)), said, tuple(scores[0].tolist()), tuple(scores[1].tolist()), tops[0], tops[1]
+    )
 
 
 def backpack(model: LanguageModel) -> BackpackModel:

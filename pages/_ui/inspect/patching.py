@@ -53,8 +53,8 @@ class Traced:
 def corrupted(session: Session, prompt: Prompt, targets: tuple[str, ...]) -> Prompt | None:
     """Draw the corrupted prompt and the example; return it once prompt, target and distractor are there."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        text = st.text_input(
-            "Corrupted prompt", key="inspect-corrupt", persist_state="session",
+        text = st.text_area(
+            "Corrupted prompt", key="inspect-corrupt", persist_state="session", height="content",
             placeholder="the same prompt with the word changed that decides, as many tokens",
         )  # fmt: skip
         st.button("Try a name swap", key="inspect-example", on_click=example, args=(session,), help="Fills all four fields.")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from pages._ui.kit import frame
+from pages._ui.kit import frame, words
 from pages._ui.kit.components import token_strip
 from pages._ui.kit.words import count, plain
 from workbench.conversations import Conversation, Prompt, as_chat
@@ -38,26 +39,33 @@ class Chat:
         return Conversation(turns, self.thinking)
 
 
-def prompt(
-    label: str, default: str, *, key: str, tall: bool = False, help: str = "", session: Session | None = None, asks: str = ""  # noqa: A002
-) -> Prompt:  # fmt: skip
+def prompt(session: Session, label: str, default: str, *, key: str, asks: str = "", on_change: Callable[[], None] | None = None) -> Prompt:
     """Draw a prompt box; return its prompt. Below a text the guard, with its mend.
 
     Args:
-        session: its model says whether there is a switch *Chat*, on at first; none: the box holds a text.
+        session: its model says whether there is a switch *Chat*, on at first.
         asks: what the box says at first where chat is on.
     """
     chat = _switch(session, key)
     _begin(key, asks if chat.is_on and asks else default, (default, asks))
-    draw = st.text_area if tall or chat.is_on else st.text_input
-    text = draw(label, key=key, persist_state="session", help=help or None)
+    text = st.text_area(label, key=key, persist_state="session", height="content", on_change=on_change)
     chat = _system(session, key, chat)
     if not chat.is_on:
         _guard(text, key)
     found = chat.put(text)
-    if session is not None:
-        _read(session, [found] if text.strip() else [], key)
+    _read(session, [found] if text.strip() else [], key)
     return found
+
+
+def chat_of(session: Session, key: str) -> Chat:
+    """How a box that was drawn puts its text, for callbacks: they run before it is drawn again."""
+    from workbench.models.chat import has_template, thinks
+
+    told, tokenizer = st.session_state, session.model.tokenizer
+    if not has_template(tokenizer) or not told.get(f"{key}-chat", True):
+        return Chat()
+    thinking = told.get(f"{key}-thinking", True) if thinks(tokenizer) else None
+    return Chat(True, str(told.get(f"{key}-system", "")).strip(), thinking)
 
 
 def prompts(session: Session, label: str, default: str, *, key: str, asks: str) -> tuple[Prompt, ...]:
@@ -95,10 +103,10 @@ def _begin(key: str, first: str, known: tuple[str, ...]) -> None:
         st.session_state[key] = first
 
 
-def _switch(session: Session | None, key: str) -> Chat:
+def _switch(session: Session, key: str) -> Chat:
     from workbench.models.chat import has_template
 
-    if session is None or not has_template(session.model.tokenizer):
+    if not has_template(session.model.tokenizer):
         return Chat()
     told = (
         "The model was made for conversations: your text becomes a turn of the user, by its own template. Off: a text that it goes on with."
@@ -106,16 +114,18 @@ def _switch(session: Session | None, key: str) -> Chat:
     return Chat(st.toggle("Chat", True, key=f"{key}-chat", persist_state="session", help=told))
 
 
-def _system(session: Session | None, key: str, chat: Chat) -> Chat:
+def _system(session: Session, key: str, chat: Chat) -> Chat:
     from workbench.models.chat import thinks
+    from workbench.models.thinking import thinking_marks
 
-    if session is None or not chat.is_on:
+    if not chat.is_on:
         return chat
     with st.container(horizontal=True, vertical_alignment="bottom"):
         system = st.text_input("System message", key=f"{key}-system", persist_state="session", placeholder="none")
         thinking = None
         if thinks(session.model.tokenizer):
-            told = "Off: its thinking part is left empty, and it answers at once."
+            marks = words.listed([f"`{one}`" for one in thinking_marks(session.model.tokenizer)])
+            told = f"It thinks between {marks}. Off: that part is left empty, and it answers at once."
             thinking = st.toggle("Think first", True, key=f"{key}-thinking", persist_state="session", help=told)
     return Chat(True, system.strip(), thinking)
 

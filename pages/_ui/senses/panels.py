@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import streamlit as st
@@ -11,6 +12,9 @@ from pages._ui.kit import frame, jobs, words
 from pages._ui.kit.cards import TeachCard, card
 from pages._ui.kit.figures import figure_panel, table_panel
 from pages._ui.kit.lanes import lane_name, lanes_on, with_base
+from pages._ui.kit.prompts import chat_of, prompt
+from workbench.conversations import Prompt
+from workbench.data.demonstrations import Demonstration, Demonstrations
 from workbench.errors import RetouchError
 from workbench.figures.basic import next_token_bars
 
@@ -27,30 +31,29 @@ KEEP: jobs.Slot[Example, EditInfo] = jobs.Slot("keep")
 
 @dataclass(frozen=True)
 class Example:
-    """What was typed: a sentence, how it should and should not end, and questions, one a line."""
+    """What was typed: a sentence, how it should and should not end, and questions, one a line and put as the sentence is."""
 
-    prompt: str
+    prompt: Prompt
     answer: str
     unwanted: str
-    questions: str
+    questions: tuple[Prompt, ...]
 
 
 def teach(session: Session) -> None:
     """Type an example; it is fitted when you leave a box."""
     told = _card()
-    first = {"prompt": told.prompt, "answer": told.answer, "unwanted": "", "questions": "\n".join(told.questions)}
+    first = {"answer": told.answer, "unwanted": "", "questions": "\n".join(told.questions)}
     for name, text in first.items():
         st.session_state.setdefault(f"teach-{name}", text)
+    again = partial(_teach, session)
+    prompt(session, "Sentence", told.prompt, key="teach-prompt", on_change=again)
     with st.container(horizontal=True):
-        st.text_input("Sentence", key="teach-prompt", persist_state="session", on_change=_teach)
-        st.text_input("How it should end", key="teach-answer", persist_state="session", on_change=_teach, width=200)
-        st.text_input(
-            "How it should not end", key="teach-unwanted", persist_state="session", on_change=_teach, width=200, help="May be empty."
-        )
-    st.text_area("Questions in other words, one a line", key="teach-questions", persist_state="session", on_change=_teach, height=110)
-    frame.act("Teach", _teach, type="primary", key="teach-run")
+        st.text_input("How it should end", key="teach-answer", persist_state="session", on_change=again)
+        st.text_input("How it should not end", key="teach-unwanted", persist_state="session", on_change=again, help="May be empty.")
+    st.text_area("Questions in other words, one a line", key="teach-questions", persist_state="session", on_change=again, height=110)
+    frame.act("Teach", again, type="primary", key="teach-run")
     jobs.panel(
-        TEACH, lambda found: _taught(session, found), settings=_example(),
+        TEACH, lambda found: _taught(session, found), settings=_example(session),
         nothing=lambda: frame.empty("The senses that move will stand here, and each question's answer before and after.", "Press *Teach*.",
                                     key="teach"),
     )  # fmt: skip
@@ -60,13 +63,18 @@ def _card() -> TeachCard:
     return card(TeachCard, "teach")
 
 
-def _example() -> Example:
-    return Example(*(str(st.session_state.get(f"teach-{name}", "")) for name in ("prompt", "answer", "unwanted", "questions")))
+def _example(session: Session) -> Example:
+    sentence, answer, unwanted, questions = (
+        str(st.session_state.get(f"teach-{name}", "")) for name in ("prompt", "answer", "unwanted", "questions")
+    )
+    chat = chat_of(session, "teach-prompt")
+    asked = tuple(chat.put(line) for line in questions.splitlines() if line.strip())
+    return Example(chat.put(sentence) if sentence.strip() else "", answer, unwanted, asked)
 
 
-def _teach() -> None:
-    example = _example()
-    if not example.prompt.strip() or not (example.answer + example.unwanted).strip():
+def _teach(session: Session) -> None:
+    example = _example(session)
+    if not example.prompt or not (example.answer + example.unwanted).strip():
         return
     method = _card().method
 
@@ -74,15 +82,15 @@ def _teach() -> None:
         from workbench.lenses.senses import taught_example
 
         return taught_example(
-            session.model, example.prompt, _ending(example.answer), example.questions.splitlines(),
-            method=method, unwanted=_ending(example.unwanted), progress=progress,
+            session.model, example.prompt, _ending(example, example.answer), example.questions,
+            method=method, unwanted=_ending(example, example.unwanted), progress=progress,
         )  # fmt: skip
 
     jobs.start(TEACH, "Teaching", work, example)
 
 
-def _ending(text: str) -> str:
-    return f" {text.strip()}" if text.strip() else ""
+def _ending(example: Example, text: str) -> str:
+    return Demonstration(example.prompt).as_answer(text) if text.strip() else ""
 
 
 def _taught(session: Session, found: Taught) -> None:
@@ -111,45 +119,41 @@ def _taught(session: Session, found: Taught) -> None:
         "Keep this edit",
         key="teach-keep",
         on_click=_keep,
-        args=(found,),
+        args=(session, found),
         help="Fit it once more on the record, to apply it on other pages.",
     )
     jobs.panel(KEEP, lambda info: st.caption(f"Kept as {words.plain(info.name)}. It can be applied on every page now."))
 
 
-def _keep(found: Taught) -> None:
-    example, method = _example(), _card().method  # read here: the worker's thread has no session state
+def _keep(asked_in: Session, found: Taught) -> None:
+    example, method = _example(asked_in), _card().method  # read here: the worker's thread has no session state
 
     def work(session: Session, progress: Progress) -> EditInfo:
-        from workbench.data.demonstrations import Demonstration, Demonstrations
-
-        row = Demonstration(example.prompt, _ending(example.answer) or None, _ending(example.unwanted) or None)
+        row = Demonstration(example.prompt, _ending(example, example.answer) or None, _ending(example, example.unwanted) or None)
         fitted = session.fit(method, Demonstrations((row,), "one example"), seed=found.edit.header.seed, progress=progress)
-        return session.save_edit(fitted.edit, f"taught: {example.prompt[:40]}")
+        return session.save_edit(fitted.edit, f"taught: {str(example.prompt)[:40]}")
 
     jobs.start(KEEP, "Keeping the edit", work, example)
 
 
 def explore(session: Session) -> None:
     """A word's senses, with a slider each: 0 removes a sense, 1 leaves it."""
-    for key, text in (("sense-word", _card().word), ("sense-prompt", _card().reading)):
-        st.session_state.setdefault(key, text)
-    with st.container(horizontal=True):
-        word = st.text_input(
-            "Word", key="sense-word", persist_state="session", help="With its leading space, as it stands in a text.", width=200
-        )
-        prompt = st.text_input("Prompt", key="sense-prompt", persist_state="session")
-    if not word or not prompt.strip():
+    st.session_state.setdefault("sense-word", _card().word)
+    word = st.text_input(
+        "Word", key="sense-word", persist_state="session", help="With its leading space, as it stands in a text.", width=200
+    )
+    text = prompt(session, "Prompt", _card().reading, key="sense-prompt")
+    if not word or not str(text).strip():
         frame.empty("A word's senses will stand here.", "Write a word and a prompt.", key="explore")
         return
     try:
         found = session.look("senses", word)
-        _sliders(session, found, prompt)
+        _sliders(session, found, text)
     except RetouchError as error:
         frame.problem(error, "explore")
 
 
-def _sliders(session: Session, found: WordSenses, prompt: str) -> None:
+def _sliders(session: Session, found: WordSenses, text: Prompt) -> None:
     where = words.provenance(model=found.model, where=f"token {found.token}")
     st.caption(f"What each sense of {words.plain(words.token(found.word))} promotes wherever the word is read.")
     table_panel(found.rows(), where, key="sense-table")
@@ -163,7 +167,7 @@ def _sliders(session: Session, found: WordSenses, prompt: str) -> None:
     from workbench.methods.shared.sense_edit import scaled_senses
 
     edit = scaled_senses(backpack(session.model), factors)
-    lanes = [("untouched", session.next_tokens(prompt, 8)), ("with the sliders", session.next_tokens(prompt, 8, (edit,)))]
+    lanes = [("untouched", session.next_tokens(text, 8)), ("with the sliders", session.next_tokens(text, 8, (edit,)))]
     shown = [(name, [(words.token(token), share) for token, share in rows]) for name, rows in lanes]
     rows = [{"lane": name, "token": token, "probability": share} for name, part in shown for token, share in part]
     figure_panel(next_token_bars("Next token", shown), rows, words.provenance(model=found.model, n="1 prompt"), key="sense-next")
@@ -173,16 +177,14 @@ def reading(session: Session) -> None:
     """Where a prompt reads each sense, and who makes its answer likely."""
     from workbench.figures.senses import contribution_map, reading_heatmap
 
-    st.session_state.setdefault("reading-prompt", _card().reading)
-    with st.container(horizontal=True):
-        prompt = st.text_input("Prompt", key="reading-prompt", persist_state="session")
-        target = st.text_input("Target", key="reading-target", placeholder="a word, with its space", persist_state="session", width=200)
+    text = prompt(session, "Prompt", _card().reading, key="reading-prompt")
+    target = st.text_input("Target", key="reading-target", placeholder="a word, with its space", persist_state="session", width=200)
     lanes = lanes_on()
-    if not prompt.strip():
+    if not str(text).strip():
         frame.empty("The reading of a prompt will stand here.", "Write a prompt.", key="reading")
         return
     try:
-        found = session.look("sense_reading", prompt, stacks=with_base(lanes), targets=(target,) if target else ())
+        found = session.look("sense_reading", text, stacks=with_base(lanes), targets=(target,) if target else ())
     except RetouchError as error:
         frame.problem(error, "reading")
         return
