@@ -45,7 +45,8 @@ def table(found: dict[str, dict[str, str]]) -> str:
     names = {model_type: name for name, model_type in architectures().items()}
     lines = ["| Family | Stream edits | Head edits | Experts | LoRA | Cache | Methods | Lenses |", "|---|---|---|---|---|---|---|---|"]
     refused, reasons = list[str](), dict[str, list[str]]()
-    for model_type, cells in sorted(found.items()):
+    for model_type, measured_cells in sorted(found.items()):
+        cells = dict(sorted(measured_cells.items()))  # as the file keeps them, whether read from it or just measured
         title = f"`{names[model_type]}`"
         if cells["loads"] != "yes":
             refused.append(f"- {title}: {cells['loads'].removeprefix('no: ')}")
