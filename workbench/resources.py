@@ -11,7 +11,7 @@ ROOT = _INSTALLED if _INSTALLED.is_dir() else _INSTALLED.parents[1]
 APP = ROOT / "app.py"
 ASSETS = ROOT / "assets"
 COMPONENTS, LESSONS, MODELS, SETS, STYLES = (ASSETS / name for name in ("components", "lessons", "models", "data", "styles"))
-BATTERY = ASSETS / "battery"
+BATTERY, DAMAGE = ASSETS / "battery", ASSETS / "damage"
 CARDS = ASSETS / "cards"
 RECOMMENDED = MODELS / "recommended.json"
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 
 from workbench.edits.base import Stack
@@ -17,6 +19,9 @@ from workbench.progress import Progress, silent
 from workbench.score import Divergences, text_divergences
 from workbench.shapes import Bool, Float, Tensor
 
+Behind = Callable[[Prompting], list[list[int]]]
+"""The ids of every text behind what a lane says, the text's own tokens last."""
+
 
 def divergences_of(
     model: LanguageModel,
@@ -24,11 +29,13 @@ def divergences_of(
     lanes: Lanes,
     counted: Bool[Tensor, "row pos"] | None = None,
     *,
+    behind: Behind | None = None,
     progress: Progress | None = None,
 ) -> Divergences:
-    """KL(unedited model on the text alone ‖ lane) and −log p, in nats, at the counted tokens; arguments as `text_divergences`.
+    """KL(unedited model on the text alone ‖ lane) and −log p, in nats, at the counted tokens; other arguments as `text_divergences`.
 
-    A system message stands before the texts as plain words: they are no conversations.
+    Args:
+        behind: how texts read behind what a lane says; by default as plain words before a text that is no conversation.
 
     Raises:
         BadPrompt: what a lane says and a text together are longer than the context. Others: as `text_divergences`.
@@ -42,7 +49,8 @@ def divergences_of(
             found = text_divergences(model, batch, stacks, counted, progress=part)
             kl[mine], nll[mine] = found.kl, found.nll
         else:
-            kl[mine], nll[mine] = _behind(model, batch, said, stacks, where, part)
+            whole = _before_texts(model, batch, said) if behind is None else behind(said)
+            kl[mine], nll[mine] = _behind(model, batch, whole, stacks, where, part)
     return Divergences(kl, nll, where.nonzero()[:, 0].cpu())
 
 
@@ -53,14 +61,18 @@ def _n_special(model: LanguageModel) -> int:
     return next((at for at in range(len(whole)) if whole[at : at + len(bare)] == bare), 0)
 
 
+def _before_texts(model: LanguageModel, batch: TokenBatch, said: Prompting) -> list[list[int]]:
+    """What is said takes the place of the special tokens before each text."""
+    head, starts = prompt_ids(model.tokenizer, said.as_text()), _n_special(model)
+    return [[*head, *row[mask].tolist()[starts:]] for row, mask in zip(batch.ids, batch.mask)]
+
+
 @torch.no_grad()
 def _behind(
-    model: LanguageModel, batch: TokenBatch, said: Prompting, stacks: list[Stack], where: Bool[Tensor, "row pos"], tell: Progress
+    model: LanguageModel, batch: TokenBatch, whole: list[list[int]], stacks: list[Stack], where: Bool[Tensor, "row pos"], tell: Progress
 ) -> tuple[Float[Tensor, "lane token"], Float[Tensor, "lane token"]]:
-    """The same where lanes read their texts behind what they say."""
-    head = prompt_ids(model.tokenizer, said.as_text())
-    starts = _n_special(model)
-    longest = int(batch.lengths.max()) + len(head)
+    """The same where lanes read their texts behind what they say: each text token stays in its own column from the right."""
+    longest = max(map(len, whole))
     if longest > model.info.n_ctx:
         raise BadPrompt(f"A text behind what a lane says is {longest} tokens long; the context holds {model.info.n_ctx}.", "Say less.")
     kl: list[Tensor] = []
@@ -71,12 +83,12 @@ def _behind(
         # Rows that are shorter than the batch's longest keep its padding; what is read behind the head has only its own.
         width = int(part.lengths.max())
         part, at = TokenBatch(part.ids[:, -width:], part.mask[:, -width:], part.n_prompt), at[:, -width:]
-        # The head takes the place of the special tokens before the text, so that each text token stays in its own column from the right.
-        texts = [row[mask].tolist() for row, mask in zip(part.ids, part.mask)]
-        behind = TokenBatch.of([[*head, *text[starts:]] for text in texts], None, model.device).repeat(len(stacks))
+        behind = TokenBatch.of(whole[start : start + step], None, model.device).repeat(len(stacks))
         base = widened(model.logits(part))[at].log_softmax(-1)
         with running(model, stacks):
             logits = widened(model.logits(behind))[:, -width:]
+        # What stood before a text may be longer than what stands there now; the tokens that count have their columns in both.
+        logits = torch.nn.functional.pad(logits, (0, 0, width - logits.shape[1], 0))
         edited = [mine[at].log_softmax(-1) for mine in logits.view(len(stacks), *part.ids.shape, -1)]
         targets, is_one = part.ids.roll(-1, 1)[at][:, None], predicting(part)[at]
         kl.append(torch.stack([(base.exp() * (base - log_p)).sum(-1) for log_p in edited]).double().cpu())

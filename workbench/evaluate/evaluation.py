@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
+from workbench.conversations import Prompt
 from workbench.data.demonstrations import Demonstrations, Split
 from workbench.edits.labels import LaneLabel, edits_of, lane_labels
 from workbench.edits.lane import Lane, LanesLike
@@ -37,7 +38,7 @@ class Evaluation:
     placebo_of: tuple[int | None, ...]
     n_placebos: int
     notes: tuple[str, ...] = ()
-    """What to know before the numbers are compared: an edit was fitted under another rendering, or its fit said that it hardly acts."""
+    """What to know before numbers are compared: another rendering than the fit's, an edit that hardly acts, an ability that nobody has."""
 
     @property
     def lanes(self) -> tuple[LaneLabel, ...]:
@@ -96,6 +97,7 @@ def evaluation(
     *,
     split: Split | None = "test",
     neutral: Sequence[str] = (),
+    own: Sequence[Prompt] = (),
     capability: Mapping[str, Demonstrations] = _NONE,
     shuffled: Lane | None = None,
     n_placebos: int = 3,
@@ -106,6 +108,7 @@ def evaluation(
     """Score a split under the base, each stack, and a placebo of each; without neutral text no side effects.
 
     Args:
+        own: prompts whose answers by the unedited model are looked at as neutral text is.
         shuffled: the first lane as it was fitted on shuffled sides; it stands beside the placebos.
         seconds: measure as many rows and texts as about so many seconds allow, judged once; None: all. Small models are measured whole.
         capability: sets that the edits are not about, by name; each adds its first score to the side effects.
@@ -126,25 +129,26 @@ def evaluation(
         every, placebo_of = [*every, shuffled], (*placebo_of, None)
     labels = (*names, *(LaneLabel(f"placebo of {names[of].label}") for of in placebo_of if of is not None))
     labels += () if shuffled is None else (replace(lane_labels([shuffled])[0], label=f"{SHUFFLED} {names[1].label}"),)
-    most = _most(model, demonstrations, every, split, neutral, seconds, tell)
-    neutral = neutral[: most.texts]
+    most = _most(model, demonstrations, every, split, neutral, own, seconds, tell)
+    neutral, own = neutral[: most.texts], own[: most.texts]
+    capability = capability if most.texts is None else {}  # a look against the clock has none for them
     gains = benefit(model, demonstrations, every, split=split, most_rows=most.rows, progress=tell.part(0.0, 0.6))
     # Lanes that are called alike, as an edit and its shuffled control, are numbered until each has its own name.
-    own = {gains.lanes[at].label: name.label for at, name in enumerate(names)}
-    items = tuple({**item, "lane": own[item["lane"]]} for item in gains.items if item["lane"] in own)
+    called = {gains.lanes[at].label: name.label for at, name in enumerate(names)}
+    items = tuple({**item, "lane": called[item["lane"]]} for item in gains.items if item["lane"] in called)
     gains = replace(gains, lanes=labels, metrics=_pooled(gains.metrics, groups), items=items)
     breaks: SideEffects | None = None
     if neutral:
         part = tell.part(0.6, 1.0)
-        breaks = side_effects(model, neutral, every, capability=capability, n_generations=n_generations, progress=part)
+        breaks = side_effects(model, neutral, every, own=own, capability=capability, n_generations=n_generations, progress=part)
         breaks = replace(breaks, lanes=labels, metrics=_pooled(breaks.metrics, groups))
     tell(1.0, "Done")
-    return Evaluation(gains, breaks, placebo_of, n_placebos)
+    return Evaluation(gains, breaks, placebo_of, n_placebos, breaks.notes if breaks else ())
 
 
 def _most(
     model: LanguageModel, demonstrations: Demonstrations, every: Sequence[Lane], split: Split | None, neutral: Sequence[str],
-    seconds: float | None, tell: Progress,
+    own: Sequence[Prompt], seconds: float | None, tell: Progress,
 ) -> Budget:  # fmt: skip
     """What there is time for."""
     if seconds is None or model.info.n_parameters < SMALL:
@@ -156,7 +160,7 @@ def _most(
 
     def texts(n: int) -> None:
         tell(0.0, f"Timing {n} texts")
-        side_effects(model, neutral[:n], every, n_generations=0)
+        side_effects(model, neutral[:n], every, own=own[:n], n_generations=0)
 
     found = budget(seconds, rows, texts if neutral else None)
     tell(0.0, f"Measuring {found.rows} rows at most")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -11,8 +12,8 @@ import numpy as np
 from workbench.edits.labels import edits_of
 from workbench.edits.lane import Lane, LanesLike, lanes_of
 from workbench.edits.prompting import Prompting
-from workbench.numerics.intervals import Interval, mean_interval, paired_share_interval, share_interval
-from workbench.shapes import Bool, Float
+from workbench.numerics.intervals import Interval, mean_interval, paired_share_interval, quantile_interval, share_interval
+from workbench.shapes import Bool, Float, Int
 
 HARDLY_MOVES = 1e-5
 """Nats a token of KL below which a lane hardly moves the model at all."""
@@ -39,14 +40,19 @@ class Metric:
     weights: Float[np.ndarray, " item"]
     link: Link = "identity"
     is_share: bool = False
+    texts: Int[np.ndarray, " item"] | None = None
+    """Of a 95th percentile, whose items are tokens: the text that each is of."""
 
     @property
     def n(self) -> int:
-        """Number of items that each value is over."""
-        return int(self.per_item.shape[1])
+        """Number of items that each value is over; of a percentile, of texts."""
+        return int(self.per_item.shape[1]) if self.texts is None else self.values[0].n
 
     def between(self, lane: int, other: int) -> Interval:
         """The paired interval of one lane minus another, in the metric's own unit (exact where both are successes)."""
+        if self.texts is not None:
+            gap = self.values[lane].estimate - self.values[other].estimate
+            return Interval(gap, math.nan, math.nan, self.n, "withheld", "percentiles have no pairs")
         mine, theirs = self.per_item[lane], self.per_item[other]
         if self.is_share and np.isin(np.stack([mine, theirs]), (0.0, 1.0)).all():
             return paired_share_interval(theirs == 1.0, mine == 1.0)
@@ -66,6 +72,9 @@ class Metric:
     def pooled(self, groups: Sequence[Sequence[int]]) -> Metric:
         """The metric with lanes averaged item by item within each group: several seeds of a placebo become one lane."""
         rows = np.stack([self.per_item[list(group)].mean(0) for group in groups])
+        if self.texts is not None:  # a mean over seeds would hide the tail of each: all their tokens are one lane's
+            told = [tail_interval(self.per_item[list(group)], self.texts) for group in groups]
+            return replace(self, per_item=rows, values=tuple(told), changes=(None, *told[1:]))
         if self.is_share:
             return share_metric(self.name, self.title, rows, self.better)
         return mean_metric(self.name, self.title, rows, self.unit, self.better, weights=self.weights, link=self.link)
@@ -110,6 +119,17 @@ def share_metric(
         if lane and whole[lane] and whole[0]:
             changes[lane] = paired_share_interval(found.per_item[0] == 1.0, hits)
     return replace(found, values=tuple(values), changes=tuple(changes), is_share=True)
+
+
+def tail_metric(name: str, title: str, per_token: Float[np.ndarray, "lane token"], texts: Int[np.ndarray, " token"], unit: str) -> Metric:
+    """Summarise damage token by token: the 95th percentile. Lane 0 is undamaged, so a lane's change is its value."""
+    values = tuple(tail_interval(row[None], texts) for row in per_token)
+    return Metric(name, title, unit, "lower", values, (None, *values[1:]), per_token, np.ones(len(texts)), texts=texts)
+
+
+def tail_interval(runs: Float[np.ndarray, "run token"], texts: Int[np.ndarray, " token"]) -> Interval:
+    """The 95th percentile over the tokens of several runs on the same texts."""
+    return quantile_interval(runs.ravel(), np.tile(texts, len(runs)))
 
 
 def by_prompting(lanes: Lanes) -> list[tuple[Prompting | None, list[int]]]:

@@ -121,8 +121,8 @@ def _counted(metric: Metric, edit: int, placebo: int | None) -> str:
 
 
 def _identity(kind: VerdictKind, side: SideEffects | None, edit: int) -> str:
-    moved = next((metric for metric in side.metrics if metric.name == "kl_nats"), None) if side else None
-    if kind == "does it" or moved is None or moved.values[edit].estimate >= HARDLY_MOVES:
+    moved = [metric.values[edit].estimate for name in ("kl_nats", "own_kl_nats") if (metric := _named(side, name)) is not None]
+    if kind == "does it" or not moved or max(moved) >= HARDLY_MOVES:
         return ""
     return " It is near the identity: it hardly moves the model at all."
 
@@ -135,8 +135,16 @@ def _numbers(benefit: Benefit, metric: Metric, edit: int, placebo: int | None) -
 
 
 def _cost(side: SideEffects | None, edit: int) -> str:
-    moved = next((metric for metric in side.metrics if metric.name == "kl_nats"), None) if side else None
-    return "" if moved is None else f" On neutral text it moves the model by {moved.values[edit].estimate:.3g} {moved.unit}."
+    text, own, tail = (_named(side, name) for name in ("kl_nats", "own_kl_nats", "own_kl_p95_nats"))
+    told = "" if text is None else f" On neutral text it moves the model by {text.values[edit].estimate:.3g} {text.unit}."
+    if own is None or tail is None:
+        return told
+    most = f"by more than {tail.values[edit].estimate:.3g} at one token in twenty"
+    return f"{told} On the model's own answers by {own.values[edit].estimate:.3g}, {most} ({tail.n} answers)."
+
+
+def _named(side: SideEffects | None, name: str) -> Metric | None:
+    return next((metric for metric in side.metrics if metric.name == name), None) if side else None
 
 
 def _answers(benefit: Benefit, edit: int) -> str:
@@ -149,7 +157,8 @@ def _answers(benefit: Benefit, edit: int) -> str:
 
 def _kept(side: SideEffects | None, edit: int) -> str:
     """What else the model still knows."""
-    kept = [metric for metric in side.metrics if any(metric.name.startswith(f"{name}_") for name in side.capability)] if side else []
+    names = [f"{name.replace(' ', '_')}_" for name in side.capability] if side else []
+    kept = [metric for metric in side.metrics if metric.name.startswith(tuple(names))] if side and names else []
     told = [f" {m.title}: {_short(m.values[edit])} with it, {_short(m.values[0])} without, {m.n} rows." for m in kept]
     return "".join(told)
 

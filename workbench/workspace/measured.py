@@ -1,9 +1,11 @@
-"""What to measure on: rows that no fit has seen, and neutral texts."""
+"""What to measure on: rows that no fit has seen, neutral texts, prompts for own answers, and what else a model can do."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from workbench.conversations import Prompt
+from workbench.data import damage
 from workbench.data.demonstrations import Demonstrations, Source, Split, neutral_texts
 from workbench.data.passages import passages
 from workbench.edits.base import Edit
@@ -11,11 +13,14 @@ from workbench.edits.lane import Lane
 from workbench.methods.shared.ground import fitting, reads_passages
 from workbench.models.base import LanguageModel
 from workbench.models.catalog import EMBEDDED
+from workbench.models.chat import has_template
 from workbench.models.tokens import prompt_ids
 from workbench.workspace.shelf import Shelf
 
 _N_NEUTRAL = 64
 _N_FACTS = 48
+_N_OWN = 24
+_OPENING_WORDS = 6
 
 
 def held_out(shelf: Shelf, source: Source, split: Split | None, edits: Sequence[Edit]) -> Demonstrations:
@@ -48,10 +53,25 @@ def neutral_for(
     return tuple(fitting(model, neutral_texts(shelf.get("neutral").split("test"))[:_N_NEUTRAL], room))
 
 
+def own_prompts(model: LanguageModel, neutral: Sequence[str]) -> tuple[Prompt, ...]:
+    """Prompts for the model's own answers: shipped ones where it reads English, as questions where it has a template; else beginnings of
+    neutral texts."""
+    if reads_passages(model):
+        return damage.prompts(chat=has_template(model.tokenizer))
+    return tuple(dict.fromkeys(" ".join(text.split()[:_OPENING_WORDS]) for text in neutral))[:_N_OWN]
+
+
 def capability_of(shelf: Shelf, rows: Demonstrations, model: LanguageModel) -> dict[str, Demonstrations]:
-    """What the embedded models know and an edit should not break: facts of split test, less those that the rows are about."""
+    """What a model can do and an edit should not break; nothing for one that neither ships nor reads English.
+
+    The embedded models know the facts of their world: those of split test, less those that the rows are about. Others get the shipped
+    abilities, safe requests among them.
+    """
+    if model.info.name not in EMBEDDED:
+        chat = has_template(model.tokenizer)
+        return {name: damage.ability(name, chat=chat) for name in damage.ABILITIES} if reads_passages(model) else {}
     about = {name for row in rows for name in row.all_tagged("entity")}
-    if model.info.name not in EMBEDDED or not any(offer.id == "facts" for offer in shelf.shipped()):
+    if not any(offer.id == "facts" for offer in shelf.shipped()):
         return {}
     facts = shelf.get("facts").split("test")
     free = [row for row in facts if not about & set(row.all_tagged("entity"))]

@@ -23,7 +23,7 @@ from workbench.models.base import LanguageModel
 from workbench.progress import Progress, silent
 from workbench.settings import CompareSettings, EvaluateSettings
 from workbench.workspace.edit_shelf import EditShelf
-from workbench.workspace.measured import capability_of, held_out, neutral_for
+from workbench.workspace.measured import capability_of, held_out, neutral_for, own_prompts
 from workbench.workspace.recorder import Recorder, data_told, lanes_told
 from workbench.workspace.rendering import as_read, rendering_notes
 from workbench.workspace.shelf import Shelf
@@ -59,13 +59,15 @@ class Measuring:
         read = as_read(model, rows, settings.chat, settings.system, edits)
         tell = progress or silent()
         control = self._shuffled(model, lanes[0], (rows, read), tell.part(0.0, 0.5)) if settings.shuffled else None
+        neutral = neutral_for(self.demos, settings.neutral, rows, model, lanes)
         found = evaluation(
             model,
             read,
             lanes,
             shuffled=control if isinstance(control, Lane) else None,
             split=settings.split,
-            neutral=neutral_for(self.demos, settings.neutral, rows, model, lanes),
+            neutral=neutral,
+            own=own_prompts(model, neutral),
             capability=capability_of(self.demos, rows, model),
             n_placebos=settings.n_placebos,
             n_generations=settings.n_generations,
@@ -73,7 +75,8 @@ class Measuring:
             progress=tell.part(0.5, 1.0) if control else progress,
         )
         refused = (control,) if isinstance(control, str) else ()
-        found = replace(found, notes=rendering_notes(model, read.prompts(), edits) + self.shelf.said_of(edits) + refused)
+        notes = rendering_notes(model, read.prompts(), edits) + self.shelf.said_of(edits) + refused
+        found = replace(found, notes=notes + found.notes)
         inputs = {"lanes": lanes_told(lanes), **data_told(rows), "split": settings.split, "chat": read.is_chat}
         inputs |= {
             "n_placebos": settings.n_placebos,
