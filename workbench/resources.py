@@ -16,6 +16,8 @@ CARDS = ASSETS / "cards"
 RECOMMENDED = MODELS / "recommended.json"
 
 HOME = "RETOUCH_HOME"
+# Where only this machine answers.
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 def home(folder: str | Path | None = None) -> Path:

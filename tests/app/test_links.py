@@ -87,3 +87,14 @@ def test_one_edit_has_one_lane_and_its_last_dose(app: Run, fresh_backend: Any) -
     now = fitted(app, fresh_backend).session_state["retouch"]
     now.lanes = (Lane((Named(now.edit, 1.0),)), Lane((Named(now.edit, 2.0),)), Lane((Named(now.edit, 1.0),), Prompting(prefix="Well.")))
     assert [lane.doses for lane in now.lanes] == [((now.edit, 2.0),), ((now.edit, 1.0),)]
+
+
+@pytest.mark.parametrize(("address", "says"), [("localhost", False), ("0.0.0.0", True), ("", True)])
+def test_a_server_that_others_can_reach_says_so_on_every_page(
+    app: Run, fresh_backend: Any, monkeypatch: pytest.MonkeyPatch, address: str, says: bool
+) -> None:
+    import streamlit
+
+    known = streamlit.get_option
+    monkeypatch.setattr(streamlit, "get_option", lambda name: address if name == "server.address" else known(name))
+    assert ("no password" in " ".join(item.value for item in app("start").sidebar.caption)) is says

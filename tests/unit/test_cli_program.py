@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -65,3 +66,31 @@ def test_the_module_runs_from_a_shell_and_fails_in_one_sentence(tmp_path: Path) 
     found = run("-m", "workbench", "demos", str(tmp_path / "no.jsonl"), RETOUCH_HOME=str(tmp_path))
     assert found.returncode == 2 and found.stdout == ""
     assert len(found.stderr.strip().splitlines()) == 2 and "There is no file" in found.stderr
+
+
+@pytest.mark.parametrize("command", [["generate", "--prompt", "caf\udce9"], ["caf\udce9"], ["demos", "caf\udce9.csv"]])
+def test_bytes_that_are_no_text_are_named_before_anything_is_loaded(command: list[str]) -> None:
+    found = run("-m", "workbench", *command)
+    assert found.returncode == 2 and "no UTF-8 text" in found.stderr and "\\udce9" in found.stderr and "Traceback" not in found.stderr
+
+
+@pytest.mark.parametrize("seed", ["-1", str(2**32), "9" * 40, "one"])
+def test_a_seed_that_not_every_part_can_take_is_refused_before_a_fit(seed: str) -> None:
+    found = run("-m", "workbench", "fit", "sea", "--data", "truthfulness", "--seed", seed)
+    assert found.returncode == 2 and "--seed" in found.stderr and "Traceback" not in found.stderr
+
+
+@pytest.mark.parametrize(("address", "is_open"), [("localhost", False), ("127.0.0.1", False), ("0.0.0.0", True), ("192.168.0.7", True)])
+def test_an_app_that_others_can_reach_says_so(
+    address: str, is_open: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from workbench.cli import showing
+
+    started: list[list[str]] = []
+    monkeypatch.setattr(showing.os, "execve", lambda program, command, environment: started.append(command))
+    showing.app(port=8501, address=address)
+    assert ("no password" in capsys.readouterr().out) is is_open and started[0][-1] == address
+
+
+def test_streamlit_alone_answers_this_machine_only() -> None:
+    assert tomllib.loads((ROOT / ".streamlit/config.toml").read_text())["server"]["address"] == "localhost"

@@ -22,6 +22,15 @@ _ClickException: Any = next(item for item in typer.BadParameter.__mro__ if item.
 class Commands(TyperGroup):
     """A group whose commands end in a sentence, not in a traceback."""
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the command line; what is no text in the encoding of this system ends it with exit code 2."""
+        for text in args:
+            if any(0xD800 <= ord(letter) <= 0xDFFF for letter in text):  # how Python keeps bytes that it could not read
+                shown = text.encode("utf-8", "backslashreplace").decode()
+                complain(f"The argument {shown:.80} holds bytes that are no UTF-8 text.", "Type it again, or put it into a file as UTF-8.")
+                raise typer.Exit(FAILED)
+        return super().parse_args(ctx, args)
+
     def invoke(self, ctx: Any) -> Any:
         """Run a command; an error leaves with exit code 2, an interruption with 130."""
         try:

@@ -41,7 +41,7 @@ Thinking = Annotated[
 ]  # fmt: skip
 System = Annotated[str, typer.Option("--system", help="A system turn before each prompt; it implies --chat.")]
 Settings = Annotated[list[str] | None, typer.Option("--set", help="A knob as name=value; give the option again for more.")]
-Seed = Annotated[int, typer.Option(help="Drives every random choice.")]
+Seed = Annotated[int, typer.Option(help="Drives every random choice.", min=0, max=2**32 - 1)]
 SplitName = Annotated[str, typer.Option("--split", help="The rows that are scored: fit, validation, test or all.")]
 
 

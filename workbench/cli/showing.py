@@ -15,7 +15,7 @@ import typer
 from workbench.cli.groups import Device, DType, Home, Json
 from workbench.cli.printing import answer, on_terminal, table
 from workbench.errors import BadDemonstrations, ModelUnavailable
-from workbench.resources import APP, HOME, models_of
+from workbench.resources import APP, HOME, LOOPBACK, models_of
 
 if TYPE_CHECKING:
     from workbench.workspace.shelf import Shelf
@@ -205,6 +205,9 @@ def app(
     # Streamlit reads the settings that lie beside the script, over those of the person's folder and home.
     command = [sys.executable, "-P", "-m", "streamlit", "run", str(APP), "--server.port", str(port), "--server.address", address]
     environment = {**os.environ, **({} if workspace is None else {HOME: str(workspace.resolve())})}
-    answer({"url": f"http://{address}:{port}"}, json, [f"Retouch answers on http://{address}:{port}"])
+    is_open = address not in LOOPBACK
+    lines = [f"Retouch answers on http://{address}:{port}"]
+    lines += ["Anybody who reaches this address can use it: there is no password."] * is_open
+    answer({"url": f"http://{address}:{port}", "open_to_others": is_open}, json, lines)
     sys.stdout.flush()
     os.execve(sys.executable, command, environment)  # in this process's place: a signal to the command reaches the app

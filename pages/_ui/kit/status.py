@@ -12,6 +12,7 @@ from pages._ui.kit.lanes import edit_name, usable_lanes
 from pages._ui.kit.state import state
 from pages._ui.kit.words import parameters, seconds
 from workbench.edits.lane import Lane
+from workbench.resources import LOOPBACK
 from workbench.workspace.jobs import Job
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ def _mine() -> list[Job]:
 
 def _bar(was_busy: bool) -> None:
     one, opened = backend(), session()
+    if (st.get_option("server.address") or "") not in LOOPBACK:
+        st.caption(":orange[Anybody on this network can open this page: there is no password.]")
     if opened is None:
         st.text(one.stage if one.is_booting else "no model")
     else:
