@@ -7,7 +7,7 @@ the last token, h_l ← h_l + dose · v_l. Swapping positives and negatives nega
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Self, final
 
 import numpy as np
@@ -19,6 +19,7 @@ from workbench.errors import CorruptEdit
 from workbench.knobs import existing_layers, knob
 from workbench.methods.registry import Curve, FitReport, Fitted, Needs, Notice, header, method
 from workbench.methods.shared.gating import TRIED_GATES, GateKind, gated
+from workbench.methods.shared.harmless import harmless_dose
 from workbench.methods.shared.layers import SMALL, single_layers
 from workbench.methods.shared.sparing import HELP, SpareKind, spared
 from workbench.models.base import LanguageModel, ModelInfo
@@ -27,6 +28,8 @@ from workbench.progress import Progress
 from workbench.record import gather
 from workbench.shapes import Activations, Float, Tensor
 from workbench.sites import Site
+
+DEFAULT_STRENGTH = 2.0
 
 
 @dataclass(frozen=True)
@@ -41,12 +44,13 @@ class MeanDifferenceConfig:
         bounds=(0, 399),
         main=True,
     )
-    strength: float = knob(
-        2.0,
+    strength: float | None = knob(
+        None,
         label="Strength",
         symbol="c",
         help="How often the mean difference is added at dose 1: strength 2 at dose 1 is strength 1 at dose 2, so the dose is the one to "
-        "turn. Published settings use 1 for a 7B model; small models need more.",
+        "turn. none: 2, or in models of 30 "
+        "million parameters and more what moves neutral text by less than KL .1, if that is less.",
         unit="times the difference",
         bounds=(0.0, 20.0),
     )
@@ -119,7 +123,11 @@ def _adder(vector: Tensor) -> Any:
     config=MeanDifferenceConfig,
     edit=AdditionEdit,
     needs=Needs(("prompt", "positive", "negative"), min_rows=2),
-    tries=lambda info: {"layers": single_layers(info.n_layers), "strength": (2.0, 4.0), "gate": TRIED_GATES},
+    tries=lambda info: {
+        "layers": single_layers(info.n_layers),
+        "strength": (2.0, 4.0) if info.n_parameters < SMALL else (1.0,),
+        "gate": TRIED_GATES,
+    },
     scopes=lambda scope: {"layers": scope.blocks},
     top_dose=4.0,
     order=2,
@@ -150,17 +158,36 @@ def fit(model: LanguageModel, demonstrations: Demonstrations, config: MeanDiffer
                 / weights[:, None].cpu()
                 for site, x in tokens.items()
             }
-    vectors: dict[int, Tensor] = {}
-    ratios: list[float] = []
-    for layer, site in zip(layers, sites):
-        good, bad = read["positive"][site].double(), read["negative"][site].double()
-        vectors[layer] = (config.strength * (good - bad).mean(0)).float()
-        ratios.append(float(vectors[layer].norm() / torch.cat([good, bad]).norm(dim=1).mean()))
+    differences = {layer: (read["positive"][site].double() - read["negative"][site].double()).mean(0) for layer, site in zip(layers, sites)}
     facts = {"layers": list(layers), "where": config.where}
-    edit = AdditionEdit(header("mean_difference", model, demonstrations, config, seed, facts), vectors)
-    fitted = Fitted(edit, _report(layers, ratios, len(rows)))
+    plain = AdditionEdit(header("mean_difference", model, demonstrations, config, seed, facts), {})
+    strength, notices = _strength(model, plain, differences, demonstrations, config, seed)
+    vectors = {layer: (strength * v).float() for layer, v in differences.items()}
+    lengths = [torch.cat([side[site] for side in read.values()]).double().norm(dim=1).mean() for site in sites]
+    ratios = [float(vector.norm() / length) for vector, length in zip(vectors.values(), lengths)]
+    fitted = Fitted(replace(plain, vectors=vectors), _report(layers, ratios, len(rows), strength, notices))
     fitted = gated(model, fitted, demonstrations, config.gate, seed=seed, progress=progress.part(0.95, 1.0))
     return spared(model, fitted, demonstrations, config.spare)
+
+
+def _strength(
+    model: LanguageModel,
+    plain: AdditionEdit,
+    differences: Mapping[int, Tensor],
+    demonstrations: Demonstrations,
+    config: MeanDifferenceConfig,
+    seed: int,
+) -> tuple[float, tuple[Notice, ...]]:
+    """How often the difference is added, and why so often."""
+    if config.strength is not None:
+        return config.strength, ()
+    if model.info.n_parameters < SMALL:
+        return DEFAULT_STRENGTH, ()
+    whole = replace(plain, vectors={layer: (DEFAULT_STRENGTH * v).float() for layer, v in differences.items()})
+    edit = spared(model, Fitted(whole, FitReport()), demonstrations, config.spare).edit
+    dose, damage = harmless_dose(model, edit, demonstrations, seed)
+    text = f"Strength {DEFAULT_STRENGTH * dose:.2g}: at it neutral text moves by KL {damage:.2g} nats a token."
+    return DEFAULT_STRENGTH * dose, (Notice("note", text, "Set the strength to have another."),)
 
 
 def reads_last(config: MeanDifferenceConfig, info: ModelInfo) -> bool:
@@ -168,9 +195,10 @@ def reads_last(config: MeanDifferenceConfig, info: ModelInfo) -> bool:
     return config.read == "last" or (config.read == "auto" and info.n_parameters < SMALL)
 
 
-def _report(layers: tuple[int, ...], ratios: list[float], n: int) -> FitReport:
+def _report(layers: tuple[int, ...], ratios: list[float], n: int, strength: float, notices: tuple[Notice, ...]) -> FitReport:
     size = Curve("edit size", tuple(map(float, layers)), tuple(ratios), "layer", "‖v‖ / mean ‖h‖")
-    notices: tuple[Notice, ...] = ()
     if max(ratios) < 1e-3:
-        notices = (Notice("warning", "The edit is near the identity.", "Raise the strength, or choose a later layer."),)
-    return FitReport({"n_fit": float(n), "edit_size": max(ratios)}, (size,), {"edit_size": np.array(ratios)}, notices=notices)
+        notices = (*notices, Notice("warning", "The edit is near the identity.", "Raise the strength, or choose a later layer."))
+    return FitReport(
+        {"n_fit": float(n), "edit_size": max(ratios), "strength": strength}, (size,), {"edit_size": np.array(ratios)}, notices=notices
+    )

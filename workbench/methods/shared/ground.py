@@ -25,6 +25,7 @@ from workbench.score import text_scores
 from workbench.shapes import Bool, Tensor
 
 N_TEXTS, N_CHATS, N_OWN = 12, 6, 6
+N_FEW_TEXTS, N_FEW_CHATS = 6, 2
 _OWN_TOKENS = 24
 _OPENING_WORDS = 6
 _READS = 0.5
@@ -58,6 +59,19 @@ def fitting(model: LanguageModel, texts: Sequence[str], room: int | None = None)
     """Those of some texts that have two tokens or more and fit into `room` tokens, or into the model's context."""
     lengths = [len(ids) for ids in model.tokenizer(list(texts))["input_ids"]]
     return [text for text, n in zip(texts, lengths) if 1 < n <= (model.info.n_ctx if room is None else room)]
+
+
+def few_texts(model: LanguageModel, demonstrations: Demonstrations, seed: int) -> Ground:
+    """A few given texts for a quick look, without answers of the model's own. Raises: as `generate`."""
+    if not reads_passages(model):
+        return Ground.of(model, neutral_of(model, demonstrations, seed).held[: N_FEW_TEXTS + N_FEW_CHATS])
+    shipped = passages()
+    rows = [prompt_ids(model.tokenizer, text) for text in fitting(model, shipped.read[:: len(shipped.read) // N_FEW_TEXTS])[:N_FEW_TEXTS]]
+    if has_template(model.tokenizer):
+        chats = [Conversation((Turn("user", asked), Turn("assistant", told))) for asked, told in shipped.chats[:N_FEW_CHATS]]
+        rows += [prompt_ids(model.tokenizer, chat) for chat in chats]
+    batch = TokenBatch.of(rows, [1] * len(rows), model.device)
+    return Ground(batch, batch.mask, f"{len(rows)} shipped passages")
 
 
 def ground_of(model: LanguageModel, demonstrations: Demonstrations, seed: int) -> Ground:

@@ -1,0 +1,48 @@
+"""Defaults leave neutral text alone in a model of size: the strength follows from what neutral text bears."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.conftest import taught_rows
+from workbench.methods import get
+from workbench.methods.directions import mean_difference
+from workbench.methods.shared.ground import few_texts
+from workbench.methods.shared.harmless import MOST_DAMAGE, harmless_dose
+from workbench.methods.shared.validation import neutral_kl
+
+ROWS = taught_rows(30)
+
+
+def kl(model: Any, edit: Any) -> float:
+    return float(neutral_kl(model, [(edit,)], few_texts(model, ROWS, 0))[0])
+
+
+def fitted(model: Any, **knobs: Any) -> Any:
+    known = get("mean_difference")
+    return known.fit(model, ROWS, known.configure({"layers": (1,), **knobs}), seed=0)
+
+
+def test_a_default_of_a_model_of_size_leaves_neutral_text_alone_and_a_given_strength_is_kept(
+    tiny_gpt2: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = fitted(tiny_gpt2, strength=8.0, read="last")
+    assert kl(tiny_gpt2, given.edit) > MOST_DAMAGE  # control: there is something to be spared
+    monkeypatch.setattr(mean_difference, "DEFAULT_STRENGTH", 8.0)
+    small = fitted(tiny_gpt2, read="last")
+    assert small.report.scalars["strength"] == 8.0  # in a small model the strength is what it was
+    monkeypatch.setattr(mean_difference, "SMALL", 0)
+    free = fitted(tiny_gpt2, read="last")
+    assert 0.3 * MOST_DAMAGE < kl(tiny_gpt2, free.edit) <= MOST_DAMAGE + 1e-6
+    assert 0 < free.report.scalars["strength"] < 8.0
+    assert any(f"Strength {free.report.scalars['strength']:.2g}" in notice.text for notice in free.report.notices)
+    again = fitted(tiny_gpt2, strength=8.0, read="last")
+    assert again.report.scalars["strength"] == 8.0 and kl(tiny_gpt2, again.edit) == pytest.approx(kl(tiny_gpt2, given.edit))
+
+
+def test_an_edit_that_harms_nothing_keeps_its_dose(tiny_gpt2: Any) -> None:
+    edit = fitted(tiny_gpt2, strength=0.01).edit
+    dose, damage = harmless_dose(tiny_gpt2, edit, ROWS, 0)
+    assert dose == edit.dose and damage <= MOST_DAMAGE
