@@ -77,11 +77,43 @@ def test_two_prompt_sets_have_an_auc_and_no_margin(tiny: Any) -> None:
     ]
     found = locate(tiny, Demonstrations(tuple(rows), "two sets"))
     assert np.isnan(found.effect).all() and found.auc.max() > 0.8
+    assert np.isnan(found.agreement).all() and "cosine" not in found.says
     with pytest.raises(NotEnoughData, match="2 are needed"):
         locate(tiny, Demonstrations(tuple(rows[:2]), "one"))
 
 
 def test_the_best_has_to_be_beyond_random_directions() -> None:
     auc, effect = np.array([[0.5, 0.9], [0.8, 0.7]]), np.array([[9.0, 0.1], [0.3, 0.2]])
-    found = Located("m", "d", (0, 1), READINGS, auc, auc - 0.05, effect, (0.4, 0.6), (-0.1, 0.15), 8, 8)
-    assert found.best == (0, "mean") and found.is_found
+    found = Located("m", "d", (0, 1), READINGS, auc, auc - 0.05, effect, (0.4, 0.6), (-0.1, 0.15), 8, 8, np.full((2, 2), 0.3), 0.2)
+    assert found.best == (0, "mean") and found.is_found and "one direction can serve most rows" in found.says
+    split = dataclasses.replace(found, agreement=np.full((2, 2), 0.1))
+    assert "will help some, harm others" in split.says and "+0.10 on held-out rows" in split.says
+
+
+def test_pairs_agree_as_their_definition_says_and_coin_flipped_pairs_do_not(tiny_gpt2: Any) -> None:
+    found, rows = locate(tiny_gpt2, taught_rows(60)), taught_rows(60)
+    from workbench.record import activations
+    from workbench.sites import Site
+
+    site, differences = Site("resid_post", 1), {}
+    for split in ("fit", "validation"):
+        part = rows.split(split)
+        sides = [
+            torch.stack([activations(tiny_gpt2, model_ids, [site])[site][0, -1] for model_ids in _each(tiny_gpt2, part, side)])
+            for side in ("positive", "negative")
+        ]
+        differences[split] = (sides[0] - sides[1]).double()
+    direction = differences["fit"].mean(0)
+    told = torch.cosine_similarity(differences["validation"], direction[None], dim=-1).mean()
+    at = READINGS.index("last"), 1
+    assert found.agreement[at] == pytest.approx(float(told), abs=1e-4)
+    assert found.agreement[at] > found.agreement_beyond > 0
+    draw = np.random.default_rng(1)
+    flipped = rows.with_rows(
+        [dataclasses.replace(row, positive=row.negative, negative=row.positive) if draw.random() < 0.5 else row for row in rows]
+    )
+    assert locate(tiny_gpt2, flipped).agreement[at] < found.agreement[at] / 2
+
+
+def _each(model: Any, rows: Any, side: str) -> list[Any]:
+    return [model.tokens([row.prompt], [getattr(row, side)]) for row in rows]

@@ -5,7 +5,10 @@ left out. Two numbers say what it is worth on held-out rows: the AUC of their pr
 order of what adding ε · direction to every token does to the margin of good over bad answers, in nats a token: Σ_tokens ε v · ∂margin/∂h,
 ε v being a tenth as long as the layer's median token. All layers come from one pass forward for the readings and one forward and backward
 for the effect; nothing is fitted layer by layer. Beside both stands what random directions of the same length reach.
-Ref: docs/methods/shared.md §6. Differs: a first order is no measurement; a choice by validation measures.
+
+Where rows are pairs, a third number foretells how reliable one direction is: the mean cosine of the held-out pairs' differences with it.
+Ref: docs/methods/shared.md §6; Braun et al. 2025 for the agreement. Differs: a first order is no measurement; a choice by validation
+measures. The agreement is of rows that the direction was not made of.
 """
 
 from __future__ import annotations
@@ -56,6 +59,10 @@ class Located:
     effect_band: tuple[float, float]
     n_fit: int
     n_held: int
+    agreement: Float[np.ndarray, "reading layer"]
+    """Mean cosine of the held-out pairs' differences with the direction; NaN where rows have no two answers."""
+    agreement_beyond: float
+    """What 97.5 % of random directions stay below, over all layers and readings."""
 
     @property
     def best(self) -> tuple[int, ReadFrom]:
@@ -85,13 +92,28 @@ class Located:
         place = {"last": "the last token", "mean": "the mean over the answer"}[reading]
         told = f"Start at layer {layer}, read from {place}: AUC {self.auc[at]:.2f}"
         more = "" if np.isnan(self.effect[at]) else f", and a small push moves the margin by {self.effect[at]:+.3f} nats a token"
-        return f"{told}{more} ({self.n_held} held-out rows; random directions: {self.auc_band[1]:.2f} and {self.effect_band[1]:+.3f})."
+        chance = f"random directions: {self.auc_band[1]:.2f} and {self.effect_band[1]:+.3f}"
+        return f"{told}{more} ({self.n_held} held-out rows; {chance}).{self._reliability(float(self.agreement[at]))}"
+
+    def _reliability(self, cosine: float) -> str:
+        if np.isnan(cosine):
+            return ""
+        agree = cosine > self.agreement_beyond
+        told = (
+            "point the same way, so one direction can serve most rows"
+            if agree
+            else "hardly agree: one direction will help some, harm others"
+        )
+        return (
+            f" The pairs {told} (mean cosine with it {cosine:+.2f} on held-out rows, random directions up to {self.agreement_beyond:+.2f})."
+        )
 
     def rows(self) -> list[dict[str, Any]]:
         """One table row a reading and layer."""
         return [
             {"read from": reading, "layer": layer, "AUC": float(self.auc[i, j]), "AUC at least": float(self.auc_low[i, j]),
-             "effect, nats a token": None if np.isnan(self.effect[i, j]) else float(self.effect[i, j])}
+             "effect, nats a token": None if np.isnan(self.effect[i, j]) else float(self.effect[i, j]),
+             "pairs agree, cosine": None if np.isnan(self.agreement[i, j]) else float(self.agreement[i, j])}
             for i, reading in enumerate(self.readings)
             for j, layer in enumerate(self.layers)
         ]  # fmt: skip
@@ -129,7 +151,20 @@ def locate(model: LanguageModel, demonstrations: Demonstrations, *, seed: int = 
     bands = [tuple(map(float, np.nanquantile(x, (0.025, 0.975)))) if np.isfinite(x).any() else (0.0, 0.0)
              for x in (random_auc, random_effect.numpy())]  # fmt: skip
     told = model.info.name, demonstrations.name, layers, READINGS, auc, low, effect.numpy()
-    return Located(*told, (bands[0][0], bands[0][1]), (bands[1][0], bands[1][1]), len(fit[0]), len(held[0]))
+    agreement, beyond = _agreement(held_good - held_bad, directions, drawn) if pairs else (np.full_like(auc, np.nan), 0.0)
+    counts = len(fit[0]), len(held[0])
+    return Located(*told, (bands[0][0], bands[0][1]), (bands[1][0], bands[1][1]), *counts, agreement, beyond)
+
+
+def _agreement(
+    differences: Float[Tensor, "reading layer row d_model"],
+    directions: Float[Tensor, "reading layer d_model"],
+    drawn: Float[Tensor, "draw layer d_model"],
+) -> tuple[Float[np.ndarray, "reading layer"], float]:
+    """Mean cosine of pairs' differences with a direction, and what 97.5 % of random directions stay below."""
+    mean = torch.nn.functional.normalize(differences, dim=-1).mean(2)
+    ours, random = (torch.nn.functional.normalize(x, dim=-1) for x in (directions, drawn))
+    return (mean * ours).sum(-1).numpy(), float(torch.einsum("rld,nld->rln", mean, random).quantile(0.975))
 
 
 _Side = list[tuple[Prompt, str | None]]
