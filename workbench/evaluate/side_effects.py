@@ -131,8 +131,8 @@ class _Moves:
     @classmethod
     def of(cls, found: Divergences, n_texts: int) -> Self:
         n_tokens = torch.bincount(found.row, minlength=n_texts).double()
-        means = (found.a_row(x, n_texts).numpy() for x in (found.kl, found.nll))
-        return cls(found.kl.numpy(), found.row.numpy(), *means, n_tokens.numpy())
+        kl, nll = (found.a_row(x, n_texts).numpy() for x in (found.kl, found.nll))
+        return cls(found.kl.numpy(), found.row.numpy(), kl, nll, n_tokens.numpy())
 
 
 def _moved(name: str, title: str, found: _Moves) -> list[Metric]:
