@@ -7,7 +7,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from pages._ui.kit import backend, frame, lanes, loading, state, status
+from pages._ui.kit import backend, components, frame, lanes, loading, state, status
 
 PAGES = Path(__file__).resolve().parent / "pages"
 # Title, file, icon; in the order of the loop: load, inspect, collect, fit, compare, measure, keep.
@@ -42,6 +42,7 @@ def main() -> None:
     lanes.check_link()
     with st.sidebar:
         bar = st.container(key="statusbar")
+        components.menu(chosen.title)
     try:
         chosen.run()
     except Exception as error:  # a page's own mistake: shown where the page is, never as a traceback

@@ -34,6 +34,9 @@ def _component(name: str, html: str) -> ComponentRenderer:
     return v2.component(f"retouch_{name}", html=html, js=js, css=css)
 
 
+_MENU = v2.component("retouch_menu", js=(COMPONENTS / "menu.js").read_text(encoding="utf-8"))
+
+
 def token_strip(
     tokens: Sequence[str],
     *,
@@ -164,3 +167,8 @@ def _newest(key: str, clicked: Place | None, drawn: Place | None, chosen: Place 
 
 def _nothing() -> None:
     """Components need a callback for a state to be known; the value is read from session_state."""
+
+
+def menu(page: str) -> None:
+    """Close the menu of a narrow screen once another page is chosen. Draw it in the sidebar."""
+    _MENU(key="menu", data={"page": page})
