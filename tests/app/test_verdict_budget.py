@@ -11,6 +11,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from tests.app.conftest import fine, own_set, settled, texts
+from tests.app.test_pages import fitted
 
 Run = Callable[..., AppTest]
 
@@ -46,3 +47,39 @@ def test_an_edit_can_be_used_while_it_is_measured_and_no_verdict_is_told_before_
     finally:
         gate.set()
     assert "with the edit" in texts(settled(fine(test.switch_page("pages/edit.py").run())))
+
+
+def test_the_shuffled_control_is_a_button_with_its_cost_where_the_fit_was_long(
+    app: Run, fresh_backend: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pages._ui.edit import fitting
+
+    monkeypatch.setattr(fitting, "SHORT_FIT_S", 0.0)
+    test = fitted(app, fresh_backend)
+    edit = test.session_state["retouch"].edit
+    assert "Fitted on shuffled sides" not in texts(test)
+    button = test.button(key="fit-shuffled")
+    assert button.label.startswith("Fit on shuffled sides too (up to 1") and button.label.endswith(" s)")
+    told = texts(settled(fine(button.click().run())))
+    assert "Fitted on shuffled sides it gives" in told and test.session_state["retouch"].edit == edit
+    assert not any(item.key == "fit-shuffled" for item in test.button), "it stands beside the placebo now"
+    test = fine(test.switch_page("pages/evaluate.py").run())
+    assert "The fit took" not in texts(test)
+    assert "The fit took" in texts(fine(test.toggle(key="evaluate-shuffled").set_value(True).run()))
+
+
+def test_a_cancelled_control_leaves_the_verdict_as_it_was(app: Run, fresh_backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pages._ui.edit import fitting
+    from workbench.progress import Cancelled
+    from workbench.session import Session
+
+    monkeypatch.setattr(fitting, "SHORT_FIT_S", 0.0)
+    test = fitted(app, fresh_backend)
+    before = texts(test)
+
+    def stopped(*_: Any, **__: Any) -> None:
+        raise Cancelled()
+
+    monkeypatch.setattr(Session, "run", stopped)
+    test = settled(fine(test.button(key="fit-shuffled").click().run()))
+    assert "with the edit" in before and "with the edit" in texts(test) and test.button(key="fit-shuffled")

@@ -25,6 +25,7 @@ from workbench.workspace.jobs import Snapshot
 
 if TYPE_CHECKING:
     from workbench.edits.base import Edit
+    from workbench.evaluate.evaluation import Evaluation
     from workbench.methods.registry import FitReport, Method
     from workbench.session import Session
 
@@ -110,9 +111,28 @@ def draw(outcome: FitOutcome) -> None:
         st.caption(f"The edit is fitted. It was not measured: {words.plain(outcome.why_not)}")
     else:
         evaluations.draw_verdict(outcome.evaluation, key="fit", title="Held-out rows: base, edit, placebo", seed=seed)
+        _control(outcome, outcome.evaluation)
     _verbs(opened, outcome)
     notices(outcome.fitted.report)
     pictures(outcome.fitted.report, caption(outcome.fitted.edit))
+
+
+def _control(outcome: FitOutcome, evaluation: Evaluation) -> None:
+    """Offer the same method on shuffled sides, with its cost, where it does not stand beside the placebo yet."""
+    if any(evaluations.is_shuffled(lane.label) for lane in evaluation.lanes):
+        return
+    about = words.seconds(outcome.fit_s + fitting.VERDICT_S)
+    frame.act(
+        f"Fit on shuffled sides too (up to {about})", _begin_control, outcome, key="fit-shuffled",
+        help="The same method on the same texts with their sides mixed up: a gain that it has too is none of what you asked for.",
+    )  # fmt: skip
+
+
+def _begin_control(outcome: FitOutcome) -> None:
+    def work(opened: Session, progress: Progress) -> FitOutcome:
+        return fitting.with_shuffled(opened, outcome, progress)
+
+    jobs.start(FIT, "Fitting on shuffled sides", work, outcome.settings, heavy=True)
 
 
 def caption(edit: Edit) -> str:
@@ -164,7 +184,9 @@ def _flat(row: Mapping[str, object]) -> dict[str, object]:
 
 
 def _verbs(opened: Session | None, outcome: FitOutcome) -> None:
-    dose = state().bench.doses[outcome.edit] = outcome.settings.dose
+    bench = state().bench
+    dose = bench.doses[outcome.edit] = outcome.settings.dose
+    bench.fit_s[outcome.edit] = outcome.fit_s
     with st.container(horizontal=True, vertical_alignment="center"):
         if st.button("Compare", type="primary", key="fit-compare", help="See base and edit answer side by side."):
             state().turn_on(outcome.edit, dose)

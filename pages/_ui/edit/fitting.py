@@ -36,6 +36,8 @@ class FitOutcome:
     why_not: str = ""
     chosen: Mapping[str, Any] | None = None
     """Knobs that came of the fit and not of the form: chosen by validation, or a larger budget."""
+    fit_s: float = 0.0
+    """Seconds that the fit took, and so about what another one on shuffled sides takes."""
 
     @property
     def edit(self) -> str:
@@ -46,7 +48,7 @@ class FitOutcome:
 VERDICT_S = 10.0
 """About how long the first verdict on a fit may take; it says on how many rows it stands, and Evaluate measures all."""
 SHORT_FIT_S = 5.0
-"""A fit that took less than this is fitted again on shuffled sides without being asked; Evaluate offers it for the others."""
+"""A fit that took less than this is fitted again on shuffled sides without being asked; for the others a button says what it costs."""
 FIT: jobs.Slot[FitSettings, FitOutcome] = jobs.Slot("fit", told=lambda outcome: outcome.settings)
 # Presets by name, each fitted with the same rows and seed.
 PRESETS: jobs.Slot[tuple[FitSettings, ...], Sequence[tuple[str, FitOutcome]]] = jobs.Slot("presets")
@@ -86,15 +88,29 @@ def fit(session: Session, settings: FitSettings, progress: Progress) -> FitOutco
     began = time.monotonic()
     with _best_so_far(settings):
         fitted = session.run(settings, progress=progress.part(0.0, 0.85))
-    return _measured(session, settings, fitted, progress, shuffled=time.monotonic() - began < SHORT_FIT_S)
+    fit_s = time.monotonic() - began
+    return replace(_measured(session, settings, fitted, progress, shuffled=fit_s < SHORT_FIT_S), fit_s=fit_s)
 
 
 def proceed(session: Session, settings: FitSettings, edit: str, progress: Progress) -> FitOutcome:
     """Go on with the search that found an edit until the budget of the settings is used up; then measure as after a fit."""
     budget: Any = settings.config["budget"]
+    began = time.monotonic()
     with _best_so_far(settings, {"budget": budget}):
         fitted = session.proceed(edit, settings.source, budget, progress=progress.part(0.0, 0.85))
-    return replace(_measured(session, settings, fitted, progress), chosen={"budget": budget})
+    fit_s = time.monotonic() - began
+    return replace(_measured(session, settings, fitted, progress), chosen={"budget": budget}, fit_s=fit_s)
+
+
+def with_shuffled(session: Session, outcome: FitOutcome, progress: Progress) -> FitOutcome:
+    """Fit the method again on shuffled sides, and measure it beside the edit and its placebo."""
+    waiting = replace(outcome, evaluation=None, why_not="It is being measured again, beside the same method on shuffled sides.")
+    progress(0.0, "Fitting on shuffled sides", outcome=waiting)
+    try:
+        evaluation = session.run(_quick(outcome.settings, outcome.edit, shuffled=True), progress=progress)
+    except Cancelled:
+        raise Cancelled(outcome) from None
+    return replace(outcome, evaluation=evaluation)
 
 
 def fit_presets(session: Session, settings: Sequence[FitSettings], progress: Progress) -> Sequence[tuple[str, FitOutcome]]:
@@ -118,6 +134,7 @@ def choose(session: Session, settings: ChoiceSettings, progress: Progress) -> Fi
     def told(found: Choice) -> FitSettings:
         return replace(as_asked, config=as_json(method(name).configure({**fixed, **found.best.values})), dose=found.best.dose)
 
+    began = time.monotonic()
     try:
         found = session.choose(
             name, settings.source, fixed, max_damage=settings.max_damage, seed=settings.seed, chat=settings.chat, system=settings.system,
@@ -130,7 +147,8 @@ def choose(session: Session, settings: ChoiceSettings, progress: Progress) -> Fi
         if not isinstance(best, Choice):  # the first fit was cancelled, and had something
             raise Cancelled(_unmeasured(best, as_asked)) from None
         raise Cancelled(_unmeasured(best.fitted, told(best), dict(best.best.values))) from None
-    return replace(_measured(session, told(found), found.fitted, progress), chosen=dict(found.best.values))
+    fit_s = time.monotonic() - began
+    return replace(_measured(session, told(found), found.fitted, progress), chosen=dict(found.best.values), fit_s=fit_s)
 
 
 @contextmanager
@@ -154,16 +172,18 @@ def _measured(session: Session, settings: FitSettings, fitted: Fitted, progress:
     at_hand = FitOutcome(fitted, None, settings, "It is being measured on held-out rows: the verdict comes once all of them are.")
     progress(0.86, "Measuring it on held-out rows", outcome=at_hand)
     try:
-        # The quick look: the page Evaluate measures more, repetition too.
-        lanes = settings.rivals.lanes(Lane((Named(fitted.edit.id, settings.dose),)))
-        quick = EvaluateSettings(lanes, settings.source, n_placebos=2, n_generations=0, seconds=VERDICT_S)
         # A set that was edited meanwhile cannot be fitted again shuffled.
         shuffled &= session.demos.resolve(settings.source).fingerprint == fitted.edit.header.data
-        quick = replace(quick, shuffled=shuffled)
-        evaluation = session.run(quick, progress=progress.part(0.86, 1.0))
+        evaluation = session.run(_quick(settings, fitted.edit.id, shuffled=shuffled), progress=progress.part(0.86, 1.0))
     except RetouchError as error:
         return FitOutcome(fitted, None, settings, str(error))
     except Cancelled:  # the fit itself was finished
         why = "The measuring was cancelled. The page Evaluate measures it."
         raise Cancelled(FitOutcome(fitted, None, settings, why)) from None
     return FitOutcome(fitted, evaluation, settings)
+
+
+def _quick(settings: FitSettings, edit: str, *, shuffled: bool) -> EvaluateSettings:
+    """The first look at a fit: the page Evaluate measures more, repetition too."""
+    lanes = settings.rivals.lanes(Lane((Named(edit, settings.dose),)))
+    return EvaluateSettings(lanes, settings.source, n_placebos=2, n_generations=0, seconds=VERDICT_S, shuffled=shuffled)

@@ -13,7 +13,7 @@ from pages._ui.kit import frame, jobs, words
 from pages._ui.kit.doses import dose_slider
 from pages._ui.kit.lanes import Lanes, edit_name, known_edits, lane_name, lanes_on, own_dose, usable_lanes
 from pages._ui.kit.said import prompt_lane
-from pages._ui.kit.state import MAX_LANES, part
+from pages._ui.kit.state import MAX_LANES, part, state
 from workbench.data.demonstrations import Split
 from workbench.edits.lane import Lane, Named
 from workbench.progress import Progress
@@ -71,6 +71,8 @@ def evaluate(session: Session) -> None:
             "Fit again on shuffled sides", False, key="evaluate-shuffled", persist_state="session",
             help="The first edit's method learns the same texts with their sides mixed up; it takes as long as the fit took.",
         )  # fmt: skip
+        if again and (cost := state().bench.fit_s.get(edits[0] if edits else "")):
+            st.caption(f"The fit took {words.seconds(cost)}; so does this one, on top of the measuring.")
         settings = EvaluateSettings(lanes, chosen, split, n_placebos=int(placebos), shuffled=again)
         frame.act("Evaluate", _begin, settings, type="primary", key="evaluate", width="stretch", disabled=not edits)
         if split == "fit":

@@ -32,7 +32,12 @@ _SHOWN = 28
 
 def is_placebo(label: str) -> bool:
     """Whether a lane is a control, by its label: a placebo, or a fit on shuffled sides."""
-    return label.startswith((PLACEBO, "shuffled control of"))
+    return label.startswith(PLACEBO) or is_shuffled(label)
+
+
+def is_shuffled(label: str) -> bool:
+    """Whether a lane is a fit on shuffled sides, by its label."""
+    return label.startswith("shuffled control of")
 
 
 def draw_verdict(found: Evaluation, *, key: str, title: str, seed: int | None = None) -> None:

@@ -47,7 +47,7 @@ class Bench:
 
     `slots` maps the name of a place on a page to the id of the job that runs for it; `kept` holds its last result, `failed` its last error
     (None: cancelled). `parts` holds what parts of pages remember, by the name of their record (`part`). `forms` holds the values of the
-    forms while another model is chosen, `doses` the dose at which an edit that was fitted here was judged.
+    forms while another model is chosen, `doses` the dose at which an edit that was fitted here was judged, `fit_s` the seconds of its fit.
     """
 
     lanes: tuple[Lane, ...] = ()
@@ -59,6 +59,7 @@ class Bench:
     parts: dict[str, object] = field(default_factory=dict)
     forms: dict[str, Any] = field(default_factory=dict)
     doses: dict[str, float] = field(default_factory=dict)
+    fit_s: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(eq=False)
