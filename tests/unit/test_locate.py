@@ -77,15 +77,34 @@ def test_two_prompt_sets_have_an_auc_and_no_margin(tiny: Any) -> None:
     ]
     found = locate(tiny, Demonstrations(tuple(rows), "two sets"))
     assert np.isnan(found.effect).all() and found.auc.max() > 0.8
-    assert np.isnan(found.agreement).all() and "cosine" not in found.says
+    assert np.isnan(found.agreement).all() and "The pairs" not in found.says
     with pytest.raises(NotEnoughData, match="2 are needed"):
         locate(tiny, Demonstrations(tuple(rows[:2]), "one"))
 
 
 def test_the_best_has_to_be_beyond_random_directions() -> None:
     auc, effect = np.array([[0.5, 0.9], [0.8, 0.7]]), np.array([[9.0, 0.1], [0.3, 0.2]])
-    found = Located("m", "d", (0, 1), READINGS, auc, auc - 0.05, effect, (0.4, 0.6), (-0.1, 0.15), 8, 8, np.full((2, 2), 0.3), 0.2)
+    found = Located(
+        "m",
+        "d",
+        (0, 1),
+        READINGS,
+        auc,
+        auc - 0.05,
+        effect,
+        (0.4, 0.6),
+        (-0.1, 0.15),
+        8,
+        8,
+        np.full((2, 2), 0.3),
+        0.2,
+        np.full((2, 2), np.nan),
+        0.1,
+    )
     assert found.best == (0, "mean") and found.is_found and "one direction can serve most rows" in found.says
+    assert "nothing is said of refusals" in found.says
+    for cosine, says in ((0.3, "expect more refusals"), (-0.3, "expect fewer refusals"), (0.05, "has nothing to do with")):
+        assert says in dataclasses.replace(found, refusal=np.full((2, 2), cosine)).says
     split = dataclasses.replace(found, agreement=np.full((2, 2), 0.1))
     assert "will help some, harm others" in split.says and "+0.10 on held-out rows" in split.says
 
@@ -117,3 +136,32 @@ def test_pairs_agree_as_their_definition_says_and_coin_flipped_pairs_do_not(tiny
 
 def _each(model: Any, rows: Any, side: str) -> list[Any]:
     return [model.tokens([row.prompt], [getattr(row, side)]) for row in rows]
+
+
+def test_a_direction_towards_harmful_requests_is_said_to_touch_refusals_and_its_opposite_too() -> None:
+    from workbench.data.damage import requests
+    from workbench.models.catalog import load
+
+    model = load("embedded")
+    sides = dict(zip(("target", "anti_target"), requests(chat=False), strict=True))
+    rows = [
+        Demonstration(prompt, label=label, split="validation" if i % 3 == 0 else "fit")
+        for label, asked in sides.items()
+        for i, prompt in enumerate(asked)
+    ]
+    found = locate(model, Demonstrations(tuple(rows), "requests"))
+    assert found.refusal[0, 1] > 0.8 > found.refusal_beyond and "expect more refusals" in found.says
+    other = {"target": "anti_target", "anti_target": "target"}
+    turned = [dataclasses.replace(row, label=other[row.label or ""]) for row in rows]
+    back = locate(model, Demonstrations(tuple(turned), "turned"))
+    assert back.refusal[0, 1] == pytest.approx(-found.refusal[0, 1], abs=1e-9) and "expect fewer refusals" in back.says
+    # The last layers of this small model do not tell held-out requests apart: nothing is said there.
+    assert np.isnan(found.refusal[:, -1]).all()
+
+
+def test_as_many_harmful_requests_ship_as_safe_ones_and_none_twice() -> None:
+    from workbench.data.damage import requests
+
+    for chat in (False, True):
+        harmful, safe = requests(chat=chat)
+        assert len(harmful) == len(safe) == len(set(map(str, (*harmful, *safe)))) / 2

@@ -46,6 +46,14 @@ def ability(name: str, *, chat: bool) -> Demonstrations:
     return Demonstrations(tuple(rows), name)
 
 
+@lru_cache(maxsize=2)
+def requests(*, chat: bool) -> tuple[tuple[Prompt, ...], tuple[Prompt, ...]]:
+    """Requests that a careful assistant declines, and safe ones that only look like them, without answers. Raises: as `ability`."""
+    harmful = (DAMAGE / "harmful.txt").read_text(encoding="utf-8").splitlines()
+    asked = tuple(_asked(text) if chat else f"Question: {text}\nAnswer:" for text in harmful)
+    return asked, tuple(row.prompt for row in ability("safe requests", chat=chat))
+
+
 def _row(key: str, line: str, chat: bool) -> Demonstration:
     try:
         values: Any = json.loads(line)

@@ -6,9 +6,12 @@ order of what adding ε · direction to every token does to the margin of good o
 ε v being a tenth as long as the layer's median token. All layers come from one pass forward for the readings and one forward and backward
 for the effect; nothing is fitted layer by layer. Beside both stands what random directions of the same length reach.
 
+A last number tells what else the direction may do: its cosine with the direction from safe to harmful requests (28 each, which ship), the
+difference of their means at the last token, where held-out requests show that it is one.
+
 Where rows are pairs, a third number foretells how reliable one direction is: the mean cosine of the held-out pairs' differences with it.
-Ref: docs/methods/shared.md §6; Braun et al. 2025 for the agreement. Differs: a first order is no measurement; a choice by validation
-measures. The agreement is of rows that the direction was not made of.
+Ref: docs/methods/shared.md §6; Braun et al. 2025 for the agreement, Arditi et al. (arXiv 2406.11717) for the direction of refusals.
+Differs: a first order is no measurement; a choice by validation measures. The agreement is of rows that the direction was not made of.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ import numpy as np
 import torch
 
 from workbench.conversations import Prompt
+from workbench.data.damage import requests
 from workbench.data.demonstrations import Demonstrations
 from workbench.errors import NotEnoughData
 from workbench.methods.shared.concept import sided
@@ -63,6 +67,10 @@ class Located:
     """Mean cosine of the held-out pairs' differences with the direction; NaN where rows have no two answers."""
     agreement_beyond: float
     """What 97.5 % of random directions stay below, over all layers and readings."""
+    refusal: Float[np.ndarray, "reading layer"]
+    """Cosine with the direction from safe to harmful requests; NaN at layers that do not tell held-out ones of the two apart."""
+    refusal_beyond: float
+    """What the cosine of 97.5 % of random directions stays below, whatever its sign."""
 
     @property
     def best(self) -> tuple[int, ReadFrom]:
@@ -93,7 +101,8 @@ class Located:
         told = f"Start at layer {layer}, read from {place}: AUC {self.auc[at]:.2f}"
         more = "" if np.isnan(self.effect[at]) else f", and a small push moves the margin by {self.effect[at]:+.3f} nats a token"
         chance = f"random directions: {self.auc_band[1]:.2f} and {self.effect_band[1]:+.3f}"
-        return f"{told}{more} ({self.n_held} held-out rows; {chance}).{self._reliability(float(self.agreement[at]))}"
+        more += f" ({self.n_held} held-out rows; {chance})."
+        return f"{told}{more}{self._reliability(float(self.agreement[at]))}{self._refusing(float(self.refusal[at]))}"
 
     def _reliability(self, cosine: float) -> str:
         if np.isnan(cosine):
@@ -108,12 +117,21 @@ class Located:
             f" The pairs {told} (mean cosine with it {cosine:+.2f} on held-out rows, random directions up to {self.agreement_beyond:+.2f})."
         )
 
+    def _refusing(self, cosine: float) -> str:
+        if np.isnan(cosine):
+            return " This layer does not tell harmful from safe requests, so nothing is said of refusals."
+        told = f"(cosine {cosine:+.2f}, random directions up to {self.refusal_beyond:.2f})"
+        if abs(cosine) <= self.refusal_beyond:
+            return f" It has nothing to do with the direction of harmful requests {told}."
+        return f" It lies along the direction of harmful requests {told}: expect {'more' if cosine > 0 else 'fewer'} refusals."
+
     def rows(self) -> list[dict[str, Any]]:
         """One table row a reading and layer."""
         return [
             {"read from": reading, "layer": layer, "AUC": float(self.auc[i, j]), "AUC at least": float(self.auc_low[i, j]),
              "effect, nats a token": None if np.isnan(self.effect[i, j]) else float(self.effect[i, j]),
-             "pairs agree, cosine": None if np.isnan(self.agreement[i, j]) else float(self.agreement[i, j])}
+             "pairs agree, cosine": None if np.isnan(self.agreement[i, j]) else float(self.agreement[i, j]),
+             "refusal, cosine": None if np.isnan(self.refusal[i, j]) else float(self.refusal[i, j])}
             for i, reading in enumerate(self.readings)
             for j, layer in enumerate(self.layers)
         ]  # fmt: skip
@@ -135,7 +153,7 @@ def locate(model: LanguageModel, demonstrations: Demonstrations, *, seed: int = 
     directions = good.mean(2) - bad.mean(2)  # (reading, layer, d_model)
     drawn = torch.randn(_N_RANDOM, len(layers), model.info.d_model, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     pairs = all(end is not None for side in held for _, end in side)
-    slope = _slope(model, held, tell.part(0.7, 1.0)) if pairs else torch.full_like(directions[0], torch.nan)
+    slope = _slope(model, held, tell.part(0.7, 0.9)) if pairs else torch.full_like(directions[0], torch.nan)
     push = _PUSH * norms[:, None]
     effect = torch.einsum("rld,ld->rl", torch.nn.functional.normalize(directions, dim=-1) * push, slope)
     random_effect = torch.einsum("nld,ld->nl", torch.nn.functional.normalize(drawn, dim=-1) * push, slope)
@@ -153,7 +171,27 @@ def locate(model: LanguageModel, demonstrations: Demonstrations, *, seed: int = 
     told = model.info.name, demonstrations.name, layers, READINGS, auc, low, effect.numpy()
     agreement, beyond = _agreement(held_good - held_bad, directions, drawn) if pairs else (np.full_like(auc, np.nan), 0.0)
     counts = len(fit[0]), len(held[0])
-    return Located(*told, (bands[0][0], bands[0][1]), (bands[1][0], bands[1][1]), *counts, agreement, beyond)
+    refusal = _refusal(model, directions, drawn, demonstrations.is_chat, tell.part(0.9, 1.0))
+    return Located(*told, (bands[0][0], bands[0][1]), (bands[1][0], bands[1][1]), *counts, agreement, beyond, *refusal)
+
+
+def _refusal(
+    model: LanguageModel,
+    directions: Float[Tensor, "reading layer d_model"],
+    drawn: Float[Tensor, "draw layer d_model"],
+    chat: bool,
+    tell: Progress,
+) -> tuple[Float[np.ndarray, "reading layer"], float]:
+    """Cosines with the direction from safe to harmful requests, read at their last token; the odd ones say where it is one at all."""
+    harmful, safe = (_read_side(model, [(prompt, None) for prompt in asked]) for asked in requests(chat=chat))
+    tell(1.0, "Reading requests")
+    ours = torch.nn.functional.normalize(harmful[0, :, ::2].mean(1) - safe[0, :, ::2].mean(1), dim=-1)  # (layer, d_model)
+    cosine = (torch.nn.functional.normalize(directions, dim=-1) * ours).sum(-1)
+    for layer in range(len(ours)):
+        if auc_interval(*((side[0, layer, 1::2] @ ours[layer]).numpy() for side in (harmful, safe))).low <= 0.5:
+            cosine[:, layer] = torch.nan
+    random = (torch.nn.functional.normalize(drawn, dim=-1) * ours).sum(-1)
+    return cosine.numpy(), float(random.abs().quantile(0.975))
 
 
 def _agreement(
@@ -197,23 +235,32 @@ def _read(
     model: LanguageModel, texts: tuple[_Side, _Side], tell: Progress
 ) -> tuple[Float[Tensor, "reading layer row d_model"], Float[Tensor, "reading layer row d_model"], Float[Tensor, " layer"]]:
     """Both readings of both sides at every layer, in one pass, and the median norm of a layer's tokens."""
-    sites, sides, norms = _sites(model), list[Tensor](), list[Tensor]()
-    for at, side in enumerate(texts):
-        batch, parts = _tokens(model, side), list[Tensor]()
-        for start in range(0, len(batch), _AT_ONCE):
-            part = batch.rows(slice(start, start + _AT_ONCE)).trimmed()
-            with torch.no_grad():
-                found = activations(model, part, sites)
-            x = torch.stack([wide(found[site]).double().cpu() for site in sites])
-            length = x.norm(dim=-1)
-            norms.append(torch.stack([layer[part.mask.cpu()].median() for layer in length]))
-            is_read = _ordinary(length, part.mask.cpu()) & _answer(part).cpu()
-            weights = is_read.double() / is_read.sum(-1, keepdim=True).clamp_min(1)
-            mean = (torch.where(is_read[..., None], x, 0.0) * weights[..., None]).sum(2)
-            parts.append(torch.stack([x[:, :, -1], mean]))
-            tell((at + (start + _AT_ONCE) / len(batch)) / 2, "Reading all layers")
-        sides.append(torch.cat(parts, 2))
-    return sides[0], sides[1], torch.stack(norms).median(0).values
+    found = [_read_one(model, side, tell.part(at / 2, (at + 1) / 2)) for at, side in enumerate(texts)]
+    return found[0][0], found[1][0], torch.cat([norms for _, norms in found]).median(0).values
+
+
+def _read_side(model: LanguageModel, side: _Side) -> Float[Tensor, "reading layer row d_model"]:
+    return _read_one(model, side, silent())[0]
+
+
+def _read_one(
+    model: LanguageModel, side: _Side, tell: Progress
+) -> tuple[Float[Tensor, "reading layer row d_model"], Float[Tensor, "part layer"]]:
+    sites, parts, norms = _sites(model), list[Tensor](), list[Tensor]()
+    batch = _tokens(model, side)
+    for start in range(0, len(batch), _AT_ONCE):
+        part = batch.rows(slice(start, start + _AT_ONCE)).trimmed()
+        with torch.no_grad():
+            found = activations(model, part, sites)
+        x = torch.stack([wide(found[site]).double().cpu() for site in sites])
+        length = x.norm(dim=-1)
+        norms.append(torch.stack([layer[part.mask.cpu()].median() for layer in length]))
+        is_read = _ordinary(length, part.mask.cpu()) & _answer(part).cpu()
+        weights = is_read.double() / is_read.sum(-1, keepdim=True).clamp_min(1)
+        mean = (torch.where(is_read[..., None], x, 0.0) * weights[..., None]).sum(2)
+        parts.append(torch.stack([x[:, :, -1], mean]))
+        tell(min(1.0, (start + _AT_ONCE) / len(batch)), "Reading all layers")
+    return torch.cat(parts, 2), torch.stack(norms)
 
 
 def _answer(part: TokenBatch) -> Bool[Tensor, "row pos"]:
