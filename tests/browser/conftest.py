@@ -46,7 +46,9 @@ class Server:
             port = probe.getsockname()[1]
         self.url = f"http://127.0.0.1:{port}"
         self.log = (home / "server.log").open("w")
-        environment = {**os.environ, "RETOUCH_HOME": str(home / "workspace"), "HF_HUB_OFFLINE": "1"}
+        # Time enough for all rows of a set, however busy the machine is.
+        own = {"RETOUCH_VERDICT_S": "120"}
+        environment = {**os.environ, **own, "RETOUCH_HOME": str(home / "workspace"), "HF_HUB_OFFLINE": "1"}
         command = [*retouch, "app", "--port", str(port), "--address", "127.0.0.1"]
         self.started = time.monotonic()
         self.process = subprocess.Popen(command, cwd=folder, env=environment, stdout=self.log, stderr=subprocess.STDOUT)

@@ -38,7 +38,7 @@ def test_three_clicks_make_the_model_truthful_and_the_edit_outlives_the_tab(visi
     ready(page)
     fit(page)
     assert page.get_by_text("with the edit").first.is_visible()
-    page.get_by_text("placebo", exact=True).first.wait_for()  # an axis label: drawn when the picture is
+    page.locator(".js-plotly-plot").get_by_text("placebo").first.wait_for()  # an axis label: drawn when the picture is
     page.get_by_role("button", name="Save").first.click()
     page.get_by_label("Name", exact=True).fill("truthful sea")
     page.get_by_role("button", name="Save edit").click()
@@ -112,8 +112,8 @@ def test_a_reload_during_a_fit_finds_the_job_again(visit: Visit) -> None:
     page.wait_for_function("() => location.search.includes('jobs=fit')")
     page.reload()
     ready(page)
-    page.locator(".st-key-fit-compare button").first.wait_for()
-    assert page.get_by_text("with the edit").first.is_visible()
+    page.get_by_text("with the edit").first.wait_for()
+    assert page.locator(".st-key-fit-compare button").first.is_visible()
     page.wait_for_function("() => !location.search.includes('jobs=fit')")  # it leaves with the rerun after the one that drew the result
 
 

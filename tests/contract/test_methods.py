@@ -25,7 +25,7 @@ from workbench.record import activations
 
 # Knobs that make a fit on random words short; what they leave out is tested with each method.
 QUICK: dict[str, dict[str, Any]] = {
-    "hpr": {"epochs": 2},
+    "hpr": {"epochs": 2, "max_damage": 10.0},
     "tarot": {"budget": 14, "n_init": 6, "n_train": 6, "n_val": 4, "optimizer": "random"},
     "are": {"max_rounds": 1, "n_prompts": 16, "epochs_g": 1, "min_accuracy": 0.0, "sample_every": 0},
     "refusal_direction": {"layer": 1, "positions": 1},

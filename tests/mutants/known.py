@@ -24,7 +24,7 @@ _KNOWN: tuple[tuple[str, str, str], ...] = (
     (CHOICE, "-round(gain / NEAR_TIE)", "-gain"),
     (CHOICE, "-round(gain / NEAR_TIE)", "0.0"),
     (CHOICE, "[item for item, p in zip(beside, chance_of_best(gains)) if p <= CHANCE]", "beside"),
-    (CHOICE, "[item for item, p in zip(found, chance_of_best(margins - before)) if p <= CHANCE]", "found"),
+    (CHOICE, "[item for item, p in zip(within, chance_of_best(margins - before)) if p <= CHANCE]", "within"),
 )  # fmt: skip
 
 

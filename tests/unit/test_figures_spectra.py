@@ -15,7 +15,7 @@ from workbench.figures.reports import report_pictures
     ("name", "values", "wanted"),
     [
         ("sea", {"gate": "hard"}, {"spectrum-1", "k-of-share", "edit-size", "moved-2", "overlap", "gate-0"}),
-        ("hpr", {"min_steps": 10, "epochs": 1}, {"turns-probes", "turns-gates", "turns-gain"}),
+        ("hpr", {"min_steps": 10, "epochs": 1, "max_damage": 10.0}, {"turns-probes", "turns-gates", "turns-gain"}),
         ("hpr", {"min_steps": 10, "epochs": 1, "layers": (1,)}, {"turns-probes", "turns-angles-1"}),
     ],
 )

@@ -158,6 +158,8 @@ def test_edits_of_older_versions_keep_id_and_dose(session: Session, tmp_path: Pa
     with workspace._database.write() as db:  # noqa: SLF001
         db.execute("ALTER TABLE edits DROP COLUMN fit")
         db.execute("ALTER TABLE edits DROP COLUMN dose")
+        for table in ("edits", "sets"):
+            db.execute(f"ALTER TABLE {table} DROP COLUMN deleted")
         db.execute("PRAGMA user_version = 1")
     edits = Workspace(old).edits
     assert {(info.name, info.dose, info.fit == info.id) for info in edits.list()} == {("plain", 1.0, True), ("doubled", 2.0, True)}

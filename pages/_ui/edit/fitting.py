@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
@@ -45,7 +46,7 @@ class FitOutcome:
         return self.fitted.edit.id
 
 
-VERDICT_S = 10.0
+VERDICT_S = float(os.environ.get("RETOUCH_VERDICT_S", "10"))
 """About how long the first verdict on a fit may take; it says on how many rows it stands, and Evaluate measures all."""
 SHORT_FIT_S = 5.0
 """A fit that took less than this is fitted again on shuffled sides without being asked; for the others a button says what it costs."""
