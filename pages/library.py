@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -10,27 +9,18 @@ import streamlit as st
 
 from pages._ui.kit import frame, words
 from pages._ui.kit.backend import ready
-from pages._ui.kit.state import part, state
-from pages._ui.library import exports
+from pages._ui.kit.state import state
+from pages._ui.library import deletions, exports
 
 if TYPE_CHECKING:
     from workbench.session import EditInfo, Session
 
 
-@dataclass(eq=False)
-class Deleted:
-    """The edit that was deleted last in this tab, until it is put back."""
-
-    edit: str = ""
-    name: str = ""
-
-
 def main(session: Session) -> None:
     """Saved edits, what can be done with the chosen one, and the runs."""
     saved = {item.id: item for item in session.edits()}
-    gone = (*session.workspace.edits.deleted(), *session.workspace.sets.deleted())
-    _undo(session)
-    edits, runs, deleted = st.tabs([f"Edits ({len(saved)})", "Runs", f"Bin ({len(gone)})"])
+    deletions.undo(session)
+    edits, runs, deleted = st.tabs([f"Edits ({len(saved)})", "Runs", f"Bin ({deletions.n_deleted(session)})"])
     with edits:
         if not saved:
             with frame.empty(
@@ -42,17 +32,7 @@ def main(session: Session) -> None:
     with runs:
         _runs(session)
     with deleted:
-        _bin(session)
-
-
-def _undo(session: Session) -> None:
-    """What was deleted last, with a way back."""
-    last = part(Deleted)
-    if not last.edit:
-        return
-    with st.container(horizontal=True, key="undo", vertical_alignment="center"):
-        st.text(f"{last.name} is in the bin for {session.workspace.bin_days:.0f} days.")
-        st.button("Undo", key="library-undo", on_click=_restore, args=(session, last.edit))
+        deletions.panel(session)
 
 
 def _edits(session: Session, saved: dict[str, EditInfo]) -> None:
@@ -68,7 +48,7 @@ def _edits(session: Session, saved: dict[str, EditInfo]) -> None:
         st.dataframe(rows, hide_index=True, width="stretch", key="library-table")
         ids = list(saved)
         if st.session_state.get("library-edit") not in saved:
-            st.session_state["library-edit"] = state().edit if state().edit in saved else None if part(Deleted).edit else ids[0]
+            st.session_state["library-edit"] = state().edit if state().edit in saved else None if deletions.was_last(session) else ids[0]
         edit: str | None = st.selectbox(
             "Edit", ids, index=None, format_func=lambda key: saved[key].name, key="library-edit", placeholder="Choose an edit"
         )
@@ -99,41 +79,13 @@ def _one(session: Session, item: EditInfo) -> None:
         with st.popover("Rename"):
             name = st.text_input("New name", item.name, key=f"rename-{item.id}")
             frame.act("Rename edit", _rename, session, item.id, name, key=f"rename-go-{item.id}", disabled=not name.strip())
-        st.button("Delete", key=f"delete-{item.id}", on_click=_delete, args=(session, item.id), help="It goes into the bin; its runs stay.")
+        kept = "It goes into the bin; its runs stay."
+        st.button("Delete", key=f"delete-{item.id}", on_click=deletions.delete, args=(session, item.id), help=kept)
     exports.panel(session, item, fits)
 
 
 def _rename(session: Session, edit: str, name: str) -> None:
     session.workspace.edits.rename(edit, name.strip())
-
-
-def _delete(session: Session, edit: str) -> None:
-    state().turn_off(edit)
-    last = part(Deleted)
-    last.edit, last.name = edit, session.workspace.edits.delete(edit).name
-
-
-def _restore(session: Session, edit: str) -> None:
-    session.workspace.edits.restore(edit)
-    part(Deleted).edit = ""
-    st.session_state["library-edit"] = edit
-
-
-def _restore_set(session: Session, key: str) -> None:
-    session.demos.restore(key)
-
-
-def _bin(session: Session) -> None:
-    edits, sets = session.workspace.edits.deleted(), session.workspace.sets.deleted()
-    st.caption(f"What is deleted stays here for {session.workspace.bin_days:.0f} days.")
-    for item in edits:
-        with st.container(horizontal=True, vertical_alignment="center"):
-            st.text(f"Edit {item.name} · {item.method.replace('_', ' ')} · dose {item.dose:g}")
-            st.button("Put back", key=f"restore-{item.id}", on_click=_restore, args=(session, item.id))
-    for one in sets:
-        with st.container(horizontal=True, vertical_alignment="center"):
-            st.text(f"Set {one.name} · {one.n:,} rows")
-            st.button("Put back", key=f"restore-{one.id}", on_click=_restore_set, args=(session, one.id))
 
 
 def _runs(session: Session) -> None:
