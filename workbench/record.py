@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 
 import torch
@@ -82,20 +82,32 @@ def stream(
 
 
 def _picked(model: LanguageModel, part: TokenBatch, picked: Bool[Tensor, "batch pos"], sites: Sequence[Site | str]) -> dict[Site, Rows2d]:
-    """The rows at some positions of one batch; candidates of a choice read one forward."""
-    wanted = [site_of(address) for address in sites]
-    seen = ("rows", id(model), *(x.numpy(force=True).tobytes() for x in (part.ids, part.mask, picked)))
-    known = {site: memo.recalled((seen, site)) for site in wanted} if is_quiet() else {}
+    """The rows at some positions of one batch."""
+
+    def rows(x: Activations) -> Rows2d:
+        return x[picked.to(x.device)].to(model.device, copy=True)  # layers may lie on several devices
+
+    return rows_of(model, part, [site_of(address) for address in sites], ("rows", picked), rows)
+
+
+def rows_of(
+    model: LanguageModel, part: TokenBatch, sites: Sequence[Site], kind: tuple[str, Tensor], rows: Callable[[Activations], Rows2d]
+) -> dict[Site, Rows2d]:
+    """What `rows` makes of a batch's activations at each site, without gradients; candidates of one choice share a forward.
+
+    kind: the name of what is made, and the tensor that it follows from beside the activations.
+    """
+    name, drawn = kind
+    seen = (name, id(model), *(x.numpy(force=True).tobytes() for x in (part.ids, part.mask, drawn)))
+    known = {site: memo.recalled((seen, site)) for site in sites} if is_quiet() else {}
     if known and all(x is not None for x in known.values()):
         return known
     with torch.no_grad():
-        read = activations(model, part, [*wanted, *memo.wanted_too()])
-        # Layers may lie on several devices.
-        found = {site: x[picked.to(x.device)].to(model.device, copy=True) for site, x in read.items()}
+        found = {site: rows(x) for site, x in activations(model, part, [*sites, *memo.wanted_too()]).items()}
     if is_quiet():
         for site, x in found.items():
             memo.keep((seen, site), x, x.untyped_storage().nbytes())
-    return {site: found[site] for site in wanted}
+    return {site: found[site] for site in sites}
 
 
 def gather(

@@ -17,11 +17,10 @@ from workbench.conversations import Prompt
 from workbench.data.demonstrations import Demonstrations
 from workbench.decode import Sampling, generate
 from workbench.models.base import LanguageModel
-from workbench.models.hooks import is_quiet
 from workbench.models.tokens import TokenBatch
 from workbench.progress import Progress
-from workbench.record import activations
-from workbench.shapes import Bool, Float, Rows2d, Tensor
+from workbench.record import rows_of
+from workbench.shapes import Activations, Bool, Float, Rows2d, Tensor
 from workbench.sites import Site
 
 Collect = Literal["last", "mean", "random"]
@@ -123,19 +122,13 @@ def stream_rows(
 
 
 def _read(model: LanguageModel, part: TokenBatch, sites: Sequence[Site], weights: Float[Tensor, "row pos"]) -> dict[Site, Rows2d]:
-    """The weighted means of one batch; candidates of a choice read one forward."""
-    seen = ("means", id(model), *(x.numpy(force=True).tobytes() for x in (part.ids, part.mask, weights)))
-    known = {site: memo.recalled((seen, site)) for site in sites} if is_quiet() else {}
-    if known and all(x is not None for x in known.values()):
-        return known
-    with torch.no_grad():
-        found = activations(model, part, [*sites, *memo.wanted_too()])
-    # where, not a product: activations on padding may be anything
-    rows = {site: (torch.where(weights[..., None] > 0, x.double(), 0.0) * weights[..., None]).sum(1).cpu() for site, x in found.items()}
-    if is_quiet():
-        for site, x in rows.items():
-            memo.keep((seen, site), x, x.untyped_storage().nbytes())
-    return {site: rows[site] for site in sites}
+    """The weighted means of one batch."""
+
+    def means(x: Activations) -> Rows2d:
+        # where, not a product: activations on padding may be anything
+        return (torch.where(weights[..., None] > 0, x.double(), 0.0) * weights[..., None]).sum(1).cpu()
+
+    return rows_of(model, part, sites, ("means", weights), means)
 
 
 def _weights(part: TokenBatch, collect: Collect, draw: torch.Generator) -> Tensor:
