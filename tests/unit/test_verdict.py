@@ -13,7 +13,7 @@ from workbench.evaluate.benefit import Benefit
 from workbench.evaluate.evaluation import Evaluation
 from workbench.evaluate.metrics import HARDLY_MOVES, Better, Metric, mean_metric, share_metric
 from workbench.evaluate.side_effects import SideEffects
-from workbench.evaluate.verdict import SHUFFLED, Verdict, verdict
+from workbench.evaluate.verdict import Verdict, verdict
 from workbench.numerics.intervals import share_interval
 
 # Lanes: base, edit, another edit, placebo of the edit, placebo of the other.
@@ -150,7 +150,6 @@ def test_a_fit_on_shuffled_sides_is_told_and_said_to_do_as_much_where_it_does(
 ) -> None:
     metric = gain(0.5, edit, shuffled, 0.5, 0.5, better=better)
     made = Benefit("m", LANES, "set", "test", metric.n, (metric,), ())
-    assert SHUFFLED == "shuffled control of"
     value = metric.values[OTHER]
     told = f" Fitted on shuffled sides it gives {value.estimate:.2f} [{value.low:.2f}, {value.high:.2f}]"
     end = ": **as much, within chance**." if as_much else "."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from workbench.edits.base import Edit, Stack
 from workbench.edits.lane import Lane, LaneLike, Named, lane_of
@@ -44,14 +45,21 @@ def lane_label(lane: Lane | Sequence[Edit]) -> str:
     return " + ".join([*map(edit_label, stack), *([said.label] if said else [])]) or "base"
 
 
+Control = Literal["", "placebo", "shuffled"]
+
+
 @dataclass(frozen=True)
 class LaneLabel:
-    """A column of a record: what it shows, the ids of the edits behind it with their doses (none: the base model), and what is said."""
+    """A column of a record: what it shows, the ids of the edits behind it with their doses (none: the base model), and what is said.
+
+    `control` is what it controls for, where it is no lane that somebody asked for: random edits of equal size, or a fit on shuffled sides.
+    """
 
     label: str
     edit_ids: tuple[str, ...] = ()
     doses: tuple[float, ...] = ()
     prompting: Prompting | None = None
+    control: Control = ""
 
     @property
     def lane(self) -> Lane:

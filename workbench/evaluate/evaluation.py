@@ -17,7 +17,7 @@ from workbench.evaluate.budget import Budget, budget
 from workbench.evaluate.metrics import Metric, with_base
 from workbench.evaluate.rivals import rival_sentences
 from workbench.evaluate.side_effects import SideEffects, side_effects
-from workbench.evaluate.verdict import SHUFFLED, Verdict, verdict
+from workbench.evaluate.verdict import Verdict, verdict
 from workbench.methods.shared.layers import SMALL
 from workbench.models.base import LanguageModel
 from workbench.progress import Progress, silent
@@ -55,7 +55,7 @@ class Evaluation:
         """What the first edit does, in words, beside its placebo."""
         edit = min(1, len(self.lanes) - 1)
         placebo = self.placebo_of.index(edit) if edit in self.placebo_of else None
-        shuffled = next((at for at, lane in enumerate(self.lanes) if lane.label.startswith(SHUFFLED)), None)
+        shuffled = next((at for at, lane in enumerate(self.lanes) if lane.control == "shuffled"), None)
         return verdict(self.benefit, self.side_effects, edit, placebo, shuffled)
 
     @property
@@ -127,8 +127,12 @@ def evaluation(
     if shuffled is not None:
         groups.append([len(every)])
         every, placebo_of = [*every, shuffled], (*placebo_of, None)
-    labels = (*names, *(LaneLabel(f"placebo of {names[of].label}") for of in placebo_of if of is not None))
-    labels += () if shuffled is None else (replace(lane_labels([shuffled])[0], label=f"{SHUFFLED} {names[1].label}"),)
+    labels = (*names, *(LaneLabel(f"placebo of {names[of].label}", control="placebo") for of in placebo_of if of is not None))
+    labels += (
+        ()
+        if shuffled is None
+        else (replace(lane_labels([shuffled])[0], label=f"shuffled control of {names[1].label}", control="shuffled"),)
+    )
     most = _most(model, demonstrations, every, split, neutral, own, seconds, tell)
     neutral, own = neutral[: most.texts], own[: most.texts]
     capability = capability if most.texts is None else {}  # a look against the clock has none for them

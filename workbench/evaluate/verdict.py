@@ -15,7 +15,6 @@ from workbench.evaluate.side_effects import SideEffects
 from workbench.numerics.intervals import Interval
 
 VerdictKind = Literal["does it", "no more than noise", "does nothing", "does harm", "changes it", "not told"]
-SHUFFLED = "shuffled control of"
 _FITTED: tuple[VerdictKind, str] = ("not told", "These are rows for fitting, so they cannot show what it does to others.")
 
 

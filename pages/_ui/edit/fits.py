@@ -119,7 +119,7 @@ def draw(outcome: FitOutcome) -> None:
 
 def _control(outcome: FitOutcome, evaluation: Evaluation) -> None:
     """Offer the same method on shuffled sides, with its cost, where it does not stand beside the placebo yet."""
-    if any(evaluations.is_shuffled(lane.label) for lane in evaluation.lanes):
+    if any(lane.control == "shuffled" for lane in evaluation.lanes):
         return
     about = words.seconds(outcome.fit_s + fitting.VERDICT_S)
     frame.act(

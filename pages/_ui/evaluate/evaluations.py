@@ -17,6 +17,7 @@ from workbench.figures.basic import IntervalBar, intervals
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from workbench.edits.labels import LaneLabel
     from workbench.evaluate.benefit import Benefit
     from workbench.evaluate.dose import CoherentDose, DoseSweep
     from workbench.evaluate.evaluation import Evaluation
@@ -25,19 +26,8 @@ if TYPE_CHECKING:
     from workbench.figures.basic import Line
     from workbench.numerics.intervals import Interval
 
-PLACEBO = "placebo"
 _SHOWN = 28
 """Characters of a lane's name that a picture shows; its letter tells which it is."""
-
-
-def is_placebo(label: str) -> bool:
-    """Whether a lane is a control, by its label: a placebo, or a fit on shuffled sides."""
-    return label.startswith(PLACEBO) or is_shuffled(label)
-
-
-def is_shuffled(label: str) -> bool:
-    """Whether a lane is a fit on shuffled sides, by its label."""
-    return label.startswith("shuffled control of")
 
 
 def draw_verdict(found: Evaluation, *, key: str, title: str, seed: int | None = None) -> None:
@@ -69,13 +59,12 @@ def draw_all(found: Evaluation, *, key: str, seed: int | None = None) -> None:
 
 
 def _metric(record: Benefit | SideEffects, metric: Metric, *, key: str, title: str, seed: int | None) -> None:
-    rows, lane, names = list[IntervalBar](), 0, _names([label.label for label in record.lanes])
+    rows, lane, names = list[IntervalBar](), 0, _names(record.lanes)
     for label, value in zip(record.lanes, metric.values):
-        placebo = is_placebo(label.label)
         finite = not math.isnan(value.low)
         low, high = (value.low, value.high) if finite else (value.estimate, value.estimate)
-        rows.append(IntervalBar(names[label.label], value.estimate, low, high, value.n, None if placebo else lane))
-        lane += not placebo
+        rows.append(IntervalBar(names[label.label], value.estimate, low, high, value.n, None if label.control else lane))
+        lane += not label.control
     span = (0.0, 1.0) if all(0 <= v.estimate <= 1 and not metric.unit for v in metric.values) and metric.link == "identity" else None
     figure = intervals(title, rows, metric.title + (f" ({metric.unit})" if metric.unit else "") + _better(metric), span=span)
     figure_panel(
@@ -103,19 +92,19 @@ def _table(record: Benefit | SideEffects, metric: Metric) -> list[dict[str, Any]
 def _caption(record: Benefit | SideEffects, seed: int | None) -> str:
     from workbench.evaluate.benefit import Benefit
 
-    edits = ", ".join(dict.fromkeys(edit[:6] for lane in record.lanes for edit in lane.edit_ids if not is_placebo(lane.label)))
+    edits = ", ".join(dict.fromkeys(edit[:6] for lane in record.lanes for edit in lane.edit_ids if not lane.control))
     told = {"model": record.model, "edit": edits, "seed": seed}
     if isinstance(record, Benefit):
         return words.provenance(**told, data=record.data, n=record.n, split=record.split, left=record.why)
     return words.provenance(**told, data="neutral text", n=record.n_texts)
 
 
-def _names(labels: Sequence[str]) -> dict[str, str]:
+def _names(lanes: Sequence[LaneLabel]) -> dict[str, str]:
     """What a picture calls each lane: its letter and label; of several controls of a kind each has the letter of its lane."""
-    own = [label for label in labels if not is_placebo(label)]
+    own = [lane.label for lane in lanes if not lane.control]
     letters = {label: "ABCDE"[(lane - 1) % 5] for lane, label in enumerate(own) if lane}
     names = {label: _lane_name(label, lane) for lane, label in enumerate(own)}
-    controls = {label: label.partition(" of ") for label in labels if label not in names}
+    controls = {lane.label: lane.label.partition(" of ") for lane in lanes if lane.control}
     kinds = [kind for kind, _, _ in controls.values()]
     return names | {label: kind if kinds.count(kind) == 1 else f"{kind} {letters[of]}" for label, (kind, _, of) in controls.items()}
 
