@@ -230,6 +230,15 @@ def test_costs_and_what_is_kept_follow_each_in_its_own_numbers() -> None:
         " P(truth): 0.50 [0.49, 0.51] with it, 0.75 [0.74, 0.76] without, 20 rows."
         " P(truth): 0.60 [0.59, 0.61] with it, 0.65 [0.64, 0.66] without, 20 rows."
     )
+    own = [
+        mean_metric("own_kl_nats", "KL on own answers", spread(0.0, 0.0271, 0.9, 0.8, 0.7), "nats/token", "lower"),
+        mean_metric("own_kl_p95_nats", "its 95th percentile", spread(0.0, 0.112, 0.9, 0.8, 0.7), "nats/token", "lower"),
+    ]
+    there = judged(gain(0.2, 0.8, 0.5, 0.3, 0.1), side=replace(side, metrics=(side.metrics[1], *own), capability={})).text
+    assert there.endswith(
+        " On neutral text it moves the model by 0.0314 nats/token."
+        " On the model's own answers by 0.0271, by at most 0.112 at nineteen tokens in twenty (20 answers)."
+    )
     bare = replace(side, metrics=side.metrics[:1], capability={})
     alone = judged(gain(0.2, 0.8, 0.5, 0.3, 0.1), side=bare).text
     assert alone.endswith("gives 0.30 [0.29, 0.31].") and "neutral" not in alone and "true answer" not in alone

@@ -138,7 +138,7 @@ def _cost(side: SideEffects | None, edit: int) -> str:
     told = "" if text is None else f" On neutral text it moves the model by {text.values[edit].estimate:.3g} {text.unit}."
     if own is None or tail is None:
         return told
-    most = f"by more than {tail.values[edit].estimate:.3g} at one token in twenty"
+    most = f"by at most {tail.values[edit].estimate:.3g} at nineteen tokens in twenty"
     return f"{told} On the model's own answers by {own.values[edit].estimate:.3g}, {most} ({tail.n} answers)."
 
 
