@@ -24,8 +24,8 @@ class UnknownName(RetouchError):
         names = sorted(known)
         near = get_close_matches(name, names, n=1)
         listed = ", ".join(names[:40]) + (", …" if len(names) > 40 else "")
-        guess = f"Did you mean {near[0]!r}?" if near else f"Choose one of the known {kind}s."
-        super().__init__(f"No {kind} {name!r}. Known: {listed}.", guess)
+        guess = f"Did you mean {near[0]!r}?" if near else f"Choose one of the known {kind}s." if names else f"There is no {kind} yet."
+        super().__init__(f"No {kind} {name!r}. Known: {listed or 'none'}.", guess)
 
 
 class UnknownSite(UnknownName):

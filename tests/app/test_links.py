@@ -78,7 +78,7 @@ def test_what_a_link_names_and_nobody_has_is_said_once(app: Run, fresh_backend: 
     test = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60)
     test.query_params["on"] = f"{edit}:2,gone:1"
     fine(test.run())
-    assert "No edit on this model 'gone'" in texts(test)
+    assert "No edit 'gone'" in texts(test) and edit not in texts(test), "an edit that nobody saved is not told"
     assert [lane.keys for lane in test.session_state["retouch"].lanes] == [(edit,)]
     assert "gone" not in texts(fine(test.run()))
 
@@ -98,3 +98,13 @@ def test_a_server_that_others_can_reach_says_so_on_every_page(
     known = streamlit.get_option
     monkeypatch.setattr(streamlit, "get_option", lambda name: address if name == "server.address" else known(name))
     assert ("no password" in " ".join(item.value for item in app("start").sidebar.caption)) is says
+
+
+def test_a_fit_that_was_saved_at_another_dose_is_not_called_unsaved(app: Run, fresh_backend: Any) -> None:
+    from pages._ui.kit.lanes import known_edits
+
+    edit = fitted(app, fresh_backend).session_state["retouch"].edit
+    session = fresh_backend.sessions["embedded"]
+    assert known_edits(session)[edit].endswith("(not saved)")
+    kept = session.save_edit(session.shelf.load(edit).dosed(2.0), "twice")
+    assert known_edits(session) == {edit: f"mean difference {edit[:4]}", kept.id: "twice"}

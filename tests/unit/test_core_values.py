@@ -93,3 +93,11 @@ def test_demonstrations_select_and_say_what_is_missing() -> None:
         rows.column("positive")
     with pytest.raises(NotEnoughData, match="at least 3"):
         rows.require(3)
+
+
+def test_a_name_where_nothing_is_known_yet_is_refused_in_whole_sentences() -> None:
+    from workbench.errors import UnknownName
+
+    error = UnknownName("edit", "gone", ())
+    assert str(error) == "No edit 'gone'. Known: none." and error.hint == "There is no edit yet."
+    assert str(UnknownName("edit", "gone", ["a"])) == "No edit 'gone'. Known: a."

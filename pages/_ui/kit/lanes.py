@@ -20,9 +20,10 @@ Lanes = tuple[Lane, ...]
 def known_edits(session: Session) -> dict[str, str]:
     """Names by id of every edit that fits this model: fits of this process first, the newest first, then the saved ones."""
     mine = session.model.fingerprint
-    saved = {item.id: item.name for item in session.edits() if item.model.same_model(mine)}
+    kept = [item for item in session.edits() if item.model.same_model(mine)]
+    saved, fits = {item.id: item.name for item in kept}, {item.fit for item in kept}
     fresh = {
-        item.edit.id: f"{item.edit.header.method.replace('_', ' ')} {item.edit.id[:4]} (not saved)"
+        item.edit.id: f"{item.edit.header.method.replace('_', ' ')} {item.edit.id[:4]}" + " (not saved)" * (item.edit.id not in fits)
         for item in session.shelf.fitted()
         if item.edit.id not in saved and item.edit.header.model.same_model(mine)
     }
@@ -52,7 +53,8 @@ def check_link() -> None:
     lacking = [key for lane in now.lanes for key in lane.keys if key not in known]
     if lacking:
         usable_lanes(opened)
-        now.bad_link = UnknownName("edit on this model", f"{lacking[0]:.40}", known)
+        # The saved ones alone: what somebody has not saved is nobody else's to read of.
+        now.bad_link = UnknownName("edit", f"{lacking[0]:.40}", [item.name for item in opened.edits() if item.id in known])
 
 
 def lane_name(session: Session, lane: Lane) -> str:
