@@ -12,15 +12,21 @@ from typing import Any
 import pytest
 import torch
 
+from tests.made_edits import made
 from tests.real_wheel import NAME, folder_of_wheel, real_model
 from tests.stand_in import leading_to
 from workbench.conversations import Conversation, Turn, as_chat
+from workbench.data import damage
 from workbench.data.sources import read
 from workbench.decode import generate
 from workbench.methods.shared.concept import concept_of
 from workbench.models.catalog import load
 from workbench.models.chat import rendered
+from workbench.operations import TransformAt
 from workbench.resources import SETS
+from workbench.session import Session
+from workbench.sites import Site
+from workbench.workspace.measured import capability_of
 from workbench.workspace.model_facts import next_tokens
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -78,3 +84,18 @@ def test_it_answers_as_transformers_does_and_stops_at_its_own_end_of_turn(model:
         wanted = model.network.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=60, do_sample=False)
     assert list(found.ids) == wanted[0, ids.shape[1] :].tolist()
     assert found.ended == "end" and found.tokens[-1] == "<|im_end|>" and "Paris" in found.text
+
+
+def test_an_edit_of_it_is_measured_with_the_texts_that_ship(model: Any, tmp_path: Path) -> None:
+    """It has a template and no thinking part: own answers, abilities and requests are put to it as it can read them."""
+    session = Session(model, tmp_path / "home")
+    site, vector = Site("resid_post", 15), 0.5 * torch.randn(model.info.d_model, generator=torch.Generator().manual_seed(0))
+    edit = made(model, lambda dose: (TransformAt(site, lambda x: x + dose * vector.to(x.dtype), vector.numel()),))
+    rows = read(SETS / "truthfulness.jsonl").demonstrations.split("test").first(8)
+    found = session.evaluate(edit, rows, n_placebos=0, n_generations=0, seconds=2.0)
+    assert found.side_effects is not None and {"kl_nats", "own_kl_nats"} <= {metric.name for metric in found.side_effects.metrics}
+    abilities = capability_of(session.demos, rows, model)
+    assert set(abilities) == set(damage.ABILITIES)
+    assert all(model.tokens([row.prompt], [row.positive]) for part in abilities.values() for row in part)
+    where = session.look("locate", read(SETS / "truthfulness.jsonl").demonstrations.first(40).put_as_chat())
+    assert where.refusal.shape == (2, 30) and "harmful requests" in where.says or not where.is_found

@@ -14,12 +14,13 @@ from tests.byte_tokenizer import TURNS, byte_tokenizer
 from tests.conftest import contrast_rows, words
 from tests.unit.test_chat import TALK, TEMPLATES
 from workbench.cli.main import app
-from workbench.conversations import Turn, as_chat
+from workbench.conversations import Conversation, Turn, as_chat
+from workbench.data import damage
 from workbench.data.demonstrations import Demonstration
 from workbench.decode import Generated, Sampling, TokenStep, collected, generate
 from workbench.errors import BadPrompt
 from workbench.evaluate import benefit, side_effects
-from workbench.models.chat import chat_ids, rendered, thinking_opened, thinks
+from workbench.models.chat import at_once, chat_ids, rendered, thinking_opened, thinks
 from workbench.models.thinking import Answer, Marks, thinking_marks, told_apart
 from workbench.session import Session
 from workbench.workspace.rendering import as_read
@@ -178,3 +179,15 @@ def test_a_prompt_whose_thinking_is_left_empty_is_answered_as_its_ids_are(thinke
     row = Demonstration(as_chat("w5"), "w6")
     assert row.put_as_chat(thinking=False).prompt == replace(as_chat("w5"), thinking=False)
     assert as_chat("w5", "w6", False).turns[0] == Turn("system", "w6")
+
+
+def test_what_ships_is_put_to_models_that_think_that_do_not_and_that_nobody_can_keep_from_it() -> None:
+    none, two = (byte_tokenizer(_EACH + _OPEN.replace("@@", mark)) for mark in ("", "{# <think> [THINK] #}"))
+    cases: dict[str, tuple[Any, Any]] = {name: (made(name), False) for name in FAMILIES} | {"none": (none, None), "two": (two, None)}
+    for name, (tokenizer, way) in cases.items():
+        assert at_once(tokenizer) is way, name
+        asked = (*damage.prompts(chat=True, thinking=way), *damage.requests(chat=True, thinking=way)[0])
+        asked += tuple(row.prompt for kind in damage.ABILITIES for row in damage.ability(kind, chat=True, thinking=way))
+        assert len(asked) > 100 and all(isinstance(one, Conversation) and chat_ids(tokenizer, one) for one in asked), name
+    with pytest.raises(BadPrompt, match="know no thinking part"):  # why the way follows from the model
+        chat_ids(none, as_chat("?", thinking=False))

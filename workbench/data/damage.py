@@ -19,8 +19,8 @@ _COLUMNS = {"ask", "right", "wrong"}
 
 
 @lru_cache(maxsize=2)
-def prompts(*, chat: bool) -> tuple[Prompt, ...]:
-    """Questions as a user's turn, to be answered at once; or beginnings of texts.
+def prompts(*, chat: bool, thinking: bool | None = None) -> tuple[Prompt, ...]:
+    """Questions as a user's turn; or beginnings of texts. `thinking` as in a conversation (`models.chat.at_once`), here and below.
 
     Raises:
         BadDemonstrations: a line of the file is of neither kind.
@@ -31,30 +31,30 @@ def prompts(*, chat: bool) -> tuple[Prompt, ...]:
         if kind not in texts or not tab or not text.strip():
             raise BadDemonstrations(f"Line {number} of prompts.txt is no prompt: {line[:40]!r}.", "Restore the file from a copy.")
         texts[kind].append(text)
-    return tuple(map(_asked, texts["chat"])) if chat else tuple(texts["text"])
+    return tuple(_asked(text, thinking) for text in texts["chat"]) if chat else tuple(texts["text"])
 
 
 @lru_cache(maxsize=8)
-def ability(name: str, *, chat: bool) -> Demonstrations:
+def ability(name: str, *, chat: bool, thinking: bool | None = None) -> Demonstrations:
     """The questions of one of `ABILITIES`, as a user's turn or as a text that asks for an answer.
 
     Raises:
         BadDemonstrations: a line of the file is not an object of three texts.
     """
     lines = (DAMAGE / f"{name.replace(' ', '-')}.jsonl").read_text(encoding="utf-8").splitlines()
-    rows = [_row(f"{name} {number}", line, chat) for number, line in enumerate(lines, 1)]
+    rows = [_row(f"{name} {number}", line, chat, thinking) for number, line in enumerate(lines, 1)]
     return Demonstrations(tuple(rows), name)
 
 
 @lru_cache(maxsize=2)
-def requests(*, chat: bool) -> tuple[tuple[Prompt, ...], tuple[Prompt, ...]]:
+def requests(*, chat: bool, thinking: bool | None = None) -> tuple[tuple[Prompt, ...], tuple[Prompt, ...]]:
     """Requests that a careful assistant declines, and safe ones that only look like them, without answers. Raises: as `ability`."""
     harmful = (DAMAGE / "harmful.txt").read_text(encoding="utf-8").splitlines()
-    asked = tuple(_asked(text) if chat else f"Question: {text}\nAnswer:" for text in harmful)
-    return asked, tuple(row.prompt for row in ability("safe requests", chat=chat))
+    asked = tuple(_asked(text, thinking) if chat else f"Question: {text}\nAnswer:" for text in harmful)
+    return asked, tuple(row.prompt for row in ability("safe requests", chat=chat, thinking=thinking))
 
 
-def _row(key: str, line: str, chat: bool) -> Demonstration:
+def _row(key: str, line: str, chat: bool, thinking: bool | None) -> Demonstration:
     try:
         values: Any = json.loads(line)
     except ValueError:
@@ -64,9 +64,9 @@ def _row(key: str, line: str, chat: bool) -> Demonstration:
     )
     if not is_row:
         raise BadDemonstrations(f"Row {key} needs the texts ask, right and wrong; it is {line[:40]!r}.", "Restore the file from a copy.")
-    prompt, space = (_asked(values["ask"]), "") if chat else (f"Question: {values['ask']}\nAnswer:", " ")
+    prompt, space = (_asked(values["ask"], thinking), "") if chat else (f"Question: {values['ask']}\nAnswer:", " ")
     return Demonstration(prompt, space + values["right"], space + values["wrong"], split="test", id=key)
 
 
-def _asked(text: str) -> Conversation:
-    return Conversation((Turn("user", text),), thinking=False)
+def _asked(text: str, thinking: bool | None) -> Conversation:
+    return Conversation((Turn("user", text),), thinking=thinking)

@@ -29,6 +29,7 @@ from workbench.data.demonstrations import Demonstrations
 from workbench.errors import NotEnoughData
 from workbench.methods.shared.concept import sided
 from workbench.models.base import LanguageModel
+from workbench.models.chat import at_once
 from workbench.models.sinks import MASSIVE
 from workbench.models.tokens import TokenBatch
 from workbench.numerics.intervals import auc_interval
@@ -183,7 +184,8 @@ def _refusal(
     tell: Progress,
 ) -> tuple[Float[np.ndarray, "reading layer"], float]:
     """Cosines with the direction from safe to harmful requests, read at their last token; the odd ones say where it is one at all."""
-    harmful, safe = (_read_side(model, [(prompt, None) for prompt in asked]) for asked in requests(chat=chat))
+    thinking = at_once(model.tokenizer)
+    harmful, safe = (_read_side(model, [(prompt, None) for prompt in asked]) for asked in requests(chat=chat, thinking=thinking))
     tell(1.0, "Reading requests")
     ours = torch.nn.functional.normalize(harmful[0, :, ::2].mean(1) - safe[0, :, ::2].mean(1), dim=-1)  # (layer, d_model)
     cosine = (torch.nn.functional.normalize(directions, dim=-1) * ours).sum(-1)

@@ -7,11 +7,11 @@ import json
 import re
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 from jinja2 import TemplateError, TemplateSyntaxError
 
-from workbench.conversations import Conversation, Prompt
+from workbench.conversations import Conversation, Prompt, as_chat
 from workbench.errors import BadPrompt
 from workbench.models.thinking import Marks, left_open, template_text, thinking_marks
 
@@ -56,6 +56,17 @@ def rendering_of(tokenizer: Any, prompts: Iterable[Prompt]) -> str:
 def thinks(tokenizer: Any) -> bool:
     """Whether template or tokenizer declare a thinking part before the answer."""
     return has_template(tokenizer) and bool(thinking_marks(tokenizer))
+
+
+def at_once(tokenizer: Any) -> Literal[False] | None:
+    """How a question is put that is to be answered at once: False, its thinking part empty, where there is one that can be; else None."""
+    if not thinks(tokenizer):
+        return None
+    try:
+        rendered(tokenizer, as_chat("?", thinking=False))
+    except BadPrompt:  # which of several marks it would take, nobody knows; it thinks as it likes then
+        return None
+    return False
 
 
 def thinking_opened(tokenizer: Any, prompt: Prompt) -> Marks | None:

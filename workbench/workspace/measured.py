@@ -13,7 +13,7 @@ from workbench.edits.lane import Lane
 from workbench.methods.shared.ground import fitting, reads_passages
 from workbench.models.base import LanguageModel
 from workbench.models.catalog import EMBEDDED
-from workbench.models.chat import has_template
+from workbench.models.chat import at_once, has_template
 from workbench.models.tokens import prompt_ids
 from workbench.workspace.shelf import Shelf
 
@@ -57,7 +57,7 @@ def own_prompts(model: LanguageModel, neutral: Sequence[str]) -> tuple[Prompt, .
     """Prompts for the model's own answers: shipped ones where it reads English, as questions where it has a template; else beginnings of
     neutral texts."""
     if reads_passages(model):
-        return damage.prompts(chat=has_template(model.tokenizer))
+        return damage.prompts(chat=has_template(model.tokenizer), thinking=at_once(model.tokenizer))
     return tuple(dict.fromkeys(" ".join(text.split()[:_OPENING_WORDS]) for text in neutral))[:_N_OWN]
 
 
@@ -68,8 +68,10 @@ def capability_of(shelf: Shelf, rows: Demonstrations, model: LanguageModel) -> d
     abilities, safe requests among them.
     """
     if model.info.name not in EMBEDDED:
-        chat = has_template(model.tokenizer)
-        return {name: damage.ability(name, chat=chat) for name in damage.ABILITIES} if reads_passages(model) else {}
+        if not reads_passages(model):
+            return {}
+        chat, thinking = has_template(model.tokenizer), at_once(model.tokenizer)
+        return {name: damage.ability(name, chat=chat, thinking=thinking) for name in damage.ABILITIES}
     about = {name for row in rows for name in row.all_tagged("entity")}
     if not any(offer.id == "facts" for offer in shelf.shipped()):
         return {}

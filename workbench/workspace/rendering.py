@@ -12,7 +12,7 @@ from workbench.data.demonstrations import Demonstrations
 from workbench.edits.base import Edit
 from workbench.errors import BadPrompt
 from workbench.models.base import LanguageModel
-from workbench.models.chat import has_template, rendering_of
+from workbench.models.chat import at_once, has_template, rendering_of
 from workbench.models.thinking import thinking_marks
 
 
@@ -51,9 +51,10 @@ def thinking_of(model: LanguageModel, rows: Demonstrations) -> bool | None:
 
     None, the template's own way, for other models, and for a set whose answers bring their thinking with them.
     """
-    marks = thinking_marks(model.tokenizer) if has_template(model.tokenizer) else ()
+    marks = thinking_marks(model.tokenizer)
     answers = [text for row in rows for text in (row.positive, row.negative, row.label) if text]
-    return False if marks and not any(one.opening in text or one.closing in text for one in marks for text in answers) else None
+    has_own = any(one.opening in text or one.closing in text for one in marks for text in answers)
+    return None if has_own else at_once(model.tokenizer)
 
 
 def rendering_notes(model: LanguageModel, prompts: Iterable[Prompt], edits: Sequence[Edit]) -> tuple[str, ...]:
