@@ -78,7 +78,7 @@ def test_what_a_link_names_and_nobody_has_is_said_once(app: Run, fresh_backend: 
     test = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60)
     test.query_params["on"] = f"{edit}:2,gone:1"
     fine(test.run())
-    assert "No edit 'gone'" in texts(test) and edit not in texts(test), "an edit that nobody saved is not told"
+    assert "No saved edit 'gone'" in texts(test) and edit not in texts(test), "an edit that nobody saved is not told"
     assert [lane.keys for lane in test.session_state["retouch"].lanes] == [(edit,)]
     assert "gone" not in texts(fine(test.run()))
 

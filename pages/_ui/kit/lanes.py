@@ -54,7 +54,7 @@ def check_link() -> None:
     if lacking:
         usable_lanes(opened)
         # The saved ones alone: what somebody has not saved is nobody else's to read of.
-        now.bad_link = UnknownName("edit", f"{lacking[0]:.40}", [item.name for item in opened.edits() if item.id in known])
+        now.bad_link = UnknownName("saved edit", f"{lacking[0]:.40}", [item.name for item in opened.edits() if item.id in known])
 
 
 def lane_name(session: Session, lane: Lane) -> str:
