@@ -102,9 +102,10 @@ def test_a_shuffle_unlinks_sides_told_by_tags_alone_and_swaps_tagged_references(
     labelled = [Demonstration(f"l{i}", label="target" if i % 2 else "anti_target", id=f"l{i}") for i in range(50)]
     rows = Demonstrations((*sided, *pairs, *neutral, *labelled))
     found = {row.id: row for row in shuffled(rows, 0)}
-    stays = sum(found[row.id].tags == row.tags for row in sided)
+    stays = sum(row.tags[0] in found[row.id].tags for row in sided)
     right = sum(references(found[row.id]) == references(row) for row in pairs)
-    assert 35 <= stays <= 75 or any("concept:" not in " ".join(found[row.id].tags) for row in sided)
+    # A permutation over 150 rows puts one of 50 like ones in the place of each of 100: 33 of them, 6 standard deviations are 25.
+    assert 8 <= stays <= 58
     assert right == 50, "half of the pairs are right, with their tagged references"
     assert all(references(found[row.id])[0] in ((" g", " also g"), (" b", " also b")) for row in pairs)
     assert all(found[row.id] == row for row in neutral), "no label reaches a neutral row"

@@ -49,8 +49,7 @@ class MeanDifferenceConfig:
         label="Strength",
         symbol="c",
         help="How often the mean difference is added at dose 1: strength 2 at dose 1 is strength 1 at dose 2, so the dose is the one to "
-        "turn. none: 2, or in models of 30 "
-        "million parameters and more what moves neutral text by less than KL .1, if that is less.",
+        "turn. none: 2, or in models of 30 million parameters and more what moves neutral text by less than KL .1, if that is less.",
         unit="times the difference",
         bounds=(0.0, 20.0),
     )
