@@ -295,7 +295,7 @@ def test_app_becomes_streamlit_on_the_port_with_the_workspace(line: Line, monkey
         (["fit", "sea", "--data", "nowhere/x.jsonl"], "There is no file nowhere/x.jsonl", "path"),
         (["fit", "sea", "--data", "truthfulnes"], "No demonstration set 'truthfulnes'", "Did you mean"),
         (["fit", "sea"], "Missing option '--data'", "fit --help"),
-        (["generate", "--prompt", "w1", "--edit", "nothing"], "No edit or edit folder 'nothing'", "known"),
+        (["generate", "--prompt", "w1", "--edit", "nothing"], "No edit or edit folder 'nothing'", "edit folder yet"),
         (["generate", "--prompt", "w1", "--max-new-tokens", "0"], "max_new_tokens = 0", "1 or more"),
         (["generate", "--prompt", ""], "The prompt is empty", "Write a prompt"),
         (["generate", "--prompt", "w1", "--max-new-tokens", "many"], "'--max-new-tokens'", "generate --help"),

@@ -34,7 +34,6 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return own(*args, **options)
 
     monkeypatch.setattr(record, "activations", counted)
-    monkeypatch.setattr(contrast, "activations", counted)
     monkeypatch.setattr(contrast, "generate", spoken)
     return seen
 
