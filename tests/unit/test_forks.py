@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 import pytest
@@ -9,12 +10,13 @@ import torch
 
 from tests.conftest import words
 from tests.made_edits import dense, low_rank, rows, several, shift
-from workbench import forks
+from workbench import forks, memo
 from workbench.edits.base import Edit
 from workbench.edits.engine import applied
 from workbench.models.tokens import TokenBatch
 from workbench.progress import silent
 from workbench.score import batch_scores, plain_scores  # pyright: ignore[reportPrivateUsage]
+from workbench.sites import Site
 
 # other shapes of the same float32 products
 CLOSE = 2e-5
@@ -51,10 +53,68 @@ def test_scores_are_those_of_plain_runs(tiny: Any) -> None:
 def test_chunks_of_any_size_give_the_same(tiny_gpt2: Any, at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
     stacks, batch = stacks_of(tiny_gpt2)[:4], questions(tiny_gpt2)
     forks.forget(tiny_gpt2)
-    monkeypatch.setattr(forks.scores, "TOKENS_AT_ONCE", at_once)
+    monkeypatch.setattr(forks.bundles, "TOKENS_AT_ONCE", at_once)
     monkeypatch.setattr(forks.scores, "LOGITS_AT_ONCE", 100 * at_once)
     found = batch_scores(tiny_gpt2, batch, stacks).per_token
     torch.testing.assert_close(found, plainly(tiny_gpt2, batch, stacks), atol=CLOSE, rtol=1e-4)
+
+
+def lengths(model: Any) -> TokenBatch:
+    """Forty prompts of 3 to 8 words, each with answers of 1 to 12 words."""
+    draw = random.Random(0)
+    asked = [words(*draw.choices(range(99), k=3 + i % 6)) for i in range(40)]
+    pairs = [(prompt, words(*draw.choices(range(99), k=draw.randint(1, 12)))) for prompt in asked for _ in range(draw.randint(1, 7))]
+    return model.tokens(*map(list, zip(*pairs)))
+
+
+def test_chunks_run_hardly_more_than_the_tokens_there_are_and_every_row_once(tiny_gpt2: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forks.bundles, "TOKENS_AT_ONCE", 64)
+    monkeypatch.setattr(forks.bundles, "LEAST_TOKENS", 16)
+    batch = lengths(tiny_gpt2)
+    found = list(forks.bundles.bundles(batch))
+    assert sorted(row for bundle in found for row in bundle.rows) == list(range(len(batch)))
+    prompts = {tuple(ids[mask][:n].tolist()) for ids, mask, n in zip(batch.ids, batch.mask, batch.n_prompt)}
+    least = sum(map(len, prompts)) + int((batch.lengths - batch.n_prompt - 1).sum())
+    run = sum(bundle.prompts.ids.numel() + sum(end.targets[:, 1:].numel() for end in bundle.ends) for bundle in found)
+    assert least <= run <= 1.15 * least
+    assert all(end.targets.numel() <= 64 or len(end.rows) == 1 for bundle in found for end in bundle.ends)
+    # Control: answers in the order of their prompts are padded to the longest of each batch.
+    by_prompt = batch.n_prompt.argsort(stable=True).split(8)
+    assert sum(len(rows) * int((batch.lengths - batch.n_prompt)[rows].max()) for rows in by_prompt) > 1.4 * run
+
+
+def test_what_runs_together_is_bounded_whatever_the_rows(tiny_gpt2: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forks.bundles, "TOKENS_AT_ONCE", 64)
+    monkeypatch.setattr(forks.bundles, "SELECTED_TOKENS", 200)
+    monkeypatch.setattr(forks.bundles, "BUNDLE_TOKENS", 300)
+    many = tiny_gpt2.tokens([words(*range(12, 32))] * 600, [words(1 + i % 9, 2) for i in range(600)])
+    for batch in (lengths(tiny_gpt2), many):
+        for bundle in forks.bundles.bundles(batch):
+            assert sum(int(end.n_tokens.sum()) for end in bundle.ends) <= 300 or len(bundle.rows) <= 256
+            assert all(end.batch.ids.numel() <= 200 for end in bundle.ends)
+            assert bundle.lanes_at_once * max(end.batch.ids.numel() for end in bundle.ends) <= 200
+    stacks = stacks_of(tiny_gpt2)[:4]
+    found, wanted = (run(tiny_gpt2, many.rows(slice(40)), stacks) for run in (lambda *a: batch_scores(*a).per_token, plainly))
+    torch.testing.assert_close(found, wanted, atol=CLOSE, rtol=1e-4)
+
+
+def test_what_candidates_to_come_need_is_kept_by_the_first_pass(tiny_gpt2: Any) -> None:
+    batch, blocks = questions(tiny_gpt2), tiny_gpt2.blocks
+    edit, calls = shift(tiny_gpt2, layer=1), [0]
+
+    def count(_: Any, __: Any) -> None:
+        calls[0] += 1
+
+    def first_block_calls(also: tuple[Site, ...]) -> int:
+        forks.forget(tiny_gpt2)
+        calls[0] = 0
+        with pytest.MonkeyPatch.context() as patch, memo.remembering(also), tiny_gpt2.watching([(blocks[0], count)]):
+            patch.setattr(forks.passes, "is_quiet", lambda: True)  # the watching is no edit
+            batch_scores(tiny_gpt2, batch, [()])
+            batch_scores(tiny_gpt2, batch, [(edit,)])
+        return calls[0]
+
+    assert first_block_calls(()) == 2 * first_block_calls((Site("resid_post", 1),)) > 0
 
 
 def test_a_last_token_rule_and_a_law_over_the_call_run_plainly(tiny_gpt2: Any) -> None:

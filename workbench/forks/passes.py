@@ -173,11 +173,12 @@ def _repeated(value: Any, n: int, n_rows: int, cache: Any) -> Any:
     return value
 
 
-def lane_groups(model: LanguageModel, stacks: Sequence[Sequence[Edit]]) -> list[Group]:
-    """Lanes by the block at which they fork, those that equal the unedited model left out."""
+def lane_groups(model: LanguageModel, stacks: Sequence[Sequence[Edit]], at_once: int) -> list[Group]:
+    """Lanes by the block at which they fork, at most `at_once` side by side, those that equal the unedited model left out."""
     by_fork: dict[int, list[int]] = {}
     for lane, stack in enumerate(stacks):
         fork = fork_of(model, stack)
         if fork is not None and any(edit.operations() for edit in stack):
             by_fork.setdefault(fork, []).append(lane)
-    return [Group(model, fork, lanes, [stacks[lane] for lane in lanes]) for fork, lanes in by_fork.items()]
+    parts = [(fork, lanes[i : i + at_once]) for fork, lanes in by_fork.items() for i in range(0, len(lanes), at_once)]
+    return [Group(model, fork, lanes, [stacks[lane] for lane in lanes]) for fork, lanes in parts]

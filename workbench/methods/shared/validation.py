@@ -59,15 +59,14 @@ def measured(
     prompts, good, bad = rows.prompts(), rows.column("positive"), rows.column("negative")
     step = max(1, min(len(stacks), _AT_ONCE // 16))
     both = [*prompts, *prompts], [*good, *bad]
-    before = _mass(continuation_scores(model, *both, [()], batch_size=_AT_ONCE).total.double())
     for start in range(0, len(stacks), step):
         part = stacks[start : start + step]
         batch = max(1, _AT_ONCE // len(part))
         tell(start / len(stacks), "Measuring on validation rows")
-        scores = continuation_scores(model, *both, part, batch_size=batch)
-        total = scores.total.double()
-        won, margin = ((x[:, : len(prompts)] - x[:, len(prompts) :]).cpu() for x in (total, scores.mean.double()))
-        benefit = torch.sigmoid(won) * (_mass(total) - before).clamp(max=0.0).exp().cpu()
+        scores = continuation_scores(model, *both, [(), *part], batch_size=batch)  # the unedited lane is where the others depart
+        before, total = scores.total.double()[:1], scores.total.double()[1:]
+        won, margin = ((x[:, : len(prompts)] - x[:, len(prompts) :]).cpu() for x in (total, scores.mean.double()[1:]))
+        benefit = torch.sigmoid(won) * (_mass(total) - _mass(before)).clamp(max=0.0).exp().cpu()
         margins, kl = _by_prompt(margin.numpy(), prompts), neutral_kl(model, part, neutral)
         found += [
             Measured(float(benefit[i].mean()), float((won[i] > 0).double().mean()), float(kl[i]), len(prompts), tuple(margins[i].tolist()))
