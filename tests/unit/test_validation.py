@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 from tests.conftest import contrast_rows, words
 from workbench.edits.engine import applied
 from workbench.methods import get
+from workbench.methods.shared.ground import ground_of
 from workbench.methods.shared.validation import measured, neutral_kl
 
 NEUTRAL = [words(*range(20, 32)), words(40, 41, 42), words(60, 61, 62, 63, 64)]
@@ -68,3 +70,44 @@ def test_benefit_is_the_share_of_the_good_answer_and_wins_are_counted(tiny_gpt2:
         assert one.benefit == pytest.approx(float((torch.sigmoid(good[i] - bad[i]) * kept).mean()), abs=2e-5)
         assert one.wins == float((good[i] > bad[i]).double().mean()) and one.n == len(rows)
     assert [one.damage for one in found] == pytest.approx(neutral_kl(tiny_gpt2, lanes, NEUTRAL).tolist(), abs=1e-9)
+
+
+def test_margins_are_a_token_of_each_answer_and_a_prompts_rows_are_one_observation(tiny_gpt2: Any, edit: Any) -> None:
+    asked = [words(12, 13), words(12, 13), words(20, 21, 22)]
+    good, bad = [words(1), words(2, 3, 4), words(5, 6)], [words(7, 8, 9), words(10), words(11)]
+    rows = contrast_rows(3).with_rows(
+        replace(row, prompt=prompt, positive=yes, negative=no) for row, prompt, yes, no in zip(contrast_rows(3), asked, good, bad)
+    )
+
+    def per_token(prompt: str, text: str) -> tuple[float, int]:
+        batch = tiny_gpt2.tokens(prompt, text)
+        with torch.no_grad(), applied(tiny_gpt2, edit):
+            scores = tiny_gpt2.logits(batch)[0].double().log_softmax(-1)
+        n = int(batch.n_prompt[0])
+        found = [float(scores[i - 1, batch.ids[0, i]]) for i in range(n, batch.ids.shape[1])]
+        return sum(found), len(found)
+
+    def of(prompt: str, yes: str, no: str, *, a_token: bool) -> float:
+        (one, n), (other, m) = per_token(prompt, yes), per_token(prompt, no)
+        return one / n - other / m if a_token else one - other
+
+    margins, sums = ([of(*row, a_token=by) for row in zip(asked, good, bad)] for by in (True, False))
+    (found,) = measured(tiny_gpt2, [(edit,)], rows, [])
+    assert found.margins == pytest.approx(((margins[0] + margins[1]) / 2, margins[2]), abs=2e-5)
+    assert found.margin == pytest.approx((margins[0] + margins[1]) / 4 + margins[2] / 2, abs=2e-5)
+    assert abs(sums[2] - margins[2]) > 0.1, "control: summed over tokens it is another number"
+
+
+def test_the_ground_of_a_choice_holds_the_models_own_greedy_answers_of_which_the_answer_alone_counts(tiny_gpt2: Any) -> None:
+    ground = ground_of(tiny_gpt2, contrast_rows(), 0)
+    assert ground.source == "4 texts (the demonstrations) and 4 of the model's own answers" and len(ground.batch) == 8
+    for i in range(len(ground.batch)):
+        ids, counted = ground.batch.ids[i][ground.batch.mask[i]], ground.counted[i][ground.batch.mask[i]]
+        n = int(ground.batch.n_prompt[i])
+        assert counted.nonzero()[:, 0].tolist() == list(range(n - 1, len(ids)))  # of a given text all: its first token is its prompt
+        if i < 4:
+            assert n == 1
+            continue
+        with torch.no_grad():
+            said = tiny_gpt2.logits(tiny_gpt2.tokens(tiny_gpt2.tokenizer.decode(ids)))[0].argmax(-1)
+        assert said[n - 1 : -1].tolist() == ids[n:].tolist() and len(ids) > n
