@@ -17,7 +17,7 @@ from workbench.models.base import LanguageModel
 from workbench.models.chat import has_template
 from workbench.resources import BATTERY
 
-TASKS = ("mood", "politeness", "one-sentence", "declining", "sentiment", "popular", "pronouns", "new-facts")
+TASKS = ("mood", "politeness", "declining", "new-facts", "sentiment", "popular", "one-sentence", "pronouns")
 
 
 @dataclass(frozen=True)

@@ -100,6 +100,7 @@ def methods(name: Annotated[str | None, typer.Argument(help="A method: print its
     """List the methods, or print one method's knobs and presets."""
     from workbench.knobs import as_json, compat_of, knobs
     from workbench.methods import get, names
+    from workbench.methods.shared.evidence import evidence
 
     if name is None:
         found = [get(item) for item in names()]
@@ -113,9 +114,10 @@ def methods(name: Annotated[str | None, typer.Argument(help="A method: print its
     needs = f"Needs of each demonstration: {', '.join(method.needs.columns)}; at least {method.needs.min_rows} rows."
     presets = [f"Preset {key}: {', '.join(f'{k}={_text(v)}' for k, v in values.items())}" for key, values in method.presets.items()]
     told = {"name": method.name, "title": method.title, "summary": method.summary, "paper": method.paper}
-    told |= {"needs": method.needs, "knobs": items, "presets": method.presets, "compat": compat}
+    told |= {"needs": method.needs, "knobs": items, "presets": method.presets, "compat": compat, "evidence": evidence(name)}
     released = () if compat is None else (f"As released, --set compat=official: {compat.words(as_json(compat.official))}.",)
-    answer(told, json, [f"{method.title} ({method.paper})", method.summary, needs, "", *table(rows), "", *presets, *released])
+    about = [method.summary, *filter(None, [evidence(name)]), needs]
+    answer(told, json, [f"{method.title} ({method.paper})", *about, "", *table(rows), "", *presets, *released])
 
 
 def _default(item: Any) -> str:

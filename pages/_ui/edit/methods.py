@@ -32,7 +32,7 @@ def cards(session: Session, demonstrations: Demonstrations) -> str:
         now.method = (free or list(blocked))[0]
     with st.container(horizontal=True, key="methods", gap="xsmall"):
         for name in sorted(blocked, key=lambda name: bool(blocked[name])):
-            _card(method(name), blocked[name], name == now.method)
+            _card(method(name), blocked[name], name == now.method, _found(session, name))
     chosen = method(now.method)
     if blocked[now.method]:
         reason = blocked[now.method][0]
@@ -42,8 +42,16 @@ def cards(session: Session, demonstrations: Demonstrations) -> str:
     return now.method
 
 
-def _card(known: Method, blocked: Sequence[Obstacle], is_chosen: bool) -> None:
-    about = f"{blocked[0].reason} {blocked[0].hint}" if blocked else known.summary
+def _found(session: Session, name: str) -> str:
+    """What the method was found to do on a real model; of the embedded ones the cards of their own tell."""
+    from workbench.methods.shared.evidence import evidence
+    from workbench.models.catalog import EMBEDDED
+
+    return "" if session.model.info.name in EMBEDDED else evidence(name)
+
+
+def _card(known: Method, blocked: Sequence[Obstacle], is_chosen: bool, found: str) -> None:
+    about = f"{blocked[0].reason} {blocked[0].hint}" if blocked else f"{known.summary} {found}".strip()
     with st.container(border=True, key=f"method-{'on' if is_chosen else 'off'}-{known.name}", width=212, gap=None):
         st.button(
             known.title, key=f"choose-{known.name}", type="primary" if is_chosen else "tertiary", on_click=_choose, args=(known.name,),

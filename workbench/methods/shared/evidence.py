@@ -1,0 +1,27 @@
+"""What a method was found to do on a real model, good and bad: told where it is offered. Measured by `python -m benchmarks.real`."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from typing import Any
+
+from workbench.resources import FOUND
+
+
+@cache
+def _found() -> dict[str, Any]:
+    return json.loads(FOUND.read_text(encoding="utf-8"))
+
+
+def evidence(method: str) -> str:
+    """Say on which tasks a method's defaults do what is asked and on which no effect was found; empty where nothing was measured."""
+    told = _found()
+    mine = told["methods"].get(method)
+    if not mine:
+        return ""
+    return f"On {told['model']} with its defaults: {'; '.join(f'{what} on {_listed(tasks)}' for what, tasks in mine.items())}."
+
+
+def _listed(tasks: list[str]) -> str:
+    return " and ".join(filter(None, (", ".join(tasks[:-1]), tasks[-1])))
