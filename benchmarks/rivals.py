@@ -86,21 +86,21 @@ def paragraphs(card_edit: Evaluation, other: Evaluation, other_dose: float, riva
     if cost is None or cost_of_other is None or moved is None:
         raise RuntimeError("The evaluation has no side effects or no rows.")  # neutral texts and rows ship with the world
     kl, facts, tokens = cost.metric("kl_nats"), cost.metric("facts_mc1"), card_edit.benefit.metric("prompt_tokens")
-    placebo, kl_other = card_edit.placebo_of.index(1), cost_of_other.metric("kl_nats").values[1].estimate
+    placebo, kl_other = card_edit.placebo_of.index(1), cost_of_other.metric("kl_nats").values[1].words
     numbers = (
         f"The numbers behind the first card, from the test rows that no choice has seen (n = {mc1.n}, 95 % intervals): the untouched model "
         f"prefers the truth on {_value(mc1, 0)} of popular misconceptions, SEA around the grand mean, behind a gate, at dose 2 on "
         f"{_value(mc1, 1)}, three random edits of equal rank and size on {_value(mc1, placebo)} (the card takes two, to be quick). "
         f"{moved.sentence} A true answer gets {_value(p, 1)} of all probability, {_value(p, 0)} before. It costs "
-        f"{kl.values[1].estimate:.2g} nats a token of KL on neutral text; {_value(facts, 1)} of {facts.n} known facts stay known."
+        f"{kl.values[1].words} nats a token of KL on neutral text; {_value(facts, 1)} of {facts.n} known facts stay known."
     )
     rival = (
         f"The rival is one line: with *{rivals.said}* before the question, the untouched model prefers the truth on {_value(mc1, 2)} of "
-        f"the same rows, at {kl.values[2].estimate:.2g} nats a token on the text behind it, for {tokens.values[2].estimate:.0f} tokens a "
+        f"the same rows, at {kl.values[2].words} nats a token on the text behind it, for {tokens.values[2].estimate:.0f} tokens a "
         f"prompt. Where a prompt does as well, use the prompt. Told the opposite (*{rivals.against}* before the question) "
         f"{stands(mc1, 1, 4, 3)}: {_value(mc1, 4)} with it, {_value(mc1, 3)} without, {_value(mc1, 5)} where the rival stands first. "
         f"With ARE on the set `careful`, at dose {other_dose:g}, {stands(told, 1, 4, 3)}: {_value(told, 1)} alone, {_value(told, 4)} told "
-        f"the opposite, at {kl_other:.2g} nats a token. All are lanes of one table:"
+        f"the opposite, at {kl_other} nats a token. All are lanes of one table:"
     )
     return "\n\n".join(textwrap.fill(one, 150, break_on_hyphens=False) for one in (numbers, rival)) + "\n"
 

@@ -131,6 +131,11 @@ def test_a_sweep_gives_every_metric_at_every_dose_and_equals_single_runs(tiny_gp
     for swept, single in zip(found.metrics, one.all_metrics):
         assert swept.name == single.name
         assert swept.values[2].estimate == pytest.approx(single.values[1].estimate, abs=1e-5)
+        assert swept.values[2].low == pytest.approx(single.values[1].low, abs=1e-4, nan_ok=True)
+    row = found.rows()[2]
+    assert (row["lane"], row["dose"], row["mc1"], row["n"]) == (found.edit, 2.0, found.metrics[0].values[2].estimate, found.metrics[0].n)
+    for metric in found.metrics:
+        assert (row[f"{metric.name}_low"], row[f"{metric.name}_high"]) == metric.values[2].bounds and row[f"{metric.name}_n"] == metric.n
     for swept, single in zip(found.placebo, one.all_metrics):
         assert swept.values[2].estimate == pytest.approx(single.values[2].estimate, abs=1e-5)
 

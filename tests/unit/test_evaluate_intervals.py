@@ -13,7 +13,15 @@ from scipy.stats import binom, multinomial, skew, t, ttest_1samp
 
 from workbench.edits.lane import Lane
 from workbench.evaluate.metrics import mean_metric, share_metric, with_base
-from workbench.numerics.intervals import MIN_ITEMS, Interval, auc_interval, mean_interval, paired_share_interval, share_interval
+from workbench.numerics.intervals import (
+    MIN_ITEMS,
+    Interval,
+    auc_interval,
+    mean_interval,
+    paired_share_interval,
+    quantile_interval,
+    share_interval,
+)
 
 
 def test_the_bounds_of_a_share_are_where_an_exact_test_just_rejects() -> None:
@@ -166,8 +174,27 @@ def test_what_cannot_be_covered_is_withheld_with_the_reason() -> None:
     assert not told.withheld and told.bounds == (told.low, told.high) and str(told) == "3.5 [1.45, 5.55]  n=8"
 
 
+@pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
+def test_of_items_that_are_no_numbers_no_interval_is_given_and_no_order(number: float) -> None:
+    items = np.append(np.arange(40.0), number)
+    found, why = mean_interval(items), "some items are no finite numbers"
+    assert (found.bounds, found.withheld, found.n, found.sign) == ((None, None), why, 41, 0)
+    assert np.array_equal([found.estimate], [number], equal_nan=True)
+    for high, low in ((items, np.arange(41.0)), (np.arange(41.0), items)):
+        told = auc_interval(high, low)
+        assert math.isnan(told.estimate) and (told.withheld, told.n, told.bounds) == (why, 41, (None, None))
+    tokens, texts = np.tile(np.arange(40.0), 10), np.arange(400) // 20
+    assert not quantile_interval(tokens, texts).withheld
+    tokens[7] = number
+    assert quantile_interval(tokens, texts).withheld == "some tokens' values are no finite numbers"
+
+
 def test_bounds_move_through_exp_and_a_constant() -> None:
     found = Interval(0.5, -1.0, 2.0, 9, "t")
+    beyond = Interval(710.0, 600.0, 5000.0, 9, "t").exp()
+    assert (beyond.estimate, beyond.low, beyond.high) == (math.inf, math.exp(600.0), math.inf), "and no error"
+    assert Interval(700.0, 700.0, 700.1, 9, "t").exp().bounds == (math.exp(700.0), math.inf)
+    assert (found.words, Interval(0.5, math.nan, math.nan, 9, "t", "few").words) == ("0.5 [-1, 2]", "0.5")
     assert found.exp() == Interval(math.exp(0.5), math.exp(-1.0), math.exp(2.0), 9, "t")
     assert found.minus(1.5) == Interval(-1.0, -2.5, 0.5, 9, "t")
     assert [Interval(0.0, low, high, 9, "t").excludes_zero for low, high in ((0.1, 1), (-1, -0.1), (-1, 1), (0, 1), (-1, 0))] == [

@@ -118,6 +118,13 @@ def test_labels_balance_and_lone_positives_are_scored_by_their_own_rules(tiny_gp
     assert both.metric("log_prob_nats").values[0].estimate == pytest.approx(expected, abs=TOLERANCE)
 
 
+@pytest.mark.parametrize("n", [1, 21])
+def test_labels_of_one_class_or_of_too_many_are_refused_with_their_number(tiny_gpt2: Any, n: int) -> None:
+    rows = [Demonstration(words(i), label=f" w{1 + i % n}", split="test") for i in range(10, 40)]
+    with pytest.raises(NotEnoughData, match=f"have labels alone, {n} different in the set; 2 to 20 can be chosen among"):
+        benefit(tiny_gpt2, Demonstrations(tuple(rows)), [])
+
+
 def test_neutral_losses_are_kl_and_nll_token_by_token_whatever_the_padding(tiny_gpt2: Any, fitted: Any) -> None:
     texts = [words(*range(20, 30)), words(40, 41, 42), words(5), words(60, 61, 62, 63, 64)]
     kl, nll, tokens = neutral_losses(tiny_gpt2, texts, [(), (fitted,)])

@@ -129,3 +129,34 @@ def test_an_edit_of_an_older_version_is_told_by_its_set_and_else_said_not_to_be_
     assert "rows" not in older.header.as_json()
     assert scored(session, older, ROWS, split=None).n == len(ROWS) - len(FITTED)
     assert "older version" in scored(session, older, turned(ROWS)).why
+
+
+def test_a_row_that_stands_there_twice_is_no_second_evidence(session: Session) -> None:
+    edit = session.fit("mean_difference", ROWS).edit
+    copies = [replace(row, id=f"{row.id}-{i}", tags=("other",)) for row in ROWS.split("test") for i in range(9)]
+    found, plain = scored(session, edit, ROWS.with_rows((*ROWS, *copies))), scored(session, edit, ROWS)
+    assert found.n == plain.n == len(ROWS.split("test")) and found.metrics[0].values == plain.metrics[0].values
+    assert found.why == f"{9 * plain.n} rows are copies of others and not counted." and found.left_out == ()
+    assert "1 row is a copy" in scored(session, edit, ROWS.with_rows((*ROWS, copies[0]))).why
+
+
+def test_rows_that_share_a_question_and_rows_that_chose_are_named(session: Session) -> None:
+    whole = contrast_rows(80)
+    edit, test = session.fit("mean_difference", whole).edit, whole.split("test")
+    others = [replace(row, negative=" w47", id=f"{row.id}-b") for row in test]
+    told = f"The {2 * len(test)} rows ask {len(test)} different questions: as evidence they are nearer to {len(test)}"
+    assert scored(session, edit, whole.with_rows((*whole, *others))).why.startswith(told)
+    assert scored(session, edit, whole.with_rows((*whole, others[0]))).why == "", "a few are no matter"
+    n = len(whole.split("validation"))
+    chose = f"{n} of these rows are of split validation: where they chose the edit's settings, the score flatters."
+    for split in ("validation", None):
+        found = session.evaluate(edit, whole, split=split, neutral=ROWS, n_placebos=1, n_generations=0)
+        assert chose in found.benefit.why and chose in found.verdict.detail
+    assert session.evaluate((), whole, split="validation", neutral=ROWS, n_placebos=0, n_generations=0).benefit.why == ""
+
+
+def test_rows_that_ask_nothing_are_no_rows_of_a_score(session: Session) -> None:
+    edit = session.fit("mean_difference", ROWS).edit
+    general = [Demonstration("", neutral=f"w{i} w{i + 1}", split="test", tags=("role:general",)) for i in range(30)]
+    found = scored(session, edit, ROWS.with_rows((*ROWS, *general)))
+    assert found.n == len(ROWS.split("test")) and found.why == ""

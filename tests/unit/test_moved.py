@@ -38,13 +38,14 @@ def planted(*pairs: tuple[float, float]) -> Benefit:
 
 
 def test_rows_that_moved_the_wrong_way_and_turned_are_counted_apart() -> None:
-    found = planted((1.0, -1.0), (2.0, 1.0), (-1.0, 1.0), (-2.0, -1.0), (0.5, 0.5))
+    found = planted((1.0, -1.0), (2.0, 1.0), (-1.0, 1.0), (-2.0, -1.0), (0.5, 0.5 - 1e-6))
     told = shares_moved(found, 1)
     assert told is not None and told.n == 5
     assert (told.wrong_way.estimate, told.to_wrong.estimate, told.to_right.estimate) == (0.4, 0.2, 0.2)
     assert told.wrong_way.low < 0.4 < told.wrong_way.high
     rows = moved_rows(found, 1)
-    assert [row["gain"] for row in rows] == [-2.0, -1.0, 0.0, 1.0, 2.0], "the most harmed first"
+    assert [round(row["gain"], 4) for row in rows] == [-2.0, -1.0, 0.0, 1.0, 2.0], "the most harmed first"
+    assert [row["moved"] for row in rows] == ["wrong way"] * 2 + ["stays"] + ["right way"] * 2, "rounding moves nothing"
     assert [row["turned"] for row in rows] == ["right → wrong", "", "", "", "wrong → right"] and rows[0]["tags"] == "template:0"
     span = f"[{told.wrong_way.low:.0%}, {told.wrong_way.high:.0%}]"
     assert told.sentence == f"40% {span} of 5 rows move the wrong way; 1 turn from right to wrong, 1 from wrong to right."
@@ -68,6 +69,10 @@ def test_rows_that_are_neither_right_nor_wrong_do_not_turn() -> None:
     assert (
         told is not None and not told.turns and told.wrong_way.estimate == 0.5 and told.sentence.endswith("of 2 rows move the wrong way.")
     )
+    one = shares_moved(planted((1.0, -1.0)), 1)
+    assert one is not None and one.sentence.startswith("100% [3%, 100%] of 1 row moves the wrong way; 1 turn")
+    lost = moved_rows(planted((1.0, float("nan"))), 1)
+    assert (lost[0]["moved"], lost[0]["turned"]) == ("wrong way", "right → wrong"), "what is no number any more does not stay as it was"
     bare = tuple({key: value for key, value in item.items() if key != "margin_nats"} for item in made.items)
     assert shares_moved(replace(made, items=bare), 1) is None and moved_rows(replace(made, items=bare), 1) == []
 

@@ -64,6 +64,12 @@ def test_whether_the_edit_stands_behind_the_opposite_is_told(both: int, judged: 
     assert stands(found.metrics[0], 1, 4, 3) == f"**{judged}**"
 
 
+def test_of_too_few_rows_it_is_not_told_whether_the_edit_stands() -> None:
+    rows = np.tile(np.linspace(0, 0.1, 7), (6, 1)) + np.array([[0.5], [0.9], [0.9], [0.1], [0.9], [0.5]])
+    few = mean_metric("margin_nats", "Margin", rows, "nats", "higher")
+    assert stands(few, 1, 4, 3) == "it cannot be told whether the edit stands"
+
+
 def test_a_prompt_that_is_not_against_it_is_only_told() -> None:
     _, told = rival_sentences(scored(20, 90, 100, 40, 95, 99), None, 1)
     assert told.startswith("Behind “Be wrong.”: 0.95") and "stand" not in told

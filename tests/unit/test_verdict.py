@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 
 from workbench.edits.labels import LaneLabel
+from workbench.edits.prompting import Prompting
 from workbench.evaluate.benefit import Benefit
 from workbench.evaluate.evaluation import Evaluation
 from workbench.evaluate.metrics import HARDLY_MOVES, Better, Metric, mean_metric, share_metric
+from workbench.evaluate.rivals import rival_sentences
 from workbench.evaluate.side_effects import SideEffects
 from workbench.evaluate.verdict import Verdict, verdict
 from workbench.numerics.intervals import share_interval
@@ -133,27 +135,89 @@ def test_rows_that_were_fitted_on_are_said_to_be_left_out_and_none_otherwise() -
     metric = gain(0.2, 0.8, 0.5, 0.2, 0.2)
     made = Benefit("m", LANES, "set", "test", metric.n, (metric,), ())
     with_them = replace(made, left_out=("row 3",), why="1 row was fitted on and is left out.")
-    assert verdict(with_them, None, EDIT, PLACEBO).detail.endswith(" 1 row was fitted on and is left out.")
-    assert verdict(replace(with_them, left_out=()), None, EDIT, PLACEBO) == verdict(made, None, EDIT, PLACEBO)
+    assert (
+        verdict(with_them, None, EDIT, PLACEBO).detail
+        == verdict(made, None, EDIT, PLACEBO).detail + " 1 row was fitted on and is left out."
+    )
+    assert verdict(replace(with_them, split="fit"), None, EDIT, PLACEBO).detail.endswith("gives 0.20 [0.19, 0.21].")
+
+
+_AS_MUCH, _MORE = ": **as much, within chance**.", ": **more than the edit**."
 
 
 @pytest.mark.parametrize(
-    ("better", "edit", "shuffled", "as_much"),
+    ("better", "edit", "shuffled", "end"),
     [
-        ("higher", 0.8, 0.8, True), ("higher", 0.8, 0.3, False), ("higher", 0.3, 0.8, True),
-        ("lower", 0.2, 0.2, True), ("lower", 0.2, 0.7, False), ("lower", 0.7, 0.2, True),
-        ("neither", 0.8, 0.8, False), ("neither", 0.8, 0.3, False), ("neither", 0.3, 0.8, False),
+        ("higher", 0.8, 0.8, _AS_MUCH), ("higher", 0.8, 0.3, "."), ("higher", 0.3, 0.8, _MORE),
+        ("lower", 0.2, 0.2, _AS_MUCH), ("lower", 0.2, 0.7, "."), ("lower", 0.7, 0.2, _MORE),
+        ("neither", 0.8, 0.8, "."), ("neither", 0.8, 0.3, "."), ("neither", 0.3, 0.8, "."),
     ],
 )  # fmt: skip
 def test_a_fit_on_shuffled_sides_is_told_and_said_to_do_as_much_where_it_does(
-    better: Better, edit: float, shuffled: float, as_much: bool
+    better: Better, edit: float, shuffled: float, end: str
 ) -> None:
     metric = gain(0.5, edit, shuffled, 0.5, 0.5, better=better)
     made = Benefit("m", LANES, "set", "test", metric.n, (metric,), ())
     value = metric.values[OTHER]
     told = f" Fitted on shuffled sides it gives {value.estimate:.2f} [{value.low:.2f}, {value.high:.2f}]"
-    end = ": **as much, within chance**." if as_much else "."
     assert verdict(made, None, EDIT, PLACEBO, OTHER).detail == verdict(made, None, EDIT, PLACEBO).detail + told + end
+
+
+def test_of_few_rows_nothing_is_said_of_a_fit_on_shuffled_sides_but_its_score() -> None:
+    metric = gain(0.5, 0.8, 0.8, 0.5, 0.5, n=5)
+    made = Benefit("m", LANES, "set", "test", metric.n, (metric,), ())
+    assert verdict(made, None, EDIT, PLACEBO, OTHER).detail.endswith(" Fitted on shuffled sides it gives 0.80.")
+
+
+@pytest.mark.parametrize("where", ["benefit", "side effects"])
+def test_an_edit_whose_probabilities_are_no_numbers_breaks_the_model_and_is_not_near_the_identity(where: str) -> None:
+    for broken, number in ((EDIT, np.nan), (EDIT, np.inf), (OTHER, np.nan)):
+        rows, kl = spread(0.2, 0.8, 0.5, 0.2, 0.2), spread(0, 0, 0, 0, 0) * 0
+        (rows if where == "benefit" else kl)[broken, 3] = number
+        right = share_metric("mc1", "MC1", rows > 0.4, "higher")
+        side = SideEffects("m", LANES, 20, 400, (mean_metric("kl_nats", "KL", kl, "nats/token", "lower"),), {})
+        found = judged(right, mean_metric("margin_nats", "Margin", rows, "nats", "higher"), side=side)
+        told = Verdict("does harm", "**It breaks the model**: some of its probabilities are no numbers.", "Lower the dose.")
+        assert (found == told) is (broken == EDIT) and (found.kind == "does it") is (broken == OTHER)
+
+
+@pytest.mark.parametrize("n", [1, 5, 20])
+def test_an_edit_that_leaves_every_score_as_it_was_does_nothing_however_few_the_rows(n: int) -> None:
+    same = np.tile(np.linspace(0.1, 0.9, n), (5, 1))
+    same[PLACEBO] += 0.1
+    same[EDIT] += 1e-6 * np.linspace(0.5, 1, n)  # what rounding does
+    assert judged(mean_metric("log_prob_nats", "Log-probability", same, "nats", "higher")).sentence == (
+        f"0 of {n} rows get better and 0 get worse; noise of that size: {n} and 0. **It does nothing** that these rows could show."
+    )
+
+
+def test_noise_that_cannot_be_weighed_is_not_said_to_do_as_much() -> None:
+    shares = np.zeros((5, 20))
+    shares[EDIT], shares[PLACEBO] = 1.0, 0.5  # one of two random edits turns every row
+    found = judged(share_metric("mc1", "MC1", shares, "higher"))
+    assert found.kind == "not told" and found.sentence.endswith(
+        " It moves the right way, beyond chance; **whether noise of that size would too** cannot be told: all items are equal."
+    )
+
+
+def test_rows_that_have_no_such_score_are_not_counted_as_evidence() -> None:
+    metric = gain(0.2, 0.8, 0.5, 0.2, 0.2)
+    made = Benefit("m", LANES, "set", "test", 100, (metric,), ())
+    assert "without, 20 of 100 rows of split test." in verdict(made, None, EDIT, PLACEBO).plain
+    assert "without, 20 rows of split test (drawn from 50)." in verdict(replace(made, n=20, n_of=50), None, EDIT, PLACEBO).plain
+
+
+def test_a_prompt_alone_is_judged_by_its_name_and_has_no_noise_of_its_size() -> None:
+    lanes = (LaneLabel("base"), LaneLabel("“Be right.”", (), (), Prompting(prefix="Be right.")))
+    made = Benefit("m", lanes, "set", "test", 20, (gain(0.2, 0.8),), ())
+    found = Evaluation(made, None, (None, None), 0).verdict
+    assert found == verdict(made, None, 1, None) and found.kind == "changes it"
+    assert found.plain == (
+        "20 of 20 rows get better and 0 get worse. It moves the right way, beyond chance; a prompt has no noise of its size to be weighed "
+        "against. P(truth): 0.80 [0.79, 0.81] with the prompt, 0.20 [0.19, 0.21] without, 20 rows of split test."
+    )
+    worse = Evaluation(replace(made, metrics=(gain(0.8, 0.2),)), None, (None, None), 0).verdict
+    assert worse.kind == "does harm" and "with the prompt" in worse.detail
 
 
 def test_who_was_harmed_is_told_where_rows_were_kept() -> None:
@@ -223,10 +287,12 @@ def test_costs_and_what_is_kept_follow_each_in_its_own_numbers() -> None:
         {name: Benefit("m", LANES, name, "all", 20, (), ()) for name in ("facts", "sums")},
     )  # fmt: skip
     answers = mean_metric("p_answer", "Probability of a true answer", spread(0.0123, 0.456, 0, 0, 0), "", "higher")
+    kl = side.metric("kl_nats").values[EDIT]
+    assert kl.words.startswith("0.0314 [0.") and kl.n == 20
     text = judged(gain(0.2, 0.8, 0.5, 0.3, 0.1), answers, side=side).text
     assert text.endswith(
-        " A random edit of equal size gives 0.30 [0.29, 0.31]. On neutral text it moves the model by 0.0314 nats/token."
-        " A true answer gets 0.456 of all probability, 0.0123 without."
+        f" A random edit of equal size gives 0.30 [0.29, 0.31]. On neutral text it moves the model by {kl.words} nats/token (20 texts)."
+        f" A true answer gets {answers.values[EDIT].words} of all probability, {answers.values[BASE].words} without."
         " P(truth): 0.50 [0.49, 0.51] with it, 0.75 [0.74, 0.76] without, 20 rows."
         " P(truth): 0.60 [0.59, 0.61] with it, 0.65 [0.64, 0.66] without, 20 rows."
     )
@@ -236,8 +302,9 @@ def test_costs_and_what_is_kept_follow_each_in_its_own_numbers() -> None:
     ]
     there = judged(gain(0.2, 0.8, 0.5, 0.3, 0.1), side=replace(side, metrics=(side.metrics[1], *own), capability={})).text
     assert there.endswith(
-        " On neutral text it moves the model by 0.0314 nats/token."
-        " On the model's own answers by 0.0271, by at most 0.112 at nineteen tokens in twenty (20 answers)."
+        f" On neutral text it moves the model by {kl.words} nats/token (20 texts)."
+        f" On the model's own answers by {own[0].values[EDIT].words}, by at most "
+        f"{own[1].values[EDIT].words} at nineteen tokens in twenty (20 answers)."
     )
     bare = replace(side, metrics=side.metrics[:1], capability={})
     alone = judged(gain(0.2, 0.8, 0.5, 0.3, 0.1), side=bare).text
@@ -253,3 +320,14 @@ def test_an_evaluation_judges_its_first_edit_beside_that_edits_placebo() -> None
     assert Evaluation(bare, None, (None, None, None), 0).verdict == verdict(benefit, None, EDIT, None)
     base = replace(benefit, lanes=LANES[:1], metrics=(gain(0.2),))
     assert "No edit was measured." in Evaluation(base, None, (None,), 0).verdict.text
+
+
+def test_the_edit_alone_is_judged_wherever_it_stands_among_prompts() -> None:
+    said, random = Prompting(prefix="Be right."), replace(LANES[PLACEBO], control="placebo", edit_ids=("1",))
+    metric = gain(0.2, 0.3, 0.4, 0.8, 0.2)
+    both, alone = LaneLabel("both", ("1",), (1.0,), said), LaneLabel("a", ("1",), (1.0,))
+    made = Benefit("m", (LANES[0], LaneLabel("said", (), (), said), both, alone, random), "set", "test", 20, (metric,), ())
+    assert Evaluation(made, None, (None, None, None, None, 3), 1).verdict == verdict(made, None, 3, 4)
+    without = replace(made, lanes=(*made.lanes[:3], replace(random, label="placebo of both")), metrics=(gain(0.2, 0.3, 0.8, 0.2),))
+    assert Evaluation(without, None, (None, None, None, 2), 1).verdict == verdict(without, None, 2, 3)
+    assert Evaluation(made, None, (None,) * 5, 0).rivals == rival_sentences(made, None, 3) != ()

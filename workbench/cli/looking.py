@@ -1,9 +1,8 @@
-"""Commands that look at what an edit does: generate, compare, look, evaluate, sweep."""
+"""Commands that look at what an edit does: generate, compare, look, evaluate."""
 
 from __future__ import annotations
 
 import inspect
-import itertools
 import json as json_text
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,7 +17,6 @@ from workbench.cli.options import (
     Dose,
     Edits,
     PromptTexts,
-    Seed,
     SetAsChat,
     Settings,
     SplitName,
@@ -26,15 +24,12 @@ from workbench.cli.options import (
     dosed,
     laned,
     named,
-    numbers,
     split_named,
 )  # fmt: skip
-from workbench.cli.printing import answer, table, visible
-from workbench.edits.lane import valid_dose
+from workbench.cli.printing import answer, spanned, table, visible
 from workbench.errors import BadKnob
 
 if TYPE_CHECKING:
-    from workbench.data.demonstrations import Split
     from workbench.models.thinking import Answer
     from workbench.progress import Progress
     from workbench.session import Session
@@ -218,7 +213,7 @@ def _tell_evaluation(model: str, found: Any, split: str, as_json: bool) -> None:
     told |= {"verdict": {"kind": found.verdict.kind, "text": found.verdict.plain, "rivals": found.rivals}, "notes": found.notes}
     told |= {"left_out": gain.left_out, "left_out_why": gain.why, "rows": rows}
     lines = [told.replace("**", "") for told in (found.verdict.sentence, *found.rivals, found.verdict.detail)]
-    lines += [f"{gain.data}, split {split}, {gain.n} rows; intervals are 95 %.", *([gain.why] if gain.why else [])]
+    lines += [f"{gain.data}, split {split}, {gain.n} rows; intervals are 95 %."]
     lines += [f"Note: {note}" for note in found.notes]
     answer(told, as_json, [*lines, *table([_short(row) for row in rows])])
 
@@ -258,91 +253,6 @@ def _by_protocol(
 
 
 def _short(row: dict[str, Any]) -> dict[str, Any]:
-    def shown(form: str, value: float, low: float | None, high: float | None) -> str:
-        return f"{value:{form}}" + ("" if low is None else f" [{low:.3g}, {high:.3g}]")
-
-    value = shown(".3g", row["value"], row["low"], row["high"])
-    change = "" if row["change"] is None else shown("+.3g", row["change"], row["change_low"], row["change_high"])
+    value = spanned(".3g", row["value"], row["low"], row["high"])
+    change = "" if row["change"] is None else spanned("+.3g", row["change"], row["change_low"], row["change_high"])
     return {"lane": row["lane"], "metric": row["metric"], "value": value, "change": change, "n": row["n"], "unit": row["unit"]}
-
-
-@grouped
-def sweep(
-    data: Data,
-    opening: Opening,
-    edit: Annotated[str | None, typer.Option(help='An edit to run at several doses, perhaps as ID+prompt:"…".')] = None,
-    beside: Annotated[list[str] | None, typer.Option("--lane", help='A lane to measure once beside them, such as prompt:"…".')] = None,
-    method: Annotated[str | None, typer.Option(help="Or a method to fit at every point of a grid of knobs.")] = None,
-    doses: Annotated[str, typer.Option(help="Doses with commas, counted from the fit.")] = "0.25,0.5,0.75,1,1.5,2,3",
-    grid: Annotated[list[str] | None, typer.Option("--grid", help="A knob's values as name=a|b|c; again for more.")] = None,
-    seed: Seed = 0,
-    split: SplitName = "test",
-    neutral: NeutralSet = None,
-    chat: SetAsChat = None,
-    system: System = "",
-    out: Annotated[Path | None, typer.Option(help="Write the rows to this JSON file too.")] = None,
-) -> None:
-    """Run one edit over doses, or fit a method over a grid of knobs, and measure gain and damage of each."""
-    which, strengths = split_named(split), [valid_dose(number) for number in numbers(doses, "--doses")]
-    if (edit is None) == (method is None):
-        raise BadKnob("A sweep needs either an edit or a method.", "Give --edit for doses, or --method with --grid.")
-    points, why, notes = _grid(method, grid), "", tuple[str, ...]()
-    session, progress = opening.session(0.2)
-    if edit is not None:
-        others = laned(session, beside, None)
-        swept = session.sweep(
-            session.shelf.read(edit), data, strengths, split=which, neutral=neutral, beside=others, chat=chat, system=system,
-            progress=progress,
-        )  # fmt: skip
-        rows, why, notes = swept.rows(), swept.why, swept.notes
-    else:
-        rows = _fits(session, str(method), points, data, seed, (chat, system), which, neutral, progress)
-    told = {"model": session.model.info.name, "data": data, "split": split, "rows": rows, "left_out_why": why, "notes": notes}
-    if out is not None:
-        _write(out, told)
-    answer(told, opening.json, [*([why] if why else []), *table(rows), *(f"Note: {note}" for note in notes)])
-
-
-def _write(path: Path, told: Any) -> None:
-    from workbench.workspace.database import storing
-    from workbench.workspace.plain import plain
-
-    with storing(str(path)):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json_text.dumps(plain(told), ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-
-
-def _grid(method: str | None, grid: list[str] | None) -> list[dict[str, str]]:
-    """Every point of the grid; each is checked before anything is fitted."""
-    named_values = {name: text.split("|") for name, text in named(grid, "--grid").items()}
-    points = [dict(zip(named_values, values)) for values in itertools.product(*named_values.values())]
-    if method is not None:
-        from workbench.methods import get
-
-        for point in points:
-            get(method).configure(point)
-    return points
-
-
-def _fits(
-    session: Session,
-    method: str,
-    points: list[dict[str, str]],
-    data: str,
-    seed: int,
-    rendering: tuple[bool | None, str],
-    split: Split | None,
-    neutral: str | None,
-    progress: Progress,
-) -> list[dict[str, Any]]:
-    how: dict[str, Any] = dict(zip(("chat", "system"), rendering))
-    rows: list[dict[str, Any]] = []
-    for i, point in enumerate(points):
-        part = progress.part(i / len(points), (i + 1) / len(points))
-        fitted = session.fit(method, data, point, seed=seed, progress=part.part(0, 0.6), **how)
-        found = session.evaluate(
-            fitted.edit, data, split=split, neutral=neutral, n_placebos=0, n_generations=8, progress=part.part(0.6, 1), **how
-        )  # fmt: skip
-        scores = {item.name: item.values[1].estimate for item in found.all_metrics}
-        rows.append({**point, "edit": fitted.edit.id, **scores, "n": found.benefit.n})
-    return rows

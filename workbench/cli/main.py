@@ -7,7 +7,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from workbench.cli import looking, making, showing
+from workbench.cli import looking, making, showing, sweeping
 from workbench.cli.printing import complain
 from workbench.errors import RetouchError
 from workbench.progress import Cancelled
@@ -77,7 +77,7 @@ for command in (
     looking.compare,
     looking.look,
     looking.evaluate,
-    looking.sweep,
+    sweeping.sweep,
     making.export,
     showing.app,
 ):

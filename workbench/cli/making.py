@@ -21,14 +21,27 @@ def locate(
     data: Annotated[str, typer.Argument(help="A demonstration set, or a file.")],
     opening: Opening,
     seed: Seed = 0,
+    method: Annotated[str | None, typer.Option(help="A method: say what to expect of it at the layers that it is fitted at.")] = None,
+    settings: Settings = None,
+    chat: SetAsChat = None,
+    system: System = "",
 ) -> None:
-    """Show at which layer, and read from where, a set's sides differ and a small push moves the model: where a fit may start."""
+    """Before a fit: at which layer, and read from where, a set's sides differ and a small push moves the model, and how reliably."""
+    from workbench.methods import get
+    from workbench.methods.shared.layers import fitted_layers
+    from workbench.workspace.rendering import as_read
+
+    known = None if method is None else get(method)
+    config = None if known is None else known.configure(named(settings))
     session, progress = opening.session(0.2)
-    found = session.look("locate", session.demos.resolve(data), seed=seed, progress=progress)
+    rows = as_read(session.model, session.demos.resolve(data), chat, system)
+    found = session.look("locate", rows, seed=seed, progress=progress)
     layer, reading = found.best
     told = {"model": found.model, "data": found.data, "layer": layer, "read": reading, "is_found": found.is_found, "says": found.says}
     told |= {"auc_band": found.auc_band, "effect_band": found.effect_band, "n_fit": found.n_fit, "n_held": found.n_held}
-    answer(told | {"rows": found.rows()}, opening.json, [found.says, *table(found.rows())])
+    own = ("", "") if known is None else found.foretold(known.title, fitted_layers(config, session.model.info))
+    told |= {"detail": found.detail, "method": {"name": method, "says": own[0], "detail": own[1]}}
+    answer(told | {"rows": found.rows()}, opening.json, [*filter(None, (*own, found.says, found.detail)), *table(found.rows())])
 
 
 @grouped
@@ -80,6 +93,7 @@ def fit(
         f"Fitted {head.method} edit {edit.id} at dose {edit.dose:g} on {counts['fit']} rows of {rows.name} ({session.model.info.name})."
     ]
     lines += [f"Read as conversations ({head.rendered})."] * bool(head.rendered)
+    lines += ["What the fit says of itself, on rows that it learned from or chose by:"] * bool(fitted.report.scalars)
     lines += table([{"what": key, "value": float(value)} for key, value in fitted.report.scalars.items()])
     lines += [f"{notice.level}: {notice.text} {notice.hint}".rstrip() for notice in fitted.report.notices]
     if out is not None:

@@ -44,6 +44,11 @@ def cell(value: Any, widest: int | None = _WIDEST) -> str:
     return text if widest is None or len(text) <= widest else text[: widest - 1] + "…"
 
 
+def spanned(form: str, value: float, low: float | None, high: float | None) -> str:
+    """A number with its interval, where it has one."""
+    return f"{value:{form}}" + ("" if low is None else f" [{low:.3g}, {high:.3g}]")
+
+
 def visible(text: str) -> str:
     """A text in one line: line breaks as ⏎, other control characters escaped."""
     shown = text.replace("\n", "⏎")

@@ -100,7 +100,7 @@ def _duplicates(rows: Sequence[Demonstration]) -> Check:
         if key in seen:
             repeated.append(i)
         seen.add(key)
-    return _found("duplicates", "Duplicates", repeated, "A row that stands twice counts twice: take the copies out.")
+    return _found("duplicates", "Duplicates", repeated, "A row that stands twice counts twice in a fit: take the copies out.")
 
 
 def _leak(rows: Sequence[Demonstration]) -> Check:

@@ -100,10 +100,11 @@ def benefit(
     if any(lane.prompting for lane in whole) and parts:
         parts.append(_prompt_tokens(model, rows, whole))
     if not parts:
-        raise NotEnoughData(
-            f"No row of split {split or 'any'} in {demonstrations.name!r} has a positive or a label to score.",
-            "Mark some rows as test, or fill their positive and negative columns.",
-        )
+        n, where = len({row.label for row in demonstrations if row.label}), f"of split {split or 'any'} in {demonstrations.name!r}"
+        told = f"No row {where} has a positive or a label to score."
+        if rows:
+            told = f"The rows {where} have labels alone, {n} different in the set; 2 to {_MOST_LABELS} can be chosen among."
+        raise NotEnoughData(told, "Mark some rows as test, or fill their positive and negative columns.")
     labels = lane_labels(whole)
     tags = {(row.id, str(row.prompt)): row.tags for row in rows}
     items = tuple(

@@ -20,7 +20,7 @@ from workbench.edits.placebo import rotated
 from workbench.edits.prompting import Prompting
 from workbench.errors import BadKnob
 from workbench.evaluate.benefit import benefit
-from workbench.evaluate.metrics import Metric, with_base
+from workbench.evaluate.metrics import Metric, scores_of, with_base
 from workbench.evaluate.side_effects import neutral_losses, repetition, side_effects
 from workbench.models.base import LanguageModel
 from workbench.progress import Progress, silent
@@ -54,13 +54,10 @@ class DoseSweep:
     """What to know before the numbers are compared, as `Evaluation.notes`."""
 
     def rows(self) -> list[dict[str, Any]]:
-        """One table row a dose, then one a lane beside, whose dose is its own."""
+        """One table row a dose, then one a lane beside, whose dose is its own; scores as `metrics.scores_of`."""
 
-        def scores(metrics: Sequence[Metric], lane: int) -> dict[str, Any]:
-            return {**{item.name: item.values[lane].estimate for item in metrics}, "n": metrics[0].n}
-
-        found = [{"lane": self.edit if dose else "base", "dose": dose, **scores(self.metrics, i)} for i, dose in enumerate(self.doses)]
-        return found + [{"lane": one.label, "dose": None, **scores(self.beside_metrics, i)} for i, one in enumerate(self.beside, 1)]
+        found = [{"lane": self.edit if dose else "base", "dose": dose, **scores_of(self.metrics, i)} for i, dose in enumerate(self.doses)]
+        return found + [{"lane": one.label, "dose": None, **scores_of(self.beside_metrics, i)} for i, one in enumerate(self.beside, 1)]
 
 
 def dose_sweep(

@@ -52,8 +52,8 @@ class Evaluation:
 
     @property
     def verdict(self) -> Verdict:
-        """What the first edit does, in words, beside its placebo."""
-        edit = min(1, len(self.lanes) - 1)
+        """What the first edit does, in words, beside its placebo; of prompts alone, what the first one does."""
+        edit = self._first
         placebo = self.placebo_of.index(edit) if edit in self.placebo_of else None
         shuffled = next((at for at, lane in enumerate(self.lanes) if lane.control == "shuffled"), None)
         return verdict(self.benefit, self.side_effects, edit, placebo, shuffled)
@@ -61,7 +61,14 @@ class Evaluation:
     @property
     def rivals(self) -> tuple[str, ...]:
         """What prompts that were measured beside the first edit do instead of it, or against it, in Markdown."""
-        return rival_sentences(self.benefit, self.side_effects, min(1, len(self.lanes) - 1))
+        return rival_sentences(self.benefit, self.side_effects, self._first)
+
+    @property
+    def _first(self) -> int:
+        """The lane that is judged: the first that is an edit alone, else the first with an edit, else the first."""
+        mine = [at for at, lane in enumerate(self.lanes) if lane.edit_ids and not lane.control]
+        alone = [at for at in mine if self.lanes[at].prompting is None]
+        return next(iter((*alone, *mine)), min(1, len(self.lanes) - 1))
 
     @property
     def plain(self) -> str:

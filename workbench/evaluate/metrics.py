@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -17,6 +17,8 @@ from workbench.shapes import Bool, Float, Int
 
 HARDLY_MOVES = 1e-5
 """Nats a token of KL below which a lane hardly moves the model at all."""
+ROUNDING = 1e-5
+"""Change of an item's score that is no more than the rounding of a few dozen float32 terms."""
 Better = Literal["higher", "lower", "neither"]
 Link = Literal["identity", "exp"]
 Lanes = Sequence[Lane]
@@ -67,7 +69,7 @@ class Metric:
         change = -change if self.better == "lower" else change
         if self.is_share:
             return round(float(change.clip(min=0).sum())), round(float((-change).clip(min=0).sum()))
-        return int((change > 0).sum()), int((change < 0).sum())
+        return int((change > ROUNDING).sum()), int((change < -ROUNDING).sum())
 
     def pooled(self, groups: Sequence[Sequence[int]]) -> Metric:
         """The metric with lanes averaged item by item within each group: several seeds of a placebo become one lane."""
@@ -78,6 +80,15 @@ class Metric:
         if self.is_share:
             return share_metric(self.name, self.title, rows, self.better)
         return mean_metric(self.name, self.title, rows, self.unit, self.better, weights=self.weights, link=self.link)
+
+
+def scores_of(metrics: Sequence[Metric], lane: int) -> dict[str, Any]:
+    """A lane as a table row: each metric with `_low` and `_high`, None where they are withheld, and `_n`; `n` is of the first."""
+    found: dict[str, Any] = {}
+    for item in metrics:
+        low, high = item.values[lane].bounds
+        found |= {item.name: item.values[lane].estimate, f"{item.name}_low": low, f"{item.name}_high": high, f"{item.name}_n": item.n}
+    return found | {"n": metrics[0].n}
 
 
 def mean_metric(

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from workbench.evaluate.benefit import Benefit
+from workbench.evaluate.metrics import ROUNDING
 from workbench.numerics.intervals import Interval, share_interval
 
 # The score of each kind of row, whether more of it is better, and what says that a row is right.
@@ -41,7 +42,7 @@ class Moved:
     def sentence(self) -> str:
         """In words, for a verdict."""
         span = f" [{self.wrong_way.low:.0%}, {self.wrong_way.high:.0%}]"
-        text = f"{self.wrong_way.estimate:.0%}{span} of {self.n} rows move the wrong way"
+        text = f"{self.wrong_way.estimate:.0%}{span} of {self.n} {'row moves' if self.n == 1 else 'rows move'} the wrong way"
         if not self.turns:
             return f"{text}."
         wrong, right = (round(share.estimate * self.n) for share in (self.to_wrong, self.to_right))
@@ -92,7 +93,7 @@ def _row(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any] 
     one, other = float(before[name]), float(after[name])
     gain = other - one if is_more else abs(one) - abs(other)
     row: dict[str, Any] = {"id": before["id"], "prompt": before["prompt"]}
-    row |= {"moved": "right way" if gain > 0 else "wrong way" if gain < 0 else "stays", "turned": ""}
+    row |= {"moved": "right way" if gain > ROUNDING else "stays" if gain >= -ROUNDING else "wrong way", "turned": ""}
     if right and bool(before[right]) != bool(after[right]):
         row["turned"] = WRONG if before[right] else RIGHT
     row |= {"before": one, "after": other, "gain": gain, "score": name}

@@ -68,7 +68,8 @@ def _instead(benefit: Benefit, side: SideEffects | None, metric: Metric, edit: i
     moved = next((one for one in side.metrics if one.name == "kl_nats"), None) if side else None
     if moved is None:
         return text
-    return text + f" On neutral text it moves the model by {moved.values[at].estimate:.2g} {moved.unit}, the edit by {_kl(moved, edit)}."
+    mine, other = moved.values[edit].words, moved.values[at].words
+    return text + f" On neutral text it moves the model by {other} {moved.unit}, the edit by {mine}."
 
 
 def _told_so(metric: Metric, lanes: _Lanes, said: Prompting) -> str:
@@ -85,7 +86,10 @@ def _told_so(metric: Metric, lanes: _Lanes, said: Prompting) -> str:
 def stands(metric: Metric, edit: int, both: int, alone: int) -> str:
     """Whether an edit stands behind a prompt that asks for the opposite, from its lane alone, with the prompt, and the prompt alone."""
     wanted = 1 if metric.better == "higher" else -1
-    if metric.between(both, alone).sign != wanted:
+    gain = metric.between(both, alone)
+    if gain.withheld:
+        return "it cannot be told whether the edit stands"
+    if gain.sign != wanted:
         return "**the edit does not stand**"
     return "**the edit stands in part**" if metric.between(both, edit).sign == -wanted else "**the edit stands**"
 
@@ -93,7 +97,3 @@ def stands(metric: Metric, edit: int, both: int, alone: int) -> str:
 def _short(metric: Metric, at: int) -> str:
     value = metric.values[at]
     return f"{value.estimate:.2f}" + ("" if value.withheld else f" [{value.low:.2f}, {value.high:.2f}]")
-
-
-def _kl(moved: Metric, at: int) -> str:
-    return f"{moved.values[at].estimate:.2g}"

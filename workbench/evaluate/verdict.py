@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+
 from workbench.evaluate.benefit import Benefit
 from workbench.evaluate.metrics import HARDLY_MOVES, Metric
 from workbench.evaluate.moved import shares_moved
@@ -46,8 +48,8 @@ def verdict(benefit: Benefit, side_effects: SideEffects | None, edit: int, place
     """Judge the lane `edit` by the first metric, in paired tests against lane 0 and against the lane `placebo` (None: there is none).
 
     does it: better than the base and than the placebo, each beyond chance. no more than noise: better than the base, but not than the
-    placebo; this is also said where no placebo was measured. does harm: worse than the base beyond chance. does nothing: neither. Scores
-    that are neither good nor bad only change. Rows that are for fitting tell nothing about others.
+    placebo; this is also said where no placebo was measured. does harm: worse than the base beyond chance, or no numbers any more. does
+    nothing: neither. Scores that are neither good nor bad only change. Rows that are for fitting tell nothing about others.
 
     `shuffled` is the lane of a fit on shuffled sides, which is told beside the placebo.
     """
@@ -56,7 +58,11 @@ def verdict(benefit: Benefit, side_effects: SideEffects | None, edit: int, place
     metric = benefit.metrics[0]
     if edit == 0:
         return Verdict("not told", "No edit was measured.", _numbers(benefit, metric, edit, placebo))
+    if any(not np.isfinite(one.per_item[edit]).all() for one in (*benefit.metrics, *(side_effects.metrics if side_effects else ()))):
+        return Verdict("does harm", "**It breaks the model**: some of its probabilities are no numbers.", "Lower the dose.")
     kind, reason = _judged(metric, edit, placebo) if benefit.split != "fit" else _FITTED
+    if kind == "no more than noise" and _is_prompt(benefit, edit):
+        kind, reason = "changes it", "**It moves the right way**, beyond chance; a prompt has no noise of its size to be weighed against."
     detail = (
         _numbers(benefit, metric, edit, placebo)
         + _beside(metric, edit, shuffled)
@@ -64,9 +70,13 @@ def verdict(benefit: Benefit, side_effects: SideEffects | None, edit: int, place
         + _answers(benefit, edit)
         + _kept(side_effects, edit)
         + _harmed(benefit, edit)
-        + _left_out(benefit)
+        + _told_of_rows(benefit)
     )
     return Verdict(kind, f"{_counted(metric, edit, placebo)} {reason}{_identity(kind, side_effects, edit)}", detail)
+
+
+def _is_prompt(benefit: Benefit, lane: int) -> bool:
+    return benefit.lanes[lane].prompting is not None and not benefit.lanes[lane].edit_ids
 
 
 def _beside(metric: Metric, edit: int, shuffled: int | None) -> str:
@@ -76,7 +86,9 @@ def _beside(metric: Metric, edit: int, shuffled: int | None) -> str:
     ahead = metric.between(edit, shuffled)
     wanted = 1 if metric.better == "higher" else -1
     text = f" Fitted on shuffled sides it gives {_short(metric.values[shuffled])}"
-    return f"{text}." if ahead.sign == wanted or metric.better == "neither" else f"{text}: **as much, within chance**."
+    if ahead.sign == wanted or ahead.withheld or metric.better == "neither":
+        return f"{text}."
+    return f"{text}: **as much, within chance**." if not ahead.sign else f"{text}: **more than the edit**."
 
 
 def _harmed(benefit: Benefit, edit: int) -> str:
@@ -84,15 +96,17 @@ def _harmed(benefit: Benefit, edit: int) -> str:
     return f" {found.sentence}" if found else ""
 
 
-def _left_out(benefit: Benefit) -> str:
-    return f" {benefit.why}" if benefit.left_out else ""
+def _told_of_rows(benefit: Benefit) -> str:
+    """What is to be known of the rows; that they are for fitting is the verdict."""
+    return f" {benefit.why}" if benefit.why and benefit.split != "fit" else ""
 
 
 def _judged(metric: Metric, edit: int, placebo: int | None) -> tuple[VerdictKind, str]:
     change = metric.between(edit, 0)
-    if change.withheld:
+    is_still = metric.moved(edit) == (0, 0)
+    if change.withheld and not is_still:
         return "not told", f"Whether that is more than chance cannot be told: {change.withheld}."
-    if not change.excludes_zero:
+    if is_still or not change.excludes_zero:
         return "does nothing", "**It does nothing** that these rows could show."
     if metric.better == "neither":
         return "changes it", "**It changes this**, beyond chance."
@@ -101,8 +115,14 @@ def _judged(metric: Metric, edit: int, placebo: int | None) -> tuple[VerdictKind
         return "does harm", "**It does the opposite** of what was asked, beyond chance."
     if placebo is None:
         return "no more than noise", "It moves the right way, beyond chance; **whether noise of that size would too** was not measured."
-    if metric.between(edit, placebo).sign == wanted:
+    ahead = metric.between(edit, placebo)
+    if ahead.sign == wanted:
         return "does it", "**It does what was asked**, beyond chance and beyond noise of that size."
+    if ahead.withheld:
+        return (
+            "not told",
+            f"It moves the right way, beyond chance; **whether noise of that size would too** cannot be told: {ahead.withheld}.",
+        )
     return "no more than noise", "**It does no more than noise of that size**: a random edit moves as much within chance."
 
 
@@ -127,19 +147,21 @@ def _identity(kind: VerdictKind, side: SideEffects | None, edit: int) -> str:
 
 
 def _numbers(benefit: Benefit, metric: Metric, edit: int, placebo: int | None) -> str:
-    rows = f"{benefit.n:,} {'row' if benefit.n == 1 else 'rows'} of split {benefit.split}"
+    of = f" of {benefit.n:,}" if metric.n < benefit.n else ""
+    rows = f"{metric.n:,}{of} {'row' if benefit.n == 1 else 'rows'} of split {benefit.split}"
     rows += f" (drawn from {benefit.n_of:,})" if benefit.n_of else ""
-    text = f"{metric.title}: **{_short(metric.values[edit])}** with the edit, **{_short(metric.values[0])}** without, {rows}."
+    what = "the prompt" if _is_prompt(benefit, edit) else "the edit"
+    text = f"{metric.title}: **{_short(metric.values[edit])}** with {what}, **{_short(metric.values[0])}** without, {rows}."
     return text if placebo is None else f"{text} A random edit of equal size gives {_short(metric.values[placebo])}."
 
 
 def _cost(side: SideEffects | None, edit: int) -> str:
     text, own, tail = (_named(side, name) for name in ("kl_nats", "own_kl_nats", "own_kl_p95_nats"))
-    told = "" if text is None else f" On neutral text it moves the model by {text.values[edit].estimate:.3g} {text.unit}."
+    told = "" if text is None else f" On neutral text it moves the model by {text.values[edit].words} {text.unit} ({text.n} texts)."
     if own is None or tail is None:
         return told
-    most = f"by at most {tail.values[edit].estimate:.3g} at nineteen tokens in twenty"
-    return f"{told} On the model's own answers by {own.values[edit].estimate:.3g}, {most} ({tail.n} answers)."
+    most = f"by at most {tail.values[edit].words} at nineteen tokens in twenty"
+    return f"{told} On the model's own answers by {own.values[edit].words}, {most} ({tail.n} answers)."
 
 
 def _named(side: SideEffects | None, name: str) -> Metric | None:
@@ -151,7 +173,7 @@ def _answers(benefit: Benefit, edit: int) -> str:
     given = next((metric for metric in benefit.metrics if metric.name == "p_answer"), None)
     if given is None:
         return ""
-    return f" A true answer gets {given.values[edit].estimate:.3g} of all probability, {given.values[0].estimate:.3g} without."
+    return f" A true answer gets {given.values[edit].words} of all probability, {given.values[0].words} without."
 
 
 def _kept(side: SideEffects | None, edit: int) -> str:

@@ -16,7 +16,7 @@ Differs: a first order is no measurement; a choice by validation measures. The a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -41,6 +41,7 @@ from workbench.sites import Site
 
 ReadFrom = Literal["last", "mean"]
 READINGS: tuple[ReadFrom, ...] = ("last", "mean")
+_PLACES: Mapping[ReadFrom, str] = {"last": "the last token", "mean": "the mean over the answer"}
 _PUSH = 0.1
 _N_RANDOM = 64
 _MOST_ROWS = 64
@@ -93,38 +94,58 @@ class Located:
 
     @property
     def says(self) -> str:
-        """One sentence for a person."""
+        """Plain sentences for a person; the numbers are in `detail`."""
         if not self.is_found:
             return f"No effect found: on {self.n_held} held-out rows no layer is beyond what random directions reach."
-        layer, reading = self.best
-        at = self.readings.index(reading), self.layers.index(layer)
-        place = {"last": "the last token", "mean": "the mean over the answer"}[reading]
-        told = f"Start at layer {layer}, read from {place}: AUC {self.auc[at]:.2f}"
-        more = "" if np.isnan(self.effect[at]) else f", and a small push moves the margin by {self.effect[at]:+.3f} nats a token"
-        chance = f"random directions: {self.auc_band[1]:.2f} and {self.effect_band[1]:+.3f}"
-        more += f" ({self.n_held} held-out rows; {chance})."
-        return f"{told}{more}{self._reliability(float(self.agreement[at]))}{self._refusing(float(self.refusal[at]))}"
+        at = self._at(*self.best)
+        told = f"Start at layer {self.best[0]}, read from {_PLACES[self.best[1]]}: there a direction tells both sides apart."
+        return f"{told}{self._reliability(at)}{self._refusing(at)}"
 
-    def _reliability(self, cosine: float) -> str:
-        if np.isnan(cosine):
+    @property
+    def detail(self) -> str:
+        """The numbers behind `says`; empty where nothing was found."""
+        return self._numbers(self._at(*self.best)) if self.is_found else ""
+
+    def foretold(self, title: str, layers: Sequence[int]) -> tuple[str, str]:
+        """What to expect of a method that is fitted at some of these layers: plain sentences, and the numbers behind them."""
+        mine = [(i, self.layers.index(layer)) for layer in layers if layer in self.layers for i in range(len(self.readings))]
+        if not mine:
+            return "", ""
+        at = max(mine, key=lambda at: (float(self.auc[at]), -at[1]))
+        there = f"{title} is fitted at {_listed(layers)}"
+        there += f"; what tells most is layer {self.layers[at[1]]}" if len(layers) > 1 else ""
+        if self.auc[at] <= self.auc_band[1] or self.auc_low[at] <= 0.5:
+            return f"{there}: there no direction tells both sides apart beyond chance, so expect little of it.", self._numbers(at)
+        return f"{there}: there a direction tells both sides apart.{self._reliability(at)}{self._refusing(at)}", self._numbers(at)
+
+    def _at(self, layer: int, reading: ReadFrom) -> tuple[int, int]:
+        return self.readings.index(reading), self.layers.index(layer)
+
+    def _numbers(self, at: tuple[int, int]) -> str:
+        told = [f"AUC {self.auc[at]:.2f}, at least {self.auc_low[at]:.2f} (random directions up to {self.auc_band[1]:.2f})"]
+        for x, name, unit, beyond in (
+            (self.effect, "a small push moves the margin by", " nats a token", self.effect_band[1]),
+            (self.agreement, "mean cosine of the pairs with it", "", self.agreement_beyond),
+            (self.refusal, "cosine with the direction of harmful requests", "", self.refusal_beyond),
+        ):
+            told += [] if np.isnan(x[at]) else [f"{name} {x[at]:+.3g}{unit} (random: {beyond:.3g})"]
+        where = f"Layer {self.layers[at[1]]}, {_PLACES[self.readings[at[0]]]}, {self.n_held} held-out rows"
+        return f"{where}: {'; '.join(told)}."
+
+    def _reliability(self, at: tuple[int, int]) -> str:
+        if np.isnan(self.agreement[at]):
             return ""
-        agree = cosine > self.agreement_beyond
-        told = (
-            "point the same way, so one direction can serve most rows"
-            if agree
-            else "hardly agree: one direction will help some, harm others"
-        )
-        return (
-            f" The pairs {told} (mean cosine with it {cosine:+.2f} on held-out rows, random directions up to {self.agreement_beyond:+.2f})."
-        )
+        if self.agreement[at] > self.agreement_beyond:
+            return " The pairs point the same way, so expect one direction to serve most rows."
+        return " The pairs hardly agree: expect one direction to help some rows and harm others."
 
-    def _refusing(self, cosine: float) -> str:
+    def _refusing(self, at: tuple[int, int]) -> str:
+        cosine = self.refusal[at]
         if np.isnan(cosine):
             return " This layer does not tell harmful from safe requests, so nothing is said of refusals."
-        told = f"(cosine {cosine:+.2f}, random directions up to {self.refusal_beyond:.2f})"
         if abs(cosine) <= self.refusal_beyond:
-            return f" It has nothing to do with the direction of harmful requests {told}."
-        return f" It lies along the direction of harmful requests {told}: expect {'more' if cosine > 0 else 'fewer'} refusals."
+            return " Refusals should stay: it lies no more along the direction of harmful requests than random directions do."
+        return f" It lies along the direction of harmful requests: expect {'more' if cosine > 0 else 'fewer'} refusals."
 
     def rows(self) -> list[dict[str, Any]]:
         """One table row a reading and layer."""
@@ -136,6 +157,10 @@ class Located:
             for i, reading in enumerate(self.readings)
             for j, layer in enumerate(self.layers)
         ]  # fmt: skip
+
+
+def _listed(layers: Sequence[int]) -> str:
+    return f"layer {layers[0]}" if len(layers) == 1 else f"layers {', '.join(map(str, layers[:-1]))} and {layers[-1]}"
 
 
 def locate(model: LanguageModel, demonstrations: Demonstrations, *, seed: int = 0, progress: Progress | None = None) -> Located:

@@ -29,7 +29,7 @@ from workbench.methods.shared.layers import layer_pairs, single_layers
 from workbench.methods.shared.neutral import neutral_of
 from workbench.methods.shared.sparing import HELP, SpareKind, spared
 from workbench.methods.shared.validation import measured
-from workbench.models.base import LanguageModel
+from workbench.models.base import LanguageModel, ModelInfo
 from workbench.operations import Operation, TransformAt, wide
 from workbench.progress import Progress
 from workbench.record import gather
@@ -67,6 +67,10 @@ class AngularConfig:
     where: Literal["all", "prompt", "generated"] = knob("all", label="Where", help="Positions that the edit acts on.")
     gate: GateKind = knob("none", label="Gate", help="Act only on tokens that a probe tells from neutral text: at all (hard) or by share.")
     spare: SpareKind = knob("sinks", label="Spared tokens", help=HELP)
+
+    def fits_at(self, info: ModelInfo) -> tuple[int, ...]:
+        """The layers that are turned."""
+        return single_layers(info.n_layers)[0] if self.layers is None else self.layers
 
 
 @edit_kind("plane")
@@ -139,7 +143,7 @@ def fit(model: LanguageModel, demonstrations: Demonstrations, config: AngularCon
         FitFailed: good and bad answers give the same activations.
     """
     n = model.info.n_layers
-    layers = single_layers(n)[0] if config.layers is None else existing_layers("layers", config.layers, n)
+    layers = existing_layers("layers", config.fits_at(model.info), n)
     good, bad = _means(model, demonstrations, layers if config.plane == "layer" else range(n), progress.part(0.0, 0.6))
     difference, middle = good - bad, (good + bad) / 2
     if float(difference.norm(dim=1).min()) == 0.0:

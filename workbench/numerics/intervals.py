@@ -35,9 +35,12 @@ class Interval:
     withheld: str = ""
 
     def __str__(self) -> str:
-        if self.withheld:
-            return f"{self.estimate:.3g}  n={self.n}"
-        return f"{self.estimate:.3g} [{self.low:.3g}, {self.high:.3g}]  n={self.n}"
+        return f"{self.words}  n={self.n}"
+
+    @property
+    def words(self) -> str:
+        """The estimate, and its bounds unless they are withheld, in three digits."""
+        return f"{self.estimate:.3g}" + ("" if self.withheld else f" [{self.low:.3g}, {self.high:.3g}]")
 
     @property
     def bounds(self) -> tuple[float, float] | tuple[None, None]:
@@ -56,7 +59,7 @@ class Interval:
 
     def exp(self) -> Interval:
         """The interval of the exponential."""
-        return replace(self, estimate=math.exp(self.estimate), low=math.exp(self.low), high=math.exp(self.high))
+        return replace(self, estimate=_exp(self.estimate), low=_exp(self.low), high=_exp(self.high))
 
     def minus(self, constant: float) -> Interval:
         """The interval of the estimate less a constant."""
@@ -92,7 +95,7 @@ def mean_interval(
 
     Residuals zᵢ = n wᵢ (xᵢ − mean) / Σ w, each divided by (1 − wᵢ/Σw) n/(n − 1) as the jackknife does, have spread s and skewness γ. The
     interval is the union of mean ± s y and of mean − s g⁻¹(± y), y = t/√n, g⁻¹(y) = 3/γ ((1 + γ (y − γ/6n))^⅓ − 1). The degrees of
-    freedom are those of (Σw)²/Σw² items; below `MIN_ITEMS` of them, and where all items are equal, the bounds are withheld.
+    freedom are those of (Σw)²/Σw² items; below `MIN_ITEMS` of them, and where items are all equal or no numbers, the bounds are withheld.
     Ref: Hall 1992, On the removal of skewness by transformation. Differs: the union, since either alone covers less.
     """
     n = len(values)
@@ -100,6 +103,8 @@ def mean_interval(
     estimate, effective = float(share @ values), 1 / float(share @ share)
     if effective < MIN_ITEMS:
         return _withheld(estimate, n, f"{effective:.3g} items by weight, fewer than {MIN_ITEMS}")
+    if not np.isfinite(values).all():
+        return _withheld(estimate, n, "some items are no finite numbers")
     if np.ptp(values) == 0:
         return _withheld(estimate, n, "all items are equal")
     z = (n - 1) * share * (values - estimate) / (1 - share)
@@ -123,6 +128,8 @@ def quantile_interval(
     n_texts = int(which.max()) + 1
     if n_texts < FEWEST_TEXTS or n < FEWEST_TOKENS:
         return _withheld(estimate, n_texts, f"{n_texts} texts of {n} tokens in all, fewer than {FEWEST_TEXTS} or {FEWEST_TOKENS}")
+    if not np.isfinite(values).all():
+        return _withheld(estimate, n_texts, "some tokens' values are no finite numbers")
     if np.ptp(values) == 0:
         return _withheld(estimate, n_texts, "all tokens are equal")
     z = np.bincount(which, (values <= estimate) - q) / n
@@ -146,6 +153,8 @@ def auc_interval(high: Float[np.ndarray, " m"], low: Float[np.ndarray, " n"], *,
     least = min(wins.shape)
     if least < 2:
         return _withheld(a, least, "one item")
+    if not (np.isfinite(high).all() and np.isfinite(low).all()):
+        return _withheld(math.nan, least, "some items are no finite numbers")
     variance = float((mine + theirs).var(ddof=1) / least if paired else mine.var(ddof=1) / len(mine) + theirs.var(ddof=1) / len(theirs))
     n = min(max(least, a * (1 - a) / variance if variance > 0 else least), 2 * least)
     z = float(t.ppf(0.5 + level / 2, least - 1))
@@ -158,6 +167,11 @@ def _unskewed(y: float, skewness: float, n: int) -> float:
     """Hall's g⁻¹(y), which is y without skewness."""
     gamma = math.copysign(max(abs(skewness), 1e-7), skewness)  # nearer to 0 the root's difference from 1 has lost its digits
     return 3 / gamma * (float(np.cbrt(1 + gamma * (y - gamma / (6 * n)))) - 1)
+
+
+def _exp(x: float) -> float:
+    """eˣ; infinity where no number holds it, as of a model that is broken."""
+    return math.inf if x > 700 else math.exp(x)
 
 
 def _withheld(estimate: float, n: int, why: str) -> Interval:

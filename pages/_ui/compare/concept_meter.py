@@ -105,8 +105,12 @@ def read(session: Session, found: Comparison, settings: Metered, progress: Progr
 
 
 def _told(session: Session, meter: Reading) -> None:
-    weak = " It hardly tells the sides apart: read nothing into the colours." if meter.accuracy < WEAK else ""
-    st.caption(f"{LEGEND} Accuracy of the meter on validation prompts: {meter.accuracy:.2f}, n={meter.n}.{weak}")
+    from workbench.numerics.intervals import share_interval
+
+    right = share_interval(round(meter.accuracy * meter.n), meter.n)
+    is_weak = meter.accuracy < WEAK or right.low <= 0.5
+    weak = " It hardly tells the sides apart, as far as so many prompts show: read nothing into the colours." if is_weak else ""
+    st.caption(words.markdown(f"{LEGEND} Accuracy of the meter on validation prompts: {right}.{weak}"))
     frame.source(words.provenance(model=session.model.info.name, set=meter.name, kind="linear", seed=0), "meter")
 
 

@@ -169,6 +169,7 @@ def pictures(report: FitReport, source: str, *, prefix: str = "fit") -> None:
         st.dataframe(
             [{"name": key.replace("_", " "), "value": words.number(value)} for key, value in report.scalars.items()], hide_index=True
         )
+        st.caption("What the fit says of itself, on rows that it learned from or chose by: no score of rows that it has not seen.")
 
 
 def _flat(row: Mapping[str, object]) -> dict[str, object]:

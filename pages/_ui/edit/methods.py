@@ -100,6 +100,13 @@ def form(session: Session, known: Method) -> tuple[dict[str, Any], int, float]:
     return values, int(seed), dose
 
 
+def layers(session: Session, known: Method, values: dict[str, Any]) -> tuple[int, ...]:
+    """The layers that the form's method will be fitted at, as far as that is known before."""
+    from workbench.methods.shared.layers import fitted_layers
+
+    return fitted_layers(known.configure(values), session.model.info)
+
+
 def rivals(of: str) -> Rivals:
     """Choose sentences that an edit of a set is measured beside: asking costs no fit, so an edit has to be worth more."""
     with st.expander("Rivals in words", key="fit-rivals"):

@@ -81,7 +81,7 @@ def _table(record: Benefit | SideEffects, metric: Metric) -> list[dict[str, Any]
             "value": round(value.estimate, 4),
             "95 % low": _finite(value.low),
             "95 % high": _finite(value.high),
-            "change to base": None if change is None else str(change).split("  n=")[0],
+            "change to base": None if change is None else change.words,
             "n": value.n,
             "unit": metric.unit or "share" if metric.link == "identity" else "ratio",
         }

@@ -11,6 +11,7 @@ from typing import ClassVar, Literal
 from workbench.errors import BadKnob
 from workbench.knobs import knob
 from workbench.methods.shared.discriminator import MIN_STEPS, Depth, block_span, blocks_read
+from workbench.models.base import ModelInfo
 from workbench.sites import Site
 
 # First and last block edited, in 32nds of the depth.
@@ -148,6 +149,10 @@ class AreConfig:
     def reads(self, n_layers: int) -> tuple[int, ...]:
         """Blocks read, deepest first. Raises: as `blocks_read`."""
         return blocks_read(n_layers, self.read_blocks, self.depth)
+
+    def fits_at(self, info: ModelInfo) -> tuple[int, ...]:
+        """The blocks whose output is told apart."""
+        return self.read_blocks or self.reads(info.n_layers)
 
     def adapter_sites(self, n_layers: int) -> tuple[Site, ...]:
         """Weights that get adapters: blocks rd(12n/32) … rd(22n/32); in the middle (the paper) rd(9n/32) … rd(13n/32); at least two.

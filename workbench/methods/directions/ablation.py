@@ -23,7 +23,7 @@ from workbench.methods.directions.behaviour import Bench, bench, next_log_probs
 from workbench.methods.directions.edit import DirectionEdit, settled
 from workbench.methods.registry import Curve, FitReport, Fitted, Needs, Notice, Obstacle, header, method
 from workbench.methods.shared.concept import SIDES, concept_of, sided
-from workbench.models.base import LanguageModel
+from workbench.models.base import LanguageModel, ModelInfo
 from workbench.models.tokens import TokenBatch
 from workbench.progress import Progress
 from workbench.record import gather
@@ -79,6 +79,10 @@ class DirectionConfig:
         None, label="Prompts", help="Number to read, both sides together; none: all.", bounds=(4, 2000), unit="prompts"
     )
     target: str | None = knob(None, label="Target", help="Which concept is the target, if prompts are tagged with two.")
+
+    def fits_at(self, info: ModelInfo) -> tuple[int, ...]:
+        """The block that is named; without one the fit chooses."""
+        return () if self.layer is None else (self.layer,)
 
 
 @dataclass(frozen=True)

@@ -68,6 +68,10 @@ class MeanDifferenceConfig:
         "than 30 million parameters, whose answers are a word or two.",
     )
 
+    def fits_at(self, info: ModelInfo) -> tuple[int, ...]:
+        """The layers that are moved."""
+        return (min(info.n_layers - 1, info.n_layers // 2 + 1),) if self.layers is None else self.layers
+
 
 @edit_kind("addition")
 @final
@@ -138,8 +142,7 @@ def fit(model: LanguageModel, demonstrations: Demonstrations, config: MeanDiffer
         NotFinite: as `record.gather`.
     """
     rows = demonstrations.split("fit")
-    n = model.info.n_layers
-    layers = (min(n - 1, n // 2 + 1),) if config.layers is None else existing_layers("layers", config.layers, n)
+    layers = existing_layers("layers", config.fits_at(model.info), model.info.n_layers)
     sites = [Site("resid_post", layer) for layer in layers]
     prompts = rows.prompts()
     read: dict[str, dict[Site, Tensor]] = {}

@@ -117,6 +117,10 @@ class HprConfig:
         """Positions that the edit acts on."""
         return self.compat.positions or self.positions
 
+    def fits_at(self, info: ModelInfo) -> tuple[int, ...]:
+        """The layers that are named; without any the fit chooses."""
+        return self.layers or ()
+
 
 def tries(info: ModelInfo) -> Mapping[str, tuple[Any, ...]]:
     """The knobs that a choice by validation tries."""

@@ -144,6 +144,10 @@ class SeaConfig:
         """What becomes of the answers' last full stops."""
         return self.compat.final_period or self.final_period
 
+    def fits_at(self, info: ModelInfo) -> tuple[int, ...]:
+        """The layers that are fitted."""
+        return listed_layers(self, info)
+
 
 _COMPAT: Mapping[str, Any] = {"compat": "official", "center": "none", "edit_site": "mlp_out", "layer_mode": "last", "spare": "none"}
 _PAPER: Mapping[str, Any] = {"center": "none", "edit_site": "mlp_out", "keep": 0.998, "layer_mode": "last", "spare": "none"}

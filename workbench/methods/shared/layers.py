@@ -1,10 +1,28 @@
-"""Which layers are worth trying in a choice by validation, in a model of any depth."""
+"""Which layers a config means, and which are worth trying in a choice by validation, in a model of any depth."""
 
 from __future__ import annotations
+
+from typing import Protocol, runtime_checkable
+
+from workbench.models.base import ModelInfo
 
 SMALL = 30_000_000
 """Parameters below which a network takes other defaults: the embedded ones have 3 million."""
 STARTS = (1 / 3, 1 / 2, 2 / 3, 5 / 6)
+
+
+@runtime_checkable
+class FitsAt(Protocol):
+    """A config that says before any fit which layers it will be fitted at."""
+
+    def fits_at(self, info: ModelInfo) -> tuple[int, ...]:
+        """Layers; empty where finding them is a part of the fit."""
+        ...
+
+
+def fitted_layers(config: object, info: ModelInfo) -> tuple[int, ...]:
+    """The layers that a config will be fitted at in a model of this shape; empty where the fit finds them, or there are none."""
+    return tuple(sorted({layer for layer in config.fits_at(info) if layer < info.n_layers})) if isinstance(config, FitsAt) else ()
 
 
 def single_layers(n_layers: int) -> tuple[tuple[int, ...], ...]:

@@ -1,0 +1,59 @@
+"""Who was helped, who was harmed, beside a verdict: the table, its filters by way, tag, template and length, and what Edit foretells."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from streamlit.testing.v1 import AppTest
+
+from tests.app.conftest import fine, own_set, settled, texts
+from tests.app.test_pages import fitted
+from tests.conftest import contrast_rows, taught_rows
+
+Run = Callable[..., AppTest]
+
+
+def tagged(n: int, *seed: int) -> Any:
+    rows = contrast_rows(n, *seed)
+    return rows.with_rows(replace(row, tags=(f"kind:{len(str(row.prompt).split()) % 2}",)) for row in rows)
+
+
+def table(test: AppTest) -> Any:
+    return next(item for item in test.dataframe if "template" in item.value.columns).value
+
+
+def test_the_rows_of_a_verdict_are_a_table_that_filters_by_way_tag_template_and_length(app: Run, fresh_backend: Any) -> None:
+    test = fitted(app, fresh_backend, 120, tagged)
+    whole = table(test)
+    assert {"moved", "turned", "before", "after", "gain", "tags", "template", "words"} <= set(whole.columns)
+    assert list(whole["gain"]) == sorted(whole["gain"]), "the most harmed first"
+    for move, kept in (("Moved the wrong way", whole["moved"] == "wrong way"), ("Moved the right way", whole["moved"] == "right way")):
+        fine(test.selectbox(key="fit-rows-move").set_value(move).run())
+        assert len(table(test)) == kept.sum() > 0 and set(table(test)["moved"]) == {move.removeprefix("Moved the ")}
+    fine(test.selectbox(key="fit-rows-move").set_value(None).run())
+    fine(test.multiselect(key="fit-rows-tags").set_value(["kind:1"]).run())
+    assert 0 < len(table(test)) == (whole["tags"] == "kind:1").sum() < len(whole)
+    fine(test.multiselect(key="fit-rows-tags").set_value([]).run())
+    shape = whole["template"].iloc[0]
+    fine(test.multiselect(key="fit-rows-templates").set_value([shape]).run())
+    assert len(table(test)) == (whole["template"] == shape).sum()
+    fine(test.multiselect(key="fit-rows-templates").set_value([]).run())
+    fine(test.slider(key="fit-rows-length").set_value((4, 4)).run())
+    assert 0 < len(table(test)) == (whole["words"] == 4).sum() < len(whole)
+
+
+def test_before_a_fit_it_is_foretold_in_words_for_the_layers_of_the_form(app: Run, fresh_backend: Any) -> None:
+    test = app("edit")
+    test.session_state["retouch"].set_name = own_set(fresh_backend, 60, taught_rows)
+    test.session_state["retouch"].method = "mean_difference"
+    fine(test.run())
+    fine(test.button(key="where-run").click().run())
+    said = texts(settled(test))
+    layer = fresh_backend.sessions["embedded"].model.info.n_layers // 2 + 1
+    assert f"Mean difference is fitted at layer {layer}: there" in said and "point the same way" in said and "held-out rows: AUC" in said
+    helps = " ".join(item.proto.help for item in (*test.markdown, *test.caption))
+    assert all(f"**{word}**: " in helps for word in ("AUC", "cosine", "layer", "held-out"))
+    test.session_state["knob-mean_difference-layers"] = [0]
+    assert "Mean difference is fitted at layer 0: there" in texts(fine(test.run()))
