@@ -240,3 +240,12 @@ def test_the_retention_term_lowers_the_divergence_on_neutral_text(tiny_gpt2: Any
 
 def test_fit_is_the_registered_function() -> None:
     assert get("are").run is fit
+
+
+def test_as_released_each_discriminator_is_trained_thirty_epochs_and_ours_longer_where_prompts_are_few(tiny_gpt2: Any) -> None:
+    released = dict(get("are").presets["official-compat"])
+    r = torch.randn(32, 24, generator=torch.Generator().manual_seed(0))
+    for values, epochs in ((released, 30), ({**released, "min_steps_d": 120}, 120), ({}, 120)):
+        contest = contest_on(tiny_gpt2, **values)
+        contest._is_target = torch.arange(32) % 2 == 0
+        assert len(contest.relearn(0, r)) == epochs and contest._config.epochs_d == 30
