@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
@@ -45,15 +47,19 @@ class Progress:
         self.started = time.monotonic()
 
     def __call__(self, share: float, doing: str, **live: object) -> None:
-        if self._stop.is_set():
-            raise Cancelled()
+        self.stop_if_asked()
         self._share = max(self._share, min(1.0, share))
         if self._tell is not None:
             self._tell(Report(self._share, doing, live))
 
     def cancel(self) -> None:
-        """Ask the work to stop at its next call."""
+        """Ask the work to stop: at its next call, or, within `stoppable`, wherever it next asks."""
         self._stop.set()
+
+    def stop_if_asked(self) -> None:
+        """Raise `Cancelled` if the owner asked to stop."""
+        if self._stop.is_set():
+            raise Cancelled()
 
     @property
     def cancelled(self) -> bool:
@@ -73,6 +79,34 @@ class _Part(Progress):
 
     def __call__(self, share: float, doing: str, **live: object) -> None:
         self._whole(self._start + (self._end - self._start) * min(1.0, share), doing, **live)
+
+
+_asked: ContextVar[Progress | None] = ContextVar("asked", default=None)
+
+
+@contextmanager
+def stoppable(progress: Progress) -> Generator[None]:
+    """Within this context, `stop_if_asked` anywhere below stops the work that reports to `progress`."""
+    token = _asked.set(progress)
+    try:
+        yield
+    finally:
+        _asked.reset(token)
+
+
+def asked_progress() -> Progress | None:
+    """The progress whose owner may stop this context; None where nobody may."""
+    return _asked.get()
+
+
+def stop_if_asked() -> None:
+    """Raise `Cancelled` if the owner of this context asked it to stop: for what takes long between two reports.
+
+    A model asks before every block, forwards and backwards; loops without a model (a discriminator, a surrogate) ask themselves.
+    """
+    found = _asked.get()
+    if found is not None:
+        found.stop_if_asked()
 
 
 def silent() -> Progress:

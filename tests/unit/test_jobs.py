@@ -13,7 +13,8 @@ import pytest
 
 from workbench.errors import BadKnob, NotEnoughMemory, Unexpected, UnknownName
 from workbench.progress import Cancelled, Progress
-from workbench.workspace.jobs import Job, Jobs
+from workbench.workspace.job import Before, Job
+from workbench.workspace.jobs import Jobs
 
 # Far above what any of these takes, so that only a hang fails by time.
 LONG_S = 20.0
@@ -91,7 +92,7 @@ def test_a_waiting_job_is_cancelled_without_ever_running() -> None:
     jobs, gate, ran = Jobs(), Gate(), threading.Event()
     first = jobs.submit(gate, title="First", model="m")
     second = jobs.submit(lambda _: ran.set(), title="Second", model="m")
-    assert second.snapshot().state == "queued" and second.snapshot().n_ahead == 1
+    assert second.snapshot().state == "queued" and second.snapshot().before.n == 1
     second.cancel()
     assert second.wait(LONG_S) and second.snapshot().state == "cancelled"
     gate.may_end.set()
@@ -235,3 +236,104 @@ def test_cancel_all_ends_everything() -> None:
     all_jobs = [jobs.submit(endless, title="Endless") for _ in range(4)]
     assert jobs.cancel_all(LONG_S)
     assert {job.state for job in all_jobs} == {"cancelled"}
+
+
+# ── turns ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_people_take_turns_and_nobodys_second_job_starts_before_anybodys_first() -> None:
+    jobs, gate, order = Jobs(n_heavy=4), Gate(), list[str]()
+    first = jobs.submit(gate, title="a0", owner="a", model="m")
+    asked = [("a", "a1"), ("a", "a2"), ("b", "b0"), ("b", "b1"), ("c", "c0")]
+    later = [jobs.submit(lambda _, n=n: order.append(n), title=n, owner=who, model="m") for who, n in asked]
+    assert [job.snapshot().before.n for job in later] == [3, 5, 1, 4, 2]
+    gate.may_end.set()
+    for job in (first, *later):
+        job.result(LONG_S)
+    assert order == ["b0", "c0", "a1", "b1", "a2"]
+
+
+def test_who_had_a_turn_longest_ago_comes_first_and_first_come_is_only_a_tie() -> None:
+    jobs, gate, order = Jobs(), Gate(), list[str]()
+    for who in ("a", "b"):
+        jobs.submit(lambda _: None, title="before", owner=who, model="m").result(LONG_S)
+    held = jobs.submit(gate, title="held", owner="c", model="m")
+    later = [jobs.submit(lambda _, who=who: order.append(who), title=who, owner=who, model="m") for who in ("b", "d", "a")]
+    gate.may_end.set()
+    for job in (held, *later):
+        job.result(LONG_S)
+    assert order == ["d", "a", "b"]
+
+
+def test_a_job_of_one_model_waits_for_no_other_models_and_says_so() -> None:
+    jobs, gate = Jobs(n_heavy=2), Gate()
+    held = jobs.submit(gate, title="held", owner="a", model="big")
+    queued = jobs.submit(lambda _: 1, title="next", owner="b", model="big")
+    assert jobs.submit(lambda _: "small", title="small", owner="b", model="small").result(LONG_S) == "small"
+    assert queued.snapshot().before.n == 1 and held.snapshot().before.n == 0
+    gate.may_end.set()
+    assert queued.result(LONG_S) == 1
+
+
+def test_about_how_long_follows_from_what_runs_and_what_such_jobs_took() -> None:
+    jobs, may_end = Jobs(), threading.Event()
+
+    def half(progress: Progress) -> None:
+        time.sleep(0.2)
+        while not may_end.wait(0.005):
+            progress(0.5, "half")
+
+    held = jobs.submit(half, title="Fitting x", owner="a", model="m")
+    until(lambda: held.snapshot().share == 0.5)
+    one, two = (jobs.submit(lambda _: time.sleep(0.05), title=title, owner="b", model="m") for title in ("Fitting y", "Fitting y"))
+    told = one.snapshot().before
+    assert told.n == 1 and told.s is not None and 0.1 < told.s < LONG_S
+    assert two.snapshot().before.s is None, "nobody knows yet how long a fit of y takes"
+    may_end.set()
+    two.result(LONG_S)
+    again, third = jobs.submit(Gate(), title="Fitting z", owner="a", model="m"), Gate()
+    for title in ("Fitting y", "Fitting z"):
+        last = jobs.submit(third, title=title, owner="c", model="m")
+    assert last.snapshot().before == Before(2, None), "a fit of z has said nothing of its share yet"
+    assert again.state == "running" and jobs.cancel_all(LONG_S)
+
+
+# ── a closed tab ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_job_stops_once_its_tabs_have_been_closed_for_a_while_unless_it_is_kept() -> None:
+    open_tabs = {"one", "two", "three"}
+    jobs = Jobs(n_heavy=4, is_open=lambda tab: tab in open_tabs, gone_s=0.05)
+    stays, left, kept = (jobs.submit(endless, title=tab, model=tab, tab=tab) for tab in ("one", "two", "three"))
+    waits = jobs.submit(endless, title="waits", model="one", tab="two")
+    alone = jobs.submit(endless, title="no tab", model="four")
+    kept.keep()
+    open_tabs -= {"two", "three"}
+    assert left.wait(LONG_S) and left.state == "cancelled"
+    until(lambda: waits.state == "cancelled" or jobs.submit(lambda _: None, title="anything").result(LONG_S) is not None)
+    assert {job.state for job in (stays, kept, alone)} == {"running"} and kept.snapshot().is_kept
+    assert jobs.cancel_all(LONG_S)
+
+
+def test_a_reload_takes_a_job_over_before_it_counts_as_left() -> None:
+    open_tabs = {"old"}
+    jobs = Jobs(is_open=lambda tab: tab in open_tabs, gone_s=0.3)
+    job = jobs.submit(endless, title="Fit", model="m", tab="old")
+    open_tabs.clear()
+    time.sleep(0.05)
+    open_tabs.add("new")
+    job.follow("new")
+    time.sleep(0.5)
+    assert job.state == "running"
+    open_tabs.clear()
+    assert job.wait(LONG_S) and job.state == "cancelled"
+
+
+def test_a_result_that_its_owner_has_is_let_go() -> None:
+    jobs = Jobs()
+    job = jobs.submit(lambda _: 1, title="Fit")
+    jobs.forget(job)
+    job.result(LONG_S)
+    jobs.forget(job)
+    with pytest.raises(UnknownName):
+        jobs.get(job.id)

@@ -11,7 +11,7 @@ from workbench.cli import looking, making, showing, sweeping
 from workbench.cli.printing import complain
 from workbench.errors import RetouchError
 from workbench.progress import Cancelled
-from workbench.workspace.jobs import named_failure
+from workbench.workspace.job import named_failure
 
 FAILED = 2
 INTERRUPTED = 130

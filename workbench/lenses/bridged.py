@@ -24,8 +24,12 @@ from workbench.models.base import LanguageModel, WeightSlot
 from workbench.models.bridge import BridgeModel
 from workbench.models.tokens import TokenBatch, current_forward, running
 from workbench.operations import AddToWeight, LowRank, Rows, TransformAt, by_sequence, own_part, term, with_term
+from workbench.progress import stop_if_asked
 from workbench.shapes import Logits, Tensor
 from workbench.sites import Site
+
+# Who waits for another lens asks this often whether to go on waiting.
+_LOOKS_EVERY_S = 0.1
 
 _HOOKS = {
     "resid_pre": "hook_resid_pre",
@@ -82,7 +86,10 @@ def edited_bridge(model: LanguageModel, edits: Sequence[Edit] = ()) -> Generator
     operations = [op for edit in edits for op in checked(owner, edit).operations()]
     for op in operations:
         _shown(owner, op)
-    with owner.lock, ExitStack() as undo:
+    with ExitStack() as undo:
+        while not owner.lock.acquire(timeout=_LOOKS_EVERY_S):
+            stop_if_asked()
+        undo.callback(owner.lock.release)
         # Transforms first: a weight term must see its module's input as the transforms leave it.
         for op in operations:
             if isinstance(op, TransformAt):

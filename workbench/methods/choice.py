@@ -136,7 +136,7 @@ def chosen(
             config = known.configure({**fixed, **best.values}, preset)
             return tried.choice(known.fit(model, demonstrations, config, seed=seed, progress=tell.part(0.9, 1.0)))
         except Cancelled as cancelled:
-            raise Cancelled(tried.so_far(placebos, demonstrations)) from cancelled
+            raise Cancelled(tried.so_far(demonstrations)) from cancelled
 
 
 def _held_out(seen: Demonstrations) -> Demonstrations:
@@ -192,14 +192,15 @@ class _Tried:
         told = _told(final, self.ranked, self.base, self.max_damage, self.failures)
         return Choice(told, self.ranked[0], self.base, tuple(self.ranked), self.max_damage)
 
-    def so_far(self, placebos: _Placebos, demonstrations: Demonstrations) -> Choice | None:
-        """The choice among what was tried before a cancel; None if nothing of it counts."""
+    def so_far(self, demonstrations: Demonstrations) -> Choice | None:
+        """The choice among what was tried before a cancel, without placebos if none were measured yet; None if nothing of it counts."""
         if not self.found:
             return None
         try:
-            fitted = self.fits[id(self.settled(placebos).values)]
+            self.ranked = self.ranked or settle(self.base, self.found, None, self.max_damage)
         except NoEffect:
             return None
+        fitted = self.fits[id(self.ranked[0].values)]
         header = replace(fitted.edit.header, data=demonstrations.fingerprint)
         return self.choice(replace(fitted, edit=replace(fitted.edit, header=header)))
 
@@ -207,11 +208,11 @@ class _Tried:
 _Placebos = Callable[[Sequence[Edit]], list[tuple[float, ...]]]
 
 
-def settle(base: Measured, found: Sequence[Candidate], placebos: _Placebos, max_damage: float) -> list[Candidate]:
+def settle(base: Measured, found: Sequence[Candidate], placebos: _Placebos | None, max_damage: float) -> list[Candidate]:
     """All candidates, the best of those that count first.
 
     Those within the limit that beat the unedited model beyond chance are measured beside placebos of their own size; they have to beat
-    those as well.
+    those as well, unless `placebos` is None: then nobody waits for them.
 
     Raises:
         NoEffect: none is within the limit and does both.
@@ -230,12 +231,20 @@ def settle(base: Measured, found: Sequence[Candidate], placebos: _Placebos, max_
         best = max(within, key=lambda item: item.measured.margin)
         raise NoEffect(_no_effect(base, best, len(within), len(found), "the unedited model"), _NO_EFFECT_HINT)
     better = _ranked(better, base.margin)[:MOST_AGAINST_PLACEBOS]
+    if placebos is None:
+        return _behind(better, better, found, base, max_damage)
     beside = [replace(item, placebo=mine) for item, mine in zip(better, placebos([item.edit for item in better]))]
     gains = np.array([np.array(item.measured.margins) - np.array(item.placebo) for item in beside])
     counting = [item for item, p in zip(beside, chance_of_best(gains)) if p <= CHANCE]
     if not counting:
         raise NoEffect(_no_effect(base, beside[0], len(within), len(found), "a random edit of its size"), _NO_EFFECT_HINT)
-    ranked = _ranked(counting, None)
+    return _behind(_ranked(counting, None), beside, found, base, max_damage)
+
+
+def _behind(
+    ranked: list[Candidate], beside: Sequence[Candidate], found: Sequence[Candidate], base: Measured, max_damage: float
+) -> list[Candidate]:  # fmt: skip
+    """Those that count, in their order, and all others behind them; `beside` are those whose placebos were measured."""
     taken = {(id(item.values), item.dose) for item in ranked}
     shown = {(id(item.values), item.dose): item for item in beside}
     others = [shown.get((id(item.values), item.dose), item) for item in found if (id(item.values), item.dose) not in taken]
@@ -279,13 +288,15 @@ def _ranked(found: Sequence[Candidate], base: float | None) -> list[Candidate]:
 def _told(fitted: Fitted, ranked: Sequence[Candidate], base: Measured, max_damage: float, failures: Sequence[str]) -> Fitted:
     best = ranked[0]
     knobs = "".join(f"{name.replace('_', ' ')} = {_plain(value)}, " for name, value in best.values.items())
+    margin = f"a random edit of its size: {best.measured.margin - best.gain:+.2f}"
+    beside = margin if best.placebo is not None else "cancelled before it stood beside a random edit of its size"
     report = replace(fitted.report, tables={**fitted.report.tables, "choice": tuple(item.row() for item in ranked)})
     notices = [
         Notice(
             "note",
             f"{knobs}dose = {best.dose:g} were chosen among {len(ranked)} settings on {base.n} validation rows: margin "
-            f"{base.margin:+.2f} → {best.measured.margin:+.2f} nats a token (a random edit of its size: "
-            f"{best.measured.margin - best.gain:+.2f}), KL {best.measured.damage:.3g} nats a token on neutral text "
+            f"{base.margin:+.2f} → {best.measured.margin:+.2f} nats a token ({beside}), "
+            f"KL {best.measured.damage:.3g} nats a token on neutral text "
             f"(limit {max_damage:g}).",
         )
     ]

@@ -21,7 +21,7 @@ from workbench.errors import BadSite, ModelUnavailable, UnknownSite
 from workbench.models import caches
 from workbench.models.base import LanguageModel, ModelInfo, WeightSlot, fingerprint_of
 from workbench.models.devices import quantised_as
-from workbench.models.hooks import Point, columns_of
+from workbench.models.hooks import Point, columns_of, make_stoppable
 from workbench.models.layout import Layout
 from workbench.models.load_check import FOREIGN, Seen, apart, bridge_hooks, cache_fault, first_look, one_line, rounding, short_batch
 from workbench.models.tokens import TokenBatch
@@ -57,6 +57,7 @@ class BridgeModel(LanguageModel):
         self._sites = in_order((*self._widths, *self._slots))
         self.info = replace(self.info, uncached=self._cache_fault(batch), unseen=self._look_through_bridge(batch))
         self.fingerprint = fingerprint_of(network, name, revision)
+        make_stoppable((*self._layout.blocks, *self.bridge.blocks))
 
     @property
     def network(self) -> nn.Module:

@@ -7,17 +7,19 @@ with different edits on one model never meet, and there is nothing on the model 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Literal, final
 
+import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from workbench.models.tokens import current_forward
 from workbench.operations import by_sequence, with_expert
+from workbench.progress import asked_progress
 from workbench.shapes import Activations, Tensor
 
 ReadWrite = Callable[[Activations], "Activations | None"]
@@ -55,6 +57,26 @@ _plan: ContextVar[Mapping[tuple[int, str], tuple[Any, ...]]] = ContextVar("plan"
 def is_quiet() -> bool:
     """Whether no context of this thread asks for anything: forwards are those of the plain network."""
     return not _plan.get()
+
+
+def make_stoppable(blocks: Iterable[nn.Module]) -> None:
+    """Let each block ask, before it runs and before its gradient goes back, whether the owner of the work wants it to stop.
+
+    A batch takes seconds on a model of size, a block a fraction of one. These hooks stay: they belong to the model, and change nothing.
+    """
+    for block in blocks:
+        block.register_forward_pre_hook(_stop_here, with_kwargs=True)
+
+
+def _stop_here(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    owner = asked_progress()
+    if owner is None:
+        return
+    owner.stop_if_asked()
+    entering = args[0] if args else kwargs.get("hidden_states")
+    if isinstance(entering, torch.Tensor) and entering.requires_grad:
+        # The owner is named, not looked up: on some devices gradients run in threads of torch's own.
+        entering.register_hook(lambda _: owner.stop_if_asked())
 
 
 @final

@@ -18,6 +18,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, softplus
 
 from workbench.numerics.angle_nets import AngleNets, drawn_probes
 from workbench.numerics.householder import angle_between, clamped_angle
+from workbench.progress import stop_if_asked
 from workbench.shapes import Bool, Float, Int, Tensor
 
 Checkpoint = Literal["per_module", "joint_probe_accuracy"]
@@ -99,6 +100,7 @@ def train_angles(
     checks: list[tuple[Tensor, Tensor, Tensor]] = []
     every = max(1, how.n_steps // how.n_evaluations)
     for step, (picked, calm) in enumerate(_batches(rows, how, seed)):
+        stop_if_asked()
         for group in optimizer.param_groups:
             group["lr"] = how.lr * _schedule(step, how)
         optimizer.zero_grad()

@@ -22,6 +22,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from workbench.progress import stop_if_asked
+
 Draw = tuple[int, int]  # (index of the example, index of its neutral chunk)
 Schedule = Callable[[int], Sequence[Draw]]  # epoch from 1 → the draws of that epoch, in order
 Gradients = Callable[[Sequence[Draw]], Sequence[Tensor]]  # Σ over draws of ∇L + w·∇KL, one tensor per parameter
@@ -80,6 +82,7 @@ def descend(parameters: Sequence[Tensor], gradients: Gradients, schedule: Schedu
         optimiser.param_groups[0]["lr"] = settings.lr_in(epoch)
         draws = schedule(epoch)
         for start in range(0, len(draws), settings.group):
+            stop_if_asked()
             group = draws[start : start + settings.group]
             if settings.accumulate == "official":
                 if len(group) < settings.group:

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.optimize import Bounds, minimize
 
+from workbench.progress import stop_if_asked
 from workbench.search.surrogate import Surrogate
 from workbench.shapes import Float, Tensor
 
@@ -48,6 +49,7 @@ class ExpectedImprovement:
 
     def with_gradient(self, points: Float[Tensor, "m dim"]) -> tuple[Float[Tensor, " m"], Float[Tensor, "m dim"]]:
         """Return score and gradient of every point."""
+        stop_if_asked()
         return self.surrogate.pulled_back(points, self._slopes)
 
     def _slopes(self, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor, Tensor]:

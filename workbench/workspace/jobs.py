@@ -1,217 +1,76 @@
-"""Background jobs: anything over a moment runs in a thread of its own, can be watched and cancelled, and keeps its result.
+"""The background jobs of a process: anything over a moment runs in a thread of its own, is watched and cancelled, and keeps its result.
 
 Each job gets a fresh thread and a fresh context: no edit of another job is in force in it, and torch gives it the number of
-threads that the model at hand asked for. Heavy jobs wait for each other by model and by what the cores bear; light ones
-(a prompt, a generation) do not wait for heavy ones.
+threads that the model at hand asked for. Heavy jobs queue by their model, and models by what the cores bear; light ones (a prompt, a
+generation) do not wait for heavy ones. Within a queue people take turns: nobody's second job starts before anybody's first.
 """
 
 from __future__ import annotations
 
 import contextvars
-import logging
+import os
 import threading
 import time
-import traceback
-import uuid
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
 
-from workbench.errors import NotEnoughMemory, RetouchError, Unexpected, UnknownName
-from workbench.progress import Cancelled, Progress, Report
+from workbench.errors import UnknownName
+from workbench.workspace.job import Before, Job, Work
 
-State = Literal["queued", "running", "done", "failed", "cancelled"]
-Work = Callable[[Progress], Any]
-_log = logging.getLogger(__name__)
-# A moving picture draws this many reports at most; older ones are thinned by half.
-_MAX_HISTORY = 2000
+GONE_S = 120.0
+"""Seconds after which a job stops whose tabs are all closed; a reload, or a lid that was shut for a moment, takes less."""
 
 
-@dataclass(frozen=True)
-class Snapshot:
-    """A job at one moment.
-
-    `live` holds the last value of everything the work has shown, `history` its reports so far, `best` the best result so
-    far where the work has one. `n_ahead` is the number of jobs that have to end first.
-    """
-
-    id: str
-    owner: str
-    title: str
-    state: State
-    share: float
-    doing: str
-    live: Mapping[str, object]
-    history: tuple[Report, ...]
-    best: object
-    elapsed_s: float
-    is_cancelling: bool
-    n_ahead: int
-    error: RetouchError | None
-
-    @property
-    def is_over(self) -> bool:
-        """Whether nothing more will happen."""
-        return self.state in ("done", "failed", "cancelled")
-
-
-class Job:
-    """One piece of work; every method may be called from any thread."""
-
-    def __init__(self, work: Work, title: str, owner: str, model: str | None, kind: str, jobs: Jobs) -> None:
-        self.id = uuid.uuid4().hex[:12]
-        self.title, self.owner, self.model, self.kind = title, owner, model, kind
-        self._work, self._jobs = work, jobs
-        self._lock = threading.Lock()
-        self._over = threading.Event()
-        self._progress = Progress(self._told)
-        self._state: State = "queued"
-        self._share, self._doing = 0.0, "Waiting"
-        self._live: dict[str, object] = {}
-        self._history: list[Report] = []
-        self._result: object = None
-        self._best: object = None
-        self._error: RetouchError | None = None
-        self._began: float | None = None
-        self._ended: float | None = None
-
-    def snapshot(self) -> Snapshot:
-        """What the job is doing now."""
-        n_ahead = self._jobs.n_ahead(self)
-        with self._lock:
-            end = self._ended or time.monotonic()
-            return Snapshot(
-                id=self.id,
-                owner=self.owner,
-                title=self.title,
-                state=self._state,
-                share=self._share,
-                doing=self._doing,
-                live=dict(self._live),
-                history=tuple(self._history),
-                best=self._best if self._best is not None else self._live.get("best"),
-                elapsed_s=0.0 if self._began is None else end - self._began,
-                is_cancelling=self._progress.cancelled and self._state == "running",
-                n_ahead=n_ahead,
-                error=self._error,
-            )
-
-    @property
-    def state(self) -> State:
-        """Where it stands now."""
-        with self._lock:
-            return self._state
-
-    def cancel(self) -> None:
-        """Take a waiting job off the queue; ask a running one to stop at its next report."""
-        self._progress.cancel()
-        if self._jobs.withdraw(self):
-            self._end("cancelled")
-
-    def wait(self, timeout_s: float | None = None) -> bool:
-        """Wait until the job is over; return whether it is."""
-        return self._over.wait(timeout_s)
-
-    def result(self, timeout_s: float | None = None) -> Any:
-        """Wait for the result.
-
-        Raises:
-            Cancelled: it was cancelled; `best` holds what it had. RetouchError: it failed. TimeoutError: not over yet.
-        """
-        if not self._over.wait(timeout_s):
-            raise TimeoutError(f"{self.title} is still {self.state}.")
-        if self._state == "cancelled":
-            raise Cancelled(self._best)
-        if self._error is not None:
-            raise self._error
-        return self._result
-
-    def _told(self, report: Report) -> None:
-        with self._lock:
-            self._share, self._doing = report.share, report.doing
-            self._live.update(report.live)
-            self._history.append(report)
-            if len(self._history) > _MAX_HISTORY:
-                self._history = self._history[::2]
-
-    def run(self) -> None:
-        """Do the work in this thread, and keep whatever comes of it. Called by `Jobs` alone."""
-        with self._lock:
-            self._state, self._began = "running", time.monotonic()
-        try:
-            result = self._work(self._progress)
-        except Cancelled as cancelled:
-            self._end("cancelled", best=cancelled.best)
-        except RetouchError as error:
-            self._end("failed", error=error)
-        except BaseException as error:  # a thread has nobody above it; the page has to hear of it
-            self._end("failed", error=named_failure(error, self.title, self._jobs.reports))
-        else:
-            self._end("done", result=result)
-
-    def _end(self, state: State, *, result: object = None, best: object = None, error: RetouchError | None = None) -> None:
-        with self._lock:
-            self._state, self._result, self._error, self._ended = state, result, error, time.monotonic()
-            self._best = best
-            self._began = self._began or self._ended
-            self._share = 1.0 if state == "done" else self._share
-            self._doing = {"done": "Done", "cancelled": "Cancelled"}.get(state, self._doing)
-        self._over.set()
-
-
-def named_failure(error: BaseException, doing: str, reports: Path | None) -> RetouchError:
-    """Out of memory in our words; anything else under a report's number, the traceback in a file and not on the page.
-
-    Args:
-        reports: folder for the report; None writes it to the log alone.
-    """
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return NotEnoughMemory(f"{doing} ran out of memory.", "Use fewer demonstrations, a smaller batch or model.")
-    report_id = uuid.uuid4().hex[:8]
-    text = "".join(traceback.format_exception(error))
-    _log.error("Report %s: %s\n%s", report_id, doing, text)
-    if reports is not None:
-        try:
-            reports.mkdir(parents=True, exist_ok=True)
-            (reports / f"{report_id}.txt").write_text(f"{doing}\n\n{text}", encoding="utf-8")
-        except OSError:
-            _log.exception("Report %s could not be written", report_id)
-    return Unexpected(doing, report_id)
+def cores() -> int:
+    """How many heavy jobs of different models run at once: one a core, and two where there is one, so that no model waits for another."""
+    return max(2, os.cpu_count() or 1)
 
 
 class Jobs:
     """The jobs of one process.
 
     Args:
-        n_heavy: how many heavy jobs run at once, as a number or a function asked at each start; 1 suits models that use
-            every core, more suits small ones.
+        n_heavy: how many heavy jobs run at once, as a number or a function asked at each start.
         n_light: how many light jobs run beside them.
         reports: folder for reports of unexpected failures.
         n_kept: how many jobs that are over are kept for their owners to collect.
+        is_open: whether a tab is open, by the name it follows jobs under.
+        gone_s: seconds after which a job stops that no open tab follows any more, unless it is kept.
     """
 
     def __init__(
         self,
-        n_heavy: int | Callable[[], int] = 1,
-        n_light: int = 4,
+        n_heavy: int | Callable[[], int] = cores,
+        n_light: int = 8,
         *,
         reports: Path | None = None,
         n_kept: int = 200,
+        is_open: Callable[[str], bool] = lambda tab: True,
+        gone_s: float = GONE_S,
     ) -> None:
         self._n_heavy, self._n_light, self._n_kept = n_heavy, n_light, n_kept
+        self._is_open, self._gone_s = is_open, gone_s
         self.reports = reports
         self._lock = threading.RLock()
         self._queue: list[Job] = []
         self._running: list[Job] = []
         self._all: dict[str, Job] = {}
+        self._turns: dict[tuple[str, bool], int] = {}
+        self._took: dict[tuple[str, str | None], float] = {}
 
-    def submit(self, work: Work, *, title: str, owner: str = "", model: str | None = None, kind: str = "") -> Job:
+    def submit(
+        self, work: Work, *, title: str, owner: str = "", model: str | None = None, kind: str = "", tab: str | None = None
+    ) -> Job:  # fmt: skip
         """Queue some work. `model` names the model that it keeps busy: such a job is heavy, and alone on that model.
 
-        kind: what its result is for, so that nobody takes it for another's.
+        Args:
+            owner: the person whose job it is.
+            kind: what its result is for, so that nobody takes it for another's.
+            tab: the tab that follows it; a job without one goes on whoever is there.
         """
         job = Job(work, title, owner, model, kind, self)
+        if tab is not None:
+            job.follow(tab)
         with self._lock:
             self._all[job.id] = job
             over = [item for item in self._all.values() if item.wait(0)]
@@ -229,7 +88,8 @@ class Jobs:
         """
         with self._lock:
             if job_id not in self._all:
-                raise UnknownName("job", job_id, self._all)
+                # No list of those that are there: they are other people's.
+                raise UnknownName("job", job_id, ())
             return self._all[job_id]
 
     def of(self, owner: str) -> tuple[Job, ...]:
@@ -242,15 +102,39 @@ class Jobs:
         with self._lock:
             return (*self._running, *self._queue)
 
-    def n_ahead(self, job: Job) -> int:
-        """How many jobs have to end before a waiting one starts; 0 for any other."""
+    def forget(self, job: Job) -> None:
+        """Let go of a job that is over, and of its result: its owner has it."""
+        with self._lock:
+            if job.wait(0):
+                self._all.pop(job.id, None)
+
+    def before(self, job: Job) -> Before:
+        """What has to end before a waiting job starts: those before it on its model; where that is free, those that keep the cores busy."""
         with self._lock:
             if job not in self._queue:
-                return 0
-            return sum((other.model is None) == (job.model is None) for other in self._before(job))
+                return Before()
+            order = in_turn(self._queue, self._turns)
+            ahead = [*self._running, *order[: order.index(job)]]
+            same = [other for other in ahead if other.model == job.model]
+            if job.model is not None and same:
+                waited, at_once = same, 1
+            else:
+                waited = [other for other in ahead if (other.model is None) == (job.model is None)]
+                at_once = self._n_light if job.model is None else self._bound()
+            left = [self._left(other) for other in waited]
+        known = [seconds for seconds in left if seconds is not None]
+        return Before(len(left), sum(known) / at_once if len(known) == len(left) else None)
 
-    def _before(self, job: Job) -> list[Job]:
-        return self._running + self._queue[: self._queue.index(job)]
+    def _left(self, job: Job) -> float | None:
+        usual = self._took.get((job.title, job.model))
+        found = job.left_s
+        return found if found is not None or usual is None else max(0.0, usual - job.elapsed_s)
+
+    def is_left(self, job: Job) -> bool:
+        """Whether no open tab has followed a job for so long that it stops, unless it is kept."""
+        if not job.tabs or job.is_kept or any(self._is_open(tab) for tab in tuple(job.tabs)):
+            job.seen = time.monotonic()
+        return time.monotonic() - job.seen > self._gone_s
 
     def withdraw(self, job: Job) -> bool:
         """Take a job off the queue; return whether it was still there."""
@@ -268,18 +152,23 @@ class Jobs:
         return all(job.wait(max(0.0, until - time.monotonic())) for job in jobs)
 
     def _start(self) -> None:
-        for job in list(self._queue):
+        for job in [job for job in self._queue if self.is_left(job)]:
+            job.cancel()
+        for job in in_turn(self._queue, self._turns):
             if self._may_run(job):
                 self._queue.remove(job)
                 self._running.append(job)
+                self._turns[_turn(job)] = max(self._turns.values(), default=0) + 1
                 threading.Thread(target=self._thread, args=(job,), name=f"job {job.title}", daemon=True).start()
 
     def _may_run(self, job: Job) -> bool:
         if job.model is None:
             return sum(other.model is None for other in self._running) < self._n_light
         heavy = [other.model for other in self._running if other.model is not None]
-        bound = self._n_heavy if isinstance(self._n_heavy, int) else self._n_heavy()
-        return job.model not in heavy and len(heavy) < max(1, bound)
+        return job.model not in heavy and len(heavy) < self._bound()
+
+    def _bound(self) -> int:
+        return max(1, self._n_heavy if isinstance(self._n_heavy, int) else self._n_heavy())
 
     def _thread(self, job: Job) -> None:
         try:
@@ -288,4 +177,27 @@ class Jobs:
         finally:
             with self._lock:
                 self._running.remove(job)
+                if job.state == "done" and job.model is not None:
+                    self._took[job.title, job.model] = job.elapsed_s
                 self._start()
+
+
+def in_turn(waiting: Sequence[Job], turns: Mapping[tuple[str, bool], int]) -> list[Job]:
+    """Waiting jobs in the order in which they start: each time that of whoever had a turn longest ago; first come settles ties alone.
+
+    Args:
+        turns: when a job of each person was started last, in any unit.
+    """
+    left, last, order = list(waiting), dict(turns), list[Job]()
+    now = max(last.values(), default=0)
+    while left:
+        job = min(left, key=lambda item: last.get(_turn(item), 0))
+        left.remove(job)
+        order.append(job)
+        last[_turn(job)] = now = now + 1
+    return order
+
+
+def _turn(job: Job) -> tuple[str, bool]:
+    """A person's turns at heavy jobs and at light ones count apart: who asks many prompts loses no turn to fit."""
+    return job.owner, job.model is None

@@ -8,7 +8,7 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from workbench.progress import Progress, Report
+from workbench.progress import Progress, Report, stoppable
 
 Result = TypeVar("Result")
 _LOOKS_EVERY_S = 0.05
@@ -65,7 +65,8 @@ class Shared(Generic[Result]):
 
         def do() -> None:
             try:
-                one.value = work(one.progress)
+                with stoppable(one.progress):
+                    one.value = work(one.progress)
             except BaseException as error:  # each who waits raises it
                 one.error = error
             finally:

@@ -20,7 +20,7 @@ from pages._ui.kit.state import MAX_LANES, option, state
 from workbench.conversations import Prompt
 from workbench.edits.lane import Lane, Named
 from workbench.settings import CompareSettings
-from workbench.workspace.jobs import Snapshot
+from workbench.workspace.job import Snapshot
 
 if TYPE_CHECKING:
     from workbench.evaluate.comparison import ComparedToken, Comparison, LaneText

@@ -21,7 +21,7 @@ from workbench.data.demonstrations import Demonstrations
 from workbench.edits.lane import Named
 from workbench.progress import Progress
 from workbench.settings import ChoiceSettings, FitSettings
-from workbench.workspace.jobs import Snapshot
+from workbench.workspace.job import Snapshot
 
 if TYPE_CHECKING:
     from workbench.edits.base import Edit

@@ -22,7 +22,8 @@ from pages._ui.kit.asked_model import AskedModel, shown
 from pages._ui.kit.state import FIRST, models_in_use, state, turn_to
 from workbench.errors import NotEnoughMemory
 from workbench.progress import Progress
-from workbench.workspace.jobs import Job, Jobs, Work
+from workbench.workspace.job import Job, Work
+from workbench.workspace.jobs import Jobs
 from workbench.workspace.shared import Shared
 
 if TYPE_CHECKING:

@@ -12,10 +12,10 @@ from pages._ui.kit.asked_model import shown
 from pages._ui.kit.backend import backend
 from pages._ui.kit.frame import problem
 from pages._ui.kit.state import Bench, Kept, state, turn_to
-from pages._ui.kit.words import plain, seconds
+from pages._ui.kit.words import count, plain, seconds
 from workbench.errors import RetouchError, UnknownName
 from workbench.progress import Cancelled, Progress
-from workbench.workspace.jobs import Job, Snapshot
+from workbench.workspace.job import Job, Snapshot
 
 if TYPE_CHECKING:
     from workbench.session import Session
@@ -189,7 +189,7 @@ def _watch(slot: Slot[Any, Any], live: Callable[[Snapshot], None] | None) -> Non
     if job is None or shot is None or shot.is_over:
         st.rerun()
     with st.container(key=f"running-{slot.name}"):
-        doing = f"{shot.title}: waits for {shot.n_ahead} before it" if shot.state == "queued" else f"{shot.title}: {shot.doing}"
+        doing = f"{shot.title}: {waiting(shot) if shot.state == 'queued' else shot.doing}"
         with st.container(horizontal=True, vertical_alignment="center"):
             st.text(doing, width="stretch")
             st.text(seconds(shot.elapsed_s), width="content")
@@ -198,6 +198,13 @@ def _watch(slot: Slot[Any, Any], live: Callable[[Snapshot], None] | None) -> Non
         st.progress(shot.share)
         if live is not None:
             live(shot)
+
+
+def waiting(shot: Snapshot) -> str:
+    """How many jobs are before a waiting one, and about how long they take."""
+    n, left = shot.before.n, shot.before.s
+    told = "" if left is None else f", about {seconds(left)}"
+    return f"waits for {count(n, 'job')} before it{told}" if n else "starts"
 
 
 def collect(slot: Slot[Any, Any]) -> None:

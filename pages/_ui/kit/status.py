@@ -13,7 +13,7 @@ from pages._ui.kit.state import state
 from pages._ui.kit.words import parameters, seconds
 from workbench.edits.lane import Lane
 from workbench.resources import LOOPBACK
-from workbench.workspace.jobs import Job
+from workbench.workspace.job import Job
 
 if TYPE_CHECKING:
     from workbench.session import Session

@@ -113,7 +113,7 @@ def fit(model: LanguageModel, demonstrations: Demonstrations, config: AreConfig,
     except Cancelled:
         if len(rounds) == 1:
             raise
-        raise Cancelled(best=_finished(model, contest, concept, config, rounds, "cancelled", neutral.source, samples)) from None
+        raise Cancelled(_finished(model, contest, concept, config, rounds, "cancelled", neutral.source, samples)) from None
     return _finished(model, contest, concept, config, rounds, reason, neutral.source, samples)
 
 
@@ -180,5 +180,7 @@ def _finished(
 ) -> Fitted:
     kept = kept_round(rounds, config)
     edit = contest.edit(kept.factors, kept.index)
-    report = rounds_report(model, concept, edit, contest.neutral, contest.read_blocks, rounds, kept, reason, neutral_source, samples)
+    # Who cancels waits for nothing more: how far the activations moved is not measured then.
+    neutral = None if reason == "cancelled" else contest.neutral
+    report = rounds_report(model, concept, edit, neutral, contest.read_blocks, rounds, kept, reason, neutral_source, samples)
     return Fitted(edit, report)

@@ -101,7 +101,7 @@ def rounds_report(
     model: LanguageModel,
     concept: Concept,
     edit: AdapterEdit,
-    neutral: TokenBatch,
+    neutral: TokenBatch | None,
     read_blocks: Sequence[int],
     rounds: Sequence[Round],
     kept: Round,
@@ -109,10 +109,10 @@ def rounds_report(
     neutral_source: str,
     samples: Samples,
 ) -> FitReport:
-    """The whole trajectory, with the kept round marked."""
-    batch = concept.validation.tokens(model)
-    is_target = concept.validation.is_target
-    moved = drift(model, edit, {"target": batch.rows(is_target), "anti_target": batch.rows(~is_target), "neutral": neutral})
+    """The whole trajectory, with the kept round marked; `neutral` None: how far activations moved is not measured."""
+    batch, is_target = concept.validation.tokens(model), concept.validation.is_target
+    groups = {} if neutral is None else {"target": batch.rows(is_target), "anti_target": batch.rows(~is_target), "neutral": neutral}
+    moved = drift(model, edit, groups)
     values = [singular_values(low) for low in edit.factors.values()]
     return FitReport(
         scalars={

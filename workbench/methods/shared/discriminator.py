@@ -17,6 +17,7 @@ from torch import nn
 from workbench.knobs import existing_layers
 from workbench.models.base import LanguageModel
 from workbench.models.tokens import TokenBatch
+from workbench.progress import stop_if_asked
 from workbench.record import activations, gather
 from workbench.shapes import Bool, Float, Rows2d, Tensor
 from workbench.sites import Site
@@ -162,6 +163,7 @@ def train_discriminator(
     for _ in range(max(epochs, math.ceil(min_steps / math.ceil(len(r) / batch_size)))):
         order, total = torch.randperm(len(r), generator=generator).to(r.device), 0.0
         for rows in order.split(batch_size):
+            stop_if_asked()
             loss = F.cross_entropy(discriminator(r[rows]), labels[rows])
             optimiser.zero_grad(set_to_none=True)
             loss.backward()

@@ -11,7 +11,6 @@ unless told otherwise: on both tasks of the embedded world that gets more prompt
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -24,7 +23,7 @@ from workbench.methods.tarot.edit import RotationEdit, fold_facts, value_bias
 from workbench.methods.tarot.generation import classifier_of
 from workbench.methods.tarot.heads import HeadEvidence, rank_heads
 from workbench.methods.tarot.objective import AngleObjective, generation_objective
-from workbench.methods.tarot.report import HeadSelection, report
+from workbench.methods.tarot.report import HeadSelection, report, stopped_report
 from workbench.methods.tarot.task import Chosen, Task, chosen_rows, label_of, labels_of, task_of
 from workbench.models.base import LanguageModel
 from workbench.models.token_texts import first_token
@@ -126,8 +125,7 @@ def fit_rotation(
     except Cancelled as stop:
         so_far = found or stop.best
         if isinstance(so_far, Found) and len(so_far.trials):
-            partial = Found(so_far.trials, "cancelled")
-            raise Cancelled(work.fitted(partial, replace(config, select_on="train"))) from stop
+            raise Cancelled(work.so_far(Found(so_far.trials, "cancelled"))) from stop
         raise
     fitted = work.fitted(found, config)
     if word := constant_answer(fitted.report.tables.get("confusion", ())):
@@ -194,6 +192,11 @@ class _Work:
         edit = self.edit(selection.point)
         told = report(self.model, config, edit, found, selection, self.chosen, self.train, self.validation, self.evidence)
         return Fitted(edit, told)
+
+    def so_far(self, found: Found) -> Fitted:
+        """The best of a search that was stopped, as the search valued it: nothing more is run."""
+        edit = self.edit(found.trials.best.point)
+        return Fitted(edit, stopped_report(edit, found))
 
     def _selected(self, found: Found, config: TarotConfig) -> HeadSelection:
         """Return the best by validation accuracy; ties by mean p, then by the smaller turn. Ref: docs/methods/tarot.md §3.7."""

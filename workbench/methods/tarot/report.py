@@ -73,11 +73,7 @@ def report(
     before_after, arrays = _answers("train", train, both)
     scalars = {**_counts(chosen), "angles": float(space.dim), "calls": float(len(trials))}
     scalars |= {"best_objective": trials.best.value, "first_objective": trials.rows[0].value, **before_after}
-    arrays |= {
-        "angles_rms": _rms(edit),
-        "cosine": mean_cosine(edit.variant, edit.angles, edit.width).numpy(),
-        **{name: tensor.numpy() for name, tensor in trials.tensors().items()},
-    }
+    arrays |= _turns(edit, found)
     if evidence is not None:
         arrays["relevance"] = evidence.relevance.numpy()
     if validation is not None:
@@ -90,6 +86,24 @@ def report(
     notices = _notices(config, found, selection, chosen, scalars, confusion)
     tables = {"trials": tuple(trials.table()), "finalists": selection.table(), "confusion": confusion}
     return FitReport(scalars, _curves(found), arrays, tables, notices)
+
+
+def stopped_report(edit: RotationEdit, found: Found) -> FitReport:
+    """Return what a search that was stopped can show: its trials, from which it can go on; nothing was answered with its best."""
+    scalars = {"calls": float(len(found.trials)), "best_objective": found.trials.best.value, "first_objective": found.trials.rows[0].value}
+    scalars |= _health(found)
+    notices = (*_search_notices(found, scalars), _optimistic())
+    return FitReport(scalars, _curves(found), _turns(edit, found), {"trials": tuple(found.trials.table())}, notices)
+
+
+def _turns(edit: RotationEdit, found: Found) -> dict[str, np.ndarray]:
+    """How far each head turns, and the trials from which the search can go on."""
+    cosine = mean_cosine(edit.variant, edit.angles, edit.width).numpy()
+    return {"angles_rms": _rms(edit), "cosine": cosine, **{name: tensor.numpy() for name, tensor in found.trials.tensors().items()}}
+
+
+def _optimistic() -> Notice:
+    return Notice("note", "The winner was chosen on the training objective; its value is optimistic.", "Set select_on = val.")
 
 
 def _counts(chosen: Chosen) -> dict[str, float]:
@@ -185,8 +199,7 @@ def _notices(
         text = f"The edited model answers {answers.pop()!r} to everything."
         notices.append(Notice("warning", text, "Balance the labels."))
     if selection.on == "train":
-        text = "The winner was chosen on the training objective; its value is optimistic."
-        notices.append(Notice("note", text, "Set select_on = val."))
+        notices.append(_optimistic())
     return tuple(notices)
 
 

@@ -14,7 +14,7 @@ from workbench.models.backpack.cache import BackpackCache
 from workbench.models.backpack.files import ARCHITECTURE, read_config
 from workbench.models.backpack.network import BackpackNetwork
 from workbench.models.base import LanguageModel, ModelInfo, WeightSlot, fingerprint_of
-from workbench.models.hooks import Point, columns_of
+from workbench.models.hooks import Point, columns_of, make_stoppable
 from workbench.models.tokens import TokenBatch
 from workbench.shapes import Float, Int, Logits, Tensor
 from workbench.sites import LAYER_ACTIVATIONS, Site
@@ -45,6 +45,7 @@ class BackpackModel(LanguageModel):
         self._sites = tuple(self._all_sites())
         virtual = torch.empty(self.info.d_vocab, self.n_senses * self.info.d_model, device="meta", dtype=self.dtype)
         self._virtual_table = nn.Parameter(virtual, requires_grad=False)
+        make_stoppable(self._body.h)
 
     @property
     def network(self) -> BackpackNetwork:

@@ -1,0 +1,120 @@
+"""Whatever runs as a job stops within a second of its cancel, however long a batch takes, and leaves the model as it was."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.conftest import contrast_rows, taught_rows, words
+from tests.contract.test_methods import logits, quick, rows_for
+from workbench.evaluate.dose import SWEPT
+from workbench.methods import get, names
+from workbench.models.base import LanguageModel
+from workbench.progress import Progress
+from workbench.sampling import Sampling
+from workbench.session import Session
+from workbench.workspace.job import Job
+from workbench.workspace.jobs import Jobs
+
+# A block that takes this long makes a batch of the tiny models, forwards and backwards, take most of a second; an epoch takes many.
+BLOCK_S = 0.2
+WITHIN_S = 1.0
+Doing = Callable[[Session, Progress], object]
+TARGETS = " w11", " w12"
+LENSES: dict[str, Doing] = {
+    "logit_lens": lambda on, tell: on.look("logit_lens", words(*range(12)), progress=tell),
+    "attention": lambda on, tell: on.look("attention", words(*range(12)), progress=tell),
+    "head_scores": lambda on, tell: on.look("head_scores", n=20, progress=tell),
+    "head_ablation": lambda on, tell: on.look("head_ablation", words(*range(12)), *TARGETS, progress=tell),
+    "direct_attribution": lambda on, tell: on.look("direct_attribution", words(*range(12)), *TARGETS, progress=tell),
+    "activation_patching": lambda on, tell: on.look("activation_patching", words(1, 2, 3), words(1, 4, 3), *TARGETS, progress=tell),
+    "circuit": lambda on, tell: on.look("circuit", words(1, 2, 3), words(1, 4, 3), *TARGETS, progress=tell),
+    "locate": lambda on, tell: on.look("locate", contrast_rows(60), progress=tell),
+    "concept_meter": lambda on, tell: on.look("concept_meter", contrast_rows(60), progress=tell),
+    "demonstration_geometry": lambda on, tell: on.look("demonstration_geometry", contrast_rows(60), progress=tell),
+}
+MEASURED: dict[str, Doing] = {
+    "choose": lambda on, tell: on.choose("mean_difference", taught_rows(), progress=tell),
+    "generate": lambda on, tell: on.generate(words(1, 2), [()], Sampling(max_new_tokens=60), progress=tell),
+    "compare": lambda on, tell: on.compare(words(1, 2), [()], Sampling(max_new_tokens=60), progress=tell),
+    "evaluate": lambda on, tell: on.evaluate(_at_hand(on), contrast_rows(60), n_generations=4, progress=tell),
+    "verdict": lambda on, tell: on.evaluate(_at_hand(on), contrast_rows(60), seconds=60.0, shuffled=True, n_generations=0, progress=tell),
+    "sweep": lambda on, tell: on.sweep(_at_hand(on), contrast_rows(60), SWEPT, progress=tell),
+    "coherent_dose": lambda on, tell: on.coherent_dose(_at_hand(on), progress=tell),
+}
+
+
+def _at_hand(on: Session) -> str:
+    return on.shelf.fitted()[0].edit.id
+
+
+@contextmanager
+def slowed(model: LanguageModel) -> Generator[None]:
+    """Within this context every block of the model takes BLOCK_S."""
+    bridge = getattr(model, "bridge", None)
+    blocks = [*(bridge.blocks if bridge is not None else ()), *(model.blocks or model._body.h)]  # type: ignore[attr-defined]
+    handles = [block.register_forward_pre_hook(lambda *_: time.sleep(BLOCK_S)) for block in blocks]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def stopped_after(job: Job, run_s: float) -> float:
+    """Seconds from the cancel of a job that has run for a while to its end."""
+    job.wait(run_s)
+    assert not job.wait(0), f"{job.title} was over before it could be cancelled: {job.snapshot().error}"
+    began = time.monotonic()
+    job.cancel()
+    assert job.wait(60)
+    assert job.state == "cancelled", job.snapshot().error
+    return time.monotonic() - began
+
+
+def check(model: LanguageModel, folder: Path, doing: Doing, run_s: float = 1.5) -> None:
+    base, hooks, session = logits(model), model.hook_count(), Session(model, folder)
+    session.fit("mean_difference", contrast_rows(60))
+    with slowed(model):
+        job = Jobs().submit(lambda progress: doing(session, progress), title="work", model="tiny")
+        assert stopped_after(job, run_s) < WITHIN_S
+    assert torch.equal(logits(model), base) and model.hook_count() == hooks
+
+
+@pytest.mark.parametrize("name", [name for name in names() if not get(name).needs.senses])
+def test_every_fit_stops_within_a_second(name: str, tiny_gpt2: Any, tmp_path: Path) -> None:
+    # Random words name no behaviour that the method could look for at places of its own choice.
+    config, run_s = (quick(get(name)), 0.5) if name == "refusal_direction" else (None, 1.5)
+    check(tiny_gpt2, tmp_path, lambda on, tell: on.fit(name, rows_for(get(name)), config, progress=tell), run_s)
+
+
+@pytest.mark.parametrize("name", [name for name in names() if get(name).needs.senses])
+def test_every_fit_of_senses_stops_within_a_second(name: str, tiny_backpack_model: Any, tmp_path: Path) -> None:
+    check(tiny_backpack_model, tmp_path, lambda on, tell: on.fit(name, rows_for(get(name)), progress=tell))
+
+
+@pytest.mark.parametrize("what", [*LENSES, *MEASURED])
+def test_whatever_looks_or_measures_stops_within_a_second(what: str, tiny_gpt2: Any, tmp_path: Path) -> None:
+    check(tiny_gpt2, tmp_path, {**LENSES, **MEASURED}[what], 0.25 if what in LENSES else 1.5)  # some look once
+
+
+def test_who_waits_for_another_lens_stops_waiting(tiny_gpt2: Any, tmp_path: Path) -> None:
+    session = Session(tiny_gpt2, tmp_path)
+    with tiny_gpt2.lock:
+        assert stopped_after(Jobs().submit(lambda tell: LENSES["attention"](session, tell), title="waits"), 0.3) < WITHIN_S
+
+
+def test_by_reports_alone_it_would_take_longer(tiny_gpt2: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The control: where blocks do not ask, a fit goes on to its next report."""
+    monkeypatch.setattr("workbench.models.hooks.asked_progress", lambda: None)
+    monkeypatch.setattr("workbench.numerics.canonical_loop.stop_if_asked", lambda: None)
+    session = Session(tiny_gpt2, tmp_path)
+    with slowed(tiny_gpt2):
+        job = Jobs().submit(lambda tell: session.fit("lora", rows_for(get("lora")), {"epochs": 1}, progress=tell), title="lora")
+        assert stopped_after(job, 0.3) > WITHIN_S
