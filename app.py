@@ -42,7 +42,7 @@ def main() -> None:
     lanes.check_link()
     with st.sidebar:
         bar = st.container(key="statusbar")
-        components.menu(chosen.title)
+        components.browser(chosen.title)
     try:
         chosen.run()
     except Exception as error:  # a page's own mistake: shown where the page is, never as a traceback

@@ -145,4 +145,4 @@ class Unexpected(RetouchError):
 
 
 class Busy(RetouchError):
-    """Somebody else is using what can only be used by one at a time."""
+    """As much runs, waits or is open for one person as one person may have."""

@@ -53,6 +53,15 @@ def app(fresh_backend: Any) -> Callable[..., AppTest]:
     return run
 
 
+def another_tab(test: AppTest) -> AppTest:
+    """A new tab of the same person, as a browser opens it: it brings the cookie."""
+    from pages._ui.kit.person import WORD
+
+    new = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60)
+    new.session_state[WORD] = test.session_state[WORD]  # AppTest brings no cookies
+    return new
+
+
 def fine(test: AppTest) -> AppTest:
     """The run, which must have raised nothing, neither to Streamlit nor to our own frame."""
     assert not test.exception, test.exception

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from tests.app.conftest import fine, texts
+from tests.app.conftest import another_tab, fine, texts
 from tests.app.test_pages import ROOT, fitted
 from workbench.edits.lane import Lane, Named
 from workbench.edits.prompting import Prompting
+from workbench.workspace.people import acting_as
 
 Run = Callable[..., AppTest]
 
@@ -55,13 +56,14 @@ def test_a_url_with_unknown_names_opens_all_the_same(app: Run, fresh_backend: An
 def test_no_link_kills_a_page_or_turns_something_else_on(
     app: Run, fresh_backend: Any, tiny_folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch, query: str
 ) -> None:
-    edit = fitted(app, fresh_backend).session_state["retouch"].edit
+    first = fitted(app, fresh_backend)
+    edit = first.session_state["retouch"].edit
     job = fresh_backend.jobs.submit(lambda progress: object(), title="A fit of somebody").id
     read: list[object] = []
     monkeypatch.setattr("workbench.workspace.edit_shelf.load_edit", lambda folder: read.append(folder))
     names = {"ID": edit, "FOLDER": str(tiny_folders["llama"]), "JOB": job}
     name, _, value = query.partition("=")
-    test = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60)
+    test = another_tab(first)
     test.query_params[name] = re.sub("ID|FOLDER|JOB", lambda found: names[found[0]], value)
     fine(test.run())
     on = test.session_state["retouch"].lanes
@@ -74,8 +76,8 @@ def test_no_link_kills_a_page_or_turns_something_else_on(
 
 
 def test_what_a_link_names_and_nobody_has_is_said_once(app: Run, fresh_backend: Any) -> None:
-    edit = fitted(app, fresh_backend).session_state["retouch"].edit
-    test = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60)
+    first = fitted(app, fresh_backend)
+    edit, test = first.session_state["retouch"].edit, another_tab(first)
     test.query_params["on"] = f"{edit}:2,gone:1"
     fine(test.run())
     assert "No saved edit 'gone'" in texts(test) and edit not in texts(test), "an edit that nobody saved is not told"
@@ -103,8 +105,9 @@ def test_a_server_that_others_can_reach_says_so_on_every_page(
 def test_a_fit_that_was_saved_at_another_dose_is_not_called_unsaved(app: Run, fresh_backend: Any) -> None:
     from pages._ui.kit.lanes import known_edits
 
-    edit = fitted(app, fresh_backend).session_state["retouch"].edit
-    session = fresh_backend.sessions["embedded"]
-    assert known_edits(session)[edit].endswith("(not saved)")
-    kept = session.save_edit(session.shelf.load(edit).dosed(2.0), "twice")
-    assert known_edits(session) == {edit: f"mean difference {edit[:4]}", kept.id: "twice"}
+    now = fitted(app, fresh_backend).session_state["retouch"]
+    session, edit = fresh_backend.sessions["embedded"], now.edit
+    with acting_as(now.owner):
+        assert known_edits(session)[edit].endswith("(not saved)")
+        kept = session.save_edit(session.shelf.load(edit).dosed(2.0), "twice")
+        assert known_edits(session) == {edit: f"mean difference {edit[:4]}", kept.id: "twice"}

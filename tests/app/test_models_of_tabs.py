@@ -17,6 +17,7 @@ from pages._ui.kit.asked_model import AskedModel
 from tests.app.conftest import ROOT, fine, settled, texts
 from tests.app.test_pages import fitted
 from workbench.errors import NotEnoughMemory
+from workbench.workspace.people import acting_as
 
 Run = Callable[..., AppTest]
 
@@ -149,7 +150,9 @@ def test_a_load_in_one_tab_changes_no_other_and_keeps_unsaved_fits(app: Run, fre
     fine(two.button(key="model-load").click().run())
     assert whole(settled(two)).session_state["retouch"].model == other
     assert fresh_backend.sessions["embedded"] is session and fine(one.run()).session_state["retouch"].model == "embedded"
-    assert "with the edit" in texts(one) and edit in [item.edit.id for item in fresh_backend.sessions[other].shelf.fitted()]
+    assert "with the edit" in texts(one)
+    with acting_as(one.session_state["retouch"].owner):
+        assert edit in [item.edit.id for item in fresh_backend.sessions[other].shelf.fitted()]
 
 
 def test_three_who_ask_for_one_model_share_one_load_and_the_model_in_another_type_is_another(

@@ -329,11 +329,16 @@ def test_a_reload_takes_a_job_over_before_it_counts_as_left() -> None:
     assert job.wait(LONG_S) and job.state == "cancelled"
 
 
-def test_a_result_that_its_owner_has_is_let_go() -> None:
-    jobs = Jobs()
-    job = jobs.submit(lambda _: 1, title="Fit")
-    jobs.forget(job)
+def test_a_result_is_let_go_once_every_open_tab_that_followed_has_it() -> None:
+    jobs, gate = Jobs(is_open=lambda tab: tab != "closed"), Gate()
+    job = jobs.submit(gate, title="Fit", tab="one")
+    for tab in ("two", "closed"):
+        job.follow(tab)
+    jobs.taken(job, "nobody")
+    gate.may_end.set()
     job.result(LONG_S)
-    jobs.forget(job)
+    jobs.taken(job, "one")
+    assert jobs.get(job.id) is job, "another tab has not drawn it yet"
+    jobs.taken(job, "two")
     with pytest.raises(UnknownName):
         jobs.get(job.id)

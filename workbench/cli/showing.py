@@ -16,6 +16,7 @@ from workbench.cli.groups import Device, DType, Home, Json
 from workbench.cli.printing import answer, on_terminal, table
 from workbench.errors import BadDemonstrations, ModelUnavailable
 from workbench.resources import APP, HOME, LOOPBACK, models_of
+from workbench.workspace.share import CLASS
 
 if TYPE_CHECKING:
     from workbench.workspace.shelf import Shelf
@@ -200,13 +201,14 @@ def app(
     port: Annotated[int, typer.Option(min=1, max=65535, help="Where the page answers.")] = 8501,
     address: Annotated[str, typer.Option(help="localhost keeps the app on this machine.")] = "localhost",
     workspace: Home = None,
+    is_class: Annotated[bool, typer.Option("--class", help="One person has a share of this machine: of jobs, memory and models.")] = False,
     json: Json = False,
 ) -> None:
     """Start the app in the browser."""
     # -P: a folder or file of the person's own that is called as a module of ours must not be imported in its place.
     # Streamlit reads the settings that lie beside the script, over those of the person's folder and home.
     command = [sys.executable, "-P", "-m", "streamlit", "run", str(APP), "--server.port", str(port), "--server.address", address]
-    environment = {**os.environ, **({} if workspace is None else {HOME: str(workspace.resolve())})}
+    environment = {**os.environ, **({} if workspace is None else {HOME: str(workspace.resolve())}), **({CLASS: "1"} if is_class else {})}
     is_open = address not in LOOPBACK
     lines = [f"Retouch answers on http://{address}:{port}"]
     lines += ["Anybody who reaches this address can use it: there is no password."] * is_open

@@ -16,10 +16,12 @@ from workbench.errors import BadLane, NewerSchema, StorageFailed, UnknownName
 from workbench.methods.registry import FitReport, Fitted, Notice
 from workbench.workspace.edits import EditInfo
 from workbench.workspace.home import Workspace
+from workbench.workspace.people import acting
 from workbench.workspace.reports import report_of
+from workbench.workspace.share import share
 from workbench.workspace.shelf import Shelf
 
-# Fits that were not saved stay at hand until this many newer ones.
+# Fits that a person has not saved stay at hand until this many newer ones.
 _MAX_FITTED = 50
 
 
@@ -29,24 +31,39 @@ class EditShelf:
     def __init__(self, workspace: Callable[[], Workspace], demos: Shelf) -> None:
         self._workspace, self._demos = workspace, demos
         self._lock = threading.Lock()
-        self._fitted: dict[str, Fitted] = {}
-        self._run_of: dict[str, str] = {}
+        # By person, then by id: two who fit the same have one each.
+        self._fitted: dict[tuple[str, str], Fitted] = {}
+        self._run_of: dict[tuple[str, str], str] = {}
 
     def remember(self, fitted: Fitted, run_id: str | None) -> None:
-        """Keep a fit of this process at hand, and the run that recorded it."""
-        key = fitted.edit.id
+        """Keep a fit at hand for the person who works here, and the run that recorded it."""
+        key = acting(), fitted.edit.id
         with self._lock:
             self._fitted.pop(key, None)
             self._fitted[key] = fitted
             if run_id is not None:
                 self._run_of[key] = run_id
-            for old in list(self._fitted)[: max(0, len(self._fitted) - _MAX_FITTED)]:
+            for old in self._beyond_share():
                 del self._fitted[old]
+                self._run_of.pop(old, None)
+
+    def _beyond_share(self) -> list[tuple[str, str]]:
+        """The oldest fits of the person who works here, as far as they are more than one person may have; never the newest."""
+        mine = [key for key in self._fitted if key[0] == acting()]
+        sizes = [sum(tensor.nbytes for tensor in self._fitted[key].edit.tensors().values()) for key in mine]
+        limit = share().n_bytes
+        n = max(0, len(mine) - _MAX_FITTED)
+        while limit is not None and n < len(mine) - 1 and sum(sizes[n:]) > limit:
+            n += 1
+        return mine[:n]
 
     def fitted(self) -> tuple[Fitted, ...]:
-        """The fits of this process that are at hand, the newest first."""
+        """The fits at hand of the person who works here, the newest first."""
         with self._lock:
-            return tuple(reversed(self._fitted.values()))
+            return tuple(fitted for (person, _), fitted in reversed(self._fitted.items()) if person == acting())
+
+    def _at_hand(self, key: str | Path) -> Fitted | None:
+        return self._fitted.get((acting(), str(key)))
 
     def lanes(self, given: LanesLike) -> tuple[Lane, ...]:
         """The lanes that something means, their edits loaded. Raises: as `lane`."""
@@ -84,7 +101,7 @@ class EditShelf:
         Raises:
             UnknownName: there is none. CorruptEdit, NewerSchema: as `edits.store.load_edit`.
         """
-        kept = self._fitted.get(str(key))
+        kept = self._at_hand(key)
         if kept is not None:
             return kept.edit
         if Path(key).is_dir():
@@ -92,7 +109,7 @@ class EditShelf:
         saved = self._workspace().edits
         known = saved.known()
         if str(key) not in known:
-            raise UnknownName("edit or edit folder", str(key), known | set(self._fitted))
+            raise UnknownName("edit or edit folder", str(key), known | {one.edit.id for one in self.fitted()})
         return saved.load(str(key))
 
     def _loaded(self, edit: Named) -> Edit:
@@ -119,7 +136,7 @@ class EditShelf:
     def save(self, edit: EditLike, name: str, verdict: str = "") -> EditInfo:
         """Keep an edit in the workspace at its dose, with the report of its fit. Raises: StorageFailed."""
         one = self.edit(edit)
-        return self._workspace().edits.save(one, name, verdict=verdict, run_id=self._run_of.get(one.id))
+        return self._workspace().edits.save(one, name, verdict=verdict, run_id=self._run_of.get((acting(), one.id)))
 
     def write(self, edit: EditLike, folder: str | Path, *, overwrite: bool = False) -> Path:
         """Write an edit at its dose into a folder of its own. Raises: StorageFailed."""
@@ -136,7 +153,7 @@ class EditShelf:
 
     def _notices(self, edit: str) -> tuple[Notice, ...]:
         try:
-            is_known = edit in self._fitted or edit in self._workspace().edits.known()
+            is_known = self._at_hand(edit) is not None or edit in self._workspace().edits.known()
             report = self.report(edit) if is_known else None
         except (StorageFailed, NewerSchema):  # a workspace that refuses costs no result
             return ()
@@ -151,8 +168,8 @@ class EditShelf:
 
     def report(self, key: str) -> FitReport | None:
         """The report of an edit's fit, made here or kept with the saved edit; None for an edit brought from elsewhere."""
-        one = load_edit(key).id if key not in self._fitted and Path(key).is_dir() else key
-        kept = self._fitted.get(one)
+        one = load_edit(key).id if self._at_hand(key) is None and Path(key).is_dir() else key
+        kept = self._at_hand(one)
         if kept is not None:
             return kept.report
         workspace = self._workspace()

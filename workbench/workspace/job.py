@@ -14,6 +14,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 from workbench.errors import NotEnoughMemory, RetouchError, Unexpected
 from workbench.progress import Cancelled, Progress, Report, stoppable
+from workbench.workspace.people import acting_as
 
 State = Literal["queued", "running", "done", "failed", "cancelled"]
 Work = Callable[[Progress], Any]
@@ -25,7 +26,7 @@ _TELLING_SHARE = 0.1
 
 
 @runtime_checkable
-class Keeper(Protocol):
+class Waitlist(Protocol):
     """What a job asks of the queue that it is in."""
 
     reports: Path | None
@@ -83,7 +84,7 @@ class Snapshot:
 class Job:
     """One piece of work; every method may be called from any thread."""
 
-    def __init__(self, work: Work, title: str, owner: str, model: str | None, kind: str, jobs: Keeper) -> None:
+    def __init__(self, work: Work, title: str, owner: str, model: str | None, kind: str, jobs: Waitlist) -> None:
         self.id = uuid.uuid4().hex[:12]
         self.title, self.owner, self.model, self.kind = title, owner, model, kind
         self._work, self._jobs = work, jobs
@@ -192,7 +193,7 @@ class Job:
         with self._lock:
             self._state, self._began = "running", time.monotonic()
         try:
-            with stoppable(self._progress):
+            with stoppable(self._progress), acting_as(self.owner):
                 result = self._work(self._progress)
         except Cancelled as cancelled:
             self._end("cancelled", best=cancelled.best)

@@ -14,8 +14,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from workbench.errors import UnknownName
+from workbench.errors import Busy, UnknownName
 from workbench.workspace.job import Before, Job, Work
+from workbench.workspace.share import Share
+
+ALL = Share()
 
 GONE_S = 120.0
 """Seconds after which a job stops whose tabs are all closed; a reload, or a lid that was shut for a moment, takes less."""
@@ -36,6 +39,7 @@ class Jobs:
         n_kept: how many jobs that are over are kept for their owners to collect.
         is_open: whether a tab is open, by the name it follows jobs under.
         gone_s: seconds after which a job stops that no open tab follows any more, unless it is kept.
+        share: what one person may have running and waiting.
     """
 
     def __init__(
@@ -47,9 +51,10 @@ class Jobs:
         n_kept: int = 200,
         is_open: Callable[[str], bool] = lambda tab: True,
         gone_s: float = GONE_S,
+        share: Share = ALL,
     ) -> None:
         self._n_heavy, self._n_light, self._n_kept = n_heavy, n_light, n_kept
-        self._is_open, self._gone_s = is_open, gone_s
+        self._is_open, self._gone_s, self._share = is_open, gone_s, share
         self.reports = reports
         self._lock = threading.RLock()
         self._queue: list[Job] = []
@@ -67,11 +72,15 @@ class Jobs:
             owner: the person whose job it is.
             kind: what its result is for, so that nobody takes it for another's.
             tab: the tab that follows it; a job without one goes on whoever is there.
+
+        Raises:
+            Busy: the owner has as many heavy jobs waiting as one person may have.
         """
         job = Job(work, title, owner, model, kind, self)
         if tab is not None:
             job.follow(tab)
         with self._lock:
+            self._admit(job)
             self._all[job.id] = job
             over = [item for item in self._all.values() if item.wait(0)]
             for old in over[: max(0, len(over) - self._n_kept)]:
@@ -102,10 +111,11 @@ class Jobs:
         with self._lock:
             return (*self._running, *self._queue)
 
-    def forget(self, job: Job) -> None:
-        """Let go of a job that is over, and of its result: its owner has it."""
+    def taken(self, job: Job, tab: str) -> None:
+        """Note that a tab has what a job gave; once no open tab follows it, the job and its result are let go."""
         with self._lock:
-            if job.wait(0):
+            job.tabs.discard(tab)
+            if job.wait(0) and not any(map(self._is_open, job.tabs)):
                 self._all.pop(job.id, None)
 
     def before(self, job: Job) -> Before:
@@ -161,7 +171,18 @@ class Jobs:
                 self._turns[_turn(job)] = max(self._turns.values(), default=0) + 1
                 threading.Thread(target=self._thread, args=(job,), name=f"job {job.title}", daemon=True).start()
 
+    def _admit(self, job: Job) -> None:
+        waiting = sum(other.owner == job.owner and other.model is not None for other in self._queue)
+        if job.model is not None and self._share.n_waiting is not None and waiting >= self._share.n_waiting:
+            raise Busy(
+                f"{waiting} of your fits and measurements wait already; one person may have {self._share.n_waiting} waiting here.",
+                "Wait for one of them, or cancel one in the bar at the side.",
+            )
+
     def _may_run(self, job: Job) -> bool:
+        mine = sum(_turn(other) == _turn(job) for other in self._running)
+        if self._share.n_running is not None and mine >= self._share.n_running * (1 if job.model is not None else 2):
+            return False
         if job.model is None:
             return sum(other.model is None for other in self._running) < self._n_light
         heavy = [other.model for other in self._running if other.model is not None]

@@ -17,6 +17,7 @@ import numpy as np
 from workbench.errors import StorageFailed, UnknownName
 from workbench.whole import put, room_beside
 from workbench.workspace.database import Database, storing
+from workbench.workspace.people import acting
 from workbench.workspace.plain import plain
 
 _PACKAGES = ("torch", "transformers", "transformer-lens", "numpy")
@@ -47,6 +48,10 @@ _LIST = """
 """
 
 
+# Whoever works for nobody in particular, as the command line does, sees all.
+_OWN = "(? = '' OR COALESCE(CASE WHEN json_valid(inputs) THEN json_extract(inputs, '$.person') END, ?) = ?)"
+
+
 class Runs:
     """Runs of one workspace."""
 
@@ -72,6 +77,7 @@ class Runs:
             StorageFailed: nothing was written.
         """
         run_id = uuid.uuid4().hex[:12]
+        inputs = {**inputs, "person": acting()} if acting() else inputs
         texts = [json.dumps(plain(item or {}), ensure_ascii=False) for item in (inputs, outputs, metrics, _versions())]
         values = (run_id, kind, title, time.time(), seed, model, *texts, bool(arrays))
         path = self._path(run_id)
@@ -95,11 +101,11 @@ class Runs:
         return self._folder / f"{run_id}.npz"
 
     def list(self, kind: str | None = None, limit: int = 100) -> tuple[Run, ...]:
-        """Runs, pinned ones first, then the newest first."""
+        """Runs, pinned ones first, then the newest first; for a person at a page their own, and those of nobody in particular."""
         with self._database.read() as db:
             found = db.execute(
-                f"{_LIST} WHERE ? IS NULL OR runs.kind = ? ORDER BY is_pinned DESC, created DESC LIMIT ?",
-                (kind, kind, limit),
+                f"{_LIST} WHERE (? IS NULL OR runs.kind = ?) AND {_OWN} ORDER BY is_pinned DESC, created DESC LIMIT ?",
+                (kind, kind, acting(), acting(), acting(), limit),
             )
             return tuple(_run(row) for row in found)
 

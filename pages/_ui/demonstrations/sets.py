@@ -14,6 +14,7 @@ from pages._ui.kit.state import part, state
 from pages._ui.kit.words import count, plain
 from workbench.conversations import Prompt
 from workbench.data.demonstrations import Demonstration, Demonstrations
+from workbench.workspace.share import is_class
 
 if TYPE_CHECKING:
     from workbench.data.sources import Imported
@@ -139,10 +140,11 @@ def failure() -> None:
 
 
 def judge(session: Session, prompt: Prompt, text: str, good: bool) -> str:
-    """Add a judged answer to the set of judged answers; a row that lacks this side gets it. Return the set's name."""
+    """Add a judged answer to the set of judged answers, in a class to one's own; a row that lacks this side gets it. Return its name."""
+    title = f"{JUDGED} {state().owner[:4]}" if is_class() else JUDGED
     known = {offer.title: offer.id for offer in session.demos.list() if not offer.is_shipped}
-    key = known.get(JUDGED)
-    old = Demonstrations((), JUDGED) if key is None else session.demos(key)
+    key = known.get(title)
+    old = Demonstrations((), title) if key is None else session.demos(key)
     side, other = ("positive", "negative") if good else ("negative", "positive")
     answer = text if text[:1].isspace() or not isinstance(prompt, str) else f" {text}"
     rows = list(old.rows)

@@ -19,11 +19,15 @@ from typing import TYPE_CHECKING, Any
 import streamlit as st
 
 from pages._ui.kit.asked_model import AskedModel, shown
-from pages._ui.kit.state import FIRST, models_in_use, state, turn_to
-from workbench.errors import NotEnoughMemory
+from pages._ui.kit.person import is_open, tab
+from pages._ui.kit.state import FIRST, LOAD, models_in_use, state, turn_to
+from pages._ui.kit.words import count, listed
+from workbench.errors import Busy, NotEnoughMemory
 from workbench.progress import Progress
 from workbench.workspace.job import Job, Work
 from workbench.workspace.jobs import Jobs
+from workbench.workspace.people import acting
+from workbench.workspace.share import share
 from workbench.workspace.shared import Shared
 
 if TYPE_CHECKING:
@@ -31,8 +35,6 @@ if TYPE_CHECKING:
     from workbench.session import Session
     from workbench.workspace.home import Workspace
 
-LOAD = "load"
-"""The slot of a tab in which a model is loaded; the result is its key."""
 # Beyond this many, models that no open tab is on leave.
 MAX_OPEN = 3
 
@@ -64,7 +66,7 @@ class Backend:
     sessions: dict[str, Session] = field(default_factory=dict)
     started: float = field(default_factory=time.monotonic)
     ready_after_s: float | None = None
-    jobs: Jobs = field(default_factory=Jobs)
+    jobs: Jobs = field(default_factory=lambda: Jobs(is_open=is_open, share=share()))
     asked: dict[str, Any] = field(default_factory=dict)
     obstacles: dict[tuple[str, str], dict[str, tuple[Obstacle, ...]]] = field(default_factory=dict)
     loads: Shared[Session] = field(default_factory=Shared)
@@ -103,11 +105,16 @@ class Backend:
         """Open a session on a model, by its key, or return the one that is open. Who asks while it is loaded waits for the same load.
 
         Raises:
-            Cancelled: this asker was asked to stop. Others: as `catalog.load`.
+            Cancelled: this asker was asked to stop. Busy: the person has as many models open as one may have. Others: as `catalog.load`.
         """
         with self.lock:
             if model in self.sessions:
                 return self.sessions[model]
+        most, theirs = share().n_models, models_in_use(acting()) - {FIRST, model}
+        if most is not None and acting() and len(theirs) >= most:
+            names = listed([shown(other) for other in sorted(theirs)])
+            raise Busy(f"You have {names} open already; one person may have {count(most, 'model')} beside the embedded one here.",
+                       "Turn to the embedded model in the tabs that have another, then load this one.")  # fmt: skip
         return self.loads.run(model, lambda own: self._load(AskedModel.of(model), own), progress or Progress())
 
     def _load(self, asked: AskedModel, progress: Progress) -> Session:
@@ -163,7 +170,7 @@ class Backend:
 
     def submit(self, work: Work, title: str, settings: object, *, slot: str, busy: str | None = None) -> Job:
         """Queue a job of this tab for a place on a page; its settings are kept beside it, so that a reload finds them."""
-        job = self.jobs.submit(work, title=title, owner=state().owner, model=busy, kind=slot)
+        job = self.jobs.submit(work, title=title, owner=state().owner, model=busy, kind=slot, tab=tab())
         with self.lock:
             self.asked[job.id] = settings
             for old in list(self.asked)[: max(0, len(self.asked) - 400)]:

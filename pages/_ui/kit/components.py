@@ -10,6 +10,7 @@ import streamlit as st
 from streamlit.components import v2
 
 from pages._ui.kit import words
+from pages._ui.kit.person import COOKIE, word
 from workbench.resources import COMPONENTS
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def _component(name: str, html: str) -> ComponentRenderer:
     return v2.component(f"retouch_{name}", html=html, js=js, css=css)
 
 
-_MENU = v2.component("retouch_menu", js=(COMPONENTS / "menu.js").read_text(encoding="utf-8"))
+_BROWSER = v2.component("retouch_browser", js=(COMPONENTS / "browser.js").read_text(encoding="utf-8"))
 
 
 def token_strip(
@@ -169,6 +170,7 @@ def _nothing() -> None:
     """Components need a callback for a state to be known; the value is read from session_state."""
 
 
-def menu(page: str) -> None:
-    """Close the menu of a narrow screen once another page is chosen. Draw it in the sidebar."""
-    _MENU(key="menu", data={"page": page})
+def browser(page: str) -> None:
+    """Close the menu of a narrow screen once another page is chosen, let Back go back, remember who is here. Draw it in the sidebar."""
+    is_known = COOKIE in st.context.cookies
+    _BROWSER(key="browser", data={"page": page, "cookie": "" if is_known else f"{COOKIE}={word()}"})

@@ -11,11 +11,13 @@ import streamlit as st
 from pages._ui.kit.asked_model import shown
 from pages._ui.kit.backend import backend
 from pages._ui.kit.frame import problem
+from pages._ui.kit.person import tab
 from pages._ui.kit.state import Bench, Kept, state, turn_to
 from pages._ui.kit.words import count, plain, seconds
-from workbench.errors import RetouchError, UnknownName
+from workbench.errors import Busy, RetouchError, UnknownName
 from workbench.progress import Cancelled, Progress
 from workbench.workspace.job import Job, Snapshot
+from workbench.workspace.jobs import GONE_S
 
 if TYPE_CHECKING:
     from workbench.session import Session
@@ -69,8 +71,12 @@ def begin(
     """Run work that needs no model of the tab in a slot; else as `start`. `busy` is the model that it keeps for itself."""
     cancel(slot)
     at = _bench(slot)
-    at.slots[slot.name] = backend().submit(work, title, settings, slot=slot.name, busy=busy).id
-    at.failed.pop(slot.name, None)
+    try:
+        at.slots[slot.name] = backend().submit(work, title, settings, slot=slot.name, busy=busy).id
+    except Busy as error:  # said where the result would be
+        at.failed[slot.name] = error
+    else:
+        at.failed.pop(slot.name, None)
 
 
 def drop(slot: Slot[Any, Any]) -> None:
@@ -193,11 +199,20 @@ def _watch(slot: Slot[Any, Any], live: Callable[[Snapshot], None] | None) -> Non
         with st.container(horizontal=True, vertical_alignment="center"):
             st.text(doing, width="stretch")
             st.text(seconds(shot.elapsed_s), width="content")
+            if job.model is not None:
+                _keeping(slot, job, shot)
             label = "Stopping…" if shot.is_cancelling else "Cancel"
             st.button(label, key=f"{slot.name}-cancel", on_click=job.cancel, disabled=shot.is_cancelling)
         st.progress(shot.share)
         if live is not None:
             live(shot)
+
+
+def _keeping(slot: Slot[Any, Any], job: Job, shot: Snapshot) -> None:
+    """Whether long work goes on without its tab: a class's machine is not for those who have left."""
+    left = f"Without this it stops {seconds(GONE_S)} after its last tab was closed. What it fits is found again under *not saved*."
+    label, icon = ("Goes on without me", ":material/check:") if shot.is_kept else ("Go on without me", ":material/door_open:")
+    st.button(label, key=f"{slot.name}-keep", on_click=job.keep, disabled=shot.is_kept, type="tertiary", icon=icon, help=left)
 
 
 def waiting(shot: Snapshot) -> str:
@@ -217,6 +232,7 @@ def _collect(slot: Slot[Any, Any], bench: Bench) -> None:
     if job is None or not job.snapshot().is_over:
         return
     del bench.slots[slot.name]
+    backend().jobs.taken(job, tab() or "")
     try:
         value = job.result(0)
     except Cancelled as cancelled:
@@ -247,7 +263,10 @@ def _job_of(slot: Slot[Any, Any], bench: Bench) -> Job | None:
         job = backend().jobs.get(job_id)
     except UnknownName:  # the process was restarted, or the URL is old
         job = None
-    if job is None or job.kind != slot.name:  # a link may name any job; what another place's job gives cannot be drawn here
+    # A link may name any job: one of another place cannot be drawn here, and one of another person is nobody's business.
+    if job is None or job.kind != slot.name or job.owner != state().owner:
         bench.slots.pop(slot.name, None)
         return None
+    if (here := tab()) is not None:
+        job.follow(here)
     return job

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pages._ui.kit import jobs
 from pages._ui.kit.asked_model import AskedModel
-from pages._ui.kit.backend import LOAD, backend
-from pages._ui.kit.state import turn_to
+from pages._ui.kit.backend import backend, session
+from pages._ui.kit.state import LOAD, state, turn_to
 from workbench.progress import Progress
 from workbench.resources import models_of
 from workbench.workspace.last_used import note_use
@@ -55,5 +55,7 @@ def take_model() -> bool:
 
 
 def progress_panel() -> None:
-    """The load that runs, or why the last one failed."""
+    """The load that runs, or why the last one failed: said here, unless the page has no model and says it in the place of what it lacks."""
+    if session() is None and LOAD in state().tab.failed:
+        return
     jobs.panel(LOADING, lambda _: None)

@@ -9,16 +9,19 @@ import re
 import time
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar, cast
-from uuid import uuid4
 from weakref import WeakSet
 
 import streamlit as st
 
+from pages._ui.kit.person import person
 from workbench.edits.lane import Lane, Named, read_lanes, write_lanes
 from workbench.errors import BadLane, RetouchError
+from workbench.workspace.people import act_as
 
 FIRST = "embedded"
 """The model that is there from the start."""
+LOAD = "load"
+"""The slot of a tab in which a model is loaded; the result is its key."""
 MAX_LANES = 5
 _KEY = "retouch"
 # Values of forms that speak of one model's layers, heads and edits; prompts are the person's and go along to the next model.
@@ -64,7 +67,7 @@ class Bench:
 
 @dataclass(eq=False)
 class State:
-    """The tab's choices. Lanes, edit, layer, jobs and results are those on its model: each model has a bench of its own.
+    """The choices of a tab and of its person, `owner`. Lanes, edit, layer, jobs and results are those on its model, which has a bench each.
 
     `bad_link` is what was wrong with the URL; `is_unread` as long as nobody has looked whether the edits that it names are there.
     """
@@ -72,7 +75,7 @@ class State:
     model: str = FIRST
     set_name: str = ""
     method: str = ""
-    owner: str = field(default_factory=lambda: uuid4().hex)
+    owner: str = field(default_factory=person)
     benches: dict[str, Bench] = field(default_factory=dict)
     tab: Bench = field(default_factory=Bench)
     bad_link: RetouchError | None = None
@@ -151,17 +154,19 @@ def state() -> State:
         st.session_state[_KEY] = _from_url()
     found = cast(State, st.session_state[_KEY])
     _tabs.add(found)
+    act_as(found.owner)  # a page's thread is one tab's
     return found
 
 
-def models_in_use() -> set[str]:
-    """The models that open tabs of this process are on. A tab counts until Streamlit forgets it, minutes after it was closed."""
-    return {tab.model for tab in list(_tabs)}
+def models_in_use(person: str = "") -> set[str]:
+    """The models that open tabs are on, anybody's or one person's. A tab counts until Streamlit forgets it, minutes after it was closed."""
+    return {tab.model for tab in list(_tabs) if person in ("", tab.owner)}
 
 
 def turn_to(model: str) -> None:
     """Put the tab on another model: that one's lanes, results and forms come back, this one's wait. Call it before the page is drawn."""
     now = state()
+    now.tab.failed.pop(LOAD, None)  # a model that did not load is no news on another
     if model == now.model:
         return
     told = cast("dict[str, Any]", st.session_state)

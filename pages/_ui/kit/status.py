@@ -8,6 +8,7 @@ import streamlit as st
 
 from pages._ui.kit.backend import backend, session
 from pages._ui.kit.frame import lane_chip
+from pages._ui.kit.jobs import waiting
 from pages._ui.kit.lanes import edit_name, usable_lanes
 from pages._ui.kit.state import state
 from pages._ui.kit.words import parameters, seconds
@@ -26,9 +27,8 @@ def status_bar() -> None:
 
 
 def _mine() -> list[Job]:
-    active, now = {job.id: job for job in backend().jobs.active()}, state()
-    mine = [job_id for bench in (now.tab, *now.benches.values()) for job_id in bench.slots.values()]
-    return [active[job_id] for job_id in mine if job_id in active]
+    """What runs or waits for this person, in this tab or another: a closed tab's work can be stopped from any."""
+    return [job for job in backend().jobs.active() if job.owner == state().owner]
 
 
 def _bar(was_busy: bool) -> None:
@@ -51,7 +51,8 @@ def _bar(was_busy: bool) -> None:
     mine = _mine()
     for job in mine:
         shot = job.snapshot()
-        st.progress(shot.share, text=f"{shot.title}  {shot.share:.0%}  {seconds(shot.elapsed_s)}")
+        told = waiting(shot) if shot.state == "queued" else f"{shot.share:.0%}  {seconds(shot.elapsed_s)}"
+        st.progress(shot.share, text=f"{shot.title}  {told}")
         st.button("Cancel", key=f"status-cancel-{job.id}", on_click=job.cancel, type="tertiary")
     if was_busy and not mine and not one.is_booting:
         st.rerun()
