@@ -10,6 +10,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from tests.app.conftest import ROOT, another_tab, fine, settled, texts
+from tests.app.test_models_of_tabs import whole
 from tests.app.test_pages import fitted
 from workbench.progress import Progress
 from workbench.workspace.share import CLASS
@@ -83,12 +84,12 @@ def test_a_job_is_found_by_a_link_of_its_person_alone_and_can_be_stopped_from_an
         for test in (other, second):
             test.query_params["jobs"] = f"fit:{job.id}"
             fine(test.run())
+            assert bool([button for button in test.sidebar.button if button.key == f"status-cancel-{job.id}"]) is (test is second)
             fine(test.switch_page("pages/edit.py").run())
         assert "Fitting x" not in texts(other) and "fit" not in other.session_state["retouch"].slots and job.state == "running"
-        assert not [button for button in other.button if button.key == f"status-cancel-{job.id}"]
         assert "Fitting x" in texts(second) and second.session_state["retouch"].slots["fit"] == job.id
-        fine(mine.run())
-        fine(mine.button(key=f"status-cancel-{job.id}").click().run())
+        whole(mine)
+        fine(mine.sidebar.button(key=f"status-cancel-{job.id}").click().run())
         assert job.wait(10) and job.state == "cancelled"
     finally:
         over.set()
@@ -138,21 +139,15 @@ def test_in_a_class_one_person_has_a_share_and_judged_answers_are_ones_own(
 
 
 def test_a_failed_load_is_said_once_and_leaves_with_its_model(app: Run, fresh_backend: Any) -> None:
+    app()
     test = stranger()
     test.query_params["model"] = "/no/such/folder"
     fine(test.run())
     fine(test.switch_page("pages/model.py").run())
     fine(test.button(key="again-load").click().run())
     settled(test)
-    test = again(test)
+    fine(whole(test).switch_page("pages/model.py").run())  # the app around the page takes what a load gave
     assert texts(test).count("/no/such/folder") >= 1
     assert len([item for item in test.text if "such" in item.value]) == 1, [item.value for item in test.text]
     fine(test.button(key="again-first").click().run())
     assert not [item for item in test.text if "such" in item.value]
-
-
-def again(test: AppTest) -> AppTest:
-    """Run the app from its first page, which takes what a load gave, then the page."""
-    test._page_hash = test._finished_page_script_hash = ""  # pyright: ignore[reportPrivateUsage]
-    fine(test.run())
-    return fine(test.switch_page("pages/model.py").run())

@@ -22,7 +22,7 @@ def word() -> str:
     """
     told: dict[str, Any] = st.session_state  # pyright: ignore[reportAssignmentType]
     if WORD not in told:
-        brought = st.context.cookies.get(COOKIE, "")
+        brought = str(st.context.cookies.get(COOKIE))
         told[WORD] = brought if re.fullmatch("[0-9a-f]{32}", brought) else token_hex(16)
     return told[WORD]
 
