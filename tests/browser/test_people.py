@@ -1,0 +1,61 @@
+"""People in real browsers: a reload is the same person, another browser is not; Back goes one page a press."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.browser.steps import fit, goto, idle, ready
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(900)]
+Visit = Callable[..., Any]
+
+
+def offered(page: Any) -> str:
+    """The edits that Compare offers, as its box lists them."""
+    goto(page, "Compare")
+    box = page.locator("[data-testid='stMultiSelect']").first
+    if not box.count():
+        return ""
+    box.locator("input").click()
+    page.wait_for_timeout(500)
+    found = page.locator("[data-baseweb='popover'], [role='listbox']").all_inner_texts()
+    page.keyboard.press("Escape")
+    return " ".join(found) + box.inner_text()
+
+
+def test_a_reload_and_a_second_tab_are_the_same_person_and_another_browser_is_not(visit: Visit) -> None:
+    page = visit()
+    ready(page)
+    page.wait_for_function("() => document.cookie.includes('retouch_person=')")
+    told = page.evaluate("document.cookie")
+    fit(page)
+    page.reload()
+    ready(page)
+    assert page.evaluate("document.cookie") == told
+    second = page.context.new_page()
+    second.set_default_timeout(120_000)
+    second.goto(page.url.split("?")[0].rsplit("/", 1)[0])
+    ready(second)
+    assert "(not saved)" in offered(second)
+    other = visit()
+    ready(other)
+    assert "(not saved)" not in offered(other)
+    assert other.evaluate("document.cookie") != told
+
+
+def test_back_goes_one_page_a_press(visit: Visit) -> None:
+    page = visit()
+    ready(page)
+    goto(page, "Edit")
+    page.locator(".st-key-fit button").first.click()
+    page.wait_for_function("() => location.search.includes('set=') || location.search.includes('jobs=')")
+    idle(page)
+    page.get_by_text("with the edit").first.wait_for()
+    goto(page, "Library")
+    for title in ("Edit", "Start"):
+        page.go_back()
+        page.get_by_role("heading", name=title, level=1).wait_for(timeout=20_000)
+        idle(page)
