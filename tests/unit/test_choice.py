@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -38,6 +39,36 @@ def test_the_best_within_the_limit_wins_and_a_tighter_limit_is_kept(tiny_gpt2: A
     least = min(item.measured.damage for item in free.candidates)
     with pytest.raises(NoEffect, match=f"least harmful of 8 settings .* KL {least:.3g} .* beyond the limit 0, so nothing is handed back"):
         chosen(tiny_gpt2, "mean_difference", ROWS, over=OVER, doses=(0.5, 1.0), max_damage=0.0)
+
+
+def test_doses_beyond_the_limit_cost_no_gain_and_the_choice_is_that_of_all(tiny_gpt2: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    doses, over = (0.5, 0.75, 1.0, 1.25, 1.5, 2.0), {"layers": ((1,),)}
+    free = chosen(tiny_gpt2, "mean_difference", ROWS, over=over, doses=doses, max_damage=100.0)
+    by_dose = {item.dose: item.measured for item in free.candidates}
+    damage = [by_dose[dose].damage for dose in doses]
+    assert damage == sorted(damage), "what the search rests on"
+    looked: list[float] = []
+
+    def seen_by(model: Any, stacks: Any, rows: Any, neutral: Any, **_: Any) -> list[Measured]:
+        looked.extend(stack[0].dose for stack in stacks if stack and stack[0].kind != "placebo")
+        return measured(model, stacks, rows, neutral)
+
+    monkeypatch.setattr("workbench.methods.choice.measured", seen_by)
+    for n in range(1, 6):  # so many doses stay within the limit
+        looked.clear()
+        limit = (damage[n - 1] + damage[n]) / 2
+        try:
+            found = chosen(tiny_gpt2, "mean_difference", ROWS, over=over, doses=doses, max_damage=limit)
+        except NoEffect as error:
+            assert "within" not in str(error)
+        else:
+            assert len(found.candidates) == 6 and found.best.dose in doses[:n]
+            mine = {item.dose: item.measured for item in found.candidates if item.measured.margins}
+            assert all(one.margins == pytest.approx(by_dose[dose].margins, abs=1e-5) for dose, one in mine.items())
+            assert all(one.damage == pytest.approx(by_dose[dose].damage, abs=1e-6) for dose, one in mine.items())
+            rows = {row["dose"]: row for row in found.fitted.report.tables["choice"]}
+            assert rows[2.0]["margin, nats a token"] is None and json.dumps(rows[2.0])
+        assert sorted(looked) == list(doses[:n])
 
 
 def test_test_rows_change_nothing_and_validation_rows_do(tiny_gpt2: Any) -> None:
@@ -153,7 +184,11 @@ def test_the_best_within_the_limit_wins_and_near_ties_go_to_the_smaller_damage(
         known = [planned[stack[0].dose] if stack and stack[0].kind != "placebo" else (0.4, 0.0) for stack in stacks]
         return [seen(*one) for one in known]
 
+    def damages(model: Any, stacks: Any, neutral: Any) -> np.ndarray:
+        return np.array([planned[stack[0].dose][1] for stack in stacks])
+
     monkeypatch.setattr("workbench.methods.choice.measured", measures)
+    monkeypatch.setattr("workbench.methods.choice.neutral_kl", damages)
     if dose is None:
         with pytest.raises(NoEffect, match="nothing is handed back"):
             chosen(tiny_gpt2, "mean_difference", ROWS, over={"layers": ((1,),)}, doses=tuple(planned))

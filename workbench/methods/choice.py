@@ -1,10 +1,11 @@
 """Choose knobs and dose of a method by what they gain on validation rows, under a limit on damage. Rows of split `test` are removed first.
 
-Every candidate is fitted on split `fit`, and all its doses are measured side by side. Gain is the margin of good over bad answers, nats a
-token, prompt by prompt. A candidate counts only if it beats the unedited model, and a placebo of its own size, beyond what the best of so
-many candidates would by chance (`numerics.selection`); where none does, nothing is handed back. Among those that count, the largest gain
-over the placebo wins; near-ties (.005 nats a token) go to the smaller damage. A candidate beyond the limit is never handed back: limits are
-checked first, so those beyond it neither win nor cost the others their chance.
+Every candidate is fitted on split `fit`. Its doses within the limit are sought first, on neutral text alone: damage grows with the dose, so
+those above one that is beyond are beyond too and cost nothing. Gain is the margin of good over bad answers, nats a token, prompt by prompt.
+A candidate counts only if it beats the unedited model, and a placebo of its own size, beyond what the best of so many candidates would by
+chance (`numerics.selection`); where none does, nothing is handed back. Among those that count, the largest gain over the placebo wins;
+near-ties (.005 nats a token) go to the smaller damage. A candidate beyond the limit is never handed back: limits are checked first, so
+those beyond it neither win nor cost the others their chance.
 Ref: docs/methods/shared.md §6.
 """
 
@@ -25,8 +26,8 @@ from workbench.edits.base import Edit
 from workbench.edits.placebo import rotated
 from workbench.errors import BadKnob, FitFailed, NoEffect, NotEnoughData
 from workbench.methods.registry import Fitted, Notice, get, with_notices
-from workbench.methods.shared.ground import ground_of
-from workbench.methods.shared.validation import Measured, measured
+from workbench.methods.shared.ground import Ground, ground_of
+from workbench.methods.shared.validation import Measured, measured, neutral_kl
 from workbench.models.base import LanguageModel
 from workbench.numerics.selection import MIN_ROWS, chance_of_best
 from workbench.progress import Cancelled, Progress, silent
@@ -61,10 +62,10 @@ class Candidate:
         return {
             **found,
             "dose": self.dose,
-            "margin, nats a token": self.measured.margin,
+            "margin, nats a token": self.measured.margin if self.measured.margins else None,
             "margin of its placebo": None if self.placebo is None else float(np.mean(self.placebo)),
-            "good beats bad": self.measured.wins,
-            "KL": self.measured.damage,
+            "good beats bad": self.measured.wins if self.measured.margins else None,
+            "KL": self.measured.damage if math.isfinite(self.measured.damage) else "larger than at a smaller dose",
         }
 
 
@@ -128,9 +129,8 @@ def chosen(
                 except (BadKnob, FitFailed, NoEffect) as error:  # one impossible combination is no reason to give up the others
                     tried.failures.append(f"{knobs}: {error}")
                 else:
-                    edits = [fitted.edit.scaled(dose) for dose in doses]
-                    results = measured(model, [(edit,) for edit in edits], rows, neutral)
-                    tried.add(fitted, [Candidate(knobs, *found) for found in zip(doses, results, edits)])
+                    results = _at_doses(model, fitted.edit, doses, rows, neutral, max_damage)
+                    tried.add(fitted, [Candidate(knobs, dose, one, fitted.edit.scaled(dose)) for dose, one in results.items()])
             best = tried.settled(placebos)
             # Fitted again on the whole set, so that its report sees held-out rows; the same rows give the same edit.
             config = known.configure({**fixed, **best.values}, preset)
@@ -146,6 +146,26 @@ def _held_out(seen: Demonstrations) -> Demonstrations:
         what = f"{n_prompts} prompts of {seen.name!r} are marked validation and have both answers"
         raise NotEnoughData(f"{what}; a choice needs {MIN_ROWS} to be told from chance.", "Mark some more rows validation.")
     return rows
+
+
+def _at_doses(
+    model: LanguageModel, edit: Edit, doses: Sequence[float], rows: Demonstrations, neutral: Ground, max_damage: float
+) -> dict[float, Measured]:
+    """Every dose: gain and damage of those within the limit; of those beyond it damage alone, infinite where a smaller dose is beyond."""
+    order, damage = sorted(doses, key=abs), dict[float, float]()
+
+    def look(some: Sequence[float]) -> None:
+        damage.update(zip(some, neutral_kl(model, [(edit.scaled(dose),) for dose in some], neutral).tolist()))
+
+    low, high = 0, len(order)
+    while low < high:  # the first beyond the limit, by halving
+        middle = (low + high) // 2
+        look([order[middle]])
+        low, high = (middle + 1, high) if damage[order[middle]] <= max_damage else (low, middle)
+    look([dose for dose in order[:low] if dose not in damage])
+    gains = dict(zip(order[:low], measured(model, [(edit.scaled(dose),) for dose in order[:low]], rows, ())))
+    beyond = Measured(math.nan, math.nan, math.inf, len(rows))
+    return {dose: replace(gains.get(dose, beyond), damage=damage.get(dose, math.inf)) for dose in doses}
 
 
 def _placebo_margins(model: LanguageModel, rows: Demonstrations, edits: Sequence[Edit]) -> list[tuple[float, ...]]:
@@ -167,8 +187,9 @@ class _Tried:
 
     @property
     def most_gain(self) -> float | None:
-        """The largest margin so far above the unedited model's, within the limit or not."""
-        return max((candidate.measured.margin - self.base.margin for candidate in self.found), default=None)
+        """The largest margin so far above the unedited model's, within the limit."""
+        seen = [item.measured.margin for item in self.found if item.measured.margins]
+        return max(seen) - self.base.margin if seen else None
 
     def add(self, fitted: Fitted, candidates: Sequence[Candidate]) -> None:
         """Remember the candidates of one fit."""

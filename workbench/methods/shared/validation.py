@@ -5,6 +5,7 @@ Never sees `test`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -42,8 +43,8 @@ class Measured:
 
     @property
     def margin(self) -> float:
-        """The mean margin, nats a token."""
-        return float(np.mean(self.margins))
+        """The mean margin, nats a token; NaN where none was measured."""
+        return float(np.mean(self.margins)) if self.margins else math.nan
 
 
 def measured(
