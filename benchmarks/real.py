@@ -4,11 +4,11 @@
     python -m benchmarks.real --quick                                              # one task, the two cheap methods, 3 minutes at most
     python -m benchmarks.real --out battery.jsonl --write                          # the table of what is there, into docs, README, cards
 
-Every method runs with its defaults (`SETTINGS` where a row says otherwise), fitted on split `fit`, scored on `test`. Score: the margin of
-the good answer over the best bad one in nats a token, or minus the absolute log-ratio of a pair that should be even. Effects are paired
-differences to the unedited model, averaged over the answers of one prompt, with 95 % intervals over prompts. Seconds are the processor's,
-memory is what is held above the model at most. `--rows` caps the test rows. Methods whose fit takes minutes run on the tasks of their
-kind (`WORTH`); `--all` runs them everywhere. A cell that was measured under other settings than today's is measured again.
+Every method runs with its defaults, fitted on split `fit`, scored on `test`. Score: the margin of the good answer over the best bad one in
+nats a token, or minus the absolute log-ratio of a pair that should be even. Effects are paired differences to the unedited model, averaged
+over the answers of one prompt, with 95 % intervals over prompts. Seconds are the processor's; what fits of a task share is computed
+once and paid by the first. Memory is what is held above the model at most. `--rows` caps the test rows. Methods whose fit takes minutes run
+on the tasks of their kind (`WORTH`); `--all` runs them everywhere. A cell measured under other settings than today's is measured again.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import json
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ import numpy as np
 from benchmarks.battery import TASKS, Task, task
 from benchmarks.battery_table import table, write
 from benchmarks.evaluator import peak_memory
+from workbench import memo
 from workbench.conversations import Conversation
 from workbench.data.demonstrations import Demonstrations
 from workbench.edits.base import Edit
@@ -43,16 +45,16 @@ from workbench.score import continuation_scores, text_divergences
 from workbench.shapes import Float
 
 PROMPT = "one-line prompt"
-SETTINGS: dict[str, tuple[str, dict[str, Any]]] = {
-    "mean difference": ("mean_difference", {}),
-    "SEA": ("sea", {}),
-    "SEA, exclusive": ("sea", {"merge": "exclusive", "base": "positive", "collect": "mean", "keep": 0.9, "center": "grand"}),
-    "ARE": ("are", {}),
-    "HPR": ("hpr", {}),
-    "LoRA": ("lora", {}),
-    "TaRot": ("tarot", {}),
-    "angular": ("angular", {}),
+METHODS = {
+    "mean difference": "mean_difference",
+    "SEA": "sea",
+    "ARE": "are",
+    "HPR": "hpr",
+    "LoRA": "lora",
+    "TaRot": "tarot",
+    "angular": "angular",
 }
+"""What the table calls a method: its registry name. All run with their defaults."""
 WORTH: dict[str, tuple[str, ...]] = {
     "ARE": ("mood", "politeness", "declining"),
     "HPR": ("mood", "politeness", "popular"),
@@ -61,8 +63,7 @@ WORTH: dict[str, tuple[str, ...]] = {
     "angular": ("mood", "politeness"),
 }
 """Where a method runs that is not run everywhere: on tasks of the kind that its paper is about."""
-DEFAULTS = {name: method for name, (method, knobs) in SETTINGS.items() if not knobs}
-QUICK = ("mean difference", "SEA, exclusive")
+QUICK = ("mean difference", "SEA")
 N_PLACEBOS = 2
 REFIT_WITHIN_S = 240.0
 """A fit that took more processor time is not fitted again on shuffled sides; the table says so."""
@@ -88,11 +89,10 @@ def scores(model: LanguageModel, one: Task, rows: Demonstrations, stacks: Sequen
 
 def measured(model: LanguageModel, one: Task, ground: Ground, name: str, base: np.ndarray, told: dict[str, Any]) -> dict[str, Any]:
     """Fit one method on one task and score it beside its controls."""
-    method, knobs = SETTINGS[name]
-    test, known, start, peaks = one.rows.split("test"), get(method), time.process_time(), list[float]()
+    test, known, start, peaks = one.rows.split("test"), get(METHODS[name]), time.process_time(), list[float]()
     with peak_memory(peaks):
         try:
-            edit = known.fit(model, one.rows, known.configure(knobs), seed=0).edit
+            edit = known.fit(model, one.rows, seed=0).edit
         except RetouchError as error:
             return {**told, "refused": str(error)[:300], "seconds": time.process_time() - start}
         seconds = time.process_time() - start
@@ -148,15 +148,12 @@ def _told(gain: np.ndarray) -> dict[str, Any]:
 
 def settings(name: str) -> dict[str, Any]:
     """Every knob's value that a row of the table stands for."""
-    if name == PROMPT:
-        return {}
-    method, knobs = SETTINGS[name]
-    return dict(as_json(get(method).configure(knobs)))
+    return {} if name == PROMPT else dict(as_json(get(METHODS[name]).configure()))
 
 
 def is_current(row: dict[str, Any]) -> bool:
     """Whether a row was measured with today's settings of its method."""
-    return row["method"] in (PROMPT, *SETTINGS) and row.get("settings") == json.loads(json.dumps(settings(row["method"])))
+    return row["method"] in (PROMPT, *METHODS) and row.get("settings") == json.loads(json.dumps(settings(row["method"])))
 
 
 def cells(tasks: Sequence[str], methods: Sequence[str], *, everywhere: bool = False) -> Iterator[tuple[str, str]]:
@@ -174,25 +171,23 @@ def run(
     weights, found = model.fingerprint.weights, list(done)
     seen = {(row["task"], row["method"]) for row in done if is_current(row) and (row["cap"], row["weights"]) == (cap, weights)}
     print(f"{model.info.name}: {ground.source}; at most {cap} test rows a task", flush=True)
-    one: Task | None = None
-    base = np.zeros(0)
-    for name, method in wanted:
-        if (name, method) in seen:
-            continue
-        if time.perf_counter() - begun > 60 * minutes:
-            print(f"stopped after {minutes:g} minutes; run it again with --out to go on")
-            break
-        if one is None or one.name != name:
-            one = task(name, model, cap)
-            base = scores(model, one, one.rows.split("test"), [()])[0]
-        told: dict[str, Any] = {"task": name, "method": method, "model": model.info.name, "weights": weights, "cap": cap}
-        told |= {"settings": settings(method), "n_rows": len(one.rows.split("test")), "n_prompts": len(base)}
-        row = rival(model, one, base, told) if method == PROMPT else measured(model, one, ground, method, base, told)
-        found.append(row)
-        if out:
-            with out.open("a") as file:
-                file.write(json.dumps(row) + "\n")
-        print(table([row]).splitlines()[-1], flush=True)
+    left = [cell for cell in wanted if cell not in seen]
+    for name, here in groupby(left, key=lambda cell: cell[0]):
+        with memo.remembering():
+            one, base = task(name, model, cap), np.zeros(0)
+            for _, method in here:
+                if time.perf_counter() - begun > 60 * minutes:
+                    print(f"stopped after {minutes:g} minutes; run it again with --out to go on")
+                    return found
+                base = base if len(base) else scores(model, one, one.rows.split("test"), [()])[0]
+                told: dict[str, Any] = {"task": name, "method": method, "model": model.info.name, "weights": weights, "cap": cap}
+                told |= {"settings": settings(method), "n_rows": len(one.rows.split("test")), "n_prompts": len(base)}
+                row = rival(model, one, base, told) if method == PROMPT else measured(model, one, ground, method, base, told)
+                found.append(row)
+                if out:
+                    with out.open("a") as file:
+                        file.write(json.dumps(row) + "\n")
+                print(table([row]).splitlines()[-1], flush=True)
     return found
 
 
@@ -200,7 +195,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="smollm2-135m")
     parser.add_argument("--tasks", nargs="*", choices=TASKS, default=TASKS)
-    parser.add_argument("--methods", nargs="*", choices=SETTINGS, default=list(SETTINGS))
+    parser.add_argument("--methods", nargs="*", choices=METHODS, default=list(METHODS))
     parser.add_argument("--rows", type=int, default=100, help="test rows at most, a task")
     parser.add_argument("--minutes", type=float, default=90.0, help="no cell is begun after this")
     parser.add_argument("--all", action="store_true", help="every method on every task: hours")
@@ -212,7 +207,7 @@ def main() -> None:
     wanted = list(cells(("mood",), QUICK) if args.quick else cells(args.tasks, args.methods, everywhere=args.all))
     if args.write:
         kept = {(row["task"], row["method"]): row for row in done if is_current(row)}
-        write([kept[cell] for cell in wanted if cell in kept], [cell for cell in wanted if cell not in kept], args.rows, DEFAULTS)
+        write([kept[cell] for cell in wanted if cell in kept], [cell for cell in wanted if cell not in kept], args.rows, METHODS)
         return
     found = run(load(args.model), wanted, 32 if args.quick else args.rows, args.minutes, args.out, done)
     print("\n" + table(found))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -83,3 +85,26 @@ def test_a_cancelled_control_leaves_the_verdict_as_it_was(app: Run, fresh_backen
     monkeypatch.setattr(Session, "run", stopped)
     test = settled(fine(test.button(key="fit-shuffled").click().run()))
     assert "with the edit" in before and "with the edit" in texts(test) and test.button(key="fit-shuffled")
+
+
+def test_a_methods_card_says_what_was_found_of_it_where_a_real_model_is_loaded(
+    app: Run, fresh_backend: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from pages._ui.kit.words import plain
+    from workbench.methods.shared import evidence
+    from workbench.models import catalog
+
+    found = {"sea": {"does it": ["mood", "politeness"]}, "hpr": {"no effect found": ["mood", "politeness", "popular"]}}
+    (tmp_path / "found.json").write_text(json.dumps({"model": "SmolLM2", "methods": found}))
+    monkeypatch.setattr(evidence, "FOUND", tmp_path / "found.json")
+    evidence.found_by_battery.cache_clear()
+    nothing = plain("On SmolLM2 with its defaults: no effect found on mood, politeness and popular.")
+    test = app("edit")
+    test.session_state["retouch"].set_name = own_set(fresh_backend)
+    monkeypatch.setattr(catalog, "EMBEDDED", {fresh_backend.sessions["embedded"].model.info.name: tmp_path})
+    assert nothing not in texts(fine(test.run())), "the embedded model has cards of its own"
+    monkeypatch.setattr(catalog, "EMBEDDED", {})
+    said = texts(fine(test.run()))
+    assert nothing in said and plain("On SmolLM2 with its defaults: does it on mood and politeness.") in said
+    assert evidence.evidence("angular") == ""
+    evidence.found_by_battery.cache_clear()

@@ -10,17 +10,18 @@ from workbench.resources import FOUND
 
 
 @cache
-def _found() -> dict[str, Any]:
+def found_by_battery() -> dict[str, Any]:
+    """What the battery found last: the model, and by method the tasks by what was found on them."""
     return json.loads(FOUND.read_text(encoding="utf-8"))
 
 
 def evidence(method: str) -> str:
     """Say on which tasks a method's defaults do what is asked and on which no effect was found; empty where nothing was measured."""
-    told = _found()
-    mine = told["methods"].get(method)
+    found = found_by_battery()
+    mine = found["methods"].get(method)
     if not mine:
         return ""
-    return f"On {told['model']} with its defaults: {'; '.join(f'{what} on {_listed(tasks)}' for what, tasks in mine.items())}."
+    return f"On {found['model']} with its defaults: {'; '.join(f'{what} on {_listed(tasks)}' for what, tasks in mine.items())}."
 
 
 def _listed(tasks: list[str]) -> str:
