@@ -118,10 +118,13 @@ def configured(config: type[ConfigT], values: Mapping[str, object], base: Config
 
     A switch of `compat` is also understood by its bare name, as in the configs of older edits; there None leaves it as it is.
 
+    Names and words of older versions are understood as well (`FORMER`, see `as_now`).
+
     Raises:
         UnknownKnob: a name that the config does not have.
         BadKnob: a value of the wrong type, out of bounds, or not among the choices.
     """
+    values = as_now(config, values)
     known, start = {item.name: item for item in knobs(config)}, config() if base is None else base
     compat = compat_of(config)
     own, switched = (dict(values), {}) if compat is None else _parted(compat, known, values)
@@ -158,6 +161,19 @@ def existing_layers(name: str, layers: Sequence[int], n_layers: int) -> tuple[in
     return tuple(sorted(set(layers)))
 
 
+def as_now(config: type, values: Mapping[str, object]) -> dict[str, object]:
+    """Return some values by the names and words that the config has now.
+
+    Its `FORMER` maps a name of older versions (perhaps the present one) to the present name and to what became of its words.
+    """
+    former: Mapping[str, tuple[str, Mapping[str, str]]] = getattr(config, "FORMER", {})
+    found: dict[str, object] = {}
+    for name, value in values.items():
+        now, words = former.get(name, (name, {}))
+        found[now] = words.get(value, value) if isinstance(value, str) else value
+    return found
+
+
 def renamed(config: type, values: Mapping[str, object]) -> dict[str, object]:
     """Return some values by the names that the config has now: those of its own knobs, and the record `compat` whole if any is of it.
 
@@ -167,7 +183,7 @@ def renamed(config: type, values: Mapping[str, object]) -> dict[str, object]:
         UnknownKnob, BadKnob: as `configured`, of the record.
     """
     compat, retired = compat_of(config), getattr(config, "RETIRED", ())
-    values = {name: value for name, value in values.items() if name not in retired}
+    values = {name: value for name, value in as_now(config, values).items() if name not in retired}
     if compat is None:
         return values
     own, switched = _parted(compat, {item.name: item for item in knobs(config)}, values)

@@ -10,9 +10,10 @@ import pytest
 from tests.concepts import concept_rows
 from tests.conftest import contrast_rows, words
 from workbench.data.demonstrations import Demonstration, Demonstrations
+from workbench.data.sides import behaviour, sided
 from workbench.errors import NotEnoughData
 from workbench.methods import get
-from workbench.methods.shared.concept import behaviour, concept_of, sided
+from workbench.methods.shared.concept import concept_of
 
 
 def tagged(n: int, name: str, start: int) -> list[Demonstration]:

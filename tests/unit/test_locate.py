@@ -12,7 +12,8 @@ import torch
 from tests.conftest import taught_rows, words
 from workbench.data.demonstrations import Demonstration, Demonstrations
 from workbench.errors import NotEnoughData
-from workbench.lenses.locate import READINGS, Located, locate
+from workbench.lenses.locate import Located, locate
+from workbench.methods.shared.places import READINGS
 from workbench.score import continuation_scores
 
 

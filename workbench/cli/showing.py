@@ -113,6 +113,7 @@ def methods(name: Annotated[str | None, typer.Argument(help="A method: print its
     items, compat = knobs(method.config), compat_of(method.config)
     rows = [{"knob": item.name, "default": _default(item), "allowed": _allowed(item), "what it is": item.help} for item in items]
     needs = f"Needs of each demonstration: {', '.join(method.needs.columns)}; at least {method.needs.min_rows} rows."
+    needs += " Or two sets of prompts, labelled target and anti_target." if method.needs.sets else ""
     presets = [f"Preset {key}: {', '.join(f'{k}={_text(v)}' for k, v in values.items())}" for key, values in method.presets.items()]
     told = {"name": method.name, "title": method.title, "summary": method.summary, "paper": method.paper}
     told |= {"needs": method.needs, "knobs": items, "presets": method.presets, "compat": compat, "evidence": evidence(name)}

@@ -20,9 +20,12 @@ def normalised(text: str) -> str:
 
 
 def groups_of(row: Demonstration) -> tuple[str, ...]:
-    """What a row must not share with another split: its questions and entities, and its prompt when it names none."""
+    """What a row must not share with another split: its questions and entities, and what it asks when it names none.
+
+    Answers in several phrasings of one prompt are one group, under whatever system turn it is asked.
+    """
     tags = tuple(f"{key}:{normalised(value)}" for key in ("entity", "question") for value in row.all_tagged(key))
-    return tags or (f"prompt:{normalised(str(row.prompt))}",)
+    return tags or (f"prompt:{normalised(row.question)}",)
 
 
 def assigned(rows: Sequence[Demonstration], seed: int = 0, shares: tuple[float, float] = SHARES) -> tuple[Demonstration, ...]:
@@ -45,3 +48,16 @@ def assigned(rows: Sequence[Demonstration], seed: int = 0, shares: tuple[float, 
 def reassigned(demonstrations: Demonstrations, seed: int = 0, shares: tuple[float, float] = SHARES) -> Demonstrations:
     """The same rows with splits drawn anew."""
     return demonstrations.with_rows(assigned(demonstrations.rows, seed, shares))
+
+
+def held_apart(demonstrations: Demonstrations, nth: int = 4) -> tuple[Demonstrations, Demonstrations]:
+    """The rows without every `nth` group, and those of every `nth` group: to judge by what no row of a fit asks.
+
+    Rows of one group alone are both parts, since nothing can be held out of them.
+    """
+    first = {row: groups_of(row)[0] for row in demonstrations}
+    names = list(dict.fromkeys(first.values()))
+    held = set(names[nth - 1 :: nth] or names[-1:])
+    if len(names) < 2:
+        return demonstrations, demonstrations
+    return demonstrations.where(lambda row: first[row] not in held), demonstrations.where(lambda row: first[row] in held)

@@ -15,6 +15,7 @@ import numpy as np
 
 from workbench.conversations import Prompt
 from workbench.data.demonstrations import Demonstration, Demonstrations, Split
+from workbench.data.sides import SIDES, Side
 from workbench.decode import Sampling, generate
 from workbench.edits.labels import LaneLabel, edits_of, lane_labels
 from workbench.edits.lane import LanesLike
@@ -24,6 +25,7 @@ from workbench.evaluate import choices
 from workbench.evaluate.budget import drawn
 from workbench.evaluate.fitted_rows import without_fitted
 from workbench.evaluate.metrics import Lanes, Metric, by_prompting, mean_metric, share_metric, with_base
+from workbench.evaluate.sides import scored_sides, sides_in
 from workbench.models.base import LanguageModel
 from workbench.progress import Progress, silent
 from workbench.score import batch_scores
@@ -79,7 +81,8 @@ def benefit(
     """Score the rows of a split (None: all) under each lane; the base model is lane 0.
 
     What is scored follows from the columns: pairs and references give MC1, P(truth) and the margin; rows of loss
-    `balance` the imbalance; labels the accuracy; rows with nothing but a positive its log-probability. Rows that an edit was fitted on are
+    `balance` the imbalance; labels the accuracy; rows with nothing but a positive its log-probability; prompts of two sides
+    without answers which side's texts are likelier. Rows that an edit was fitted on are
     left out of every lane, whatever split they are in by now; only who asks for split `fit` gets them, as what they are.
 
     Args:
@@ -102,9 +105,10 @@ def benefit(
     if not parts:
         n, where = len({row.label for row in demonstrations if row.label}), f"of split {split or 'any'} in {demonstrations.name!r}"
         told = f"No row {where} has a positive or a label to score."
-        if rows:
+        if rows and any(row.label not in (None, *SIDES) for row in rows):
             told = f"The rows {where} have labels alone, {n} different in the set; 2 to {_MOST_LABELS} can be chosen among."
-        raise NotEnoughData(told, "Mark some rows as test, or fill their positive and negative columns.")
+        hint = "Mark some rows as test, or fill their positive and negative columns; of two sets of prompts, mark some of both sides."
+        raise NotEnoughData(told, hint)
     labels = lane_labels(whole)
     tags = {(row.id, str(row.prompt)): row.tags for row in rows}
     items = tuple(
@@ -121,10 +125,12 @@ Scorer = Callable[[LanguageModel, Any, Lanes, int, Progress], Part]
 def _jobs(rows: Demonstrations, everything: Demonstrations) -> list[tuple[Scorer, Any]]:
     balanced = [row for row in rows if row.loss == "balance" and row.positive and row.negative]
     paired = [row for row in rows if row.loss != "balance" and all(references(row))]
-    alone = [row for row in rows if row.positive and not references(row)[1] and not row.label]
-    labels = sorted({row.label for row in everything if row.label})
-    labelled = [(row, labels) for row in rows if row.label] if 2 <= len(labels) <= _MOST_LABELS else []
-    jobs: list[tuple[Scorer, Any]] = [(_choices, paired), (_balance, balanced), (_labels, labelled), (_alone, alone)]
+    alone = [row for row in rows if row.positive and not references(row)[1] and row.label in (None, "", *SIDES)]
+    labels = sorted({row.label for row in everything if row.label} - set(SIDES))
+    labelled = [(row, labels) for row in rows if row.label in labels] if 2 <= len(labels) <= _MOST_LABELS else []
+    jobs: list[tuple[Scorer, Any]] = [
+        (_choices, paired), (_balance, balanced), (_labels, labelled), (_alone, alone), (_sides, sides_in(rows, everything))
+    ]  # fmt: skip
     return [(score, chosen) for score, chosen in jobs if chosen]
 
 
@@ -247,6 +253,10 @@ def _alone(model: LanguageModel, rows: list[Demonstration], lanes: Lanes, batch:
         for lane in range(len(lanes))
     ]
     return Part((mean_metric("log_prob_nats", "Log-probability of the positive", log_p, "nats", "higher"),), tuple(items))
+
+
+def _sides(model: LanguageModel, rows: list[tuple[Demonstration, Side]], lanes: Lanes, batch: int, progress: Progress) -> Part:
+    return Part(*scored_sides(model, rows, lanes, batch, progress))
 
 
 def _prompt_tokens(model: LanguageModel, rows: Demonstrations, lanes: Lanes) -> Part:

@@ -18,34 +18,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 
-from workbench.conversations import Prompt
 from workbench.data.damage import requests
 from workbench.data.demonstrations import Demonstrations
-from workbench.errors import NotEnoughData
-from workbench.methods.shared.concept import sided
+from workbench.methods.shared.places import PUSH, READINGS, apart_sides, read_all, read_both, slopes
+from workbench.methods.shared.reading import Reading
 from workbench.models.base import LanguageModel
 from workbench.models.chat import at_once
-from workbench.models.sinks import MASSIVE
-from workbench.models.tokens import TokenBatch
 from workbench.numerics.intervals import auc_interval
-from workbench.operations import wide
 from workbench.progress import Progress, silent
-from workbench.record import activations
-from workbench.shapes import Bool, Float, Tensor
-from workbench.sites import Site
+from workbench.shapes import Float, Tensor
 
-ReadFrom = Literal["last", "mean"]
-READINGS: tuple[ReadFrom, ...] = ("last", "mean")
-_PLACES: Mapping[ReadFrom, str] = {"last": "the last token", "mean": "the mean over the answer"}
-_PUSH = 0.1
+_PLACES: Mapping[str, str] = {"last": "the last token", "mean": "the mean over the answer"}
 _N_RANDOM = 64
-_MOST_ROWS = 64
-_AT_ONCE = 8
 
 
 @dataclass(frozen=True)
@@ -55,7 +44,7 @@ class Located:
     model: str
     data: str
     layers: tuple[int, ...]
-    readings: tuple[ReadFrom, ...]
+    readings: tuple[Reading, ...]
     auc: Float[np.ndarray, "reading layer"]
     auc_low: Float[np.ndarray, "reading layer"]
     effect: Float[np.ndarray, "reading layer"]
@@ -75,7 +64,7 @@ class Located:
     """What the cosine of 97.5 % of random directions stays below, whatever its sign."""
 
     @property
-    def best(self) -> tuple[int, ReadFrom]:
+    def best(self) -> tuple[int, Reading]:
         """The layer and the reading to start from: the largest effect among those whose AUC is beyond the random directions'.
 
         Without effects the largest AUC; the lower layer of equals.
@@ -118,7 +107,7 @@ class Located:
             return f"{there}: there no direction tells both sides apart beyond chance, so expect little of it.", self._numbers(at)
         return f"{there}: there a direction tells both sides apart.{self._reliability(at)}{self._refusing(at)}", self._numbers(at)
 
-    def _at(self, layer: int, reading: ReadFrom) -> tuple[int, int]:
+    def _at(self, layer: int, reading: Reading) -> tuple[int, int]:
         return self.readings.index(reading), self.layers.index(layer)
 
     def _numbers(self, at: tuple[int, int]) -> str:
@@ -172,15 +161,15 @@ def locate(model: LanguageModel, demonstrations: Demonstrations, *, seed: int = 
         NotEnoughData: fewer than two texts a side to fit on, or to hold out. Others: as `LanguageModel.tokens`.
     """
     tell = progress or silent()
-    fit, held = _split(demonstrations)
+    fit, held = apart_sides(demonstrations)
     layers = tuple(range(model.info.n_layers))
-    read = [_read(model, texts, tell.part(0.35 * i, 0.35 * (i + 1))) for i, texts in enumerate((fit, held))]
+    read = [read_both(model, texts, tell.part(0.35 * i, 0.35 * (i + 1))) for i, texts in enumerate((fit, held))]
     (good, bad, norms), (held_good, held_bad, _) = read
     directions = good.mean(2) - bad.mean(2)  # (reading, layer, d_model)
     drawn = torch.randn(_N_RANDOM, len(layers), model.info.d_model, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     pairs = all(end is not None for side in held for _, end in side)
-    slope = _slope(model, held, tell.part(0.7, 0.9)) if pairs else torch.full_like(directions[0], torch.nan)
-    push = _PUSH * norms[:, None]
+    slope = slopes(model, held, tell.part(0.7, 0.9)) if pairs else torch.full_like(directions[0], torch.nan)
+    push = PUSH * norms[:, None]
     effect = torch.einsum("rld,ld->rl", torch.nn.functional.normalize(directions, dim=-1) * push, slope)
     random_effect = torch.einsum("nld,ld->nl", torch.nn.functional.normalize(drawn, dim=-1) * push, slope)
     auc = np.zeros((len(READINGS), len(layers)))
@@ -210,7 +199,7 @@ def _refusal(
 ) -> tuple[Float[np.ndarray, "reading layer"], float]:
     """Cosines with the direction from safe to harmful requests, read at their last token; the odd ones say where it is one at all."""
     thinking = at_once(model.tokenizer)
-    harmful, safe = (_read_side(model, [(prompt, None) for prompt in asked]) for asked in requests(chat=chat, thinking=thinking))
+    harmful, safe = (read_all(model, [(prompt, None) for prompt in asked]) for asked in requests(chat=chat, thinking=thinking))
     tell(1.0, "Reading requests")
     ours = torch.nn.functional.normalize(harmful[0, :, ::2].mean(1) - safe[0, :, ::2].mean(1), dim=-1)  # (layer, d_model)
     cosine = (torch.nn.functional.normalize(directions, dim=-1) * ours).sum(-1)
@@ -230,106 +219,3 @@ def _agreement(
     mean = torch.nn.functional.normalize(differences, dim=-1).mean(2)
     ours, random = (torch.nn.functional.normalize(x, dim=-1) for x in (directions, drawn))
     return (mean * ours).sum(-1).numpy(), float(torch.einsum("rld,nld->rln", mean, random).quantile(0.975))
-
-
-_Side = list[tuple[Prompt, str | None]]
-
-
-def _split(demonstrations: Demonstrations) -> tuple[tuple[_Side, _Side], tuple[_Side, _Side]]:
-    rows, apart = demonstrations.split("fit"), demonstrations.split("validation")
-    if not any(sided(apart).values()):
-        apart, rows = (rows.with_rows(row for i, row in enumerate(rows) if (i % 4 == 3) == held) for held in (True, False))
-    found = tuple(tuple(sided(part)[side][:_MOST_ROWS] for side in ("target", "anti_target")) for part in (rows, apart))
-    least = min(len(side) for part in found for side in part)
-    if least < 2:
-        raise NotEnoughData(
-            f"One side of {demonstrations.name!r} has {least} texts to fit on or to hold out; 2 are needed.",
-            "Fill positive and negative, or label prompts target and anti_target.",
-        )
-    return found  # pyright: ignore[reportReturnType]
-
-
-def _tokens(model: LanguageModel, side: _Side) -> TokenBatch:
-    ends = [end for _, end in side if end is not None]
-    return model.tokens([prompt for prompt, _ in side], ends if len(ends) == len(side) else None)
-
-
-def _sites(model: LanguageModel) -> list[Site]:
-    return [Site("resid_post", layer) for layer in range(model.info.n_layers)]
-
-
-def _read(
-    model: LanguageModel, texts: tuple[_Side, _Side], tell: Progress
-) -> tuple[Float[Tensor, "reading layer row d_model"], Float[Tensor, "reading layer row d_model"], Float[Tensor, " layer"]]:
-    """Both readings of both sides at every layer, in one pass, and the median norm of a layer's tokens."""
-    found = [_read_one(model, side, tell.part(at / 2, (at + 1) / 2)) for at, side in enumerate(texts)]
-    return found[0][0], found[1][0], torch.cat([norms for _, norms in found]).median(0).values
-
-
-def _read_side(model: LanguageModel, side: _Side) -> Float[Tensor, "reading layer row d_model"]:
-    return _read_one(model, side, silent())[0]
-
-
-def _read_one(
-    model: LanguageModel, side: _Side, tell: Progress
-) -> tuple[Float[Tensor, "reading layer row d_model"], Float[Tensor, "part layer"]]:
-    sites, parts, norms = _sites(model), list[Tensor](), list[Tensor]()
-    batch = _tokens(model, side)
-    for start in range(0, len(batch), _AT_ONCE):
-        part = batch.rows(slice(start, start + _AT_ONCE)).trimmed()
-        with torch.no_grad():
-            found = activations(model, part, sites)
-        x = torch.stack([wide(found[site]).double().cpu() for site in sites])
-        length = x.norm(dim=-1)
-        norms.append(torch.stack([layer[part.mask.cpu()].median() for layer in length]))
-        is_read = _ordinary(length, part.mask.cpu()) & _answer(part).cpu()
-        weights = is_read.double() / is_read.sum(-1, keepdim=True).clamp_min(1)
-        mean = (torch.where(is_read[..., None], x, 0.0) * weights[..., None]).sum(2)
-        parts.append(torch.stack([x[:, :, -1], mean]))
-        tell(min(1.0, (start + _AT_ONCE) / len(batch)), "Reading all layers")
-    return torch.cat(parts, 2), torch.stack(norms)
-
-
-def _answer(part: TokenBatch) -> Bool[Tensor, "row pos"]:
-    """The answer's tokens; the whole text where there is none."""
-    answer = part.mask & (part.positions >= part.n_prompt[:, None])
-    return torch.where(answer.any(1, keepdim=True), answer, part.mask)
-
-
-def _ordinary(length: Float[Tensor, "layer row pos"], mask: Bool[Tensor, "row pos"]) -> Bool[Tensor, "layer row pos"]:
-    """Tokens that are not far longer than the others."""
-    limit = torch.stack([MASSIVE * layer[mask].median() for layer in length])
-    return mask & (length <= limit[:, None, None])
-
-
-def _slope(model: LanguageModel, texts: tuple[_Side, _Side], tell: Progress) -> Float[Tensor, "layer d_model"]:
-    """∂ margin / ∂ h at every layer, summed over a row's ordinary tokens, a mean over the rows; the margin in nats a token."""
-    sites, total = _sites(model), torch.zeros(model.info.n_layers, model.info.d_model, dtype=torch.float64)
-    for at, (side, sign) in enumerate(zip(texts, (1.0, -1.0))):
-        batch = _tokens(model, side)
-        for start in range(0, len(batch), _AT_ONCE):
-            part = batch.rows(slice(start, start + _AT_ONCE)).trimmed()
-            total += sign * _gradients(model, part, sites) / len(batch)
-            tell((at + (start + _AT_ONCE) / len(batch)) / 2, "Pushing all layers")
-    return total
-
-
-def _gradients(model: LanguageModel, part: TokenBatch, sites: Sequence[Site]) -> Float[Tensor, "layer d_model"]:
-    seen: list[Tensor] = []
-
-    def leaf(x: Tensor) -> Tensor:
-        y = x if seen else x.detach().requires_grad_(True)
-        y.retain_grad()
-        seen.append(y)
-        return y
-
-    with torch.enable_grad(), model.intercepts([(site, leaf) for site in sites]):
-        log_p = wide(model.logits(part))[:, :-1].log_softmax(-1).gather(-1, part.ids[:, 1:, None])[..., 0]
-        scored = _answer(part)[:, 1:]
-        mean = torch.where(scored, log_p, 0.0).sum(1) / scored.sum(1)
-        gradients = torch.autograd.grad(mean.sum(), seen)
-    found: list[Tensor] = []
-    for x, gradient in zip(seen, gradients):
-        ordinary = _ordinary(x.detach().norm(dim=-1)[None], part.mask)[0]
-        found.append(torch.where(ordinary[..., None], gradient, 0.0).double().sum((0, 1)).cpu())
-    return torch.stack(found)

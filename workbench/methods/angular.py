@@ -13,26 +13,29 @@ component of all. We turn the residual stream behind a block; the paper turns wh
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal, Self, final
 
 import torch
 
 from workbench.data.demonstrations import Demonstrations
+from workbench.data.sides import are_pairs, two_sides
 from workbench.edits.base import Edit, ExportTarget, Header, Possible, Refused, edit_kind
 from workbench.errors import CorruptEdit, FitFailed
 from workbench.knobs import existing_layers, knob
-from workbench.methods.registry import Curve, FitReport, Fitted, Needs, Notice, header, method, with_notices
+from workbench.methods.needs import Needs
+from workbench.methods.registry import Curve, FitReport, Fitted, Notice, header, method, with_notices
 from workbench.methods.shared.gating import TRIED_GATES, GateKind, gated
 from workbench.methods.shared.layers import layer_pairs, single_layers
 from workbench.methods.shared.neutral import neutral_of
+from workbench.methods.shared.reading import ReadFrom, read_knob, read_sides, settled_reading
 from workbench.methods.shared.sparing import HELP, SpareKind, spared
+from workbench.methods.shared.starts import Start, start_layer
 from workbench.methods.shared.validation import measured
 from workbench.models.base import LanguageModel, ModelInfo
 from workbench.operations import Operation, TransformAt, wide
 from workbench.progress import Progress
-from workbench.record import gather
 from workbench.shapes import Activations, Float, Tensor
 from workbench.sites import Site
 
@@ -49,7 +52,8 @@ class AngularConfig:
         None,
         names_layers=True,
         label="Layers",
-        help="Layers whose output is turned; none: one a third of the way up.",
+        help="Layers whose output is turned; none: one a third of the way up, or in models of 30 million parameters and more the one that "
+        "a look at all layers finds.",
         bounds=(0, 399),
         main=True,
     )
@@ -64,6 +68,7 @@ class AngularConfig:
     plane: Literal["layer", "shared"] = knob(
         "layer", label="Plane", help="Each layer's own, by its mean activation, or one for all layers, by principal components (paper)."
     )
+    read: ReadFrom = read_knob("last", "mean")
     where: Literal["all", "prompt", "generated"] = knob("all", label="Where", help="Positions that the edit acts on.")
     gate: GateKind = knob("none", label="Gate", help="Act only on tokens that a probe tells from neutral text: at all (hard) or by share.")
     spare: SpareKind = knob("sinks", label="Spared tokens", help=HELP)
@@ -130,8 +135,8 @@ def plane_turn(plane: Plane, angle_rad: float, turn: str, which: str, dose: floa
     paper="arXiv 2510.26243",
     config=AngularConfig,
     edit=PlaneEdit,
-    needs=Needs(("prompt", "positive", "negative"), min_rows=2),
-    presets={"ours": {}, "paper": {"turn": "to", "angle": 0.0, "plane": "shared", "spare": "none"}},
+    needs=Needs(("prompt", "positive", "negative"), min_rows=2, sets=True),
+    presets={"ours": {}, "paper": {"turn": "to", "angle": 0.0, "plane": "shared", "read": "last", "spare": "none"}},
     tries=lambda info: {"layers": (*single_layers(info.n_layers), *layer_pairs(info.n_layers)), "gate": TRIED_GATES},
     scopes=lambda scope: {"layers": scope.blocks},
     top_dose=4.0,
@@ -143,8 +148,14 @@ def fit(model: LanguageModel, demonstrations: Demonstrations, config: AngularCon
         FitFailed: good and bad answers give the same activations.
     """
     n = model.info.n_layers
-    layers = existing_layers("layers", config.fits_at(model.info), n)
-    good, bad = _means(model, demonstrations, layers if config.plane == "layer" else range(n), progress.part(0.0, 0.6))
+    reading, start = settled_reading(config.read, model.info), Start(single_layers(n)[0][0])
+    if config.layers is None and config.plane == "layer":
+        start = start_layer(model, demonstrations, reading, start.layer, progress.part(0.0, 0.3))
+    layers = (start.layer,) if config.layers is None else existing_layers("layers", config.layers, n)
+    sides, read_at = two_sides(demonstrations.split("fit")), layers if config.plane == "layer" else range(n)
+    sites = [Site("resid_post", layer) for layer in read_at]
+    read = read_sides(model, sides, sites, reading, progress.part(0.3, 0.6))
+    good, bad = (torch.stack([both[i].double().mean(0).cpu() for both in read.values()]) for i in range(2))
     difference, middle = good - bad, (good + bad) / 2
     if float(difference.norm(dim=1).min()) == 0.0:
         raise FitFailed("Good and bad answers give the same activations, so there is no direction.", "Make the answers differ.")
@@ -157,20 +168,7 @@ def fit(model: LanguageModel, demonstrations: Demonstrations, config: AngularCon
     fitted = gated(model, Fitted(edit, FitReport()), demonstrations, config.gate, seed=seed, progress=progress.part(0.6, 0.8))
     fitted = spared(model, fitted, demonstrations, config.spare)
     report = _report(model, fitted, demonstrations, config, seed, progress.part(0.8, 1.0))
-    return with_notices(replace(fitted, report=report), *fitted.report.notices)
-
-
-def _means(
-    model: LanguageModel, demonstrations: Demonstrations, layers: Sequence[int], progress: Progress
-) -> list[Float[Tensor, "layer d_model"]]:
-    """Mean activation at the last token of the good answers and of the bad ones, in float64."""
-    rows, sites = demonstrations.split("fit"), [Site("resid_post", layer) for layer in layers]
-    found: list[Tensor] = []
-    for i, side in enumerate(("positive", "negative")):
-        batch = model.tokens(rows.prompts(), rows.column(side))
-        read = gather(model, batch, sites, progress=progress.part(i / 2, (i + 1) / 2))
-        found.append(torch.stack([read[site].double().mean(0).cpu() for site in sites]))
-    return found
+    return with_notices(replace(fitted, report=report), *start.notices, *fitted.report.notices)
 
 
 def _plane(feature: Float[Tensor, " d_model"], second: Float[Tensor, " d_model"]) -> Plane:
@@ -191,7 +189,14 @@ def _shared(candidates: Float[Tensor, "layer d_model"], middle: Float[Tensor, "l
 def _report(
     model: LanguageModel, fitted: Fitted, demonstrations: Demonstrations, config: AngularConfig, seed: int, progress: Progress
 ) -> FitReport:
-    """The dial: what is gained on validation rows (the fit rows where there are none) and broken on neutral text, angle by angle."""
+    """The dial: what is gained on validation rows (the fit rows where there are none) and broken on neutral text, angle by angle.
+
+    Two sets of prompts have no answers to gain on, so they have no dial.
+    """
+    if not are_pairs(demonstrations.split("fit")):
+        notice = Notice("note", "Two sets of prompts have no answers to score, so there is no dial.", "Evaluate it, or compare answers.")
+        n_fit = float(len(demonstrations.split("fit")))
+        return replace(fitted.report, scalars={**fitted.report.scalars, "n_fit": n_fit}, notices=(notice,))
     held, told = demonstrations.split("validation").having("prompt", "positive", "negative"), fitted.report
     neutral = neutral_of(model, demonstrations, seed).held[:_N_NEUTRAL]
     rows = (held if len(held) else demonstrations.split("fit")).first(64)
@@ -207,4 +212,4 @@ def _report(
         Curve("KL on neutral text", tuple(x), tuple(item.damage for item in found), unit, "nats a token"),
     )
     notices = () if len(held) else (Notice("note", "No validation rows: the dial was read on the fit rows.", "Mark some validation."),)
-    return replace(told, scalars=scalars, curves=curves, notices=(*told.notices, *notices))
+    return replace(told, scalars=scalars, curves=curves, notices=notices)

@@ -15,6 +15,7 @@ from workbench.data.demonstrations import Demonstrations
 from workbench.edits.base import Edit, Header, network_of
 from workbench.errors import Obstructed, UnknownMethod, UnknownName
 from workbench.knobs import as_json, check_layers, configured
+from workbench.methods.needs import Needs, Obstacle, lacking
 from workbench.models.base import LanguageModel, ModelInfo
 from workbench.models.chat import rendering_of
 from workbench.models.tokens import TokenBatch
@@ -23,32 +24,6 @@ from workbench.shapes import Logits
 from workbench.sites import LAYER_WEIGHTS
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
-TaskKind = Literal["contrast", "label", "concept", "canonical"]
-
-
-@dataclass(frozen=True)
-class Obstacle:
-    """Why a method cannot run here, and what to change."""
-
-    reason: str
-    hint: str
-
-
-@dataclass(frozen=True)
-class Needs:
-    """What a method needs of demonstrations and model: filled columns, rows in the fit split, and perhaps senses or heads.
-
-    `sites`: kinds of site of which the model must have one at least; the method leaves out layers without. `parameters`: every parameter
-    has to be open to a delta.
-    """
-
-    columns: tuple[str, ...]
-    task: TaskKind = "contrast"
-    min_rows: int = 2
-    senses: bool = False
-    heads: bool = False
-    sites: tuple[str, ...] = ()
-    parameters: bool = False
 
 
 @dataclass(frozen=True)
@@ -215,10 +190,8 @@ class Method:
         if demonstrations is None:
             return tuple(found)
         rows = demonstrations.split("fit")
-        for column in self.needs.columns:
-            lacking = sum(not getattr(row, column) for row in rows)
-            if lacking:
-                found.append(Obstacle(f"{lacking} of {len(rows)} demonstrations to fit have no {column}.", f"Fill the column {column}."))
+        takers = [item.title for item in ordered() if item.needs.sets or item.needs.task == "concept"]
+        found += lacking(self.title, self.needs, rows, takers)
         if len(rows) < self.needs.min_rows:
             found.append(
                 Obstacle(f"{len(rows)} demonstrations are marked fit; {self.needs.min_rows} are needed.", "Add rows of split fit.")

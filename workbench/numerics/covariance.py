@@ -115,3 +115,41 @@ class CrossMoments:
 
     def _rows(self, side: str, how: Centre) -> Rows2d:
         return torch.cat(self._blocks[side]) + (self._shift[side] - self.centre(side, how))
+
+
+@final
+@dataclass(frozen=True)
+class SideMoments:
+    """Moments of each side against itself, from rows without pairs: Ω = (1/n) Σ (x_i − a)(x_i − a)ᵀ, one site.
+
+    What `CrossMoments` calls the base is here the mean of both sides.
+    """
+
+    rows: Mapping[str, Rows2d]
+
+    @property
+    def n_rows(self) -> int:
+        """Rows of the smaller side."""
+        return min(len(x) for x in self.rows.values())
+
+    def mean(self, side: str = "base") -> Float[Tensor, " d_model"]:
+        """Mean row of a side, or of both sides' means."""
+        return torch.stack([self.mean(name) for name in self.rows]).mean(0) if side == "base" else self.rows[side].double().mean(0)
+
+    def centre(self, side: str, how: Centre) -> Float[Tensor, " d_model"]:
+        """What is subtracted from this side: nothing, its own mean, or the one mean over both."""
+        mean = self.mean(side if how == "demonstrations" else "base")
+        return torch.zeros_like(mean) if how == "none" else mean
+
+    def spectra(self, how: Centre = "none") -> dict[str, Spectrum]:
+        """Spectrum of Ω of each side."""
+        return {side: self._of(side, how).spectra()[side] for side in self.rows}
+
+    def mean_share(self, side: str) -> float:
+        """As `CrossMoments.mean_share`."""
+        return self._of(side, "none").mean_share(side)
+
+    def _of(self, side: str, how: Centre) -> CrossMoments:
+        found, x = CrossMoments((side,)), self.rows[side].double() - self.centre(side, how)
+        found.add(x, {side: x})
+        return found

@@ -50,9 +50,10 @@ def _run(demonstrations: Demonstrations, chat: bool | None) -> None:
 
 def _draw(found: Located, known: Method, layers: Sequence[int]) -> None:
     from workbench.figures.location import location
+    from workbench.knobs import knobs as knobs_of
     from workbench.methods.registry import Scope
 
-    layer, _ = found.best
+    layer, reading = found.best
     own, own_detail = found.foretold(known.title, layers)
     for i, (says, detail) in enumerate(((own, own_detail), (found.says, found.detail))):
         if says and (not i or not own or list(layers) != [layer]):
@@ -63,6 +64,8 @@ def _draw(found: Located, known: Method, layers: Sequence[int]) -> None:
         location(found), found.rows(), told, key="where-figure",
         look_for="A line above the grey band. Effects are of first order; the choice by validation measures them.",
     )  # fmt: skip
-    knobs = known.scopes(Scope(layers=(layer,)))
+    knobs = dict(known.scopes(Scope(layers=(layer,))))
+    if any(item.name == "read" and reading in (item.choices or ()) for item in knobs_of(known.config)):
+        knobs["read"] = reading
     if knobs and found.is_found:
-        frame.act("Use these", scope.hand_knobs, known.name, knobs, f"where it is: layer {layer}", key="where-use")
+        frame.act("Use these", scope.hand_knobs, known.name, knobs, f"where it is: layer {layer}, read from {reading}", key="where-use")

@@ -8,7 +8,8 @@ from pages._ui.kit.backend import backend
 from workbench.data.demonstrations import Demonstrations
 
 if TYPE_CHECKING:
-    from workbench.methods.registry import Method, Obstacle
+    from workbench.methods.needs import Obstacle
+    from workbench.methods.registry import Method
     from workbench.session import Session
 
 _KEPT = 64

@@ -28,7 +28,7 @@ from workbench.models.tokens import TokenBatch
 from workbench.numerics.probes import principal_axes, ridge_accuracy
 from workbench.operations import LowRank
 from workbench.progress import Progress
-from workbench.score import continuation_scores
+from workbench.score import batch_scores, continuation_scores
 from workbench.shapes import Float, Rows2d, Tensor
 from workbench.sites import Site
 
@@ -94,7 +94,6 @@ class Contest:
         self._is_target_validation = concept.validation.is_target.to(model.device)
         self._goal = TARGET if config.direction == "toward" else ANTI
         self._discriminator: Discriminator | None = None
-        self._first: Discriminator | None = None
         self._scaling: Scaling | None = None
         self._plane: tuple[np.ndarray, np.ndarray] | None = None
         self._outcomes: tuple[Demonstration, ...] = ()
@@ -165,7 +164,7 @@ class Contest:
         after = self._share(self.discriminator, r_validation) if index else 0.0
         d_losses = self.relearn(index, r)
         now, factors = self.discriminator, self.adapters.factors()
-        benefit, wanted = self._benefit(index, factors, r_validation)
+        benefit, wanted = self._benefit(index, factors)
         points, cosine, distance = self._drift(r)
         return Round(
             index=index,
@@ -198,13 +197,11 @@ class Contest:
             return ()
         draw = torch.Generator().manual_seed(self._seed * 1_000_003 + index)
         self._discriminator = Discriminator(r.shape[1], config.disc, config.disc_hidden, draw, r, self._scaling)
-        losses = adversary.train_discriminator(
+        return adversary.train_discriminator(
             self._discriminator, r, self._is_target,
             lr=config.lr_d, eps=config.eps_d, epochs=config.epochs_d, batch_size=config.batch_d, generator=draw,
             min_steps=config.min_steps_d,
         )  # fmt: skip
-        self._first = self._first or self._discriminator
-        return losses
 
     @property
     def discriminator(self) -> Discriminator:
@@ -225,18 +222,28 @@ class Contest:
     def _preferred(self, rows: Sequence[Demonstration], stack: Sequence[Sequence[Edit]]) -> tuple[float, np.ndarray]:
         """Share of rows whose wanted answer is the likelier, and its probability against the other, row by row."""
         prompts = [row.prompt for row in rows]
-        good = continuation_scores(self._model, prompts, [row.positive or "" for row in rows], stack).total[0]
-        bad = continuation_scores(self._model, prompts, [row.negative or "" for row in rows], stack).total[0]
+        good = continuation_scores(self._model, prompts, [row.positive or "" for row in rows], stack).mean[0]
+        bad = continuation_scores(self._model, prompts, [row.negative or "" for row in rows], stack).mean[0]
         gap = (good - bad) * (1 if self._goal == TARGET else -1)
         return float((gap > 0).double().mean()), gap.double().sigmoid().cpu().numpy()
 
-    def _benefit(self, index: int, factors: Mapping[Site, LowRank], r_validation: Rows2d) -> tuple[float, np.ndarray]:
+    def _benefit(self, index: int, factors: Mapping[Site, LowRank]) -> tuple[float, np.ndarray]:
         if self._outcomes:
             return self._preferred(self._outcomes, [(self.edit(factors, index),) if index else ()])
-        others = self._is_target_validation != (self._goal == TARGET)
-        p = (self._first or self.discriminator).probability(r_validation)[others]
-        p = p if self._goal == TARGET else 1 - p
-        return float((p > 0.5).double().mean()), p.double().cpu().numpy()
+        return self._told_apart((self.edit(factors, index),) if index else ())
+
+    def _told_apart(self, stack: Sequence[Edit]) -> tuple[float, np.ndarray]:
+        """Of sides without answers: how often the goal's validation text is, a token, the likelier of a pair; text by text its share.
+
+        Never by a discriminator: that one is what the adapters are trained to fool.
+        """
+        batch = self._validation
+        scores = batch_scores(self._model, TokenBatch(batch.ids, batch.mask, torch.ones_like(batch.n_prompt)), [stack]).mean[0]
+        is_goal = self._is_target_validation.to(scores.device) == (self._goal == TARGET)
+        ahead = (scores[is_goal][:, None] > scores[~is_goal]).double()
+        shares = torch.empty(len(batch), dtype=torch.float64)
+        shares[is_goal.cpu()], shares[~is_goal.cpu()] = ahead.mean(1).cpu(), ahead.mean(0).cpu()
+        return float(ahead.mean()), shares.numpy()
 
     def _drift(self, r: Rows2d) -> tuple[np.ndarray, float, float]:
         if self._plane is None:

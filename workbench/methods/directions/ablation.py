@@ -16,13 +16,16 @@ import numpy as np
 import torch
 
 from workbench.data.demonstrations import Demonstrations
+from workbench.data.sides import SIDES, Sides, sided
 from workbench.edits.engine import applied
 from workbench.errors import FitFailed
 from workbench.knobs import knob
 from workbench.methods.directions.behaviour import Bench, bench, next_log_probs
 from workbench.methods.directions.edit import DirectionEdit, settled
-from workbench.methods.registry import Curve, FitReport, Fitted, Needs, Notice, Obstacle, header, method
-from workbench.methods.shared.concept import SIDES, concept_of, sided
+from workbench.methods.needs import Needs, Obstacle
+from workbench.methods.registry import Curve, FitReport, Fitted, Notice, header, method
+from workbench.methods.shared.concept import ConceptPrompts, concept_of
+from workbench.methods.shared.reading import read_knob, read_sides
 from workbench.models.base import LanguageModel, ModelInfo
 from workbench.models.tokens import TokenBatch
 from workbench.progress import Progress
@@ -49,11 +52,12 @@ class DirectionConfig:
     positions: int | None = knob(
         None,
         label="Positions",
-        help="How many last tokens to try; none: three, or more in models of few blocks.",
+        help="How many last tokens to try (read = last); none: three, or more in models of few blocks.",
         bounds=(1, 64),
         unit="tokens",
         main=True,
     )
+    read: Literal["last", "mean"] = read_knob("last", "mean", default="last")
     strength: float = knob(
         1.0,
         label="Strength",
@@ -132,7 +136,10 @@ def fit(model: LanguageModel, demonstrations: Demonstrations, config: DirectionC
     layers = (config.layer,) if config.layer is not None else tuple(range(max(1, int(0.8 * n_layers))))
     n_positions = config.positions or max(3, CANDIDATES // len(layers))
     made = header("refusal_direction", model, demonstrations, config, seed)
-    directions = _directions(model, concept.train.tokens(model), concept.train.is_target, layers, n_positions, progress.part(0, 0.3))
+    if config.read == "mean":
+        directions = _mean_directions(model, concept.train, layers, progress.part(0, 0.3))
+    else:
+        directions = _directions(model, concept.train.tokens(model), concept.train.is_target, layers, n_positions, progress.part(0, 0.3))
 
     def edit_of(vector: Tensor, layer: int, mode: str) -> DirectionEdit:
         tied = model.info.tied_embeddings
@@ -171,6 +178,18 @@ def _directions(
         difference = x[is_target].mean(0) - x[~is_target].mean(0)
         found |= {(i - last, layer): difference[i] for i in range(last) if float(difference[i].norm()) > 0}
     return found
+
+
+def _mean_directions(
+    model: LanguageModel, train: ConceptPrompts, layers: Sequence[int], progress: Progress
+) -> dict[tuple[int, int], Float[Tensor, " d_model"]]:
+    """One direction a layer, as of position 0: the difference of means over answers, or over prompts without."""
+    sites = [Site("resid_pre", layer) for layer in layers]
+    ends = train.ends or (None,) * len(train)
+    sides: Sides = {side: [(text, end) for text, end, mine in zip(train.texts, ends, train.sides) if mine == side] for side in SIDES}
+    read = read_sides(model, sides, sites, "mean", progress)
+    found = {(0, layer): good.mean(0) - bad.mean(0) for layer, (good, bad) in zip(layers, read.values())}
+    return {at: difference for at, difference in found.items() if float(difference.norm()) > 0}
 
 
 def _judged(model: LanguageModel, by: Bench, calm: Tensor, edits: tuple[DirectionEdit, DirectionEdit]) -> tuple[float, float, float]:

@@ -14,8 +14,9 @@ import torch
 
 from workbench.conversations import Conversation, Prompt
 from workbench.data.demonstrations import Demonstrations
+from workbench.data.sides import behaviour
 from workbench.errors import NotEnoughData
-from workbench.methods.shared.concept import ConceptPrompts, behaviour
+from workbench.methods.shared.concept import ConceptPrompts
 from workbench.methods.shared.neutral import neutral_of
 from workbench.models.base import LanguageModel
 from workbench.models.token_texts import first_token

@@ -1,31 +1,35 @@
 """Mean difference (CAA on free text): add the mean of positive minus negative activations to the residual stream.
 
-Ref: docs/methods/directions.md §2.2, §3.1; arXiv 2312.06681. Law: v_l = mean_i [h_l(prompt_i, positive_i) − h_l(prompt_i, negative_i)] at
-the last token, h_l ← h_l + dose · v_l. Swapping positives and negatives negates v; paired and unpaired estimates are equal.
+Ref: docs/methods/directions.md §2.2, §3.1; arXiv 2312.06681. Law: v_l = mean of h_l over the good side less that over the bad side, read
+where `read` says, h_l ← h_l + dose · v_l. Swapping the sides negates v; paired and unpaired estimates are equal, so two sets of prompts
+do as well as pairs of answers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Self, final
+from typing import Any, ClassVar, Literal, Self, final
 
 import numpy as np
 import torch
 
 from workbench.data.demonstrations import Demonstrations
+from workbench.data.sides import two_sides
 from workbench.edits.base import Edit, ExportTarget, Header, Possible, Refused, edit_kind
 from workbench.errors import CorruptEdit
 from workbench.knobs import existing_layers, knob
-from workbench.methods.registry import Curve, FitReport, Fitted, Needs, Notice, header, method
+from workbench.methods.needs import Needs
+from workbench.methods.registry import Curve, FitReport, Fitted, Notice, header, method
 from workbench.methods.shared.gating import TRIED_GATES, GateKind, gated
 from workbench.methods.shared.harmless import harmless_dose
 from workbench.methods.shared.layers import SMALL, single_layers
+from workbench.methods.shared.reading import ReadFrom, read_knob, read_sides, settled_reading
 from workbench.methods.shared.sparing import HELP, SpareKind, spared
-from workbench.models.base import LanguageModel, ModelInfo
+from workbench.methods.shared.starts import Start, start_layer
+from workbench.models.base import LanguageModel
 from workbench.operations import Operation, TransformAt
 from workbench.progress import Progress
-from workbench.record import gather
 from workbench.shapes import Activations, Float, Tensor
 from workbench.sites import Site
 
@@ -36,11 +40,14 @@ DEFAULT_STRENGTH = 2.0
 class MeanDifferenceConfig:
     """Knobs of mean difference."""
 
+    FORMER: ClassVar[Mapping[str, tuple[str, Mapping[str, str]]]] = {"read": ("read", {"continuation": "mean"})}
+
     layers: tuple[int, ...] | None = knob(
         None,
         names_layers=True,
         label="Layers",
-        help="Layers whose output is moved; none: one layer past the middle.",
+        help="Layers whose output is moved; none: one layer past the middle, or in models of 30 million parameters and more the one that a "
+        "look at all layers finds.",
         bounds=(0, 399),
         main=True,
     )
@@ -61,12 +68,7 @@ class MeanDifferenceConfig:
         main=True,
     )
     spare: SpareKind = knob("sinks", label="Spared tokens", help=HELP)
-    read: Literal["auto", "last", "continuation"] = knob(
-        "auto",
-        label="Read from",
-        help="The last token of prompt and answer, or the mean over the answer's tokens. auto: the mean; the last token in models of fewer "
-        "than 30 million parameters, whose answers are a word or two.",
-    )
+    read: ReadFrom = read_knob("last", "mean")
 
     def fits_at(self, info: ModelInfo) -> tuple[int, ...]:
         """The layers that are moved."""
@@ -125,7 +127,7 @@ def _adder(vector: Tensor) -> Any:
     paper="arXiv 2312.06681",
     config=MeanDifferenceConfig,
     edit=AdditionEdit,
-    needs=Needs(("prompt", "positive", "negative"), min_rows=2),
+    needs=Needs(("prompt", "positive", "negative"), min_rows=2, sets=True),
     tries=lambda info: {
         "layers": single_layers(info.n_layers),
         "strength": (2.0, 4.0) if info.n_parameters < SMALL else (1.0,),
@@ -142,30 +144,20 @@ def fit(model: LanguageModel, demonstrations: Demonstrations, config: MeanDiffer
         NotFinite: as `record.gather`.
     """
     rows = demonstrations.split("fit")
-    layers = existing_layers("layers", config.fits_at(model.info), model.info.n_layers)
+    n = model.info.n_layers
+    reading, start = settled_reading(config.read, model.info), Start(min(n - 1, n // 2 + 1))
+    if config.layers is None:
+        start = start_layer(model, demonstrations, reading, start.layer, progress.part(0.0, 0.5))
+    layers = (start.layer,) if config.layers is None else existing_layers("layers", config.layers, n)
     sites = [Site("resid_post", layer) for layer in layers]
-    prompts = rows.prompts()
-    read: dict[str, dict[Site, Tensor]] = {}
-    for start, side in ((0.0, "positive"), (0.5, "negative")):
-        batch = model.tokens(prompts, rows.column(side))
-        part = progress.part(start, start + 0.45)
-        if reads_last(config, model.info):
-            read[side] = gather(model, batch, sites, progress=part)
-        else:
-            weights = (batch.lengths - batch.n_prompt).double()
-            owner = torch.repeat_interleave(torch.arange(len(batch)), (batch.lengths - batch.n_prompt).cpu())
-            tokens = gather(model, batch, sites, "continuation", progress=part)
-            read[side] = {
-                site: torch.zeros(len(batch), x.shape[1], dtype=torch.float64).index_add(0, owner, x.double().cpu())
-                / weights[:, None].cpu()
-                for site, x in tokens.items()
-            }
-    differences = {layer: (read["positive"][site].double() - read["negative"][site].double()).mean(0) for layer, site in zip(layers, sites)}
+    read = read_sides(model, two_sides(rows), sites, reading, progress.part(0.5, 0.95))
+    differences = {layer: good.double().mean(0) - bad.double().mean(0) for layer, (good, bad) in zip(layers, read.values())}
     facts = {"layers": list(layers), "where": config.where}
     plain = AdditionEdit(header("mean_difference", model, demonstrations, config, seed, facts), {})
     strength, notices = _strength(model, plain, differences, demonstrations, config, seed)
+    notices = (*start.notices, *notices)
     vectors = {layer: (strength * v).float() for layer, v in differences.items()}
-    lengths = [torch.cat([side[site] for side in read.values()]).double().norm(dim=1).mean() for site in sites]
+    lengths = [torch.cat(sides).double().norm(dim=1).mean() for sides in read.values()]
     ratios = [float(vector.norm() / length) for vector, length in zip(vectors.values(), lengths)]
     fitted = Fitted(replace(plain, vectors=vectors), _report(layers, ratios, len(rows), strength, notices))
     fitted = gated(model, fitted, demonstrations, config.gate, seed=seed, progress=progress.part(0.95, 1.0))
@@ -190,11 +182,6 @@ def _strength(
     dose, damage = harmless_dose(model, edit, demonstrations, seed)
     text = f"Strength {DEFAULT_STRENGTH * dose:.2g}: at it neutral text moves by KL {damage:.2g} nats a token."
     return DEFAULT_STRENGTH * dose, (Notice("note", text, "Set the strength to have another."),)
-
-
-def reads_last(config: MeanDifferenceConfig, info: ModelInfo) -> bool:
-    """Whether the last token is read: that of a sentence is its full stop, whose difference moves the text and little else."""
-    return config.read == "last" or (config.read == "auto" and info.n_parameters < SMALL)
 
 
 def _report(layers: tuple[int, ...], ratios: list[float], n: int, strength: float, notices: tuple[Notice, ...]) -> FitReport:

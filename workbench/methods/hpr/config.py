@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from workbench.knobs import as_released, knob
 from workbench.methods.hpr.compat import OFFICIAL, HprCompat
 from workbench.methods.shared.gating import TRIED_GATES, GateKind
 from workbench.methods.shared.layers import layer_pairs, single_layers
+from workbench.methods.shared.reading import read_knob
 from workbench.methods.shared.sparing import HELP, SpareKind
 from workbench.models.base import ModelInfo
 
@@ -17,6 +18,8 @@ from workbench.models.base import ModelInfo
 @dataclass(frozen=True)
 class HprConfig:
     """Knobs of HPR."""
+
+    FORMER: ClassVar[Mapping[str, tuple[str, Mapping[str, str]]]] = {"pairing": ("read", {"aligned": "each"})}
 
     top_k: int = knob(
         5, label="Layers at most", symbol="k", help="How many layers may be edited.", unit="layers", bounds=(1, 400), main=True
@@ -37,7 +40,13 @@ class HprConfig:
         main=True,
     )
     layers: tuple[int, ...] | None = knob(
-        None, names_layers=True, label="Layers", help="Edit exactly these; none: by the selection.", bounds=(0, 399), main=True
+        None,
+        names_layers=True,
+        label="Layers",
+        help="Edit exactly these; none: by the selection, in models of 30 million parameters and more around the one that a look at all "
+        "finds.",
+        bounds=(0, 399),
+        main=True,
     )
     max_damage: float = knob(
         0.02,
@@ -100,9 +109,7 @@ class HprConfig:
     clip_norm: float = knob(
         1.0, label="Gradient clip", help="Longest gradient that a step follows, a probe and a network at a time.", bounds=(1e-6, 1e6)
     )
-    pairing: Literal["aligned", "last"] = knob(
-        "aligned", label="Pairing", help="Answer tokens of equal index, or the last token of each answer."
-    )
+    read: Literal["each", "last"] = read_knob("each", "last", default="each")
     references: bool = knob(True, label="All references", help="Pair every true with every false reference of a question.")
     ident_threshold: float = knob(
         1e-3, label="Pairs alike", help="Skip pairs of activations nearer than this.", unit="share of their length", bounds=(0.0, 1.0)

@@ -27,14 +27,20 @@ from workbench.methods.hpr.edit import HouseholderEdit, LayerTurn
 from workbench.methods.hpr.report import HprFit, report
 from workbench.methods.hpr.rows import Alike, pair_rows, pairs_of, split_by_question
 from workbench.methods.hpr.select import LayerSelection, by_accuracy, by_benefit
-from workbench.methods.registry import Fitted, Needs, header, method
+from workbench.methods.needs import Needs
+from workbench.methods.registry import Fitted, Notice, header, method, with_notices
 from workbench.methods.shared.gating import gated
+from workbench.methods.shared.layers import SMALL
 from workbench.methods.shared.neutral import Neutral, neutral_of
 from workbench.methods.shared.sparing import spared
+from workbench.methods.shared.starts import start_layer
 from workbench.models.base import LanguageModel
 from workbench.numerics.angle_training import PairRows, Trained, Training, train_angles
 from workbench.progress import Progress
 from workbench.sites import Site
+
+AROUND = 4
+"""How far from the layer that was found layers are trained in a network of size, every other one."""
 
 
 @method(
@@ -57,12 +63,12 @@ def fit(model: LanguageModel, demonstrations: Demonstrations, config: HprConfig,
         FitFailed: good and bad answers give the same activations.
         NotFinite: as `record.gather`.
     """
-    layers = _candidates(model, config)
+    layers, notices = _candidates(model, demonstrations, config, progress.part(0.0, 0.1))
     rows, held_rows = demonstrations.split("fit"), demonstrations.split("validation").having("prompt", "positive", "negative")
     if len(held_rows) == 0:
         rows, held_rows = split_by_question(rows, seed)
     neutral = neutral_of(model, demonstrations, seed) if config.neutral_weight > 0 or config.select == "benefit" else None
-    train_rows, held = _collected(model, rows, held_rows, neutral, layers, config, seed, progress.part(0.0, 0.25))
+    train_rows, held = _collected(model, rows, held_rows, neutral, layers, config, seed, progress.part(0.1, 0.25))
     trained = _trained(model, train_rows, held, layers, config, seed, progress.part(0.25, 0.7))
     facts = {
         "layers": list(layers),
@@ -78,12 +84,20 @@ def fit(model: LanguageModel, demonstrations: Demonstrations, config: HprConfig,
     result = HprFit(trained, train_rows, held, layers, everything.restricted(chosen), selection, held_rows, neutral)
     fitted = Fitted(result.edit, report(model, result, config, len(rows), progress.part(0.9, 0.95)))
     fitted = gated(model, fitted, demonstrations, config.gate, seed=seed, progress=progress.part(0.95, 1.0))
-    return spared(model, fitted, demonstrations, config.spare)
+    return with_notices(spared(model, fitted, demonstrations, config.spare), *notices)
 
 
-def _candidates(model: LanguageModel, config: HprConfig) -> tuple[int, ...]:
+def _candidates(
+    model: LanguageModel, demonstrations: Demonstrations, config: HprConfig, progress: Progress
+) -> tuple[tuple[int, ...], tuple[Notice, ...]]:
+    """The layers to train, and why: all, or in a network of size those around the one that a look at all finds."""
     n = model.info.n_layers
-    return tuple(range(n)) if config.layers is None else existing_layers("layers", config.layers, n)
+    if config.layers is not None:
+        return existing_layers("layers", config.layers, n), ()
+    if config.select != "benefit" or model.info.n_parameters < SMALL:
+        return tuple(range(n)), ()
+    start = start_layer(model, demonstrations, "mean", n // 2, progress)
+    return tuple(layer for layer in range(start.layer - AROUND, start.layer + AROUND + 1, 2) if 0 <= layer < n), start.notices
 
 
 def _collected(
@@ -105,11 +119,11 @@ def _collected(
         pairs = pairs_of(some, config.references, config.n_pairs, seed)
         calm = texts if protects or i == 1 else ()
         part = progress.part(i / 2, (i + 1) / 2)
-        found.append(pair_rows(model, pairs, calm, sites, config.pairing, alike, config.n_pairs, seed, part))
+        found.append(pair_rows(model, pairs, calm, sites, config.read, alike, config.n_pairs, seed, part))
     if not bool(found[0].used.any()):
         raise FitFailed(
             f"Good and bad answers give the same activations in all {found[0].n_pairs} pairs of tokens at every layer.",
-            "Use answers whose texts differ, or another pairing.",
+            "Use answers whose texts differ, or read each token (read = each).",
         )
     return found[0], found[1]
 

@@ -76,7 +76,7 @@ def pair_rows(
     pairs: Sequence[Pair],
     neutral: Sequence[str],
     sites: Sequence[Site],
-    pairing: Literal["aligned", "last"],
+    read: Literal["each", "last"],
     alike: Alike,
     limit: int,
     seed: int,
@@ -87,7 +87,7 @@ def pair_rows(
     bad = model.tokens([pair.prompt for pair in pairs], [pair.negative for pair in pairs])
     n_shared = torch.minimum(good.lengths - good.n_prompt, bad.lengths - bad.n_prompt)
     read = [
-        gather(model, batch, sites, _positions(batch, n_shared, pairing), progress=progress.part(0.4 * i, 0.4 * i + 0.4))
+        gather(model, batch, sites, _positions(batch, n_shared, read), progress=progress.part(0.4 * i, 0.4 * i + 0.4))
         for i, batch in enumerate((good, bad))
     ]
     x_good, x_bad = (torch.stack([found[site].float() for site in sites]) for found in read)
@@ -102,8 +102,8 @@ def pair_rows(
     return PairRows(x_good, x_bad, calm, ~alike(x_good, x_bad))
 
 
-def _positions(batch: TokenBatch, n_shared: Int[Tensor, " batch"], pairing: str) -> Bool[Tensor, "batch pos"]:
-    if pairing == "last":
+def _positions(batch: TokenBatch, n_shared: Int[Tensor, " batch"], read: str) -> Bool[Tensor, "batch pos"]:
+    if read == "last":
         return batch.mask & (batch.positions == batch.lengths[:, None] - 1)
     at = batch.positions - batch.n_prompt[:, None]
     return batch.mask & (at >= 0) & (at < n_shared[:, None])

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal, cast
 
 from workbench.errors import BadKnob
 from workbench.knobs import as_released, knob
 from workbench.methods.sea.compat import OFFICIAL, SeaCompat
 from workbench.methods.shared.contrast_rows import Period
 from workbench.methods.shared.gating import TRIED_GATES, GateKind
-from workbench.methods.shared.layers import layer_pairs, single_layers
+from workbench.methods.shared.layers import SMALL, layer_pairs, single_layers
+from workbench.methods.shared.reading import read_knob, settled_reading
 from workbench.methods.shared.sparing import HELP, SpareKind
 from workbench.models.base import ModelInfo
 from workbench.numerics.covariance import Centre
@@ -20,31 +21,41 @@ from workbench.numerics.feature_maps import Phi
 from workbench.numerics.spectral_law import Merge, Norm
 
 LayerMode = Literal["middle", "all", "first", "last", "signature"]
-SeaMerge = Literal["sum", "average", "positive", "negative", "exclusive"]
+SeaMerge = Literal["auto", "sum", "average", "positive", "negative", "exclusive"]
+SeaBase = Literal["auto", "own", "positive", "sides"]
 SiteKind = Literal["resid_post", "mlp_out"]
 
 
 @dataclass(frozen=True)
 class SeaConfig:
-    """Knobs of SEA; the defaults are the preset `centred`."""
+    """Knobs of SEA. What is left to choose (auto, none) follows the size of the model: `settled`."""
 
-    keep: float = knob(
-        0.99,
+    FORMER: ClassVar[Mapping[str, tuple[str, Mapping[str, str]]]] = {"collect": ("read", {})}
+
+    keep: float | None = knob(
+        None,
         label="Share kept",
         symbol="K",
-        help="Share of the squared singular values to keep of the good side and to drop of the bad side.",
+        help="Share of the squared singular values to keep of the good side and to drop of the bad side; none: .99 with the paper's law, "
+        ".9 with ours.",
         unit="share",
         bounds=(0.5, 1.0),
         main=True,
     )
     layers: tuple[int, ...] | None = knob(
-        None, names_layers=True, label="Layers", help="Layers to edit, counted from 0; none: by the layer mode.", bounds=(0, 399), main=True
+        None,
+        names_layers=True,
+        label="Layers",
+        help="Layers to edit, counted from 0; none: by the layer mode, with our law the one that a look at all layers finds.",
+        bounds=(0, 399),
+        main=True,
     )
-    center: Centre = knob(
-        "demonstrations",
+    center: Literal["auto", Centre] = knob(
+        "auto",
         label="Centre",
         help="Subtract means and edit around them: each side's own (demonstrations), or one of all sides (grand). Without it "
-        "the mean activation usually dominates, one direction is kept and dropped, and the edit does next to nothing.",
+        "the mean activation usually dominates, one direction is kept and dropped, and the edit does next to nothing. auto: "
+        "demonstrations with the paper's law, grand with ours.",
         main=True,
     )
     phi: Phi = knob(
@@ -80,11 +91,12 @@ class SeaConfig:
         unit="directions",
         bounds=(1, 100000),
     )
-    base: Literal["own", "positive"] = knob(
-        "own",
+    base: SeaBase = knob(
+        "auto",
         label="Base",
         symbol="H",
-        help="What both sides' directions are read against: the model's own answers (the paper), or the good answers.",
+        help="What both sides' directions are read against: the model's own answers (own, the paper), the good answers (positive), or each "
+        "side itself (sides), which needs no pairs. auto: sides for two sets of prompts, own with the paper's law, positive with ours.",
     )
     fit_site: SiteKind = knob(
         "resid_post", label="Fit at", help="Where activations are read: the residual stream behind a block, or its MLP's output."
@@ -96,15 +108,13 @@ class SeaConfig:
         "token", label="Norm restored", symbol="ν", help="token: each token keeps its length. none: linear, can be folded into weights."
     )
     merge: SeaMerge = knob(
-        "sum",
+        "auto",
         label="Merge",
         help="What becomes of the kept directions and of what is left without the dropped ones: their sum (the paper), their average, or "
         "one of them alone (positive, negative), for comparison. exclusive (ours): only the leading bad directions outside the kept space "
-        "are dropped.",
+        "are dropped. auto: exclusive, the sum in models of fewer than 30 million parameters.",
     )
-    collect: Literal["last", "mean", "random"] = knob(
-        "last", label="Read from", help="The answer's last token, the mean over its tokens, or a random one of them."
-    )
+    read: Literal["auto", "last", "mean", "random"] = read_knob("last", "mean", "random")
     final_period: Literal["match", "keep", "strip", "force"] = knob(
         "match",
         label="Final period",
@@ -132,7 +142,12 @@ class SeaConfig:
     @property
     def law_merge(self) -> Merge:
         """What the law does with both branches."""
-        return "negative" if self.merge == "exclusive" else self.merge
+        return "negative" if self.merge == "exclusive" else cast(Merge, self.merge)
+
+    @property
+    def starts_anywhere(self) -> bool:
+        """Whether a look at all layers says where our law acts: neither layers nor their mode or number were named."""
+        return self.merge == "exclusive" and self.layers is None and self.layer_mode == "middle" and self.n_layers is None
 
     @property
     def restored(self) -> Norm:
@@ -149,17 +164,22 @@ class SeaConfig:
         return listed_layers(self, info)
 
 
-_COMPAT: Mapping[str, Any] = {"compat": "official", "center": "none", "edit_site": "mlp_out", "layer_mode": "last", "spare": "none"}
-_PAPER: Mapping[str, Any] = {"center": "none", "edit_site": "mlp_out", "keep": 0.998, "layer_mode": "last", "spare": "none"}
+_LAW: Mapping[str, Any] = {"merge": "sum", "base": "own", "read": "last"}
+_CENTRED: Mapping[str, Any] = {**_LAW, "center": "demonstrations", "keep": 0.99}
+_BENT: Mapping[str, Any] = {**_LAW, "center": "none", "keep": 0.99}
+_PAPER: Mapping[str, Any] = {**_BENT, "edit_site": "mlp_out", "keep": 0.998, "layer_mode": "last", "spare": "none"}
+_COMPAT: Mapping[str, Any] = {**_PAPER, "compat": "official"}
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
-    "centred": {},
+    "ours": {},
+    "centred": _CENTRED,
+    "exclusive": {"merge": "exclusive", "base": "positive", "read": "mean", "center": "grand", "keep": 0.9},
     "paper": _PAPER,
-    "phi-squared-exponential": {"center": "none", "phi": "squared_exponential"},
-    "phi-tanh": {"center": "none", "phi": "tanh"},
-    "phi-elu": {"center": "none", "phi": "elu"},
-    "linear": {"edit_site": "mlp_out", "fit_site": "mlp_out", "norm": "none", "spare": "none"},
-    "official-compat": {**_COMPAT, "keep": 0.998, "n_demos": 2000, "n_layers": 21, "max_new_tokens": 256},
+    "phi-squared-exponential": {**_BENT, "phi": "squared_exponential"},
+    "phi-tanh": {**_BENT, "phi": "tanh"},
+    "phi-elu": {**_BENT, "phi": "elu"},
+    "linear": {**_CENTRED, "edit_site": "mlp_out", "fit_site": "mlp_out", "norm": "none", "spare": "none"},
+    "official-compat": {**_COMPAT, "n_demos": 2000, "n_layers": 21, "max_new_tokens": 256},
     "official-compat-bbq": {
         **_COMPAT,
         "keep": 0.9999,
@@ -173,8 +193,37 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
 }
 
 
-def consistent(config: SeaConfig, info: ModelInfo) -> SeaConfig:
-    """Return the config if its knobs go together on this model.
+def settled(config: SeaConfig, info: ModelInfo, pairs: bool) -> SeaConfig:
+    """The config with everything settled that it leaves to choose.
+
+    A small network has the paper's law, centred; one of size drops what is the bad side's alone, read from means over answers, where the
+    paper's law keeps and drops nearly the same directions. Whoever names a law but not its base, centre or share gets those of that law.
+
+    Args:
+        pairs: whether each row has both answers; two sets of prompts have only themselves as base.
+
+    Raises:
+        BadKnob: knobs that do not go together.
+    """
+    merge = config.merge if config.merge != "auto" else "sum" if info.n_parameters < SMALL or config.phi != "none" else "exclusive"
+    ours = merge == "exclusive"
+    base = config.base if config.base != "auto" else "sides" if not pairs else "positive" if ours else "own"
+    if not pairs and base != "sides":
+        raise BadKnob(f"base = {base} with two sets of prompts: a base other than each side itself needs pairs.", "Set base = sides.")
+    return consistent(
+        replace(
+            config,
+            merge=merge,
+            base=base,
+            read=settled_reading(config.read, info),
+            center=config.center if config.center != "auto" else "grand" if ours else "demonstrations",
+            keep=config.keep if config.keep is not None else 0.9 if ours else 0.99,
+        )
+    )
+
+
+def consistent(config: SeaConfig) -> SeaConfig:
+    """Return the config if its knobs go together.
 
     Raises:
         BadKnob: centring with another edit site or a feature map.
@@ -195,6 +244,8 @@ def consistent(config: SeaConfig, info: ModelInfo) -> SeaConfig:
 def tries(info: ModelInfo) -> Mapping[str, tuple[Any, ...]]:
     """The knobs that a choice by validation tries."""
     layers = (*layer_pairs(info.n_layers), *single_layers(info.n_layers))
+    if info.n_parameters >= SMALL:
+        return {"layers": layers, "keep": (0.9,), "gate": ("none",)}
     return {"layers": layers, "keep": (0.9, 0.99), "center": ("demonstrations", "grand"), "gate": TRIED_GATES}
 
 

@@ -18,21 +18,25 @@ kept and the leading dropped direction, good rows first · `projection_is_good` 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 
 from workbench.data.demonstrations import Demonstrations
+from workbench.data.sides import are_pairs, two_sides
 from workbench.errors import FitFailed
-from workbench.methods.registry import Fitted, Needs, header, method
-from workbench.methods.sea.config import PRESETS, SeaConfig, consistent, listed_layers, tries, wanted_count
+from workbench.methods.needs import Needs
+from workbench.methods.registry import Fitted, header, method, with_notices
+from workbench.methods.sea.config import PRESETS, SeaConfig, listed_layers, settled, tries, wanted_count
 from workbench.methods.sea.edit import SpectralEdit, mlp_facts
 from workbench.methods.sea.report import LayerFit, report
-from workbench.methods.shared.contrast_rows import ContrastTokens, drawn_rows, settled_period, stream_rows, tokens_of
+from workbench.methods.shared.contrast_rows import Collect, drawn_rows, settled_period, stream_rows, tokens_of
 from workbench.methods.shared.gating import gated
+from workbench.methods.shared.reading import Reading, read_sides
 from workbench.methods.shared.sparing import spared
+from workbench.methods.shared.starts import Start, start_layer
 from workbench.models.base import LanguageModel
-from workbench.numerics.covariance import CrossMoments
+from workbench.numerics.covariance import Centre, CrossMoments, SideMoments
 from workbench.numerics.feature_maps import clamped_share, mapped
 from workbench.numerics.spectra import Spectrum
 from workbench.numerics.spectral_law import SpectralLaw
@@ -43,6 +47,7 @@ from workbench.sites import Site
 N_EXCLUSIVE = 2
 """Directions that the exclusive law drops unless told otherwise: one may be an accident, from three on the text suffers."""
 _SIDES = ("positive", "negative")
+Moments = dict[int, CrossMoments | SideMoments]
 
 
 @method(
@@ -52,7 +57,7 @@ _SIDES = ("positive", "negative")
     paper="arXiv 2405.09719",
     config=SeaConfig,
     edit=SpectralEdit,
-    needs=Needs(("prompt", "positive", "negative"), min_rows=2),
+    needs=Needs(("prompt", "positive", "negative"), min_rows=2, sets=True),
     presets=PRESETS,
     tries=tries,
     scopes=lambda scope: {"layers": scope.blocks},
@@ -65,14 +70,17 @@ def fit(model: LanguageModel, demonstrations: Demonstrations, config: SeaConfig,
         BadKnob: knobs that do not go together. FitFailed: all activations are equal, so there is no direction to keep.
         NotFinite: NaN or infinite activations.
     """
-    config = consistent(config, model.info)
     rows = drawn_rows(demonstrations.split("fit"), config.n_demos, seed)
-    config = replace(config, final_period=settled_period(config.final_period, rows))
-    layers = listed_layers(config, model.info)
-    tokens = tokens_of(
-        model, rows, config.period, config.max_new_tokens, progress.part(0.0, 0.5), base=None if config.base == "own" else config.base
-    )
-    moments, clamped = _moments(model, tokens, layers, config, seed, progress.part(0.5, 0.8))
+    pairs = are_pairs(rows)
+    config = settled(config, model.info, pairs)
+    if pairs:
+        config = replace(config, final_period=settled_period(config.final_period, rows))
+    layers, start = listed_layers(config, model.info), Start(0)
+    if config.starts_anywhere:
+        start = start_layer(model, demonstrations, cast(Reading, config.read), layers[0], progress.part(0.0, 0.3))
+        layers = (start.layer,)
+    collect = _side_moments if config.base == "sides" else _moments
+    moments, clamped = collect(model, rows, layers, config, seed, progress.part(0.3, 0.8))
     if config.layers is None and config.layer_mode == "signature":
         layers = _by_signature(moments, wanted_count(config, model.info.n_layers))
     dtype = torch.float64 if model.dtype == torch.float64 else torch.float32
@@ -86,18 +94,21 @@ def fit(model: LanguageModel, demonstrations: Demonstrations, config: SeaConfig,
     edit = SpectralEdit(header("sea", model, demonstrations, config, seed, facts), {layer: item.law for layer, item in fits.items()})
     fitted = Fitted(edit, report(model, edit, fits, config, demonstrations, rows, progress.part(0.9, 0.95)))
     fitted = gated(model, fitted, demonstrations, config.gate, seed=seed, progress=progress.part(0.95, 1.0))
-    return spared(model, fitted, demonstrations, config.spare)
+    return with_notices(spared(model, fitted, demonstrations, config.spare), *start.notices)
 
 
 def _moments(
-    model: LanguageModel, tokens: ContrastTokens, layers: tuple[int, ...], config: SeaConfig, seed: int, progress: Progress
-) -> tuple[dict[int, CrossMoments], dict[int, float]]:
+    model: LanguageModel, rows: Demonstrations, layers: tuple[int, ...], config: SeaConfig, seed: int, progress: Progress
+) -> tuple[Moments, dict[int, float]]:
     """Moments of each layer, streamed, and the share of coordinates that the feature map clamps."""
+    base = None if config.base == "own" else "positive"
+    tokens = tokens_of(model, rows, config.period, config.max_new_tokens, progress.part(0.0, 0.6), base=base)
+    read = cast(Collect, config.read)
     sites = {layer: _fit_site(model, layer, config) for layer in layers}
     moments = {layer: CrossMoments(_SIDES) for layer in layers}
     clamped = dict.fromkeys(layers, 0.0)
     batches = [
-        stream_rows(model, batch, list(sites.values()), config.collect, seed, progress)
+        stream_rows(model, batch, list(sites.values()), read, seed, progress.part(0.6, 1.0))
         for batch in (tokens.base, tokens.positive, tokens.negative)
     ]
     for base, good, bad in zip(*batches):
@@ -107,6 +118,20 @@ def _moments(
             clamped[layer] = (clamped[layer] * n_before + share * n_new) / (n_before + n_new)
             others = {"positive": mapped(good[site], config.phi), "negative": mapped(bad[site], config.phi)}
             moments[layer].add(mapped(base[site], config.phi), others)
+    return {**moments}, clamped
+
+
+def _side_moments(
+    model: LanguageModel, rows: Demonstrations, layers: tuple[int, ...], config: SeaConfig, seed: int, progress: Progress
+) -> tuple[Moments, dict[int, float]]:
+    """As `_moments`, each side against itself, so that the sides need not be pairs. Nothing is drawn."""
+    sites = {layer: _fit_site(model, layer, config) for layer in layers}
+    read = read_sides(model, two_sides(rows), list(sites.values()), cast(Reading, config.read), progress)
+    moments: Moments = {}
+    clamped: dict[int, float] = {}
+    for layer, site in sites.items():
+        clamped[layer] = clamped_share(torch.cat(read[site]).double(), config.phi)
+        moments[layer] = SideMoments({side: mapped(x.double().cpu(), config.phi) for side, x in zip(_SIDES, read[site])})
     return moments, clamped
 
 
@@ -116,23 +141,28 @@ def _fit_site(model: LanguageModel, layer: int, config: SeaConfig) -> Site:
     return Site(config.fit_site, layer)
 
 
-def _layer(moments: CrossMoments, config: SeaConfig, layer: int, dtype: torch.dtype, clamped: float) -> LayerFit:
-    spectra = moments.spectra(config.center)
+def _layer(moments: CrossMoments | SideMoments, config: SeaConfig, layer: int, dtype: torch.dtype, clamped: float) -> LayerFit:
+    center = cast(Centre, config.center)
+    spectra = moments.spectra(center)
     for side, spectrum in spectra.items():
         if spectrum.rank == 0:
             raise FitFailed(
                 f"The {side} cross-covariance of layer {layer} is zero: the answers do not change the activations there.",
-                "Read at a later token (final_period = keep, collect = mean), choose later layers, or use more varied demonstrations.",
+                "Read at a later token (final_period = keep, read = mean), choose later layers, or use more varied demonstrations.",
             )
-    k_plus = _chosen(spectra["positive"], config.keep if config.keep_plus is None else config.keep_plus, config.k_plus)
-    k_minus = _chosen(spectra["negative"], config.keep if config.keep_minus is None else config.keep_minus, config.k_minus)
+    k_plus = _chosen(spectra["positive"], _share(config.keep_plus, config), config.k_plus)
+    k_minus = _chosen(spectra["negative"], _share(config.keep_minus, config), config.k_minus)
     a = spectra["positive"].leading(k_plus)
     b = spectra["negative"].leading(k_minus)
     if config.merge == "exclusive":
         b = spectra["negative"].outside(a, config.k_minus or N_EXCLUSIVE)
-    centre = None if config.center == "none" else moments.centre("base", config.center)
+    centre = None if center == "none" else moments.centre("base", center)
     law = SpectralLaw(a.to(dtype), b.to(dtype), None if centre is None else centre.to(dtype), **_law_facts(config))
     return LayerFit(law, a, b, spectra["positive"], spectra["negative"], moments, clamped)
+
+
+def _share(own: float | None, config: SeaConfig) -> float:
+    return float(config.keep or 1.0) if own is None else own
 
 
 def _chosen(spectrum: Spectrum, keep: float, k: int | None) -> int:
@@ -150,12 +180,12 @@ def _law_facts(config: SeaConfig) -> dict[str, Any]:
     }
 
 
-def signature(moments: CrossMoments) -> float:
+def signature(moments: CrossMoments | SideMoments) -> float:
     """σ_1 + σ_2 of the matrix of both means (d, 2). Mostly tracks the activation norm, which grows with depth."""
     means: Tensor = torch.stack([moments.mean("negative"), moments.mean("positive")], 1)
     return float(torch.linalg.svdvals(means).sum())
 
 
-def _by_signature(moments: dict[int, CrossMoments], count: int) -> tuple[int, ...]:
+def _by_signature(moments: Moments, count: int) -> tuple[int, ...]:
     ranked = sorted(moments, key=lambda layer: (-signature(moments[layer]), layer))
     return tuple(sorted(ranked[:count]))

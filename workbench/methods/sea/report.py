@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from workbench.data.demonstrations import Demonstrations
+from workbench.data.sides import SIDES, are_pairs, two_sides
 from workbench.methods.registry import Curve, FitReport, Notice
 from workbench.methods.sea.config import SeaConfig
 from workbench.methods.sea.edit import SpectralEdit
@@ -21,11 +22,12 @@ from workbench.methods.shared.edit_size import NEAR_IDENTITY, EditSize, measured
 from workbench.methods.shared.findings import length_notices
 from workbench.models.base import LanguageModel
 from workbench.models.direction_tokens import direction_tokens
-from workbench.numerics.covariance import CrossMoments
+from workbench.models.tokens import TokenBatch
+from workbench.numerics.covariance import CrossMoments, SideMoments
 from workbench.numerics.spectra import Spectrum, principal_cosines, without
 from workbench.numerics.spectral_law import SpectralLaw
 from workbench.progress import Progress
-from workbench.shapes import Tensor
+from workbench.shapes import Bool, Tensor
 from workbench.sites import Site
 
 KEEP_GRID = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.93, 0.95, 0.97, 0.98, 0.99, 0.993, 0.995, 0.998, 0.999, 0.9995, 0.9999, 1.0)
@@ -47,7 +49,7 @@ class LayerFit:
     drop: Tensor
     plus: Spectrum
     minus: Spectrum
-    moments: CrossMoments
+    moments: CrossMoments | SideMoments
     clamped_share: float
 
 
@@ -61,16 +63,14 @@ def report(
     progress: Progress,
 ) -> FitReport:
     """Measure the fit on held-out rows (split `validation`; the fit rows if there are none) and put everything together."""
-    held = demonstrations.split("validation").having("prompt", "positive", "negative").first(64)
+    held = demonstrations.split("validation")
+    held = (held.having("prompt", "positive", "negative") if are_pairs(rows) else held.where(lambda row: not row.positive)).first(64)
     progress(0.0, "Measuring the edit on held-out rows")
-    good, bad = (
-        [with_period(text, config.period, negative=side == "negative") for text in (held or rows).column(side)]
-        for side in ("positive", "negative")
-    )
-    texts = model.tokens([*(held or rows).prompts()] * 2, [*good, *bad])
+    held = held if all(two_sides(held).values()) else held.first(0)
+    texts, is_good = _held_texts(model, held or rows, config)
     sites = [Site(edit.site_kind, layer) for layer in edit.layers]
     sizes = measured_sizes(model, edit, texts, sites)
-    arrays = _arrays(fits, edit, sizes) | {"projection_is_good": np.repeat([True, False], len(good))}
+    arrays = _arrays(fits, edit, sizes) | {"projection_is_good": is_good}
     for layer, site in zip(edit.layers, sites):
         directions = _leading_pair(fits[layer])
         for when, x in (("before", sizes[site].before_last), ("after", sizes[site].after_last)):
@@ -85,8 +85,18 @@ def report(
         "k_plus": float(arrays["k_plus"].max()),
         "k_minus": float(arrays["k_minus"].max()),
     }
-    notices = (*_notices(fits, arrays, config, len(rows), bool(len(held))), *length_notices(model, rows))
+    lengths = length_notices(model, rows) if are_pairs(rows) else ()
+    notices = (*_notices(fits, arrays, config, len(rows), bool(len(held))), *lengths)
     return FitReport(scalars, curves, arrays, tables, notices)
+
+
+def _held_texts(model: LanguageModel, rows: Demonstrations, config: SeaConfig) -> tuple[TokenBatch, Bool[np.ndarray, " text"]]:
+    """The texts of both sides, the good ones first, and which are good."""
+    sides = two_sides(rows)
+    prompts = [prompt for side in SIDES for prompt, _ in sides[side]]
+    ends = [end and with_period(end, config.period, negative=side == "anti_target") for side in SIDES for _, end in sides[side]]
+    texts = model.tokens(prompts, [end for end in ends if end] if all(ends) else None)
+    return texts, np.repeat([True, False], [len(sides[side]) for side in SIDES])
 
 
 def _arrays(fits: Mapping[int, LayerFit], edit: SpectralEdit, sizes: Mapping[Site, EditSize]) -> dict[str, np.ndarray]:

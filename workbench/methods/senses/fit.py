@@ -17,7 +17,8 @@ import torch
 
 from workbench.data.demonstrations import Demonstrations
 from workbench.errors import Obstructed
-from workbench.methods.registry import FitReport, Fitted, Needs, Notice, Step, header, method
+from workbench.methods.needs import Needs
+from workbench.methods.registry import FitReport, Fitted, Notice, Step, header, method
 from workbench.methods.senses.config import SensesConfig, draws, sense_settings, stored
 from workbench.methods.senses.problem import SenseProblem, posed, trained
 from workbench.methods.shared.canonical_examples import (

@@ -7,24 +7,21 @@ prompt + positive is target, prompt + negative anti-target.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, final
+from typing import final
 
 import torch
 
 from workbench.conversations import Prompt
 from workbench.data.demonstrations import Demonstration, Demonstrations
+from workbench.data.sides import GENERAL, SIDES, Side, Sides, concepts, side_of, sided
+from workbench.data.splits import normalised
 from workbench.errors import NotEnoughData
 from workbench.methods.registry import Notice
-from workbench.methods.shared.neutral import GENERAL
 from workbench.models.base import LanguageModel
 from workbench.models.tokens import TokenBatch
 from workbench.shapes import Bool, Tensor
 
-Side = Literal["target", "anti_target"]
-Sides = dict[Side, list[tuple[Prompt, str | None]]]
-SIDES: tuple[Side, ...] = ("target", "anti_target")
 # Fewer prompts a side than this to validate on would make the accuracy jump by more than 12 points a prompt.
 MIN_VALIDATION = 8
 HELD_OUT = 0.25
@@ -71,50 +68,6 @@ class Concept:
     notices: tuple[Notice, ...]
 
 
-def sided(demonstrations: Demonstrations, target: str | None = None) -> Sides:
-    """Prompts (and continuations) of each side, in the order of the rows.
-
-    Args:
-        target: which of the names in `concept:` tags is the target; the first seen if none.
-    """
-    found: Sides = {"target": [], "anti_target": []}
-    names = _concepts(demonstrations)
-    for row in demonstrations:
-        side = _label(row, names, target)
-        if side is not None:
-            found[side].append((row.prompt, None))
-    if any(found.values()):
-        return found
-    for row in demonstrations.having("positive", "negative").where(lambda row: GENERAL not in row.tags):
-        found["target"].append((row.prompt, row.positive))
-        found["anti_target"].append((row.prompt, row.negative))
-    return found
-
-
-def behaviour(demonstrations: Demonstrations) -> tuple[str, ...]:
-    """Positive answers of the rows that are about the concept."""
-    return tuple(row.positive for row in demonstrations if row.positive and GENERAL not in row.tags)
-
-
-def _concepts(demonstrations: Demonstrations) -> list[str]:
-    """Names in `concept:` tags, unless labels say the sides already."""
-    if any(_label(row, (), None) for row in demonstrations):
-        return []
-    return list(dict.fromkeys(name for row in demonstrations for name in row.all_tagged("concept")))
-
-
-def _label(row: Demonstration, names: Sequence[str], target: str | None) -> Side | None:
-    for word in (row.tagged("class"), (row.label or "").strip()):
-        if word == "target":
-            return "target"
-        if word == "anti_target":
-            return "anti_target"
-    concept = row.tagged("concept")
-    if concept is None or len(names) < 2:
-        return None
-    return "target" if concept == (target or names[0]) else "anti_target"
-
-
 def concept_of(
     model: LanguageModel,
     demonstrations: Demonstrations,
@@ -139,10 +92,10 @@ def concept_of(
     _require(train, target, demonstrations)
     if min(len(validation[side]) for side in SIDES) < MIN_VALIDATION:
         held = max(1, round(HELD_OUT * min(len(train[side]) for side in SIDES)))
-        for side in SIDES:
-            validation[side] = validation[side] + train[side][-held:]
-            train[side] = train[side][:-held]
-        text = f"Too few validation prompts: the last {held} of each side were held out of fitting to judge by."
+        train, apart = _held_out(train, held)
+        validation = {side: validation[side] + apart[side] for side in SIDES}
+        n_held = min(len(apart[side]) for side in SIDES)
+        text = f"Too few validation prompts: the last {n_held} of each side were held out of fitting to judge by."
         notices.append(Notice("note", text, "Mark 50 prompts a side as validation."))
     notices += _constant_ending(train)
     per_side = None if n_prompts is None else max(2, n_prompts // 2)
@@ -154,10 +107,24 @@ def concept_of(
     )
 
 
+def _held_out(train: Sides, n: int) -> tuple[Sides, Sides]:
+    """The texts to fit on, and the last `n` of each side with all others that ask the same: answers to one prompt stay together.
+
+    Where too little would be left to fit on, texts that ask the same are parted.
+    """
+    asked = {normalised(str(prompt)) for side in SIDES for prompt, _ in train[side][-n:]}
+    parts: list[Sides] = [
+        {side: [one for one in train[side] if (normalised(str(one[0])) in asked) == held] for side in SIDES} for held in (False, True)
+    ]
+    if min(len(parts[0][side]) for side in SIDES) < 2:
+        return {side: train[side][:-n] for side in SIDES}, {side: train[side][-n:] for side in SIDES}
+    return parts[0], parts[1]
+
+
 def _outcomes(rows: Demonstrations, target: str | None, changed: Side) -> tuple[tuple[Demonstration, ...], ...]:
     rows = rows.where(lambda row: GENERAL not in row.tags)
-    names = _concepts(rows)
-    sides = [_label(row, names, target) for row in rows]
+    names = concepts(rows)
+    sides = [side_of(row, names, target) for row in rows]
     free = tuple(row for row, side in zip(rows, sides) if side is None)
     other = tuple(row for row, side in zip(rows, sides) if side == changed)
     return tuple(group for group in (free, other) if len(group) >= MIN_OUTCOMES)

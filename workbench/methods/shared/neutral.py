@@ -14,8 +14,6 @@ from workbench.models.base import LanguageModel
 from workbench.models.token_texts import token_ids
 from workbench.shapes import Bool, Tensor
 
-GENERAL = "role:general"
-"""Tag of rows that are about something else: on no side, and to be left as they are."""
 N_SAMPLES = 64
 MIN_TEXTS = 8
 # A sample that holds this many tokens of a prompt's end in a row is like the demonstrations, and so not neutral.

@@ -1,0 +1,68 @@
+"""Where a method starts without a named layer: by depth in small networks, by a look at the fit rows alone in others."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from tests.concepts import concept_rows, meaningless_rows
+from tests.conftest import taught_rows
+from workbench.data.demonstrations import Demonstration
+from workbench.methods import get
+from workbench.methods.hpr import fit as hpr
+from workbench.methods.shared import reading, starts
+from workbench.methods.shared.starts import start_layer
+from workbench.progress import silent
+
+
+@pytest.fixture
+def of_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tiny networks count as networks of size."""
+    monkeypatch.setattr(starts, "SMALL", 0)
+    monkeypatch.setattr(hpr, "SMALL", 0)
+    monkeypatch.setattr(reading, "SMALL", 0)
+
+
+def test_a_small_network_starts_by_depth_and_is_not_looked_at(tiny_gpt2: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(starts, "read_both", lambda *_: pytest.fail("a look"))
+    assert start_layer(tiny_gpt2, taught_rows(40), "last", 2, silent()).layer == 2
+
+
+def _turned(row: Demonstration) -> Demonstration:
+    """The row with its sides, or its side, turned over."""
+    label = {"target": "anti_target", "anti_target": "target"}.get(str(row.label), row.label)
+    return replace(row, positive=row.negative, negative=row.positive, label=label)
+
+
+@pytest.mark.usefixtures("of_size")
+@pytest.mark.parametrize("rows", [taught_rows(60), concept_rows(80)], ids=["pairs", "sets"])
+def test_the_layer_comes_from_fit_rows_alone_and_says_why(tiny_gpt2: Any, rows: Any) -> None:
+    found = start_layer(tiny_gpt2, rows, "last", 99, silent())
+    assert 0 <= found.layer < tiny_gpt2.info.n_layers and "by a look at all" in found.notices[0].text
+    poisoned = rows.with_rows(row if row.split == "fit" else replace(row, prompt="") for row in rows)
+    again = start_layer(tiny_gpt2, poisoned, "last", 99, silent())
+    assert again == found
+    # The negative control: other fit rows are another look.
+    other = rows.with_rows(_turned(row) if row.split == "fit" and i % 2 else row for i, row in enumerate(rows))
+    assert start_layer(tiny_gpt2, other, "last", 99, silent()).notices != found.notices
+
+
+@pytest.mark.usefixtures("of_size")
+def test_sides_that_do_not_differ_leave_the_layer_to_depth_and_say_so(tiny_gpt2: Any) -> None:
+    found = start_layer(tiny_gpt2, meaningless_rows(120), "last", 1, silent())
+    assert found.layer == 1 and "by depth" in found.notices[0].text and found.notices[0].level == "warning"
+    few = start_layer(tiny_gpt2, taught_rows(60).first(2), "last", 1, silent())
+    assert few.layer == 1 and "2 are needed" in few.notices[0].text
+
+
+@pytest.mark.usefixtures("of_size")
+@pytest.mark.parametrize("name", ["mean_difference", "angular"])
+def test_methods_start_from_the_look_and_from_what_is_named(tiny_gpt2: Any, name: str) -> None:
+    rows, method = taught_rows(60), get(name)
+    wanted = start_layer(tiny_gpt2, rows, "mean", 0, silent()).layer
+    fitted = method.fit(tiny_gpt2, rows, method.configure({}))
+    assert fitted.edit.header.facts["layers"] == [wanted] and any("by a look at all" in one.text for one in fitted.report.notices)
+    other = (wanted + 1) % 3
+    assert method.fit(tiny_gpt2, rows, method.configure({"layers": (other,)})).edit.header.facts["layers"] == [other]
