@@ -18,6 +18,7 @@ from workbench.evaluate.evaluation import evaluation
 from workbench.methods import get
 from workbench.methods.registry import Fitted
 from workbench.record import gather
+from workbench.score import text_scores
 from workbench.sites import Site
 
 TAKE_SETS = ("mean_difference", "angular", "sea")
@@ -92,13 +93,17 @@ def test_two_sets_are_scored_by_which_side_is_likelier_and_nothing_paired_is_mad
     edit = fitted(tiny_gpt2, "mean_difference", rows, strength=4.0).edit
     found = benefit(tiny_gpt2, rows, [(edit,), (edit.scaled(-1.0),)], split="test")
     gap = found.metric("side_gap_nats")
-    assert gap.values[1].estimate > gap.values[0].estimate > gap.values[2].estimate
+    assert len(found.items) == 3 * len(rows.split("test"))
+    for lane, label in enumerate(found.lanes):
+        mine = [item for item in found.items if item["lane"] == label.label]
+        good, bad = ([item["log_prob_a_token"] for item in mine if item["side"] == side] for side in ("target", "anti_target"))
+        assert gap.values[lane].estimate == pytest.approx(sum(good) / len(good) - sum(bad) / len(bad))
+        right = [(one > other) + 0.5 * (one == other) for one in good for other in bad]
+        assert found.metric("side_auc").values[lane].estimate == pytest.approx(sum(right) / len(right))
     held = rows.split("test")
-    base = [item for item in found.items if item["lane"] == found.lanes[0].label]
-    by_hand = {side: [item["log_prob_a_token"] for item in base if item["side"] == side] for side in ("target", "anti_target")}
-    assert len(found.items) == 3 * len(held)
-    mean = {side: sum(values) / len(values) for side, values in by_hand.items()}
-    assert gap.values[0].estimate == pytest.approx(mean["target"] - mean["anti_target"])
+    stack = text_scores(tiny_gpt2, held.prompts(), [(edit,)]).mean[0].double()
+    told = [item["log_prob_a_token"] for item in found.items if item["lane"] == found.lanes[1].label]
+    assert told == pytest.approx(stack.tolist(), abs=1e-5)
     whole = evaluation(tiny_gpt2, rows, [(edit,)], n_placebos=1)
     assert "The target's texts ahead of the others" in whole.verdict.plain
     alone = rows.where(lambda row: row.label == "target")

@@ -15,7 +15,7 @@ import torch
 
 from workbench.conversations import Prompt
 from workbench.data.demonstrations import Demonstrations
-from workbench.data.sides import SIDES, two_sides
+from workbench.data.sides import SIDES, are_pairs, concepts, side_of, two_sides
 from workbench.data.splits import held_apart
 from workbench.errors import NotEnoughData
 from workbench.methods.shared.reading import Reading
@@ -51,7 +51,7 @@ def apart_sides(demonstrations: Demonstrations, most: int = _MOST_ROWS) -> tuple
     """
     rows, apart = demonstrations.split("fit"), demonstrations.split("validation")
     if not any(two_sides(apart).values()):
-        rows, apart = held_apart(rows)
+        rows, apart = _held_out(rows)
     found = tuple(tuple(two_sides(part)[side][:most] for side in SIDES) for part in (rows, apart))
     least = min(len(side) for part in found for side in part)
     if least < 2:
@@ -60,6 +60,15 @@ def apart_sides(demonstrations: Demonstrations, most: int = _MOST_ROWS) -> tuple
             "Fill positive and negative, or label prompts target and anti_target.",
         )
     return found  # pyright: ignore[reportReturnType]
+
+
+def _held_out(rows: Demonstrations) -> tuple[Demonstrations, Demonstrations]:
+    """Three prompts in four and the others; of two sets of prompts so of each."""
+    if are_pairs(rows):
+        return held_apart(rows)
+    names = concepts(rows)
+    parts = [held_apart(rows.where(lambda row, side=side: side_of(row, names, None) == side)) for side in SIDES]
+    return tuple(rows.with_rows(row for part in parts for row in part[i]) for i in range(2))  # pyright: ignore[reportReturnType]
 
 
 def _tokens(model: LanguageModel, side: TextSide) -> TokenBatch:

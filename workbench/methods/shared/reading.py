@@ -20,7 +20,7 @@ from workbench.models.sinks import norm_bound
 from workbench.models.tokens import TokenBatch
 from workbench.progress import Progress
 from workbench.record import gather
-from workbench.shapes import Bool, Float, Rows2d, Tensor
+from workbench.shapes import Bool, Float, Tensor
 from workbench.sites import Site
 
 Reading = Literal["last", "mean", "random", "each"]
@@ -49,7 +49,7 @@ def settled_reading(read: str, info: ModelInfo) -> Reading:
 
 def read_sides(
     model: LanguageModel, sides: Sides, sites: Sequence[Site], read: Reading, progress: Progress
-) -> dict[Site, tuple[Rows2d, Rows2d]]:
+) -> dict[Site, tuple[Float[Tensor, "target width"], Float[Tensor, "other width"]]]:
     """The rows (text, width) of both sides at each site, the target's first; float64 where they are means.
 
     A mean leaves out tokens that are far longer than the others: they carry the attention sink, and say nothing of the text.
@@ -65,7 +65,7 @@ def read_sides(
     chosen = [_answers(batch) for batch in batches]
     tokens = [gather(model, batch, sites, mask, progress=part) for batch, mask, part in zip(batches, chosen, parts)]
     owners = [mask.nonzero()[:, 0].cpu() for mask in chosen]
-    found: dict[Site, tuple[Rows2d, Rows2d]] = {}
+    found: dict[Site, tuple[Tensor, Tensor]] = {}
     for site in sites:
         bound = norm_bound(torch.cat([x[site].double().norm(dim=1).cpu() for x in tokens]))
         good, bad = (_means(x[site], owner, len(batch), bound) for x, owner, batch in zip(tokens, owners, batches))
