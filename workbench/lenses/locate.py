@@ -26,7 +26,7 @@ import torch
 from workbench.data.damage import requests
 from workbench.data.demonstrations import Demonstrations
 from workbench.methods.shared.places import PUSH, READINGS, apart_sides, read_all, read_both, slopes
-from workbench.methods.shared.reading import Reading
+from workbench.methods.shared.reading import ReadAt
 from workbench.models.base import LanguageModel
 from workbench.models.chat import at_once
 from workbench.numerics.intervals import auc_interval
@@ -44,7 +44,7 @@ class Located:
     model: str
     data: str
     layers: tuple[int, ...]
-    readings: tuple[Reading, ...]
+    readings: tuple[ReadAt, ...]
     auc: Float[np.ndarray, "reading layer"]
     auc_low: Float[np.ndarray, "reading layer"]
     effect: Float[np.ndarray, "reading layer"]
@@ -64,7 +64,7 @@ class Located:
     """What the cosine of 97.5 % of random directions stays below, whatever its sign."""
 
     @property
-    def best(self) -> tuple[int, Reading]:
+    def best(self) -> tuple[int, ReadAt]:
         """The layer and the reading to start from: the largest effect among those whose AUC is beyond the random directions'.
 
         Without effects the largest AUC; the lower layer of equals.

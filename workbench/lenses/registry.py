@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from workbench.errors import Obstructed, UnknownName
-from workbench.methods.needs import Obstacle
+from workbench.methods.shared.needs import Obstacle
 from workbench.models.base import LanguageModel
 
 Network = Literal["bridge", "backpack", "any"]

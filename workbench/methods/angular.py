@@ -24,10 +24,11 @@ from workbench.data.sides import are_pairs, two_sides
 from workbench.edits.base import Edit, ExportTarget, Header, Possible, Refused, edit_kind
 from workbench.errors import CorruptEdit, FitFailed
 from workbench.knobs import existing_layers, knob
-from workbench.methods.needs import Needs
 from workbench.methods.registry import Curve, FitReport, Fitted, Notice, header, method, with_notices
 from workbench.methods.shared.gating import TRIED_GATES, GateKind, gated
-from workbench.methods.shared.layers import layer_pairs, single_layers
+from workbench.methods.shared.harmless import harmless_dose
+from workbench.methods.shared.layers import SMALL, layer_pairs, single_layers
+from workbench.methods.shared.needs import Needs
 from workbench.methods.shared.neutral import neutral_of
 from workbench.methods.shared.reading import ReadFrom, read_knob, read_sides, settled_reading
 from workbench.methods.shared.sparing import HELP, SpareKind, spared
@@ -40,6 +41,7 @@ from workbench.shapes import Activations, Float, Tensor
 from workbench.sites import Site
 
 Plane = Float[Tensor, "2 d_model"]
+DEFAULT_ANGLE = 20.0
 DIAL = (-1.0, 0.0, 0.5, 1.0, 1.5, 2.0)
 _N_NEUTRAL = 16
 
@@ -57,9 +59,10 @@ class AngularConfig:
         bounds=(0, 399),
         main=True,
     )
-    angle: float = knob(
-        20.0, label="Angle", symbol="θ", unit="degrees", bounds=(-180.0, 180.0), main=True,
-        help="How far activations turn at dose 1, towards the good answers' direction; with turn = to, the angle from it that they end at.",
+    angle: float | None = knob(
+        None, label="Angle", symbol="θ", unit="degrees", bounds=(-180.0, 180.0), main=True,
+        help="How far activations turn at dose 1, towards the good answers' direction; with turn = to, the angle from it that they end at. "
+        "none: 20, or in models of 30 million parameters and more what moves neutral text by less than KL .1, if that is less.",
     )  # fmt: skip
     turn: Literal["by", "to"] = knob("by", label="Turn", help="By the angle, or to the angle, wherever they were (paper).", main=True)
     which: Literal["all", "opposed", "aligned"] = knob(
@@ -163,12 +166,28 @@ def fit(model: LanguageModel, demonstrations: Demonstrations, config: AngularCon
         planes = {layer: _plane(f, s) for layer, f, s in zip(layers, difference, middle)}
     else:
         planes = dict.fromkeys(layers, _shared(difference, middle))
-    facts = {"layers": list(layers), "angle_rad": math.radians(config.angle), "turn": config.turn, "which": config.which}
-    edit = PlaneEdit(header("angular", model, demonstrations, config, seed, {**facts, "where": config.where}), planes)
+    facts = {"layers": list(layers), "turn": config.turn, "which": config.which, "where": config.where}
+    plain = PlaneEdit(header("angular", model, demonstrations, config, seed, {**facts, "angle_rad": math.radians(DEFAULT_ANGLE)}), planes)
+    angle, notices = _angle(model, plain, demonstrations, config, seed)
+    edit = replace(plain, header=replace(plain.header, facts={**plain.header.facts, "angle_rad": math.radians(angle)}))
     fitted = gated(model, Fitted(edit, FitReport()), demonstrations, config.gate, seed=seed, progress=progress.part(0.6, 0.8))
     fitted = spared(model, fitted, demonstrations, config.spare)
-    report = _report(model, fitted, demonstrations, config, seed, progress.part(0.8, 1.0))
-    return with_notices(replace(fitted, report=report), *start.notices, *fitted.report.notices)
+    report = _report(model, fitted, demonstrations, (angle, config.turn), seed, progress.part(0.8, 1.0))
+    return with_notices(replace(fitted, report=report), *start.notices, *notices, *fitted.report.notices)
+
+
+def _angle(
+    model: LanguageModel, plain: PlaneEdit, demonstrations: Demonstrations, config: AngularConfig, seed: int
+) -> tuple[float, tuple[Notice, ...]]:
+    """By how many degrees to turn at dose 1, and why by so many."""
+    if config.angle is not None:
+        return config.angle, ()
+    if model.info.n_parameters < SMALL or config.turn == "to":
+        return DEFAULT_ANGLE, ()
+    edit = spared(model, Fitted(plain, FitReport()), demonstrations, config.spare).edit
+    dose, damage = harmless_dose(model, edit, demonstrations, seed)
+    text = f"Angle {DEFAULT_ANGLE * dose:.2g}: at it neutral text moves by KL {damage:.2g} nats a token."
+    return DEFAULT_ANGLE * dose, (Notice("note", text, "Set the angle to have another."),)
 
 
 def _plane(feature: Float[Tensor, " d_model"], second: Float[Tensor, " d_model"]) -> Plane:
@@ -187,7 +206,7 @@ def _shared(candidates: Float[Tensor, "layer d_model"], middle: Float[Tensor, "l
 
 
 def _report(
-    model: LanguageModel, fitted: Fitted, demonstrations: Demonstrations, config: AngularConfig, seed: int, progress: Progress
+    model: LanguageModel, fitted: Fitted, demonstrations: Demonstrations, turn: tuple[float, str], seed: int, progress: Progress
 ) -> FitReport:
     """The dial: what is gained on validation rows (the fit rows where there are none) and broken on neutral text, angle by angle.
 
@@ -201,7 +220,7 @@ def _report(
     neutral = neutral_of(model, demonstrations, seed).held[:_N_NEUTRAL]
     rows = (held if len(held) else demonstrations.split("fit")).first(64)
     found = measured(model, [(fitted.edit.scaled(dose),) for dose in DIAL], rows, neutral, progress=progress)
-    x, unit = ([dose * config.angle for dose in DIAL], "degrees") if config.turn == "by" else (DIAL, "dose")
+    x, unit = ([dose * turn[0] for dose in DIAL], "degrees") if turn[1] == "by" else (DIAL, "dose")
     before, after = (found[DIAL.index(dose)] for dose in (0.0, 1.0))
     scalars = {
         **told.scalars, "n_fit": float(len(demonstrations.split("fit"))), "n_held_out": float(len(held)),

@@ -15,7 +15,7 @@ from workbench.data.demonstrations import Demonstrations
 from workbench.edits.base import Edit, Header, network_of
 from workbench.errors import Obstructed, UnknownMethod, UnknownName
 from workbench.knobs import as_json, check_layers, configured
-from workbench.methods.needs import Needs, Obstacle, lacking
+from workbench.methods.shared.needs import Needs, Obstacle, lacking
 from workbench.models.base import LanguageModel, ModelInfo
 from workbench.models.chat import rendering_of
 from workbench.models.tokens import TokenBatch

@@ -13,8 +13,8 @@ from workbench.edits.base import Edit
 from workbench.edits.engine import lanes
 from workbench.lenses import registry as lens_registry
 from workbench.methods import ordered
-from workbench.methods.needs import Obstacle
 from workbench.methods.registry import Method
+from workbench.methods.shared.needs import Obstacle
 from workbench.models.base import LanguageModel
 from workbench.models.token_texts import token_texts
 

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from workbench.knobs import Knob
-    from workbench.methods.needs import Obstacle
     from workbench.methods.registry import Method
+    from workbench.methods.shared.needs import Obstacle
     from workbench.session import Session
 
 

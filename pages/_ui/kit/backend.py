@@ -31,7 +31,7 @@ from workbench.workspace.share import share
 from workbench.workspace.shared import Shared
 
 if TYPE_CHECKING:
-    from workbench.methods.needs import Obstacle
+    from workbench.methods.shared.needs import Obstacle
     from workbench.session import Session
     from workbench.workspace.home import Workspace
 

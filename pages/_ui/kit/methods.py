@@ -8,8 +8,8 @@ from pages._ui.kit.backend import backend
 from workbench.data.demonstrations import Demonstrations
 
 if TYPE_CHECKING:
-    from workbench.methods.needs import Obstacle
     from workbench.methods.registry import Method
+    from workbench.methods.shared.needs import Obstacle
     from workbench.session import Session
 
 _KEPT = 64

@@ -23,10 +23,10 @@ from workbench.errors import FitFailed
 from workbench.methods.are.config import AreConfig
 from workbench.methods.are.report import live_values, rounds_report, sample_of
 from workbench.methods.are.rounds import Contest, Round
-from workbench.methods.needs import Needs, Obstacle
 from workbench.methods.registry import Fitted, header, method
 from workbench.methods.shared.adapters import ATTENTION_MATRICES, MLP_MATRICES, AdapterEdit
 from workbench.methods.shared.concept import Concept, concept_of
+from workbench.methods.shared.needs import Needs, Obstacle
 from workbench.methods.shared.neutral import neutral_of
 from workbench.models.base import LanguageModel
 from workbench.progress import Cancelled, Progress

@@ -18,10 +18,10 @@ from workbench.data.demonstrations import Demonstrations
 from workbench.edits.base import Edit, ExportTarget, Header, Possible, Refused, edit_kind
 from workbench.errors import CorruptEdit
 from workbench.methods.canonical.training import LoopConfig, fit_by_loop, loop_steps
-from workbench.methods.needs import Needs
 from workbench.methods.registry import Fitted, Step, header, method
 from workbench.methods.shared.canonical_examples import canonical_obstacles
 from workbench.methods.shared.layers import SMALL
+from workbench.methods.shared.needs import Needs
 from workbench.models.backpack.network import BackpackNetwork
 from workbench.models.base import LanguageModel, ModelInfo
 from workbench.models.tokens import TokenBatch, running

@@ -19,11 +19,11 @@ from workbench.edits.base import Header
 from workbench.knobs import as_released, knob
 from workbench.methods.canonical.compat import OFFICIAL_LORA, LoraCompat
 from workbench.methods.canonical.training import LoopConfig, fit_by_loop, loop_steps
-from workbench.methods.needs import Needs
 from workbench.methods.registry import Fitted, Step, header, method
 from workbench.methods.shared.adapters import ATTENTION_MATRICES, MLP_MATRICES, AdapterEdit, Adapters, adapted_sites
 from workbench.methods.shared.canonical_examples import canonical_obstacles
 from workbench.methods.shared.layers import SMALL
+from workbench.methods.shared.needs import Needs
 from workbench.models.base import LanguageModel, ModelInfo
 from workbench.models.tokens import TokenBatch
 from workbench.progress import Progress

@@ -22,9 +22,9 @@ from workbench.errors import FitFailed
 from workbench.knobs import knob
 from workbench.methods.directions.behaviour import Bench, bench, next_log_probs
 from workbench.methods.directions.edit import DirectionEdit, settled
-from workbench.methods.needs import Needs, Obstacle
 from workbench.methods.registry import Curve, FitReport, Fitted, Notice, header, method
 from workbench.methods.shared.concept import ConceptPrompts, concept_of
+from workbench.methods.shared.needs import Needs, Obstacle
 from workbench.methods.shared.reading import read_knob, read_sides
 from workbench.models.base import LanguageModel, ModelInfo
 from workbench.models.tokens import TokenBatch

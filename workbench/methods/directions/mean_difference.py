@@ -19,11 +19,11 @@ from workbench.data.sides import two_sides
 from workbench.edits.base import Edit, ExportTarget, Header, Possible, Refused, edit_kind
 from workbench.errors import CorruptEdit
 from workbench.knobs import existing_layers, knob
-from workbench.methods.needs import Needs
 from workbench.methods.registry import Curve, FitReport, Fitted, Notice, header, method
 from workbench.methods.shared.gating import TRIED_GATES, GateKind, gated
 from workbench.methods.shared.harmless import harmless_dose
 from workbench.methods.shared.layers import SMALL, single_layers
+from workbench.methods.shared.needs import Needs
 from workbench.methods.shared.reading import ReadFrom, read_knob, read_sides, settled_reading
 from workbench.methods.shared.sparing import HELP, SpareKind, spared
 from workbench.methods.shared.starts import Start, start_layer

@@ -27,10 +27,10 @@ from workbench.methods.hpr.edit import HouseholderEdit, LayerTurn
 from workbench.methods.hpr.report import HprFit, report
 from workbench.methods.hpr.rows import Alike, pair_rows, pairs_of, split_by_question
 from workbench.methods.hpr.select import LayerSelection, by_accuracy, by_benefit
-from workbench.methods.needs import Needs
 from workbench.methods.registry import Fitted, Notice, header, method, with_notices
 from workbench.methods.shared.gating import gated
 from workbench.methods.shared.layers import SMALL
+from workbench.methods.shared.needs import Needs
 from workbench.methods.shared.neutral import Neutral, neutral_of
 from workbench.methods.shared.sparing import spared
 from workbench.methods.shared.starts import start_layer

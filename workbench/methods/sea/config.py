@@ -28,7 +28,7 @@ SiteKind = Literal["resid_post", "mlp_out"]
 
 @dataclass(frozen=True)
 class SeaConfig:
-    """Knobs of SEA. What is left to choose (auto, none) follows the size of the model: `settled`."""
+    """Knobs of SEA. What is left to choose (auto, none) follows the size of the model: `resolved`."""
 
     FORMER: ClassVar[Mapping[str, tuple[str, Mapping[str, str]]]] = {"collect": ("read", {})}
 
@@ -193,7 +193,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
 }
 
 
-def settled(config: SeaConfig, info: ModelInfo, pairs: bool) -> SeaConfig:
+def resolved(config: SeaConfig, info: ModelInfo, pairs: bool) -> SeaConfig:
     """The config with everything settled that it leaves to choose.
 
     A small network has the paper's law, centred; one of size drops what is the bad side's alone, read from means over answers, where the

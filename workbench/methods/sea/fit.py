@@ -25,14 +25,14 @@ import torch
 from workbench.data.demonstrations import Demonstrations
 from workbench.data.sides import are_pairs, two_sides
 from workbench.errors import FitFailed
-from workbench.methods.needs import Needs
 from workbench.methods.registry import Fitted, header, method, with_notices
-from workbench.methods.sea.config import PRESETS, SeaConfig, listed_layers, settled, tries, wanted_count
+from workbench.methods.sea.config import PRESETS, SeaConfig, listed_layers, resolved, tries, wanted_count
 from workbench.methods.sea.edit import SpectralEdit, mlp_facts
 from workbench.methods.sea.report import LayerFit, report
 from workbench.methods.shared.contrast_rows import Collect, drawn_rows, settled_period, stream_rows, tokens_of
 from workbench.methods.shared.gating import gated
-from workbench.methods.shared.reading import Reading, read_sides
+from workbench.methods.shared.needs import Needs
+from workbench.methods.shared.reading import ReadAt, read_sides
 from workbench.methods.shared.sparing import spared
 from workbench.methods.shared.starts import Start, start_layer
 from workbench.models.base import LanguageModel
@@ -72,12 +72,12 @@ def fit(model: LanguageModel, demonstrations: Demonstrations, config: SeaConfig,
     """
     rows = drawn_rows(demonstrations.split("fit"), config.n_demos, seed)
     pairs = are_pairs(rows)
-    config = settled(config, model.info, pairs)
+    config = resolved(config, model.info, pairs)
     if pairs:
         config = replace(config, final_period=settled_period(config.final_period, rows))
     layers, start = listed_layers(config, model.info), Start(0)
     if config.starts_anywhere:
-        start = start_layer(model, demonstrations, cast(Reading, config.read), layers[0], progress.part(0.0, 0.3))
+        start = start_layer(model, demonstrations, cast(ReadAt, config.read), layers[0], progress.part(0.0, 0.3))
         layers = (start.layer,)
     collect = _side_moments if config.base == "sides" else _moments
     moments, clamped = collect(model, rows, layers, config, seed, progress.part(0.3, 0.8))
@@ -126,7 +126,7 @@ def _side_moments(
 ) -> tuple[Moments, dict[int, float]]:
     """As `_moments`, each side against itself, so that the sides need not be pairs. Nothing is drawn."""
     sites = {layer: _fit_site(model, layer, config) for layer in layers}
-    read = read_sides(model, two_sides(rows), list(sites.values()), cast(Reading, config.read), progress)
+    read = read_sides(model, two_sides(rows), list(sites.values()), cast(ReadAt, config.read), progress)
     moments: Moments = {}
     clamped: dict[int, float] = {}
     for layer, site in sites.items():

@@ -17,7 +17,6 @@ import torch
 
 from workbench.data.demonstrations import Demonstrations
 from workbench.errors import Obstructed
-from workbench.methods.needs import Needs
 from workbench.methods.registry import FitReport, Fitted, Notice, Step, header, method
 from workbench.methods.senses.config import SensesConfig, draws, sense_settings, stored
 from workbench.methods.senses.problem import SenseProblem, posed, trained
@@ -30,6 +29,7 @@ from workbench.methods.shared.canonical_examples import (
     training_rows,
 )
 from workbench.methods.shared.epochs import Epochs
+from workbench.methods.shared.needs import Needs
 from workbench.methods.shared.sense_edit import SenseEdit
 from workbench.methods.shared.sense_texts import NeutralReading, item_texts, losses, neutral_reading
 from workbench.models.backpack.model import BackpackModel

@@ -17,7 +17,7 @@ from typing import Literal
 from workbench.data.demonstrations import Demonstration, Demonstrations, Split, neutral_texts
 from workbench.data.sources import read
 from workbench.errors import BadPrompt, NotEnoughData
-from workbench.methods.needs import Obstacle
+from workbench.methods.shared.needs import Obstacle
 from workbench.models.base import LanguageModel
 from workbench.models.token_texts import token_ids
 from workbench.models.tokens import prompt_ids

@@ -18,7 +18,7 @@ from workbench.data.demonstrations import Demonstrations
 from workbench.data.sides import SIDES, are_pairs, concepts, side_of, two_sides
 from workbench.data.splits import held_apart
 from workbench.errors import NotEnoughData
-from workbench.methods.shared.reading import Reading
+from workbench.methods.shared.reading import ReadAt
 from workbench.models.base import LanguageModel
 from workbench.models.sinks import MASSIVE
 from workbench.models.tokens import TokenBatch
@@ -31,7 +31,7 @@ from workbench.sites import Site
 TextSide = list[tuple[Prompt, str | None]]
 
 
-READINGS: tuple[Reading, ...] = ("last", "mean")
+READINGS: tuple[ReadAt, ...] = ("last", "mean")
 PUSH = 0.1
 """Length of a small push, in median tokens of the layer."""
 _MOST_ROWS = 64

@@ -23,7 +23,7 @@ from workbench.record import gather
 from workbench.shapes import Bool, Float, Tensor
 from workbench.sites import Site
 
-Reading = Literal["last", "mean", "random", "each"]
+ReadAt = Literal["last", "mean", "random", "each"]
 ReadFrom = Literal["auto", "last", "mean"]
 _WORDS: dict[str, str] = {
     "last": "the last token of prompt and answer (without an answer that of the prompt, so of a chat its template's last)",
@@ -34,13 +34,13 @@ _WORDS: dict[str, str] = {
 _AUTO = " auto: the mean; the last token in models of fewer than 30 million parameters, whose answers are a word or two."
 
 
-def read_knob(*options: Reading, default: str = "auto") -> Any:
+def read_knob(*options: ReadAt, default: str = "auto") -> Any:
     """The knob `read`, whose options have the same words wherever it stands."""
     told = "; ".join(f"{option}: {_WORDS[option]}" for option in options)
     return knob(default, label="Read from", help=f"What stands for a text. {told}.{_AUTO if default == 'auto' else ''}")
 
 
-def settled_reading(read: str, info: ModelInfo) -> Reading:
+def settled_reading(read: str, info: ModelInfo) -> ReadAt:
     """What `auto` means on a model; every other word means itself."""
     if read != "auto":
         return read  # pyright: ignore[reportReturnType]
@@ -48,7 +48,7 @@ def settled_reading(read: str, info: ModelInfo) -> Reading:
 
 
 def read_sides(
-    model: LanguageModel, sides: Sides, sites: Sequence[Site], read: Reading, progress: Progress
+    model: LanguageModel, sides: Sides, sites: Sequence[Site], read: ReadAt, progress: Progress
 ) -> dict[Site, tuple[Float[Tensor, "target width"], Float[Tensor, "other width"]]]:
     """The rows (text, width) of both sides at each site, the target's first; float64 where they are means.
 

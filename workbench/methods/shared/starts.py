@@ -18,7 +18,7 @@ from workbench.errors import NotEnoughData
 from workbench.methods.registry import Notice
 from workbench.methods.shared.layers import SMALL
 from workbench.methods.shared.places import PUSH, READINGS, apart_sides, read_both, slopes
-from workbench.methods.shared.reading import Reading
+from workbench.methods.shared.reading import ReadAt
 from workbench.models.base import LanguageModel
 from workbench.progress import Progress
 from workbench.shapes import Float, Tensor
@@ -38,7 +38,7 @@ class Start:
     notices: tuple[Notice, ...] = ()
 
 
-def start_layer(model: LanguageModel, demonstrations: Demonstrations, read: Reading, by_depth: int, progress: Progress) -> Start:
+def start_layer(model: LanguageModel, demonstrations: Demonstrations, read: ReadAt, by_depth: int, progress: Progress) -> Start:
     """The layer of the largest first-order effect among those that tell held-out sides apart; of two sets of prompts, of the largest AUC.
 
     Args:

@@ -17,8 +17,8 @@ import torch
 
 from workbench.data.demonstrations import Demonstrations
 from workbench.errors import BadKnob, FitFailed, NotEnoughData, RetouchError
-from workbench.methods.needs import Needs, Obstacle
 from workbench.methods.registry import FitReport, Fitted, header, method
+from workbench.methods.shared.needs import Needs, Obstacle
 from workbench.methods.tarot.config import PRESETS, TarotConfig, angle_space, edited_layers, listed_heads, narrowed, scoped, search_config
 from workbench.methods.tarot.edit import RotationEdit, fold_facts, value_bias
 from workbench.methods.tarot.generation import classifier_of
