@@ -107,7 +107,7 @@ class Located:
             return f"{there}: there no direction tells both sides apart beyond chance, so expect little of it.", self._numbers(at)
         return f"{there}: there a direction tells both sides apart.{self._reliability(at)}{self._refusing(at)}", self._numbers(at)
 
-    def _at(self, layer: int, reading: Reading) -> tuple[int, int]:
+    def _at(self, layer: int, reading: ReadAt) -> tuple[int, int]:
         return self.readings.index(reading), self.layers.index(layer)
 
     def _numbers(self, at: tuple[int, int]) -> str:

@@ -77,8 +77,9 @@ class AngularConfig:
     spare: SpareKind = knob("sinks", label="Spared tokens", help=HELP)
 
     def fits_at(self, info: ModelInfo) -> tuple[int, ...]:
-        """The layers that are turned."""
-        return single_layers(info.n_layers)[0] if self.layers is None else self.layers
+        """The layers that are turned; none where the fit looks for one."""
+        looks = info.n_parameters >= SMALL and self.plane == "layer"
+        return self.layers or (() if looks else single_layers(info.n_layers)[0])
 
 
 @edit_kind("plane")

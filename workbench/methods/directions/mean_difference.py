@@ -27,7 +27,7 @@ from workbench.methods.shared.needs import Needs
 from workbench.methods.shared.reading import ReadFrom, read_knob, read_sides, settled_reading
 from workbench.methods.shared.sparing import HELP, SpareKind, spared
 from workbench.methods.shared.starts import Start, start_layer
-from workbench.models.base import LanguageModel
+from workbench.models.base import LanguageModel, ModelInfo
 from workbench.operations import Operation, TransformAt
 from workbench.progress import Progress
 from workbench.shapes import Activations, Float, Tensor
@@ -71,8 +71,9 @@ class MeanDifferenceConfig:
     read: ReadFrom = read_knob("last", "mean")
 
     def fits_at(self, info: ModelInfo) -> tuple[int, ...]:
-        """The layers that are moved."""
-        return (min(info.n_layers - 1, info.n_layers // 2 + 1),) if self.layers is None else self.layers
+        """The layers that are moved; none where the fit looks for one."""
+        by_depth = (min(info.n_layers - 1, info.n_layers // 2 + 1),) if info.n_parameters < SMALL else ()
+        return by_depth if self.layers is None else self.layers
 
 
 @edit_kind("addition")

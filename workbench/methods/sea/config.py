@@ -144,10 +144,16 @@ class SeaConfig:
         """What the law does with both branches."""
         return "negative" if self.merge == "exclusive" else cast(Merge, self.merge)
 
-    @property
-    def starts_anywhere(self) -> bool:
-        """Whether a look at all layers says where our law acts: neither layers nor their mode or number were named."""
-        return self.merge == "exclusive" and self.layers is None and self.layer_mode == "middle" and self.n_layers is None
+    def meant_merge(self, info: ModelInfo) -> SeaMerge:
+        """The merge, or what auto means on a model."""
+        if self.merge != "auto":
+            return self.merge
+        return "sum" if info.n_parameters < SMALL or self.phi != "none" else "exclusive"
+
+    def looks_for_layer(self, info: ModelInfo) -> bool:
+        """Whether a look at all layers says where our law acts: in a network of size, and neither layers, mode nor number were named."""
+        named = self.layers is not None or self.layer_mode != "middle" or self.n_layers is not None
+        return not named and info.n_parameters >= SMALL and self.meant_merge(info) == "exclusive"
 
     @property
     def restored(self) -> Norm:
@@ -160,8 +166,8 @@ class SeaConfig:
         return self.compat.final_period or self.final_period
 
     def fits_at(self, info: ModelInfo) -> tuple[int, ...]:
-        """The layers that are fitted."""
-        return listed_layers(self, info)
+        """The layers that are fitted; none where the fit looks for one."""
+        return () if self.looks_for_layer(info) else listed_layers(self, info)
 
 
 _LAW: Mapping[str, Any] = {"merge": "sum", "base": "own", "read": "last"}
@@ -205,7 +211,7 @@ def resolved(config: SeaConfig, info: ModelInfo, pairs: bool) -> SeaConfig:
     Raises:
         BadKnob: knobs that do not go together.
     """
-    merge = config.merge if config.merge != "auto" else "sum" if info.n_parameters < SMALL or config.phi != "none" else "exclusive"
+    merge = config.meant_merge(info)
     ours = merge == "exclusive"
     base = config.base if config.base != "auto" else "sides" if not pairs else "positive" if ours else "own"
     if not pairs and base != "sides":

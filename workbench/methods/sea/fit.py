@@ -76,7 +76,7 @@ def fit(model: LanguageModel, demonstrations: Demonstrations, config: SeaConfig,
     if pairs:
         config = replace(config, final_period=settled_period(config.final_period, rows))
     layers, start = listed_layers(config, model.info), Start(0)
-    if config.starts_anywhere:
+    if config.looks_for_layer(model.info):
         start = start_layer(model, demonstrations, cast(ReadAt, config.read), layers[0], progress.part(0.0, 0.3))
         layers = (start.layer,)
     collect = _side_moments if config.base == "sides" else _moments
