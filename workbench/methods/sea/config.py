@@ -142,7 +142,7 @@ class SeaConfig:
     @property
     def law_merge(self) -> Merge:
         """What the law does with both branches."""
-        return "negative" if self.merge == "exclusive" else cast(Merge, self.merge)
+        return cast(Merge, {"exclusive": "negative", "auto": "sum"}.get(self.merge, self.merge))
 
     def meant_merge(self, info: ModelInfo) -> SeaMerge:
         """The merge, or what auto means on a model."""
@@ -170,7 +170,7 @@ class SeaConfig:
         return () if self.looks_for_layer(info) else listed_layers(self, info)
 
 
-_LAW: Mapping[str, Any] = {"merge": "sum", "base": "own", "read": "last"}
+_LAW: Mapping[str, Any] = {"merge": "sum", "read": "last"}
 _CENTRED: Mapping[str, Any] = {**_LAW, "center": "demonstrations", "keep": 0.99}
 _BENT: Mapping[str, Any] = {**_LAW, "center": "none", "keep": 0.99}
 _PAPER: Mapping[str, Any] = {**_BENT, "edit_site": "mlp_out", "keep": 0.998, "layer_mode": "last", "spare": "none"}
