@@ -101,8 +101,7 @@ def test_a_mean_is_covered_from_the_fewest_items_on_that_get_an_interval(kind: s
     sample, truth = DRAWN[kind]
     draw = np.random.default_rng(n)
     found = [mean_interval(sample(draw, n)) for _ in range(2000)]
-    # 2,000 runs: three standard deviations at .93 are .017.
-    assert 0.93 - 0.017 <= np.mean([item.low <= truth <= item.high for item in found]) <= 0.99
+    assert 0.93 <= np.mean([item.low <= truth <= item.high for item in found]) <= 0.99
     if kind == "normal":
         half = [mean_interval(sample(draw, n), level=0.5) for _ in range(500)]
         assert 0.45 <= np.mean([item.low <= truth <= item.high for item in half]) <= 0.65
@@ -114,7 +113,7 @@ def test_a_mean_over_items_of_unequal_weight_is_covered() -> None:
         tokens = np.exp(0.5 * draw.normal(size=12))
         found = mean_interval(draw.exponential(size=12), tokens)
         hits += [] if found.withheld else [found.low <= 1.0 <= found.high]
-    assert np.mean(hits) >= 0.93 - 0.017
+    assert np.mean(hits) >= 0.93
 
 
 def test_the_percentile_bootstrap_of_few_items_does_not_cover() -> None:
@@ -203,7 +202,7 @@ def test_bounds_move_through_exp_and_a_constant() -> None:
 
 
 @pytest.mark.parametrize("gap", [0.0, 1.0, 3.0])
-@pytest.mark.parametrize(("n", "is_paired"), [(6, True), (6, False), (30, True), (30, False)])
+@pytest.mark.parametrize(("n", "is_paired"), [(2, True), (2, False), (6, True), (6, False), (30, True), (30, False)])
 def test_an_auc_is_covered_by_paired_rows_as_by_lone_ones(gap: float, n: int, is_paired: bool) -> None:
     draw, truth, hits = np.random.default_rng(n), NormalDist().cdf(gap / math.sqrt(2)), []
     for _ in range(2000):
@@ -213,7 +212,7 @@ def test_an_auc_is_covered_by_paired_rows_as_by_lone_ones(gap: float, n: int, is
             low, mine = 0.6 * low + 0.8 * shared, 0.6 * mine + 0.8 * shared
         found = auc_interval(mine + gap, low, paired=is_paired)
         hits.append(found.low <= truth <= found.high)
-    assert np.mean(hits) >= 0.93 - 0.017, "2,000 runs: three standard deviations are .017"
+    assert np.mean(hits) >= 0.93
 
 
 def test_an_auc_is_wilsons_interval_over_the_items_of_delongs_variance() -> None:

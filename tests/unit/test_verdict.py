@@ -128,7 +128,10 @@ def test_few_rows_are_told_instead_of_judged() -> None:
 def test_nothing_scored_and_nothing_edited_are_told() -> None:
     assert judged() == Verdict("not told", "Nothing on this set could be scored.", "")
     untouched = judged(gain(0.2, 0.2, 0.5, 0.3, 0.2), edit=0)
-    assert untouched.sentence == "No edit was measured." and "A random edit of equal size gives 0.30" in untouched.plain
+    assert (untouched.kind, untouched.sentence) == (
+        "not told",
+        "No edit was measured.",
+    ) and "A random edit of equal size gives 0.30" in untouched.plain
 
 
 def test_rows_that_were_fitted_on_are_said_to_be_left_out_and_none_otherwise() -> None:
@@ -139,7 +142,11 @@ def test_rows_that_were_fitted_on_are_said_to_be_left_out_and_none_otherwise() -
         verdict(with_them, None, EDIT, PLACEBO).detail
         == verdict(made, None, EDIT, PLACEBO).detail + " 1 row was fitted on and is left out."
     )
-    assert verdict(replace(with_them, split="fit"), None, EDIT, PLACEBO).detail.endswith("gives 0.20 [0.19, 0.21].")
+    fitted = verdict(replace(with_them, split="fit"), None, EDIT, PLACEBO)
+    assert fitted.kind == "not told" and fitted.sentence.endswith(
+        " These are rows for fitting, so they cannot show what it does to others."
+    )
+    assert fitted.detail.endswith("gives 0.20 [0.19, 0.21].")
 
 
 _AS_MUCH, _MORE = ": **as much, within chance**.", ": **more than the edit**."
@@ -216,6 +223,8 @@ def test_a_prompt_alone_is_judged_by_its_name_and_has_no_noise_of_its_size() -> 
         "20 of 20 rows get better and 0 get worse. It moves the right way, beyond chance; a prompt has no noise of its size to be weighed "
         "against. P(truth): 0.80 [0.79, 0.81] with the prompt, 0.20 [0.19, 0.21] without, 20 rows of split test."
     )
+    both = replace(made, lanes=(LANES[0], LaneLabel("a", ("1",), (1.0,), Prompting(prefix="Be right."))))
+    assert verdict(both, None, 1, None).kind == "no more than noise" and "with the edit" in verdict(both, None, 1, None).plain
     worse = Evaluation(replace(made, metrics=(gain(0.8, 0.2),)), None, (None, None), 0).verdict
     assert worse.kind == "does harm" and "with the prompt" in worse.detail
 
@@ -233,16 +242,19 @@ def test_who_was_harmed_is_told_where_rows_were_kept() -> None:
 
 
 def test_an_edit_near_the_identity_is_said_to_be_one() -> None:
-    def with_kl(kl: float, edit: float) -> Verdict:
-        moved = mean_metric("kl_nats", "KL on neutral text", spread(0.0, kl, 0, 0, 0) * 0 + kl, "nats/token", "lower")
+    def with_kl(kl: float, edit: float, name: str = "kl_nats", more: tuple[Metric, ...] = ()) -> Verdict:
+        moved = mean_metric(name, "KL on neutral text", spread(0.0, kl, 0, 0, 0) * 0 + kl, "nats/token", "lower")
         moved = replace(moved, values=tuple(replace(value, estimate=kl) for value in moved.values))  # as given, without rounding
-        side = SideEffects("m", LANES, 20, 400, (moved,), {})
+        side = SideEffects("m", LANES, 20, 400, (moved, *more), {})
         return judged(gain(0.4, edit, 0.5, 0.4, 0.4), side=side)
 
     said = " It is near the identity: it hardly moves the model at all."
     assert with_kl(1e-7, 0.4).sentence.endswith(f"**It does nothing** that these rows could show.{said}")
     for kl, edit in ((HARDLY_MOVES, 0.4), (0.01, 0.4), (1e-7, 0.9)):
         assert "near the identity" not in with_kl(kl, edit).plain
+    assert with_kl(1e-7, 0.4, "own_kl_nats").sentence.endswith(said), "by what is known"
+    own = mean_metric("own_kl_nats", "KL on own answers", spread(0.0, 0.01, 0, 0, 0), "nats/token", "lower")
+    assert "near the identity" not in with_kl(1e-7, 0.4, more=(own,)).plain, "its answers are moved"
 
 
 @pytest.mark.parametrize("kind", ["share", "mean"])
@@ -282,9 +294,9 @@ def test_costs_and_what_is_kept_follow_each_in_its_own_numbers() -> None:
             mean_metric("perplexity_ratio", "Perplexity ratio", spread(1.0, 1.7, 1, 1, 1), "", "lower"),
             mean_metric("kl_nats", "KL on neutral text", spread(0.0, 0.0314, 0.9, 0.8, 0.7), "nats/token", "lower"),
             gain(0.75, 0.5, 0.1, 0.2, 0.3, name="facts_mc2"),
-            gain(0.65, 0.6, 0.1, 0.2, 0.3, name="sums_mc2"),
+            gain(0.65, 0.6, 0.1, 0.2, 0.3, name="safe_sums_mc2"),
         ),
-        {name: Benefit("m", LANES, name, "all", 20, (), ()) for name in ("facts", "sums")},
+        {name: Benefit("m", LANES, name, "all", 20, (), ()) for name in ("facts", "safe sums")},
     )  # fmt: skip
     answers = mean_metric("p_answer", "Probability of a true answer", spread(0.0123, 0.456, 0, 0, 0), "", "higher")
     kl = side.metric("kl_nats").values[EDIT]
@@ -306,6 +318,9 @@ def test_costs_and_what_is_kept_follow_each_in_its_own_numbers() -> None:
         f" On the model's own answers by {own[0].values[EDIT].words}, by at most "
         f"{own[1].values[EDIT].words} at nineteen tokens in twenty (20 answers)."
     )
+    for one in own:
+        half = judged(gain(0.2, 0.8, 0.5, 0.3, 0.1), side=replace(side, metrics=(side.metrics[1], one), capability={})).text
+        assert half.endswith(" nats/token (20 texts)."), "the mean without the tail is not told, nor the tail alone"
     bare = replace(side, metrics=side.metrics[:1], capability={})
     alone = judged(gain(0.2, 0.8, 0.5, 0.3, 0.1), side=bare).text
     assert alone.endswith("gives 0.30 [0.29, 0.31].") and "neutral" not in alone and "true answer" not in alone
