@@ -179,7 +179,7 @@ def _answers(benefit: Benefit, edit: int) -> str:
 def _kept(side: SideEffects | None, edit: int) -> str:
     """What else the model still knows."""
     names = [f"{name.replace(' ', '_')}_" for name in side.capability] if side else []
-    kept = [metric for metric in side.metrics if metric.name.startswith(tuple(names))] if side and names else []
+    kept = [metric for metric in side.metrics if metric.name.startswith(tuple(names))] if side else []
     told = [f" {m.title}: {_short(m.values[edit])} with it, {_short(m.values[0])} without, {m.n} rows." for m in kept]
     return "".join(told)
 
