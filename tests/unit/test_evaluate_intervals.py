@@ -184,6 +184,11 @@ def test_of_items_that_are_no_numbers_no_interval_is_given_and_no_order(number: 
         assert math.isnan(told.estimate) and (told.withheld, told.n, told.bounds) == (why, 41, (None, None))
     tokens, texts = np.tile(np.arange(40.0), 10), np.arange(400) // 20
     assert not quantile_interval(tokens, texts).withheld
+    # Sixteen texts and a hundred tokens are the fewest, as eight items are of a mean.
+    few = np.concatenate([np.repeat(np.arange(16), 6), np.arange(4)])
+    assert len(few) == 100 and not quantile_interval(np.arange(100.0), few).withheld
+    assert quantile_interval(np.arange(99.0), few[:99]).withheld == "16 texts of 99 tokens in all, fewer than 16 or 100"
+    assert quantile_interval(np.arange(150.0), np.arange(150) // 10).withheld.startswith("15 texts of 150 tokens in all")
     tokens[7] = number
     assert quantile_interval(tokens, texts).withheld == "some tokens' values are no finite numbers"
 
