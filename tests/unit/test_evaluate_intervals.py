@@ -187,10 +187,14 @@ def test_of_items_that_are_no_numbers_no_interval_is_given_and_no_order(number: 
     # Sixteen texts and a hundred tokens are the fewest, as eight items are of a mean.
     few = np.concatenate([np.repeat(np.arange(16), 6), np.arange(4)])
     assert len(few) == 100 and not quantile_interval(np.arange(100.0), few).withheld
-    assert quantile_interval(np.arange(99.0), few[:99]).withheld == "16 texts of 99 tokens in all, fewer than 16 or 100"
+    why_few = "16 texts of 99 tokens in all, fewer than 16 or 100"
+    assert quantile_interval(np.arange(99.0), few[:99]) == withheld(float(np.quantile(np.arange(99.0), 0.95)), 16, why_few)
+    assert quantile_interval(np.ones(100), few) == withheld(1.0, 16, "all tokens are equal")
     assert quantile_interval(np.arange(150.0), np.arange(150) // 10).withheld.startswith("15 texts of 150 tokens in all")
     tokens[7] = number
-    assert quantile_interval(tokens, texts).withheld == "some tokens' values are no finite numbers"
+    lost = quantile_interval(tokens, texts)
+    assert (lost.withheld, lost.n, lost.bounds) == ("some tokens' values are no finite numbers", 20, (None, None))
+    assert np.array_equal([lost.estimate], [np.quantile(tokens, 0.95)], equal_nan=True)
 
 
 def test_bounds_move_through_exp_and_a_constant() -> None:
