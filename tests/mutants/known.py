@@ -10,12 +10,12 @@ CHOICE, GATING = "workbench/methods/choice.py", "workbench/methods/shared/gating
 _KNOWN: tuple[tuple[str, str, str], ...] = (
     (
         VERDICT,
-        "**{_short(metric.values[edit])}** with the edit, **{_short(metric.values[0])}** without",
-        "**{_short(metric.values[0])}** with the edit, **{_short(metric.values[edit])}** without",
+        "**{_short(metric.values[edit])}** with {what}, **{_short(metric.values[0])}** without",
+        "**{_short(metric.values[0])}** with {what}, **{_short(metric.values[edit])}** without",
     ),
     (VERDICT, 'return "does harm", "**It does the opposite**', 'return "does it", "**It does the opposite**'),
     (VERDICT, 'return self.kind == "does it"', "return True"),
-    (VERDICT, "metric.between(edit, placebo).sign", "metric.between(edit, 0).sign"),
+    (VERDICT, "ahead = metric.between(edit, placebo)", "ahead = metric.between(edit, 0)"),
     (VERDICT, "change = metric.between(edit, 0)", "change = metric.between(0, edit)"),
     (SCORE, "(base.exp() * (base - log_p))", "(log_p.exp() * (log_p - base))"),
     (FORKS, "(p * (base - log_p))", "(log_p.exp() * (log_p - base))"),
