@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scipy.stats import beta, t
 
 from tests.conftest import contrast_rows, words
 from workbench.conversations import Conversation
@@ -76,6 +77,24 @@ def test_a_tail_of_too_few_texts_or_tokens_is_withheld_and_of_equal_ones() -> No
     short = np.arange(FEWEST_TEXTS).repeat(6)
     assert quantile_interval(np.arange(96.0), short).withheld and len(short) < FEWEST_TOKENS
     assert quantile_interval(np.zeros(200), np.arange(200) % 20).withheld == "all tokens are equal"
+
+
+@pytest.mark.parametrize("level", [0.95, 0.5])
+@pytest.mark.parametrize("n", [101, 400])
+@pytest.mark.parametrize("heavy", [False, True])
+def test_the_bounds_of_a_tail_are_those_of_their_formula(n: int, level: float, heavy: bool) -> None:
+    draw, q = np.random.default_rng(n), 0.95
+    texts = np.arange(n) % 20
+    values = np.exp(draw.normal(size=n) + (3.0 * (texts == 3) if heavy else 0.0))
+    found, cut = quantile_interval(values, texts, level=level), np.quantile(values, q)
+    assert n != 101 or cut in values, "of 101 tokens the percentile is one of them, and it is not above itself"
+    z = np.array([((values[texts == one] <= cut) - q).sum() / n for one in range(20)])
+    spread = t.ppf(0.5 + level / 2, max(2.0, (z**2).sum() ** 2 / (z**4).sum() - 1))
+    effective = min(n, q * (1 - q) / (20 / 19 * (z**2).sum())) * (t.ppf(0.5 + level / 2, n - 1) / spread) ** 2
+    low = beta.ppf(0.5 - level / 2, effective * q, effective * (1 - q) + 1)
+    high = beta.ppf(0.5 + level / 2, effective * q + 1, effective * (1 - q))
+    assert (found.low, found.high) == (pytest.approx(np.quantile(values, low)), pytest.approx(np.quantile(values, high)))
+    assert (found.estimate, found.n, found.method, found.withheld) == (cut, 20, "Korn-Graubard", "")
 
 
 def test_seeds_of_a_placebo_give_all_their_tokens_to_its_tail() -> None:
