@@ -180,7 +180,7 @@ def run(
                     print(f"stopped after {minutes:g} minutes; run it again with --out to go on")
                     return found
                 base = base if len(base) else scores(model, one, one.rows.split("test"), [()])[0]
-                told: dict[str, Any] = {"task": name, "method": method, "model": model.info.name, "weights": weights, "cap": cap}
+                told: dict[str, Any] = {"task": name, "method": method, "model": Path(model.info.name).name, "weights": weights, "cap": cap}
                 told |= {"settings": settings(method), "n_rows": len(one.rows.split("test")), "n_prompts": len(base)}
                 row = rival(model, one, base, told) if method == PROMPT else measured(model, one, ground, method, base, told)
                 found.append(row)
