@@ -158,7 +158,8 @@ def main() -> None:
     found = measured(model, batch, stacks, args.rounds, sweep=args.sweep)
     reached = statistics.median(found.ratios)
     told = {
-        "model": Path(model.info.name).name, "answers": len(batch), "lanes": len(stacks), "layer": args.layer, "threads": torch.get_num_threads(),
+        "model": Path(model.info.name).name, "threads": torch.get_num_threads(),
+        "answers": len(batch), "lanes": len(stacks), "layer": args.layer,
         "floor_ratio": plain_floor / least, "measured_ratio": reached, "share": reached / (plain_floor / least),
         "ratios": found.ratios, "seconds_ours": [round(a, 2) for a, _ in found.seconds],
         "seconds_plain": [round(b, 2) for _, b in found.seconds],

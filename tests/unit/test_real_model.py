@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 
+from benchmarks import real
 from tests.made_edits import made
 from tests.real_wheel import NAME, folder_of_wheel, real_model
 from tests.stand_in import leading_to
@@ -99,3 +100,12 @@ def test_an_edit_of_it_is_measured_with_the_texts_that_ship(model: Any, tmp_path
     assert all(model.tokens([row.prompt], [row.positive]) for part in abilities.values() for row in part)
     where = session.look("locate", read(SETS / "truthfulness.jsonl").demonstrations.first(40).put_as_chat())
     assert where.refusal.shape == (2, 30) and "harmful requests" in where.says or not where.is_found
+
+
+def test_the_quick_battery_measures_a_method_beside_its_controls(model: Any, tmp_path: Path) -> None:
+    """A part of `python -m benchmarks.real --quick`; the second run finds everything done."""
+    out, wanted = tmp_path / "rows.jsonl", list(real.cells(("mood",), real.QUICK[:1]))
+    found = real.run(model, wanted, 8, 9.0, out, [])
+    assert [row["method"] for row in found] == [real.PROMPT, "mean difference"] and all(row["says"] for row in found)
+    assert found[1]["n_rows"] == 8 and found[1]["kl"] < real.MOST_KL and "over_shuffled" in found[1]
+    assert real.run(model, wanted, 8, 9.0, out, found) == found and len(out.read_text().splitlines()) == 2
