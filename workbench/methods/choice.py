@@ -57,7 +57,7 @@ class Candidate:
         return math.nan if self.placebo is None else self.measured.margin - float(np.mean(self.placebo))
 
     def row(self) -> dict[str, Any]:
-        """As a table row."""
+        """As a table row; None: not measured, since a smaller dose is beyond the limit."""
         found = {name: list(value) if isinstance(value, tuple) else value for name, value in self.values.items()}
         return {
             **found,
@@ -65,7 +65,7 @@ class Candidate:
             "margin, nats a token": self.measured.margin if self.measured.margins else None,
             "margin of its placebo": None if self.placebo is None else float(np.mean(self.placebo)),
             "good beats bad": self.measured.wins if self.measured.margins else None,
-            "KL": self.measured.damage if math.isfinite(self.measured.damage) else "larger than at a smaller dose",
+            "KL": self.measured.damage if math.isfinite(self.measured.damage) else None,
         }
 
 
