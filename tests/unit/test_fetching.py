@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import sys
 import threading
 import time
@@ -175,3 +176,20 @@ def test_a_damaged_gguf_file_is_named(tmp_path: Path, content: bytes) -> None:
 def test_a_missing_gguf_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ModelUnavailable, match="no file"):
         gguf.gguf_facts(tmp_path / "none.gguf")
+
+
+def test_a_folder_that_goes_while_its_bytes_are_counted_counts_nothing(tmp_path: Path) -> None:
+    (tmp_path / "kept").write_bytes(b"12345")
+
+    def come_and_go() -> None:
+        for turn in range(3000):
+            inner = tmp_path / f"pip-{turn % 7}" / "deeper"
+            inner.mkdir(parents=True)
+            (inner / "file").write_bytes(b"x")
+            shutil.rmtree(inner.parent)
+
+    other = threading.Thread(target=come_and_go)
+    other.start()
+    while other.is_alive():
+        assert fetching._bytes(tmp_path) in (5, 6)
+    other.join()

@@ -18,6 +18,7 @@ import threading
 import time
 import zipfile
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -232,12 +233,12 @@ def _run(command: list[str], room: Path, size: float, tell: Progress, doing: str
 
 
 def _bytes(folder: Path) -> int:
+    """What lies in a folder that another process writes into; whatever goes while we look counts nothing."""
     total = 0
-    for path in folder.rglob("*"):
-        try:
-            total += path.stat().st_size if path.is_file() else 0
-        except OSError:  # it was moved while we looked
-            continue
+    for at, _, names in os.walk(folder):  # unlike rglob it passes over a folder that is gone
+        for name in names:
+            with suppress(OSError):
+                total += os.stat(os.path.join(at, name)).st_size
     return total
 
 
