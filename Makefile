@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready-$(shell cat pyproject.toml requirements.txt requirements.lock | cksum | cut -d' ' -f1)
 PORT ?= 8501
 
-.PHONY: app test check families families_table mutants newest chromium screenshots
+.PHONY: app test check families families_table licences audit mutants newest chromium screenshots
 
 app: $(READY)
 	$(BIN)/retouch app --port $(PORT)
@@ -25,6 +25,15 @@ families: $(READY)
 
 families_table: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.family_table
+
+licences: $(READY)
+	$(BIN)/python -m tests.licences
+
+# Whether the installed packages fit each other; then, over the network, known vulnerabilities of the locked versions.
+audit: $(READY)
+	$(BIN)/pip check
+	test -x .audit/bin/pip-audit || { $(PYTHON) -m venv .audit && .audit/bin/pip install --quiet pip-audit; }
+	.audit/bin/pip-audit --requirement requirements.lock --no-deps --disable-pip
 
 mutants: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.mutants

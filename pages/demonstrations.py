@@ -9,9 +9,10 @@ import streamlit as st
 from pages._ui.demonstrations import beside, geometry, sets
 from pages._ui.kit import frame
 from pages._ui.kit.backend import ready
-from pages._ui.kit.rows import as_jsonl, counts, editor, merged
+from pages._ui.kit.rows import as_jsonl, counts, rows_of
 
 if TYPE_CHECKING:
+    from workbench.data.demonstrations import Demonstrations
     from workbench.session import Session
 
 
@@ -22,22 +23,25 @@ def main(session: Session) -> None:
         with frame.empty("Your demonstrations will stand here, one row each.", "Import a file to begin.", key="no-set"):
             st.button("Import", key="set-import-first", on_click=lambda: sets.import_dialog(session))
         return
+    # Before the rows: what another tab does in between then looks like a conflict, and never like nothing.
+    saved = session.demos.info(chosen).saved
+    version, demonstrations = None if saved is None else saved.version, rows_of(session, chosen)
+    if demonstrations is None:
+        sets.damaged(session, chosen)
+        return
     table, side = st.columns([2, 1], gap="large")
     with table:
-        base, key = sets.base(session, chosen)
-        editor(base, key, lambda: sets.save_changes(session, chosen, merged(base, st.session_state[key])))
-        sets.failure()
-        demonstrations = session.demos(chosen)
+        sets.table(session, chosen, demonstrations, version)
         st.caption(f"{len(demonstrations)} rows: {counts(demonstrations)}. Every change is a version on disk.")
-        _foot(session, chosen)
+        _foot(session, chosen, demonstrations)
     with side:
         troubled = beside.checks(session, demonstrations)
         index = beside.row(session, demonstrations, geometry.picked_rows(demonstrations) or troubled)
-    geometry.panel(session, chosen, demonstrations, index)
+    geometry.panel(session, chosen, demonstrations, version, index)
 
 
-def _foot(session: Session, chosen: str) -> None:
-    demonstrations, saved = session.demos(chosen), session.demos.info(chosen).saved
+def _foot(session: Session, chosen: str, demonstrations: Demonstrations) -> None:
+    saved = session.demos.info(chosen).saved
     with st.container(horizontal=True):
         st.button("Undo", disabled=saved is None or not saved.can_undo, on_click=sets.move, args=(session, chosen, True), key="set-undo")
         st.button("Redo", disabled=saved is None or not saved.can_redo, on_click=sets.move, args=(session, chosen, False), key="set-redo")

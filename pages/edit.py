@@ -11,6 +11,7 @@ from pages._ui.edit import fits, fitting, methods, where
 from pages._ui.kit import frame, jobs
 from pages._ui.kit.backend import ready
 from pages._ui.kit.methods import method, obstacles
+from pages._ui.kit.rows import rows_of
 
 if TYPE_CHECKING:
     from workbench.session import Session
@@ -24,7 +25,9 @@ def main(session: Session) -> None:
         st.page_link("pages/demonstrations.py", label="Open Demonstrations", icon=":material/table_rows:")
         return
     fits.take_choice()
-    demonstrations = session.demos(chosen)
+    demonstrations = rows_of(session, chosen)
+    if demonstrations is None:
+        return
     name = methods.cards(session, demonstrations)
     known = method(name)
     blocked = obstacles(session, demonstrations)[name]

@@ -35,6 +35,10 @@ class _Statements(sqlite3.Connection):
             type(self).point()
         return super().execute(*args, **kwargs)
 
+    def executemany(self, *args: Any, **kwargs: Any) -> sqlite3.Cursor:
+        type(self).point()
+        return super().executemany(*args, **kwargs)
+
 
 def _at(n: int, event: Event) -> None:
     """From the n-th point on (counted from 0), kill this process, or refuse that one as a full disk does."""

@@ -13,8 +13,13 @@ class RetouchError(Exception):
     """
 
     def __init__(self, message: str, hint: str) -> None:
-        super().__init__(message)
-        self.hint = hint
+        super().__init__(_whole(message))
+        self.hint = _whole(hint)
+
+
+def _whole(text: str) -> str:
+    """The text with halves of characters spelled out: what a file or a name brought along can then be printed, sent and written."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 class UnknownName(RetouchError):
@@ -131,6 +136,14 @@ class UnsupportedExport(RetouchError):
 
 class StorageFailed(RetouchError):
     """The disk is full, read-only, or the workspace database is locked."""
+
+
+class ChangedMeanwhile(RetouchError):
+    """A set that another tab or program has changed since it was read. Both are kept: `kept` is the id of what was to be saved."""
+
+    def __init__(self, message: str, hint: str, kept: str) -> None:
+        super().__init__(message, hint)
+        self.kept = kept
 
 
 class Unexpected(RetouchError):

@@ -68,6 +68,7 @@ class Session:
         self._lock = threading.Lock()
         self.demos = Shelf(lambda: self.workspace)
         self.shelf = EditShelf(lambda: self.workspace, self.demos) if shelf is None else shelf
+        self.shelf.knows(model.fingerprint)
         self.recorder = Recorder(lambda: self.workspace, records)
         self._fitting = Fitting(self.demos, self.shelf, self.recorder)
         self._measuring = Measuring(self.demos, self.shelf, self.recorder)
@@ -88,6 +89,7 @@ class Session:
     def load(self, name: str, *, progress: Progress | None = None, **options: Any) -> LanguageModel:
         """Load another model in place of this one; if that fails, this one stays. Options and errors: `catalog.load`."""
         self.model = catalog.load(name, models=self._models, progress=progress, **options)
+        self.shelf.knows(self.model.fingerprint)
         return self.model
 
     def catalog(self) -> tuple[Entry, ...]:

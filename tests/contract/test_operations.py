@@ -217,16 +217,18 @@ def test_bounds_are_saved_with_their_edit_counted_in_its_id_and_refused_where_th
     with pytest.raises(UnknownSite, match="resid_post@0"):
         edit.sparing({Site("resid_post", 0): 1.0})
     told = json.loads((tmp_path / "edit" / "edit.json").read_text())
-    assert told["schema"] == 3, "an older version has to refuse what it would not spare, and rows that it would not leave out"
-    bare = {name: replace(one, header=replace(one.header, rows=())) for name, one in (("plain", edit), ("spares", bounded))}
+    assert told["schema"] == 4, "an older version would compare a sample of the weights with the hash of all"
+    old = replace(edit.header, model=replace(edit.header.model, sampled=""))
+    rowless = replace(old, rows=())
+    bare = {"plain": replace(edit, header=rowless), "spares": replace(bounded, header=rowless), "rows": replace(bounded, header=old)}
     schemas = {name: json.loads((store.save(one, tmp_path / name) / "edit.json").read_text())["schema"] for name, one in bare.items()}
-    assert schemas == {"plain": 1, "spares": 2}
+    assert schemas == {"plain": 1, "spares": 2, "rows": 3}, "an older version has to refuse what it would not spare or leave out"
     for wrong in (-1, "much", float("nan")):
         (tmp_path / "edit" / "edit.json").write_text(json.dumps({**told, "spares": {str(site): wrong}}))
         with pytest.raises(CorruptEdit, match="norm bound at"):
             store.load_edit(tmp_path / "edit")
-    (tmp_path / "edit" / "edit.json").write_text(json.dumps({**told, "schema": 4}))
-    with pytest.raises(NewerSchema, match="reads up to 3"):
+    (tmp_path / "edit" / "edit.json").write_text(json.dumps({**told, "schema": 5}))
+    with pytest.raises(NewerSchema, match="reads up to 4"):
         store.load_edit(tmp_path / "edit")
 
 

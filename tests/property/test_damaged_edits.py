@@ -2,64 +2,19 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import random
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from tests.fuzz import SAVED, damaged
 from tests.shape_checks import unchecked
 from workbench.edits.store import load_edit, save
 from workbench.errors import RetouchError
 
-SAVED = Path(__file__).parents[1] / "data" / "saved_edits"
-JUNK: tuple[Any, ...] = (
-    None,
-    True,
-    -1,
-    0,
-    2**70,
-    1.5,
-    float("nan"),
-    float("inf"),
-    "",
-    "x",
-    "\x00",
-    "resid_post@0",
-    [],
-    ["x"],
-    [[]],
-    {},
-    {"x": 1},
-)
 FOLDERS = sorted(path.name for path in SAVED.iterdir() if path.is_dir())
-
-
-def places(value: Any) -> list[tuple[Any, Any]]:
-    """Every container of a JSON value, with a key in it."""
-    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    return [found for key, inner in items for found in ((value, key), *places(inner))]
-
-
-def damaged(told: Any, draw: random.Random) -> Any:
-    """A description with one to three places replaced, removed or added to."""
-    told = copy.deepcopy(told)
-    for _ in range(draw.randint(1, 3)):
-        found = places(told)
-        if not found:
-            return copy.deepcopy(draw.choice(JUNK))
-        inside, key = draw.choice(found)
-        how = draw.random()
-        if how < 0.7:
-            inside[key] = copy.deepcopy(draw.choice(JUNK))
-        elif how < 0.9 or isinstance(inside, list):
-            del inside[key]
-        else:
-            inside[f"{key}x"] = copy.deepcopy(draw.choice(JUNK))
-    return told
 
 
 @pytest.mark.parametrize("name", FOLDERS)

@@ -18,7 +18,8 @@ from torch import Tensor
 from tests.conftest import words
 from workbench.errors import BadPrompt, CorruptModel, ModelUnavailable, NotEnoughMemory, NotFinite, UnknownSite
 from workbench.models import catalog, listing
-from workbench.models.base import LanguageModel, fingerprint_of
+from workbench.models.base import LanguageModel
+from workbench.models.fingerprints import fingerprint_of
 from workbench.record import activations, gather
 from workbench.score import continuation_scores, text_scores
 from workbench.sites import Site

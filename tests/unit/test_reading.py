@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -66,13 +67,41 @@ def test_one_row_or_none_is_said() -> None:
     assert not any("usable rows" in problem.what for problem in two.problems)
 
 
-def test_a_file_above_the_limit_is_refused_by_name_before_it_is_opened(tmp_path: Path) -> None:
-    big = tmp_path / "huge.jsonl"
+def test_a_file_that_has_to_be_held_whole_is_refused_above_the_limit_before_it_is_opened(tmp_path: Path) -> None:
+    big = tmp_path / "huge.json"
     with big.open("wb") as stream:
         stream.truncate(2**30)  # sparse: takes no space on disk
-    with pytest.raises(BadDemonstrations, match=r"huge\.jsonl has 1,024 MiB; at most 256 MiB") as caught:
+    with pytest.raises(BadDemonstrations, match=r"huge\.json has 1,024 MiB; at most 256 MiB") as caught:
         read(big)
     assert "split the file" in caught.value.hint
+    with pytest.raises(BadDemonstrations, match=r"upload\.jsonl has 0 MiB"):
+        read(jsonl({"prompt": "p"}), limit=3)
+
+
+def test_a_file_of_lines_is_read_up_to_what_is_held_however_large_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("workbench.data.sources.MAX_TEXT", 2**20)
+    big = tmp_path / "huge.jsonl"
+    with big.open("wb") as stream:
+        stream.writelines(jsonl({"prompt": f"{i} " + "w" * 1000, "positive": " y"}) for i in range(2000))
+        stream.truncate(2**30)
+    tracemalloc.start()
+    imported = read(big)
+    assert tracemalloc.get_traced_memory()[1] < 8 * 2**20  # what is held, and one line of the rest at a time
+    tracemalloc.stop()
+    assert 900 < len(imported.demonstrations) < 1200
+    assert any("more than 1 million characters; the rest was left" in problem.what for problem in imported.problems)
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.csv", "a.txt"])
+def test_a_line_without_an_end_costs_itself_alone(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("workbench.data.reading.MAX_LINE", 100)
+    line = (lambda text: f'{{"prompt": "{text}"}}') if name.endswith("jsonl") else str
+    texts = ["p", "w" * 100, "w" * 350, "q"]
+    text = "".join(["prompt\n"] * name.endswith("csv") + [line(text) + "\n" for text in texts])
+    imported = read(text.encode(), name=name)
+    assert {row.prompt or row.neutral for row in imported.demonstrations} == {"p", "q"}
+    first = 3 if name.endswith("csv") else 2
+    assert [problem.line for problem in imported.problems if "is longer" in problem.what] == [first, first + 1]
 
 
 def test_columns_of_no_known_layout_are_listed_with_the_known_ones() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from conftest import contrast_rows, taught_rows, words
 from workbench.data.demonstrations import Demonstrations
 from workbench.data.sources import write
 from workbench.decode import Sampling
-from workbench.errors import BadDemonstrations, BadKnob, ModelUnavailable, Obstructed, StorageFailed, UnknownName
+from workbench.errors import BadDemonstrations, BadKnob, BadPrompt, ModelUnavailable, Obstructed, StorageFailed, UnknownName
 from workbench.progress import Cancelled, Progress, Report
 from workbench.session import Session, open_session
 from workbench.workspace.shelf import Shelf
@@ -189,6 +190,17 @@ def test_errors_come_through_with_their_hints(session: Session) -> None:
         session.fit("mean_difference", contrast_rows().split("test"))
     with pytest.raises(UnknownName, match="lens"):
         session.look("telescope", "x")
+
+
+@pytest.mark.parametrize("side", ["prompt", "positive"])
+def test_a_prompt_beyond_the_context_is_told_by_its_row(session: Session, side: str) -> None:
+    rows = list(contrast_rows(24))
+    at = next(i for i, row in enumerate(rows) if i > 4 and row.split == "fit")
+    rows[at] = replace(rows[at], id="the-long-one", **{side: " " + words(*[3] * 80)})
+    long = Demonstrations(tuple(rows), "mine")
+    with pytest.raises(BadPrompt, match=rf"Row {at + 1} of mine \(the-long-one\): A prompt is \d+ tokens long; .* holds 64") as caught:
+        session.fit("mean_difference", long)
+    assert "take the row out" in caught.value.hint
 
 
 def test_obstacles_are_those_of_these_demonstrations(session: Session) -> None:

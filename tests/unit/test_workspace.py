@@ -217,7 +217,7 @@ def test_a_damaged_set_is_named_and_hides_no_other(workspace: Workspace) -> None
     shelf = Shelf(lambda: workspace)
     bad, good = shelf.save(rows("a", "b")), shelf.save(Demonstrations(rows("c", "d").rows, "good"))
     with workspace.sets._database.write() as db:  # pyright: ignore[reportPrivateUsage] - as a disk would
-        db.execute("UPDATE set_versions SET rows = ? WHERE set_id = ?", ('[{"prompt": 3}]', bad.id))
+        db.execute("UPDATE set_versions SET rows = ?, pieces = NULL WHERE set_id = ?", ('[{"prompt": 3}]', bad.id))
     assert {offer.id for offer in shelf.list() if not offer.is_shipped} == {bad.id, good.id}
     assert shelf.n_split("good") == {"fit": 2}
     with pytest.raises(BadDemonstrations, match="'pairs', version 1, are damaged"):

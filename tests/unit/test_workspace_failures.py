@@ -173,7 +173,7 @@ def test_a_process_killed_in_the_middle_of_a_write_leaves_the_file_whole(workspa
 def test_plain_turns_results_into_json_types_and_not_a_number_into_null() -> None:
     value = {"edit": edit().header.model, "t": torch.ones(2), "n": float("nan"), "s": {2, 1}, "p": Path("x"), 3: (1.5,)}
     assert plain(value) == {
-        "edit": {"name": "tiny", "revision": "", "dtype": "float32", "processing": "raw", "weights": "abc"},
+        "edit": {"name": "tiny", "revision": "", "dtype": "float32", "processing": "raw", "weights": "abc", "sampled": ""},
         "t": [1.0, 1.0],
         "n": None,
         "s": [1, 2],

@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, final
 
-from workbench.conversations import Conversation, Prompt, as_chat, as_written
+from workbench.conversations import Conversation, Prompt, as_chat, as_written, read_prompt
 from workbench.errors import NotEnoughData
 
 Split = Literal["fit", "validation", "test"]
@@ -67,7 +67,22 @@ class Demonstration:
 
     def values(self) -> dict[str, Any]:
         """Every column as a JSON value: a conversation as its messages, tags as a tuple."""
-        return asdict(self) | {"prompt": as_written(self.prompt)}
+        return {name: getattr(self, name) for name in COLUMNS} | {"prompt": as_written(self.prompt)}
+
+    @cached_property
+    def line(self) -> str:
+        """The row as one line of JSON, sorted keys, no column left out; `of_lines` reads it back."""
+        return json.dumps(self.values(), sort_keys=True, ensure_ascii=False)
+
+    @classmethod
+    def of_lines(cls, lines: Sequence[str]) -> list[Demonstration]:
+        """Read what `line` wrote. Raises: ValueError, TypeError, KeyError, BadPrompt: it is damaged."""
+        rows: list[Demonstration] = []
+        for line, told in zip(lines, json.loads(f"[{','.join(lines)}]"), strict=True):
+            row = cls(**told | {"tags": tuple(told["tags"]), "prompt": read_prompt(told["prompt"])})
+            row.__dict__["line"] = line  # as the property would: a set of 100,000 rows is saved after each change of one of them
+            rows.append(row)
+        return rows
 
     def put_as_chat(self, system: str | None = None, thinking: bool | None = None) -> Demonstration:
         """The row with its text as a user's turn, and with answers that begin without a space; a conversation stays one."""
@@ -100,7 +115,7 @@ class Demonstrations:
     @cached_property
     def fingerprint(self) -> str:
         """Hash of all rows in order: two sets with equal rows have equal fingerprints, whatever their names."""
-        text = json.dumps([row.values() for row in self.rows], sort_keys=True, ensure_ascii=False)
+        text = f"[{', '.join(row.line for row in self.rows)}]"
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def is_data_of(self, data: str, system: str = "") -> bool:

@@ -52,10 +52,15 @@ def _own(values: Values, context: Context) -> Demonstration:
     texts["id"] = texts["id"] or ""
     if texts["loss"] is not None and texts["loss"] not in _LOSSES:
         raise BadRow(f"has the loss {texts['loss']!r}.", f"Use one of {', '.join(_LOSSES)}.")
-    return Demonstration(**texts, tags=_tags(values.get("tags")), split=split_of(values.get("split")))
+    return Demonstration(**texts, tags=tags_of(values.get("tags")), split=split_of(values.get("split")))
 
 
-def _tags(value: Any) -> tuple[str, ...]:
+def tags_of(value: Any) -> tuple[str, ...]:
+    """Tags as a list, as the JSON of one, or in one text with ; between.
+
+    Raises:
+        BadRow: something else.
+    """
     if isinstance(value, str) and value.startswith("["):
         try:
             value = json.loads(value)

@@ -1,6 +1,6 @@
 """Files of any supported layout as a stream of records with line numbers; what cannot be read becomes a problem.
 
-A file is never held whole unless its layout asks for it (one JSON value); one above the size limit is refused unread.
+A file is never held whole unless its layout asks for it (one JSON value): that, and an upload, is refused unread above the size limit.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from workbench.errors import BadDemonstrations, BadPrompt
 
 MAX_BYTES = 256 * 2**20
 MAX_FIELD = 2**20
+MAX_LINE = 2**24
 # No file can name a column so.
 BARE = "\0"
 _LAYOUTS = (".jsonl", ".ndjson", ".csv", ".tsv", ".json", ".txt")
@@ -28,6 +29,8 @@ _LAYOUTS = (".jsonl", ".ndjson", ".csv", ".tsv", ".json", ".txt")
 _PROMPTS = ("prompt", "messages", "conversations", "chosen", "rejected")
 # Escaped bytes that are not UTF-8 land here (PEP 383), so that one bad line does not cost the file.
 _ESCAPED = range(0xD800, 0xE000)
+# Stands for a line that is too long to be held.
+_LONG = "\udfff"
 _HEAD = 2**16
 
 
@@ -64,7 +67,7 @@ class Content:
         """Check what can be checked before reading.
 
         Raises:
-            BadDemonstrations: no such file, a folder, an unknown ending, or more than `limit` bytes.
+            BadDemonstrations: no such file, a folder, an unknown ending, or more than `limit` bytes where all of them have to be held.
         """
         if isinstance(content, bytes):
             source, size = Content(name or "upload.jsonl", content), len(content)
@@ -76,10 +79,10 @@ class Content:
                 f"{source.name} ends in {source.layout or 'nothing'}; demonstrations are {', '.join(_LAYOUTS)}.",
                 "Save the table as CSV, or as JSONL with one object a line.",
             )
-        if size > limit:
+        if size > limit and (isinstance(content, bytes) or source.layout == ".json"):
             raise BadDemonstrations(
                 f"{source.name} has {size / 2**20:,.0f} MiB; at most {limit / 2**20:,.0f} MiB are read.",
-                "Keep the rows that you need, or split the file.",
+                "Keep the rows that you need, split the file, or name a JSONL or CSV file by its path: that is read line by line.",
             )
         return source
 
@@ -125,7 +128,7 @@ def records(source: Content) -> Iterator[Record | Problem]:
             elif source.layout in (".csv", ".tsv"):
                 yield from _csv(lines)
             elif source.layout == ".txt":
-                yield from (Record(n, {BARE: line.strip()}) for n, line in enumerate(lines, 1) if line.strip())
+                yield from _bare(lines)
             else:
                 yield from _jsonl(lines)
     except OSError as error:
@@ -142,7 +145,19 @@ def _lines(name: str, stream: io.BufferedReader | io.BytesIO) -> Iterator[str]:
     # Old Mac programs end lines with a carriage return alone.
     ends = "\r" if b"\r" in head and b"\n" not in head else "\n"
     with io.TextIOWrapper(stream, "utf-16" if is_wide else "utf-8-sig", newline=ends, errors=_ESCAPE) as lines:
-        yield from lines
+        while line := lines.readline(MAX_LINE):
+            is_long = len(line) == MAX_LINE and not line.endswith(ends)
+            while is_long and len(rest := lines.readline(MAX_LINE)) == MAX_LINE and not rest.endswith(ends):
+                pass
+            yield _LONG if is_long else line
+
+
+def _bare(lines: Iterator[str]) -> Iterator[Record | Problem]:
+    for number, line in enumerate(lines, 1):
+        if is_escaped(line):
+            yield _unreadable(number, line)
+        elif line.strip():
+            yield Record(number, {BARE: line.strip()})
 
 
 def _escaped(error: UnicodeError) -> tuple[str, int]:
@@ -164,7 +179,9 @@ def is_escaped(text: str) -> bool:
     return _HALF.search(text) is not None
 
 
-def _wrong_encoding(line: int) -> Problem:
+def _unreadable(line: int, text: str) -> Problem:
+    if _LONG in text:
+        return Problem(line, f"is longer than {MAX_LINE // 2**20} million characters.", "Split it, or leave it out.")
     return Problem(line, "is not UTF-8 text.", "Save the file as UTF-8; spreadsheet programs call it 'CSV UTF-8'.")
 
 
@@ -173,7 +190,7 @@ def _jsonl(lines: Iterator[str]) -> Iterator[Record | Problem]:
         if not line.strip():
             continue
         if is_escaped(line):
-            yield _wrong_encoding(number)
+            yield _unreadable(number, line)
             continue
         try:
             value = json.loads(line)
@@ -208,7 +225,7 @@ def _record(number: int, value: Any) -> Record | Problem:
 def _json(lines: Iterator[str]) -> Iterator[Record | Problem]:
     text = "".join(lines)
     if half := _HALF.search(text):
-        yield _wrong_encoding(text[: half.start()].count("\n") + 1)
+        yield _unreadable(text[: half.start()].count("\n") + 1, text)
         return
     if not text.strip():
         return
@@ -261,8 +278,8 @@ def _csv(lines: Iterator[str]) -> Iterator[Record | Problem]:
             continue
         if not any(field.strip() for field in fields):
             continue
-        if any(is_escaped(field) for field in fields):
-            yield _wrong_encoding(start)
+        if is_escaped(told := "".join(fields)):
+            yield _unreadable(start, told)
         elif len(fields) != len(header):
             what = f"has {len(fields)} fields; the header names {len(header)}."
             yield Problem(start, what, "Put a text with commas in double quotes.")

@@ -24,6 +24,8 @@ from workbench.data.splits import MIN_GROUPS, assigned, groups_of
 from workbench.errors import BadDemonstrations, StorageFailed
 
 MAX_ROWS = 200_000
+# Characters of all rows together: what is held stays bounded, however large the file is.
+MAX_TEXT = 2**28
 # Beyond this many, problems of single lines are only counted.
 MAX_PROBLEMS = 1000
 
@@ -124,7 +126,7 @@ class _Reading:
         self._rows: list[Demonstration] = []
         self._lines: dict[tuple[str, ...], int] = {}
         self._problems: list[Problem] = []
-        self._n_untold = 0
+        self._n_untold = self._n_text = 0
         self._n_without_split = 0
         self._unknown: dict[str, int] = {}
         self._format: Format | None = None
@@ -133,9 +135,13 @@ class _Reading:
         for item in items:
             if isinstance(item, Problem):
                 self._tell(item)
-            elif len(self._rows) == MAX_ROWS:
-                what = f"{self._name} has more than {MAX_ROWS:,} rows; the rest was left."
-                self._tell(Problem(item.line, what, "Split the file, or keep the rows you need."))
+            elif len(self._rows) == MAX_ROWS or self._n_text >= MAX_TEXT:
+                most = f"{MAX_ROWS:,} rows" if len(self._rows) == MAX_ROWS else f"{MAX_TEXT // 2**20} million characters"
+                self._problems.append(
+                    Problem(
+                        item.line, f"{self._name} has more than {most}; the rest was left.", "Split the file, or keep the rows you need."
+                    )
+                )
                 break
             else:
                 self._take(item)
@@ -189,6 +195,7 @@ class _Reading:
         has_split = bool(record.values.get("split")) or fitting.name == "canonical" and row.split != "fit"
         self._n_without_split += not has_split
         self._rows.append(row)
+        self._n_text += sum(map(len, texts))
 
     def _unrecognised(self, record: Record) -> Problem:
         columns = ", ".join(sorted(name for name in record.values if name != BARE)) or "none"
@@ -243,13 +250,14 @@ def as_text(demonstrations: Demonstrations, layout: str = ".jsonl") -> str:
     writer = csv.writer(buffer, lineterminator="\n", quoting=csv.QUOTE_ALL)
     writer.writerow(COLUMNS)
     for row in rows:
-        filled = row | ({"tags": _joined(row["tags"])} if "tags" in row else {})
+        filled = row | ({"tags": as_tags(row["tags"])} if "tags" in row else {})
         filled |= {"prompt": in_a_cell(read_prompt(row["prompt"]))} if "prompt" in row else {}
         writer.writerow([filled.get(column, "") for column in COLUMNS])
     return buffer.getvalue()
 
 
-def _joined(tags: tuple[str, ...]) -> str:
+def as_tags(tags: tuple[str, ...]) -> str:
+    """Tags in one cell of a table: with ; between, as a JSON list where one holds what would be read otherwise."""
     plain = all(tag and tag == tag.strip() and ";" not in tag and not tag.startswith("[") for tag in tags)
     return ";".join(tags) if plain else json.dumps(tags, ensure_ascii=False)
 

@@ -7,7 +7,7 @@ import json
 import math
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal, Self, TypeVar, final
@@ -86,7 +86,7 @@ class Header:
         return {
             "method": self.method,
             "config": dict(self.config),
-            "model": asdict(self.model),
+            "model": self.model.as_json(),
             "data": self.data,
             "seed": self.seed,
             "versions": dict(self.versions),
@@ -258,7 +258,10 @@ class Edit(Dosed):
     @property
     def id(self) -> str:
         """Twelve hex digits of header, tensors, gates and bounds: of the fit, whatever the dose."""
-        digest = hashlib.sha256(json.dumps([self.kind, self.header.as_json()], sort_keys=True, default=str).encode())
+        told, model = self.header.as_json(), self.header.model
+        told["model"] = {**model.as_json(), "weights": model.old_weights}
+        told["model"].pop("sampled", None)
+        digest = hashlib.sha256(json.dumps([self.kind, told], sort_keys=True, default=str).encode())
         if self.spares:
             digest.update(json.dumps({str(site): bound for site, bound in self.spares.items()}, sort_keys=True).encode())
         for name, tensor in sorted(self.all_tensors().items()):

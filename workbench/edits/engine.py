@@ -68,8 +68,13 @@ def checked(model: LanguageModel, edit: Edit) -> Edit:
     """Return the edit if it belongs to the model and holds finite numbers.
 
     Raises:
-        ModelMismatch: it was fitted on another model. NotFinite: a tensor holds NaN or infinite values.
+        ModelMismatch: it was fitted on another model, or the model was exported with it. NotFinite: a tensor holds NaN or infinite values.
     """
+    if model.holds and edit.id in model.holds:
+        raise ModelMismatch(
+            f"{model.info.name} holds this {edit.header.method} edit {edit.id} already: it was exported with it.",
+            "Load the model that it was exported from, or leave the edit off.",
+        )
     ours, theirs = model.fingerprint, edit.header.model
     if not theirs.same_model(ours):
         what = (

@@ -6,6 +6,7 @@ Where an export can be run, it is loaded in a fresh process that knows nothing o
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import tempfile
@@ -26,6 +27,7 @@ from workbench.edits.scripts import write_script
 from workbench.errors import StorageFailed, UnsupportedExport
 from workbench.models.base import LanguageModel
 from workbench.models.catalog import load, located
+from workbench.models.fingerprints import HOLDS
 from workbench.models.tokens import TokenBatch
 from workbench.operations import AddToWeight
 from workbench.progress import Progress, silent
@@ -122,6 +124,8 @@ def _write(model: LanguageModel, edits: Sequence[Edit], target: ExportTarget, fo
         save: Any = network.save_folder if model.info.has_senses else network.save_pretrained
         save(folder)
         model.tokenizer.save_pretrained(folder)
+        ids = sorted(model.holds | {edit.id for edit in edits if edit.dose})
+        (folder / HOLDS).write_text(json.dumps({"edits": ids, "model": model.info.name}, indent=1) + "\n")
 
 
 def _deltas(model: LanguageModel, edits: Sequence[Edit]) -> list[AddToWeight]:

@@ -25,8 +25,9 @@ from workbench.whole import whole_folder
 
 _Types = Mapping[str, type]
 DESCRIBED, TENSORS, CARD = "edit.json", "edit.safetensors", "README.md"
-# Only what a file holds needs its newer schema: one without norm bounds (2) and rows (3) is read by older versions too.
-NEWEST = 3
+# Only what a file holds needs its newer schema: one without norm bounds (2), rows (3) and a hash of all weights (4) is read by older
+# versions too.
+NEWEST = 4
 # A folder may lack a dose, which is 1 then, norm bounds, and the rows that it was fitted on.
 _KEYS: _Types = {"schema": int, "kind": str, "header": dict, "gates": dict, "tensors": dict}
 _LATER_KEYS: _Types = {"dose": float, "spares": dict}
@@ -34,7 +35,8 @@ _HEADER_KEYS: _Types = {
     "method": str, "config": dict, "model": dict, "data": str, "seed": int, "versions": dict, "facts": dict, "schema": int
 }  # fmt: skip
 _LATER_HEADER_KEYS: _Types = {"rows": list}
-_MODEL_KEYS: _Types = {item.name: str for item in fields(Fingerprint)}
+_LATER_MODEL_KEYS: _Types = {"sampled": str}
+_MODEL_KEYS: _Types = {item.name: str for item in fields(Fingerprint) if item.name not in _LATER_MODEL_KEYS}
 _GATE_KEYS: _Types = {"kind": str, "sharpness": float}
 _TENSOR_KEYS: _Types = {"dtype": str, "shape": list, "sha256": str}
 _WORDS = {int: "a whole number", float: "a finite number", str: "a text", dict: "an object", list: "a list"}
@@ -123,7 +125,7 @@ def _described_in(source: Path) -> dict[str, Any]:
         raise NewerSchema(f"{source} has schema {schema}; this version reads up to {NEWEST}.", "Update Retouch.")
     _typed(source, "edit.json", told, _KEYS, _LATER_KEYS)
     _typed(source, "header", told["header"], _HEADER_KEYS, _LATER_HEADER_KEYS)
-    _typed(source, "model", told["header"]["model"], _MODEL_KEYS)
+    _typed(source, "model", told["header"]["model"], _MODEL_KEYS, _LATER_MODEL_KEYS)
     for address, gate in told["gates"].items():
         _typed(source, f"gate {address}", gate, _GATE_KEYS)
     for name, tensor in told["tensors"].items():
@@ -177,7 +179,7 @@ def _described(edit: Edit, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
     spares = {"spares": {str(site): bound for site, bound in edit.spares.items()}} if edit.spares else {}
     return {
         **spares,
-        "schema": 3 if edit.header.rows else 2 if spares else EDIT_SCHEMA,
+        "schema": 4 if edit.header.model.sampled else 3 if edit.header.rows else 2 if spares else EDIT_SCHEMA,
         "kind": edit.kind,
         "header": edit.header.as_json(),
         "dose": edit.dose,

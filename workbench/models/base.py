@@ -5,12 +5,11 @@ A model says which module stands behind a site (`point`, `weight`); reading and 
 
 from __future__ import annotations
 
-import hashlib
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, final
 
 import torch
@@ -60,17 +59,32 @@ class ModelInfo:
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """Which model an edit belongs to: `weights` is a hash of sampled values of every parameter."""
+    """Which model an edit belongs to: `weights` is a hash of all bytes of every parameter.
+
+    `sampled` is one of sampled values, which edits of older versions have as their `weights`; theirs is empty.
+    """
 
     name: str
     revision: str
     dtype: str
     processing: str
     weights: str
+    sampled: str = ""
 
     def same_model(self, other: Fingerprint) -> bool:
         """Whether an edit fitted on one may be applied to the other; a folder may move, so names are not compared."""
-        return (self.weights, self.dtype, self.processing) == (other.weights, other.dtype, other.processing)
+        by_samples = self.weights == other.sampled and not self.sampled or other.weights == self.sampled and not other.sampled
+        same_weights = self.weights == other.weights or by_samples
+        return same_weights and (self.dtype, self.processing) == (other.dtype, other.processing)
+
+    def as_json(self) -> dict[str, str]:
+        """As JSON types, as `edit.json` holds it."""
+        return {name: value for name, value in asdict(self).items() if value or name != "sampled"}
+
+    @property
+    def old_weights(self) -> str:
+        """The hash that older versions gave the same weights: ids of edits stay what they were."""
+        return self.sampled or self.weights
 
 
 @dataclass(frozen=True)
@@ -109,6 +123,8 @@ class LanguageModel(ABC):
     """Parameters of modules that are no map from one tensor to one (experts, routers, mixers), beside which no delta can act."""
     lock: threading.RLock
     """Held by exclusive uses (lenses that set hooks of their own, export); edits through contexts need no lock."""
+    holds: frozenset[str] = frozenset()
+    """Ids of the edits that this model was exported with."""
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
@@ -298,17 +314,3 @@ class LanguageModel(ABC):
         if site not in known:
             raise UnknownSite(str(site), [str(item) for item in known])
         return site
-
-
-def fingerprint_of(network: nn.Module, name: str, revision: str, processing: str = "raw") -> Fingerprint:
-    """Hash 64 evenly spaced values of every parameter, by name, in their own precision."""
-    digest = hashlib.sha256()
-    for key, parameter in sorted(network.named_parameters()):
-        flat = parameter.detach().reshape(-1)
-        # Single precision rounds the last of many millions of places up, to one behind the end.
-        places = torch.linspace(0, flat.numel() - 1, 64).long().clamp_max(flat.numel() - 1)
-        picked = flat[places.to(flat.device)]
-        digest.update(key.encode() + str(tuple(parameter.shape)).encode())
-        digest.update(picked.cpu().double().numpy().tobytes())
-    dtype = str(next(network.parameters()).dtype).removeprefix("torch.")
-    return Fingerprint(name, revision, dtype, processing, digest.hexdigest()[:32])

@@ -11,6 +11,7 @@ import copy
 import inspect
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, final
 
 import torch
@@ -19,8 +20,9 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from workbench.errors import BadSite, ModelUnavailable, UnknownSite
 from workbench.models import caches
-from workbench.models.base import LanguageModel, ModelInfo, WeightSlot, fingerprint_of
+from workbench.models.base import LanguageModel, ModelInfo, WeightSlot
 from workbench.models.devices import quantised_as
+from workbench.models.fingerprints import fingerprint_of, weight_files
 from workbench.models.hooks import Point, columns_of, make_stoppable
 from workbench.models.layout import Layout
 from workbench.models.load_check import FOREIGN, Seen, apart, bridge_hooks, cache_fault, first_look, one_line, rounding, short_batch
@@ -34,8 +36,8 @@ from workbench.sites import site as site_of
 class BridgeModel(LanguageModel):
     """A Hugging Face causal language model with TransformerLens's names."""
 
-    def __init__(self, network: Any, tokenizer: Any, *, source: str, name: str, revision: str = "") -> None:
-        """Wrap a loaded Hugging Face model; `source` is the folder or hub id that its config came from.
+    def __init__(self, network: Any, tokenizer: Any, *, source: str, name: str, revision: str = "", noted: Path | None = None) -> None:
+        """Wrap a loaded Hugging Face model; `source` is the folder or hub id that its config came from, `noted` as for `fingerprint_of`.
 
         Raises:
             ModelUnavailable: TransformerLens has no adapter for the architecture, or the network is none that Retouch can edit truly
@@ -56,7 +58,7 @@ class BridgeModel(LanguageModel):
         self._widths, self._slots = self._all_sites(self._seen)
         self._sites = in_order((*self._widths, *self._slots))
         self.info = replace(self.info, uncached=self._cache_fault(batch), unseen=self._look_through_bridge(batch))
-        self.fingerprint = fingerprint_of(network, name, revision)
+        self.fingerprint = fingerprint_of(network, name, revision, files=weight_files(source, name, revision), noted=noted)
         make_stoppable((*self._layout.blocks, *self.bridge.blocks))
 
     @property

@@ -19,6 +19,7 @@ from workbench.models.backpack.files import is_backpack
 from workbench.models.base import LanguageModel
 from workbench.models.devices import QUANTISED, SPREAD, checked_device, free_bytes, loading_options
 from workbench.models.fetching import HUB_ANSWERS_WITHIN, fetch, fetched, hub_has, recommended
+from workbench.models.fingerprints import held
 from workbench.models.folder_check import check_folder, described
 from workbench.models.tensor_files import align
 from workbench.progress import Progress, silent
@@ -35,6 +36,8 @@ DTYPES: dict[str, torch.dtype] = {
     "int8": torch.float32,
     "nf4": torch.float32,
 }
+HASHES = "weights.json"
+"""The file of a workspace that keeps hashes of large weights, so that they are computed once."""
 # transformers' own bars would mix with our progress, and with errors on stderr.
 logging.disable_progress_bar()
 
@@ -200,6 +203,7 @@ def load(
         )
     if device == "cpu" and not os.environ.get("OMP_NUM_THREADS"):
         torch.set_num_threads(1 if size.n_parameters < _ONE_THREAD_BELOW else max(1, psutil.cpu_count(logical=False) or 1))
+    noted = (models_of() if models is None else models).parent / HASHES
     tell(0.2, f"Reading the weights of {name}")
     if (dtype in QUANTISED or device == SPREAD) and (gguf.is_gguf(source) or is_backpack_folder(source)):
         what = f"quantised to {dtype}" if dtype in QUANTISED else "shared out among GPUs"
@@ -207,7 +211,9 @@ def load(
     if is_backpack_folder(source):
         from workbench.models.backpack.model import load_backpack
 
-        return load_backpack(Path(source), name=name, dtype=DTYPES[dtype], device=device)
+        backpack = load_backpack(Path(source), name=name, dtype=DTYPES[dtype], device=device)
+        backpack.holds = held(Path(source))
+        return backpack
     from workbench.models.bridge import BridgeModel
 
     if gguf.is_gguf(source):
@@ -215,11 +221,13 @@ def load(
         with tempfile.TemporaryDirectory() as folder:
             network.config.save_pretrained(folder)  # TransformerLens reads a model's config from a folder
             tell(0.7, "Naming the sites")
-            return BridgeModel(network.to(device), tokenizer, source=folder, name=name, revision=revision)
+            return BridgeModel(network.to(device), tokenizer, source=folder, name=name, revision=revision, noted=noted)
     options = loading_options(dtype, device)
     network, tokenizer = _read(name, source, local, DTYPES[dtype], revision, options)
     tell(0.7, "Naming the sites")
-    return BridgeModel(network if options else network.to(device), tokenizer, source=source, name=name, revision=revision)
+    model = BridgeModel(network if options else network.to(device), tokenizer, source=source, name=name, revision=revision, noted=noted)
+    model.holds = held(Path(source))
+    return model
 
 
 def is_backpack_folder(source: str) -> bool:

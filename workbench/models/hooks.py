@@ -1,7 +1,8 @@
 """Hooks on the modules of a network: put on while somebody uses a place, silent unless the running context asked for it.
 
-A hook is counted, and taken off by its own handle when the last user leaves. What is asked for is data in a context variable, so threads
-with different edits on one model never meet, and there is nothing on the model to restore.
+A hook knows its users, and is taken off when the last one leaves. What is asked for is data in a context variable, so threads with
+different edits on one model never meet, and there is nothing on the model to restore. An interrupt may come between any two lines: who asks
+is noted before a hook is put on, and what was not taken off goes when the note does.
 """
 
 from __future__ import annotations
@@ -10,12 +11,11 @@ import threading
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, final
 
 import torch
 from torch import nn
-from torch.utils.hooks import RemovableHandle
 
 from workbench.models.tokens import current_forward
 from workbench.operations import by_sequence, with_expert
@@ -51,12 +51,39 @@ def columns_of(index: int | None, width: int) -> slice | None:
     return None if index is None else slice(index * width, (index + 1) * width)
 
 
-_plan: ContextVar[Mapping[tuple[int, str], tuple[Any, ...]]] = ContextVar("plan", default={})  # noqa: B039 - never mutated
+@final
+@dataclass(eq=False)
+class _Plan:
+    """What a context asks for at each point, with what those around it ask for; nothing, once it is over."""
+
+    fns: Mapping[tuple[int, str], tuple[Any, ...]]
+    outer: _Plan | None = None
+    is_over: bool = False
+
+
+_plan: ContextVar[_Plan] = ContextVar("plan", default=_Plan({}))  # noqa: B039 - the default is never over
+
+
+def _current() -> _Plan:
+    """The innermost plan that is not over: an interrupt may have kept one from being put back."""
+    plan = _plan.get()
+    while plan.is_over and plan.outer is not None:
+        plan = plan.outer
+    return plan
 
 
 def is_quiet() -> bool:
     """Whether no context of this thread asks for anything: forwards are those of the plain network."""
-    return not _plan.get()
+    return not _current().fns
+
+
+@dataclass(eq=False)
+class _Held:
+    """A hook, and the plans that use it."""
+
+    point: Point
+    fn: Callable[..., Any]
+    users: set[_Plan] = field(default_factory=set["_Plan"])
 
 
 def make_stoppable(blocks: Iterable[nn.Module]) -> None:
@@ -81,11 +108,11 @@ def _stop_here(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> N
 
 @final
 class Hooks:
-    """Hooks that are on the modules of one model now, with the number of contexts that use each."""
+    """Hooks that are on the modules of one model now, with the contexts that use each."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._counted: dict[tuple[int, str], tuple[RemovableHandle, int]] = {}
+        self._lock = threading.RLock()
+        self._held: dict[tuple[int, str], _Held] = {}
 
     @contextmanager
     def asked(
@@ -95,34 +122,65 @@ class Hooks:
         calls: Sequence[tuple[Point, CallReader]] = (),
     ) -> Generator[None]:
         """Within this context, call each function at its point, those of outer contexts first."""
-        entries: list[tuple[Point, Any]] = [*((point, _on_columns(point, fn)) for point, fn in readers), *terms, *calls]
-        plan = dict(_plan.get())
-        for point, fn in entries:
-            plan[point.key] = (*plan.get(point.key, ()), fn)
-        taken: list[Point] = []
-        token = _plan.set(plan)
+        use = _Use(self, [*((point, _on_columns(point, fn)) for point, fn in readers), *terms, *calls])
+        token = None
         try:
-            for point, _ in entries:
-                self._take(point)
-                taken.append(point)
+            token = _plan.set(use.plan)
+            use.begin()
             yield
         finally:
-            _plan.reset(token)
-            for point in taken:
-                self._give(point)
+            use.end()
+            if token is not None:
+                _plan.reset(token)
 
-    def _take(self, point: Point) -> None:
+    def take(self, point: Point, user: _Plan) -> None:
+        """Put the hook of a point on, unless it is, and note who uses it."""
         with self._lock:
-            handle, count = self._counted.get(point.key, (None, 0))
-            self._counted[point.key] = (handle or _install(point), count + 1)
+            held = self._held.get(point.key) or _Held(point, _hook(point))
+            held.users.add(user)
+            self._held[point.key] = held
+            try:
+                _put_on(held)
+            except BaseException:
+                if held.users == {user}:  # else it was on before, whole
+                    _take_off(held)
+                raise
 
-    def _give(self, point: Point) -> None:
+    def give(self, point: Point, user: _Plan) -> None:
+        """Take the hook of a point off, unless others use it. It may be done again."""
         with self._lock:
-            handle, count = self._counted.pop(point.key)
-            if count > 1:
-                self._counted[point.key] = (handle, count - 1)
-            else:
-                handle.remove()
+            held = self._held.get(point.key)
+            if held is not None:
+                held.users.discard(user)
+                if not held.users:
+                    _take_off(held)
+                    self._held.pop(point.key, None)
+
+
+class _Use:
+    """One context's use of hooks. It ends with its frame at the latest: an interrupt may come in the midst of `end`."""
+
+    def __init__(self, hooks: Hooks, entries: Sequence[tuple[Point, Any]]) -> None:
+        outer = _current()
+        fns = dict(outer.fns)
+        for point, fn in entries:
+            fns[point.key] = (*fns.get(point.key, ()), fn)
+        self._hooks, self._points, self._is_ended = hooks, [point for point, _ in entries], False
+        self.plan = _Plan(fns, outer)
+
+    def begin(self) -> None:
+        for point in self._points:
+            self._hooks.take(point, self.plan)
+
+    def end(self) -> None:
+        self.plan.is_over = True
+        for point in self._points:
+            self._hooks.give(point, self.plan)
+        self._is_ended = True
+
+    def __del__(self) -> None:
+        if not self._is_ended:
+            self.end()
 
 
 def _on_columns(point: Point, fn: ReadWrite) -> ReadWrite:
@@ -141,11 +199,11 @@ def _on_columns(point: Point, fn: ReadWrite) -> ReadWrite:
     return act
 
 
-def _install(point: Point) -> RemovableHandle:
+def _hook(point: Point) -> Callable[..., Any]:
     key = point.key
 
     def before(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]] | None:
-        fns = _plan.get().get(key)
+        fns = _current().fns.get(key)
         if not fns:
             return None
         if args:
@@ -153,7 +211,7 @@ def _install(point: Point) -> RemovableHandle:
         return args, {**kwargs, "hidden_states": _by_token(fns, kwargs["hidden_states"])}
 
     def after(_: nn.Module, __: Any, output: Any) -> Any:
-        fns = _plan.get().get(key)
+        fns = _current().fns.get(key)
         if not fns:
             return None
         if isinstance(output, tuple):
@@ -161,7 +219,7 @@ def _install(point: Point) -> RemovableHandle:
         return _by_token(fns, output)
 
     def beside(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor | None:
-        fns = _plan.get().get(key)
+        fns = _current().fns.get(key)
         if not fns:
             return None
         for fn in fns:
@@ -169,7 +227,7 @@ def _install(point: Point) -> RemovableHandle:
         return output
 
     def routed(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> Tensor | None:
-        fns = _plan.get().get(key)
+        fns = _current().fns.get(key)
         if not fns:
             return None
         tokens, index, weight = (*args, *kwargs.values())
@@ -177,16 +235,35 @@ def _install(point: Point) -> RemovableHandle:
         return with_expert(output, run, point.expert, (tokens, index, weight), lambda own: _by_token(fns, own))
 
     def called(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        for fn in _plan.get().get(key, ()):
+        for fn in _current().fns.get(key, ()):
             fn(args, kwargs)
 
-    if point.side == "call":
-        return point.module.register_forward_pre_hook(called, with_kwargs=True)
-    if point.side == "expert":
-        return point.module.register_forward_hook(routed, with_kwargs=True)
-    if point.side == "in":
-        return point.module.register_forward_pre_hook(before, with_kwargs=True)
-    return point.module.register_forward_hook(after if point.side == "out" else beside)
+    return {"call": called, "expert": routed, "in": before, "out": after, "weight": beside}[point.side]
+
+
+def _put_on(held: _Held) -> None:
+    point = held.point
+    if held.fn in _hooks_of(point).values():
+        return
+    if point.side in ("call", "in"):
+        point.module.register_forward_pre_hook(held.fn, with_kwargs=True)
+    else:
+        point.module.register_forward_hook(held.fn, with_kwargs=point.side == "expert")
+
+
+def _take_off(held: _Held) -> None:
+    """By the function and not by a handle, which an interrupt may have kept from being noted."""
+    found = _hooks_of(held.point)
+    for number in [number for number, fn in found.items() if fn is held.fn]:
+        module: Any = held.point.module
+        for more in (module._forward_hooks_with_kwargs, module._forward_pre_hooks_with_kwargs):
+            more.pop(number, None)
+        found.pop(number, None)
+
+
+def _hooks_of(point: Point) -> dict[int, Any]:
+    module: Any = point.module
+    return module._forward_pre_hooks if point.side in ("call", "in") else module._forward_hooks
 
 
 def _through(fns: tuple[ReadWrite, ...], x: Tensor) -> Tensor:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections import Counter
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
 from workbench.errors import NewerSchema, StorageFailed
 
-WORKSPACE_SCHEMA = 3
+WORKSPACE_SCHEMA = 4
 _FILE = "retouch.sqlite"
 
 # One tuple of statements for each schema version: version n is reached by the first n tuples.
@@ -52,6 +53,13 @@ _MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "ALTER TABLE sets ADD COLUMN deleted REAL",
         "UPDATE sets SET deleted = CAST(strftime('%s', 'now') AS REAL) WHERE is_deleted",
     ),
+    (
+        # Rows lie in pieces that versions share; `rows` holds those of older versions, whose `pieces` is NULL.
+        "CREATE TABLE pieces (name TEXT PRIMARY KEY, rows TEXT NOT NULL)",
+        "ALTER TABLE set_versions ADD COLUMN pieces TEXT",
+        "ALTER TABLE set_versions ADD COLUMN roles TEXT NOT NULL DEFAULT '{}'",
+        "UPDATE set_versions SET roles = roles_in(rows)",
+    ),
 )
 
 
@@ -84,6 +92,7 @@ class Database:
         with self.write() as db:
             (version,) = db.execute("PRAGMA user_version").fetchone()
             db.create_function("saved_dose", 1, self._saved_dose)
+            db.create_function("roles_in", 1, _roles_in)
             for statements in _MIGRATIONS[version:]:
                 for statement in statements:
                     db.execute(statement)
@@ -136,6 +145,14 @@ class Database:
                 # Also after a BaseException: Streamlit stops scripts so.
                 if db.in_transaction:
                     db.execute("ROLLBACK")
+
+
+def _roles_in(rows: str) -> str:
+    """How many of the rows of an older version have each role; none where they cannot be read, which says so when they are."""
+    try:
+        return json.dumps(Counter(tag for row in json.loads(rows) for tag in row["tags"] if tag.startswith("role:")))
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return "{}"
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -14,6 +15,7 @@ from workbench.edits.prompting import Prompting
 from workbench.edits.store import load_edit, save
 from workbench.errors import BadLane, NewerSchema, StorageFailed, UnknownName
 from workbench.methods.registry import FitReport, Fitted, Notice
+from workbench.models.base import Fingerprint
 from workbench.workspace.edits import EditInfo
 from workbench.workspace.home import Workspace
 from workbench.workspace.people import acting
@@ -34,6 +36,11 @@ class EditShelf:
         # By person, then by id: two who fit the same have one each.
         self._fitted: dict[tuple[str, str], Fitted] = {}
         self._run_of: dict[tuple[str, str], str] = {}
+        self._models: dict[str, Fingerprint] = {}
+
+    def knows(self, model: Fingerprint) -> None:
+        """Note a model that was loaded: its edits of older versions, which know it by a sample of its weights, get the hash of all."""
+        self._models[model.sampled] = model
 
     def remember(self, fitted: Fitted, run_id: str | None) -> None:
         """Keep a fit at hand for the person who works here, and the run that recorded it."""
@@ -105,12 +112,25 @@ class EditShelf:
         if kept is not None:
             return kept.edit
         if Path(key).is_dir():
-            return load_edit(key)
+            return self._upgraded(load_edit(key))
         saved = self._workspace().edits
         known = saved.known()
         if str(key) not in known:
             raise UnknownName("edit or edit folder", str(key), known | {one.edit.id for one in self.fitted()})
-        return saved.load(str(key))
+        found = saved.load(str(key))
+        if (better := self._upgraded(found)) is not found:
+            info = saved.info(str(key))
+            # It is the same edit either way: where it cannot be written, it is upgraded again the next time.
+            with contextlib.suppress(StorageFailed):
+                saved.save(better, info.name, verdict=info.verdict, run_id=info.run_id)
+        return better
+
+    def _upgraded(self, edit: Edit) -> Edit:
+        head = edit.header
+        model = None if head.model.sampled else self._models.get(head.model.weights)
+        if model is None or not head.model.same_model(model):
+            return edit
+        return replace(edit, header=replace(head, model=replace(head.model, weights=model.weights, sampled=model.sampled)))
 
     def _loaded(self, edit: Named) -> Edit:
         found = self.load(edit.name)

@@ -7,7 +7,7 @@ import json
 import shutil
 import sqlite3
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +98,7 @@ class SavedEdits:
             head.method,
             time.time(),
             verdict,
-            json.dumps(asdict(head.model)),
+            json.dumps(head.model.as_json()),
             head.data,
             head.seed,
             run_id,
@@ -115,7 +115,8 @@ class SavedEdits:
                     db.execute(
                         """INSERT INTO edits (id, name, method, created, verdict, model, data, seed, run_id, fit, dose)
                         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET
-                        name = excluded.name, verdict = excluded.verdict, run_id = COALESCE(excluded.run_id, run_id), deleted = NULL""",
+                        name = excluded.name, verdict = excluded.verdict, model = excluded.model,
+                        run_id = COALESCE(excluded.run_id, run_id), deleted = NULL""",
                         values,
                     )
             except BaseException:

@@ -17,7 +17,7 @@ from workbench.progress import Cancelled, Progress, silent
 from workbench.settings import ChoiceSettings, FitSettings
 from workbench.workspace.edit_shelf import EditShelf
 from workbench.workspace.recorder import Recorder
-from workbench.workspace.rendering import as_read
+from workbench.workspace.rendering import as_read, naming_rows
 from workbench.workspace.shelf import Shelf
 
 
@@ -35,7 +35,7 @@ class Fitting:
         known, rows = registered.get(settings.method), self.demos.resolve(settings.source)
         config = made if isinstance(made, known.config) else known.configure(settings.config, settings.preset)
         read = as_read(model, rows, settings.chat, settings.system)
-        with self._kept_if_cancelled(rows, settings.system):
+        with self._kept_if_cancelled(rows, settings.system), naming_rows(model, read):
             fitted = known.fit(model, read, config, seed=settings.seed, progress=progress)
         return self._kept(fitted, rows, settings.system)
 
@@ -44,7 +44,7 @@ class Fitting:
         rows = self.demos.resolve(settings.source)
         read = as_read(model, rows, settings.chat, settings.system)
         told: dict[str, Any] = {"preset": settings.preset, "max_damage": settings.max_damage, "seed": settings.seed, **options}
-        with self._kept_if_cancelled(rows, settings.system):
+        with self._kept_if_cancelled(rows, settings.system), naming_rows(model, read):
             found = chosen(model, settings.method, read, settings.config, progress=progress, **told)
         return replace(found, fitted=self._kept(found.fitted, rows, settings.system))
 
@@ -61,7 +61,7 @@ class Fitting:
             raise Obstructed(what, "Give the set and version that it was fitted on.")
         config = known.configure({**found.header.config, "budget": budget})
         read, system = as_read(model, rows, bool(found.header.rendered), found.header.system), found.header.system
-        with self._kept_if_cancelled(rows, system):
+        with self._kept_if_cancelled(rows, system), naming_rows(model, read):
             fitted = known.proceed(model, read, config, report, seed=found.header.seed, progress=progress or silent())
         return self._kept(fitted, rows, system)
 

@@ -228,7 +228,7 @@ def named_failure(error: BaseException, doing: str, reports: Path | None) -> Ret
     if reports is not None:
         try:
             reports.mkdir(parents=True, exist_ok=True)
-            (reports / f"{report_id}.txt").write_text(f"{doing}\n\n{text}", encoding="utf-8")
+            (reports / f"{report_id}.txt").write_text(f"{doing}\n\n{text}", encoding="utf-8", errors="backslashreplace")
         except OSError:
             _log.exception("Report %s could not be written", report_id)
     return Unexpected(doing, report_id)

@@ -25,7 +25,7 @@ from workbench.settings import CompareSettings, EvaluateSettings
 from workbench.workspace.edit_shelf import EditShelf
 from workbench.workspace.measured import capability_of, held_out, neutral_for, own_prompts
 from workbench.workspace.recorder import Recorder, data_told, lanes_told
-from workbench.workspace.rendering import as_read, rendering_notes
+from workbench.workspace.rendering import as_read, naming_rows, rendering_notes
 from workbench.workspace.shelf import Shelf
 
 
@@ -60,20 +60,21 @@ class Measuring:
         tell = progress or silent()
         control = self._shuffled(model, lanes[0], (rows, read), tell.part(0.0, 0.5)) if settings.shuffled else None
         neutral = neutral_for(self.demos, settings.neutral, rows, model, lanes)
-        found = evaluation(
-            model,
-            read,
-            lanes,
-            shuffled=control if isinstance(control, Lane) else None,
-            split=settings.split,
-            neutral=neutral,
-            own=own_prompts(model, neutral),
-            capability=capability_of(self.demos, rows, model),
-            n_placebos=settings.n_placebos,
-            n_generations=settings.n_generations,
-            seconds=settings.seconds,
-            progress=tell.part(0.5, 1.0) if control else progress,
-        )
+        with naming_rows(model, read):
+            found = evaluation(
+                model,
+                read,
+                lanes,
+                shuffled=control if isinstance(control, Lane) else None,
+                split=settings.split,
+                neutral=neutral,
+                own=own_prompts(model, neutral),
+                capability=capability_of(self.demos, rows, model),
+                n_placebos=settings.n_placebos,
+                n_generations=settings.n_generations,
+                seconds=settings.seconds,
+                progress=tell.part(0.5, 1.0) if control else progress,
+            )
         refused = (control,) if isinstance(control, str) else ()
         notes = rendering_notes(model, read.prompts(), edits) + self.shelf.said_of(edits) + refused
         found = replace(found, notes=notes + found.notes)

@@ -5,7 +5,8 @@ What was fitted under one rendering and is measured under the other is said, by 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import contextmanager
 
 from workbench.conversations import Prompt
 from workbench.data.demonstrations import Demonstrations
@@ -44,6 +45,26 @@ def as_read(model: LanguageModel, rows: Demonstrations, chat: bool | None, syste
         raise BadPrompt(f"{model.info.name} has no chat template.", "Turn chat off, or load an instruct model.")
     told = system or next((edit.header.system for edit in edits if edit.header.system), "")
     return rows.put_as_chat(told or None, thinking_of(model, rows))
+
+
+@contextmanager
+def naming_rows(model: LanguageModel, rows: Demonstrations) -> Generator[None]:
+    """Within this context, a prompt that the model cannot take is told by the row that it stands in.
+
+    Raises:
+        BadPrompt: as whatever runs in it, with the row's number and id.
+    """
+    try:
+        yield
+    except BadPrompt as error:
+        for number, row in enumerate(rows, 1):
+            for answer in (row.positive, row.negative, row.label, None):
+                try:
+                    model.tokens(row.prompt, answer or None)
+                except BadPrompt as found:
+                    where = f"Row {number} of {rows.name}{f' ({row.id})' if row.id else ''}"
+                    raise BadPrompt(f"{where}: {found}", f"{found.hint} Or take the row out.") from error
+        raise  # not of a row: a neutral text, or the system turn
 
 
 def thinking_of(model: LanguageModel, rows: Demonstrations) -> bool | None:

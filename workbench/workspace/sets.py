@@ -6,19 +6,21 @@ import json
 import sqlite3
 import time
 import uuid
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from workbench.conversations import read_prompt
 from workbench.data.demonstrations import Demonstration, Demonstrations
-from workbench.errors import BadDemonstrations, BadPrompt, UnknownName
+from workbench.errors import BadDemonstrations, BadPrompt, ChangedMeanwhile, UnknownName
+from workbench.workspace import pieces
 from workbench.workspace.database import Database
+from workbench.workspace.recent import Recent
 
 
 @dataclass(frozen=True)
 class SetInfo:
-    """A set as a list shows it. `version` is the one that is current; times are Unix seconds."""
+    """A set as a list shows it. `version` is the one that is current; times are Unix seconds; `roles` counts the rows of each role."""
 
     id: str
     name: str
@@ -30,6 +32,7 @@ class SetInfo:
     updated: float
     can_undo: bool
     can_redo: bool
+    roles: Mapping[str, int] = field(default_factory=dict[str, int])
 
 
 @dataclass(frozen=True)
@@ -44,8 +47,11 @@ class SetVersion:
     is_current: bool
 
 
+# A version never changes, so what was read last need not be read again: pages ask for it at every rerun.
+_ROWS_IN_MEMORY = 300_000
+_COLUMNS = "set_id, version, parent, pieces, n, fingerprint, note, created, roles"
 _LIST = """
-    SELECT sets.id, name, head AS version, n, fingerprint, note, sets.created, updated, parent IS NOT NULL AS can_undo,
+    SELECT sets.id, name, head AS version, n, fingerprint, note, sets.created, updated, parent IS NOT NULL AS can_undo, roles,
         EXISTS (SELECT 1 FROM set_versions AS later WHERE later.set_id = sets.id AND later.parent = head) AS can_redo
     FROM sets JOIN set_versions ON set_versions.set_id = sets.id AND set_versions.version = head
 """
@@ -56,6 +62,7 @@ class DemonstrationSets:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._recent = Recent[tuple[str, int, str], Demonstrations](_ROWS_IN_MEMORY, len)
 
     def list(self) -> tuple[SetInfo, ...]:
         """Every set, the last changed first."""
@@ -79,54 +86,69 @@ class DemonstrationSets:
         """
         with self._database.read() as db:
             info = _one(db, key)
-            asked = (info.id, info.version if version is None else version)
-            row = db.execute("SELECT rows FROM set_versions WHERE set_id = ? AND version = ?", asked).fetchone()
-            if row is None:
-                known = db.execute("SELECT version FROM set_versions WHERE set_id = ?", (info.id,)).fetchall()
-                raise UnknownName("version", str(version), [str(item["version"]) for item in known])
-        try:
-            return Demonstrations(_rows(row["rows"]), info.name)
-        except (ValueError, KeyError, TypeError, BadPrompt) as error:
-            what = f"The rows of the set {info.name!r}, version {asked[1]}, are damaged: {error}."
-            raise BadDemonstrations(what, "Go back to an earlier version, or import the set again.") from error
+            return self._get(db, info, info.version if version is None else version)
 
-    def save(self, demonstrations: Demonstrations, *, key: str | None = None, note: str = "", taken: Collection[str] = ()) -> SetInfo:
+    def _get(self, db: sqlite3.Connection, info: SetInfo, version: int) -> Demonstrations:
+        return self._recent.get((info.id, version, info.name), lambda: Demonstrations(_read(db, info, version), info.name))
+
+    def save(
+        self,
+        demonstrations: Demonstrations,
+        *,
+        key: str | None = None,
+        onto: int | None = None,
+        note: str = "",
+        taken: Collection[str] = (),
+    ) -> SetInfo:
         """Write a new version of the set `key`, or a new set under the demonstrations' name; equal rows make none.
 
-        A name that another set has, or that is in `taken`, gets a number.
+        Args:
+            onto: the version that these rows were made from; None takes whichever is current.
+            taken: names that a new set may not have; it gets a number then, as where another set has its name.
 
         Raises:
+            ChangedMeanwhile: the current version is another than `onto`; the rows were kept as a set of their own.
             StorageFailed: nothing was written, and the set is as it was.
         """
-        now = time.time()
         with self._database.write() as db:
-            if key is None:
-                set_id, parent = uuid.uuid4().hex[:12], None
-                name = _free_name(db, demonstrations.name, taken)
-                db.execute(
-                    "INSERT INTO sets (id, name, head, created, updated) VALUES (?, ?, 0, ?, ?)",
-                    (set_id, name, now, now),
-                )
+            info = None if key is None else _one(db, key)
+            if info is None or info.fingerprint != demonstrations.fingerprint:
+                if info is None or onto in (None, info.version):
+                    return self._put(db, demonstrations, info, note, taken)
+                kept = self._put(db, demonstrations, None, f"made from version {onto} of {info.name}", taken)
             else:
-                info = _one(db, key)
-                if info.fingerprint == demonstrations.fingerprint:
-                    return info
-                set_id, parent = info.id, info.version
-            (last,) = db.execute("SELECT MAX(version) FROM set_versions WHERE set_id = ?", (set_id,)).fetchone()
-            version = (last or 0) + 1
-            values = (
-                set_id,
-                version,
-                parent,
-                _text(demonstrations),
-                len(demonstrations),
-                demonstrations.fingerprint,
-                note,
-                now,
-            )
-            db.execute("INSERT INTO set_versions VALUES (?, ?, ?, ?, ?, ?, ?, ?)", values)
-            _move(db, set_id, version, now)
-            return _one(db, set_id)
+                return info
+        raise ChangedMeanwhile(
+            f"{info.name!r} is at version {info.version} by now, through another tab or program; these rows were made from version {onto}. "
+            f"Both are kept: these as {kept.name!r}.",
+            f"Take what you need from one into the other, then delete the one you do not want. {info.name!r} is as the other left it.",
+            kept.id,
+        )
+
+    def change(self, key: str, how: Callable[[Demonstrations], Demonstrations], *, note: str = "") -> SetInfo:
+        """Write what `how` makes of the current rows as a new version; nobody else changes the set in between.
+
+        Raises: as `get` and `save`.
+        """
+        with self._database.write() as db:
+            info = _one(db, key)
+            changed = how(self._get(db, info, info.version))
+            return info if changed.fingerprint == info.fingerprint else self._put(db, changed, info, note)
+
+    def _put(self, db: sqlite3.Connection, rows: Demonstrations, info: SetInfo | None, note: str, taken: Collection[str] = ()) -> SetInfo:
+        now = time.time()
+        if info is None:
+            set_id, parent = uuid.uuid4().hex[:12], None
+            new = (set_id, _free_name(db, rows.name, taken), now, now)
+            db.execute("INSERT INTO sets (id, name, head, created, updated) VALUES (?, ?, 0, ?, ?)", new)
+        else:
+            set_id, parent = info.id, info.version
+        (last,) = db.execute("SELECT MAX(version) FROM set_versions WHERE set_id = ?", (set_id,)).fetchone()
+        version = (last or 0) + 1
+        values = (set_id, version, parent, pieces.keep_pieces(db, rows), len(rows), rows.fingerprint, note, now, pieces.roles_in(rows))
+        db.execute(f"INSERT INTO set_versions ({_COLUMNS}, rows) VALUES ({', '.join('?' * len(values))}, '')", values)
+        _move(db, set_id, version, now)
+        return _one(db, set_id)
 
     def undo(self, key: str) -> SetInfo:
         """Go back to the version that the current one was made from; at the first one, stay."""
@@ -206,6 +228,7 @@ def _info(row: sqlite3.Row) -> SetInfo:
     values: dict[str, Any] = dict(row)
     for name in ("can_undo", "can_redo"):
         values[name] = bool(values[name])
+    values["roles"] = json.loads(values["roles"])
     return SetInfo(**values)
 
 
@@ -229,13 +252,19 @@ def _free_name(db: sqlite3.Connection, name: str, reserved: Collection[str]) -> 
     return tried
 
 
-def _rows(text: str) -> tuple[Demonstration, ...]:
+def _read(db: sqlite3.Connection, info: SetInfo, version: int) -> tuple[Demonstration, ...]:
+    row = db.execute("SELECT rows, pieces FROM set_versions WHERE set_id = ? AND version = ?", (info.id, version)).fetchone()
+    if row is None:
+        known = db.execute("SELECT version FROM set_versions WHERE set_id = ?", (info.id,)).fetchall()
+        raise UnknownName("version", str(version), [str(item["version"]) for item in known])
+    try:
+        return _older(row["rows"]) if row["pieces"] is None else pieces.read_pieces(db, row["pieces"])
+    except (ValueError, KeyError, TypeError, AttributeError, BadPrompt) as error:
+        what = f"The rows of the set {info.name!r}, version {version}, are damaged: {error}."
+        raise BadDemonstrations(what, "Go back to an earlier version, or import the set again.") from error
+
+
+def _older(text: str) -> tuple[Demonstration, ...]:
+    """Rows as versions before schema 4 hold them: one list."""
     values: list[dict[str, Any]] = json.loads(text)
-    for value in values:
-        value |= {"tags": tuple(value["tags"]), "prompt": read_prompt(value["prompt"])}
-    return tuple(Demonstration(**value) for value in values)
-
-
-def _text(demonstrations: Demonstrations) -> str:
-    # Not the layout of files: a text that is empty for now is something that somebody is typing.
-    return json.dumps([row.values() for row in demonstrations])
+    return tuple(Demonstration(**value | {"tags": tuple(value["tags"]), "prompt": read_prompt(value["prompt"])}) for value in values)

@@ -75,7 +75,7 @@ class Shelf:
         return (*(self._offer(info) for info in self._workspace().sets.list()), *self.shipped())
 
     def _offer(self, info: SetInfo) -> Offer:
-        return Offer(info.id, info.name, info.note, "yours", info.n, saved=info)
+        return Offer(info.id, info.name, info.note, "yours", info.n, roles=info.roles, saved=info)
 
     def n_split(self, key: str) -> Mapping[str, int]:
         """How many rows of a set are in each split. Raises: as `get`."""
@@ -142,16 +142,20 @@ class Shelf:
             return _usable(read(source, split=split))
         return self.get(text)
 
-    def save(self, demonstrations: Demonstrations, *, key: str | None = None, note: str = "") -> SetInfo:
-        """Write a new version of a set of the workspace, or a new set; of a set that ships, a copy.
+    def save(self, demonstrations: Demonstrations, *, key: str | None = None, onto: int | None = None, note: str = "") -> SetInfo:
+        """Write a new version of a set of the workspace, or a new set; of a set that ships, a copy. `onto`: as `DemonstrationSets.save`.
 
         Raises:
-            StorageFailed: nothing was written.
+            ChangedMeanwhile: the current version is another than `onto`. StorageFailed: nothing was written.
         """
         sets = self._workspace().sets
         if key is None or key in self._shipped_ids():
             return sets.save(demonstrations, note=note or (f"copy of {key}" if key else ""), taken=self._shipped_ids())
-        return sets.save(demonstrations, key=key, note=note)
+        return sets.save(demonstrations, key=key, onto=onto, note=note, taken=self._shipped_ids())
+
+    def change(self, key: str, how: Callable[[Demonstrations], Demonstrations], *, note: str = "") -> SetInfo:
+        """Write what `how` makes of the current rows of a set of the workspace; nobody else changes it in between."""
+        return self._workspace().sets.change(key, how, note=note)
 
     def import_file(self, content: str | Path | bytes, name: str | None = None, *, seed: int = 0) -> tuple[Imported, SetInfo | None]:
         """Read a file and keep its good rows as a new set; return what was read, and the set unless no row was good.

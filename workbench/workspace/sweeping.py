@@ -9,6 +9,7 @@ from pathlib import Path
 
 from workbench.errors import StorageFailed
 from workbench.whole import tidy
+from workbench.workspace import pieces
 from workbench.workspace.database import Database
 
 BIN_DAYS = 30.0
@@ -32,6 +33,7 @@ def clean(database: Database, now: float | None = None) -> None:
                 db.execute("DELETE FROM edits WHERE deleted <= ?", (latest,))
                 db.execute("DELETE FROM set_versions WHERE set_id IN (SELECT id FROM sets WHERE deleted <= ?)", (latest,))
                 db.execute("DELETE FROM sets WHERE deleted <= ?", (latest,))
+                pieces.drop_unused(db)
             # Within the transaction: who saves names its files in one too, so that none of them is about to get its row.
             for path in _orphans(db, database.folder):
                 shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)

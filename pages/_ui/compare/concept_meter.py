@@ -10,6 +10,7 @@ import streamlit as st
 
 from pages._ui.kit import frame, jobs, words
 from pages._ui.kit.lanes import with_base
+from pages._ui.kit.rows import rows_of
 from pages._ui.kit.state import state
 from workbench.conversations import Conversation
 from workbench.settings import CompareSettings
@@ -55,7 +56,10 @@ def reading(session: Session, found: Comparison, of: CompareSettings) -> Reading
     if chosen is None:
         frame.empty("A meter is fitted on demonstrations, and there are none yet.", "Open a set on Demonstrations first.", key="meter-set")
         return None
-    settings = Metered(chosen, session.demos(chosen).fingerprint, of)
+    rows = rows_of(session, chosen)
+    if rows is None:
+        return None
+    settings = Metered(chosen, rows.fingerprint, of)
     frame.act("Read the meter", _run, found, settings, key="meter-run")
     jobs.panel(
         METER, lambda meter: _told(session, meter), settings=settings,

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from pages._ui.kit import frame, words
+from pages._ui.kit import frame, jobs, words
 from pages._ui.kit.components import token_strip
+from pages._ui.kit.rows import MANY, Editor
 from pages._ui.kit.state import part, state
 from workbench.conversations import Prompt
 from workbench.data.demonstrations import Demonstration, Demonstrations
@@ -16,7 +17,11 @@ from workbench.errors import RetouchError
 
 if TYPE_CHECKING:
     from workbench.data.checks import Check
+    from workbench.progress import Progress
     from workbench.session import Session
+
+
+CHECKS: jobs.Slot[str, tuple[Check, ...]] = jobs.Slot("checks")
 
 
 @dataclass
@@ -30,11 +35,10 @@ class Checked:
 def checks(session: Session, demonstrations: Demonstrations) -> tuple[int, ...]:
     """Chips of all checks; a choice among those that found something returns its rows."""
     st.subheader("Checks", anchor=False)
-    last, key = part(Checked), (session.model.fingerprint.weights, demonstrations.fingerprint)
-    if last.key != key:
-        last.key, last.found = key, session.checks(demonstrations)
-    st.html("".join(frame.check_chip(check.title, check.count) for check in last.found))
-    troubled = {check.title: check for check in last.found if check.count}
+    found = _found(session, demonstrations)
+    if found is None:
+        return ()
+    troubled = {check.title: check for check in found if check.count}
     if not troubled:
         st.caption("Nothing that an edit would learn by accident.")
         return ()
@@ -45,13 +49,42 @@ def checks(session: Session, demonstrations: Demonstrations) -> tuple[int, ...]:
     return troubled[title].rows
 
 
+def _found(session: Session, demonstrations: Demonstrations) -> tuple[Check, ...] | None:
+    """What the checks found, at once or, where there are many rows to read, when asked for; None as long as that has not been done."""
+    last, key = part(Checked), (session.model.fingerprint.weights, demonstrations.fingerprint)
+    if len(demonstrations) > MANY:
+        frame.act("Check all rows", _check, demonstrations, key="checks-run")
+        jobs.panel(CHECKS, _chips, settings=demonstrations.fingerprint)
+        return jobs.result(CHECKS) if jobs.settings_of(CHECKS) == demonstrations.fingerprint else None
+    if last.key != key:
+        last.key, last.found = key, session.checks(demonstrations)
+    _chips(last.found)
+    return last.found
+
+
+def _chips(found: tuple[Check, ...]) -> None:
+    st.html("".join(frame.check_chip(check.title, check.count) for check in found))
+
+
+def _check(demonstrations: Demonstrations) -> None:
+    def work(session: Session, progress: Progress) -> tuple[Check, ...]:
+        progress(0.0, "Reading all rows")
+        return session.checks(demonstrations)
+
+    jobs.start(CHECKS, "Checking", work, demonstrations.fingerprint)
+
+
 def row(session: Session, demonstrations: Demonstrations, picked: tuple[int, ...]) -> int | None:
     """Choose a row, among those picked if there are any, and draw its tokens; return its place."""
     st.subheader("A row as the model reads it", anchor=False)
     if not len(demonstrations):
         st.caption("Add a row to see its tokens.")
         return None
-    options = [i for i in picked if i < len(demonstrations)] or list(range(len(demonstrations)))
+    shown = part(Editor).places if len(demonstrations) > MANY else range(len(demonstrations))
+    options = [i for i in picked if i < len(demonstrations)] or [i for i in shown if i < len(demonstrations)]
+    if not options:
+        st.caption("The filter finds no row.")
+        return None
     index = st.selectbox(
         "Row", options, format_func=lambda i: f"{i + 1}  {str(demonstrations[i].prompt)[:60]}", label_visibility="collapsed",
         key=f"set-row-{state().set_name}",  # the browser keeps the words of a box that it knows

@@ -51,8 +51,8 @@ def picked_rows(demonstrations: Demonstrations) -> tuple[int, ...]:
     return choice.rows if choice.data == demonstrations.fingerprint else ()
 
 
-def panel(session: Session, chosen: str, demonstrations: Demonstrations, ringed: int | None) -> None:
-    """The projection beside the separation by layer; below, what can be done with the rows picked."""
+def panel(session: Session, chosen: str, demonstrations: Demonstrations, version: int | None, ringed: int | None) -> None:
+    """The projection beside the separation by layer; below, what can be done with the rows picked of this version."""
     st.subheader("Where both sides lie inside the model", anchor=False)
     settings = demonstrations.fingerprint
     frame.act("Read the activations", _run, demonstrations, key="geometry-run", disabled=not len(demonstrations))
@@ -63,7 +63,7 @@ def panel(session: Session, chosen: str, demonstrations: Demonstrations, ringed:
             "Press *Read the activations*.", key="geometry",
         ),
     )  # fmt: skip
-    _verbs(session, chosen, demonstrations, picked_rows(demonstrations))
+    _verbs(session, chosen, demonstrations, version, picked_rows(demonstrations))
 
 
 def _run(demonstrations: Demonstrations) -> None:
@@ -102,7 +102,7 @@ def _draw(found: DemonstrationGeometry, ringed: int | None) -> None:
         )  # fmt: skip
 
 
-def _verbs(session: Session, chosen: str, demonstrations: Demonstrations, rows: tuple[int, ...]) -> None:
+def _verbs(session: Session, chosen: str, demonstrations: Demonstrations, version: int | None, rows: tuple[int, ...]) -> None:
     if not rows:
         return
     with st.container(border=True, key="geometry-rows"):
@@ -112,23 +112,34 @@ def _verbs(session: Session, chosen: str, demonstrations: Demonstrations, rows: 
         st.dataframe(table, hide_index=True, width="stretch", height=min(240, 60 + 36 * len(rows)), key="geometry-table")
         with st.container(horizontal=True, vertical_alignment="bottom"):
             split = st.selectbox("Split", SPLITS, index=2, key="geometry-split", width=160)
-            st.button("Move there", key="geometry-move", on_click=_move, args=(session, chosen, demonstrations, rows, split))
-            st.button("Take out of the set", key="geometry-drop", on_click=_drop, args=(session, chosen, demonstrations, rows))
+            of = Picked(session, chosen, demonstrations, version, rows)
+            st.button("Move there", key="geometry-move", on_click=_move, args=(of, split))
+            st.button("Take out of the set", key="geometry-drop", on_click=_drop, args=(of,))
             st.button("Forget the choice", key="geometry-forget", type="tertiary", on_click=_forget)
 
 
-def _move(session: Session, chosen: str, demonstrations: Demonstrations, rows: tuple[int, ...], split: Split) -> None:
-    changed = [replace(row, split=split) if i in rows else row for i, row in enumerate(demonstrations)]
-    _save(session, chosen, demonstrations, changed)
+@dataclass(frozen=True)
+class Picked:
+    """Rows, by their places in a version of a set."""
+
+    session: Session
+    set: str
+    demonstrations: Demonstrations
+    version: int | None
+    rows: tuple[int, ...]
 
 
-def _drop(session: Session, chosen: str, demonstrations: Demonstrations, rows: tuple[int, ...]) -> None:
-    _save(session, chosen, demonstrations, [row for i, row in enumerate(demonstrations) if i not in rows])
+def _move(of: Picked, split: Split) -> None:
+    _save(of, [replace(row, split=split) if i in of.rows else row for i, row in enumerate(of.demonstrations)])
 
 
-def _save(session: Session, chosen: str, demonstrations: Demonstrations, changed: Sequence[Demonstration]) -> None:
+def _drop(of: Picked) -> None:
+    _save(of, [row for i, row in enumerate(of.demonstrations) if i not in of.rows])
+
+
+def _save(of: Picked, changed: Sequence[Demonstration]) -> None:
     """A version on disk; the table is drawn anew, and the choice is over, since places have changed."""
-    sets.save_changes(session, chosen, demonstrations.with_rows(changed))
+    sets.save_changes(of.session, of.set, of.demonstrations.with_rows(changed), of.version)
     part(Editor).restart()
     _forget()
 

@@ -9,11 +9,12 @@ import streamlit as st
 
 from pages._ui.demonstrations import templates
 from pages._ui.kit import frame, jobs
-from pages._ui.kit.rows import Editor, counts
+from pages._ui.kit.rows import MANY, Editor, counts, editor, merged, places_of
 from pages._ui.kit.state import part, state
 from pages._ui.kit.words import count, plain
 from workbench.conversations import Prompt
 from workbench.data.demonstrations import Demonstration, Demonstrations
+from workbench.errors import ChangedMeanwhile
 from workbench.workspace.share import is_class
 
 if TYPE_CHECKING:
@@ -63,26 +64,52 @@ def what_is_used(demonstrations: Demonstrations) -> str:
     return f"Fits on the rows marked fit, chooses on validation, never sees test. This set: {counts(demonstrations)}."
 
 
-# The editor's base changes only when another set, an undo, a redo or an import asks for it.
-def base(session: Session, chosen: str) -> tuple[Demonstrations, str]:
-    """The constant base of the editor, and the editor's key."""
-    editor = part(Editor)
-    if editor.chosen != chosen:
-        editor.chosen, editor.base, editor.turn = chosen, session.demos(chosen), editor.turn + 1
-    return editor.base, f"editor-{editor.turn}"
+def table(session: Session, chosen: str, now: Demonstrations, version: int | None) -> None:
+    """The editable table of a set, with a filter where it has more rows than a table shows; each change is a version on disk.
+
+    version: what `now` is, or is made of an older one; None where the set ships.
+    """
+    mine = part(Editor)
+    wanted = st.text_input("Filter", key="set-filter", placeholder="A word of a text, a tag, a split") if len(now) > MANY else ""
+    # The base changes only when another set, a filter, an undo, a redo or an import asks for it.
+    if (mine.chosen, mine.wanted) != (chosen, wanted):
+        mine.chosen, mine.wanted, mine.base, mine.turn = chosen, wanted, now, mine.turn + 1
+        mine.places, mine.version = places_of(now, wanted), version
+    key = f"editor-{mine.turn}"
+    shown = mine.base.with_rows(mine.base[i] for i in mine.places)
+    editor(shown, key, lambda: save_changes(session, chosen, merged(mine.base, st.session_state[key], mine.places), mine.version))
+    if len(now) > MANY:
+        st.caption(f"The first {len(shown):,} rows{' that hold it' if wanted else ''} of {len(now):,}.")
+    if mine.error is not None:
+        frame.problem(mine.error, "editor")
+    elif version != mine.version:
+        st.caption("Another tab has changed this set since.")
+        st.button("Show it as it is now", key="set-renew", on_click=mine.restart)
 
 
-def save_changes(session: Session, chosen: str, changed: Demonstrations) -> None:
-    """Write a version of the set; of a set that ships, a copy, which is chosen then. The table stays as it is on the page."""
-    editor = part(Editor)
+def save_changes(session: Session, chosen: str, changed: Demonstrations, onto: int | None) -> None:
+    """Write a version of the set; of a set that ships, a copy, which is chosen then. The table stays as it is on the page.
+
+    onto: the version that was changed; where another tab has made a later one, what is written becomes a set of its own, and is chosen.
+    """
+    mine = part(Editor)
     try:
-        saved = session.demos.save(changed, key=chosen, note="edited")
+        saved = session.demos.save(changed, key=chosen, onto=onto, note="edited")
+        mine.error = None
+    except ChangedMeanwhile as error:
+        mine.error, saved = error, session.demos.info(error.kept).saved
     except Exception as error:  # shown under the table; what was typed is still in it
-        editor.error = error
+        mine.error = error
         return
-    editor.error = None
-    if saved.id != chosen:
-        state().set_name = editor.chosen = saved.id
+    if saved is not None:
+        mine.version = saved.version
+        state().set_name = mine.chosen = saved.id
+
+
+def damaged(session: Session, chosen: str) -> None:
+    """The ways out of a version that cannot be read."""
+    saved = session.demos.info(chosen).saved
+    st.button("Undo", disabled=saved is None or not saved.can_undo, on_click=move, args=(session, chosen, True), key="set-undo")
 
 
 def move(session: Session, chosen: str, back: bool) -> None:
@@ -132,27 +159,28 @@ def _imported(found: tuple[Imported, SetInfo | None]) -> None:
         st.rerun()
 
 
-def failure() -> None:
-    """The error of the last change, if it could not be written."""
-    error = part(Editor).error
-    if error is not None:
-        frame.problem(error, "editor")
-
-
 def judge(session: Session, prompt: Prompt, text: str, good: bool) -> str:
     """Add a judged answer to the set of judged answers, in a class to one's own; a row that lacks this side gets it. Return its name."""
     title = f"{JUDGED} {state().owner[:4]}" if is_class() else JUDGED
-    known = {offer.title: offer.id for offer in session.demos.list() if not offer.is_shipped}
-    key = known.get(title)
-    old = Demonstrations((), title) if key is None else session.demos(key)
     side, other = ("positive", "negative") if good else ("negative", "positive")
     answer = text if text[:1].isspace() or not isinstance(prompt, str) else f" {text}"
-    rows = list(old.rows)
-    at = next((i for i, row in enumerate(rows) if row.prompt == prompt and getattr(row, side) is None and getattr(row, other)), None)
-    if at is None:
-        rows.append(replace(Demonstration(prompt, id=f"judged-{len(rows):04d}"), **{side: answer}))
+
+    def judged(old: Demonstrations) -> Demonstrations:
+        rows = list(old.rows)
+        at = next((i for i, row in enumerate(rows) if row.prompt == prompt and getattr(row, side) is None and getattr(row, other)), None)
+        if at is None:
+            rows.append(replace(Demonstration(prompt, id=f"judged-{len(rows):04d}"), **{side: answer}))
+        else:
+            rows[at] = replace(rows[at], **{side: answer})
+        return old.with_rows(rows)
+
+    key, note = (
+        next((offer.id for offer in session.demos.list() if not offer.is_shipped and offer.title == title), None),
+        "judged on Compare",
+    )
+    if key is None:
+        saved = session.demos.save(judged(Demonstrations((), title)), note=note)
     else:
-        rows[at] = replace(rows[at], **{side: answer})
-    saved = session.demos.save(old.with_rows(rows), key=key, note="judged on Compare")
+        saved = session.demos.change(key, judged, note=note)
     part(Editor).restart()
     return saved.name

@@ -12,7 +12,7 @@ from pages._ui.kit import frame, jobs, words
 from pages._ui.kit.figures import figure_panel, table_panel
 from pages._ui.kit.forms import knob_form, released_form
 from pages._ui.kit.methods import method, obstacles
-from workbench.errors import RetouchError
+from workbench.errors import BadDemonstrations, RetouchError
 from workbench.figures.senses import balls
 from workbench.progress import Cancelled, Progress
 
@@ -107,11 +107,14 @@ def _methods(session: Session, chosen: str) -> tuple[dict[str, str], dict[str, s
 
 def _asks(session: Session, offer: Offer) -> bool:
     """Whether a set asks about the same in other words, after examples that methods can be fitted to."""
-    if offer.is_shipped and "role:evaluation" not in offer.roles:
+    if "role:evaluation" not in offer.roles:
         return False
     from workbench.methods.shared.canonical_examples import training_rows
 
-    rows = session.demos(offer.id)
+    try:
+        rows = session.demos(offer.id)
+    except BadDemonstrations:  # a damaged set is none to compare on; Demonstrations says what is wrong with it
+        return False
     return bool(rows.tagged("role:evaluation").rows) and any(len(training_rows(rows, pair)) for pair in ("validation", "test"))
 
 

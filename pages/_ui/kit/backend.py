@@ -24,6 +24,7 @@ from pages._ui.kit.state import FIRST, LOAD, models_in_use, state, turn_to
 from pages._ui.kit.words import count, listed
 from workbench.errors import Busy, NotEnoughMemory
 from workbench.progress import Progress
+from workbench.resources import home
 from workbench.workspace.job import Job, Work
 from workbench.workspace.jobs import Jobs
 from workbench.workspace.people import acting
@@ -66,7 +67,7 @@ class Backend:
     sessions: dict[str, Session] = field(default_factory=dict)
     started: float = field(default_factory=time.monotonic)
     ready_after_s: float | None = None
-    jobs: Jobs = field(default_factory=lambda: Jobs(is_open=is_open, share=share()))
+    jobs: Jobs = field(default_factory=lambda: Jobs(is_open=is_open, share=share(), reports=home() / "reports"))
     asked: dict[str, Any] = field(default_factory=dict)
     obstacles: dict[tuple[str, str], dict[str, tuple[Obstacle, ...]]] = field(default_factory=dict)
     loads: Shared[Session] = field(default_factory=Shared)

@@ -1,30 +1,47 @@
 """The editable table of demonstrations: a constant base frame, and the editor's changes merged onto it when they come.
 
 The editor keeps its own state over the base (Streamlit: feeding results back loses edits), so the base changes only when another set,
-an import or an undo asks for it; each change is a version on disk before the page is drawn again.
+an import, an undo or a filter asks for it; each change is a version on disk before the page is drawn again. Of a large set the table
+shows the first rows that the filter finds: a browser that got 100,000 at each rerun would stand still.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar
+from itertools import islice
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import streamlit as st
 
+from pages._ui.kit.frame import problem
 from workbench.conversations import from_a_cell, in_a_cell
 from workbench.data.demonstrations import COLUMNS, SPLITS, Demonstration, Demonstrations
+from workbench.data.formats import tags_of
+from workbench.data.rows import BadRow
+from workbench.data.sources import as_tags
+from workbench.errors import BadDemonstrations
+
+if TYPE_CHECKING:
+    from workbench.session import Session
 
 _HIDDEN = ("neutral", "label", "loss")
+MANY = 1000
+"""Rows that a table shows at most."""
 
 
 @dataclass
 class Editor:
-    """The editor of a tab: which set it shows, its constant base, how often it was drawn anew, and why the last change was not kept."""
+    """The editor of a tab: which set it shows, and which version of it (None: it ships); its constant base and the rows of it that the
+    table shows; how often it was drawn anew; and why the last change was not kept."""
 
     chosen: str = ""
+    version: int | None = None
     base: Demonstrations = field(default_factory=lambda: Demonstrations(()))
+    places: tuple[int, ...] = ()
+    wanted: str = ""
     turn: int = 0
     error: Exception | None = None
     of_tab: ClassVar[bool] = True  # sets are those of every model
@@ -34,20 +51,47 @@ class Editor:
         self.chosen = ""
 
 
+def rows_of(session: Session, chosen: str) -> Demonstrations | None:
+    """The rows of a set; of one that is damaged, say what is wrong with it and return None."""
+    try:
+        return session.demos(chosen)
+    except BadDemonstrations as error:
+        problem(error, "set")
+        return None
+
+
+def places_of(demonstrations: Demonstrations, wanted: str = "") -> tuple[int, ...]:
+    """The first rows, at most as many as a table shows, in which a text, a tag, the split or the id holds what is wanted, in any case."""
+    if not wanted.strip():
+        return tuple(range(min(MANY, len(demonstrations))))
+    sought = wanted.strip().casefold()
+    found = (i for i, row in enumerate(demonstrations) if any(sought in text.casefold() for text in _texts(row)))
+    return tuple(islice(found, MANY))
+
+
+def _texts(row: Demonstration) -> list[str]:
+    sides = [row.positive, row.negative, row.neutral, row.label, row.loss]
+    return [str(row.prompt), *(text for text in sides if text), *row.tags, row.split, row.id]
+
+
 def as_records(demonstrations: Demonstrations) -> list[dict[str, Any]]:
-    """Rows as the table shows them; tags in one text, a conversation as the JSON of its messages."""
+    """Rows as the table shows them; tags in one text as in a CSV file, a conversation as the JSON of its messages."""
     return [
-        {name: getattr(row, name) for name in COLUMNS} | {"prompt": in_a_cell(row.prompt), "tags": ", ".join(row.tags)}
+        {name: getattr(row, name) for name in COLUMNS} | {"prompt": in_a_cell(row.prompt), "tags": as_tags(row.tags)}
         for row in demonstrations
     ]
 
 
-def merged(base: Demonstrations, changes: Mapping[str, Any]) -> Demonstrations:
-    """The base with the editor's `edited_rows`, `added_rows` and `deleted_rows`; rows without a prompt are left out."""
+def merged(base: Demonstrations, changes: Mapping[str, Any], places: Sequence[int] | None = None) -> Demonstrations:
+    """The base with the editor's `edited_rows`, `added_rows` and `deleted_rows`; rows without a prompt are left out.
+
+    places: which rows of the base the editor shows, in order; None is all.
+    """
     rows = list(base.rows)
+    at = range(len(rows)) if places is None else places
     for index, cells in changes.get("edited_rows", {}).items():
-        rows[int(index)] = _changed(rows[int(index)], cells)
-    gone = set(changes.get("deleted_rows", ()))
+        rows[at[int(index)]] = _changed(rows[at[int(index)]], cells)
+    gone = {at[index] for index in changes.get("deleted_rows", ())}
     kept = [row for i, row in enumerate(rows) if i not in gone]
     added = [_changed(Demonstration(""), cells) for cells in changes.get("added_rows", ())]
     return base.with_rows([row for row in (*kept, *added) if str(row.prompt).strip()])
@@ -56,7 +100,7 @@ def merged(base: Demonstrations, changes: Mapping[str, Any]) -> Demonstrations:
 def _changed(row: Demonstration, cells: Mapping[str, Any]) -> Demonstration:
     values = {name: value for name, value in cells.items() if name in COLUMNS}
     if "tags" in values:
-        values["tags"] = tuple(part.strip() for part in (values["tags"] or "").split(",") if part.strip())
+        values["tags"] = _tags(values["tags"] or "")
     if values.get("split", row.split) not in SPLITS:
         values["split"] = "fit"
     for name in ("prompt", "id"):
@@ -65,6 +109,13 @@ def _changed(row: Demonstration, cells: Mapping[str, Any]) -> Demonstration:
     if "prompt" in values:
         values["prompt"] = from_a_cell(values["prompt"])
     return replace(row, **values)
+
+
+def _tags(cell: str) -> tuple[str, ...]:
+    try:
+        return tags_of(cell)
+    except BadRow:  # a list that somebody is typing: kept as it stands
+        return (cell,)
 
 
 def editor(base: Demonstrations, key: str, on_change: Callable[[], None]) -> None:
@@ -79,7 +130,7 @@ def editor(base: Demonstrations, key: str, on_change: Callable[[], None]) -> Non
         ),
         "negative": st.column_config.TextColumn("negative", help="The continuation that it should leave."),
         "split": st.column_config.SelectboxColumn("split", options=list(SPLITS), width="small", default="fit"),
-        "tags": st.column_config.TextColumn("tags", help="Several with commas between them."),
+        "tags": st.column_config.TextColumn("tags", help="Several with ; between them."),
     }
     st.data_editor(
         pd.DataFrame(as_records(base), columns=list(COLUMNS)),
@@ -104,5 +155,5 @@ def as_jsonl(demonstrations: Demonstrations) -> str:
 
 def counts(demonstrations: Demonstrations) -> str:
     """`36 fit · 12 validation · 24 test`"""
-    found = {split: len(demonstrations.split(split)) for split in SPLITS}
-    return " · ".join(f"{n} {split}" for split, n in found.items() if n)
+    found = Counter(row.split for row in demonstrations)
+    return " · ".join(f"{found[split]} {split}" for split in SPLITS if found[split])

@@ -9,6 +9,7 @@ import streamlit as st
 
 from pages._ui.kit import frame
 from pages._ui.kit.lanes import known_edits, own_dose
+from pages._ui.kit.rows import rows_of
 from pages._ui.kit.state import state
 from workbench.edits.lane import Lane, Named
 from workbench.edits.prompting import Prompting, ShotsOf
@@ -56,7 +57,10 @@ def _shots(session: Session, key: str) -> Prompting | None:
         return None
     at = list(offers).index(state().set_name) if state().set_name in offers else 0
     chosen = st.selectbox("Set", list(offers), index=at, format_func=offers.__getitem__, key=f"{key}-say-set")
-    most = len(session.demos(chosen).split("fit").having("prompt", "positive"))
+    rows = rows_of(session, chosen)
+    if rows is None:
+        return None
+    most = len(rows.split("fit").having("prompt", "positive"))
     if not most:
         st.caption("The set has no answered row of split fit.")
         return None

@@ -13,7 +13,8 @@ from workbench.errors import ModelUnavailable
 from workbench.models.backpack.cache import BackpackCache
 from workbench.models.backpack.files import ARCHITECTURE, read_config
 from workbench.models.backpack.network import BackpackNetwork
-from workbench.models.base import LanguageModel, ModelInfo, WeightSlot, fingerprint_of
+from workbench.models.base import LanguageModel, ModelInfo, WeightSlot
+from workbench.models.fingerprints import fingerprint_of
 from workbench.models.hooks import Point, columns_of, make_stoppable
 from workbench.models.tokens import TokenBatch
 from workbench.shapes import Float, Int, Logits, Tensor
