@@ -246,8 +246,8 @@ def _read(item: Knob, value: object) -> object:
         return None
     try:
         result = _typed(item, value)
-    except (TypeError, ValueError, KeyError) as error:
-        raise BadKnob(f"{item.name} = {value!r} is not {_wanted(item)}.", f"Give {_wanted(item)}.") from error
+    except (TypeError, ValueError, KeyError, OverflowError) as error:
+        raise BadKnob(f"{item.name} = {_told(value)} is not {_wanted(item)}.", f"Give {_wanted(item)}.") from error
     _check(item, result)
     return result
 
@@ -275,14 +275,23 @@ def _int(value: object) -> int:
 
 def _check(item: Knob, value: object) -> None:
     if item.choices is not None and value not in item.choices:
-        raise BadKnob(f"{item.name} = {value!r} is not a choice.", f"Choose one of: {', '.join(item.choices)}.")
+        raise BadKnob(f"{item.name} = {_told(value)} is not a choice.", f"Choose one of: {', '.join(item.choices)}.")
     if item.bounds is None:
         return
     numbers = cast(tuple[Any, ...], value) if isinstance(value, tuple) else (value,)
     low, high = item.bounds
     for number in numbers:
         if not low <= cast(float, number) <= high:
-            raise BadKnob(f"{item.name} = {number} is outside {low:g} to {high:g}.", f"Give {_wanted(item)}.")
+            raise BadKnob(f"{item.name} = {_told(number)} is outside {low:g} to {high:g}.", f"Give {_wanted(item)}.")
+
+
+def _told(value: object) -> str:
+    """A value as a message shows it; Python writes out no integer of thousands of digits."""
+    try:
+        text = repr(value)
+    except ValueError:
+        return "a number of thousands of digits"
+    return text if len(text) <= 200 else f"{text[:199]}…"
 
 
 def _wanted(item: Knob) -> str:

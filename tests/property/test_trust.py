@@ -12,7 +12,7 @@ from tests import crowd, fuzz
 
 def test_any_file_gives_rows_that_survive_writing_or_a_named_error() -> None:
     tally = fuzz.imports(500, seed=1)
-    assert tally.taken > 100 and tally.refused > 50
+    assert tally.taken > 100 and tally.refused > 20
 
 
 def test_any_edit_folder_gives_an_edit_that_survives_saving_or_a_named_error(tmp_path: Path) -> None:

@@ -160,6 +160,9 @@ def test_edits_of_older_versions_keep_id_and_dose(session: Session, tmp_path: Pa
         db.execute("ALTER TABLE edits DROP COLUMN dose")
         for table in ("edits", "sets"):
             db.execute(f"ALTER TABLE {table} DROP COLUMN deleted")
+        db.execute("DROP TABLE pieces")
+        for column in ("pieces", "roles"):
+            db.execute(f"ALTER TABLE set_versions DROP COLUMN {column}")
         db.execute("PRAGMA user_version = 1")
     edits = Workspace(old).edits
     assert {(info.name, info.dose, info.fit == info.id) for info in edits.list()} == {("plain", 1.0, True), ("doubled", 2.0, True)}
