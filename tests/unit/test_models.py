@@ -272,3 +272,10 @@ def test_a_persons_number_of_threads_wins_over_ours(asked: str | None, threads: 
     code = "import torch; from workbench.models.catalog import load; load('embedded'); print(torch.get_num_threads())"
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120, check=True)
     assert int(done.stdout) == threads
+
+
+@pytest.mark.parametrize("name", ["cuda:99", "a b", "-x", "x" * 200, "\N{SUPERSCRIPT TWO}", "a..b", "org/na me"])
+def test_what_can_be_no_hub_id_is_refused_before_the_hub_is_asked(name: str) -> None:
+    with pytest.raises(ModelUnavailable, match="no hub id has such a name") as caught:
+        catalog.load(name)
+    assert "org/name" in caught.value.hint

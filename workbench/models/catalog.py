@@ -10,6 +10,8 @@ from typing import Any, Literal
 
 import psutil
 import torch
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 from transformers.utils import logging
 
@@ -133,6 +135,11 @@ def located(name: str, models: Path | None = None) -> str:
         raise ModelUnavailable(
             f"There is no folder or file {name}.", f"Check the path, or give a hub id or one of: {', '.join((*EMBEDDED, *known))}."
         )
+    try:
+        validate_repo_id(name)
+    except HFValidationError as error:
+        hint = f"Give a folder, a file, a hub id such as org/name, or one of: {', '.join((*EMBEDDED, *known))}."
+        raise ModelUnavailable(f"There is no model {name!r:.100}, and no hub id has such a name.", hint) from error
     return name
 
 
