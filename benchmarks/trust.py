@@ -12,6 +12,7 @@ a checkout, on the tests' own tools.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import random
@@ -157,7 +158,8 @@ def _fuzzed(name: str) -> Callable[[int, int, Path], Told]:
     def run(n: int, seed: int, room: Path) -> Told:
         from tests import fuzz
 
-        tally = fuzz.edit_folders(n, room, seed) if name == "edit_folders" else getattr(fuzz, name)(n, seed)
+        with contextlib.chdir(room):  # options name files and folders too
+            tally = fuzz.edit_folders(n, room, seed) if name == "edit_folders" else getattr(fuzz, name)(n, seed)
         return {"taken": tally.taken, "refused": tally.refused}
 
     return run
