@@ -342,16 +342,3 @@ def test_a_result_is_let_go_once_every_open_tab_that_followed_has_it() -> None:
     jobs.taken(job, "two")
     with pytest.raises(UnknownName):
         jobs.get(job.id)
-
-
-@pytest.mark.parametrize("folder", ["reports", None])
-def test_half_of_a_character_in_a_failure_ends_its_job(tmp_path: Path, folder: str | None) -> None:
-    def fail(progress: Progress) -> None:
-        raise ValueError("a name of \ud83d")
-
-    reports = None if folder is None else tmp_path / folder
-    with pytest.raises(Unexpected) as caught:
-        Jobs(reports=reports).submit(fail, title="Reading \ud83d").result(LONG_S)
-    assert str(caught.value).encode() and "\\ud83d" in str(caught.value)
-    if reports is not None:
-        assert "a name of \\ud83d" in (reports / f"{caught.value.report_id}.txt").read_text()

@@ -15,10 +15,12 @@ import pytest
 import torch
 
 from tests.kept import edit, rows
-from workbench.errors import NewerSchema, RetouchError, StorageFailed
+from workbench.errors import NewerSchema, RetouchError, StorageFailed, Unexpected
+from workbench.progress import Progress
 from workbench.resources import HOME, home
 from workbench.workspace.database import WORKSPACE_SCHEMA, Database
 from workbench.workspace.home import Workspace
+from workbench.workspace.jobs import Jobs
 from workbench.workspace.plain import plain
 
 
@@ -180,3 +182,16 @@ def test_plain_turns_results_into_json_types_and_not_a_number_into_null() -> Non
         "p": "x",
         "3": [1.5],
     }
+
+
+@pytest.mark.parametrize("folder", ["reports", None])
+def test_half_of_a_character_in_a_failure_ends_its_job(tmp_path: Path, folder: str | None) -> None:
+    def fail(progress: Progress) -> None:
+        raise ValueError("a name of \ud83d")
+
+    reports = None if folder is None else tmp_path / folder
+    with pytest.raises(Unexpected) as caught:
+        Jobs(reports=reports).submit(fail, title="Reading \ud83d").result(20.0)
+    assert str(caught.value).encode() and "\\ud83d" in str(caught.value)
+    if reports is not None:
+        assert "a name of \\ud83d" in (reports / f"{caught.value.report_id}.txt").read_text()
