@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from workbench.edits.engine import applied
 from workbench.edits.lane import Lane
 from workbench.edits.prompting import Prompting
 from workbench.errors import BadDemonstrations
-from workbench.evaluate.metrics import tail_metric
+from workbench.evaluate.metrics import mean_metric, tail_metric
 from workbench.evaluate.own_answers import ANSWER_TOKENS, answer_divergences, own_answers
 from workbench.evaluate.side_effects import chance, side_effects
 from workbench.methods.registry import get
@@ -200,3 +201,14 @@ def benefit_of(model: Any, row: Demonstration) -> float:
     from workbench.evaluate.benefit import benefit
 
     return float(benefit(model, Demonstrations((row,)), [], split=None).metric("margin_nats").per_item[0, 0])
+
+
+def test_the_interval_of_a_mean_kl_does_not_reach_below_nothing() -> None:
+    from workbench.evaluate.side_effects import _moved, _Moves
+
+    kl = np.zeros((2, 20))
+    kl[1, 3] = 1.0
+    found, _ = _moved("kl", "KL", _Moves(kl, np.arange(20), kl, kl, np.ones(20)))
+    plain = mean_metric("kl_nats", "KL", kl, "nats/token", "lower").values[1]
+    assert plain.low < 0 and found.values[1] == replace(plain, low=0.0) and found.values[0].withheld
+    assert np.isnan(found.values[0].low), "what is withheld stays so"

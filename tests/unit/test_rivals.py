@@ -102,3 +102,21 @@ def test_neutral_texts_leave_room_for_what_a_lane_says(tiny_gpt2: Any, tmp_path:
     room = tiny_gpt2.info.n_ctx - len(tiny_gpt2.tokenizer(long.prompting.as_text())["input_ids"])
     assert 0 < len(behind) < len(alone)
     assert behind == tuple(text for text in alone if len(tiny_gpt2.tokenizer(text)["input_ids"]) <= room)
+
+
+def test_the_readme_says_of_the_first_card_what_is_measured() -> None:
+    from benchmarks.rivals import BEGIN, END, README
+    from pages._ui.kit.cards import FitCard, card
+    from workbench.session import open_session
+
+    told = card(FitCard, "truthful")
+    session = open_session(told.model, records=False)
+    edit = session.fit(told.method, told.set, told.values).edit.dosed(told.dose)
+    lanes = Rivals(told.rival, told.against).lanes(Lane((edit,)))
+    mc1 = benefit(session.model, session.demos.resolve(told.set), list(lanes)).metric("mc1")
+    base, alone, rival, against, both, joined = (f"{one.estimate:.2f} [{one.low:.2f}, {one.high:.2f}]" for one in mc1.values)
+    text = " ".join(README.read_text(encoding="utf-8").partition(BEGIN)[2].partition(END)[0].split())
+    assert f"(n = {mc1.n}, 95 % intervals): the untouched model prefers the truth on {base} of popular misconceptions" in text
+    assert f"behind a gate, at dose {told.dose:g} on {alone}, three random edits" in text
+    assert f"with *{told.rival}* before the question, the untouched model prefers the truth on {rival} of the same rows" in text
+    assert f"(*{told.against}* before the question) {stands(mc1, 1, 4, 3)}: {both} with it, {against} without, {joined} where" in text

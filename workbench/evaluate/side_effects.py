@@ -138,6 +138,8 @@ class _Moves:
 def _moved(name: str, title: str, found: _Moves) -> list[Metric]:
     """The mean and the tail of how far each lane is moved."""
     mean = mean_metric(f"{name}_nats", title, found.kl, "nats/token", "lower", weights=found.n_tokens)
+    # No KL is below 0, whatever the interval of a skewed mean allows.
+    mean = replace(mean, values=tuple(one if one.withheld else replace(one, low=max(0.0, one.low)) for one in mean.values))
     tail = f"{title}, 95th percentile of tokens"
     return [mean, tail_metric(f"{name}_p95_nats", tail, found.kl_per_token, found.texts, "nats/token")]
 
