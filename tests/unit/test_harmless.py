@@ -9,6 +9,7 @@ import pytest
 from tests.conftest import taught_rows
 from workbench.methods import get
 from workbench.methods.directions import mean_difference
+from workbench.methods.shared import reading, starts
 from workbench.methods.shared.ground import few_texts
 from workbench.methods.shared.harmless import MOST_DAMAGE, harmless_dose
 from workbench.methods.shared.validation import neutral_kl
@@ -46,3 +47,22 @@ def test_an_edit_that_harms_nothing_keeps_its_dose(tiny_gpt2: Any) -> None:
     edit = fitted(tiny_gpt2, strength=0.01).edit
     dose, damage = harmless_dose(tiny_gpt2, edit, ROWS, 0)
     assert dose == edit.dose and damage <= MOST_DAMAGE
+
+
+@pytest.mark.parametrize(("limit", "dropped", "level"), [(1e9, 2, ""), (1e-12, 1, "warning")])
+def test_our_law_drops_one_direction_where_two_move_neutral_text_too_far(
+    tiny_gpt2: Any, monkeypatch: pytest.MonkeyPatch, limit: float, dropped: int, level: str
+) -> None:
+    from workbench.methods.sea import config, fit
+
+    for module in (config, fit, reading, starts):
+        monkeypatch.setattr(module, "SMALL", 0)
+    monkeypatch.setattr(fit, "MOST_DAMAGE", limit)
+    method = get("sea")
+    found = method.fit(tiny_gpt2, ROWS, method.configure({}))
+    (law,) = found.edit.laws.values()  # type: ignore[attr-defined]
+    assert law.drop.shape[1] == dropped and found.edit.header.config["merge"] == "exclusive"
+    told = [notice for notice in found.report.notices if "One direction is dropped" in notice.text]
+    assert [notice.level for notice in told] == ([level] if level else [])
+    named = method.fit(tiny_gpt2, ROWS, method.configure({"k_minus": 2})).edit
+    assert next(iter(named.laws.values())).drop.shape[1] == 2, "a number that is named is kept"  # type: ignore[attr-defined]

@@ -25,16 +25,20 @@ import torch
 from workbench.data.demonstrations import Demonstrations
 from workbench.data.sides import are_pairs, two_sides
 from workbench.errors import FitFailed
-from workbench.methods.registry import Fitted, header, method, with_notices
+from workbench.methods.registry import FitReport, Fitted, Notice, header, method, with_notices
 from workbench.methods.sea.config import PRESETS, SeaConfig, listed_layers, resolved, tries, wanted_count
 from workbench.methods.sea.edit import SpectralEdit, mlp_facts
 from workbench.methods.sea.report import LayerFit, report
 from workbench.methods.shared.contrast_rows import Collect, drawn_rows, settled_period, stream_rows, tokens_of
 from workbench.methods.shared.gating import gated
+from workbench.methods.shared.ground import few_texts
+from workbench.methods.shared.harmless import MOST_DAMAGE
+from workbench.methods.shared.layers import SMALL
 from workbench.methods.shared.needs import Needs
 from workbench.methods.shared.reading import ReadAt, read_sides
 from workbench.methods.shared.sparing import spared
 from workbench.methods.shared.starts import Start, start_layer
+from workbench.methods.shared.validation import neutral_kl
 from workbench.models.base import LanguageModel
 from workbench.numerics.covariance import Centre, CrossMoments, SideMoments
 from workbench.numerics.feature_maps import clamped_share, mapped
@@ -83,18 +87,38 @@ def fit(model: LanguageModel, demonstrations: Demonstrations, config: SeaConfig,
     moments, clamped = collect(model, rows, layers, config, seed, progress.part(0.3, 0.8))
     if config.layers is None and config.layer_mode == "signature":
         layers = _by_signature(moments, wanted_count(config, model.info.n_layers))
-    dtype = torch.float64 if model.dtype == torch.float64 else torch.float32
-    fits: dict[int, LayerFit] = {}
-    for i, layer in enumerate(layers):
-        progress(0.8 + 0.1 * i / len(layers), f"Spectra of layer {layer}")
-        fits[layer] = _layer(moments[layer], config, layer, dtype, clamped[layer])
     facts: dict[str, Any] = {"layers": list(layers), "site": config.edit_site, "where": config.where} | _law_facts(config)
     if config.edit_site == "mlp_out":
         facts |= mlp_facts(model, layers)
-    edit = SpectralEdit(header("sea", model, demonstrations, config, seed, facts), {layer: item.law for layer, item in fits.items()})
+    head, notices = header("sea", model, demonstrations, config, seed, facts), start.notices
+
+    def made(some: SeaConfig) -> tuple[SpectralEdit, dict[int, LayerFit]]:
+        progress(0.8, "Spectra")
+        fits = {layer: _layer(model, moments[layer], some, layer, clamped[layer]) for layer in layers}
+        return SpectralEdit(head, {layer: item.law for layer, item in fits.items()}), fits
+
+    edit, fits = made(config)
+    if config.merge == "exclusive" and config.k_minus is None and model.info.n_parameters >= SMALL:
+        damage = _damage(model, edit, demonstrations, config, seed)
+        if damage > MOST_DAMAGE:
+            edit, fits = made(replace(config, k_minus=1))
+            notices = (*notices, _one_dropped(damage, _damage(model, edit, demonstrations, config, seed)))
     fitted = Fitted(edit, report(model, edit, fits, config, demonstrations, rows, progress.part(0.9, 0.95)))
     fitted = gated(model, fitted, demonstrations, config.gate, seed=seed, progress=progress.part(0.95, 1.0))
-    return with_notices(spared(model, fitted, demonstrations, config.spare), *start.notices)
+    return with_notices(spared(model, fitted, demonstrations, config.spare), *notices)
+
+
+def _damage(model: LanguageModel, edit: SpectralEdit, demonstrations: Demonstrations, config: SeaConfig, seed: int) -> float:
+    """KL(unedited ‖ edited) a token of a few neutral texts, nats, with the tokens spared that the edit will spare."""
+    whole = spared(model, Fitted(edit, FitReport()), demonstrations, config.spare).edit
+    return float(neutral_kl(model, [(whole,)], few_texts(model, demonstrations, seed))[0])
+
+
+def _one_dropped(before: float, after: float) -> Notice:
+    text = f"One direction is dropped: {N_EXCLUSIVE} would move neutral text by KL {before:.2g} nats a token, it moves it by {after:.2g}."
+    if after <= MOST_DAMAGE:
+        return Notice("note", text, "Set k_minus to have another number.")
+    return Notice("warning", text, "Lower the dose, gate the edit, or name another layer.")
 
 
 def _moments(
@@ -107,11 +131,10 @@ def _moments(
     sites = {layer: _fit_site(model, layer, config) for layer in layers}
     moments = {layer: CrossMoments(_SIDES) for layer in layers}
     clamped = dict.fromkeys(layers, 0.0)
-    batches = [
-        stream_rows(model, batch, list(sites.values()), read, seed, progress.part(0.6, 1.0))
-        for batch in (tokens.base, tokens.positive, tokens.negative)
-    ]
-    for base, good, bad in zip(*batches):
+    every = (tokens.positive, tokens.negative) if tokens.base is tokens.positive else (tokens.base, tokens.positive, tokens.negative)
+    batches = [stream_rows(model, batch, list(sites.values()), read, seed, progress.part(0.6, 1.0)) for batch in every]
+    for found in zip(*batches):
+        base, good, bad = (found[0], *found[-2:])
         for layer, site in sites.items():
             n_before, n_new = moments[layer].n_rows, base[site].shape[0]
             share = clamped_share(base[site], config.phi)
@@ -141,7 +164,8 @@ def _fit_site(model: LanguageModel, layer: int, config: SeaConfig) -> Site:
     return Site(config.fit_site, layer)
 
 
-def _layer(moments: CrossMoments | SideMoments, config: SeaConfig, layer: int, dtype: torch.dtype, clamped: float) -> LayerFit:
+def _layer(model: LanguageModel, moments: CrossMoments | SideMoments, config: SeaConfig, layer: int, clamped: float) -> LayerFit:
+    dtype = torch.float64 if model.dtype == torch.float64 else torch.float32
     center = cast(Centre, config.center)
     spectra = moments.spectra(center)
     for side, spectrum in spectra.items():
