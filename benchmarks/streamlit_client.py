@@ -72,12 +72,19 @@ class SocketTab:
     async def run(self, timeout_s: float, pressed: WidgetState | None = None) -> float:
         """Run the page; return the seconds until it is drawn.
 
-        Raises: TimeoutError.
+        Raises: TimeoutError. ConnectionError: the server hung up, or said what is not understood.
         """
         began = time.monotonic()
         self._finished.clear()
         await self._send(pressed)
-        await asyncio.wait_for(self._finished.wait(), timeout_s)
+        drawn = asyncio.create_task(self._finished.wait())
+        assert self._reader is not None
+        await asyncio.wait({drawn, self._reader}, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        if not drawn.done():
+            drawn.cancel()
+            if self._reader.done():
+                raise ConnectionError(f"The server hung up: {self._reader.exception()!r}")
+            raise TimeoutError(f"The page was not drawn within {timeout_s:g} s.")
         self.n_runs += 1
         return time.monotonic() - began
 
@@ -104,7 +111,7 @@ class SocketTab:
         message = ForwardMsg()
         message.ParseFromString(raw)
         kind = message.WhichOneof("type")
-        if kind == "new_session" and not message.new_session.fragment_ids_this_run:
+        if kind == "new_session" and not message.metadata.run.fragment_ids:
             self._stop_timers()
             self.ids.clear()
             self.page = message.new_session.page_script_hash
@@ -114,6 +121,10 @@ class SocketTab:
             self.query = message.page_info_changed.query_string
         elif kind == "auto_rerun":
             self._repeat(message.auto_rerun.fragment_id, message.auto_rerun.interval)
+        elif kind == "stop_auto_rerun":
+            for fragment in message.stop_auto_rerun.fragment_ids:
+                if (timer := self._timers.pop(fragment, None)) is not None:
+                    timer.cancel()
         elif kind == "delta" and message.delta.WhichOneof("type") == "new_element":
             self._note(message.delta.new_element)
         elif kind == "script_finished" and message.script_finished == ForwardMsg.FINISHED_SUCCESSFULLY:
