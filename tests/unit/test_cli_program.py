@@ -92,5 +92,17 @@ def test_an_app_that_others_can_reach_says_so(
     assert ("no password" in capsys.readouterr().out) is is_open and started[0][-1] == address
 
 
+@pytest.mark.parametrize("is_class", [False, True])
+def test_a_class_is_told_to_the_app(is_class: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    from workbench.cli import showing
+    from workbench.workspace.share import CLASS
+
+    monkeypatch.delenv(CLASS, raising=False)
+    started: list[dict[str, str]] = []
+    monkeypatch.setattr(showing.os, "execve", lambda program, command, environment: started.append(environment))
+    showing.app(is_class=is_class)
+    assert (CLASS in started[0]) is is_class and capsys.readouterr().out
+
+
 def test_streamlit_alone_answers_this_machine_only() -> None:
     assert tomllib.loads((ROOT / ".streamlit/config.toml").read_text())["server"]["address"] == "localhost"

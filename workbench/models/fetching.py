@@ -28,7 +28,7 @@ import psutil
 
 from workbench.errors import CorruptModel, ModelUnavailable, StorageFailed, UnknownName
 from workbench.models import gguf
-from workbench.progress import Progress, silent
+from workbench.progress import Progress, silent, stop_if_asked
 
 HUB_ANSWERS_WITHIN = 3.0
 """Seconds after which a hub that has not answered counts as out of reach."""
@@ -159,7 +159,10 @@ def hub_has(hub_id: str) -> bool:
 def _within(seconds: float, call: Callable[[], None]) -> None:
     thread = threading.Thread(target=call, daemon=True)
     thread.start()
-    thread.join(seconds)
+    until = time.monotonic() + seconds
+    while thread.is_alive() and time.monotonic() < until:
+        stop_if_asked()
+        thread.join(0.1)
 
 
 def _from_hub(item: Recommended, room: Path, tell: Progress) -> Path:
