@@ -12,11 +12,12 @@ import pytest
 import torch
 
 from tests.conftest import contrast_rows, taught_rows, words
-from tests.contract.test_methods import logits, quick, rows_for
+from tests.contract.test_methods import batch_of, logits, quick, rows_for
 from workbench.evaluate.dose import SWEPT
 from workbench.methods import get, names
+from workbench.methods.canonical.finetuning import TwinTrainee
 from workbench.models.base import LanguageModel
-from workbench.progress import Progress
+from workbench.progress import Cancelled, Progress, stoppable
 from workbench.sampling import Sampling
 from workbench.session import Session
 from workbench.workspace.job import Job
@@ -108,6 +109,16 @@ def test_who_waits_for_another_lens_stops_waiting(tiny_gpt2: Any, tmp_path: Path
     session = Session(tiny_gpt2, tmp_path)
     with tiny_gpt2.lock:
         assert stopped_after(Jobs().submit(lambda tell: LENSES["attention"](session, tell), title="waits"), 0.3) < WITHIN_S
+
+
+def test_the_copy_that_finetuning_trains_stops_like_the_model_and_carries_no_other_hook(tiny_gpt2: Any) -> None:
+    seen, batch, progress = list[object](), batch_of(tiny_gpt2), Progress()
+    with tiny_gpt2.intercept("resid_post@1", seen.append):
+        copy = TwinTrainee(tiny_gpt2)
+        assert torch.equal(copy.logits(batch), logits(tiny_gpt2, batch)) and len(seen) == 1
+    progress.cancel()
+    with stoppable(progress), pytest.raises(Cancelled):
+        copy.logits(batch)
 
 
 def test_by_reports_alone_it_would_take_longer(tiny_gpt2: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

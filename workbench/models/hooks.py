@@ -95,6 +95,15 @@ def make_stoppable(blocks: Iterable[nn.Module]) -> None:
         block.register_forward_pre_hook(_stop_here, with_kwargs=True)
 
 
+def clear_hooks(network: Any) -> None:
+    """Take every hook off a copy of a network but those by which its blocks can be stopped."""
+    for module in network.modules():
+        module._forward_hooks.clear()
+        for key, hook in list(module._forward_pre_hooks.items()):
+            if hook is not _stop_here:
+                del module._forward_pre_hooks[key]
+
+
 def _stop_here(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     owner = asked_progress()
     if owner is None:

@@ -24,6 +24,7 @@ from workbench.methods.shared.layers import SMALL
 from workbench.methods.shared.needs import Needs
 from workbench.models.backpack.network import BackpackNetwork
 from workbench.models.base import LanguageModel, ModelInfo
+from workbench.models.hooks import clear_hooks
 from workbench.models.tokens import TokenBatch, running
 from workbench.operations import AddToWeight, Operation
 from workbench.progress import Progress
@@ -77,9 +78,7 @@ class TwinTrainee:
     def __init__(self, model: LanguageModel, dtype: torch.dtype | None = None) -> None:
         self._model, self._base = model, dict(model.network.named_parameters())
         self._twin: Any = copy.deepcopy(model.network)
-        for module in self._twin.modules():
-            module._forward_hooks.clear()
-            module._forward_pre_hooks.clear()
+        clear_hooks(self._twin)
         # A model in half precision is trained as it is.
         if dtype == torch.bfloat16 or model.dtype == torch.bfloat16:
             self._twin.to(torch.bfloat16)
