@@ -18,17 +18,11 @@ def who(page: Any) -> str:
     return page.evaluate("() => document.cookie.match(/retouch_person=[0-9a-f]{32}/)[0]")
 
 
-def offered(page: Any) -> str:
-    """The edits that Compare offers, as its box lists them."""
-    goto(page, "Compare")
-    box = page.locator("[data-testid='stMultiSelect']").first
-    if not box.count():
-        return ""
-    box.locator("input").click()
-    page.wait_for_timeout(500)
-    found = page.locator("[data-baseweb='popover'], [role='listbox']").all_inner_texts()
-    page.keyboard.press("Escape")
-    return " ".join(found) + box.inner_text()
+def bar(page: Any) -> str:
+    """What the status bar says once the model is there and nothing runs."""
+    ready(page)
+    idle(page)
+    return page.locator(".st-key-statusbar").inner_text()
 
 
 def test_a_reload_and_a_second_tab_are_the_same_person_and_another_browser_is_not(visit: Visit) -> None:
@@ -38,19 +32,18 @@ def test_a_reload_and_a_second_tab_are_the_same_person_and_another_browser_is_no
     told = who(page)
     goto(page, "Edit")
     page.locator(".st-key-fit button").first.click()
-    page.locator(".st-key-fit-compare button").first.wait_for()  # the edit can be used before its verdict is there
+    page.locator(".st-key-fit-compare button").first.click()  # the edit can be used before its verdict is there
+    page.get_by_role("heading", name="Compare", level=1).wait_for()
+    page.wait_for_function("() => location.search.includes('on=')")
+    link = page.url
     page.reload()
-    ready(page)
-    assert who(page) == told
+    assert "EDIT ON" in bar(page) and who(page) == told
     second = page.context.new_page()
     second.set_default_timeout(120_000)
-    second.goto(page.url.split("?")[0].rsplit("/", 1)[0])
-    ready(second)
-    assert "(not saved)" in offered(second)
-    other = visit()
-    ready(other)
-    assert "(not saved)" not in offered(other)
-    assert who(other) != told
+    second.goto(link)
+    assert "EDIT ON" in bar(second)
+    other = visit("compare?" + link.partition("?")[2])
+    assert "EDIT ON" not in bar(other) and "BASE" in bar(other) and who(other) != told
 
 
 def test_back_goes_one_page_a_press(visit: Visit) -> None:
