@@ -199,10 +199,10 @@ def _watch(slot: Slot[Any, Any], live: Callable[[Snapshot], None] | None) -> Non
         with st.container(horizontal=True, vertical_alignment="center"):
             st.text(doing, width="stretch")
             st.text(seconds(shot.elapsed_s), width="content")
-            if job.model is not None:
-                _keeping(slot, job, shot)
             label = "Stopping…" if shot.is_cancelling else "Cancel"
             st.button(label, key=f"{slot.name}-cancel", on_click=job.cancel, disabled=shot.is_cancelling)
+            if job.model is not None:
+                _keeping(slot, job, shot)
         st.progress(shot.share)
         if live is not None:
             live(shot)
