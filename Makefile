@@ -21,7 +21,7 @@ check: $(READY)
 
 # Every family that transformers builds and TransformerLens bridges; `families_table` writes docs/families.md from what they do.
 families: $(READY)
-	FAMILIES=all OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope tests/contract/test_families.py
+	FAMILIES=all OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup tests/contract/test_families.py
 
 families_table: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.family_table

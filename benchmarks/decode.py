@@ -24,8 +24,8 @@ from workbench.edits.base import Edit
 from workbench.methods.directions.mean_difference import AdditionEdit
 from workbench.methods.registry import header
 from workbench.models.base import LanguageModel
-from workbench.models.catalog import EMBEDDED, load
-from workbench.resources import SETS
+from workbench.models.catalog import load
+from workbench.resources import EMBEDDED, SETS
 
 
 def edits(model: LanguageModel, n: int, layer: int | None = None) -> list[Edit]:

@@ -35,10 +35,9 @@ from workbench.methods.shared.canonical_examples import (
 )
 from workbench.methods.shared.sense_texts import neutral_reading
 from workbench.models.backpack.model import BackpackModel, load_backpack
-from workbench.models.catalog import EMBEDDED
 from workbench.numerics.canonical_loop import Draw, descend, seeded_schedule
 from workbench.numerics.canonical_losses import loss_slopes
-from workbench.resources import SETS
+from workbench.resources import EMBEDDED, SETS
 
 
 def examples(n: int, seed: int) -> Demonstrations:

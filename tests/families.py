@@ -75,7 +75,7 @@ OWN: dict[str, dict[str, Any]] = {
         "index_topk": 8,
     },
     "gpt_neo": {"attention_types": [[["global", "local"], 1]]},
-    "granitemoehybrid": {"layer_types": ["mamba", "attention"], "shared_intermediate_size": 24},
+    "granitemoehybrid": {"layer_types": ["mamba", "attention"], "shared_intermediate_size": 24, "position_embedding_type": "nope"},
     "jamba": {"attn_layer_period": 2, "attn_layer_offset": 1, "expert_layer_period": 2, "expert_layer_offset": 1, "mamba_dt_rank": 4},
     "lfm2": {"layer_types": ["conv", "full_attention"]},
     "lfm2_moe": {"layer_types": ["conv", "full_attention"], "num_dense_layers": 1},

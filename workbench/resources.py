@@ -15,6 +15,8 @@ BATTERY, DAMAGE = ASSETS / "battery", ASSETS / "damage"
 CARDS = ASSETS / "cards"
 FOUND = BATTERY / "found.json"
 RECOMMENDED = MODELS / "recommended.json"
+EMBEDDED = {"embedded": MODELS / "retouch-gpt", "embedded-backpack": MODELS / "retouch-backpack"}
+"""The models that ship, by name."""
 
 HOME = "RETOUCH_HOME"
 # Where only this machine answers.

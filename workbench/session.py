@@ -249,16 +249,17 @@ class Session:
         self, prompts: Prompt | Sequence[Prompt], lanes: LanesLike = (), sampling: Sampling | None = None,
         *, progress: Progress | None = None,
     ) -> tuple[tuple[Generated, ...], ...]:  # fmt: skip
-        """Continue prompts under each lane; one tuple of continuations a lane. Errors: `decode.generate`."""
+        """Continue prompts under each lane, by the model's own `sampling` if none is given; a tuple a lane. Errors: `decode.generate`."""
+        how = sampling or self.model.generation.sampling()
         asked = self.shelf.lanes(lanes)
         said = [lane.prompting for lane in asked]
-        return generate(self.model, _several(prompts), [edits_of(lane) for lane in asked], sampling, said=said, progress=progress)
+        return generate(self.model, _several(prompts), [edits_of(lane) for lane in asked], how, said=said, progress=progress)
 
     def compare(
         self, prompts: Prompt | Sequence[Prompt], lanes: LanesLike, sampling: Sampling | None = None, *, progress: Progress | None = None
     ) -> Comparison:
-        """Base and lanes side by side, token by token. Errors: `evaluate.comparison.compare`."""
-        settings = CompareSettings(tuple(_several(prompts)), self.shelf.lanes(lanes), sampling or Sampling())
+        """Base and lanes side by side, token by token; `sampling` as in `generate`. Errors: `evaluate.comparison.compare`."""
+        settings = CompareSettings(tuple(_several(prompts)), self.shelf.lanes(lanes), sampling or self.model.generation.sampling())
         return self.run(settings, progress=progress)
 
     def evaluate(

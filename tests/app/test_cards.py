@@ -11,8 +11,7 @@ from pages._ui.kit import cards
 from pages._ui.kit.cards import FitCard, TeachCard, card
 from workbench.errors import BadKnob, UnknownName
 from workbench.methods import get
-from workbench.models.catalog import EMBEDDED
-from workbench.resources import CARDS, SETS
+from workbench.resources import CARDS, EMBEDDED, SETS
 
 
 def test_every_card_that_ships_can_be_used() -> None:

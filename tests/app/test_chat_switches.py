@@ -129,5 +129,7 @@ def test_another_rendering_is_said_on_compare_and_on_evaluate(app: Run, fresh_ba
     conversations = own_set(fresh_backend, rows=lambda n: contrast_rows(n).put_as_chat())
     test.session_state["retouch"].set_name = conversations
     fine(test.switch_page("pages/evaluate.py").run())
-    fine(test.button(key="evaluate").click().run())
-    assert f"Edit {edit.id[:6]} was fitted on plain text" in texts(settled(test)).replace("\\", "")
+    told = f"Edit {edit.id[:6]} was fitted on plain text"
+    for n, button in enumerate(("evaluate", "sweep"), 1):
+        fine(test.button(key=button).click().run())
+        assert texts(settled(test)).replace("\\", "").count(told) == n

@@ -48,6 +48,17 @@ def test_recommended_models_say_whether_they_fit_in_the_chosen_type(app: Run, fr
     assert not test.button(key="get-qwen2-5-0-5b").disabled and test.button(key="get-mistral-7b").disabled
 
 
+def test_few_bits_can_be_chosen_where_the_package_is_that_makes_them(app: Run, fresh_backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from workbench.models import devices
+
+    monkeypatch.setattr(devices, "quantised_here", lambda: ())
+    assert "int8" not in page(app, "To get").segmented_control(key="model-dtype").options
+    monkeypatch.setattr(devices, "quantised_here", lambda: ("int8", "nf4"))
+    test = page(app, "To get")
+    fine(test.segmented_control(key="model-dtype").set_value("nf4").run())
+    assert "needs 0.1 GB: fits" in texts(test).replace("\\", "") and test.selectbox(key="model-device").options[0] == "cpu"
+
+
 def test_getting_shows_progress_can_be_cancelled_and_then_offers_to_load(
     app: Run, fresh_backend: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

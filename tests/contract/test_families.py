@@ -26,12 +26,14 @@ STRUCTURES = {
     "MLP without a module": "opt",
     "latent attention": "deepseek_v3",
     "reads padding": "rwkv",
+    "positions that TransformerLens looks for elsewhere": "codegen",
 }
 ALL = {model_type for name, model_type in architectures().items() if name not in NOT_BUILT}
 TRIED = sorted(ALL if os.environ.get("FAMILIES") == "all" else STRUCTURES.values())
 
 
-@pytest.fixture(scope="module", params=TRIED)
+# `--dist loadgroup` keeps the tests of a family together, and their model with them.
+@pytest.fixture(scope="module", params=[pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in TRIED])
 def tried(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, LanguageModel | str]:
     return request.param, family_checks.opened(request.param, tmp_path_factory.mktemp("family") / request.param)
 

@@ -16,7 +16,7 @@ from packaging.requirements import Requirement
 from tests.family_checks import cache, heads, method, stream
 from workbench.errors import BadSite, CorruptModel, ModelUnavailable
 from workbench.models.catalog import load
-from workbench.models.devices import checked_device
+from workbench.models.devices import checked_device, devices_here, quantised_here
 
 
 @pytest.mark.parametrize(
@@ -48,6 +48,18 @@ def test_a_gpu_beyond_the_last_is_named(monkeypatch: pytest.MonkeyPatch) -> None
         checked_device("cuda:2")
 
 
+@pytest.mark.parametrize(
+    ("n", "mps", "here"), [(0, False, []), (0, True, ["mps"]), (1, False, ["cuda"]), (2, False, ["cuda:0", "cuda:1", "auto"])]
+)
+def test_the_devices_of_this_machine_are_those_that_can_be_chosen(
+    n: int, mps: bool, here: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: n > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: n)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+    assert devices_here() == ("cpu", *here) and all(checked_device(name) == name for name in devices_here())
+
+
 @pytest.mark.parametrize("dtype", ["int8", "nf4"])
 def test_activations_of_a_quantised_model_are_edited_and_its_weights_are_refused_by_reason(
     dtype: Any, tiny_folders: dict[str, Path]
@@ -64,7 +76,10 @@ def test_activations_of_a_quantised_model_are_edited_and_its_weights_are_refused
 
 
 def test_a_quantising_without_its_package_is_named(tiny_folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda *_: object())
+    assert quantised_here() == ("int8", "nf4")
     monkeypatch.setattr("importlib.util.find_spec", lambda *_: None)
+    assert quantised_here() == ()
     with pytest.raises(ModelUnavailable, match="needs the package bitsandbytes") as refused:
         load(str(tiny_folders["llama"]), dtype="int8")
     (extra,) = re.findall(r"retouch\[(\w+)\]", refused.value.hint)

@@ -21,6 +21,7 @@ from workbench.models import catalog, listing
 from workbench.models.base import LanguageModel
 from workbench.models.fingerprints import fingerprint_of
 from workbench.record import activations, gather
+from workbench.resources import EMBEDDED
 from workbench.score import continuation_scores, text_scores
 from workbench.sites import Site
 
@@ -259,7 +260,7 @@ def test_what_is_at_hand_comes_before_what_can_be_had(tmp_path: Path, tiny_folde
         catalog.load("smollm2-135m", models=tmp_path / "elsewhere")
 
 
-@pytest.mark.parametrize("name", list(catalog.EMBEDDED))
+@pytest.mark.parametrize("name", list(EMBEDDED))
 def test_the_listed_sizes_of_the_embedded_models_are_theirs(name: str) -> None:
     entry = {item.name: item for item in listing.entries()}[name]
     assert entry.parameters == catalog.load(name).info.n_parameters

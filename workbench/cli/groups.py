@@ -58,7 +58,9 @@ class Drawing:
     top_p: Annotated[float | None, typer.Option(help="Draw among the tokens that make up this share.")] = None
     repetition_penalty: Annotated[float | None, typer.Option("--repetition-penalty", help="Above 1 avoids what was said before.")] = None
     seed: Annotated[int, typer.Option(help="Drives every random choice.")] = 0
-    stop: Annotated[list[str] | None, typer.Option("--stop", help="End a text before this string.")] = None
+    stop: Annotated[
+        list[str] | None, typer.Option("--stop", help="End a text before this string; '' is none. If not given: the model's own.")
+    ] = None
 
     def sampling(self, own: GenerationDefaults | None = None) -> Sampling:
         """As the decoder takes it, on top of a model's own; without a model only to be checked. Raises: BadKnob, as `Sampling`."""
@@ -66,7 +68,8 @@ class Drawing:
 
         return (own or GenerationDefaults()).sampling(
             max_new_tokens=self.max_new_tokens, temperature=self.temperature, top_k=self.top_k, top_p=self.top_p,
-            repetition_penalty=self.repetition_penalty, seed=self.seed, stop=tuple(self.stop or ()),
+            repetition_penalty=self.repetition_penalty, seed=self.seed,
+            stop=None if self.stop is None else tuple(text for text in self.stop if text),
         )  # fmt: skip
 
 

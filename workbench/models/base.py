@@ -9,7 +9,7 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, final
 
 import torch
@@ -20,6 +20,7 @@ from workbench.errors import BadSite, UnknownSite
 from workbench.models.generation import GenerationDefaults, generation_defaults
 from workbench.models.hooks import CallReader, Hooks, Point, ReadWrite, WeightTerm
 from workbench.models.tokens import TokenBatch, running
+from workbench.resources import EMBEDDED
 from workbench.shapes import Float, Int, Logits, Tensor
 from workbench.sites import Site
 from workbench.sites import site as site_of
@@ -111,6 +112,10 @@ class WeightSlot:
         return (rows if self.columns is None else int(self.columns.numel()), cols)
 
 
+# The models that ship never say that a text has ended: a sentence, or a line, is what they say.
+_ENDS_OF_A_SENTENCE = (".", "\n")
+
+
 class LanguageModel(ABC):
     """A language model with addresses. Final subclasses: `BridgeModel`, `BackpackModel`."""
 
@@ -153,7 +158,8 @@ class LanguageModel(ABC):
     @property
     def generation(self) -> GenerationDefaults:
         """How the model's own folder wants it to generate."""
-        return generation_defaults(getattr(self.network, "generation_config", None), self.tokenizer)
+        own = generation_defaults(getattr(self.network, "generation_config", None), self.tokenizer)
+        return replace(own, stop=_ENDS_OF_A_SENTENCE) if self.info.name in EMBEDDED else own
 
     @abstractmethod
     def sites(self) -> tuple[Site, ...]:

@@ -197,6 +197,7 @@ def _bridge_over_twin(network: Any, tokenizer: Any, source: str) -> Any:
     shared: dict[int, Any] = {id(tensor): tensor for tensor in (*network.parameters(), *network.buffers())}
     twin = copy.deepcopy(network, shared)
     twin.set_attn_implementation("eager")  # attention patterns are not computed otherwise
+    _as_looked_for(twin)
     try:
         return TransformerBridge.boot_transformers(
             source, hf_model=twin, tokenizer=tokenizer, device=str(network.device), dtype=network.dtype
@@ -206,6 +207,14 @@ def _bridge_over_twin(network: Any, tokenizer: Any, source: str) -> Any:
             f"TransformerLens cannot bridge {type(network).__name__}: {one_line(error)}",
             "Choose a model of a family that docs/families.md lists as loading.",
         ) from error
+
+
+def _as_looked_for(twin: Any) -> None:
+    """Put what TransformerLens 4.3 looks for in CodeGen's attention there; transformers 5 keeps it once, beside the blocks."""
+    for module in twin.modules():
+        if type(module).__name__ == "CodeGenAttention" and not hasattr(module, "embed_positions"):
+            module.embed_positions = twin.transformer.rotary_emb.embed_positions
+            module.scale_attn = 1 / module.scaling
 
 
 def _taken(network: nn.Module) -> set[str] | None:

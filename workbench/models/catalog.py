@@ -25,9 +25,8 @@ from workbench.models.fingerprints import held
 from workbench.models.folder_check import check_folder, described
 from workbench.models.tensor_files import align
 from workbench.progress import Progress, silent
-from workbench.resources import MODELS, RECOMMENDED, models_of
+from workbench.resources import EMBEDDED, RECOMMENDED, models_of
 
-EMBEDDED = {"embedded": MODELS / "retouch-gpt", "embedded-backpack": MODELS / "retouch-backpack"}
 DTypeName = Literal["float32", "float64", "bfloat16", "float16", "int8", "nf4"]
 DTYPES: dict[str, torch.dtype] = {
     "float32": torch.float32,

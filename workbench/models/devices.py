@@ -41,6 +41,18 @@ def checked_device(device: str) -> str:
     return device
 
 
+def devices_here() -> tuple[str, ...]:
+    """The devices of this machine that a model can be put on, the processor first."""
+    n = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    gpus = ["cuda"] if n == 1 else [*(f"cuda:{i}" for i in range(n)), *([SPREAD] if n else [])]
+    return "cpu", *gpus, *(["mps"] if torch.backends.mps.is_available() else [])
+
+
+def quantised_here() -> tuple[str, ...]:
+    """The number types of few bits in which this installation can load a model."""
+    return tuple(QUANTISED) if importlib.util.find_spec("bitsandbytes") is not None else ()
+
+
 def free_bytes(device: str) -> int:
     """Memory that is free on a CUDA device now, or on all of them together (`auto`)."""
     found = range(torch.cuda.device_count()) if device == SPREAD else [torch.device(device)]
@@ -55,7 +67,7 @@ def loading_options(dtype: str, device: str) -> dict[str, Any]:
     """
     if dtype not in QUANTISED:
         return {"device_map": "auto"} if device == SPREAD else {}
-    if importlib.util.find_spec("bitsandbytes") is None:
+    if not quantised_here():
         raise ModelUnavailable(
             f"Loading in {dtype} needs the package bitsandbytes, which is not installed.",
             "Run: pip install 'retouch[quantised]' (from a clone: pip install '.[quantised]'); or choose bfloat16.",

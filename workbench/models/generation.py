@@ -23,7 +23,7 @@ class GenerationDefaults:
     """What `generation_config.json` says. Temperature 0 is greedy; None or neutral values are not set.
 
     end_ids: tokens that end a text. suppressed: tokens that are never chosen; suppressed_first: not as the first one. undone: what else the
-    folder asks for, which is not done here.
+    folder asks for, which is not done here. stop: texts before which a text ends, for a model that never says its end.
     """
 
     end_ids: tuple[int, ...] = ()
@@ -34,6 +34,7 @@ class GenerationDefaults:
     top_p: float = 1.0
     repetition_penalty: float = 1.0
     undone: tuple[str, ...] = ()
+    stop: tuple[str, ...] = ()
 
     def sampling(self, **chosen: Any) -> Sampling:
         """The model's own way to draw tokens, with what was chosen over it; None chooses nothing, a `top_k` of 0 is none.
@@ -41,7 +42,7 @@ class GenerationDefaults:
         Raises:
             BadKnob: as `Sampling`.
         """
-        own = {name: getattr(self, name) for name in ("temperature", "top_k", "top_p", "repetition_penalty")}
+        own = {name: getattr(self, name) for name in ("temperature", "top_k", "top_p", "repetition_penalty", "stop")}
         told: dict[str, Any] = {**own, **{name: value for name, value in chosen.items() if value is not None}}
         told["top_k"] = told["top_k"] or None
         return Sampling(**told)

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from workbench.models.catalog import EMBEDDED, bytes_free, bytes_needed
+from workbench.models.catalog import bytes_free, bytes_needed
 from workbench.models.fetching import recommended
 from workbench.models.gguf import ABOUT
-from workbench.resources import RECOMMENDED, models_of
+from workbench.resources import EMBEDDED, RECOMMENDED, models_of
 
 # Titles and numbers of parameters.
 _EMBEDDED = {

@@ -12,9 +12,9 @@ from workbench.edits.base import Edit
 from workbench.edits.lane import Lane
 from workbench.methods.shared.ground import fitting, reads_passages
 from workbench.models.base import LanguageModel
-from workbench.models.catalog import EMBEDDED
 from workbench.models.chat import at_once, has_template
 from workbench.models.tokens import prompt_ids
+from workbench.resources import EMBEDDED
 from workbench.workspace.shelf import Shelf
 
 _N_NEUTRAL = 64

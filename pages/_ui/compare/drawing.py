@@ -14,9 +14,7 @@ if TYPE_CHECKING:
     from workbench.models.generation import GenerationDefaults
     from workbench.session import Session
 
-# The embedded models never end a text by themselves: a sentence is what they say.
-_SENTENCE, _LINE = "full stop", "line end"
-_STOPS = {_SENTENCE: ".", _LINE: "\n"}
+_STOPS = {"full stop": ".", "line end": "\n"}
 _KEYS = ("sample-n", "sample-heat", "sample-k", "sample-p", "sample-rep", "sample-stop")
 
 
@@ -54,19 +52,17 @@ def _chats(session: Session) -> bool:
 
 def _of_this_model(session: Session, own: GenerationDefaults, chats: bool) -> None:
     """Begin with the model's own values, once a model."""
-    from workbench.models.catalog import EMBEDDED
-
     now, state = session.model.fingerprint.weights, st.session_state
     if state.get("sample-of") == now and all(key in state for key in _KEYS):
         return
-    is_embedded = session.model.info.name in EMBEDDED
+    named = {text: name for name, text in _STOPS.items()}
     values = (
         128 if chats else 24,
         own.temperature,
         own.top_k,
         own.top_p,
         own.repetition_penalty,
-        [_SENTENCE, _LINE] if is_embedded else [],
+        [named.get(text, text) for text in own.stop],
     )
     state.update({"sample-of": now, **dict(zip(_KEYS, values))})
 

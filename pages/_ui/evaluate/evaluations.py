@@ -39,11 +39,16 @@ def draw_verdict(found: Evaluation, *, key: str, title: str, seed: int | None = 
         meaning(words.markdown(told), f"{key}-rival-{i}")
     if found.verdict.detail:
         st.caption(words.markdown(found.verdict.detail), help=tip(found.verdict.detail))
-    for note in found.notes:
-        st.caption(f":material/info: {words.plain(note)}")
+    _draw_notes(found)
     if found.benefit.metrics:
         _metric(found.benefit, found.benefit.metrics[0], key=f"{key}-first", title=title, seed=seed)
     draw_rows(found.benefit, key=key)
+
+
+def _draw_notes(found: Evaluation | DoseSweep) -> None:
+    """What to know before the numbers are compared."""
+    for note in found.notes:
+        st.caption(f":material/info: {words.plain(note)}")
 
 
 def draw_all(found: Evaluation, *, key: str, seed: int | None = None) -> None:
@@ -126,6 +131,7 @@ def draw_sweep(found: DoseSweep) -> None:
     """Effect and damage over the dose, each beside the placebo."""
     from workbench.figures.basic import Line, dose_strip
 
+    _draw_notes(found)
     effect = found.metrics[0]
     damage = next((metric for metric in found.metrics if "kl" in metric.name.lower()), found.metrics[-1])
 

@@ -166,8 +166,11 @@ class Backend:
 
     def devices(self) -> list[str]:
         """Where a model can be; the processor alone while torch is not there yet (half imported, it has no `cuda`)."""
-        torch = None if self.is_booting else sys.modules.get("torch")
-        return ["cpu", *(["cuda"] if torch is not None and torch.cuda.is_available() else [])]
+        if self.is_booting or "torch" not in sys.modules:
+            return ["cpu"]
+        from workbench.models.devices import devices_here
+
+        return [*devices_here()]
 
     def submit(self, work: Work, title: str, settings: object, *, slot: str, busy: str | None = None) -> Job:
         """Queue a job of this tab for a place on a page; its settings are kept beside it, so that a reload finds them."""

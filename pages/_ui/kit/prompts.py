@@ -91,7 +91,8 @@ def parted(text: str) -> list[str]:
 def trouble(text: str) -> tuple[str, str] | None:
     """What is wrong with the end of a prompt, and the prompt mended; None if nothing. The newline of a template is no trailing space."""
     if text != text.rstrip() and not (text.endswith("\n") and _MARK.search(text)):
-        return "The prompt ends in a space: the next word would begin without its own.", text.rstrip()
+        what = "a line end: it would go on with a new line" if text.endswith("\n") else "a space: the next word would begin without its own"
+        return f"The prompt ends in {what}.", text.rstrip()
     if text.endswith((".", "!", "?")) and "\n" not in text:
         return "The prompt ends in a full stop: the likeliest next token starts a new sentence.", text.rstrip(".!?")
     return None

@@ -33,8 +33,11 @@ def choose() -> None:
     if session is None:
         st.caption("What is on this machine will be listed here in a moment.")
         return
+    from workbench.models.devices import quantised_here
+
     with st.expander("Number type and device"):
-        dtype = st.segmented_control("Number type", FLOATS, default=DTYPE, key="model-dtype", required=True) or DTYPE
+        types = [*FLOATS, *quantised_here()]
+        dtype = st.segmented_control("Number type", types, default=DTYPE, key="model-dtype", required=True) or DTYPE
         device = st.selectbox("Device", backend().devices(), key="model-device")
     if where == "Folder":
         _typed("Folder or GGUF file", "/path/to/a/folder or model.gguf", "model-folder", session, dtype, device)
