@@ -18,7 +18,9 @@ from jaxtyping import install_import_hook
 from tests.shape_checks import checked
 
 # Types and shapes of every call within the package are checked while tests run, and only then: the app pays nothing for its annotations.
-install_import_hook("workbench", f"{checked.__module__}.{checked.__name__}")
+# `make families` goes without: a family of each structure has them in the suite, and for all of them they cost twice what is done.
+if os.environ.get("FAMILIES") != "all":
+    install_import_hook("workbench", f"{checked.__module__}.{checked.__name__}")
 
 FAMILIES = ("gpt2", "neox", "llama", "qwen2", "qwen3", "gemma", "mistral")
 N_WORDS = 99
