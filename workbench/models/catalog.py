@@ -315,6 +315,10 @@ def _from_hub(name: str, call: Any) -> Any:
     except RepositoryNotFoundError as error:
         raise ModelUnavailable(f"The hub has no model {name!r}.", "Check the spelling, or give a local folder.") from error
     except (SafetensorError, EOFError, RuntimeError) as error:
+        if "ignore_mismatched_sizes" in str(error):
+            raise CorruptModel(
+                f"The weights of {name} have other shapes than its config.json says.", "Restore the one or the other, from one model."
+            ) from error
         raise CorruptModel(f"The weights of {name} cannot be read: {error}", "Save or download the model again.") from error
     except (OSError, ConnectionError) as error:
         raise ModelUnavailable(
@@ -328,6 +332,7 @@ def _from_hub(name: str, call: Any) -> Any:
                 "Choose a model that transformers builds itself, or a version of this one that it does.",
             ) from error
         said = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        said = f"there is no {said}" if isinstance(error, KeyError) else said
         raise ModelUnavailable(
             f"{name} is not a causal language model that transformers can build here: {said}",
             "Check its config.json, or choose a model of a family in docs/families.md.",

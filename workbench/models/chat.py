@@ -137,8 +137,9 @@ def _applied(tokenizer: Any, conversation: Conversation, *, tokenize: bool) -> A
         )  # fmt: skip
     except TemplateSyntaxError as error:
         hint = "Restore the template in the model's folder (chat_template.jinja or tokenizer_config.json), or turn chat off."
-        raise BadPrompt(f"The model's chat template is damaged at its line {error.lineno}: {error.message}.", hint) from error
-    except (TemplateError, ValueError, TypeError, KeyError) as error:
+        said = str(error.message).rstrip(".")
+        raise BadPrompt(f"The model's chat template is damaged at its line {error.lineno}: {said}.", hint) from error
+    except (TemplateError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError) as error:
         why = next(iter(str(error).splitlines()), type(error).__name__)
         hint = "Put what the system turn says into the first question." if conversation.system else "Let user and assistant take turns."
         raise BadPrompt(f"The model's chat template refuses this conversation: {why}", hint) from error

@@ -17,6 +17,9 @@ _INDEX = "model.safetensors.index.json"
 _DESCRIPTIONS = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", _INDEX)
 _IDS = ("bos_token_id", "eos_token_id", "pad_token_id", "suppress_tokens", "begin_suppress_tokens")
 _POSITIVE = ("temperature", "top_p", "repetition_penalty")
+# The deepest language models have some hundred layers; building a million takes all memory before any weight is missed.
+_MOST_LAYERS = 2000
+_POINTER = b"version https://git-lfs"
 
 
 def described(path: Path) -> dict[str, Any]:
@@ -46,6 +49,17 @@ def check_folder(folder: Path) -> None:
             template.read_text(encoding="utf-8")
         except (OSError, ValueError) as error:
             raise CorruptModel(f"{template} cannot be read as text: {error}", _AGAIN) from error
+    layers = told.get("config.json", {}).get("num_hidden_layers")
+    if isinstance(layers, int) and layers > _MOST_LAYERS:
+        raise CorruptModel(f"{folder / 'config.json'} has {layers:,} as num_hidden_layers; no model has above {_MOST_LAYERS:,}.", _AGAIN)
+    for file in folder.glob("*.safetensors"):
+        if file.is_file() and file.stat().st_size < 1024 and file.read_bytes().startswith(_POINTER):
+            raise CorruptModel(
+                f"{file} is a pointer of Git LFS, not the weights themselves.", "Run there: git lfs pull; or download it again."
+            )
+    template = told.get("tokenizer_config.json", {}).get("chat_template")
+    if template is not None and not isinstance(template, str | list | dict):
+        raise CorruptModel(f"{folder / 'tokenizer_config.json'} has {str(template):.40} as chat_template; needed is a text.", _AGAIN)
     if "generation_config.json" in told:
         _check_generation(folder / "generation_config.json", told["generation_config.json"])
     if _INDEX in told:
@@ -65,6 +79,13 @@ def _check_generation(path: Path, told: dict[str, Any]) -> None:
         is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
         if value is not None and not (is_number and (value > 0 or name == "temperature" and value == 0)):
             raise CorruptModel(f"{path} has {str(value):.40} as {name}; needed is a number above 0.", _AGAIN)
+    top_k, top_p, samples = (told.get(name) for name in ("top_k", "top_p", "do_sample"))
+    if top_k is not None and (not isinstance(top_k, int) or isinstance(top_k, bool) or top_k < -1):
+        raise CorruptModel(f"{path} has {str(top_k):.40} as top_k; needed is a number of tokens.", _AGAIN)
+    if top_p is not None and top_p > 1:
+        raise CorruptModel(f"{path} has {top_p} as top_p; needed is a share, up to 1.", _AGAIN)
+    if samples is not None and not isinstance(samples, bool):
+        raise CorruptModel(f"{path} has {str(samples):.40} as do_sample; needed is true or false.", _AGAIN)
 
 
 def _check_shards(path: Path, told: dict[str, Any]) -> None:

@@ -60,7 +60,7 @@ def generation_defaults(config: Any, tokenizer: Any) -> GenerationDefaults:
         tuple(_ids(getattr(config, "suppress_tokens", None))),
         tuple(_ids(getattr(config, "begin_suppress_tokens", None))),
         float(_or(getattr(config, "temperature", None), 1.0)) if samples else 0.0,
-        (int(_or(getattr(config, "top_k", None), TOP_K)) or None) if samples else None,
+        (max(0, int(_or(getattr(config, "top_k", None), TOP_K))) or None) if samples else None,  # 0 and −1 are how folders write none
         float(_or(getattr(config, "top_p", None), 1.0)) if samples else 1.0,
         float(_or(getattr(config, "repetition_penalty", None), 1.0)),
         tuple(name for name, neutral in _UNDONE.items() if getattr(config, name, None) not in (None, neutral)),

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from workbench.errors import ModelUnavailable
+from workbench.errors import CorruptModel, ModelUnavailable
 from workbench.models import caches
 from workbench.models.hooks import Point
 from workbench.models.layout import Layout
@@ -61,6 +61,7 @@ def first_look(layout: Layout, run: Callable[[TokenBatch], Any], batch: TokenBat
 
     Raises:
         ModelUnavailable: the blocks carry no single stream, the streams are not Hugging Face's, or padding changes what a row says.
+        CorruptModel: weights are not finite.
     """
     name, n_layers = type(layout.network).__name__, len(layout.blocks)
     asked = {Site(kind, layer): layout.points(Site(kind, layer)) for layer in range(n_layers) for kind in LAYER_ACTIVATIONS}
@@ -68,6 +69,7 @@ def first_look(layout: Layout, run: Callable[[TokenBatch], Any], batch: TokenBat
     experts = {layer: module for layer in range(n_layers) if (module := layout.experts(layer)) is not None}
     with torch.no_grad(), running(batch.forward()), recorded(layout, asked, experts) as shown:
         out = run(batch)
+    _require_finite(layout.network, name, out.logits[batch.mask])
     shape = tuple(batch.ids.shape)
     ends = [Point(layout.blocks[0], "in"), *(Point(block, "out") for block in layout.blocks)]
     known = [stream for point in ends if (stream := shown.at(point, shape)) is not None]
@@ -88,6 +90,18 @@ def first_look(layout: Layout, run: Callable[[TokenBatch], Any], batch: TokenBat
     chain = chain and all(shown.rows_stay_apart(block, len(batch)) for block in layout.blocks)
     called = {layer: module for layer, module in experts.items() if shown.routes(module)}
     return Seen(points, widths, called, shown.entangled(layout.network), tuple(known), out.logits, adds_up, chain)
+
+
+def _require_finite(network: nn.Module, name: str, logits: Tensor) -> None:
+    if bool(logits.isfinite().all()):
+        return
+    damaged = next((path for path, weights in network.named_parameters() if not bool(weights.isfinite().all())), None)
+    if damaged is not None:
+        raise CorruptModel(
+            f"The weights of {name} hold numbers that are not finite (first: {damaged}).", "Save or download the model again."
+        )
+    kind = str(logits.dtype).removeprefix("torch.")
+    raise ModelUnavailable(f"{name} gives numbers that are not finite in {kind}.", "Load it in float32, and check its config.json.")
 
 
 def rounding(x: Tensor) -> float:
