@@ -14,6 +14,8 @@ from pages._ui.kit import prompts
 from tests.app.conftest import fine, own_set, settled, texts
 from tests.conftest import build_folder, contrast_rows, words
 from workbench.conversations import Conversation
+from workbench.models.base import LanguageModel
+from workbench.models.generation import GenerationDefaults
 from workbench.models.thinking import Marks
 from workbench.sampling import Sampling
 
@@ -94,6 +96,13 @@ def test_sampling_begins_as_the_folder_has_it_and_each_value_can_be_overridden(
     assert ran[0].sampling == Sampling(5, 0.0, None, 1.0, 1.0, stop=(".", "\n"))
     (prompt,) = ran[0].prompts
     assert isinstance(prompt, Conversation) and prompt.asked == "w3 w4"
+
+
+def test_a_folder_that_asks_for_unusual_values_has_its_page(app: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    unusual = GenerationDefaults((99,), temperature=7.0, top_k=200_000, top_p=0.001, repetition_penalty=4.0)
+    monkeypatch.setattr(LanguageModel, "generation", unusual)
+    test = app("compare")
+    assert [test.number_input(key=f"sample-{key}").value for key in ("heat", "k", "p", "rep")] == [7.0, 200_000, 0.001, 4.0]
 
 
 @pytest.mark.parametrize("on", [True, False])

@@ -24,12 +24,23 @@ def sampling(session: Session) -> Sampling:
     _of_this_model(session, own, chats)
     with st.container(horizontal=True):
         n = st.number_input("New tokens", 1, 4000, key="sample-n", persist_state="session", width=140)
+        # A folder may ask for what nobody would: its own value is within bounds.
         heat = st.number_input(
-            "Temperature", 0.0, 5.0, step=0.1, key="sample-heat", persist_state="session", width=140, help="0 is greedy."
+            "Temperature",
+            0.0,
+            max(5.0, own.temperature),
+            step=0.1,
+            key="sample-heat",
+            persist_state="session",
+            width=140,
+            help="0 is greedy.",
         )
-        top_k = st.number_input("Top k", 1, 100000, key="sample-k", persist_state="session", width=140, placeholder="all", value=None)
-        top_p = st.number_input("Top p", 0.01, 1.0, step=0.05, key="sample-p", persist_state="session", width=140)
-        penalty = st.number_input("Repetition penalty", 0.5, 3.0, step=0.05, key="sample-rep", persist_state="session", width=160)
+        top_k = st.number_input(
+            "Top k", 1, max(100000, own.top_k or 1), key="sample-k", persist_state="session", width=140, placeholder="all", value=None
+        )
+        top_p = st.number_input("Top p", min(0.01, own.top_p), 1.0, step=0.05, key="sample-p", persist_state="session", width=140)
+        low, high = min(0.5, own.repetition_penalty), max(3.0, own.repetition_penalty)
+        penalty = st.number_input("Repetition penalty", low, high, step=0.05, key="sample-rep", persist_state="session", width=160)
         seed = st.number_input("Seed", 0, 2**31 - 1, 0, key="sample-seed", persist_state="session", width=140)
     stops = st.multiselect(
         "Stop before", [*_STOPS], key="sample-stop", accept_new_options=True, persist_state="session", placeholder="its own end alone",
