@@ -141,4 +141,4 @@ def test_another_rendering_is_said_on_compare_and_on_evaluate(app: Run, fresh_ba
     told = f"Edit {edit.id[:6]} was fitted on plain text"
     for n, button in enumerate(("evaluate", "sweep"), 1):
         fine(test.button(key=button).click().run())
-        assert texts(settled(test)).replace("\\", "").count(told) == n
+        assert texts(settled(test, 200)).replace("\\", "").count(told) == n
