@@ -100,7 +100,8 @@ def _whole(parameters: dict[str, nn.Parameter]) -> str:
 
 def _bytes(parameter: Tensor) -> str:
     flat = parameter.detach().cpu().contiguous().reshape(-1)
-    return hashlib.sha256(flat.view(torch.uint8).numpy() if flat.numel() else b"").hexdigest()
+    held: Any = flat.view(torch.uint8).numpy() if flat.numel() else b""  # hashed where it lies
+    return hashlib.sha256(held).hexdigest()
 
 
 def _sampled(parameters: dict[str, nn.Parameter]) -> str:

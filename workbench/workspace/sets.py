@@ -267,4 +267,6 @@ def _read(db: sqlite3.Connection, info: SetInfo, version: int) -> tuple[Demonstr
 def _older(text: str) -> tuple[Demonstration, ...]:
     """Rows as versions before schema 4 hold them: one list."""
     values: list[dict[str, Any]] = json.loads(text)
-    return tuple(Demonstration(**value | {"tags": tuple(value["tags"]), "prompt": read_prompt(value["prompt"])}) for value in values)
+    for value in values:
+        value |= {"tags": tuple(value["tags"]), "prompt": read_prompt(value["prompt"])}
+    return tuple(Demonstration(**value) for value in values)
