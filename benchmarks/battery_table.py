@@ -84,8 +84,8 @@ def in_words(found: Mapping[str, Sequence[str]]) -> str:
     return "; ".join(f"{what} on {', '.join(tasks)}" for what, tasks in found.items())
 
 
-def short(rows: Sequence[Row]) -> str:
-    """The README's table: a method a line, effects in nats a token where it does something."""
+def short(rows: Sequence[Row], missing: Sequence[tuple[str, str]]) -> str:
+    """The README's table: a method a line, effects in nats a token where it does something, and those of which nothing is known yet."""
     lines = ["| method | what it shows on tasks of the battery | KL | fit, s |", "|---|---|---|---|"]
     for name, mine in findings(rows).items():
         own = [row for row in rows if row["method"] == name]
@@ -94,6 +94,7 @@ def short(rows: Sequence[Row]) -> str:
         said = "; ".join([*(["**does it**: " + ", ".join(does)] if does else []), *([in_words(rest)] if rest else [])])
         kl, seconds = ([row[key] for row in own if row.get(key)] for key in ("kl", "seconds"))
         lines.append(f"| {name} | {said} | {_span(kl, '.3f')} | {_span(seconds, '.0f')} |")
+    lines += [f"| {name} | not measured | | |" for name in dict.fromkeys(method for _, method in missing) if name not in findings(rows)]
     return "\n".join(lines)
 
 
@@ -118,7 +119,7 @@ def write(rows: Sequence[Row], missing: Sequence[tuple[str, str]], cap: int, def
     notes = [textwrap.fill(one, 150, subsequent_indent="  ", break_on_hyphens=False) for one in sentences(rows, missing)]
     head = textwrap.fill(f"{rows[0]['model']}, at most {cap} test rows a task; {len(rows)} of {len(rows) + len(missing)} cells.", 150)
     between(ROOT / "docs" / "real-models.md", "\n\n".join([head, table(rows), "\n".join(notes)]))
-    between(ROOT / "README.md", "\n\n".join([head, short(rows)]))
+    between(ROOT / "README.md", "\n\n".join([head, short(rows, missing)]))
     by = {defaults[name]: mine for name, mine in findings(rows).items() if name in defaults}
     FOUND.write_text(json.dumps({"model": rows[0]["model"], "methods": by}, indent=1) + "\n", encoding="utf-8")
 

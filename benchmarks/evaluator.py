@@ -70,15 +70,16 @@ def floors(model: LanguageModel, batch: TokenBatch, stacks: Stacks) -> tuple[flo
 
 
 @contextmanager
-def peak_memory(found: list[float]) -> Generator[None]:
-    """Add how far resident memory rises within, in GB (Linux: the high-water mark is reset first)."""
+def peak_memory(found: list[float], held_kb: int | None = None) -> Generator[None]:
+    """Add how far resident memory rises within, in GB, above what is held now or was (Linux: the high-water mark is reset first)."""
     Path("/proc/self/clear_refs").write_text("5")
-    before = _resident("VmRSS")
+    before = resident_kb("VmRSS") if held_kb is None else held_kb
     yield
-    found.append((_resident("VmHWM") - before) / 1e6)
+    found.append((resident_kb("VmHWM") - before) / 1e6)
 
 
-def _resident(field: str) -> int:
+def resident_kb(field: str) -> int:
+    """A field of the process's status, in kB."""
     return next(int(line.split()[1]) for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(f"{field}:"))
 
 

@@ -26,7 +26,7 @@ import numpy as np
 
 from benchmarks.battery import TASKS, Task, task
 from benchmarks.battery_table import table, write
-from benchmarks.evaluator import peak_memory
+from benchmarks.evaluator import peak_memory, resident_kb
 from workbench import memo
 from workbench.conversations import Conversation
 from workbench.data.demonstrations import Demonstrations
@@ -87,10 +87,12 @@ def scores(model: LanguageModel, one: Task, rows: Demonstrations, stacks: Sequen
     return np.stack([np.bincount(owner, weights=lane) / np.bincount(owner) for lane in score])
 
 
-def measured(model: LanguageModel, one: Task, ground: Ground, name: str, base: np.ndarray, told: dict[str, Any]) -> dict[str, Any]:
+def measured(
+    model: LanguageModel, one: Task, ground: Ground, name: str, base: np.ndarray, told: dict[str, Any], held_kb: int
+) -> dict[str, Any]:
     """Fit one method on one task and score it beside its controls."""
     test, known, start, peaks = one.rows.split("test"), get(METHODS[name]), time.process_time(), list[float]()
-    with peak_memory(peaks):
+    with peak_memory(peaks, held_kb):
         try:
             edit = known.fit(model, one.rows, seed=0).edit
         except RetouchError as error:
@@ -168,7 +170,7 @@ def run(
 ) -> list[dict[str, Any]]:
     """Measure what `done` does not hold yet, a line of the file a cell; no cell is begun after some minutes."""
     begun, ground = time.perf_counter(), ground_of(model, Demonstrations((), "none"), 0)
-    weights, found = model.fingerprint.weights, list(done)
+    weights, found, held_kb = model.fingerprint.weights, list(done), resident_kb("VmRSS")
     seen = {(row["task"], row["method"]) for row in done if is_current(row) and (row["cap"], row["weights"]) == (cap, weights)}
     print(f"{model.info.name}: {ground.source}; at most {cap} test rows a task", flush=True)
     left = [cell for cell in wanted if cell not in seen]
@@ -182,7 +184,7 @@ def run(
                 base = base if len(base) else scores(model, one, one.rows.split("test"), [()])[0]
                 told: dict[str, Any] = {"task": name, "method": method, "model": Path(model.info.name).name, "weights": weights, "cap": cap}
                 told |= {"settings": settings(method), "n_rows": len(one.rows.split("test")), "n_prompts": len(base)}
-                row = rival(model, one, base, told) if method == PROMPT else measured(model, one, ground, method, base, told)
+                row = rival(model, one, base, told) if method == PROMPT else measured(model, one, ground, method, base, told, held_kb)
                 found.append(row)
                 if out:
                     with out.open("a") as file:

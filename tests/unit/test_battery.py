@@ -93,12 +93,15 @@ def test_what_was_found_is_written_into_docs_readme_and_the_cards(tmp_path: Path
         row("HPR", "mood", "no effect found"), row("ARE", "politeness", "does harm"),
         {"task": "mood", "method": "ARE", "model": "SmolLM2", "n_prompts": 25, "refused": "No effect found: …"},
     ]  # fmt: skip
-    battery_table.write(rows, [("popular", "HPR"), ("popular", "SEA")], 100, {"SEA": "sea", "HPR": "hpr", "ARE": "are"})
+    battery_table.write(
+        rows, [("popular", "HPR"), ("popular", "SEA"), ("sentiment", "TaRot")], 100, {"SEA": "sea", "HPR": "hpr", "ARE": "are"}
+    )
     page, readme = (tmp_path / "docs" / "real-models.md").read_text(), (tmp_path / "README.md").read_text()
     plain = " ".join(page.split())
     assert page.startswith("# Head") and page.endswith(f"{battery_table.END}\ntail\n") and "old" not in page
-    assert "Not measured: HPR on popular; SEA on popular" in plain and "5 of 7 cells" in plain
+    assert "Not measured: HPR on popular; SEA on popular; TaRot on sentiment" in plain and "5 of 8 cells" in plain
     assert "1 beat the unedited model, the placebo and the fit on shuffled sides" in plain and "two tasks or more: SEA." in plain
+    assert "| TaRot | not measured |" in readme and "| HPR | not measured" not in readme
     assert "| HPR | no effect found on mood |" in readme and "**does it**: mood +0.40 [+0.20, +0.60], politeness" in readme
     assert json.loads((tmp_path / "found.json").read_text()) == {
         "model": "SmolLM2",
