@@ -27,7 +27,7 @@ def sides_in(rows: Demonstrations, everything: Demonstrations) -> list[tuple[Dem
     """The rows without answers that are of one side, if there are such of both; which concept is the target, the rows to fit say."""
     names = concepts(everything.split("fit")) or concepts(everything)
     found = [(row, side_of(row, names, None)) for row in rows if not (row.positive or row.negative)]
-    told = [(row, side) for row, side in found if side is not None]
+    told: list[tuple[Demonstration, Side]] = [(row, side) for row, side in found if side is not None]
     return told if {side for _, side in told} == set(SIDES) else []
 
 
