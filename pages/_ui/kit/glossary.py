@@ -53,6 +53,7 @@ shots: Solved examples before the prompt, as a model is often shown what is want
 shuffled|shuffled control|shuffled sides: The same method fitted with good and bad answers mixed up, which should gain nothing.
 split|splits: Which part a row plays: fit is learned from, validation is chosen by, test is scored once.
 system message: What a chat model is told before the user says anything.
+target's texts: What the target side of a set of prompts says; an edit should make it likelier than what the other side says.
 temperature: How freely the next token is drawn: 0 always takes the likeliest, 1 draws as the model says.
 template: The marks with which a chat model was taught to tell who speaks.
 token|tokens: A piece of text, a word or a part of one, that a model reads and writes at once.
