@@ -139,16 +139,14 @@ def _settled() -> dict[str, Any]:
 
 
 def main() -> None:
-    """Serve the app on a port; the folder is where questions and answers lie."""
-    from streamlit.web import bootstrap
+    """Serve the app on a port, with the settings that lie beside it; the folder is where questions and answers lie."""
+    from streamlit.web.cli import main as streamlit
 
-    port, folder = int(sys.argv[1]), Path(sys.argv[2])
+    port, folder = sys.argv[1], Path(sys.argv[2])
     own = psutil.Process()
     own.cpu_affinity(own.cpu_affinity()[:2])
-    options: dict[str, Any] = {"server_port": port, "server_address": "127.0.0.1"}
-    bootstrap.load_config_options(flag_options=options)
     threading.Thread(target=_answer, args=(folder,), daemon=True).start()
-    bootstrap.run(str(ROOT / "app.py"), False, [], flag_options=options)
+    streamlit(["run", str(ROOT / "app.py"), "--server.port", port, "--server.address", "127.0.0.1"])
 
 
 if __name__ == "__main__":
