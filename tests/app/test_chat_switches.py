@@ -18,6 +18,7 @@ from workbench.models.base import LanguageModel
 from workbench.models.generation import GenerationDefaults
 from workbench.models.thinking import Marks
 from workbench.sampling import Sampling
+from workbench.workspace.people import acting_as
 
 Run = Callable[..., AppTest]
 # The thinking part begins at w1 and ends at w2.
@@ -123,7 +124,8 @@ def test_a_set_on_edit_is_fitted_as_the_switch_says_and_measured_so(app: Run, fr
 def test_another_rendering_is_said_on_compare_and_on_evaluate(app: Run, fresh_backend: Any) -> None:
     test = app("compare")
     session = fresh_backend.sessions["embedded"]
-    edit = session.fit("mean_difference", own_set(fresh_backend), chat=False).edit
+    with acting_as(test.session_state["retouch"].owner):
+        edit = session.fit("mean_difference", own_set(fresh_backend), chat=False).edit
     test.session_state["retouch"].turn_on(edit.id)
     fine(test.run())
     fine(test.text_area(key="compare-prompts").set_value(words(3, 4)).run())
