@@ -25,6 +25,7 @@ from workbench.edits.labels import edits_of, stack_of
 from workbench.edits.lane import EditLike, Lane, LaneLike, LanesLike, valid_dose
 from workbench.evaluate.comparison import Comparison
 from workbench.evaluate.dose import SWEPT, CoherentDose, DoseSweep
+from workbench.evaluate.equal_damage import EqualDamage
 from workbench.evaluate.evaluation import Evaluation
 from workbench.evaluate.protocol.ensemble import EnsembleSummary
 from workbench.evaluate.protocol.scores import CanonicalSummary
@@ -38,7 +39,8 @@ from workbench.models.token_texts import token_ids, token_texts
 from workbench.progress import Progress
 from workbench.resources import models_of
 from workbench.sampling import Sampling
-from workbench.settings import ChoiceSettings, CompareSettings, EvaluateSettings, FitSettings
+from workbench.settings import AnySettings, ChoiceSettings, CompareSettings, EqualDamageSettings, EvaluateSettings, FitSettings
+from workbench.workspace.contests import Contests
 from workbench.workspace.edit_shelf import EditShelf
 from workbench.workspace.edits import EditInfo
 from workbench.workspace.fitting import Fitting
@@ -60,7 +62,7 @@ class Session:
         """Wrap a loaded model; the workspace is opened when it is first needed.
 
         Args:
-            records: whether fits, comparisons and evaluations are written into the workspace as runs.
+            records: whether what is done is written into the workspace as runs.
             shelf: that of another session on this workspace, so that the fits at hand outlive their model.
         """
         self.model = model
@@ -72,6 +74,7 @@ class Session:
         self.recorder = Recorder(lambda: self.workspace, records)
         self._fitting = Fitting(self.demos, self.shelf, self.recorder)
         self._measuring = Measuring(self.demos, self.shelf, self.recorder)
+        self._contests = Contests(self._fitting)
 
     @property
     def workspace(self) -> Workspace:
@@ -149,12 +152,16 @@ class Session:
     def run(self, settings: CompareSettings, *, progress: Progress | None = None) -> Comparison: ...
     @overload
     def run(self, settings: EvaluateSettings, *, progress: Progress | None = None) -> Evaluation: ...
-    def run(self, settings: FitSettings | CompareSettings | EvaluateSettings, *, progress: Progress | None = None) -> object:
-        """Do what settings say: `fit`, `compare` and `evaluate` put theirs together from arguments and come here."""
+    @overload
+    def run(self, settings: EqualDamageSettings, *, progress: Progress | None = None) -> EqualDamage: ...
+    def run(self, settings: AnySettings, *, progress: Progress | None = None) -> object:
+        """Do what settings say: the methods that put theirs together from arguments come here."""
         if isinstance(settings, FitSettings):
             return self._fitting.fit(self.model, settings, progress)
         if isinstance(settings, CompareSettings):
             return self._measuring.compare(self.model, settings, progress)
+        if isinstance(settings, EqualDamageSettings):
+            return self._contests.equal_damage(self.model, settings, progress)
         return self._measuring.evaluate(self.model, settings, progress)
 
     def fit(
@@ -165,8 +172,7 @@ class Session:
 
         Args:
             config: the method's config, or values for some of its knobs on top of the preset or the defaults.
-            chat: whether text prompts are put as a user's turn; None: where the model has a template and the prompts ask.
-            system: a system turn before each.
+            The others are the fields of `FitSettings`.
 
         Raises:
             BadPrompt: chat without a template.
@@ -227,7 +233,7 @@ class Session:
         return self.shelf.report(key)
 
     def export(self, lane: LaneLike, target: ExportTarget, folder: str | Path, **options: Any) -> ExportReport:
-        """Take a lane home, each edit at its dose: `checkpoint`, `peft`, `script` or `report`. Options, errors: `edits.export.export`."""
+        """Take a lane home, each edit at its dose. Options, errors: `edits.export.export`."""
         return export(self.model, self.stack(lane), target, folder, **options)
 
     # ── looking and measuring ──────────────────────────────────────────────────────────────────────────────────
@@ -269,13 +275,7 @@ class Session:
     ) -> Evaluation:  # fmt: skip
         """What lanes gain on held-out rows and break on neutral text, beside placebos of equal size.
 
-        Args:
-            lanes: a lane, or several in a list: `evaluate((a, b), …)` is one stack of two edits, `evaluate([a, b], …)` two lanes.
-            split: the rows that are scored; None for all.
-            neutral: a set with neutral texts; the one that ships if None.
-            n_placebos: how many random rotations of each lane are averaged into its placebo; 0 for none.
-            shuffled: whether the first edit, fitted again on shuffled sides of this set, which has to be that of its fit, stands beside.
-            chat, system: as in `fit`; None is as the edits were fitted. Another rendering than theirs is said in `notes`.
+        `evaluate((a, b), …)` is one stack of two edits, `evaluate([a, b], …)` two lanes. The others are the fields of `EvaluateSettings`.
 
         Raises:
             BadLane, BadDose: as `edits.lane.lane_of`. Others: as `evaluate.evaluation.evaluation`.
@@ -295,6 +295,16 @@ class Session:
         """
         checked = [valid_dose(dose) for dose in doses]
         return self._measuring.sweep(self.model, edit, demonstrations, checked, split, neutral, beside, (chat, system), progress)
+
+    def equal_damage(
+        self, data: Source, methods: Sequence[str] = (), lanes: Sequence[LaneLike] = (), *, progress: Progress | None = None, **options: Any
+    ) -> EqualDamage:
+        """Methods, fitted with their defaults, and edits at hand, each at its dose of equal damage, beside prompts among the lanes.
+
+        Options are the other fields of `EqualDamageSettings`. Raises: BadLane: a lane is neither one edit nor a prompt, or there is no
+        edit. Others: as `evaluate.equal_damage.equal_damage`.
+        """
+        return self.run(EqualDamageSettings(data, tuple(methods), self.shelf.lanes(list(lanes)), **options), progress=progress)
 
     def coherent_dose(
         self, edit: EditLike, *, neutral: Source | None = None, progress: Progress | None = None, **options: Any
@@ -335,10 +345,8 @@ def open_session(
 
     Args:
         model: embedded, embedded-backpack, a local Hugging Face folder, or a hub id.
-        workspace: its folder; RETOUCH_HOME or ~/.retouch if None. It is opened when it is first needed.
-        records: whether what is done is written into the workspace as runs.
-        shelf: as for `Session`.
-        options: dtype, device, revision, as for `catalog.load`.
+        workspace: its folder; RETOUCH_HOME or ~/.retouch if None.
+        options: dtype, device, revision, as for `catalog.load`. The others are as for `Session`.
 
     Raises: as `catalog.load`.
     """

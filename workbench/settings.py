@@ -105,3 +105,28 @@ class EvaluateSettings:
     system: str = ""
     shuffled: bool = False
     seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class EqualDamageSettings:
+    """Edits at equal damage on the rows of a split: methods to fit with their defaults, edits at hand, and prompts beside them.
+
+    `lanes` are edits, one each, and prompts; a lane that is both is refused. `limit` is the damage, the 95th percentile of tokens of KL on
+    neutral text, in nats a token. `shuffled`: each edit's method is fitted on shuffled sides too. `chat`, `system`, `neutral` as in an
+    evaluation.
+    """
+
+    source: Source
+    methods: tuple[str, ...] = ()
+    lanes: tuple[Lane, ...] = ()
+    limit: float = 0.1
+    split: Split | None = "test"
+    neutral: Source | None = None
+    shuffled: bool = False
+    n_placebos: int = 2
+    chat: bool | None = None
+    system: str = ""
+    seed: int = 0
+
+
+AnySettings = FitSettings | CompareSettings | EvaluateSettings | EqualDamageSettings

@@ -80,3 +80,23 @@ def test_prompts_stand_beside_the_edits_of_evaluate_and_of_its_sweep(app: Run, f
     assert [lane.prompting is not None for lane in swept.beside] == [True, True]
     test.multiselect(key="evaluate-prompts").set_value([str(test.session_state["retouch"].bench.parts["Beside"].lanes[1])]).run()
     assert [str(lane)[:6] for lane in test.session_state["retouch"].bench.parts["Beside"].lanes] == ["shots:"]
+
+
+def test_methods_edits_and_prompts_compete_at_equal_damage(app: Run, fresh_backend: Any) -> None:
+    test = fitted(app, fresh_backend, 60)
+    edit = test.session_state["retouch"].edit
+    fine(test.switch_page("pages/evaluate.py").run())
+    fine(test.segmented_control(key="evaluate-view").set_value("At equal damage").run())
+    chosen = test.session_state["retouch"].set_name
+    model = fresh_backend.sessions["embedded"].model.info.name
+    test.multiselect(key=f"contest-methods-{chosen}-{model}").set_value(["mean_difference"]).run()
+    test.multiselect(key="contest-edits").set_value([edit]).run()
+    add(test, "contest", "Be right.")
+    fine(test.button(key="contest-run").click().run())
+    found = texts(settled(test))
+    assert "tail 0.1 nats" in found.replace("\\", "") and "From earlier settings" not in found
+    (kept,) = [kept.value for name, kept in test.session_state["retouch"].kept.items() if name == "equal-damage"]
+    names = [one.label.label for one in kept.standings]
+    assert names[0] == "base" and names[-1] == "“Be right.”" and sum("Be right" in name for name in names) == 3
+    fine(test.select_slider(key="contest-limit").set_value(0.02).run())
+    assert "From earlier settings" in texts(test)

@@ -76,7 +76,7 @@ def protocol(app: Run, fresh_backend: Any, monkeypatch: pytest.MonkeyPatch) -> t
     test = app("evaluate")
     session = fresh_backend.sessions["embedded"]
     made = session.demos.save(canonical_rows()).id
-    fine(test.segmented_control(key="evaluate-view").set_value("Methods at equal degradation").run())
+    fine(test.segmented_control(key="evaluate-view").set_value("Canonical examples").run())
     assert "will stand here" in texts(test) and "Not on this set" in "".join(item.label for item in test.expander)
     fine(test.selectbox(key="protocol-set").set_value(made).run())
     assert test.multiselect[0].value == ["senses"]

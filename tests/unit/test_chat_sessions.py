@@ -18,13 +18,15 @@ from workbench import Conversation, as_chat
 from workbench.cli.main import app
 from workbench.data.demonstrations import Demonstration, Demonstrations
 from workbench.data.sources import write
+from workbench.edits.base import Edit
 from workbench.edits.store import load_edit
-from workbench.errors import BadPrompt
+from workbench.errors import BadPrompt, Obstructed
+from workbench.evaluate.controls import shuffled_fit
 from workbench.knobs import renamed
 from workbench.methods import get
 from workbench.models.chat import template_name
 from workbench.session import Session, open_session
-from workbench.workspace.rendering import as_read, goes_as_chat
+from workbench.workspace.rendering import as_read, goes_as_chat, shuffled_as_fitted
 
 TEMPLATE = "{% for m in messages %}<e> w1 {{ m.content }} w2 {% endfor %}<e> w3"
 NEUTRAL = Demonstrations(tuple(Demonstration(words(i, i + 3, i + 5), tags=("role:general",), split="test") for i in range(9)), "calm")
@@ -68,6 +70,20 @@ def test_an_edit_says_how_its_demonstrations_were_rendered(session: Session, tmp
     card = (tmp_path / "edit" / "README.md").read_text()
     assert name in card and "System turn: w9" in card
     assert session.fit("mean_difference", rows.put_as_chat("w9")).edit.header.rendered == name
+
+
+def test_the_shuffled_control_is_fitted_as_the_edit_was_read(session: Session) -> None:
+    rows = contrast_rows(60)
+    chat = session.fit("mean_difference", rows, chat=True, system="w9").edit
+    read = as_read(session.model, rows, True, "w9")
+    control, wrong = shuffled_as_fitted(session.model, chat, rows), shuffled_fit(session.model, chat, rows)
+    right = shuffled_fit(session.model, chat, read)
+    assert isinstance(control, Edit) and isinstance(right, Edit) and isinstance(wrong, Edit)
+    for name, x in control.tensors().items():
+        assert torch.equal(x, right.tensors()[name]) and not torch.equal(x, wrong.tensors()[name])
+    assert torch.equal(*(next(iter(shuffled_as_fitted(session.model, chat, one).tensors().values())) for one in (rows, read)))
+    with pytest.raises(Obstructed, match="not the set"):
+        shuffled_as_fitted(session.model, chat, contrast_rows(60, seed=4))
 
 
 def test_measurements_follow_the_edit_and_another_rendering_is_said(session: Session) -> None:

@@ -198,6 +198,15 @@ def test_sweep_runs_doses_of_an_edit_and_grids_of_a_method(line: Line, fitted: s
     assert len({row["edit"] for row in grid["rows"]}) == 2
 
 
+def test_methods_edits_and_prompts_are_put_at_equal_damage(line: Line, fitted: str, pairs: str) -> None:
+    command = ["equal-damage", "--data", pairs, "--neutral", pairs, "--limit", "0.01", "--placebos", "1"]
+    told = line.json(*command, "--method", "mean_difference", "--method", "senses", "--edit", fitted, "--lane", 'prompt:"w3"')
+    assert list(told["refused"]) == ["senses"] and [row["lane"] for row in told["rows"]][-1] == "“w3”"
+    assert sum(row["placebo"] is not None for row in told["rows"]) == 2 and told["rows"][0]["tail_nats"] == 0
+    assert "was not fitted" in line(*command, "--method", "senses", "--edit", fitted).stdout
+    assert "--method" in line.refused("equal-damage", "--data", pairs)[1]
+
+
 def test_look_goes_through_a_lens_with_its_settings(line: Line, fitted: str) -> None:
     told = line.json("look", "logit_lens", "--prompt", PROMPT, "--edit", fitted, "--set", "targets=w3,w4", "--set", "top_k=2")
     named_target = line.json("look", "direct_attribution", "--prompt", PROMPT, "--set", "target=w3", "--set", "distractor=w4")

@@ -78,6 +78,7 @@ for command in (
     looking.look,
     looking.evaluate,
     sweeping.sweep,
+    sweeping.equal_damage,
     making.export,
     showing.app,
 ):

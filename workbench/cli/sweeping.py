@@ -1,4 +1,4 @@
-"""The command that measures one edit over doses, or a method over a grid of knobs."""
+"""Commands that look for the best edit: one over its doses, a method over its knobs, several at equal damage."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import typer
 
 from workbench.cli.groups import Opening, grouped
 from workbench.cli.looking import NeutralSet
-from workbench.cli.options import Data, Seed, SetAsChat, SplitName, System, laned, named, numbers, split_named
+from workbench.cli.options import Data, Edits, Seed, SetAsChat, SplitName, System, laned, named, numbers, split_named
 from workbench.cli.printing import answer, spanned, table
 from workbench.edits.lane import valid_dose
 from workbench.errors import BadKnob
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from workbench.data.demonstrations import Split
     from workbench.progress import Progress
     from workbench.session import Session
+
+Out = Annotated[Path | None, typer.Option(help="Write the rows to this JSON file too.")]
 
 
 @grouped
@@ -37,7 +39,7 @@ def sweep(
     neutral: NeutralSet = None,
     chat: SetAsChat = None,
     system: System = "",
-    out: Annotated[Path | None, typer.Option(help="Write the rows to this JSON file too.")] = None,
+    out: Out = None,
 ) -> None:
     """Run one edit over doses, or fit a method over a grid of knobs, and measure gain and damage of each."""
     which, strengths = split_named(split), [valid_dose(number) for number in numbers(doses, "--doses")]
@@ -112,3 +114,41 @@ def _in_words(row: Mapping[str, Any]) -> dict[str, Any]:
     parts = {f"{name}_{end}" for name in scored for end in ("low", "high", "n")}
     told = {name: spanned(".3g", row[name], row[f"{name}_low"], row[f"{name}_high"]) for name in scored}
     return {name: told.get(name, value) for name, value in row.items() if name not in parts}
+
+
+@grouped
+def equal_damage(
+    data: Data,
+    opening: Opening,
+    method: Annotated[list[str] | None, typer.Option(help="A method to fit with its defaults; give the option again for more.")] = None,
+    edit: Edits = None,
+    limit: Annotated[float, typer.Option(help="The damage: KL on neutral text, 95th percentile of tokens, in nats.")] = 0.1,
+    placebos: Annotated[int, typer.Option(min=0, help="Random edits of the same shape, each at its own dose; 0 for none.")] = 2,
+    shuffled: Annotated[bool, typer.Option("--shuffled", help="Fit each edit on shuffled sides too, at its own dose.")] = False,
+    seed: Seed = 0,
+    split: SplitName = "test",
+    neutral: NeutralSet = None,
+    chat: SetAsChat = None,
+    system: System = "",
+    out: Out = None,
+) -> None:
+    """Put methods and edits at equal damage: each at the dose at which it moves neutral text as far, beside prompts as they are."""
+    which = split_named(split)
+    if not method and not edit:
+        raise BadKnob("There is nothing to put at equal damage.", "Give --method, again for more, or --edit.")
+    session, progress = opening.session(0.1)
+    found = session.equal_damage(
+        data, method or (), laned(session, edit, None), limit=limit, split=which, neutral=neutral, shuffled=shuffled, n_placebos=placebos,
+        chat=chat, system=system, seed=seed, progress=progress,
+    )  # fmt: skip
+    told = {"model": found.model, "data": found.data, "split": split, "limit": limit, "metric": found.title, "rows": found.rows()}
+    told |= {"refused": dict(found.refused), "left_out_why": found.why, "notes": found.notes}
+    if out is not None:
+        _write(out, told)
+    lines = [f"{found.title}, {found.data}, split {split}; tail of KL on neutral text {limit:g} nats a token. Intervals are 95 %."]
+    lines += [*([found.why] if found.why else []), *table(found.table())]
+    answer(
+        told,
+        opening.json,
+        [*lines, *(f"{name} was not fitted: {why}" for name, why in found.refused), *(f"Note: {n}" for n in found.notes)],
+    )

@@ -11,7 +11,6 @@ from workbench.edits.labels import edits_of, lane_label
 from workbench.edits.lane import EditLike, Lane, LaneLike, LanesLike
 from workbench.errors import BadLane, Obstructed
 from workbench.evaluate.comparison import Comparison, compare
-from workbench.evaluate.controls import shuffled_fit
 from workbench.evaluate.dose import CoherentDose, DoseSweep, dose_sweep, max_coherent_dose
 from workbench.evaluate.evaluation import Evaluation, evaluation
 from workbench.evaluate.protocol.ensemble import EnsembleSummary, ensemble_protocol
@@ -25,7 +24,7 @@ from workbench.settings import CompareSettings, EvaluateSettings
 from workbench.workspace.edit_shelf import EditShelf
 from workbench.workspace.measured import capability_of, held_out, neutral_for, own_prompts
 from workbench.workspace.recorder import Recorder, data_told, lanes_told
-from workbench.workspace.rendering import as_read, naming_rows, rendering_notes
+from workbench.workspace.rendering import as_read, naming_rows, rendering_notes, shuffled_as_fitted
 from workbench.workspace.shelf import Shelf
 
 
@@ -58,7 +57,7 @@ class Measuring:
         rows = held_out(self.demos, settings.source, settings.split, edits)
         read = as_read(model, rows, settings.chat, settings.system, edits)
         tell = progress or silent()
-        control = self._shuffled(model, lanes[0], (rows, read), tell.part(0.0, 0.5)) if settings.shuffled else None
+        control = self._shuffled(model, lanes[0], rows, tell.part(0.0, 0.5)) if settings.shuffled else None
         neutral = neutral_for(self.demos, settings.neutral, rows, model, lanes)
         with naming_rows(model, read):
             found = evaluation(
@@ -89,20 +88,14 @@ class Measuring:
         self.recorder.run("evaluate", title, model.info.name, inputs, outputs=outputs, metrics=found.metrics())
         return found
 
-    def _shuffled(self, model: LanguageModel, lane: Lane, sets: Sequence[Demonstrations], progress: Progress) -> Lane | str:
+    def _shuffled(self, model: LanguageModel, lane: Lane, rows: Demonstrations, progress: Progress) -> Lane | str:
         """The lane with its edit fitted again on shuffled sides, or in words why that was refused."""
         stack = edits_of(lane)
         if len(stack) != 1:
             raise BadLane(
                 f"{lane_label(lane)} is {len(stack)} edits; the shuffled control is of one.", "Measure one edit, or leave it out."
             )
-        rows = next((one for one in sets if one.fingerprint == stack[0].header.data), None)
-        if rows is None:
-            raise Obstructed(
-                f"The shuffled control fits {stack[0].header.method} again, and {sets[0].name!r} is not the set that it was fitted on.",
-                "Measure it on the set of its fit, unchanged, or leave the shuffled control out.",
-            )
-        found = shuffled_fit(model, stack[0], rows, progress=progress)
+        found = shuffled_as_fitted(model, stack[0], rows, progress=progress)
         return found if isinstance(found, str) else Lane((found,), lane.prompting)
 
     def _loaded(self, lanes: Sequence[Lane]) -> list[Lane]:

@@ -11,10 +11,12 @@ from contextlib import contextmanager
 from workbench.conversations import Prompt
 from workbench.data.demonstrations import Demonstrations
 from workbench.edits.base import Edit
-from workbench.errors import BadPrompt
+from workbench.errors import BadPrompt, Obstructed
+from workbench.evaluate.controls import shuffled_fit
 from workbench.models.base import LanguageModel
 from workbench.models.chat import at_once, has_template, rendering_of
 from workbench.models.thinking import thinking_marks
+from workbench.progress import Progress
 
 
 def goes_as_chat(model: LanguageModel, rows: Demonstrations, edits: Sequence[Edit] = ()) -> bool:
@@ -89,3 +91,19 @@ def rendering_notes(model: LanguageModel, prompts: Iterable[Prompt], edits: Sequ
 
 def _read(rendered: str) -> str:
     return f"conversations ({rendered})" if rendered else "plain text"
+
+
+def shuffled_as_fitted(model: LanguageModel, edit: Edit, rows: Demonstrations, *, progress: Progress | None = None) -> Edit | str:
+    """The edit's method fitted again on shuffled sides of the rows it was fitted on, read as its fit read them; or in words why not.
+
+    Raises:
+        Obstructed: the rows are not those of its fit. Others: as `controls.shuffled_fit`.
+    """
+    head = edit.header
+    if not rows.is_data_of(head.data, head.system):
+        raise Obstructed(
+            f"The shuffled control fits {head.method} again, and {rows.name!r} is not the set that it was fitted on.",
+            "Measure it on the set of its fit, unchanged, or leave the shuffled control out.",
+        )
+    read = as_read(model, rows, rows.is_chat or bool(head.rendered), head.system)
+    return shuffled_fit(model, edit, read, progress=progress)

@@ -9,11 +9,11 @@ import streamlit as st
 
 from pages._ui.demonstrations import sets
 from pages._ui.evaluate import evaluations
+from pages._ui.evaluate.prompts import beside_prompts
 from pages._ui.kit import frame, jobs, words
 from pages._ui.kit.doses import dose_slider
-from pages._ui.kit.lanes import Lanes, edit_name, known_edits, lane_name, lanes_on, own_dose, usable_lanes
-from pages._ui.kit.said import prompt_lane
-from pages._ui.kit.state import MAX_LANES, part, state
+from pages._ui.kit.lanes import Lanes, edit_name, known_edits, lanes_on, own_dose, usable_lanes
+from pages._ui.kit.state import state
 from workbench.data.demonstrations import Split
 from workbench.edits.lane import Lane, Named
 from workbench.progress import Progress
@@ -37,13 +37,6 @@ class Swept:
     beside: Lanes = ()
 
 
-@dataclass
-class Beside:
-    """The prompts that are measured beside the edits."""
-
-    lanes: Lanes = ()
-
-
 EVALUATE: jobs.Slot[EvaluateSettings, Evaluation] = jobs.Slot("evaluate")
 SWEEP: jobs.Slot[Swept, DoseSweep] = jobs.Slot("sweep")
 # Its settings are the edit.
@@ -62,7 +55,7 @@ def evaluate(session: Session) -> None:
             return
         edits = _chosen(known)
         split: Split | None = st.segmented_control("Rows", ROWS, default=ROWS[0], key="evaluate-split", required=True)
-        prompts = _prompts(session)
+        prompts = beside_prompts(session, key="evaluate")
         lanes = (*_lanes(session, edits), *prompts)
         placebos = st.number_input(
             "Placebos", 0, 20, 3, key="evaluate-placebos", persist_state="session", help="Random edits of equal size, averaged row by row."
@@ -100,27 +93,6 @@ def _lanes(session: Session, edits: list[str]) -> Lanes:
         dose = dose_slider(f"Dose of {words.plain(edit_name(session, edit))}", key=key, persist_state="session")
         lanes.append(Lane((Named(edit, dose),)))
     return tuple(lanes)
-
-
-def _prompts(session: Session) -> Lanes:
-    """Prompts that are measured beside the edits, each a lane that can be taken off."""
-    beside, key = part(Beside), "evaluate-prompts"
-    if beside.lanes:
-        names = {str(lane): lane_name(session, lane) for lane in beside.lanes}
-        st.session_state[key] = list(names)
-        st.multiselect("Prompts", list(names), format_func=names.__getitem__, key=key, on_change=_keep, args=(key,))
-    prompt_lane(session, _add, key="evaluate")
-    return beside.lanes
-
-
-def _keep(key: str) -> None:
-    beside, chosen = part(Beside), st.session_state[key]
-    beside.lanes = tuple(lane for lane in beside.lanes if str(lane) in chosen)
-
-
-def _add(lane: Lane) -> None:
-    beside = part(Beside)
-    beside.lanes = (*(one for one in beside.lanes if one != lane), lane)[-MAX_LANES:]
 
 
 def _begin(settings: EvaluateSettings) -> None:

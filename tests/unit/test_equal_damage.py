@@ -1,0 +1,107 @@
+"""Edits at equal damage: the dose at a limit, and what stands beside it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tests.conftest import contrast_rows, words
+from tests.made_edits import made, shift
+from workbench.edits.lane import Lane
+from workbench.edits.prompting import Prompting
+from workbench.errors import BadKnob, BadLane, NotEnoughData
+from workbench.evaluate.equal_damage import CLOSE, Contestant, equal_damage, even_doses
+from workbench.evaluate.side_effects import side_effects
+from workbench.operations import TransformAt
+from workbench.session import Session
+from workbench.sites import Site
+
+NEUTRAL = [words(*range(i, i + 12)) for i in range(10, 30)]
+
+
+def tail(model: Any, edit: Any, dose: float) -> float:
+    return side_effects(model, NEUTRAL, [Lane((edit.dosed(dose),))], n_generations=0).metric("kl_p95_nats").values[1].estimate
+
+
+def test_every_edit_stands_just_below_the_limit_and_a_little_more_is_beyond_it(tiny_gpt2: Any) -> None:
+    edits = [shift(tiny_gpt2), shift(tiny_gpt2, layer=0, seed=3), made(tiny_gpt2, lambda dose: shift(tiny_gpt2).at_dose(30 * dose))]
+    limit = 0.5 * min(tail(tiny_gpt2, edit, 5.0) for edit in edits)
+    for edit, found in zip(edits, even_doses(tiny_gpt2, edits, NEUTRAL, limit)):
+        assert found.is_reached and (1 - CLOSE) * limit <= found.tail_nats <= limit
+        assert tail(tiny_gpt2, edit, found.dose) == pytest.approx(found.tail_nats, rel=1e-4)
+        assert tail(tiny_gpt2, edit, 1.1 * found.dose) > limit
+
+
+def test_what_cannot_reach_the_limit_stands_at_its_strongest(tiny_gpt2: Any) -> None:
+    nothing = made(tiny_gpt2, lambda dose: shift(tiny_gpt2).at_dose(1e-4 * dose))
+    (found,) = even_doses(tiny_gpt2, [nothing], NEUTRAL, 0.1)
+    assert found.dose == 5.0 and not found.is_reached and found.tail_nats < 1e-4
+
+
+def test_a_pass_beyond_a_failure_does_not_count(tiny_gpt2: Any) -> None:
+    vector = torch.ones(tiny_gpt2.info.d_model)
+    vector[::2] = -1.0
+
+    def swings(dose: float) -> tuple[TransformAt, ...]:
+        size = 4.0 if 0.5 < dose < 3.0 else 0.01 * dose
+        return (TransformAt(Site("resid_post", 1), lambda x: x + size * vector.to(x.dtype), len(vector)),)
+
+    edit = made(tiny_gpt2, swings)
+    limit = 0.5 * tail(tiny_gpt2, edit, 1.0)
+    assert tail(tiny_gpt2, edit, 5.0) < limit < tail(tiny_gpt2, edit, 1.25)
+    (found,) = even_doses(tiny_gpt2, [edit], NEUTRAL, limit)
+    assert found.is_reached and 0.3 < found.dose <= 0.5
+
+
+@pytest.mark.parametrize("limit", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_limit_is_a_number_above_zero(tiny_gpt2: Any, limit: float) -> None:
+    with pytest.raises(BadKnob, match="nats a token"):
+        even_doses(tiny_gpt2, [shift(tiny_gpt2)], NEUTRAL, limit)
+
+
+def test_lanes_controls_and_prompts_stand_beside_one_another_each_at_its_own_dose(tiny_gpt2: Any) -> None:
+    rows, good = contrast_rows(60), shift(tiny_gpt2)
+    said, limit = Prompting(prefix="w3 w4"), 0.3 * tail(tiny_gpt2, good, 5.0)
+    those = [Contestant(good, shift(tiny_gpt2, seed=7)), Contestant(shift(tiny_gpt2, layer=0, seed=9), "refused so")]
+    found = equal_damage(tiny_gpt2, rows, those, NEUTRAL, said=[said], limit=limit)
+    names = [one.label.label for one in found.standings]
+    assert names[0] == "base" and names[-1] == "“w3 w4”" and len(names) == 6
+    edits, behind = found.standings[1:3], found.standings[3:5]
+    assert [one.dose for one in behind] == [one.dose for one in edits] and all(one.label.prompting == said for one in behind)
+    gains = [one.gain.estimate for one in edits]
+    assert gains == sorted(gains, reverse=found.better == "higher")
+    by_why = {one.why_not: one for one in edits}
+    assert by_why[""].shuffled is not None and by_why["refused so"].shuffled is None
+    for one in edits:
+        assert one.placebo is not None and one.ahead is not None
+        assert one.ahead.estimate == pytest.approx(one.gain.estimate - one.placebo.estimate)
+        assert 0.3 * limit < one.tail.estimate < 3 * limit  # on texts that its dose was not found on
+    table, numbers = found.table(), found.rows()
+    assert [row["lane"] for row in table] == names == [row["lane"] for row in numbers]
+    assert all(np.isfinite(row["tail_nats"]) for row in numbers) and numbers[0]["tail_nats"] == 0
+
+
+def test_one_neutral_text_is_too_few(tiny_gpt2: Any) -> None:
+    with pytest.raises(NotEnoughData, match="the other"):
+        equal_damage(tiny_gpt2, contrast_rows(20), [Contestant(shift(tiny_gpt2))], NEUTRAL[:1])
+
+
+def test_a_session_fits_methods_and_says_which_it_could_not(tiny_gpt2: Any, tmp_path: Path) -> None:
+    session = Session(tiny_gpt2, tmp_path)
+    demos = contrast_rows(60)
+    session.demos.save(demos)
+    found = session.equal_damage(
+        demos.name, ["mean_difference", "senses"], ['prompt:"w3"'], neutral=None, shuffled=True, n_placebos=1, limit=0.01
+    )
+    assert [name for name, _ in found.refused] == ["senses"] and "Backpack" in found.refused[0][1]
+    assert [one.label.label.split(" × ")[0] for one in found.standings[1:2]] == ["mean_difference"]
+    (run,) = [run for run in session.workspace.runs.list() if run.kind == "equal damage"]
+    assert run.outputs["rows"][1]["lane"] == found.standings[1].label.label
+    with pytest.raises(BadLane, match="no single edit"):
+        session.equal_damage(demos.name, [], [()])
+    with pytest.raises(BadLane, match="no edit"):
+        session.equal_damage(demos.name, ["senses"])

@@ -1,0 +1,271 @@
+"""Edits at equal damage: each at the dose at which it moves the model's most moved tokens as far as is allowed, prompts as they are.
+
+A method that gains more may merely have been turned up more. Here every edit, every random edit of its shape and every fit on shuffled
+sides stands at its own dose, the one whose damage (KL on neutral text, 95th percentile of tokens) comes to one limit; what cannot reach it
+stands at its strongest. Doses are found on every other neutral text, damage is shown on those between. Ref: docs/methods/shared.md §9.6.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from workbench.data.demonstrations import Demonstrations, Split
+from workbench.edits.base import Edit
+from workbench.edits.labels import LaneLabel, lane_labels
+from workbench.edits.lane import HIGHEST_DOSE, Lane
+from workbench.edits.placebo import rotated
+from workbench.edits.prompting import Prompting
+from workbench.errors import BadKnob, NotEnoughData
+from workbench.evaluate.benefit import benefit
+from workbench.evaluate.metrics import Metric
+from workbench.evaluate.side_effects import side_effects
+from workbench.models.base import LanguageModel
+from workbench.numerics.intervals import Interval
+from workbench.progress import Progress, silent
+
+TAIL_NATS = 0.1
+CLOSE = 0.03
+"""How far below the limit, in shares of it, a tail may end."""
+_GRID = tuple(HIGHEST_DOSE * 4.0**-power for power in (3, 2, 1, 0))
+_ROUNDS = 10
+_TAIL, _MEAN = "kl_p95_nats", "kl_nats"
+
+
+@dataclass(frozen=True)
+class EvenDose:
+    """The dose of an edit at a limit of damage, and the tail there (nats a token, on the texts it was found on).
+
+    `is_reached`: False where even the largest dose stays below the limit.
+    """
+
+    dose: float
+    tail_nats: float
+    is_reached: bool
+
+
+def even_doses(
+    model: LanguageModel, edits: Sequence[Edit], texts: Sequence[str], limit: float = TAIL_NATS, *, progress: Progress | None = None
+) -> tuple[EvenDose, ...]:
+    """The dose of each edit at which its tail comes to `limit` from below, all searched side by side.
+
+    Four doses by powers of four, then false position on the logarithms between the last within the limit before one beyond it, and that
+    one: damage need not grow steadily, so a pass beyond a failure does not count. It ends within `CLOSE` of the limit, or after ten rounds.
+    Where even the least dose of the grid is too much, smaller ones are tried; 0 if all ten are too much.
+
+    Raises:
+        BadKnob: the limit is not above 0. NotEnoughData: no neutral text. Others: as `engine.lanes`.
+    """
+    if not 0 < limit < float("inf"):
+        raise BadKnob(f"A limit of {limit} nats a token.", "Give a number above 0, for example 0.1.")
+    tell = progress or silent()
+    tails = _tails(model, texts, [edit.dosed(dose) for edit in edits for dose in _GRID], tell.part(0.0, 0.4))
+    ends = [_bracket(mine, limit) for mine in tails.reshape(len(edits), len(_GRID))]
+    for step in range(_ROUNDS):
+        left = [i for i, end in enumerate(ends) if end.is_open(limit)]
+        if not left:
+            break
+        tried = [ends[i].between(limit) for i in left]
+        part = tell.part(0.4 + 0.6 * step / _ROUNDS, 0.4 + 0.6 * (step + 1) / _ROUNDS)
+        for i, dose, tail in zip(left, tried, _tails(model, texts, [edits[i].dosed(dose) for i, dose in zip(left, tried)], part)):
+            ends[i] = replace(ends[i], low=dose, under=tail) if tail <= limit else replace(ends[i], high=dose, over=tail)
+    tell(1.0, "Done")
+    return tuple(EvenDose(end.low, end.under, end.high > end.low) for end in ends)
+
+
+@dataclass(frozen=True)
+class _Ends:
+    """A dose within the limit and a higher one beyond it (the same where none is), each with its tail."""
+
+    low: float
+    under: float
+    high: float
+    over: float
+
+    def is_open(self, limit: float) -> bool:
+        return self.high > self.low and not (1 - CLOSE) * limit <= self.under <= limit
+
+    def between(self, limit: float) -> float:
+        """Where a power law through both ends comes to just below the limit, a tenth of the way from either end at least."""
+        if not self.low:
+            return self.high / 4
+        aim, known = (1 - CLOSE / 2) * limit, 0 < self.under < self.over < math.inf
+        share = math.log(aim / self.under) / math.log(self.over / self.under) if known else 0.5
+        return self.low * (self.high / self.low) ** min(max(share, 0.1), 0.9)
+
+
+def _bracket(tails: np.ndarray, limit: float) -> _Ends:
+    beyond = next((k for k, tail in enumerate(tails) if not tail <= limit), len(_GRID))
+    low, under = (_GRID[beyond - 1], float(tails[beyond - 1])) if beyond else (0.0, 0.0)
+    return _Ends(low, under, _GRID[beyond], float(tails[beyond])) if beyond < len(_GRID) else _Ends(low, under, low, under)
+
+
+def _tails(model: LanguageModel, texts: Sequence[str], edits: Sequence[Edit], tell: Progress) -> np.ndarray:
+    found = side_effects(model, texts, [Lane((edit,)) for edit in edits], n_generations=0, progress=tell).metric(_TAIL)
+    return np.array([value.estimate for value in found.values[1:]])
+
+
+@dataclass(frozen=True)
+class Standing:
+    """One row: a lane at its dose, what it gains and what it costs, and the same of its controls, each at its own dose.
+
+    `gain` and the controls' are values of the first score; `change` is paired, against the base. `placebo` is the mean over random edits,
+    `shuffled` of a fit on shuffled sides (`why_not` says why there is none). `ahead` is the paired difference to the placebo.
+    """
+
+    label: LaneLabel
+    dose: float | None
+    is_reached: bool
+    gain: Interval
+    change: Interval | None
+    tail: Interval
+    mean: Interval
+    placebo: Interval | None = None
+    ahead: Interval | None = None
+    shuffled: Interval | None = None
+    why_not: str = ""
+
+
+@dataclass(frozen=True)
+class EqualDamage:
+    """Lanes at equal damage on the rows of a split: the base first, edits by what they gain, then what was said before prompts.
+
+    `title`, `unit` and `better` are the first score's; `refused` holds methods that could not be fitted, with the reason.
+    """
+
+    model: str
+    data: str
+    split: str
+    limit: float
+    title: str
+    unit: str
+    better: str
+    standings: tuple[Standing, ...]
+    why: str = ""
+    refused: tuple[tuple[str, str], ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One table row a lane; bounds that are withheld are None."""
+
+        def bounds(name: str, value: Interval | None) -> dict[str, Any]:
+            low, high = (None, None) if value is None else value.bounds
+            return {name: value and value.estimate, f"{name}_low": low, f"{name}_high": high}
+
+        found: list[dict[str, Any]] = []
+        for one in self.standings:
+            row: dict[str, Any] = {"lane": one.label.label, "dose": one.dose, "reached": one.is_reached}
+            row |= bounds("gain", one.gain) | bounds("change", one.change) | bounds("placebo", one.placebo) | bounds("ahead", one.ahead)
+            row |= bounds("shuffled", one.shuffled) | {"tail_nats": one.tail.estimate, "mean_nats": one.mean.estimate, "n": one.gain.n}
+            found.append(row | {"why_not": one.why_not})
+        return found
+
+    def table(self) -> list[dict[str, Any]]:
+        """The same for reading: a value with its interval a cell."""
+
+        def cell(value: Interval | None, form: str = ".2f") -> str:
+            if value is None:
+                return ""
+            return f"{value.estimate:{form}}" + ("" if value.withheld else f" [{value.low:{form}}, {value.high:{form}}]")
+
+        return [
+            {
+                "lane": one.label.label,
+                "dose": "" if one.dose is None else f"{one.dose:.3g}" + ("" if one.is_reached else ", its strongest"),
+                self.title: cell(one.gain),
+                "random edits": cell(one.placebo),
+                "beyond them": cell(one.ahead, "+.2f"),
+                "shuffled sides": cell(one.shuffled) or one.why_not,
+                "KL, 95th percentile": f"{one.tail.estimate:.2g}",
+                "KL, mean": f"{one.mean.estimate:.2g}",
+                "n": one.gain.n,
+            }
+            for one in self.standings
+        ]
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """An edit, and its fit on shuffled sides, or why there is none (empty: nobody asked)."""
+
+    edit: Edit
+    shuffled: Edit | str = ""
+
+
+def equal_damage(
+    model: LanguageModel,
+    demonstrations: Demonstrations,
+    contestants: Sequence[Contestant],
+    neutral: Sequence[str],
+    *,
+    said: Sequence[Prompting] = (),
+    limit: float = TAIL_NATS,
+    split: Split | None = "test",
+    n_placebos: int = 2,
+    progress: Progress | None = None,
+) -> EqualDamage:
+    """Put edits at equal damage and score them on a split, beside prompts; behind the first of `said` each edit stands once more.
+
+    Raises:
+        NotEnoughData: fewer than two neutral texts, or nothing in the split can be scored. Others: as `even_doses`, `benefit`.
+    """
+    tell = progress or silent()
+    if len(neutral) < 2:
+        raise NotEnoughData(
+            f"Got {len(neutral)} neutral texts; doses are found on one half and damage is shown on the other.", "Give more."
+        )
+    groups = [
+        [one.edit, *(rotated(one.edit, seed) for seed in range(n_placebos)), *([one.shuffled] if isinstance(one.shuffled, Edit) else [])]
+        for one in contestants
+    ]
+    flat = [edit for group in groups for edit in group]
+    doses = even_doses(model, flat, neutral[::2], limit, progress=tell.part(0.0, 0.4)) if flat else ()
+    placed = [edit.dosed(even.dose) for edit, even in zip(flat, doses)]
+    starts = np.cumsum([0, *map(len, groups)])[:-1].tolist()
+    own = [Lane((placed[start],)) for start in starts]
+    behind = [Lane((placed[start],), said[0]) for start in starts] if said else []
+    shown = [*own, *behind, *(Lane((), one) for one in said)]
+    controls = [Lane((placed[start + k],)) for start, group in zip(starts, groups) for k in range(1, len(group))]
+    gain = benefit(model, demonstrations, [*shown, *controls], split=split, progress=tell.part(0.4, 0.8))
+    cost = side_effects(model, neutral[1::2], shown, n_generations=0, progress=tell.part(0.8, 1.0))
+    score, labels = gain.metrics[0], lane_labels([Lane(), *shown])
+    found = [_standing(score, cost.metrics, lane, labels[lane]) for lane in range(len(shown) + 1)]
+    first = len(shown) + 1  # of the controls' lanes, in the order of their groups
+    for i, (start, group, one) in enumerate(zip(starts, groups, contestants)):
+        found[1 + i] = _beside(found[1 + i], score, 1 + i, range(first, first + n_placebos), one)
+        found[1 + i] = replace(found[1 + i], dose=doses[start].dose, is_reached=doses[start].is_reached)
+        if len(group) > 1 + n_placebos:
+            found[1 + i] = replace(found[1 + i], shuffled=score.values[first + n_placebos])
+        if behind:
+            at = 1 + len(own) + i
+            found[at] = replace(found[at], dose=doses[start].dose, is_reached=doses[start].is_reached)
+        first += len(group) - 1
+    order = sorted(range(1, len(own) + 1), key=lambda lane: _rank(score, lane))
+    whole = [0, *order, *(lane + len(own) for lane in order if behind), *range(len(own) + len(behind) + 1, len(shown) + 1)]
+    tell(1.0, "Done")
+    return EqualDamage(
+        model.info.name, demonstrations.name, split or "all", limit, score.title, score.unit, score.better,
+        tuple(found[lane] for lane in whole), gain.why,
+    )  # fmt: skip
+
+
+def _rank(score: Metric, lane: int) -> float:
+    value = score.values[lane].estimate
+    return value if score.better == "lower" else -value
+
+
+def _standing(score: Metric, cost: Sequence[Metric], lane: int, label: LaneLabel) -> Standing:
+    known = {one.name: one.values[lane] for one in cost}
+    return Standing(label, None, True, score.values[lane], score.changes[lane], known[_TAIL], known[_MEAN])
+
+
+def _beside(one: Standing, score: Metric, lane: int, placebos: range, contestant: Contestant) -> Standing:
+    why = contestant.shuffled if isinstance(contestant.shuffled, str) else ""
+    if not placebos:
+        return replace(one, why_not=why)
+    pooled = score.pooled([[0], [lane], list(placebos)])
+    return replace(one, placebo=pooled.values[2], ahead=pooled.between(1, 2), why_not=why)
