@@ -93,7 +93,7 @@ def test_methods_edits_and_prompts_compete_at_equal_damage(app: Run, fresh_backe
     test.multiselect(key="contest-edits").set_value([edit]).run()
     add(test, "contest", "Be right.")
     fine(test.button(key="contest-run").click().run())
-    found = texts(settled(test))
+    found = texts(settled(test, 240))
     assert "tail 0.1 nats" in found.replace("\\", "") and "From earlier settings" not in found
     (kept,) = [kept.value for name, kept in test.session_state["retouch"].kept.items() if name == "equal-damage"]
     names = [one.label.label for one in kept.standings]
