@@ -308,7 +308,7 @@ ROLES: dict[str, str] = {
     "methods/": "OFFICIAL PRESETS draws fit report steps tries",
     "evaluate/protocol/compat.py": "OFFICIAL",
     "figures/": "pictures",
-    "cli/": "app compare export fit generate locate",
+    "cli/": "app compare equal_damage export fit generate locate",
     "world/__main__.py": "app card",
 }
 
