@@ -65,7 +65,7 @@ def test_every_command_is_in_the_readme_and_the_reverse() -> None:
     from workbench.cli.main import app
 
     known = set(get_command(app).commands)  # pyright: ignore
-    told = set(re.findall(r"retouch ([a-z]+)", README))
+    told = set(re.findall(r"retouch ([a-z]+(?:-[a-z]+)*)", README))
     assert told == known
 
 
