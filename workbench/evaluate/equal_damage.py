@@ -223,7 +223,7 @@ def equal_damage(
         for one in contestants
     ]
     flat = [edit for group in groups for edit in group]
-    doses = even_doses(model, flat, neutral[::2], limit, progress=tell.part(0.0, 0.4)) if flat else ()
+    doses = even_doses(model, flat, neutral[::2], limit, progress=tell.part(0.0, 0.4))
     placed = [edit.dosed(even.dose) for edit, even in zip(flat, doses)]
     starts = np.cumsum([0, *map(len, groups)])[:-1].tolist()
     own = [Lane((placed[start],)) for start in starts]

@@ -11,7 +11,6 @@ from pages._ui.demonstrations import sets
 from pages._ui.evaluate.prompts import beside_prompts
 from pages._ui.kit import frame, jobs, words
 from pages._ui.kit.figures import figure_panel, table_panel
-from pages._ui.kit.glossary import tip
 from pages._ui.kit.lanes import known_edits, own_dose
 from pages._ui.kit.methods import method, obstacles
 from workbench.edits.lane import Lane, Named
@@ -54,7 +53,7 @@ def _settings(session: Session, chosen: str) -> EqualDamageSettings:
     prompts = beside_prompts(session, key="contest")
     limit = st.select_slider(
         "Damage", (0.01, 0.02, 0.05, 0.1, 0.2, 0.5), 0.1, key="contest-limit", persist_state="session",
-        format_func=lambda nats: f"{nats:g} nats", help="How far the most moved twentieth of neutral tokens may be moved. " + tip("KL"),
+        format_func=lambda nats: f"{nats:g} nats", help="How far the most moved twentieth of neutral tokens may be moved, as KL to the untouched model.",
     )  # fmt: skip
     again = st.toggle(
         "Fit on shuffled sides too", False, key="contest-shuffled", persist_state="session",
