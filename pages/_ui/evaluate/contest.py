@@ -53,7 +53,8 @@ def _settings(session: Session, chosen: str) -> EqualDamageSettings:
     prompts = beside_prompts(session, key="contest")
     limit = st.select_slider(
         "Damage", (0.01, 0.02, 0.05, 0.1, 0.2, 0.5), 0.1, key="contest-limit", persist_state="session",
-        format_func=lambda nats: f"{nats:g} nats", help="How far the most moved twentieth of neutral tokens may be moved, as KL to the untouched model.",
+        format_func=lambda nats: f"{nats:g} nats", 
+        help="How far the most moved twentieth of neutral tokens may be moved, as KL to the untouched model.",
     )  # fmt: skip
     again = st.toggle(
         "Fit on shuffled sides too", False, key="contest-shuffled", persist_state="session",
