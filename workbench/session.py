@@ -168,11 +168,9 @@ class Session:
         self, method: str, demonstrations: Source, config: Any = None, *, preset: str | None = None, seed: int = 0,
         chat: bool | None = None, system: str = "", progress: Progress | None = None,
     ) -> Fitted:  # fmt: skip
-        """Fit an edit on the rows marked fit; the model is left as it was.
+        """Fit an edit on the rows marked fit; the model is left as it was. Arguments are the fields of `FitSettings`.
 
-        Args:
-            config: the method's config, or values for some of its knobs on top of the preset or the defaults.
-            The others are the fields of `FitSettings`.
+        `config` is the method's config, or values for some of its knobs on top of the preset or the defaults.
 
         Raises:
             BadPrompt: chat without a template.
@@ -256,8 +254,7 @@ class Session:
         *, progress: Progress | None = None,
     ) -> tuple[tuple[Generated, ...], ...]:  # fmt: skip
         """Continue prompts under each lane, by the model's own `sampling` if none is given; a tuple a lane. Errors: `decode.generate`."""
-        how = sampling or self.model.generation.sampling()
-        asked = self.shelf.lanes(lanes)
+        how, asked = sampling or self.model.generation.sampling(), self.shelf.lanes(lanes)
         said = [lane.prompting for lane in asked]
         return generate(self.model, _several(prompts), [edits_of(lane) for lane in asked], how, said=said, progress=progress)
 
@@ -277,8 +274,7 @@ class Session:
 
         `evaluate((a, b), …)` is one stack of two edits, `evaluate([a, b], …)` two lanes. The others are the fields of `EvaluateSettings`.
 
-        Raises:
-            BadLane, BadDose: as `edits.lane.lane_of`. Others: as `evaluate.evaluation.evaluation`.
+        Raises: BadLane, BadDose: as `edits.lane.lane_of`. Others: as `evaluate.evaluation.evaluation`.
         """
         told = (demonstrations, split, neutral, n_placebos, n_generations, chat, system, shuffled, seconds)
         return self.run(EvaluateSettings(self.shelf.lanes(lanes), *told), progress=progress)
@@ -293,8 +289,8 @@ class Session:
 
         Raises: BadDose, BadLane; others as `dose_sweep`.
         """
-        checked = [valid_dose(dose) for dose in doses]
-        return self._measuring.sweep(self.model, edit, demonstrations, checked, split, neutral, beside, (chat, system), progress)
+        how = ([valid_dose(dose) for dose in doses], split, neutral, beside, (chat, system), progress)
+        return self._measuring.sweep(self.model, edit, demonstrations, *how)
 
     def equal_damage(
         self, data: Source, methods: Sequence[str] = (), lanes: Sequence[LaneLike] = (), *, progress: Progress | None = None, **options: Any

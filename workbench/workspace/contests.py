@@ -17,7 +17,7 @@ from workbench.settings import EqualDamageSettings, FitSettings
 from workbench.workspace.fitting import Fitting
 from workbench.workspace.measured import held_out, neutral_for
 from workbench.workspace.recorder import data_told, lanes_told
-from workbench.workspace.rendering import as_read, rendering_notes, shuffled_as_fitted
+from workbench.workspace.rendering import as_read, naming_rows, rendering_notes, shuffled_as_fitted
 
 
 @final
@@ -45,10 +45,11 @@ class Contests:
             part, n = tell.part(0.4, 0.6), len(edits)
             parts = (part.part(i / n, (i + 1) / n) for i in range(n))
             those = [Contestant(edit, shuffled_as_fitted(model, edit, rows, progress=one)) for edit, one in zip(edits, parts)]
-        found = equal_damage(
-            model, read, those, neutral, said=said, limit=settings.limit, split=settings.split, n_placebos=settings.n_placebos,
-            progress=tell.part(0.6, 1.0),
-        )  # fmt: skip
+        with naming_rows(model, read):
+            found = equal_damage(
+                model, read, those, neutral, said=said, limit=settings.limit, split=settings.split, n_placebos=settings.n_placebos,
+                progress=tell.part(0.6, 1.0),
+            )  # fmt: skip
         notes = rendering_notes(model, read.prompts(), edits) + shelf.said_of(edits)
         found = replace(found, refused=refused, notes=notes)
         inputs = {"lanes": lanes_told([*(Lane((edit,)) for edit in edits), *lanes]), **data_told(rows), "split": settings.split}
