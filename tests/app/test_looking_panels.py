@@ -11,6 +11,7 @@ from streamlit.testing.v1 import AppTest
 
 from tests.app.conftest import fine, own_set, settled, texts
 from workbench.errors import NotEnoughMemory
+from workbench.workspace.people import acting_as
 
 Run = Callable[..., AppTest]
 
@@ -19,23 +20,23 @@ def keys(test: AppTest) -> set[str]:
     return {button.key for button in test.button if button.key}
 
 
-def fit(backend: Any, method: str, **config: Any) -> str:
-    """Fit an edit in the session behind the pages; return its id."""
-    session = backend.sessions["embedded"]
-    return session.fit(method, own_set(backend), config).edit.id
+def fit(backend: Any, test: AppTest, method: str, **config: Any) -> str:
+    """Fit an edit in the session behind the pages for whoever sits at the tab; return its id."""
+    with acting_as(test.session_state["retouch"].owner):
+        return backend.sessions["embedded"].fit(method, own_set(backend), config).edit.id
 
 
-def spectra(app: Run, *edits: str) -> AppTest:
-    test = app("spectra")
+def spectra(test: AppTest, *edits: str) -> AppTest:
+    fine(test.run())
     fine(test.multiselect(key="spectra-edits").set_value(list(edits)).run())
     return test
 
 
 # Spectra.
 def test_the_cut_can_be_moved_and_says_what_it_takes(app: Run, fresh_backend: Any) -> None:
-    app()
-    edit = fit(fresh_backend, "sea", layers=[1, 2], keep=0.9)
-    test = spectra(app, edit)
+    test = app("spectra")
+    edit = fit(fresh_backend, test, "sea", layers=[1, 2], keep=0.9)
+    test = spectra(test, edit)
     slider = test.slider(key=f"cut-{edit}-plus-1")
     assert "As fitted" not in texts(test) and test.button(key=f"cut-{edit}-refit").disabled
     wanted = slider.value + 1 if slider.value < slider.max else slider.value - 1
@@ -54,11 +55,11 @@ def test_the_cut_of_an_older_edit_fills_the_form_with_what_it_did_as_released(
 ) -> None:
     from pages._ui.kit import scope
 
-    app()
-    edit, honest = fit(fresh_backend, "sea", layers=[1], keep=0.9), scope.hand_knobs
+    test = app("spectra")
+    edit, honest = fit(fresh_backend, test, "sea", layers=[1], keep=0.9), scope.hand_knobs
     older = {"layers": [1], "keep": 0.9, "norm": "feature", "se_inverse": "squared", "phi_mode": "intended", "restore_sign": True}
     monkeypatch.setattr(scope, "hand_knobs", lambda method, values, source, said="": honest(method, older, source, said=said))
-    test = spectra(app, edit)
+    test = spectra(test, edit)
     slider = test.slider(key=f"cut-{edit}-plus-1")
     fine(slider.set_value(slider.value + 1 if slider.value < slider.max else slider.value - 1).run())
     fine(test.button(key=f"cut-{edit}-refit").click().run())
@@ -70,16 +71,16 @@ def test_the_cut_of_an_older_edit_fills_the_form_with_what_it_did_as_released(
 
 
 def test_an_edit_without_spectra_has_no_cut(app: Run, fresh_backend: Any) -> None:
-    app()
-    edit = fit(fresh_backend, "mean_difference", layers=[1])
-    test = spectra(app, edit)
+    test = app("spectra")
+    edit = fit(fresh_backend, test, "mean_difference", layers=[1])
+    test = spectra(test, edit)
     assert not [slider for slider in test.slider if (slider.key or "").startswith("cut-")]
 
 
 def test_two_edits_show_their_common_directions_beside_random_ones(app: Run, fresh_backend: Any) -> None:
-    app()
-    one, other = fit(fresh_backend, "mean_difference", layers=[1]), fit(fresh_backend, "mean_difference", layers=[2])
-    test = spectra(app, one)
+    test = app("spectra")
+    one, other = fit(fresh_backend, test, "mean_difference", layers=[1]), fit(fresh_backend, test, "mean_difference", layers=[2])
+    test = spectra(test, one)
     assert "angles-run" not in keys(test), "one edit has nothing to be compared with"
     fine(test.multiselect(key="spectra-edits").set_value([one, other]).run())
     assert "will stand here" in texts(test)
@@ -93,12 +94,12 @@ def test_edits_that_share_no_layer_are_told_so(app: Run, fresh_backend: Any, mon
 
     from workbench.lenses import edit_angles
 
-    app()
-    one, other = fit(fresh_backend, "mean_difference", layers=[1]), fit(fresh_backend, "mean_difference", layers=[2])
+    test = app("spectra")
+    one, other = fit(fresh_backend, test, "mean_difference", layers=[1]), fit(fresh_backend, test, "mean_difference", layers=[2])
     none = (np.zeros(0),) * 3
     found = edit_angles.EditAngles("tiny", ("a", "b"), (0, 1, 2), none, none, ((0, 0),) * 3, np.zeros((2, 3)), 0.9, 10)
     monkeypatch.setattr(edit_angles, "edit_angles", lambda *_, **__: found)
-    test = spectra(app, one, other)
+    test = spectra(test, one, other)
     fine(test.button(key="angles-run").click().run())
     assert "There is no layer that both edits move" in texts(settled(test))
 
