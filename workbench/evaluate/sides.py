@@ -26,8 +26,8 @@ from workbench.shapes import Float
 def sides_in(rows: Demonstrations, everything: Demonstrations) -> list[tuple[Demonstration, Side]]:
     """The rows without answers that are of one side, if there are such of both; which concept is the target, the rows to fit say."""
     names = concepts(everything.split("fit")) or concepts(everything)
-    found = [(row, side_of(row, names, None)) for row in rows if not (row.positive or row.negative)]
-    told: list[tuple[Demonstration, Side]] = [(row, side) for row, side in found if side is not None]
+    bare = [row for row in rows if not (row.positive or row.negative)]
+    told: list[tuple[Demonstration, Side]] = [(row, side) for row in bare if (side := side_of(row, names, None)) is not None]
     return told if {side for _, side in told} == set(SIDES) else []
 
 

@@ -86,11 +86,11 @@ def pair_rows(
     good = model.tokens([pair.prompt for pair in pairs], [pair.positive for pair in pairs])
     bad = model.tokens([pair.prompt for pair in pairs], [pair.negative for pair in pairs])
     n_shared = torch.minimum(good.lengths - good.n_prompt, bad.lengths - bad.n_prompt)
-    read = [
+    found = [
         gather(model, batch, sites, _positions(batch, n_shared, read), progress=progress.part(0.4 * i, 0.4 * i + 0.4))
         for i, batch in enumerate((good, bad))
     ]
-    x_good, x_bad = (torch.stack([found[site].float() for site in sites]) for found in read)
+    x_good, x_bad = (torch.stack([one[site].float() for site in sites]) for one in found)
     if x_good.shape[1] > limit:
         kept = torch.randperm(x_good.shape[1], generator=torch.Generator().manual_seed(seed))[:limit].sort().values.to(x_good.device)
         x_good, x_bad = x_good[:, kept], x_bad[:, kept]

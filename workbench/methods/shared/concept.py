@@ -93,7 +93,7 @@ def concept_of(
     if min(len(validation[side]) for side in SIDES) < MIN_VALIDATION:
         held = max(1, round(HELD_OUT * min(len(train[side]) for side in SIDES)))
         train, apart = _held_out(train, held)
-        validation = {side: validation[side] + apart[side] for side in SIDES}
+        validation: Sides = {side: validation[side] + apart[side] for side in SIDES}
         n_held = min(len(apart[side]) for side in SIDES)
         text = f"Too few validation prompts: the last {n_held} of each side were held out of fitting to judge by."
         notices.append(Notice("note", text, "Mark 50 prompts a side as validation."))
