@@ -13,14 +13,13 @@ from typing import Any
 
 import pytest
 import torch
-from jaxtyping import install_import_hook
 
-from tests.shape_checks import checked
+from tests.shape_checks import check_while_importing
 
 # Types and shapes of every call within the package are checked while tests run, and only then: the app pays nothing for its annotations.
 # `make families` goes without: a family of each structure has them in the suite, and for all of them they cost twice what is done.
 if os.environ.get("FAMILIES") != "all":
-    install_import_hook("workbench", f"{checked.__module__}.{checked.__name__}")
+    check_while_importing("workbench")
 
 FAMILIES = ("gpt2", "neox", "llama", "qwen2", "qwen3", "gemma", "mistral")
 N_WORDS = 99
