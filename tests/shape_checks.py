@@ -1,8 +1,8 @@
 """The checker that runs over the package while tests run: beartype, with the shapes of jaxtyping.
 
 Functions within functions are left to their callers, which are checked: each would be decorated anew whenever its outer function runs,
-which took a third of the time of the suite. An int is a float to it, as it is to pyright. `Self` is not checked: jaxtyping decorates methods
-one by one, where beartype knows no class.
+which took a third of the time of the suite. An int is a float to it, as it is to pyright. `Self` is not checked: jaxtyping decorates
+methods one by one, where beartype knows no class.
 """
 
 from __future__ import annotations
