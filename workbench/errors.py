@@ -13,11 +13,11 @@ class RetouchError(Exception):
     """
 
     def __init__(self, message: str, hint: str) -> None:
-        super().__init__(_whole(message))
-        self.hint = _whole(hint)
+        super().__init__(spelled_out(message))
+        self.hint = spelled_out(hint)
 
 
-def _whole(text: str) -> str:
+def spelled_out(text: str) -> str:
     """The text with halves of characters spelled out: what a file or a name brought along can then be printed, sent and written."""
     return text.encode("utf-8", "backslashreplace").decode()
 

@@ -185,7 +185,7 @@ def test_plain_turns_results_into_json_types_and_not_a_number_into_null() -> Non
 
 
 @pytest.mark.parametrize("folder", ["reports", None])
-def test_half_of_a_character_in_a_failure_ends_its_job(tmp_path: Path, folder: str | None) -> None:
+def test_half_of_a_character_in_a_failure_ends_its_job(tmp_path: Path, folder: str | None, caplog: pytest.LogCaptureFixture) -> None:
     def fail(progress: Progress) -> None:
         raise ValueError("a name of \ud83d")
 
@@ -193,5 +193,6 @@ def test_half_of_a_character_in_a_failure_ends_its_job(tmp_path: Path, folder: s
     with pytest.raises(Unexpected) as caught:
         Jobs(reports=reports).submit(fail, title="Reading \ud83d").result(20.0)
     assert str(caught.value).encode() and "\\ud83d" in str(caught.value)
+    assert caplog.text.encode() and "\\ud83d" in caplog.text  # a log that is a file takes it
     if reports is not None:
         assert "a name of \\ud83d" in (reports / f"{caught.value.report_id}.txt").read_text()

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
-from workbench.errors import NotEnoughMemory, RetouchError, Unexpected
+from workbench.errors import NotEnoughMemory, RetouchError, Unexpected, spelled_out
 from workbench.progress import Cancelled, Progress, Report, stoppable
 from workbench.workspace.people import acting_as
 
@@ -223,12 +223,12 @@ def named_failure(error: BaseException, doing: str, reports: Path | None) -> Ret
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return NotEnoughMemory(f"{doing} ran out of memory.", "Use fewer demonstrations, a smaller batch or model.")
     report_id = uuid.uuid4().hex[:8]
-    text = "".join(traceback.format_exception(error))
-    _log.error("Report %s: %s\n%s", report_id, doing, text)
+    text = spelled_out(f"{doing}\n\n{''.join(traceback.format_exception(error))}")
+    _log.error("Report %s: %s", report_id, text)
     if reports is not None:
         try:
             reports.mkdir(parents=True, exist_ok=True)
-            (reports / f"{report_id}.txt").write_text(f"{doing}\n\n{text}", encoding="utf-8", errors="backslashreplace")
+            (reports / f"{report_id}.txt").write_text(text, encoding="utf-8")
         except OSError:
             _log.exception("Report %s could not be written", report_id)
     return Unexpected(doing, report_id)
