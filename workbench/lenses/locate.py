@@ -29,7 +29,7 @@ from workbench.methods.shared.places import PUSH, READINGS, apart_sides, read_al
 from workbench.methods.shared.reading import ReadAt
 from workbench.models.base import LanguageModel
 from workbench.models.chat import at_once
-from workbench.numerics.intervals import auc_interval
+from workbench.numerics.intervals import auc_interval, placements
 from workbench.progress import Progress, silent
 from workbench.shapes import Float, Tensor
 
@@ -179,8 +179,8 @@ def locate(model: LanguageModel, demonstrations: Demonstrations, *, seed: int = 
             yes, no = ((side[i, j] @ directions[i, j]).numpy() for side in (held_good, held_bad))
             found = auc_interval(yes, no)
             auc[i, j], low[i, j] = found.estimate, found.low
-            yes, no = ((side[i, j] @ drawn[:, j].T).numpy() for side in (held_good, held_bad))
-            random_auc[i, j] = ((yes[:, None] > no).mean((0, 1)) + 0.5 * (yes[:, None] == no).mean((0, 1))).T
+            yes, no = ((drawn[:, j] @ side[i, j].T).numpy() for side in (held_good, held_bad))
+            random_auc[i, j] = placements(yes, no).mean((1, 2))
     bands = [tuple(map(float, np.nanquantile(x, (0.025, 0.975)))) if np.isfinite(x).any() else (0.0, 0.0)
              for x in (random_auc, random_effect.numpy())]  # fmt: skip
     told = model.info.name, demonstrations.name, layers, READINGS, auc, low, effect.numpy()

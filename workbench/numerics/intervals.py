@@ -141,6 +141,15 @@ def quantile_interval(
     return Interval(estimate, float(np.quantile(values, low)), float(np.quantile(values, high)), n_texts, "Korn-Graubard")
 
 
+def placements(high: Float[np.ndarray, "*stack m"], low: Float[np.ndarray, "*stack n"]) -> Float[np.ndarray, "*stack m n"]:
+    """How far each pair is rightly ordered: 1, a tie ½. Means over either side place the other's items; the mean of all is the AUC.
+
+    Ref: DeLong, DeLong and Clarke-Pearson 1988.
+    """
+    ahead, behind = high[..., :, None], low[..., None, :]
+    return (ahead > behind) + 0.5 * (ahead == behind)
+
+
 def auc_interval(high: Float[np.ndarray, " m"], low: Float[np.ndarray, " n"], *, paired: bool = False, level: float = LEVEL) -> Interval:
     """Wilson's interval of an AUC, with as many items as DeLong's variance says, and Student's t for the normal.
 
@@ -148,9 +157,9 @@ def auc_interval(high: Float[np.ndarray, " m"], low: Float[np.ndarray, " n"], *,
     twice it: V is 0 where the sides are told apart without fail, and near there too small.
     Ref: Wilson 1927; DeLong, DeLong and Clarke-Pearson 1988.
     """
-    wins = (high[:, None] > low) + 0.5 * (high[:, None] == low)
-    a, mine, theirs = float(wins.mean()), wins.mean(1), wins.mean(0)
-    least = min(wins.shape)
+    right = placements(high, low)
+    a, mine, theirs = float(right.mean()), right.mean(1), right.mean(0)
+    least = min(right.shape)
     if least < 2:
         return _withheld(a, least, "one item")
     if not (np.isfinite(high).all() and np.isfinite(low).all()):
@@ -160,7 +169,7 @@ def auc_interval(high: Float[np.ndarray, " m"], low: Float[np.ndarray, " n"], *,
     z = float(t.ppf(0.5 + level / 2, least - 1))
     centre, half = a + z * z / (2 * n), z * math.sqrt(a * (1 - a) / n + z * z / (4 * n * n))
     bounds = ((centre - half) / (1 + z * z / n), (centre + half) / (1 + z * z / n))
-    return Interval(a, max(0.0, bounds[0]), min(1.0, bounds[1]), least if paired else sum(wins.shape), "Wilson, DeLong")
+    return Interval(a, max(0.0, bounds[0]), min(1.0, bounds[1]), least if paired else sum(right.shape), "Wilson, DeLong")
 
 
 def _unskewed(y: float, skewness: float, n: int) -> float:

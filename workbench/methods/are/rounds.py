@@ -25,6 +25,7 @@ from workbench.methods.shared.concept import Concept
 from workbench.methods.shared.discriminator import ANTI, TARGET, Discriminator, Scaling
 from workbench.models.base import LanguageModel
 from workbench.models.tokens import TokenBatch
+from workbench.numerics.intervals import placements
 from workbench.numerics.probes import principal_axes, ridge_accuracy
 from workbench.operations import LowRank
 from workbench.progress import Progress
@@ -238,12 +239,13 @@ class Contest:
         Never by a discriminator: that one is what the adapters are trained to fool.
         """
         batch = self._validation
-        scores = batch_scores(self._model, TokenBatch(batch.ids, batch.mask, torch.ones_like(batch.n_prompt)), [stack]).mean[0]
-        is_goal = self._is_target_validation.to(scores.device) == (self._goal == TARGET)
-        ahead = (scores[is_goal][:, None] > scores[~is_goal]).double()
-        shares = torch.empty(len(batch), dtype=torch.float64)
-        shares[is_goal.cpu()], shares[~is_goal.cpu()] = ahead.mean(1).cpu(), ahead.mean(0).cpu()
-        return float(ahead.mean()), shares.numpy()
+        found = batch_scores(self._model, TokenBatch(batch.ids, batch.mask, torch.ones_like(batch.n_prompt)), [stack])
+        scores = found.mean[0].double().cpu().numpy()
+        is_goal = (self._is_target_validation == (self._goal == TARGET)).cpu().numpy()
+        shares = np.empty(len(batch))
+        right = placements(scores[is_goal], scores[~is_goal])
+        shares[is_goal], shares[~is_goal] = right.mean(1), right.mean(0)
+        return float(right.mean()), shares
 
     def _drift(self, r: Rows2d) -> tuple[np.ndarray, float, float]:
         if self._plane is None:

@@ -20,6 +20,7 @@ from workbench.methods.shared.layers import SMALL
 from workbench.methods.shared.places import PUSH, READINGS, apart_sides, read_both, slopes
 from workbench.methods.shared.reading import ReadAt
 from workbench.models.base import LanguageModel
+from workbench.numerics.intervals import placements
 from workbench.progress import Progress
 from workbench.shapes import Float, Tensor
 
@@ -70,7 +71,7 @@ def _scores(
     (good, bad, norms), (held_good, held_bad, _) = (read_both(model, texts, progress) for texts in (fit, held))
     directions = torch.nn.functional.normalize(good[reading].mean(1) - bad[reading].mean(1), dim=-1)
     yes, no = (torch.einsum("lrd,ld->lr", side[reading], directions) for side in (held_good, held_bad))
-    auc = (yes[:, :, None] > no[:, None]).double().mean((1, 2))
+    auc = torch.from_numpy(placements(yes.numpy(), no.numpy()).mean((1, 2)))
     n, m = yes.shape[1], no.shape[1]
     beyond = 0.5 + _BEYOND * math.sqrt((n + m + 1) / (12 * n * m))  # of the ranks of sides that do not differ
     told = [f"AUC {value:.2f} on {n + m} texts held out of the fit" for value in auc.tolist()]
