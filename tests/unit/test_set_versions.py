@@ -117,6 +117,9 @@ def test_damaged_pieces_are_named_and_hide_no_list(workspace: Workspace, damage:
     assert info.id in {offer.id for offer in shelf.list()}
     with pytest.raises(BadDemonstrations, match="'pairs', version 1, are damaged: the rows from 1 on are (altered|missing)"):
         shelf.get(info.id)
+    again = workspace.sets.save(rows("a", "b"))  # as the message says: import the set again
+    assert DemonstrationSets(database(workspace)).get(again.id).rows == rows("a", "b").rows
+    assert DemonstrationSets(database(workspace)).get(info.id).rows == rows("a", "b").rows
 
 
 def test_lists_know_the_roles_of_a_set_without_reading_it(workspace: Workspace) -> None:

@@ -19,9 +19,13 @@ _ROWS_A_PIECE = 256
 
 
 def keep_pieces(db: sqlite3.Connection, demonstrations: Demonstrations) -> str:
-    """Put the pieces of a set into the database that are not there yet; return their names as a JSON list, in the order of the rows."""
+    """Put the pieces of a set into the database that are not there yet, or not as they were; return their names as a JSON list, in the
+    order of the rows."""
     named = [(_name(text), text) for text in _cut(demonstrations)]
-    db.executemany("INSERT OR IGNORE INTO pieces (name, rows) VALUES (?, ?)", named)
+    db.executemany(
+        "INSERT INTO pieces (name, rows) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET rows = excluded.rows WHERE rows != excluded.rows",
+        named,
+    )
     return json.dumps([name for name, _ in named])
 
 
