@@ -94,3 +94,16 @@ def test_in_a_class_one_person_runs_one_job_lets_three_wait_and_blocks_nobody(mo
     until(lambda: [job.state for job in lights].count("running") == 2)
     assert jobs.submit(lambda _: "prompt", title="light", owner="bob").result(LONG_S) == "prompt"
     assert jobs.cancel_all(LONG_S)
+
+
+def test_where_ones_share_is_full_a_job_waits_for_ones_own_and_says_so() -> None:
+    jobs, gate, other = Jobs(n_heavy=8, share=Share(n_running=1)), Gate(), Gate()
+    jobs.submit(other, title="b", owner="bob", model="m9")
+    jobs.submit(gate, title="a", owner="ann", model="m1")
+    queued = [jobs.submit(endless, title="a", owner="ann", model=model) for model in ("m2", "m3", "m9")]
+    assert [job.snapshot().before.n for job in queued] == [1, 2, 4], "bob's is before the one on his model alone"
+    lights = [jobs.submit(endless, title="light", owner="ann") for _ in range(3)]
+    until(lambda: [job.state for job in lights].count("running") == 2)
+    jobs.submit(endless, title="light", owner="bob")
+    assert lights[2].snapshot().before.n == 2
+    assert jobs.cancel_all(LONG_S)

@@ -106,6 +106,7 @@ class Job:
 
     def snapshot(self) -> Snapshot:
         """What the job is doing now."""
+        self._jobs.is_left(self)  # whoever looks has not left, though the work may say nothing for long
         before = self._jobs.before(self)
         with self._lock:
             end = self._ended or time.monotonic()
@@ -149,6 +150,7 @@ class Job:
     def follow(self, tab: str) -> None:
         """Note a tab that shows it: as long as one of them is open, it goes on."""
         self.tabs.add(tab)
+        self.seen = time.monotonic()
 
     def keep(self) -> None:
         """Let it go on when its tabs are closed."""

@@ -36,7 +36,7 @@ class Jobs:
         n_heavy: how many heavy jobs run at once, as a number or a function asked at each start.
         n_light: how many light jobs run beside them.
         reports: folder for reports of unexpected failures.
-        n_kept: how many jobs that are over are kept for their owners to collect.
+        n_kept: how many jobs that are over and that nobody has collected are kept; one is let go once every open tab has it (`taken`).
         is_open: whether a tab is open, by the name it follows jobs under.
         gone_s: seconds after which a job stops that no open tab follows any more, unless it is kept.
         share: what one person may have running and waiting.
@@ -115,22 +115,23 @@ class Jobs:
         """Note that a tab has what a job gave; once no open tab follows it, the job and its result are let go."""
         with self._lock:
             job.tabs.discard(tab)
-            if job.wait(0) and not any(map(self._is_open, job.tabs)):
+            if job.wait(0) and not any(map(self._is_open, tuple(job.tabs))):
                 self._all.pop(job.id, None)
 
     def before(self, job: Job) -> Before:
-        """What has to end before a waiting job starts: those before it on its model; where that is free, those that keep the cores busy."""
+        """What has to end before a waiting job starts: those before it on its model, and its owner's own where these have their share; else
+        those that keep the cores busy."""
         with self._lock:
             if job not in self._queue:
                 return Before()
             order = in_turn(self._queue, self._turns)
             ahead = [*self._running, *order[: order.index(job)]]
-            same = [other for other in ahead if other.model == job.model]
-            if job.model is not None and same:
-                waited, at_once = same, 1
-            else:
-                waited = [other for other in ahead if (other.model is None) == (job.model is None)]
-                at_once = self._n_light if job.model is None else self._bound()
+            is_heavy, is_full = job.model is not None, self._has_share(job)
+            waited = [other for other in ahead if is_heavy and other.model == job.model or is_full and _turn(other) == _turn(job)]
+            at_once = 1
+            if not waited:
+                waited = [other for other in ahead if (other.model is not None) == is_heavy]
+                at_once = self._bound() if is_heavy else self._n_light
             left = [self._left(other) for other in waited]
         known = [seconds for seconds in left if seconds is not None]
         return Before(len(left), sum(known) / at_once if len(known) == len(left) else None)
@@ -180,13 +181,17 @@ class Jobs:
             )
 
     def _may_run(self, job: Job) -> bool:
-        mine = sum(_turn(other) == _turn(job) for other in self._running)
-        if self._share.n_running is not None and mine >= self._share.n_running * (1 if job.model is not None else 2):
+        if self._has_share(job):
             return False
         if job.model is None:
             return sum(other.model is None for other in self._running) < self._n_light
         heavy = [other.model for other in self._running if other.model is not None]
         return job.model not in heavy and len(heavy) < self._bound()
+
+    def _has_share(self, job: Job) -> bool:
+        """Whether the owner has as many such jobs running as one person may have."""
+        mine = sum(_turn(other) == _turn(job) for other in self._running)
+        return self._share.n_running is not None and mine >= self._share.n_running * (1 if job.model is not None else 2)
 
     def _bound(self) -> int:
         return max(1, self._n_heavy if isinstance(self._n_heavy, int) else self._n_heavy())
