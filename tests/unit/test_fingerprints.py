@@ -41,13 +41,18 @@ def older(edit: Edit) -> Edit:
     return replace(edit, header=replace(edit.header, model=replace(model, weights=model.sampled, sampled="")))
 
 
-def test_one_number_of_any_parameter_makes_another_model(tiny_folders: dict[str, Path], tmp_path: Path) -> None:
-    shutil.copytree(tiny_folders["gpt2"], tmp_path / "changed")
-    path = tmp_path / "changed" / "model.safetensors"
-    tensors = load_file(path)
+def changed(folder: Path, to: Path) -> Path:
+    """A copy of a model with one number changed, one that no sample sees; what an edit of a row of a large table does to an export."""
+    shutil.copytree(folder, to)
+    tensors = load_file(path := to / "model.safetensors")
     name = next(key for key in tensors if key.endswith("wte.weight"))
     tensors[name][7, 5] += 1.0
     save_file(tensors, path, metadata={"format": "pt"})
+    return to
+
+
+def test_one_number_of_any_parameter_makes_another_model(tiny_folders: dict[str, Path], tmp_path: Path) -> None:
+    changed(tiny_folders["gpt2"], tmp_path / "changed")
     one, other = load(str(tiny_folders["gpt2"])).fingerprint, load(str(tmp_path / "changed")).fingerprint
     assert one.sampled == other.sampled, "the sample does not see it, which is what the hash of all is for"
     assert one.weights != other.weights and not one.same_model(other) and not other.same_model(one)
@@ -86,6 +91,25 @@ def test_a_saved_edit_of_an_older_version_is_upgraded_when_its_model_is_there(ti
     assert not load_edit(tmp_path / "own").header.model.sampled
 
 
+def test_an_older_edit_is_never_bound_to_another_model_of_the_same_sample(tiny_folders: dict[str, Path], tmp_path: Path) -> None:
+    source, out = str(tiny_folders["gpt2"]), str(changed(tiny_folders["gpt2"], tmp_path / "changed"))
+    session = open_session(source, tmp_path / "home")
+    edit = session.fit("mean_difference", contrast_rows()).edit
+    info = session.workspace.edits.save(older(edit), "of yore")
+    described = session.workspace.edits.folder(info.id) / "edit.json"
+    before = described.read_bytes()
+    other = open_session(out, tmp_path / "home")
+    assert other.model.fingerprint.sampled == edit.header.model.sampled and other.model.fingerprint.weights != edit.header.model.weights
+    assert not other.load_edit(info.id).header.model.sampled and described.read_bytes() == before
+    assert checked(other.model, other.load_edit(info.id)), "by its sample it works, as ever"
+    # Whichever of the two is loaded last, on one shelf.
+    for names in ((source, out), (out, source)):
+        described.write_bytes(before)
+        both = open_session(names[0], tmp_path / "home")
+        both.load(names[1])
+        assert both.load_edit(info.id).header.model == edit.header.model
+
+
 def test_a_row_edit_is_refused_on_its_own_export(tiny_gpt2: Any, tmp_path: Path) -> None:
     edit = row_edit(tiny_gpt2)
     export(tiny_gpt2, edit, "checkpoint", tmp_path / "out", fresh_process=False)
@@ -121,6 +145,20 @@ def test_the_hash_of_large_weights_is_computed_once_for_a_file(
     for damage in ("[]", "{", '{"x": 1}'):
         (models.parent / HASHES).write_text(damage)
         assert load(str(folder), models=models).fingerprint == first
+
+
+def test_a_note_is_of_the_number_type_that_was_loaded(
+    tiny_folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """bfloat16 widens without loss, so its samples are those of the same weights in float32."""
+    monkeypatch.setattr(fingerprints, "_NOTED_FROM", 0)
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_folders["gpt2"], folder)
+    path = folder / "model.safetensors"
+    save_file({name: tensor.bfloat16() for name, tensor in load_file(path).items()}, path, metadata={"format": "pt"})
+    noted = [load(str(folder), models=tmp_path / "home" / "models", dtype=dtype).fingerprint for dtype in ("bfloat16", "float32")]
+    assert noted == [load(str(folder), dtype=dtype).fingerprint for dtype in ("bfloat16", "float32")]
+    assert noted[0].sampled == noted[1].sampled and noted[0].weights != noted[1].weights
 
 
 def test_notes_that_cannot_be_written_cost_nothing_but_time(

@@ -40,7 +40,7 @@ def fingerprint_of(
     parameters = dict(sorted(network.named_parameters()))
     dtype = str(next(network.parameters()).dtype).removeprefix("torch.")
     sampled, n_bytes = _sampled(parameters), sum(parameter.nbytes for parameter in parameters.values())
-    key = _key(files, sampled) if noted is not None and files and n_bytes >= _NOTED_FROM else ""
+    key = _key(files, parameters, sampled) if noted is not None and files and n_bytes >= _NOTED_FROM else ""
     known = _known(noted) if key and noted is not None else {}
     weights = known.get(key) or _whole(parameters)
     if key and noted is not None and key not in known:
@@ -77,10 +77,12 @@ def held(folder: Path) -> frozenset[str]:
     return frozenset(cast(list[str], told))
 
 
-def _key(files: Sequence[Path], sampled: str) -> str:
+def _key(files: Sequence[Path], parameters: dict[str, nn.Parameter], sampled: str) -> str:
     """What changes whenever the files do, or whatever reads them: a change of content comes with a change of times."""
+    # Samples are in double precision: they do not tell a number type from one that widens it without loss.
+    dtypes = [str(parameter.dtype) for parameter in parameters.values()]
     stats = [(path.name, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino) for path in files for stat in [path.stat()]]
-    return hashlib.sha256(json.dumps([stats, sampled, torch.__version__, transformers.__version__]).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([stats, dtypes, sampled, torch.__version__, transformers.__version__]).encode()).hexdigest()
 
 
 def _known(noted: Path) -> dict[str, str]:

@@ -36,11 +36,14 @@ class EditShelf:
         # By person, then by id: two who fit the same have one each.
         self._fitted: dict[tuple[str, str], Fitted] = {}
         self._run_of: dict[tuple[str, str], str] = {}
-        self._models: dict[str, Fingerprint] = {}
+        self._models: dict[tuple[str, str], Fingerprint] = {}
 
     def knows(self, model: Fingerprint) -> None:
-        """Note a model that was loaded: its edits of older versions, which know it by a sample of its weights, get the hash of all."""
-        self._models[model.sampled] = model
+        """Note a model that was loaded: its edits of older versions, which know it by a sample of its weights, get the hash of all.
+
+        Only those that name it: another model may have the same sample, as its export with one row edited has.
+        """
+        self._models[model.name, model.sampled] = model
 
     def remember(self, fitted: Fitted, run_id: str | None) -> None:
         """Keep a fit at hand for the person who works here, and the run that recorded it."""
@@ -127,7 +130,7 @@ class EditShelf:
 
     def _upgraded(self, edit: Edit) -> Edit:
         head = edit.header
-        model = None if head.model.sampled else self._models.get(head.model.weights)
+        model = None if head.model.sampled else self._models.get((head.model.name, head.model.weights))
         if model is None or not head.model.same_model(model):
             return edit
         return replace(edit, header=replace(head, model=replace(head.model, weights=model.weights, sampled=model.sampled)))
