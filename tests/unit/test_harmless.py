@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
+import torch
 
 from tests.conftest import taught_rows
+from workbench.errors import FitFailed
 from workbench.methods import get
 from workbench.methods.directions import mean_difference
-from workbench.methods.shared import reading, starts
+from workbench.methods.shared import harmless, reading, starts
 from workbench.methods.shared.ground import few_texts
 from workbench.methods.shared.harmless import MOST_DAMAGE, harmless_dose
 from workbench.methods.shared.validation import neutral_kl
@@ -47,6 +50,34 @@ def test_an_edit_that_harms_nothing_keeps_its_dose(tiny_gpt2: Any) -> None:
     edit = fitted(tiny_gpt2, strength=0.01).edit
     dose, damage = harmless_dose(tiny_gpt2, edit, ROWS, 0)
     assert dose == edit.dose and damage <= MOST_DAMAGE
+
+
+def test_a_damage_that_is_no_number_is_a_failure_by_name_and_no_dose(tiny_gpt2: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    edit, seen = fitted(tiny_gpt2, strength=8.0, read="last").edit, list[float]()
+
+    def broken(*_: Any) -> torch.Tensor:
+        seen.append(math.nan)
+        if len(seen) > 3:
+            pytest.fail("it looks again and again")
+        return torch.tensor([math.nan])
+
+    monkeypatch.setattr(harmless, "neutral_kl", broken)
+    with pytest.raises(FitFailed, match="mean_difference.* no finite number") as caught:
+        harmless_dose(tiny_gpt2, edit, ROWS, 0)
+    assert "float32" in caught.value.hint
+
+
+def test_a_damage_that_is_no_number_does_not_pass_for_little(tiny_gpt2: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from workbench.methods.sea import config, fit
+
+    for module in (config, fit, reading, starts):
+        monkeypatch.setattr(module, "SMALL", 0)
+    method, damages = get("sea"), iter([math.nan, 0.01, math.nan, math.nan])
+    monkeypatch.setattr(fit, "neutral_kl", lambda *_: torch.tensor([next(damages)]))
+    found = method.fit(tiny_gpt2, ROWS, method.configure({"layers": (1,)}))
+    assert next(iter(found.edit.laws.values())).drop.shape[1] == 1  # type: ignore[attr-defined]
+    with pytest.raises(FitFailed, match="sea.* no finite number"):
+        method.fit(tiny_gpt2, ROWS, method.configure({"layers": (1,)}))
 
 
 @pytest.mark.parametrize(("limit", "dropped", "level"), [(1e9, 2, ""), (1e-12, 1, "warning")])

@@ -79,7 +79,12 @@ class AngularConfig:
     def fits_at(self, info: ModelInfo) -> tuple[int, ...]:
         """The layers that are turned; none where the fit looks for one."""
         looks = info.n_parameters >= SMALL and self.plane == "layer"
-        return self.layers or (() if looks else single_layers(info.n_layers)[0])
+        return self.layers or (() if looks else (_by_depth(info.n_layers),))
+
+
+def _by_depth(n_layers: int) -> int:
+    """The layer a third of the way up."""
+    return single_layers(n_layers)[0][0]
 
 
 @edit_kind("plane")
@@ -152,7 +157,7 @@ def fit(model: LanguageModel, demonstrations: Demonstrations, config: AngularCon
         FitFailed: good and bad answers give the same activations.
     """
     n = model.info.n_layers
-    reading, start = settled_reading(config.read, model.info), Start(single_layers(n)[0][0])
+    reading, start = settled_reading(config.read, model.info), Start(_by_depth(n))
     if config.layers is None and config.plane == "layer":
         start = start_layer(model, demonstrations, reading, start.layer, progress.part(0.0, 0.3))
     layers = (start.layer,) if config.layers is None else existing_layers("layers", config.layers, n)

@@ -72,7 +72,7 @@ class MeanDifferenceConfig:
 
     def fits_at(self, info: ModelInfo) -> tuple[int, ...]:
         """The layers that are moved; none where the fit looks for one."""
-        by_depth = (min(info.n_layers - 1, info.n_layers // 2 + 1),) if info.n_parameters < SMALL else ()
+        by_depth = (_by_depth(info.n_layers),) if info.n_parameters < SMALL else ()
         return by_depth if self.layers is None else self.layers
 
 
@@ -111,6 +111,11 @@ class AdditionEdit(Edit):
         }
 
 
+def _by_depth(n_layers: int) -> int:
+    """The layer past the middle."""
+    return min(n_layers - 1, n_layers // 2 + 1)
+
+
 def _adder(vector: Tensor) -> Any:
     wide = {dtype: vector.to(dtype) for dtype in (torch.float32, torch.float64)}
 
@@ -146,7 +151,7 @@ def fit(model: LanguageModel, demonstrations: Demonstrations, config: MeanDiffer
     """
     rows = demonstrations.split("fit")
     n = model.info.n_layers
-    reading, start = settled_reading(config.read, model.info), Start(min(n - 1, n // 2 + 1))
+    reading, start = settled_reading(config.read, model.info), Start(_by_depth(n))
     if config.layers is None:
         start = start_layer(model, demonstrations, reading, start.layer, progress.part(0.0, 0.5))
     layers = (start.layer,) if config.layers is None else existing_layers("layers", config.layers, n)

@@ -216,6 +216,8 @@ def resolved(config: SeaConfig, info: ModelInfo, pairs: bool) -> SeaConfig:
     base = config.base if config.base != "auto" else "sides" if not pairs else "positive" if ours else "own"
     if not pairs and base != "sides":
         raise BadKnob(f"base = {base} with two sets of prompts: a base other than each side itself needs pairs.", "Set base = sides.")
+    if base == "sides" and config.read == "random":
+        raise BadKnob("read = random with base = sides: nothing is drawn where sides are read by themselves.", "Set read = last or mean.")
     return consistent(
         replace(
             config,
@@ -251,7 +253,7 @@ def tries(info: ModelInfo) -> Mapping[str, tuple[Any, ...]]:
     """The knobs that a choice by validation tries."""
     layers = (*layer_pairs(info.n_layers), *single_layers(info.n_layers))
     if info.n_parameters >= SMALL:
-        return {"layers": layers, "keep": (0.9,), "gate": ("none",)}
+        return {"layers": layers}
     return {"layers": layers, "keep": (0.9, 0.99), "center": ("demonstrations", "grand"), "gate": TRIED_GATES}
 
 

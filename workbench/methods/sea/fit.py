@@ -23,16 +23,16 @@ from typing import Any, cast
 import torch
 
 from workbench.data.demonstrations import Demonstrations
-from workbench.data.sides import are_pairs, two_sides
+from workbench.data.sides import Sides, are_pairs, two_sides
 from workbench.errors import FitFailed
 from workbench.methods.registry import FitReport, Fitted, Notice, header, method, with_notices
 from workbench.methods.sea.config import PRESETS, SeaConfig, listed_layers, resolved, tries, wanted_count
 from workbench.methods.sea.edit import SpectralEdit, mlp_facts
 from workbench.methods.sea.report import LayerFit, report
-from workbench.methods.shared.contrast_rows import Collect, drawn_rows, settled_period, stream_rows, tokens_of
+from workbench.methods.shared.contrast_rows import Collect, drawn_rows, settled_period, stream_rows, tokens_of, with_period
 from workbench.methods.shared.gating import gated
 from workbench.methods.shared.ground import few_texts
-from workbench.methods.shared.harmless import MOST_DAMAGE
+from workbench.methods.shared.harmless import MOST_DAMAGE, finite
 from workbench.methods.shared.layers import SMALL
 from workbench.methods.shared.needs import Needs
 from workbench.methods.shared.reading import ReadAt, read_sides
@@ -71,7 +71,7 @@ def fit(model: LanguageModel, demonstrations: Demonstrations, config: SeaConfig,
     """Fit kept and dropped directions of each layer from the rows of split `fit`.
 
     Raises:
-        BadKnob: knobs that do not go together. FitFailed: all activations are equal, so there is no direction to keep.
+        BadKnob: knobs that do not go together. FitFailed: all activations are equal, or neutral text is broken.
         NotFinite: NaN or infinite activations.
     """
     rows = drawn_rows(demonstrations.split("fit"), config.n_demos, seed)
@@ -100,9 +100,9 @@ def fit(model: LanguageModel, demonstrations: Demonstrations, config: SeaConfig,
     edit, fits = made(config)
     if config.merge == "exclusive" and config.k_minus is None and model.info.n_parameters >= SMALL:
         damage = _damage(model, edit, demonstrations, config, seed)
-        if damage > MOST_DAMAGE:
+        if not damage <= MOST_DAMAGE:  # no number is no little damage
             edit, fits = made(replace(config, k_minus=1))
-            notices = (*notices, _one_dropped(damage, _damage(model, edit, demonstrations, config, seed)))
+            notices = (*notices, _one_dropped(damage, finite(_damage(model, edit, demonstrations, config, seed), edit)))
     fitted = Fitted(edit, report(model, edit, fits, config, demonstrations, rows, progress.part(0.9, 0.95)))
     fitted = gated(model, fitted, demonstrations, config.gate, seed=seed, progress=progress.part(0.95, 1.0))
     return with_notices(spared(model, fitted, demonstrations, config.spare), *notices)
@@ -149,7 +149,11 @@ def _side_moments(
 ) -> tuple[Moments, dict[int, float]]:
     """As `_moments`, each side against itself, so that the sides need not be pairs. Nothing is drawn."""
     sites = {layer: _fit_site(model, layer, config) for layer in layers}
-    read = read_sides(model, two_sides(rows), list(sites.values()), cast(ReadAt, config.read), progress)
+    sides: Sides = {
+        side: [(prompt, end and with_period(end, config.period, negative=side == "anti_target")) for prompt, end in texts]
+        for side, texts in two_sides(rows).items()
+    }
+    read = read_sides(model, sides, list(sites.values()), cast(ReadAt, config.read), progress)
     moments: Moments = {}
     clamped: dict[int, float] = {}
     for layer, site in sites.items():

@@ -6,6 +6,7 @@ import math
 
 from workbench.data.demonstrations import Demonstrations
 from workbench.edits.base import Edit
+from workbench.errors import FitFailed
 from workbench.methods.shared.ground import few_texts
 from workbench.methods.shared.validation import neutral_kl
 from workbench.models.base import LanguageModel
@@ -21,11 +22,26 @@ def harmless_dose(model: LanguageModel, edit: Edit, demonstrations: Demonstratio
 
     KL grows with about the square of a small dose, so each look says where the next one is; three do as a rule.
 
-    Raises: as `few_texts`.
+    Raises:
+        FitFailed: the edit breaks neutral text so far that its damage is no number. Others: as `few_texts`.
     """
     ground, dose = few_texts(model, demonstrations, seed), edit.dose
     while True:
-        damage = float(neutral_kl(model, [(edit.scaled(dose),)], ground)[0])
+        damage = finite(float(neutral_kl(model, [(edit.scaled(dose),)], ground)[0]), edit)
         if damage <= MOST_DAMAGE or dose < _LEAST:
             return dose, damage
         dose *= math.sqrt(_AIM / damage)
+
+
+def finite(damage: float, edit: Edit) -> float:
+    """The damage that an edit does to neutral text.
+
+    Raises:
+        FitFailed: it is no finite number, as where float16 overflows.
+    """
+    if math.isfinite(damage):
+        return damage
+    raise FitFailed(
+        f"The {edit.header.method} edit moves neutral text by {damage} nats a token, which is no finite number: activations overflow.",
+        "Load the model in float32 or bfloat16, or set a smaller strength.",
+    )

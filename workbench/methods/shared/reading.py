@@ -13,6 +13,7 @@ from typing import Any, Literal
 import torch
 
 from workbench.data.sides import SIDES, Sides
+from workbench.errors import BadKnob
 from workbench.knobs import knob
 from workbench.methods.shared.layers import SMALL
 from workbench.models.base import LanguageModel, ModelInfo
@@ -55,8 +56,10 @@ def read_sides(
     A mean leaves out tokens that are far longer than the others: they carry the attention sink, and say nothing of the text.
 
     Raises:
-        NotFinite: as `record.gather`.
+        BadKnob: another reading than these two. NotFinite: as `record.gather`.
     """
+    if read not in ("last", "mean"):
+        raise BadKnob(f"read = {read}: sides that need not be pairs are read at the last token or as means.", "Set read = last or mean.")
     batches = [_tokens(model, sides[side]) for side in SIDES]
     parts = [progress.part(i / 2, (i + 1) / 2) for i in range(2)]
     if read == "last":
