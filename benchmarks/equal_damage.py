@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import textwrap
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,13 +27,16 @@ from workbench.session import Session, open_session
 
 README = Path(__file__).parents[1] / "README.md"
 BEGIN, END = "<!-- python -m benchmarks.equal_damage --readme -->", "<!-- end of equal damage -->"
-COLUMNS = ("lane", "dose", "{score}", "random edits", "shuffled sides", "KL, 95th percentile", "KL, mean")
+COLUMNS = ("lane", "dose", "{score}", "random edits", "shuffled sides", "KL, 95th percentile", "KL, mean", "what it shows")
 TRUTH = 'prompt:"A careful speaker answers."'
 
 
 @dataclass(frozen=True)
 class Contest:
-    """A model, a set or a task of the battery, the methods that are fitted, what is said, and how many random edits stand beside each."""
+    """A model, a set or a task of the battery, the methods that are fitted, what is said, and how many random edits stand beside each.
+
+    A task of the battery brings its own prompt.
+    """
 
     model: str
     data: str
@@ -50,7 +54,7 @@ CONTESTS = {
     "embedded-backpack": Contest(
         "embedded-backpack", "truthfulness", ("mean_difference", "sea", "hpr", "are", "senses", "lora"), (TRUTH, 'shots:"truthfulness":4')
     ),
-    "mood": Contest("smollm2-135m", "mood", ("mean_difference", "sea", "hpr", "angular", "lora"), ("",), n_placebos=1, rows=60),
+    "mood": Contest("smollm2-135m", "mood", ("mean_difference", "sea", "hpr", "angular", "lora"), (), n_placebos=1, rows=60),
 }
 
 
@@ -60,12 +64,12 @@ def run(name: str, workspace: Path | None) -> dict[str, Any]:
     session = open_session(asked.model, workspace, records=False)
     source, said = _asked(session, asked)
     mine = [session.fit(told.method, told.set, told.values).edit for told in _cards(asked)]
-    found = session.equal_damage(
-        source, asked.methods, [*mine, *said], shuffled=True, n_placebos=asked.n_placebos,
-        progress=None,
-    )  # fmt: skip
-    told = {"model": found.model, "data": found.data, "limit": found.limit, "score": found.title, "refused": dict(found.refused)}
-    return told | {"rows": found.rows(), "table": found.table(), "notes": found.notes, "seconds": time.perf_counter() - begun}
+    found = session.equal_damage(source, asked.methods, [*mine, *said], shuffled=True, n_placebos=asked.n_placebos)
+    table, ours = found.table(), {edit.id for edit in mine}
+    for shown, row in zip(table, found.rows()):
+        shown["lane"] = f"{shown['lane']}, the first card's" if row["edit"] in ours else shown["lane"]
+    told = {"model": found.model, "data": found.data, "limit": found.limit, "score": found.title, "sentence": found.sentence}
+    return told | {"rows": found.rows(), "table": table, "told": found.told, "seconds": time.perf_counter() - begun}
 
 
 def _asked(session: Session, asked: Contest) -> tuple[Source, Sequence[str]]:
@@ -88,8 +92,8 @@ def markdown(told: dict[str, Any]) -> str:
     columns = [column.format(score=told["score"]) for column in COLUMNS]
     lines = ["| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
     lines += ["| " + " | ".join(str(row[column]) for column in columns) + " |" for row in told["table"]]
-    refused = [f"{name} was not fitted: {why}" for name, why in told["refused"].items()]
-    return "\n".join([what, "", *lines, *(["", *refused] if refused else [])])
+    said = [textwrap.fill(one, 150, break_on_hyphens=False) for one in (told["sentence"], *told["told"])]
+    return "\n\n".join([what, "\n".join(lines), *said])
 
 
 def main() -> None:

@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 import torch
 
-from tests.conftest import contrast_rows, words
+from tests.conftest import contrast_rows, taught_rows, words
 from tests.made_edits import made, shift
 from workbench.edits.lane import Lane
 from workbench.edits.prompting import Prompting
 from workbench.errors import BadKnob, BadLane, NotEnoughData
 from workbench.evaluate.equal_damage import CLOSE, Contestant, equal_damage, even_doses
 from workbench.evaluate.side_effects import side_effects
+from workbench.methods import get
 from workbench.operations import TransformAt
 from workbench.session import Session
 from workbench.sites import Site
@@ -105,3 +106,24 @@ def test_a_session_fits_methods_and_says_which_it_could_not(tiny_gpt2: Any, tmp_
         session.equal_damage(demos.name, [], [()])
     with pytest.raises(BadLane, match="no edit"):
         session.equal_damage(demos.name, ["senses"])
+
+
+def test_what_a_row_shows_is_weighed_against_noise_and_shuffled_sides(tiny_gpt2: Any) -> None:
+    rows = taught_rows(150)
+    good, noise = get("mean_difference").fit(tiny_gpt2, rows).edit, shift(tiny_gpt2, layer=0, seed=9)
+    limit = 0.3 * tail(tiny_gpt2, good, 5.0)
+    said = [Prompting(prefix="w3 w3 w3")]
+
+    def shown(*those: Contestant) -> Any:
+        return equal_damage(tiny_gpt2, rows, those, NEUTRAL, said=said, limit=limit, split="test")
+
+    found = shown(Contestant(good), Contestant(noise))
+    by_lane = {one.label.label.split(" ")[0]: one.shows for one in found.standings if one.is_edit}
+    assert by_lane["mean_difference"] == "does it" and by_lane["made"] != "does it"
+    assert "Of 2 edits at this damage **1** does what was asked" in found.sentence and "mean_difference" in found.sentence
+    assert found.standings[-1].shows and found.standings[-1].shows in found.sentence
+    # A fit on shuffled sides that does as well takes the edit's merit; one that does worse leaves it.
+    same, other = (shown(Contestant(good, mixed)).standings[1].shows for mixed in (good, noise))
+    assert (same, other) == ("no more than shuffled sides", "does it")
+    fitted = equal_damage(tiny_gpt2, rows, [Contestant(good)], NEUTRAL, limit=limit, split="fit")
+    assert fitted.standings[1].shows == "not told" and "**none**" in fitted.sentence

@@ -141,14 +141,18 @@ def equal_damage(
         data, method or (), laned(session, edit, None), limit=limit, split=which, neutral=neutral, shuffled=shuffled, n_placebos=placebos,
         chat=chat, system=system, seed=seed, progress=progress,
     )  # fmt: skip
-    told = {"model": found.model, "data": found.data, "split": split, "limit": limit, "metric": found.title, "rows": found.rows()}
-    told |= {"refused": dict(found.refused), "left_out_why": found.why, "notes": found.notes}
+    told = {
+        "model": found.model,
+        "data": found.data,
+        "split": split,
+        "limit": limit,
+        "metric": found.title,
+        "sentence": found.sentence,
+        "rows": found.rows(),
+    }
+    told |= {"refused": dict(found.refused), "told": found.told}
     if out is not None:
         _write(out, told)
-    lines = [f"{found.title}, {found.data}, split {split}; tail of KL on neutral text {limit:g} nats a token. Intervals are 95 %."]
-    lines += [*([found.why] if found.why else []), *table(found.table())]
-    answer(
-        told,
-        opening.json,
-        [*lines, *(f"{name} was not fitted: {why}" for name, why in found.refused), *(f"Note: {n}" for n in found.notes)],
-    )
+    lines = [found.sentence.replace("**", "")]
+    lines += [f"{found.title}, {found.data}, split {split}; tail of KL on neutral text {limit:g} nats a token. Intervals are 95 %."]
+    answer(told, opening.json, [*lines, *table(found.table()), *found.told])

@@ -24,6 +24,7 @@ from workbench.errors import BadKnob, NotEnoughData
 from workbench.evaluate.benefit import benefit
 from workbench.evaluate.metrics import Metric
 from workbench.evaluate.side_effects import side_effects
+from workbench.evaluate.verdict import judged
 from workbench.models.base import LanguageModel
 from workbench.numerics.intervals import Interval
 from workbench.progress import Progress, silent
@@ -114,7 +115,8 @@ class Standing:
     """One row: a lane at its dose, what it gains and what it costs, and the same of its controls, each at its own dose.
 
     `gain` and the controls' are values of the first score; `change` is paired, against the base. `placebo` is the mean over random edits,
-    `shuffled` of a fit on shuffled sides (`why_not` says why there is none). `ahead` is the paired difference to the placebo.
+    `shuffled` of a fit on shuffled sides (`why_not` says why there is none). `ahead` is the paired difference to the placebo. `shows` says
+    what the paired tests say: of an edit as a verdict does, of a prompt how it stands to all edits.
     """
 
     label: LaneLabel
@@ -128,6 +130,12 @@ class Standing:
     ahead: Interval | None = None
     shuffled: Interval | None = None
     why_not: str = ""
+    shows: str = ""
+
+    @property
+    def is_edit(self) -> bool:
+        """Whether it is an edit alone."""
+        return bool(self.label.edit_ids) and self.label.prompting is None
 
 
 @dataclass(frozen=True)
@@ -149,6 +157,25 @@ class EqualDamage:
     refused: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()
 
+    @property
+    def sentence(self) -> str:
+        """What a person can repeat, in Markdown: which edits do what was asked at this damage, and whether a prompt does more."""
+        edits = [one for one in self.standings if one.is_edit]
+        doing = [f"{one.label.label} ({_cell(one.gain)})" for one in edits if one.shows == "does it"]
+        controls = "random edits" + (" and fits on shuffled sides" if any(one.shuffled is not None for one in edits) else "")
+        does = "does" if len(doing) < 2 else "do"
+        told = f"Of {len(edits)} edits at this damage **{len(doing) or 'none'}** {does} what was asked beyond chance and beyond {controls}"
+        told += (f": {', '.join(doing)}" if doing else "") + f"; {_cell(self.standings[0].gain)} without an edit."
+        prompts = [one for one in self.standings if one.shows and not one.label.edit_ids]
+        return told + "".join(f" {one.label.label}, with no edit, {one.shows}: {_cell(one.gain)}." for one in prompts)
+
+    @property
+    def told(self) -> tuple[str, ...]:
+        """What stands beside the table in words: rows left out, methods that could not be fitted, controls that could not, notes."""
+        mixed = [f"{one.label.label} has no fit on shuffled sides: {one.why_not}" for one in self.standings if one.why_not]
+        refused = [f"{name} was not fitted: {why}" for name, why in self.refused]
+        return (*filter(None, [self.why]), *refused, *mixed, *self.notes)
+
     def rows(self) -> list[dict[str, Any]]:
         """One table row a lane; bounds that are withheld are None."""
 
@@ -158,30 +185,30 @@ class EqualDamage:
 
         found: list[dict[str, Any]] = []
         for one in self.standings:
-            row: dict[str, Any] = {"lane": one.label.label, "dose": one.dose, "reached": one.is_reached}
+            row: dict[str, Any] = {
+                "lane": one.label.label,
+                "edit": "+".join(one.label.edit_ids),
+                "dose": one.dose,
+                "reached": one.is_reached,
+            }
             row |= bounds("gain", one.gain) | bounds("change", one.change) | bounds("placebo", one.placebo) | bounds("ahead", one.ahead)
             row |= bounds("shuffled", one.shuffled) | {"tail_nats": one.tail.estimate, "mean_nats": one.mean.estimate, "n": one.gain.n}
-            found.append(row | {"why_not": one.why_not})
+            found.append(row | {"why_not": one.why_not, "shows": one.shows})
         return found
 
     def table(self) -> list[dict[str, Any]]:
         """The same for reading: a value with its interval a cell."""
-
-        def cell(value: Interval | None, form: str = ".2f") -> str:
-            if value is None:
-                return ""
-            return f"{value.estimate:{form}}" + ("" if value.withheld else f" [{value.low:{form}}, {value.high:{form}}]")
-
         return [
             {
                 "lane": one.label.label,
                 "dose": "" if one.dose is None else f"{one.dose:.3g}" + ("" if one.is_reached else ", its strongest"),
-                self.title: cell(one.gain),
-                "random edits": cell(one.placebo),
-                "beyond them": cell(one.ahead, "+.2f"),
-                "shuffled sides": cell(one.shuffled) or one.why_not,
+                self.title: _cell(one.gain),
+                "random edits": _cell(one.placebo),
+                "beyond them": _cell(one.ahead, "+.2f"),
+                "shuffled sides": _cell(one.shuffled) or ("not fitted" if one.why_not else ""),
                 "KL, 95th percentile": f"{one.tail.estimate:.2g}",
                 "KL, mean": f"{one.mean.estimate:.2g}",
+                "what it shows": one.shows,
                 "n": one.gain.n,
             }
             for one in self.standings
@@ -232,20 +259,22 @@ def equal_damage(
     controls = [Lane((placed[start + k],)) for start, group in zip(starts, groups) for k in range(1, len(group))]
     gain = benefit(model, demonstrations, [*shown, *controls], split=split, progress=tell.part(0.4, 0.8))
     cost = side_effects(model, neutral[1::2], shown, n_generations=0, progress=tell.part(0.8, 1.0))
+    if not gain.metrics:
+        raise NotEnoughData(f"Nothing on {demonstrations.name} could be scored.", "Give rows with answers or labels in that split.")
     score, labels = gain.metrics[0], lane_labels([Lane(), *shown])
     found = [_standing(score, cost.metrics, lane, labels[lane]) for lane in range(len(shown) + 1)]
-    first = len(shown) + 1  # of the controls' lanes, in the order of their groups
-    for i, (start, group, one) in enumerate(zip(starts, groups, contestants)):
-        found[1 + i] = _beside(found[1 + i], score, 1 + i, range(first, first + n_placebos), one)
-        found[1 + i] = replace(found[1 + i], dose=doses[start].dose, is_reached=doses[start].is_reached)
-        if len(group) > 1 + n_placebos:
-            found[1 + i] = replace(found[1 + i], shuffled=score.values[first + n_placebos])
-        if behind:
-            at = 1 + len(own) + i
-            found[at] = replace(found[at], dose=doses[start].dose, is_reached=doses[start].is_reached)
-        first += len(group) - 1
+    at = len(shown) + 1  # the first lane of the controls, which come group by group
+    for lane, (start, group, one) in enumerate(zip(starts, groups, contestants), 1):
+        mixed = at + n_placebos if len(group) > 1 + n_placebos else None
+        found[lane] = _beside(found[lane], score, gain.split, lane, list(range(at, at + n_placebos)), mixed, one)
+        for each in (lane, *([lane + len(own)] if said else [])):
+            found[each] = replace(found[each], dose=doses[start].dose, is_reached=doses[start].is_reached)
+        at += len(group) - 1
     order = sorted(range(1, len(own) + 1), key=lambda lane: _rank(score, lane))
-    whole = [0, *order, *(lane + len(own) for lane in order if behind), *range(len(own) + len(behind) + 1, len(shown) + 1)]
+    prompts = range(len(own) + len(behind) + 1, len(shown) + 1)
+    for lane in prompts:
+        found[lane] = replace(found[lane], shows=_against(score, lane, order[0]))
+    whole = [0, *order, *(lane + len(own) for lane in order if said), *prompts]
     tell(1.0, "Done")
     return EqualDamage(
         model.info.name, demonstrations.name, split or "all", limit, score.title, score.unit, score.better,
@@ -263,9 +292,31 @@ def _standing(score: Metric, cost: Sequence[Metric], lane: int, label: LaneLabel
     return Standing(label, None, True, score.values[lane], score.changes[lane], known[_TAIL], known[_MEAN])
 
 
-def _beside(one: Standing, score: Metric, lane: int, placebos: range, contestant: Contestant) -> Standing:
+def _beside(
+    one: Standing, score: Metric, split: str, lane: int, placebos: list[int], mixed: int | None, contestant: Contestant
+) -> Standing:
+    """What a lane shows beside its random edits and the fit on shuffled sides, in the paired tests of a verdict."""
     why = contestant.shuffled if isinstance(contestant.shuffled, str) else ""
-    if not placebos:
-        return replace(one, why_not=why)
-    pooled = score.pooled([[0], [lane], list(placebos)])
-    return replace(one, placebo=pooled.values[2], ahead=pooled.between(1, 2), why_not=why)
+    pooled = score.pooled([[0], [lane], placebos] if placebos else [[0], [lane]])
+    kind = judged(pooled, 1, 2 if placebos else None)[0] if split != "fit" else "not told"
+    if kind == "does it" and mixed is not None and score.between(lane, mixed).sign != (1 if score.better == "higher" else -1):
+        kind = "no more than shuffled sides"
+    control = score.values[mixed] if mixed is not None else None
+    one = replace(one, shuffled=control, why_not=why, shows=kind)
+    return replace(one, placebo=pooled.values[2], ahead=pooled.between(1, 2)) if placebos else one
+
+
+def _against(score: Metric, prompt: int, best: int) -> str:
+    """How a prompt stands to the edit that gains most, which was picked on the same rows."""
+    ahead, wanted = score.between(prompt, best), 1 if score.better == "higher" else -1
+    if score.better == "neither" or ahead.withheld:
+        return "stands beside them"
+    return {wanted: "does more than the best of them", 0: "does as much as the best of them, within chance"}.get(
+        ahead.sign, "does less than the best of them"
+    )
+
+
+def _cell(value: Interval | None, form: str = ".2f") -> str:
+    if value is None:
+        return ""
+    return f"{value.estimate:{form}}" + ("" if value.withheld else f" [{value.low:{form}}, {value.high:{form}}]")

@@ -60,7 +60,7 @@ def verdict(benefit: Benefit, side_effects: SideEffects | None, edit: int, place
         return Verdict("not told", "No edit was measured.", _numbers(benefit, metric, edit, placebo))
     if any(not np.isfinite(one.per_item[edit]).all() for one in (*benefit.metrics, *(side_effects.metrics if side_effects else ()))):
         return Verdict("does harm", "**It breaks the model**: some of its probabilities are no numbers.", "Lower the dose.")
-    kind, reason = _judged(metric, edit, placebo) if benefit.split != "fit" else _FITTED
+    kind, reason = judged(metric, edit, placebo) if benefit.split != "fit" else _FITTED
     if kind == "no more than noise" and _is_prompt(benefit, edit):
         kind, reason = "changes it", "**It moves the right way**, beyond chance; a prompt has no noise of its size to be weighed against."
     detail = (
@@ -101,7 +101,8 @@ def _told_of_rows(benefit: Benefit) -> str:
     return f" {benefit.why}" if benefit.why and benefit.split != "fit" else ""
 
 
-def _judged(metric: Metric, edit: int, placebo: int | None) -> tuple[VerdictKind, str]:
+def judged(metric: Metric, edit: int, placebo: int | None) -> tuple[VerdictKind, str]:
+    """The kind of a verdict on one metric and its reason in Markdown; what is told beside it, and rows for fitting, are `verdict`'s."""
     change = metric.between(edit, 0)
     is_still = metric.moved(edit) == (0, 0)
     if change.withheld and not is_still:

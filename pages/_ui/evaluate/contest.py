@@ -10,7 +10,8 @@ import streamlit as st
 from pages._ui.demonstrations import sets
 from pages._ui.evaluate.prompts import beside_prompts
 from pages._ui.kit import frame, jobs, words
-from pages._ui.kit.figures import figure_panel, table_panel
+from pages._ui.kit.figures import figure_panel
+from pages._ui.kit.frame import meaning
 from pages._ui.kit.lanes import known_edits, own_dose
 from pages._ui.kit.methods import method, obstacles
 from workbench.edits.lane import Lane, Named
@@ -73,14 +74,16 @@ def _begin(settings: EqualDamageSettings) -> None:
 def _draw(found: EqualDamage) -> None:
     from workbench.figures.basic import IntervalBar, intervals
 
+    meaning(words.markdown(found.sentence), "contest")
     rows = list[IntervalBar]()
     for lane, one in enumerate(found.standings):
         name = "· base" if lane == 0 else f"{'ABCDEFGHIJKLMNO'[(lane - 1) % 15]} {_cut(one.label.label)}"
-        for label, value, at in ((name, one.gain, lane % 6), (f"random edits like {name[0]}", one.placebo, None)):
+        controls = ((f"random edits like {name[0]}", one.placebo, None), (f"shuffled fit of {name[0]}", one.shuffled, None))
+        for label, value, at in ((name, one.gain, lane % 6), *controls):
             if value is not None:
                 low, high = (value.low, value.high) if not math.isnan(value.low) else (value.estimate, value.estimate)
                 rows.append(IntervalBar(label, value.estimate, low, high, value.n, at))
-    where = words.provenance(model=found.model, data=found.data, split=found.split, n=found.standings[0].gain.n, left=found.why)
+    where = words.provenance(model=found.model, data=found.data, split=found.split, n=found.standings[0].gain.n)
     caption = f"{where} · tail {found.limit:g} nats/token"
     figure_panel(
         intervals(f"{found.title} at equal damage", rows, found.title + (f" ({found.unit})" if found.unit else "")), found.table(), caption,
@@ -89,11 +92,8 @@ def _draw(found: EqualDamage) -> None:
         "as they are.",
         look_for="An edit to the right of its own random edits, and of the prompt.",
     )  # fmt: skip
-    table_panel(found.table(), caption, key="contest-table")
-    for name, why in found.refused:
-        st.caption(f":orange[{words.plain(method(name).title)} was not fitted: {words.plain(why)}]")
-    for note in found.notes:
-        st.caption(f":material/info: {words.plain(note)}")
+    for told in found.told:
+        st.caption(f":material/info: {words.plain(told)}")
 
 
 def _cut(label: str, most: int = 34) -> str:
