@@ -6,6 +6,7 @@ token, than the other side's. Ref: docs/methods/shared.md §9.1.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,9 +19,10 @@ from workbench.edits.labels import edits_of
 from workbench.evaluate.metrics import Lanes, Metric, by_prompting, mean_metric
 from workbench.models.base import LanguageModel
 from workbench.models.tokens import TokenBatch
+from workbench.numerics.intervals import auc_interval
 from workbench.progress import Progress
 from workbench.score import batch_scores
-from workbench.shapes import Float
+from workbench.shapes import Bool, Float
 
 
 def sides_in(rows: Demonstrations, everything: Demonstrations) -> list[tuple[Demonstration, Side]]:
@@ -34,30 +36,40 @@ def sides_in(rows: Demonstrations, everything: Demonstrations) -> list[tuple[Dem
 def scored_sides(
     model: LanguageModel, rows: list[tuple[Demonstration, Side]], lanes: Lanes, batch: int, progress: Progress
 ) -> tuple[tuple[Metric, ...], tuple[dict[str, Any], ...]]:
-    """Both metrics, with a table row a text and lane.
-
-    `side_gap_nats`: mean log-probability, a token, of the target's texts less that of the others, an item being a text with its sign; so a
-    change is by how much the edit parts the sides. `side_auc`: how often a target's text is the likelier of a pair, an item being a text's
-    share of the other side's texts that it is rightly ordered with.
-    """
+    """Both metrics of `side_metrics`, with a table row a text and lane. Raises: as `score.batch_scores`."""
     log_p = _a_token(model, [row.prompt for row, _ in rows], lanes, batch, progress)
-    is_target = np.array([side == "target" for _, side in rows])
-    sizes = np.where(is_target, is_target.sum(), (~is_target).sum())
-    weights = len(rows) / (2 * sizes)  # either side is half of the mean, however many texts it has
-    gap = np.where(is_target, 2.0, -2.0) * log_p
-    yes, no = log_p[:, is_target, None], log_p[:, None, ~is_target]
-    ordered = (yes > no) + 0.5 * (yes == no)
-    right = np.empty_like(log_p)
-    right[:, is_target], right[:, ~is_target] = ordered.mean(2), ordered.mean(1)
     items = tuple(
         {"id": row.id, "prompt": str(row.prompt), "lane": lane, "side": side, "log_prob_a_token": float(log_p[lane, i])}
         for i, (row, side) in enumerate(rows)
         for lane in range(len(lanes))
     )
+    return side_metrics(log_p, np.array([side == "target" for _, side in rows])), items
+
+
+def side_metrics(log_p: Float[np.ndarray, "lane text"], is_target: Bool[np.ndarray, " text"]) -> tuple[Metric, Metric]:
+    """How far apart each lane holds the two sides, from the mean log-probability a token (nats) of each text.
+
+    `side_gap_nats`: the target's mean less the others'. A text's item is its signed distance from the middle between both means, twice, so
+    that the items' mean is the gap and their spread is that within the sides. `side_auc`: how often a target's text is the likelier of a
+    pair. A text's item is the AUC plus twice what its placement (its share of the other side's texts that it is rightly ordered with)
+    differs from it: the variance of their mean is DeLong's, S₁₀/m + S₀₁/n, and that of a change the paired one.
+    Ref: DeLong, DeLong and Clarke-Pearson 1988.
+    """
+    sizes = np.where(is_target, is_target.sum(), (~is_target).sum())
+    weights = log_p.shape[1] / (2 * sizes)  # either side is half of the mean, however many texts it has
+    yes, no = log_p[:, is_target], log_p[:, ~is_target]
+    middle = (yes.mean(1, keepdims=True) + no.mean(1, keepdims=True)) / 2
+    gap = np.where(is_target, 2.0, -2.0) * (log_p - middle)
+    ordered = (yes[:, :, None] > no[:, None]) + 0.5 * (yes[:, :, None] == no[:, None])
+    placed, auc = np.empty_like(log_p), ordered.mean((1, 2))[:, None]
+    placed[:, is_target], placed[:, ~is_target] = ordered.mean(2), ordered.mean(1)
+    right = mean_metric(
+        "side_auc", "The target's text likelier than another (AUC)", auc + 2 * (placed - auc), "", "higher", weights=weights
+    )
     return (
         mean_metric("side_gap_nats", "The target's texts ahead of the others", gap, "nats/token", "higher", weights=weights),
-        mean_metric("side_auc", "The target's text likelier than another (AUC)", right, "", "higher", weights=weights),
-    ), items
+        replace(right, values=tuple(auc_interval(high, low) for high, low in zip(yes, no))),
+    )
 
 
 def _a_token(model: LanguageModel, prompts: list[Prompt], lanes: Lanes, batch: int, progress: Progress) -> Float[np.ndarray, "lane text"]:

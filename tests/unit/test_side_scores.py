@@ -1,0 +1,43 @@
+"""The scores of two sets of prompts: their intervals cover, and are those of the two sides apart."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.stats import norm
+
+from workbench.evaluate.sides import side_metrics
+
+
+def test_the_intervals_of_both_scores_cover_and_are_no_wider_than_the_sides_ask() -> None:
+    """Drawn sides whose texts differ by .3 nats around −3: a gap that hides in the pooled spread, an edit that lowers all texts alike."""
+    rng, m, n, runs = np.random.default_rng(0), 24, 16, 400
+    is_target = np.arange(m + n) < m
+    truth = (0.2, 0.15, float(norm.cdf(0.2 / (0.3 * 2**0.5))))
+    covered = np.zeros(3)
+    for _ in range(runs):
+        base = -3 + 0.3 * rng.standard_normal(m + n) + 0.2 * is_target
+        after = base - 1.0 + 0.15 * is_target + 0.1 * rng.standard_normal(m + n)  # all fall by a nat, the target's by less
+        gap, auc = side_metrics(np.stack([base, after]), is_target)
+        change = gap.changes[1]
+        assert change is not None and auc.changes[1] is not None
+        for at, (told, true) in enumerate(zip((gap.values[0], change, auc.values[0]), truth)):
+            covered[at] += told.low <= true <= told.high
+        assert gap.values[0].high - gap.values[0].low < 0.6  # four standard errors of .3 √(1/m + 1/n) and room; pooled it is above 4
+        assert change.high - change.low < 0.2
+        assert auc.changes[1].estimate == pytest.approx(auc.values[1].estimate - auc.values[0].estimate)
+    assert (covered / runs > 0.92).all(), covered / runs
+
+
+def test_a_change_of_the_auc_has_delongs_paired_variance() -> None:
+    rng, m, n = np.random.default_rng(1), 30, 20
+    is_target = np.arange(m + n) < m
+    changes, told = [], []
+    for _ in range(300):
+        base = rng.standard_normal(m + n) + 0.5 * is_target
+        _, auc = side_metrics(np.stack([base, base + 0.5 * is_target + 0.5 * rng.standard_normal(m + n)]), is_target)
+        change = auc.changes[1]
+        assert change is not None
+        changes.append(change.estimate)
+        told.append((change.high - change.low) / 4)
+    assert np.mean(told) == pytest.approx(np.std(changes), rel=0.15)
