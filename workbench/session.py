@@ -298,7 +298,7 @@ class Session:
         """Methods, fitted with their defaults, and edits at hand, each at its dose of equal damage, beside prompts among the lanes.
 
         Options are the other fields of `EqualDamageSettings`. Raises: BadLane: a lane is neither one edit nor a prompt, or there is no
-        edit. Others: as `evaluate.equal_damage.equal_damage`.
+        edit. UnknownMethod. Others: as `evaluate.equal_damage.equal_damage`.
         """
         return self.run(EqualDamageSettings(data, tuple(methods), self.shelf.lanes(list(lanes)), **options), progress=progress)
 

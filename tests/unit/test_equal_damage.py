@@ -12,12 +12,15 @@ import torch
 from tests.conftest import contrast_rows, taught_rows, words
 from tests.made_edits import made, shift
 from workbench.edits.lane import Lane
+from workbench.edits.placebo import rotated
 from workbench.edits.prompting import Prompting
-from workbench.errors import BadKnob, BadLane, NotEnoughData
+from workbench.errors import BadKnob, BadLane, NotEnoughData, UnknownMethod
+from workbench.evaluate.benefit import benefit
 from workbench.evaluate.equal_damage import CLOSE, Contestant, equal_damage, even_doses
 from workbench.evaluate.side_effects import side_effects
 from workbench.methods import get
 from workbench.operations import TransformAt
+from workbench.progress import Cancelled
 from workbench.session import Session
 from workbench.sites import Site
 
@@ -32,7 +35,7 @@ def test_every_edit_stands_just_below_the_limit_and_a_little_more_is_beyond_it(t
     edits = [shift(tiny_gpt2), shift(tiny_gpt2, layer=0, seed=3), made(tiny_gpt2, lambda dose: shift(tiny_gpt2).at_dose(30 * dose))]
     limit = 0.5 * min(tail(tiny_gpt2, edit, 5.0) for edit in edits)
     for edit, found in zip(edits, even_doses(tiny_gpt2, edits, NEUTRAL, limit)):
-        assert found.is_reached and (1 - CLOSE) * limit <= found.tail_nats <= limit
+        assert not found.why and (1 - CLOSE) * limit <= found.tail_nats <= limit
         assert tail(tiny_gpt2, edit, found.dose) == pytest.approx(found.tail_nats, rel=1e-4)
         assert tail(tiny_gpt2, edit, 1.1 * found.dose) > limit
 
@@ -40,7 +43,7 @@ def test_every_edit_stands_just_below_the_limit_and_a_little_more_is_beyond_it(t
 def test_what_cannot_reach_the_limit_stands_at_its_strongest(tiny_gpt2: Any) -> None:
     nothing = made(tiny_gpt2, lambda dose: shift(tiny_gpt2).at_dose(1e-4 * dose))
     (found,) = even_doses(tiny_gpt2, [nothing], NEUTRAL, 0.1)
-    assert found.dose == 5.0 and not found.is_reached and found.tail_nats < 1e-4
+    assert found.dose == 5.0 and found.why == "its strongest" and found.tail_nats < 1e-4
 
 
 def test_a_pass_beyond_a_failure_does_not_count(tiny_gpt2: Any) -> None:
@@ -55,7 +58,7 @@ def test_a_pass_beyond_a_failure_does_not_count(tiny_gpt2: Any) -> None:
     limit = 0.5 * tail(tiny_gpt2, edit, 1.0)
     assert tail(tiny_gpt2, edit, 5.0) < limit < tail(tiny_gpt2, edit, 1.25)
     (found,) = even_doses(tiny_gpt2, [edit], NEUTRAL, limit)
-    assert found.is_reached and 0.3 < found.dose <= 0.5
+    assert 0.3 < found.dose <= 0.5 and found.why == "jumps beyond" and found.tail_nats < 0.5 * limit
 
 
 @pytest.mark.parametrize("limit", [0.0, -1.0, float("nan"), float("inf")])
@@ -77,10 +80,19 @@ def test_lanes_controls_and_prompts_stand_beside_one_another_each_at_its_own_dos
     assert gains == sorted(gains, reverse=found.better == "higher")
     by_why = {one.why_not: one for one in edits}
     assert by_why[""].shuffled is not None and by_why["refused so"].shuffled is None
-    for one in edits:
-        assert one.placebo is not None and one.ahead is not None
-        assert one.ahead.estimate == pytest.approx(one.gain.estimate - one.placebo.estimate)
-        assert 0.3 * limit < one.tail.estimate < 3 * limit  # on texts that its dose was not found on
+    for one, edit in zip(edits, (those[0].edit, those[1].edit) if edits[0].why_not == "" else (those[1].edit, those[0].edit)):
+        assert one.placebo is not None and 0.3 * limit < one.tail.estimate < 3 * limit  # on texts that its dose was not found on
+        # Each control stands at the dose of its own, found on the same half of the texts.
+        turned = [rotated(edit, seed) for seed in range(2)]
+        own = even_doses(tiny_gpt2, turned, NEUTRAL[::2], limit)
+        lanes = [Lane((each.dosed(even.dose),)) for each, even in zip(turned, own)]
+        alone = benefit(tiny_gpt2, rows, [Lane((edit.dosed(one.dose),)), *lanes], split="test").metrics[0]
+        assert one.placebo.gain.estimate == pytest.approx((alone.values[2].estimate + alone.values[3].estimate) / 2, abs=1e-4)
+        assert one.placebo.ahead.estimate == pytest.approx(alone.values[1].estimate - one.placebo.gain.estimate, abs=1e-4)
+    mixed, (even,) = those[0].shuffled, even_doses(tiny_gpt2, [those[0].shuffled], NEUTRAL[::2], limit)  # type: ignore[list-item]
+    lane = Lane((mixed.dosed(even.dose),))  # type: ignore[union-attr]
+    told = by_why[""].shuffled.gain.estimate  # type: ignore[union-attr]
+    assert told == pytest.approx(benefit(tiny_gpt2, rows, [lane], split="test").metrics[0].values[1].estimate, abs=1e-4)
     table, numbers = found.table(), found.rows()
     assert [row["lane"] for row in table] == names == [row["lane"] for row in numbers]
     assert all(np.isfinite(row["tail_nats"]) for row in numbers) and numbers[0]["tail_nats"] == 0
@@ -102,6 +114,11 @@ def test_a_session_fits_methods_and_says_which_it_could_not(tiny_gpt2: Any, tmp_
     assert [one.label.label.split(" × ")[0] for one in found.standings[1:2]] == ["mean_difference"]
     (run,) = [run for run in session.workspace.runs.list() if run.kind == "equal damage"]
     assert run.outputs["rows"][1]["lane"] == found.standings[1].label.label
+    with pytest.raises(UnknownMethod):
+        session.equal_damage(demos.name, ["mean_difference", "sae"])
+    other = session.fit("mean_difference", contrast_rows(40, seed=8)).edit
+    there = session.equal_damage(demos.name, [], [other], shuffled=True, n_placebos=1, limit=0.01).standings[1]
+    assert "not the set that it was fitted on" in there.why_not and there.shuffled is None
     with pytest.raises(BadLane, match="no single edit"):
         session.equal_damage(demos.name, [], [()])
     with pytest.raises(BadLane, match="no edit"):
@@ -127,3 +144,16 @@ def test_what_a_row_shows_is_weighed_against_noise_and_shuffled_sides(tiny_gpt2:
     assert (same, other) == ("no more than shuffled sides", "does it")
     fitted = equal_damage(tiny_gpt2, rows, [Contestant(good)], NEUTRAL, limit=limit, split="fit")
     assert fitted.standings[1].shows == "not told" and "**none**" in fitted.sentence
+
+
+def test_a_cancelled_fit_of_a_contest_keeps_no_edit_as_its_result(tiny_gpt2: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    session, demos = Session(tiny_gpt2, tmp_path), contrast_rows(60)
+    fitted = session.fit("mean_difference", demos)
+
+    def stopped(*_: Any, **__: Any) -> Any:
+        raise Cancelled(fitted)
+
+    monkeypatch.setattr("workbench.workspace.fitting.Fitting.fit", stopped)
+    with pytest.raises(Cancelled) as caught:
+        session.equal_damage(demos, ["mean_difference"])
+    assert caught.value.best is None

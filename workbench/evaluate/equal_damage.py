@@ -41,12 +41,12 @@ _TAIL, _MEAN = "kl_p95_nats", "kl_nats"
 class EvenDose:
     """The dose of an edit at a limit of damage, and the tail there (nats a token, on the texts it was found on).
 
-    `is_reached`: False where even the largest dose stays below the limit.
+    `why` says why that is not the limit, if it is not: even the largest dose stays below, or the least step more jumps beyond.
     """
 
     dose: float
     tail_nats: float
-    is_reached: bool
+    why: str = ""
 
 
 def even_doses(
@@ -75,7 +75,7 @@ def even_doses(
         for i, dose, tail in zip(left, tried, _tails(model, texts, [edits[i].dosed(dose) for i, dose in zip(left, tried)], part)):
             ends[i] = replace(ends[i], low=dose, under=tail) if tail <= limit else replace(ends[i], high=dose, over=tail)
     tell(1.0, "Done")
-    return tuple(EvenDose(end.low, end.under, end.high > end.low) for end in ends)
+    return tuple(EvenDose(end.low, end.under, end.why(limit)) for end in ends)
 
 
 @dataclass(frozen=True)
@@ -89,6 +89,11 @@ class _Ends:
 
     def is_open(self, limit: float) -> bool:
         return self.high > self.low and not (1 - CLOSE) * limit <= self.under <= limit
+
+    def why(self, limit: float) -> str:
+        if self.high == self.low:
+            return "" if self.under >= (1 - CLOSE) * limit else "its strongest"
+        return "jumps beyond" if self.is_open(limit) else ""
 
     def between(self, limit: float) -> float:
         """Where a power law through both ends comes to just below the limit, a tenth of the way from either end at least."""
@@ -111,24 +116,32 @@ def _tails(model: LanguageModel, texts: Sequence[str], edits: Sequence[Edit], te
 
 
 @dataclass(frozen=True)
-class Standing:
-    """One row: a lane at its dose, what it gains and what it costs, and the same of its controls, each at its own dose.
+class Control:
+    """What an edit is weighed against, at a dose of its own: its score, by how much the edit is ahead (paired), `why` as in `EvenDose`."""
 
-    `gain` and the controls' are values of the first score; `change` is paired, against the base. `placebo` is the mean over random edits,
-    `shuffled` of a fit on shuffled sides (`why_not` says why there is none). `ahead` is the paired difference to the placebo. `shows` says
-    what the paired tests say: of an edit as a verdict does, of a prompt how it stands to all edits.
+    gain: Interval
+    ahead: Interval
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """One row: a lane at its dose, what it gains and what it costs, and its controls.
+
+    `gain` is the first score; `change` is paired, against the base; `why` as in `EvenDose`. `placebo` is the mean over random edits,
+    `shuffled` a fit on shuffled sides (`why_not` says why there is none). `shows` says what the paired tests say: of an edit as a verdict
+    does, of a prompt how it stands to the best edit.
     """
 
     label: LaneLabel
     dose: float | None
-    is_reached: bool
     gain: Interval
     change: Interval | None
     tail: Interval
     mean: Interval
-    placebo: Interval | None = None
-    ahead: Interval | None = None
-    shuffled: Interval | None = None
+    why: str = ""
+    placebo: Control | None = None
+    shuffled: Control | None = None
     why_not: str = ""
     shows: str = ""
 
@@ -185,14 +198,12 @@ class EqualDamage:
 
         found: list[dict[str, Any]] = []
         for one in self.standings:
-            row: dict[str, Any] = {
-                "lane": one.label.label,
-                "edit": "+".join(one.label.edit_ids),
-                "dose": one.dose,
-                "reached": one.is_reached,
-            }
-            row |= bounds("gain", one.gain) | bounds("change", one.change) | bounds("placebo", one.placebo) | bounds("ahead", one.ahead)
-            row |= bounds("shuffled", one.shuffled) | {"tail_nats": one.tail.estimate, "mean_nats": one.mean.estimate, "n": one.gain.n}
+            row: dict[str, Any] = {"lane": one.label.label, "edit": "+".join(one.label.edit_ids), "dose": one.dose, "why": one.why}
+            row |= bounds("gain", one.gain) | bounds("change", one.change)
+            for name, control in (("placebo", one.placebo), ("shuffled", one.shuffled)):
+                row |= bounds(name, control and control.gain) | bounds(f"ahead_of_{name}", control and control.ahead)
+                row[f"{name}_why"] = control.why if control else ""
+            row |= {"tail_nats": one.tail.estimate, "mean_nats": one.mean.estimate, "n": one.gain.n}
             found.append(row | {"why_not": one.why_not, "shows": one.shows})
         return found
 
@@ -201,11 +212,11 @@ class EqualDamage:
         return [
             {
                 "lane": one.label.label,
-                "dose": "" if one.dose is None else f"{one.dose:.3g}" + ("" if one.is_reached else ", its strongest"),
+                "dose": "" if one.dose is None else _with(f"{one.dose:.3g}", one.why),
                 self.title: _cell(one.gain),
-                "random edits": _cell(one.placebo),
-                "beyond them": _cell(one.ahead, "+.2f"),
-                "shuffled sides": _cell(one.shuffled) or ("not fitted" if one.why_not else ""),
+                "random edits": one.placebo and _with(_cell(one.placebo.gain), one.placebo.why),
+                "beyond them": one.placebo and _cell(one.placebo.ahead, "+.2f"),
+                "shuffled sides": _with(_cell(one.shuffled.gain), one.shuffled.why) if one.shuffled else "not fitted" * bool(one.why_not),
                 "KL, 95th percentile": f"{one.tail.estimate:.2g}",
                 "KL, mean": f"{one.mean.estimate:.2g}",
                 "what it shows": one.shows,
@@ -265,10 +276,11 @@ def equal_damage(
     found = [_standing(score, cost.metrics, lane, labels[lane]) for lane in range(len(shown) + 1)]
     at = len(shown) + 1  # the first lane of the controls, which come group by group
     for lane, (start, group, one) in enumerate(zip(starts, groups, contestants), 1):
-        mixed = at + n_placebos if len(group) > 1 + n_placebos else None
-        found[lane] = _beside(found[lane], score, gain.split, lane, list(range(at, at + n_placebos)), mixed, one)
+        mine = doses[start : start + len(group)]
+        found[lane] = _beside(found[lane], score, gain.split, lane, range(at, at + len(group) - 1), mine[1:], n_placebos)
+        found[lane] = replace(found[lane], why_not=one.shuffled if isinstance(one.shuffled, str) else "")
         for each in (lane, *([lane + len(own)] if said else [])):
-            found[each] = replace(found[each], dose=doses[start].dose, is_reached=doses[start].is_reached)
+            found[each] = replace(found[each], dose=mine[0].dose, why=mine[0].why)
         at += len(group) - 1
     order = sorted(range(1, len(own) + 1), key=lambda lane: _rank(score, lane))
     prompts = range(len(own) + len(behind) + 1, len(shown) + 1)
@@ -289,21 +301,22 @@ def _rank(score: Metric, lane: int) -> float:
 
 def _standing(score: Metric, cost: Sequence[Metric], lane: int, label: LaneLabel) -> Standing:
     known = {one.name: one.values[lane] for one in cost}
-    return Standing(label, None, True, score.values[lane], score.changes[lane], known[_TAIL], known[_MEAN])
+    return Standing(label, None, score.values[lane], score.changes[lane], known[_TAIL], known[_MEAN])
 
 
-def _beside(
-    one: Standing, score: Metric, split: str, lane: int, placebos: list[int], mixed: int | None, contestant: Contestant
-) -> Standing:
-    """What a lane shows beside its random edits and the fit on shuffled sides, in the paired tests of a verdict."""
-    why = contestant.shuffled if isinstance(contestant.shuffled, str) else ""
+def _beside(one: Standing, score: Metric, split: str, lane: int, controls: range, doses: Sequence[EvenDose], n_placebos: int) -> Standing:
+    """What a lane shows beside its controls, random edits first, in the paired tests of a verdict."""
+    placebos, mixed = list(controls[:n_placebos]), list(controls[n_placebos:])
     pooled = score.pooled([[0], [lane], placebos] if placebos else [[0], [lane]])
     kind = judged(pooled, 1, 2 if placebos else None)[0] if split != "fit" else "not told"
-    if kind == "does it" and mixed is not None and score.between(lane, mixed).sign != (1 if score.better == "higher" else -1):
-        kind = "no more than shuffled sides"
-    control = score.values[mixed] if mixed is not None else None
-    one = replace(one, shuffled=control, why_not=why, shows=kind)
-    return replace(one, placebo=pooled.values[2], ahead=pooled.between(1, 2)) if placebos else one
+    if placebos:
+        why = ", ".join(dict.fromkeys(each.why for each in doses[:n_placebos] if each.why))
+        one = replace(one, placebo=Control(pooled.values[2], pooled.between(1, 2), why))
+    if mixed:
+        one = replace(one, shuffled=Control(score.values[mixed[0]], score.between(lane, mixed[0]), doses[-1].why))
+        if kind == "does it" and score.between(lane, mixed[0]).sign != (1 if score.better == "higher" else -1):
+            kind = "no more than shuffled sides"
+    return replace(one, shows=kind)
 
 
 def _against(score: Metric, prompt: int, best: int) -> str:
@@ -320,3 +333,7 @@ def _cell(value: Interval | None, form: str = ".2f") -> str:
     if value is None:
         return ""
     return f"{value.estimate:{form}}" + ("" if value.withheld else f" [{value.low:{form}}, {value.high:{form}}]")
+
+
+def _with(told: str, why: str) -> str:
+    return f"{told}, {why}" if why else told

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import final
 
+from workbench import methods as registered
+from workbench.data.demonstrations import Demonstrations
 from workbench.edits.base import Edit
 from workbench.edits.labels import edits_of, lane_label
 from workbench.edits.lane import Lane
@@ -12,7 +14,7 @@ from workbench.edits.prompting import Prompting
 from workbench.errors import BadLane, RetouchError
 from workbench.evaluate.equal_damage import Contestant, EqualDamage, equal_damage
 from workbench.models.base import LanguageModel
-from workbench.progress import Progress, silent
+from workbench.progress import Cancelled, Progress, silent
 from workbench.settings import EqualDamageSettings, FitSettings
 from workbench.workspace.fitting import Fitting
 from workbench.workspace.measured import held_out, neutral_for
@@ -30,6 +32,9 @@ class Contests:
     def equal_damage(self, model: LanguageModel, settings: EqualDamageSettings, progress: Progress | None) -> EqualDamage:
         """Fit, put at equal damage, score on the split. Raises: as `Session.equal_damage`."""
         tell, shelf = progress or silent(), self.fitting.shelf
+        self.fitting.demos.resolve(settings.source)  # a word that nobody knows is told before anything is fitted
+        for name in settings.methods:
+            registered.get(name)
         lanes = [shelf.lane(lane) for lane in settings.lanes]
         mine, said = _sorted(lanes)
         fitted, refused = self._fitted(model, settings, tell.part(0.0, 0.4))
@@ -44,7 +49,7 @@ class Contests:
         if settings.shuffled:
             part, n = tell.part(0.4, 0.6), len(edits)
             parts = (part.part(i / n, (i + 1) / n) for i in range(n))
-            those = [Contestant(edit, shuffled_as_fitted(model, edit, rows, progress=one)) for edit, one in zip(edits, parts)]
+            those = [Contestant(edit, _mixed(model, edit, rows, one)) for edit, one in zip(edits, parts)]
         with naming_rows(model, read):
             found = equal_damage(
                 model, read, those, neutral, said=said, limit=settings.limit, split=settings.split, n_placebos=settings.n_placebos,
@@ -75,7 +80,17 @@ class Contests:
                 edits.append(self.fitting.fit(model, asked, tell.part(i / n, (i + 1) / n)).edit)
             except RetouchError as error:
                 refused.append((name, f"{error} {error.hint}".strip()))
+            except Cancelled:  # a search's best so far is an edit, and no contest
+                raise Cancelled() from None
         return edits, tuple(refused)
+
+
+def _mixed(model: LanguageModel, edit: Edit, rows: Demonstrations, tell: Progress) -> Edit | str:
+    """The edit's method fitted on shuffled sides, or why not: an edit of another set does not end the contest."""
+    try:
+        return shuffled_as_fitted(model, edit, rows, progress=tell)
+    except RetouchError as error:
+        return str(error)
 
 
 def _sorted(lanes: list[Lane]) -> tuple[list[Edit], list[Prompting]]:

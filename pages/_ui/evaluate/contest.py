@@ -14,6 +14,8 @@ from pages._ui.kit.figures import figure_panel
 from pages._ui.kit.frame import meaning
 from pages._ui.kit.lanes import known_edits, own_dose
 from pages._ui.kit.methods import method, obstacles
+from pages._ui.kit.rows import rows_of
+from workbench.data.demonstrations import Demonstrations
 from workbench.edits.lane import Lane, Named
 from workbench.settings import EqualDamageSettings
 
@@ -32,15 +34,18 @@ def compete(session: Session) -> None:
         chosen = sets.picker(session, key="contest-set")
         if chosen is None:
             return
-        settings = _settings(session, chosen)
+        rows = rows_of(session, chosen)
+        if rows is None:
+            return
+        settings = _settings(session, chosen, rows)
         nobody = not settings.methods and not any(lane.edits for lane in settings.lanes)
         frame.act("Compare at equal damage", _begin, settings, type="primary", key="contest-run", disabled=nobody, width="stretch")
     with picture:
         jobs.panel(CONTEST, _draw, settings=settings, nothing=_nothing)
 
 
-def _settings(session: Session, chosen: str) -> EqualDamageSettings:
-    found = obstacles(session, session.demos(chosen))
+def _settings(session: Session, chosen: str, rows: Demonstrations) -> EqualDamageSettings:
+    found = obstacles(session, rows)
     free = {name: method(name).title for name, why in found.items() if not why}
     key = f"contest-methods-{chosen}-{session.model.info.name}"
     st.session_state[key] = [name for name in st.session_state.get(key, list(free)[:2]) if name in free]
@@ -78,11 +83,14 @@ def _draw(found: EqualDamage) -> None:
     rows = list[IntervalBar]()
     for lane, one in enumerate(found.standings):
         name = "· base" if lane == 0 else f"{'ABCDEFGHIJKLMNO'[(lane - 1) % 15]} {_cut(one.label.label)}"
-        controls = ((f"random edits like {name[0]}", one.placebo, None), (f"shuffled fit of {name[0]}", one.shuffled, None))
+        controls = [
+            (f"{what} {name[0]}", control.gain, None)
+            for what, control in (("random edits like", one.placebo), ("shuffled fit of", one.shuffled))
+            if control is not None
+        ]
         for label, value, at in ((name, one.gain, lane % 6), *controls):
-            if value is not None:
-                low, high = (value.low, value.high) if not math.isnan(value.low) else (value.estimate, value.estimate)
-                rows.append(IntervalBar(label, value.estimate, low, high, value.n, at))
+            low, high = (value.low, value.high) if not math.isnan(value.low) else (value.estimate, value.estimate)
+            rows.append(IntervalBar(label, value.estimate, low, high, value.n, at))
     where = words.provenance(model=found.model, data=found.data, split=found.split, n=found.standings[0].gain.n)
     caption = f"{where} · tail {found.limit:g} nats/token"
     figure_panel(
