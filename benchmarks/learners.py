@@ -97,17 +97,19 @@ class Learner:
         seen.answers.append(await self.tab.go(page))
         seen.actions += 1
 
-    async def _press(self, key: str, seen: Seen) -> None:
-        if key in self.tab.ids:
-            seen.answers.append(await self.tab.click(key))
-            seen.actions += 1
+    async def _press(self, key: str, seen: Seen) -> bool:
+        """Click a button if the page has it; say whether it had."""
+        if key not in self.tab.ids:
+            return False
+        seen.answers.append(await self.tab.click(key))
+        seen.actions += 1
+        return True
 
     async def _fit(self, seen: Seen) -> None:
         """Keep a fit running or waiting; now and then cancel it."""
         await self._go("edit", seen)
         if "fit-cancel" not in self.tab.ids:
-            await self._press("fit", seen)
-            seen.n_fits += 1
+            seen.n_fits += await self._press("fit", seen)
         elif self.chance.random() < 0.1:
             await self._press("fit-cancel", seen)
 
@@ -128,9 +130,9 @@ class Learner:
         for _ in range(_SWITCHES):
             for name in ("embedded-backpack", "embedded"):
                 await self._go("model", seen)
-                await self._press(f"load-{name}", seen)
+                is_pressed = await self._press(f"load-{name}", seen)
                 await asyncio.sleep(4)
-                seen.n_switches += name != "embedded"
+                seen.n_switches += is_pressed and name != "embedded"
             if time.monotonic() > until:
                 break
         await self.tab.close()

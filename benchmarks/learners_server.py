@@ -59,7 +59,11 @@ class Server:
                     break
             except OSError:
                 time.sleep(0.2)
-        self.probe()
+        try:
+            self.probe()
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:

@@ -35,6 +35,7 @@ from workbench.edits.placebo import rotated
 from workbench.errors import RetouchError
 from workbench.evaluate.benefit import references
 from workbench.evaluate.controls import shuffled_fit
+from workbench.evaluate.metrics import ROUNDING
 from workbench.knobs import as_json
 from workbench.methods import get
 from workbench.methods.shared.ground import Ground, ground_of
@@ -105,7 +106,7 @@ def measured(
     placebo = found[1 : 1 + N_PLACEBOS].mean(0)
     told |= {
         "before": float(base.mean()), "effect": _told(found[0] - base), "over_placebo": _told(found[0] - placebo),
-        "placebo": float((placebo - base).mean()), "rows_worse": float((found[0] < base).mean()),
+        "placebo": float((placebo - base).mean()), "rows_worse": float((found[0] < base - ROUNDING).mean()),
         "kl": float(kl.mean()), "kl_tail": float(kl.quantile(0.95)), "seconds": seconds,
         "seconds_measuring": time.process_time() - start - seconds, "gb_above_the_model": peaks[0],
     }  # fmt: skip
@@ -138,7 +139,7 @@ def rival(model: LanguageModel, one: Task, base: np.ndarray, told: dict[str, Any
         for row in rows
     )
     found = scores(model, one, prompted, [()])[0]
-    told |= {"before": float(base.mean()), "effect": _told(found - base), "rows_worse": float((found < base).mean())}
+    told |= {"before": float(base.mean()), "effect": _told(found - base), "rows_worse": float((found < base - ROUNDING).mean())}
     says = {-1: "does harm", 0: "no effect found", 1: "does it"}[told["effect"]["sign"]]
     return told | {"seconds": 0.0, "seconds_measuring": time.process_time() - start, "says": says}
 

@@ -67,7 +67,6 @@ class Clock:
     wall: float = field(default_factory=time.perf_counter)
     used: float = field(default_factory=time.process_time)
     by: dict[str, float] = field(default_factory=lambda: defaultdict[str, float](float))
-    first: dict[str, float] = field(default_factory=dict[str, float])
 
     def __post_init__(self) -> None:
         self.begun, self.last = (self.wall, self.used), self.wall
@@ -75,7 +74,6 @@ class Clock:
     def tell(self, report: Report) -> None:
         now = time.perf_counter()
         self.by[report.doing] += now - self.last
-        self.first.setdefault(report.doing, now - self.begun[0])
         self.last = now
 
     def spent(self) -> tuple[float, float]:

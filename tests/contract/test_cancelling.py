@@ -1,4 +1,6 @@
-"""Whatever runs as a job stops within a second of its cancel, however long a batch takes, and leaves the model as it was."""
+"""Whatever runs as a job stops at the next block after its cancel, however long a batch takes, and leaves the model as it was.
+
+Blocks are counted, for a machine that others use takes any time; `python -m benchmarks.cancelling` has the seconds."""
 
 from __future__ import annotations
 
@@ -25,7 +27,8 @@ from workbench.workspace.jobs import Jobs
 
 # A block that takes this long makes a batch of the tiny models, forwards and backwards, take most of a second; an epoch takes many.
 BLOCK_S = 0.2
-WITHIN_S = 1.0
+# The one that runs, and one that had asked just before the cancel.
+LAST_BLOCKS = 2
 Doing = Callable[[Session, Progress], object]
 TARGETS = " w11", " w12"
 LENSES: dict[str, Doing] = {
@@ -56,59 +59,66 @@ def _at_hand(on: Session) -> str:
 
 
 @contextmanager
-def slowed(model: LanguageModel) -> Generator[None]:
-    """Within this context every block of the model takes BLOCK_S."""
+def slowed(model: LanguageModel) -> Generator[list[float]]:
+    """Within this context every block of the model takes BLOCK_S; yields when each of them began."""
+    began = list[float]()
+
+    def slow(*_: object) -> None:
+        began.append(time.monotonic())
+        time.sleep(BLOCK_S)
+
     bridge = getattr(model, "bridge", None)
     blocks = [*(bridge.blocks if bridge is not None else ()), *(model.blocks or model._body.h)]  # type: ignore[attr-defined]
-    handles = [block.register_forward_pre_hook(lambda *_: time.sleep(BLOCK_S)) for block in blocks]
+    handles = [block.register_forward_pre_hook(slow) for block in blocks]
     try:
-        yield
+        yield began
     finally:
         for handle in handles:
             handle.remove()
 
 
-def stopped_after(job: Job, run_s: float) -> float:
-    """Seconds from the cancel of a job that has run for a while to its end."""
+def stopped_after(job: Job, run_s: float, blocks: list[float]) -> int:
+    """Blocks that began after the cancel of a job that has run for a while."""
     job.wait(run_s)
     assert not job.wait(0), f"{job.title} was over before it could be cancelled: {job.snapshot().error}"
-    began = time.monotonic()
+    cancelled = time.monotonic()
     job.cancel()
     assert job.wait(60)
     assert job.state == "cancelled", job.snapshot().error
-    return time.monotonic() - began
+    return sum(began > cancelled for began in blocks)
 
 
 def check(model: LanguageModel, folder: Path, doing: Doing, run_s: float = 1.5) -> None:
     base, hooks, session = logits(model), model.hook_count(), Session(model, folder)
     session.fit("mean_difference", contrast_rows(60))
-    with slowed(model):
+    with slowed(model) as blocks:
         job = Jobs().submit(lambda progress: doing(session, progress), title="work", model="tiny")
-        assert stopped_after(job, run_s) < WITHIN_S
+        assert stopped_after(job, run_s, blocks) <= LAST_BLOCKS and blocks
     assert torch.equal(logits(model), base) and model.hook_count() == hooks
 
 
 @pytest.mark.parametrize("name", [name for name in names() if not get(name).needs.senses])
-def test_every_fit_stops_within_a_second(name: str, tiny_gpt2: Any, tmp_path: Path) -> None:
+def test_every_fit_stops_at_the_next_block(name: str, tiny_gpt2: Any, tmp_path: Path) -> None:
     # Random words name no behaviour that the method could look for at places of its own choice.
-    config, run_s = (quick(get(name)), 0.5) if name == "refusal_direction" else (None, 1.5)
+    config, run_s = (quick(get(name)), 0.5) if name == "refusal_direction" else (None, 0.8)
     check(tiny_gpt2, tmp_path, lambda on, tell: on.fit(name, rows_for(get(name)), config, progress=tell), run_s)
 
 
 @pytest.mark.parametrize("name", [name for name in names() if get(name).needs.senses])
-def test_every_fit_of_senses_stops_within_a_second(name: str, tiny_backpack_model: Any, tmp_path: Path) -> None:
-    check(tiny_backpack_model, tmp_path, lambda on, tell: on.fit(name, rows_for(get(name)), progress=tell))
+def test_every_fit_of_senses_stops_at_the_next_block(name: str, tiny_backpack_model: Any, tmp_path: Path) -> None:
+    check(tiny_backpack_model, tmp_path, lambda on, tell: on.fit(name, rows_for(get(name)), progress=tell), 0.5)
 
 
 @pytest.mark.parametrize("what", [*LENSES, *MEASURED])
-def test_whatever_looks_or_measures_stops_within_a_second(what: str, tiny_gpt2: Any, tmp_path: Path) -> None:
+def test_whatever_looks_or_measures_stops_at_the_next_block(what: str, tiny_gpt2: Any, tmp_path: Path) -> None:
     check(tiny_gpt2, tmp_path, {**LENSES, **MEASURED}[what], 0.25 if what in LENSES else 1.5)  # some look once
 
 
 def test_who_waits_for_another_lens_stops_waiting(tiny_gpt2: Any, tmp_path: Path) -> None:
     session = Session(tiny_gpt2, tmp_path)
     with tiny_gpt2.lock:
-        assert stopped_after(Jobs().submit(lambda tell: LENSES["attention"](session, tell), title="waits"), 0.3) < WITHIN_S
+        job = Jobs().submit(lambda tell: LENSES["attention"](session, tell), title="waits")
+        assert stopped_after(job, 0.3, []) == 0, "it ended, though the model was never free"
 
 
 def test_the_copy_that_finetuning_trains_stops_like_the_model_and_carries_no_other_hook(tiny_gpt2: Any) -> None:
@@ -126,6 +136,6 @@ def test_by_reports_alone_it_would_take_longer(tiny_gpt2: Any, tmp_path: Path, m
     monkeypatch.setattr("workbench.models.hooks.asked_progress", lambda: None)
     monkeypatch.setattr("workbench.numerics.canonical_loop.stop_if_asked", lambda: None)
     session = Session(tiny_gpt2, tmp_path)
-    with slowed(tiny_gpt2):
+    with slowed(tiny_gpt2) as blocks:
         job = Jobs().submit(lambda tell: session.fit("lora", rows_for(get("lora")), {"epochs": 1}, progress=tell), title="lora")
-        assert stopped_after(job, 0.3) > WITHIN_S
+        assert stopped_after(job, 0.3, blocks) > LAST_BLOCKS

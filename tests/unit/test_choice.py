@@ -15,9 +15,10 @@ import pytest
 import torch
 
 from tests.conftest import contrast_rows, taught_rows
+from tests.shape_checks import unchecked
 from workbench.errors import BadKnob, NoEffect, NotEnoughData
 from workbench.evaluate.benefit import benefit
-from workbench.methods import get
+from workbench.methods import choice, get
 from workbench.methods.choice import Candidate, Choice, chosen, settle
 from workbench.methods.shared.validation import Measured, measured
 from workbench.progress import Cancelled, Progress, Report
@@ -47,7 +48,7 @@ def test_doses_beyond_the_limit_cost_no_gain_and_the_choice_is_that_of_all(tiny_
     by_dose = {item.dose: item.measured for item in free.candidates}
     damage = [by_dose[dose].damage for dose in doses]
     assert damage == sorted(damage), "what the search rests on"
-    looked: list[float] = []
+    looked, n_chosen = list[float](), 0
 
     def seen_by(model: Any, stacks: Any, rows: Any, neutral: Any, **_: Any) -> list[Measured]:
         looked.extend(stack[0].dose for stack in stacks if stack and stack[0].kind != "placebo")
@@ -60,8 +61,9 @@ def test_doses_beyond_the_limit_cost_no_gain_and_the_choice_is_that_of_all(tiny_
         try:
             found = chosen(tiny_gpt2, "mean_difference", ROWS, over=over, doses=doses, max_damage=limit)
         except NoEffect as error:
-            assert "within" not in str(error)
+            assert f"none of {n} settings" in str(error)
         else:
+            n_chosen += 1
             assert len(found.candidates) == 6 and found.best.dose in doses[:n]
             mine = {item.dose: item.measured for item in found.candidates if item.measured.margins}
             assert all(one.margins == pytest.approx(by_dose[dose].margins, abs=1e-5) for dose, one in mine.items())
@@ -69,6 +71,27 @@ def test_doses_beyond_the_limit_cost_no_gain_and_the_choice_is_that_of_all(tiny_
             rows = {row["dose"]: row for row in found.fitted.report.tables["choice"]}
             assert rows[2.0]["margin, nats a token"] is None and json.dumps(rows[2.0])
         assert sorted(looked) == list(doses[:n])
+    assert n_chosen
+
+
+def test_a_pass_beyond_a_failure_does_not_count_and_one_way_says_nothing_of_the_other(
+    tiny_gpt2: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planted = {0.25: 0.5, 0.5: 9.0, 0.75: 0.5, 1.0: 0.5, 2.0: 9.0, -0.5: 0.5, -1.0: math.nan, -2.0: 0.1}
+    edit = get("mean_difference").fit(tiny_gpt2, ROWS).edit
+
+    def damage(model: Any, stacks: Any, neutral: Any) -> torch.Tensor:
+        return torch.tensor([planted[stack[0].dose] for stack in stacks])
+
+    def gain(model: Any, stacks: Any, rows: Any, neutral: Any) -> list[Measured]:
+        return [Measured(stack[0].dose, 1.0, 0.0, len(rows)) for stack in stacks]
+
+    monkeypatch.setattr("workbench.methods.choice.neutral_kl", damage)
+    monkeypatch.setattr("workbench.methods.choice.measured", gain)
+    with unchecked():
+        found = choice._at_doses(tiny_gpt2, edit, tuple(planted), ROWS, None, 1.0)  # type: ignore[arg-type]
+    # .75 and 1 pass, and lie beyond .5, which does not; −2 passes and lies beyond −1, whose damage is no number.
+    assert {dose for dose, one in found.items() if one.benefit == dose} == {0.25, -0.5}
 
 
 def test_test_rows_change_nothing_and_validation_rows_do(tiny_gpt2: Any) -> None:

@@ -188,13 +188,13 @@ def test_a_file_without_splits_is_held_out_whole_unless_the_fit_drew_its_splits(
 def test_sweep_runs_doses_of_an_edit_and_grids_of_a_method(line: Line, fitted: str, pairs: str) -> None:
     out = line.folder / "sweep.json"
     doses = line.json("sweep", "--edit", fitted, "--data", pairs, "--neutral", pairs, "--doses", "0.5,1", "--out", str(out))
-    assert [row["dose"] for row in doses["rows"]] == [0, 0.5, 1]
-    kl = [row["kl_nats"] for row in doses["rows"]]
+    assert [row["dose"] for row in doses["rows"]] == [0, 0.5, 0.5, 1, 1]  # each behind its placebo's
+    kl = [row["kl_nats"] for row in doses["rows"] if "placebo" not in row["lane"]]
     assert kl[0] == 0 < kl[1] < kl[2]
     assert json.loads(out.read_text()) == doses
     command = ["sweep", "--method", "mean_difference", "--data", pairs, "--neutral", pairs]
     grid = line.json(*command, "--grid", "strength=9", "--grid", "layers=0|0,1")
-    assert [(row["strength"], row["layers"]) for row in grid["rows"]] == [("9", "0"), ("9", "0,1")]
+    assert [(row["strength"], row["layers"]) for row in grid["rows"]] == [("9", "0")] * 2 + [("9", "0,1")] * 2
     assert len({row["edit"] for row in grid["rows"]}) == 2
 
 

@@ -132,7 +132,9 @@ def test_a_sweep_gives_every_metric_at_every_dose_and_equals_single_runs(tiny_gp
         assert swept.name == single.name
         assert swept.values[2].estimate == pytest.approx(single.values[1].estimate, abs=1e-5)
         assert swept.values[2].low == pytest.approx(single.values[1].low, abs=1e-4, nan_ok=True)
-    row = found.rows()[2]
+    assert [row["lane"].partition(" of ")[0] for row in found.rows()] == ["base", *(found.edit, "placebo") * 2]
+    row = found.rows()[3]
+    assert found.rows()[4]["mc1"] == found.placebo[0].values[2].estimate and found.rows()[4]["dose"] == 2.0
     assert (row["lane"], row["dose"], row["mc1"], row["n"]) == (found.edit, 2.0, found.metrics[0].values[2].estimate, found.metrics[0].n)
     for metric in found.metrics:
         assert (row[f"{metric.name}_low"], row[f"{metric.name}_high"]) == metric.values[2].bounds and row[f"{metric.name}_n"] == metric.n

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tracemalloc
 from pathlib import Path
 
@@ -102,6 +103,13 @@ def test_a_line_without_an_end_costs_itself_alone(name: str, monkeypatch: pytest
     assert {row.prompt or row.neutral for row in imported.demonstrations} == {"p", "q"}
     first = 3 if name.endswith("csv") else 2
     assert [problem.line for problem in imported.problems if "is longer" in problem.what] == [first, first + 1]
+
+
+def test_a_json_text_in_one_long_line_is_read_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("workbench.data.reading.MAX_LINE", 100)
+    rows = [{"prompt": f"{'w' * 60}{i}", "positive": "a", "negative": "b"} for i in range(12)]
+    imported = read(json.dumps(rows).encode(), name="a.json")
+    assert len(imported.demonstrations) == 12 and not imported.problems
 
 
 def test_columns_of_no_known_layout_are_listed_with_the_known_ones() -> None:

@@ -99,7 +99,8 @@ def test_an_edit_of_it_is_measured_with_the_texts_that_ship(model: Any, tmp_path
     assert set(abilities) == set(damage.ABILITIES)
     assert all(model.tokens([row.prompt], [row.positive]) for part in abilities.values() for row in part)
     where = session.look("locate", read(SETS / "truthfulness.jsonl").demonstrations.first(40).put_as_chat())
-    assert where.refusal.shape == (2, 30) and "harmful requests" in where.says or not where.is_found
+    assert where.refusal.shape == (2, 30)
+    assert "harmful requests" in where.says or not where.is_found
 
 
 def test_the_quick_battery_measures_a_method_beside_its_controls(model: Any, tmp_path: Path) -> None:

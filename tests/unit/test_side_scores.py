@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from scipy.stats import norm
 
+from tests.conftest import words
+from workbench.data.demonstrations import Demonstration, Demonstrations
+from workbench.evaluate.benefit import benefit
 from workbench.evaluate.sides import side_metrics
 
 
@@ -41,3 +46,14 @@ def test_a_change_of_the_auc_has_delongs_paired_variance() -> None:
         changes.append(change.estimate)
         told.append((change.high - change.low) / 4)
     assert np.mean(told) == pytest.approx(np.std(changes), rel=0.15)
+
+
+def test_sides_that_tags_alone_tell_are_scored(tiny_gpt2: Any) -> None:
+    rows = [
+        Demonstration(words(i, i + 1, i + 2), tags=(f"concept:{name}",), split=split, id=f"{name}{i}")
+        for i in range(3, 15)
+        for name, split in (("happy", "fit" if i % 2 else "test"), ("sad", "fit" if i % 3 else "test"))
+    ]
+    found = benefit(tiny_gpt2, Demonstrations(tuple(rows), "two files"), [()], split="test")
+    assert [metric.name for metric in found.metrics] == ["side_gap_nats", "side_auc"]
+    assert found.metrics[0].n == len({row.prompt for row in rows if row.split == "test"})  # a text of both sides counts once

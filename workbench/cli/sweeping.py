@@ -55,7 +55,7 @@ def sweep(
         )  # fmt: skip
         rows, why, notes = swept.rows(), swept.why, swept.notes
     else:
-        rows = _fits(session, str(method), points, data, seed, (chat, system), which, neutral, progress)
+        rows, why, notes = _fits(session, str(method), points, data, seed, (chat, system), which, neutral, progress)
     told = {"model": session.model.info.name, "data": data, "split": split, "rows": rows, "left_out_why": why, "notes": notes}
     if out is not None:
         _write(out, told)
@@ -93,19 +93,24 @@ def _fits(
     split: Split | None,
     neutral: str | None,
     progress: Progress,
-) -> list[dict[str, Any]]:
+) -> tuple[list[dict[str, Any]], str, tuple[str, ...]]:
+    """A row a point and one for its placebo; which rows were left out, and what is to be known, each said once."""
     from workbench.evaluate.metrics import scores_of
 
     how: dict[str, Any] = dict(zip(("chat", "system"), rendering))
-    rows: list[dict[str, Any]] = []
+    rows, why, notes = list[dict[str, Any]](), list[str](), list[str]()
     for i, point in enumerate(points):
         part = progress.part(i / len(points), (i + 1) / len(points))
         fitted = session.fit(method, data, point, seed=seed, progress=part.part(0, 0.6), **how)
         found = session.evaluate(
-            fitted.edit, data, split=split, neutral=neutral, n_placebos=0, n_generations=8, progress=part.part(0.6, 1), **how
+            fitted.edit, data, split=split, neutral=neutral, n_placebos=1, n_generations=8, progress=part.part(0.6, 1), **how
         )  # fmt: skip
-        rows.append({**point, "edit": fitted.edit.id, **scores_of(found.all_metrics, 1)})
-    return rows
+        for lane, label in enumerate(found.lanes):
+            if lane:
+                rows.append({"lane": label.label, **point, "edit": fitted.edit.id, **scores_of(found.all_metrics, lane)})
+        why.append(found.benefit.why)
+        notes += found.notes
+    return rows, " ".join(dict.fromkeys(filter(None, why))), tuple(dict.fromkeys(notes))
 
 
 def _in_words(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -122,7 +122,8 @@ def records(source: Content) -> Iterator[Record | Problem]:
     """
     try:
         with source.open() as stream:
-            lines = _lines(source.name, stream)
+            # One JSON text is one line where nobody indents it; a table's or a list's rows are lines.
+            lines = _lines(source.name, stream, -1 if source.layout == ".json" else MAX_LINE)
             if source.layout == ".json":
                 yield from _json(lines)
             elif source.layout in (".csv", ".tsv"):
@@ -136,7 +137,7 @@ def records(source: Content) -> Iterator[Record | Problem]:
         raise BadDemonstrations(message, "Check the file's permissions.") from error
 
 
-def _lines(name: str, stream: io.BufferedReader | io.BytesIO) -> Iterator[str]:
+def _lines(name: str, stream: io.BufferedReader | io.BytesIO, most: int) -> Iterator[str]:
     head = stream.read(_HEAD)
     stream.seek(0)
     is_wide = head.startswith((b"\xff\xfe", b"\xfe\xff"))
@@ -145,9 +146,9 @@ def _lines(name: str, stream: io.BufferedReader | io.BytesIO) -> Iterator[str]:
     # Old Mac programs end lines with a carriage return alone.
     ends = "\r" if b"\r" in head and b"\n" not in head else "\n"
     with io.TextIOWrapper(stream, "utf-16" if is_wide else "utf-8-sig", newline=ends, errors=_ESCAPE) as lines:
-        while line := lines.readline(MAX_LINE):
-            is_long = len(line) == MAX_LINE and not line.endswith(ends)
-            while is_long and len(rest := lines.readline(MAX_LINE)) == MAX_LINE and not rest.endswith(ends):
+        while line := lines.readline(most):
+            is_long = len(line) == most and not line.endswith(ends)
+            while is_long and len(rest := lines.readline(most)) == most and not rest.endswith(ends):
                 pass
             yield _LONG if is_long else line
 

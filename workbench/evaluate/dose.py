@@ -54,9 +54,12 @@ class DoseSweep:
     """What to know before the numbers are compared, as `Evaluation.notes`."""
 
     def rows(self) -> list[dict[str, Any]]:
-        """One table row a dose, then one a lane beside, whose dose is its own; scores as `metrics.scores_of`."""
-
-        found = [{"lane": self.edit if dose else "base", "dose": dose, **scores_of(self.metrics, i)} for i, dose in enumerate(self.doses)]
+        """One table row a dose, behind it its placebo's, then one a lane beside, whose dose is its own; scores as `metrics.scores_of`."""
+        found: list[dict[str, Any]] = []
+        for i, dose in enumerate(self.doses):
+            found.append({"lane": self.edit if dose else "base", "dose": dose, **scores_of(self.metrics, i)})
+            if dose and self.placebo:
+                found.append({"lane": f"placebo of {self.edit}", "dose": dose, **scores_of(self.placebo, i)})
         return found + [{"lane": one.label, "dose": None, **scores_of(self.beside_metrics, i)} for i, one in enumerate(self.beside, 1)]
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from workbench.data.demonstrations import Demonstration, Demonstrations, Split
+from workbench.data.sides import concepts, side_of
 from workbench.edits.base import Edit
 from workbench.errors import FittedRows
 
@@ -35,7 +36,10 @@ def without_fitted(demonstrations: Demonstrations, split: Split | None, edits: S
     Raises:
         FittedRows: no row is left.
     """
-    rows = (demonstrations if split is None else demonstrations.split(split)).where(lambda row: bool(row.positive or row.label))
+    names = concepts(demonstrations.split("fit")) or concepts(demonstrations)
+    rows = (demonstrations if split is None else demonstrations.split(split)).where(
+        lambda row: bool(row.positive or row.label or row.all_tagged("true") or side_of(row, names, None))
+    )
     if split == "fit":
         return HeldOut(rows, why="These rows are for fitting: a score on them flatters." if edits else "")
     # An edit of an older version names its set alone; one made by hand was fitted on none.

@@ -57,9 +57,14 @@ def verdict(benefit: Benefit, side_effects: SideEffects | None, edit: int, place
         return Verdict("not told", "Nothing on this set could be scored.", "")
     metric = benefit.metrics[0]
     if edit == 0:
-        return Verdict("not told", "No edit was measured.", _numbers(benefit, metric, edit, placebo))
-    if any(not np.isfinite(one.per_item[edit]).all() for one in (*benefit.metrics, *(side_effects.metrics if side_effects else ()))):
-        return Verdict("does harm", "**It breaks the model**: some of its probabilities are no numbers.", "Lower the dose.")
+        return Verdict("not told", "No edit was measured.", _numbers(benefit, metric, edit, placebo) + _told_of_rows(benefit))
+    every = (*benefit.metrics, *(side_effects.metrics if side_effects else ()))
+    if any(not np.isfinite(one.per_item[0]).all() for one in every):
+        what = "Some probabilities of the unedited model are no numbers, so nothing can be said of the edit."
+        return Verdict("not told", what, f"Load it in float32.{_told_of_rows(benefit)}")
+    if any(not np.isfinite(one.per_item[edit]).all() for one in every):
+        detail = f"Lower the dose.{_told_of_rows(benefit)}"
+        return Verdict("does harm", "**It breaks the model**: some of its probabilities are no numbers.", detail)
     kind, reason = judged(metric, edit, placebo) if benefit.split != "fit" else _FITTED
     if kind == "no more than noise" and _is_prompt(benefit, edit):
         kind, reason = "changes it", "**It moves the right way**, beyond chance; a prompt has no noise of its size to be weighed against."

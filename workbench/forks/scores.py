@@ -110,12 +110,14 @@ def _answered(
     cache, n_prompts, n = model.new_cache(), len(bundle.prompts), len(group.lanes)
 
     def run() -> Iterator[Float[Tensor, "lane _row _pos d_model"]]:
-        yield group.from_here(passes[0], cache).unflatten(0, (n, -1))
-        tell(1)
+        first = group.from_here(passes[0], cache).unflatten(0, (n, -1))
+        tell(1)  # before it is handed on: nobody comes back behind the last one
+        yield first
         for done, end in zip(passes[1:], (end for end in bundle.ends if end.is_fed)):
             rows = torch.cat([end.of_prompt + lane * n_prompts for lane in range(n)])
-            yield group.from_here(done, model.selected(cache, rows)).unflatten(0, (n, -1))
+            read = group.from_here(done, model.selected(cache, rows)).unflatten(0, (n, -1))
             tell(1)
+            yield read
 
     found = _read(bundle, run(), group.logits, model.info.d_vocab, round_to)
     tell(1 + len(bundle.ends) - len(passes))

@@ -152,18 +152,25 @@ def _at_doses(
     model: LanguageModel, edit: Edit, doses: Sequence[float], rows: Demonstrations, neutral: Ground, max_damage: float
 ) -> dict[float, Measured]:
     """Every dose: gain and damage of those within the limit; of those beyond it damage alone, infinite where a smaller dose is beyond."""
-    order, damage = sorted(doses, key=abs), dict[float, float]()
+    damage = dict[float, float]()
 
     def look(some: Sequence[float]) -> None:
         damage.update(zip(some, neutral_kl(model, [(edit.scaled(dose),) for dose in some], neutral).tolist()))
 
-    low, high = 0, len(order)
-    while low < high:  # the first beyond the limit, by halving
-        middle = (low + high) // 2
-        look([order[middle]])
-        low, high = (middle + 1, high) if damage[order[middle]] <= max_damage else (low, middle)
-    look([dose for dose in order[:low] if dose not in damage])
-    gains = dict(zip(order[:low], measured(model, [(edit.scaled(dose),) for dose in order[:low]], rows, ())))
+    def within(order: Sequence[float]) -> Sequence[float]:
+        """Those before the first beyond the limit: a pass beyond a failure does not count."""
+        low, high = 0, len(order)
+        while low < high:
+            middle = (low + high) // 2
+            look([order[middle]])
+            low, high = (middle + 1, high) if damage[order[middle]] <= max_damage else (low, middle)
+        look([dose for dose in order[:low] if dose not in damage])
+        return order[: next((i for i, dose in enumerate(order[:low]) if not damage[dose] <= max_damage), low)]
+
+    # Damage grows with the dose either way from 0, and one way says nothing of the other.
+    ways = ([dose for dose in doses if dose >= 0], [dose for dose in doses if dose < 0])
+    inside = [dose for way in ways for dose in within(sorted(way, key=abs))]
+    gains = dict(zip(inside, measured(model, [(edit.scaled(dose),) for dose in inside], rows, ())))
     beyond = Measured(math.nan, math.nan, math.inf, len(rows))
     return {dose: replace(gains.get(dose, beyond), damage=damage.get(dose, math.inf)) for dose in doses}
 
@@ -240,7 +247,7 @@ def settle(base: Measured, found: Sequence[Candidate], placebos: _Placebos | Non
     """
     within = [item for item in found if item.measured.damage <= max_damage]
     if not within:
-        least = min(found, key=lambda item: item.measured.damage)
+        least = min(found, key=lambda item: _order(item.measured.damage))
         told = f"The least harmful of {len(found)} settings moves neutral text by KL {least.measured.damage:.3g} nats a token"
         raise NoEffect(
             f"{told}, beyond the limit {max_damage:g}, so nothing is handed back.", "Raise the limit, gate the edit, or lower doses."
@@ -269,8 +276,13 @@ def _behind(
     taken = {(id(item.values), item.dose) for item in ranked}
     shown = {(id(item.values), item.dose): item for item in beside}
     others = [shown.get((id(item.values), item.dose), item) for item in found if (id(item.values), item.dose) not in taken]
-    beyond = sorted((item for item in others if item.measured.damage > max_damage), key=lambda item: item.measured.damage)
+    # Damage that is no number is the worst of all.
+    beyond = sorted((item for item in others if not item.measured.damage <= max_damage), key=lambda item: _order(item.measured.damage))
     return [*ranked, *_ranked([item for item in others if item.measured.damage <= max_damage], base.margin), *beyond]
+
+
+def _order(damage: float) -> float:
+    return math.inf if math.isnan(damage) else damage
 
 
 _NO_EFFECT_HINT = "Use clearer or more demonstrations, another method, or a prompt."
