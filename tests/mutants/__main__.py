@@ -23,8 +23,8 @@ WHOLE = ("workbench/evaluate/verdict.py", "workbench/numerics/intervals.py")
 SAMPLED = ("workbench/evaluate", "workbench/methods/choice.py", "workbench/methods/shared")
 TESTS = (
     "tests/unit/test_evaluate_intervals.py", "tests/unit/test_verdict.py", "tests/unit/test_verdict_errors.py",
-    "tests/unit/test_evaluate_scores.py", "tests/unit/test_evaluate_controls.py", "tests/unit/test_choice.py", "tests/unit/test_forks.py", "tests/unit/test_fitted_rows.py",
-    "tests/unit/test_divergences.py", "tests/unit/test_moved.py",
+    "tests/unit/test_evaluate_scores.py", "tests/unit/test_evaluate_controls.py", "tests/unit/test_choice.py",
+    "tests/unit/test_forks.py", "tests/unit/test_fitted_rows.py", "tests/unit/test_divergences.py", "tests/unit/test_moved.py",
     "tests/unit/test_gating.py", "tests/unit/test_validation.py",
     "tests/unit/test_adapters.py", "tests/unit/test_are_concept.py", "tests/theory/test_are.py", "tests/theory/test_are_rounds.py",
     "tests/theory/test_canonical_protocol.py", "tests/theory/test_canonical_ensemble.py", "tests/theory/test_canonical_switches.py",
