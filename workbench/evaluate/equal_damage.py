@@ -116,7 +116,7 @@ def _tails(model: LanguageModel, texts: Sequence[str], edits: Sequence[Edit], te
 
 
 @dataclass(frozen=True)
-class Control:
+class AtLimit:
     """What an edit is weighed against, at a dose of its own: its score, by how much the edit is ahead (paired), `why` as in `EvenDose`."""
 
     gain: Interval
@@ -140,8 +140,8 @@ class Standing:
     tail: Interval
     mean: Interval
     why: str = ""
-    placebo: Control | None = None
-    shuffled: Control | None = None
+    placebo: AtLimit | None = None
+    shuffled: AtLimit | None = None
     why_not: str = ""
     shows: str = ""
 
@@ -311,9 +311,9 @@ def _beside(one: Standing, score: Metric, split: str, lane: int, controls: range
     kind = judged(pooled, 1, 2 if placebos else None)[0] if split != "fit" else "not told"
     if placebos:
         why = ", ".join(dict.fromkeys(each.why for each in doses[:n_placebos] if each.why))
-        one = replace(one, placebo=Control(pooled.values[2], pooled.between(1, 2), why))
+        one = replace(one, placebo=AtLimit(pooled.values[2], pooled.between(1, 2), why))
     if mixed:
-        one = replace(one, shuffled=Control(score.values[mixed[0]], score.between(lane, mixed[0]), doses[-1].why))
+        one = replace(one, shuffled=AtLimit(score.values[mixed[0]], score.between(lane, mixed[0]), doses[-1].why))
         if kind == "does it" and score.between(lane, mixed[0]).sign != (1 if score.better == "higher" else -1):
             kind = "no more than shuffled sides"
     return replace(one, shows=kind)
