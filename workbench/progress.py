@@ -24,6 +24,15 @@ class Cancelled(Exception):  # noqa: N818 - not an error: somebody asked for it
         self.best = best
 
 
+@contextmanager
+def part_of_more() -> Generator[None]:
+    """Within it, work that is cancelled hands nothing on: the best that a part had is no result of the whole."""
+    try:
+        yield
+    except Cancelled:
+        raise Cancelled() from None
+
+
 @dataclass(frozen=True)
 class Report:
     """A moment of some work: `share` done in [0, 1], what is being done, and live values for the picture."""

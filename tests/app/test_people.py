@@ -12,7 +12,10 @@ from streamlit.testing.v1 import AppTest
 from tests.app.conftest import ROOT, another_tab, fine, settled, texts
 from tests.app.test_models_of_tabs import whole
 from tests.app.test_pages import fitted
+from tests.app.test_two_tabs import with_state
+from workbench.errors import Busy
 from workbench.progress import Progress
+from workbench.workspace.people import acting_as
 from workbench.workspace.share import CLASS
 
 Run = Callable[..., AppTest]
@@ -113,11 +116,7 @@ def test_a_waiting_job_says_how_many_are_before_it_and_long_work_can_be_kept(app
     settled(test)
 
 
-def test_in_a_class_one_person_has_a_share_and_judged_answers_are_ones_own(
-    app: Run, fresh_backend: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from pages._ui.demonstrations import sets
-    from pages._ui.kit import jobs
+def test_in_a_class_one_person_has_a_share(app: Run, fresh_backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from workbench.workspace.jobs import Jobs
     from workbench.workspace.share import share
 
@@ -135,7 +134,47 @@ def test_in_a_class_one_person_has_a_share_and_judged_answers_are_ones_own(
     finally:
         over.set()
         fresh_backend.jobs.cancel_all()
-    assert jobs.POLL_S < 1 and sets.JUDGED == "judged answers"
+
+
+def test_in_a_class_judged_answers_are_ones_own(app: Run, fresh_backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pages._ui.demonstrations import sets
+
+    one, other = app(), app()
+    session = fresh_backend.sessions["embedded"]
+
+    def judge(test: AppTest, owner: str, text: str) -> str:
+        test.session_state["retouch"].owner = owner
+        names: list[str] = []
+        with_state(test, lambda: names.append(sets.judge(session, "w1 w2", text, True)))
+        return names[0]
+
+    # Owners are random: in a class of thirty, four digits alike are met once in 150 classes, eight never.
+    ann, bob = "abcd1111" + 8 * "0", "abcd2222" + 8 * "0"
+    monkeypatch.setenv(CLASS, "1")
+    anns, bobs = judge(one, ann, "w3"), judge(other, bob, "w4")
+    assert anns != bobs and anns == judge(one, ann, "w5")
+    assert [row.positive for row in session.demos(anns)] == [" w3", " w5"] and [row.positive for row in session.demos(bobs)] == [" w4"]
+    monkeypatch.delenv(CLASS)
+    assert judge(one, ann, "w3") == judge(other, bob, "w4") == sets.JUDGED, "elsewhere all judge into one"
+
+
+def test_models_of_tabs_that_are_closed_take_nothing_of_ones_share(
+    app: Run, fresh_backend: Any, monkeypatch: pytest.MonkeyPatch, tiny_folders: Any
+) -> None:
+    from pages._ui.kit import state
+
+    app()
+    monkeypatch.setenv(CLASS, "1")
+    tabs = [state.State(model=name, owner="ann", connection=name) for name in ("one", "two")]
+    open_tabs = {"one", "two"}
+    monkeypatch.setattr(state, "_tabs", set(tabs))
+    monkeypatch.setattr(state, "is_open", lambda name: name in open_tabs)
+    with acting_as("ann"), pytest.raises(Busy, match="one and two"):
+        fresh_backend.open(str(tiny_folders["llama"]))
+    open_tabs.remove("two")
+    assert state.models_in_use("ann") == {"one"} and state.models_in_use() == {"one", "two"}, "its tab may yet come back"
+    with acting_as("ann"):
+        assert fresh_backend.open(str(tiny_folders["llama"]))
 
 
 def test_a_failed_load_is_said_once_and_leaves_with_its_model(app: Run, fresh_backend: Any) -> None:

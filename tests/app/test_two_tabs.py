@@ -13,6 +13,7 @@ from pages._ui.kit.rows import MANY, as_records, merged, places_of
 from tests.app.conftest import fine, own_set, settled, texts
 from tests.conftest import contrast_rows
 from workbench.data.demonstrations import Demonstration, Demonstrations
+from workbench.errors import StorageFailed
 
 Run = Callable[..., AppTest]
 
@@ -71,6 +72,25 @@ def test_a_tab_says_that_another_has_changed_its_set(app: Run, fresh_backend: An
     assert "Another tab has changed this set since." in texts(fine(test.run()))
     fine(test.button(key="set-renew").click().run())
     assert "Another tab" not in texts(test) and len(test.session_state["retouch"].tab.parts["Editor"].base) == len(rows) - 1
+
+
+def test_why_a_change_was_not_kept_is_said_of_its_set_alone(app: Run, fresh_backend: Any) -> None:
+    import pytest
+
+    app("demonstrations")
+    session = fresh_backend.sessions["embedded"]
+    chosen, other = own_set(fresh_backend), own_set(fresh_backend, 12)
+    test = tab(app, chosen)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(session.workspace.sets), "save", full)
+        change(session, test, 0, positive=" w9")
+    assert "The disk is full." in texts(fine(test.run()))
+    test.session_state["retouch"].set_name = other
+    assert "The disk is full." not in texts(fine(test.run()))
+
+
+def full(*_: Any, **__: Any) -> None:
+    raise StorageFailed("The disk is full.", "Free some space.")
 
 
 def test_tags_in_a_cell_are_read_as_a_file_has_them() -> None:

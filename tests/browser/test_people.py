@@ -56,5 +56,5 @@ def test_back_goes_one_page_a_press(visit: Visit) -> None:
     goto(page, "Library")
     for title in ("Edit", "Start"):
         page.go_back()
-        page.get_by_role("heading", name=title, level=1).wait_for(timeout=20_000)
+        page.get_by_role("heading", name=title, exact=True, level=1).wait_for(timeout=20_000)
         idle(page)

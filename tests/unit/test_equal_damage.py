@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from workbench.errors import BadKnob, BadLane, NotEnoughData, UnknownMethod
 from workbench.evaluate.benefit import benefit
 from workbench.evaluate.equal_damage import CLOSE, Contestant, equal_damage, even_doses
 from workbench.evaluate.side_effects import side_effects
-from workbench.methods import get
+from workbench.methods import get, registry
 from workbench.operations import TransformAt
 from workbench.progress import Cancelled
 from workbench.session import Session
@@ -146,14 +147,21 @@ def test_what_a_row_shows_is_weighed_against_noise_and_shuffled_sides(tiny_gpt2:
     assert fitted.standings[1].shows == "not told" and "**none**" in fitted.sentence
 
 
-def test_a_cancelled_fit_of_a_contest_keeps_no_edit_as_its_result(tiny_gpt2: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_one_method_had_when_it_was_cancelled_is_no_table_of_all(
+    tiny_gpt2: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     session, demos = Session(tiny_gpt2, tmp_path), contrast_rows(60)
-    fitted = session.fit("mean_difference", demos)
+    session.demos.save(demos)
+    had = session.fit("mean_difference", demos.name)
 
     def stopped(*_: Any, **__: Any) -> Any:
-        raise Cancelled(fitted)
+        raise Cancelled(had)
 
-    monkeypatch.setattr("workbench.workspace.fitting.Fitting.fit", stopped)
-    with pytest.raises(Cancelled) as caught:
-        session.equal_damage(demos, ["mean_difference"])
-    assert caught.value.best is None
+    monkeypatch.setitem(registry._METHODS, "mean_difference", replace(registry.get("mean_difference"), run=stopped))
+    with pytest.raises(Cancelled) as alone:
+        session.fit("mean_difference", demos.name)
+    assert alone.value.best == had, "of the fit itself it is the result"
+    for lanes, methods, shuffled in (([], ["mean_difference"], False), ([Lane((had.edit,))], [], True)):
+        with pytest.raises(Cancelled) as among:
+            session.equal_damage(demos.name, methods, lanes, shuffled=shuffled)
+        assert among.value.best is None

@@ -85,6 +85,11 @@ def test_in_a_class_one_person_runs_one_job_lets_three_wait_and_blocks_nobody(mo
     with pytest.raises(Busy, match="3 of your fits"):
         jobs.submit(endless, title="a", owner="ann", model="m5")
     assert {job.state for job in waiting} == {"queued"} and gate.started.wait(LONG_S)
+    with pytest.raises(Busy, match="3 of your fits"):
+        jobs.submit(endless, title="a", owner="ann", model="m5", instead=running)
+    assert not running.snapshot().is_cancelling, "what is refused costs nothing"
+    waiting[0] = jobs.submit(endless, title="a", owner="ann", model="m5", instead=(first := waiting[0]))
+    assert first.state == "cancelled" and waiting[0].state == "queued", "one that waits makes room for what stands in its place"
     other = jobs.submit(lambda _: "bob's", title="b", owner="bob", model="m2")
     assert other.result(LONG_S) == "bob's"
     gate.may_end.set()

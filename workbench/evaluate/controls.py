@@ -15,7 +15,7 @@ from workbench.errors import RetouchError
 from workbench.knobs import renamed
 from workbench.methods.registry import get
 from workbench.models.base import LanguageModel
-from workbench.progress import Progress
+from workbench.progress import Progress, part_of_more
 
 
 def shuffled(demonstrations: Demonstrations, seed: int) -> Demonstrations:
@@ -71,7 +71,8 @@ def shuffled_fit(
     method = get(edit.header.method)
     config = method.configure(renamed(method.config, edit.header.config))
     try:
-        fitted = method.fit(model, shuffled(demonstrations, seed), config, seed=edit.header.seed, progress=progress)
+        with part_of_more():
+            fitted = method.fit(model, shuffled(demonstrations, seed), config, seed=edit.header.seed, progress=progress)
     except RetouchError as error:
         return f"{method.title} refused the shuffled demonstrations: {error}"
     return fitted.edit.scaled(edit.dose)

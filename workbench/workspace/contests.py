@@ -14,7 +14,7 @@ from workbench.edits.prompting import Prompting
 from workbench.errors import BadLane, RetouchError
 from workbench.evaluate.equal_damage import Contestant, EqualDamage, equal_damage
 from workbench.models.base import LanguageModel
-from workbench.progress import Cancelled, Progress, silent
+from workbench.progress import Progress, part_of_more, silent
 from workbench.settings import EqualDamageSettings, FitSettings
 from workbench.workspace.fitting import Fitting
 from workbench.workspace.measured import held_out, neutral_for
@@ -77,11 +77,10 @@ class Contests:
         for i, name in enumerate(settings.methods):
             asked = FitSettings(name, settings.source, seed=settings.seed, chat=settings.chat, system=settings.system)
             try:
-                edits.append(self.fitting.fit(model, asked, tell.part(i / n, (i + 1) / n)).edit)
+                with part_of_more():
+                    edits.append(self.fitting.fit(model, asked, tell.part(i / n, (i + 1) / n)).edit)
             except RetouchError as error:
                 refused.append((name, f"{error} {error.hint}".strip()))
-            except Cancelled:  # a search's best so far is an edit, and no contest
-                raise Cancelled() from None
         return edits, tuple(refused)
 
 

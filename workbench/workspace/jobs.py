@@ -64,7 +64,8 @@ class Jobs:
         self._took: dict[tuple[str, str | None], float] = {}
 
     def submit(
-        self, work: Work, *, title: str, owner: str = "", model: str | None = None, kind: str = "", tab: str | None = None
+        self, work: Work, *, title: str, owner: str = "", model: str | None = None, kind: str = "", tab: str | None = None,
+        instead: Job | None = None,
     ) -> Job:  # fmt: skip
         """Queue some work. `model` names the model that it keeps busy: such a job is heavy, and alone on that model.
 
@@ -72,6 +73,7 @@ class Jobs:
             owner: the person whose job it is.
             kind: what its result is for, so that nobody takes it for another's.
             tab: the tab that follows it; a job without one goes on whoever is there.
+            instead: a job that is cancelled for it, but only once this one is admitted; it counts no more among those that wait.
 
         Raises:
             Busy: the owner has as many heavy jobs waiting as one person may have.
@@ -80,7 +82,9 @@ class Jobs:
         if tab is not None:
             job.follow(tab)
         with self._lock:
-            self._admit(job)
+            self._admit(job, instead)
+            if instead is not None:
+                instead.cancel()
             self._all[job.id] = job
             over = [item for item in self._all.values() if item.wait(0)]
             for old in over[: max(0, len(over) - self._n_kept)]:
@@ -172,8 +176,8 @@ class Jobs:
                 self._turns[_turn(job)] = max(self._turns.values(), default=0) + 1
                 threading.Thread(target=self._thread, args=(job,), name=f"job {job.title}", daemon=True).start()
 
-    def _admit(self, job: Job) -> None:
-        waiting = sum(other.owner == job.owner and other.model is not None for other in self._queue)
+    def _admit(self, job: Job, instead: Job | None) -> None:
+        waiting = sum(other.owner == job.owner and other.model is not None and other is not instead for other in self._queue)
         if job.model is not None and self._share.n_waiting is not None and waiting >= self._share.n_waiting:
             raise Busy(
                 f"{waiting} of your fits and measurements wait already; one person may have {self._share.n_waiting} waiting here.",

@@ -74,7 +74,7 @@ def table(session: Session, chosen: str, now: Demonstrations, version: int | Non
     # The base changes only when another set, a filter, an undo, a redo or an import asks for it.
     if (mine.chosen, mine.wanted) != (chosen, wanted):
         mine.chosen, mine.wanted, mine.base, mine.turn = chosen, wanted, now, mine.turn + 1
-        mine.places, mine.version = places_of(now, wanted), version
+        mine.places, mine.version, mine.error = places_of(now, wanted), version, None
     key = f"editor-{mine.turn}"
     shown = mine.base.with_rows(mine.base[i] for i in mine.places)
     editor(shown, key, lambda: save_changes(session, chosen, merged(mine.base, st.session_state[key], mine.places), mine.version))
@@ -161,7 +161,7 @@ def _imported(found: tuple[Imported, SetInfo | None]) -> None:
 
 def judge(session: Session, prompt: Prompt, text: str, good: bool) -> str:
     """Add a judged answer to the set of judged answers, in a class to one's own; a row that lacks this side gets it. Return its name."""
-    title = f"{JUDGED} {state().owner[:4]}" if is_class() else JUDGED
+    title = f"{JUDGED} {state().owner[:8]}" if is_class() else JUDGED
     side, other = ("positive", "negative") if good else ("negative", "positive")
     answer = text if text[:1].isspace() or not isinstance(prompt, str) else f" {text}"
 
@@ -174,10 +174,8 @@ def judge(session: Session, prompt: Prompt, text: str, good: bool) -> str:
             rows[at] = replace(rows[at], **{side: answer})
         return old.with_rows(rows)
 
-    key, note = (
-        next((offer.id for offer in session.demos.list() if not offer.is_shipped and offer.title == title), None),
-        "judged on Compare",
-    )
+    key = next((offer.id for offer in session.demos.list() if not offer.is_shipped and offer.title == title), None)
+    note = "judged on Compare"
     if key is None:
         saved = session.demos.save(judged(Demonstrations((), title)), note=note)
     else:

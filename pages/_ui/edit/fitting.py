@@ -116,8 +116,13 @@ def with_shuffled(session: Session, outcome: FitOutcome, progress: Progress) -> 
 
 def fit_presets(session: Session, settings: Sequence[FitSettings], progress: Progress) -> Sequence[tuple[str, FitOutcome]]:
     """Fit several presets of a method with the same rows and seed."""
-    n = len(settings)
-    return [(str(one.preset), fit(session, one, progress.part(i / n, (i + 1) / n))) for i, one in enumerate(settings)]
+    n, found = len(settings), list[tuple[str, FitOutcome]]()
+    for i, one in enumerate(settings):
+        try:
+            found.append((str(one.preset), fit(session, one, progress.part(i / n, (i + 1) / n))))
+        except Cancelled:  # what one preset had by then is no result of several; those before it are
+            raise Cancelled(found or None) from None
+    return found
 
 
 def choose(session: Session, settings: ChoiceSettings, progress: Progress) -> FitOutcome:

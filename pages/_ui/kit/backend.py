@@ -172,9 +172,11 @@ class Backend:
 
         return [*devices_here()]
 
-    def submit(self, work: Work, title: str, settings: object, *, slot: str, busy: str | None = None) -> Job:
-        """Queue a job of this tab for a place on a page; its settings are kept beside it, so that a reload finds them."""
-        job = self.jobs.submit(work, title=title, owner=state().owner, model=busy, kind=slot, tab=tab())
+    def submit(
+        self, work: Work, title: str, settings: object, *, slot: str, busy: str | None = None, instead: Job | None = None
+    ) -> Job:  # fmt: skip
+        """Queue a job of this tab for a place on a page; its settings are kept beside it for a reload. Raises: as `Jobs.submit`."""
+        job = self.jobs.submit(work, title=title, owner=state().owner, model=busy, kind=slot, tab=tab(), instead=instead)
         with self.lock:
             self.asked[job.id] = settings
             for old in list(self.asked)[: max(0, len(self.asked) - 400)]:

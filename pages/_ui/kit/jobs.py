@@ -50,7 +50,8 @@ def start(
 ) -> None:
     """Run `work(session, progress)` as a job whose progress and result `panel(slot, …)` draws. Use it as a callback of a button.
 
-    It may be called before the model is open: the job waits for it. A job that runs in the slot already is cancelled.
+    It may be called before the model is open: the job waits for it. A job that runs in the slot already is cancelled, unless this one is
+    refused: then that is said where the result would be.
 
     Args:
         settings: what the result will come from; `panel` compares it with the settings of the controls now.
@@ -69,11 +70,10 @@ def begin(
     busy: str | None = None,
 ) -> None:
     """Run work that needs no model of the tab in a slot; else as `start`. `busy` is the model that it keeps for itself."""
-    cancel(slot)
     at = _bench(slot)
     try:
-        at.slots[slot.name] = backend().submit(work, title, settings, slot=slot.name, busy=busy).id
-    except Busy as error:  # said where the result would be
+        at.slots[slot.name] = backend().submit(work, title, settings, slot=slot.name, busy=busy, instead=_job(slot)).id
+    except Busy as error:
         at.failed[slot.name] = error
     else:
         at.failed.pop(slot.name, None)
@@ -142,11 +142,14 @@ def panel(
         settings: of the controls now; a result from others stays, marked.
     """
     # Asked before it is collected: a job that ends in between is then watched, and its end seen, rather than missed.
+    failed = _bench(slot).failed
     if is_running(slot):
+        if (refused := failed.get(slot.name)) is not None:  # another one, that was asked for meanwhile
+            problem(refused, slot.name)
         _watch(slot, live)
         return
     collect(slot)
-    failed, kept = _bench(slot).failed, _kept(slot)
+    kept = _kept(slot)
     if slot.name in failed:
         error = failed[slot.name]
         if error is None:
@@ -231,8 +234,7 @@ def _collect(slot: Slot[Any, Any], bench: Bench) -> None:
     job = _job_of(slot, bench)
     if job is None or not job.snapshot().is_over:
         return
-    del bench.slots[slot.name]
-    backend().jobs.taken(job, tab() or "")
+    # Kept before it is let go: Streamlit may break the run off anywhere, and the next one must find the result in one place or the other.
     try:
         value = job.result(0)
     except Cancelled as cancelled:
@@ -244,6 +246,9 @@ def _collect(slot: Slot[Any, Any], bench: Bench) -> None:
     else:
         bench.failed.pop(slot.name, None)
         bench.kept[slot.name] = Kept(value, _told(slot, value, job.id))
+    if bench.slots.get(slot.name) == job.id:
+        del bench.slots[slot.name]
+    backend().jobs.taken(job, tab() or "")
 
 
 def _told(slot: Slot[Settings, Result], value: Result, job_id: str) -> Settings | None:

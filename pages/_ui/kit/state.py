@@ -6,6 +6,7 @@ Everything here is small: names, ids and settings. Results are frozen records th
 from __future__ import annotations
 
 import re
+import threading
 import time
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar, cast
@@ -13,7 +14,7 @@ from weakref import WeakSet
 
 import streamlit as st
 
-from pages._ui.kit.person import person
+from pages._ui.kit.person import is_open, person, tab
 from workbench.edits.lane import Lane, Named, read_lanes, write_lanes
 from workbench.errors import BadLane, RetouchError
 from workbench.workspace.people import act_as
@@ -69,7 +70,8 @@ class Bench:
 class State:
     """The choices of a tab and of its person, `owner`. Lanes, edit, layer, jobs and results are those on its model, which has a bench each.
 
-    `bad_link` is what was wrong with the URL; `is_unread` as long as nobody has looked whether the edits that it names are there.
+    `bad_link` is what was wrong with the URL; `is_unread` as long as nobody has looked whether the edits that it names are there;
+    `connection` the name under which the tab is connected.
     """
 
     model: str = FIRST
@@ -80,6 +82,7 @@ class State:
     tab: Bench = field(default_factory=Bench)
     bad_link: RetouchError | None = None
     is_unread: bool = True
+    connection: str = ""
 
     @property
     def bench(self) -> Bench:
@@ -146,6 +149,7 @@ def option(lane: Lane) -> tuple[str, ...]:
 
 
 _tabs: WeakSet[State] = WeakSet()
+_tabs_lock = threading.Lock()
 
 
 def state() -> State:
@@ -153,14 +157,19 @@ def state() -> State:
     if _KEY not in st.session_state:
         st.session_state[_KEY] = _from_url()
     found = cast(State, st.session_state[_KEY])
-    _tabs.add(found)
+    found.connection = tab() or ""
+    with _tabs_lock:
+        _tabs.add(found)
     act_as(found.owner)  # a page's thread is one tab's
     return found
 
 
 def models_in_use(person: str = "") -> set[str]:
-    """The models that open tabs are on, anybody's or one person's. A tab counts until Streamlit forgets it, minutes after it was closed."""
-    return {tab.model for tab in list(_tabs) if person in ("", tab.owner)}
+    """The models that anybody's tabs are on, for minutes after they were closed too, since a reload brings them back; or that one person's
+    open tabs are on."""
+    with _tabs_lock:
+        tabs = list(_tabs)
+    return {one.model for one in tabs if not person or one.owner == person and is_open(one.connection)}
 
 
 def turn_to(model: str) -> None:
