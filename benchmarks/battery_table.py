@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import textwrap
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
+from benchmarks.marks import write_between
 from workbench.resources import FOUND, ROOT
 
 BEGIN, END = "<!-- python -m benchmarks.real --write -->", "<!-- end -->"
@@ -118,15 +118,7 @@ def write(rows: Sequence[Row], missing: Sequence[tuple[str, str]], cap: int, def
         raise ValueError("The file holds no row of today's settings; measure first.")
     notes = [textwrap.fill(one, 150, subsequent_indent="  ", break_on_hyphens=False) for one in sentences(rows, missing)]
     head = textwrap.fill(f"{rows[0]['model']}, at most {cap} test rows a task; {len(rows)} of {len(rows) + len(missing)} cells.", 150)
-    between(ROOT / "docs" / "real-models.md", "\n\n".join([head, table(rows), "\n".join(notes)]))
-    between(ROOT / "README.md", "\n\n".join([head, short(rows, missing)]))
+    for page, parts in (("docs/real-models.md", [table(rows), "\n".join(notes)]), ("README.md", [short(rows, missing)])):
+        write_between(ROOT / page, BEGIN, END, "\n" + "\n\n".join([head, *parts]) + "\n")
     by = {defaults[name]: mine for name, mine in findings(rows).items() if name in defaults}
     FOUND.write_text(json.dumps({"model": rows[0]["model"], "methods": by}, indent=1) + "\n", encoding="utf-8")
-
-
-def between(page: Path, text: str) -> None:
-    """Put text between the marks of a page. Raises: ValueError, if it has none."""
-    head, begin, rest = page.read_text(encoding="utf-8").partition(BEGIN)
-    if not begin:
-        raise ValueError(f"{page.name} has no line {BEGIN}.")
-    page.write_text(f"{head}{BEGIN}\n\n{text}\n\n{END}{rest.partition(END)[2]}", encoding="utf-8")

@@ -21,6 +21,7 @@ from typing import Any
 import torch
 
 from benchmarks.battery import task
+from benchmarks.marks import write_between
 from pages._ui.kit.cards import FitCard, card
 from workbench.data.demonstrations import Source
 from workbench.session import Session, open_session
@@ -113,9 +114,7 @@ def main() -> None:
     if given.readme:
         files = [given.out / f"{name}.json" for name in CONTESTS]
         tables = [markdown(json.loads(file.read_text(encoding="utf-8"))) for file in files if file.exists()]
-        head, _, rest = README.read_text(encoding="utf-8").partition(BEGIN)
-        text = f"{head}{BEGIN}\n" + "\n\n".join(tables) + f"\n{END}{rest.partition(END)[2]}"
-        README.write_text(text, encoding="utf-8")
+        write_between(README, BEGIN, END, "\n\n".join(tables))
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.marks import write_between
 from pages._ui.kit.cards import FitCard, card
 from workbench.data.demonstrations import neutral_texts
 from workbench.edits.base import Edit
@@ -75,8 +76,7 @@ def measured(session: Session, told: FitCard, rivals: Rivals, edit: Edit) -> Eva
 
 
 def _value(metric: Metric, lane: int) -> str:
-    value = metric.values[lane]
-    return f"{value.estimate:.2f} [{value.low:.2f}, {value.high:.2f}]"
+    return metric.values[lane].told(".2f")
 
 
 def paragraphs(card_edit: Evaluation, other: Evaluation, other_dose: float, rivals: Rivals) -> str:
@@ -102,7 +102,7 @@ def paragraphs(card_edit: Evaluation, other: Evaluation, other_dose: float, riva
         f"With ARE on the set `careful`, at dose {other_dose:g}, {stands(told, 1, 4, 3)}: {_value(told, 1)} alone, {_value(told, 4)} told "
         f"the opposite, at {kl_other} nats a token. All are lanes of one table:"
     )
-    return "\n\n".join(textwrap.fill(one, 150, break_on_hyphens=False) for one in (numbers, rival)) + "\n"
+    return "\n\n".join(textwrap.fill(one, 150, break_on_hyphens=False) for one in (numbers, rival))
 
 
 def main() -> None:
@@ -124,8 +124,7 @@ def main() -> None:
     text = paragraphs(found, beside, other.dose, rivals)
     print(text)
     if given.readme:
-        head, _, rest = README.read_text(encoding="utf-8").partition(BEGIN)
-        README.write_text(f"{head}{BEGIN}\n{text}{END}{rest.partition(END)[2]}", encoding="utf-8")
+        write_between(README, BEGIN, END, text)
 
 
 if __name__ == "__main__":

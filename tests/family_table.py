@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.marks import between
 from tests import family_checks
 from tests.families import NOT_BUILT, architectures
 from workbench.methods import get
@@ -78,8 +79,7 @@ def _count(cells: dict[str, str], kind: str) -> str:
 
 def written(found: dict[str, dict[str, str]]) -> str:
     """The page with its table made anew."""
-    head, _, rest = PAGE.read_text().partition(_BEGIN)
-    return f"{head}{_BEGIN}\n{table(found)}\n{_END}{rest.partition(_END)[2]}"
+    return between(PAGE, _BEGIN, _END, table(found))
 
 
 def main() -> None:

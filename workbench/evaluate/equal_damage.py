@@ -330,9 +330,7 @@ def _against(score: Metric, prompt: int, best: int) -> str:
 
 
 def _cell(value: Interval | None, form: str = ".2f") -> str:
-    if value is None:
-        return ""
-    return f"{value.estimate:{form}}" + ("" if value.withheld else f" [{value.low:{form}}, {value.high:{form}}]")
+    return "" if value is None else value.told(form)
 
 
 def _with(told: str, why: str) -> str:

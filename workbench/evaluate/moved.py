@@ -41,8 +41,7 @@ class Moved:
     @property
     def sentence(self) -> str:
         """In words, for a verdict."""
-        span = f" [{self.wrong_way.low:.0%}, {self.wrong_way.high:.0%}]"
-        text = f"{self.wrong_way.estimate:.0%}{span} of {self.n} {'row moves' if self.n == 1 else 'rows move'} the wrong way"
+        text = f"{self.wrong_way.told('.0%')} of {self.n} {'row moves' if self.n == 1 else 'rows move'} the wrong way"
         if not self.turns:
             return f"{text}."
         wrong, right = (round(share.estimate * self.n) for share in (self.to_wrong, self.to_right))

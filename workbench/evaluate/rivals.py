@@ -95,5 +95,4 @@ def stands(metric: Metric, edit: int, both: int, alone: int) -> str:
 
 
 def _short(metric: Metric, at: int) -> str:
-    value = metric.values[at]
-    return f"{value.estimate:.2f}" + ("" if value.withheld else f" [{value.low:.2f}, {value.high:.2f}]")
+    return metric.values[at].told(".2f")

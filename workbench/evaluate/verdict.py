@@ -14,7 +14,6 @@ from workbench.evaluate.benefit import Benefit
 from workbench.evaluate.metrics import HARDLY_MOVES, Metric
 from workbench.evaluate.moved import shares_moved
 from workbench.evaluate.side_effects import SideEffects
-from workbench.numerics.intervals import Interval
 
 VerdictKind = Literal["does it", "no more than noise", "does nothing", "does harm", "changes it", "not told"]
 _FITTED: tuple[VerdictKind, str] = ("not told", "These are rows for fitting, so they cannot show what it does to others.")
@@ -90,7 +89,7 @@ def _beside(metric: Metric, edit: int, shuffled: int | None) -> str:
         return ""
     ahead = metric.between(edit, shuffled)
     wanted = 1 if metric.better == "higher" else -1
-    text = f" Fitted on shuffled sides it gives {_short(metric.values[shuffled])}"
+    text = f" Fitted on shuffled sides it gives {metric.values[shuffled].told('.2f')}"
     if ahead.sign == wanted or ahead.withheld or metric.better == "neither":
         return f"{text}."
     return f"{text}: **as much, within chance**." if not ahead.sign else f"{text}: **more than the edit**."
@@ -157,8 +156,8 @@ def _numbers(benefit: Benefit, metric: Metric, edit: int, placebo: int | None) -
     rows = f"{metric.n:,}{of} {'row' if benefit.n == 1 else 'rows'} of split {benefit.split}"
     rows += f" (drawn from {benefit.n_of:,})" if benefit.n_of else ""
     what = "the prompt" if _is_prompt(benefit, edit) else "the edit"
-    text = f"{metric.title}: **{_short(metric.values[edit])}** with {what}, **{_short(metric.values[0])}** without, {rows}."
-    return text if placebo is None else f"{text} A random edit of equal size gives {_short(metric.values[placebo])}."
+    text = f"{metric.title}: **{metric.values[edit].told('.2f')}** with {what}, **{metric.values[0].told('.2f')}** without, {rows}."
+    return text if placebo is None else f"{text} A random edit of equal size gives {metric.values[placebo].told('.2f')}."
 
 
 def _cost(side: SideEffects | None, edit: int) -> str:
@@ -186,9 +185,5 @@ def _kept(side: SideEffects | None, edit: int) -> str:
     """What else the model still knows."""
     names = [f"{name.replace(' ', '_')}_" for name in side.capability] if side else []
     kept = [metric for metric in side.metrics if metric.name.startswith(tuple(names))] if side else []
-    told = [f" {m.title}: {_short(m.values[edit])} with it, {_short(m.values[0])} without, {m.n} rows." for m in kept]
+    told = [f" {m.title}: {m.values[edit].told('.2f')} with it, {m.values[0].told('.2f')} without, {m.n} rows." for m in kept]
     return "".join(told)
-
-
-def _short(value: Interval) -> str:
-    return f"{value.estimate:.2f}" + ("" if value.withheld else f" [{value.low:.2f}, {value.high:.2f}]")

@@ -39,8 +39,12 @@ class Interval:
 
     @property
     def words(self) -> str:
-        """The estimate, and its bounds unless they are withheld, in three digits."""
-        return f"{self.estimate:.3g}" + ("" if self.withheld else f" [{self.low:.3g}, {self.high:.3g}]")
+        """As `told`, in three digits."""
+        return self.told(".3g")
+
+    def told(self, form: str) -> str:
+        """The estimate, and its bounds unless they are withheld, each in a format such as `.2f`."""
+        return f"{self.estimate:{form}}" + ("" if self.withheld else f" [{self.low:{form}}, {self.high:{form}}]")
 
     @property
     def bounds(self) -> tuple[float, float] | tuple[None, None]:
