@@ -53,6 +53,7 @@ def main() -> None:
     # After the page: what the page just started is shown at once.
     with bar:
         status.status_bar()
+    status.badge()
     state.keep_url()
 
 

@@ -60,7 +60,7 @@ def _edits(session: Session, saved: dict[str, EditInfo]) -> None:
 
 def _one(session: Session, item: EditInfo) -> None:
     fits = item.model.same_model(session.model.fingerprint)
-    st.subheader(words.plain(item.name), anchor=False)
+    st.header(words.plain(item.name), anchor=False)
     st.text(item.verdict or "It was saved without a verdict.")
     frame.source(
         words.provenance(model=item.model.name, edit=item.id, dose=f"{item.dose:g}", seed=item.seed, data=f"data {item.data[:6]}"),

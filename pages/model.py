@@ -38,7 +38,7 @@ def facts(session: Session) -> None:
     """What the model is, what works on it, and the proof that it speaks."""
     info, asked = session.model.info, AskedModel.of(state().model)
     is_embedded = asked.name.startswith(FIRST)
-    st.subheader(words.plain(Path(info.name).name), anchor=False)
+    st.header(words.plain(Path(info.name).name), anchor=False)
     if not is_embedded:
         choosing.note(session, asked.name)
     cells = {

@@ -48,7 +48,7 @@ def main(session: Session) -> None:
 
 
 def _one(session: Session, edit: str, name: str) -> None:
-    st.subheader(words.plain(name), anchor=False)
+    st.header(words.plain(name), anchor=False)
     report = session.report(edit)
     if report is None:
         frame.empty(

@@ -48,7 +48,7 @@ def induction() -> None:
 def offer(name: str, title: str, text: str, verb: str, *, primary: bool = False) -> bool:
     """One card with one button."""
     with st.container(border=True, key=f"card-{name}", width="stretch"):
-        st.subheader(title, anchor=False)
+        st.header(title, anchor=False)
         st.markdown(text)
         return st.button(verb, type="primary" if primary else "secondary", key=f"start-{name}")
 
@@ -96,7 +96,7 @@ with st.container(horizontal=True, key="cards", gap="medium"):
     ):
         loading.load(AskedModel(REAL), get=True)
         st.switch_page("pages/model.py")
-st.subheader("Recent work", anchor=False)
+st.header("Recent work", anchor=False)
 if (opened := session()) is not None:
     try:
         recent(opened)

@@ -83,7 +83,7 @@ def settled(test: AppTest, limit_s: float = 60) -> AppTest:
 
 def texts(test: AppTest) -> str:
     """Everything that the page says, in one string."""
-    parts = [*test.title, *test.subheader, *test.markdown, *test.caption, *test.text]
+    parts = [*test.title, *test.header, *test.subheader, *test.markdown, *test.caption, *test.text]
     return "\n".join(str(part.value) for part in parts)
 
 

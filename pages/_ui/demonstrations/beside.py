@@ -34,7 +34,7 @@ class Checked:
 
 def checks(session: Session, demonstrations: Demonstrations) -> tuple[int, ...]:
     """Chips of all checks; a choice among those that found something returns its rows."""
-    st.subheader("Checks", anchor=False)
+    st.header("Checks", anchor=False)
     found = _found(session, demonstrations)
     if found is None:
         return ()
@@ -76,7 +76,7 @@ def _check(demonstrations: Demonstrations) -> None:
 
 def row(session: Session, demonstrations: Demonstrations, picked: tuple[int, ...]) -> int | None:
     """Choose a row, among those picked if there are any, and draw its tokens; return its place."""
-    st.subheader("A row as the model reads it", anchor=False)
+    st.header("A row as the model reads it", anchor=False)
     if not len(demonstrations):
         st.caption("Add a row to see its tokens.")
         return None

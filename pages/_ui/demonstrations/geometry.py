@@ -53,7 +53,7 @@ def picked_rows(demonstrations: Demonstrations) -> tuple[int, ...]:
 
 def panel(session: Session, chosen: str, demonstrations: Demonstrations, version: int | None, ringed: int | None) -> None:
     """The projection beside the separation by layer; below, what can be done with the rows picked of this version."""
-    st.subheader("Where both sides lie inside the model", anchor=False)
+    st.header("Where both sides lie inside the model", anchor=False)
     settings = demonstrations.fingerprint
     frame.act("Read the activations", _run, demonstrations, key="geometry-run", disabled=not len(demonstrations))
     jobs.panel(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from pages._ui.kit.backend import backend, session
-from pages._ui.kit.frame import lane_chip
+from pages._ui.kit.frame import act, lane_chip
 from pages._ui.kit.jobs import waiting
 from pages._ui.kit.lanes import edit_name, usable_lanes
 from pages._ui.kit.state import state
@@ -19,11 +19,21 @@ from workbench.workspace.job import Job
 if TYPE_CHECKING:
     from workbench.session import Session
 
+_ON = '<div class="on">● EDIT ON</div>'
+
 
 def status_bar() -> None:
     """Draw the status bar; it moves by itself while something runs."""
     busy = backend().is_booting or any(not job.snapshot().is_over for job in _mine())
     st.fragment(_bar, run_every=0.5 if busy else None)(busy)
+
+
+def badge() -> None:
+    """Say in the head of the page that an edit is on; it shows where the bar at the side is folded away."""
+    opened = session()
+    if opened is not None and usable_lanes(opened):
+        with st.container(key="edit-on"):
+            st.html(_ON)
 
 
 def _mine() -> list[Job]:
@@ -44,8 +54,9 @@ def _bar(was_busy: bool) -> None:
     lanes = () if opened is None else usable_lanes(opened)
     if opened is not None and lanes:
         chips = "".join(lane_chip(i + 1, *_told(opened, lane)) for i, lane in enumerate(lanes))
-        st.html(f'<div class="on">● EDIT ON</div>{chips}')
-        st.button("Turn off", key="status-off", on_click=_off, type="tertiary", help="Compare shows the untouched model alone.")
+        st.html(_ON + chips)
+        # In a fragment, whose button alone would leave the page as it was.
+        act("Turn off", _off, key="status-off", type="tertiary", help="Compare shows the untouched model alone.")
     else:
         st.html('<div class="off">○ BASE</div>')
     mine = _mine()

@@ -78,7 +78,7 @@ def _said(knobs: Mapping[str, int]) -> str:
 
 def angles(one: str, other: str) -> None:
     """Do both edits move the model in the same directions?"""
-    st.subheader("What both have in common", anchor=False)
+    st.header("What both have in common", anchor=False)
     settings = (one, other)
     frame.act("Compare their directions", _compare, settings, key="angles-run")
     jobs.panel(
