@@ -34,8 +34,7 @@ from workbench.methods.choice import Choice
 from workbench.methods.registry import FitReport, Fitted
 from workbench.models import catalog
 from workbench.models.base import LanguageModel
-from workbench.models.listing import Entry, entries
-from workbench.models.token_texts import token_ids, token_texts
+from workbench.models.token_texts import token_ids
 from workbench.progress import Progress
 from workbench.resources import models_of
 from workbench.sampling import Sampling
@@ -46,13 +45,14 @@ from workbench.workspace.edits import EditInfo
 from workbench.workspace.fitting import Fitting
 from workbench.workspace.home import Workspace
 from workbench.workspace.measuring import Measuring
-from workbench.workspace.model_facts import Offered, capabilities, next_tokens, offered, weight_bytes
+from workbench.workspace.model_facts import Offered, offered
+from workbench.workspace.on_model import OnModel
 from workbench.workspace.recorder import Recorder
 from workbench.workspace.shelf import Offer, Shelf
 
 
 @final
-class Session:
+class Session(OnModel):
     """One model and one workspace. Safe to call from several threads."""
 
     def __init__(
@@ -65,12 +65,9 @@ class Session:
             records: whether what is done is written into the workspace as runs.
             shelf: that of another session on this workspace, so that the fits at hand outlive their model.
         """
-        self.model = model
-        self._home = workspace
         self._lock = threading.Lock()
         self.demos = Shelf(lambda: self.workspace)
-        self.shelf = EditShelf(lambda: self.workspace, self.demos) if shelf is None else shelf
-        self.shelf.knows(model.fingerprint)
+        super().__init__(model, workspace, EditShelf(lambda: self.workspace, self.demos) if shelf is None else shelf)
         self.recorder = Recorder(lambda: self.workspace, records)
         self._fitting = Fitting(self.demos, self.shelf, self.recorder)
         self._measuring = Measuring(self.demos, self.shelf, self.recorder)
@@ -87,50 +84,6 @@ class Session:
             if not isinstance(self._home, Workspace):
                 self._home = Workspace(self._home)
             return self._home
-
-    # ── the model ──────────────────────────────────────────────────────────────────────────────────────────────
-    def load(self, name: str, *, progress: Progress | None = None, **options: Any) -> LanguageModel:
-        """Load another model in place of this one; if that fails, this one stays. Options and errors: `catalog.load`."""
-        self.model = catalog.load(name, models=self._models, progress=progress, **options)
-        self.shelf.knows(self.model.fingerprint)
-        return self.model
-
-    def catalog(self) -> tuple[Entry, ...]:
-        """The models that can be chosen without typing anything."""
-        return entries(self._models)
-
-    def estimate(self, name: str, **options: Any) -> catalog.MemoryEstimate:
-        """What a model would need, before it is loaded. Options and errors: `catalog.estimate`."""
-        return catalog.estimate(name, models=self._models, **options)
-
-    def get_model(self, name: str, *, progress: Progress | None = None) -> Path:
-        """Fetch a recommended model into this workspace and return its folder. Errors: `fetching.fetch`."""
-        return catalog.fetch_recommended(name, self._models, progress=progress)
-
-    def model_note(self, name: str) -> str:
-        """What to know of a model's files before trusting its numbers. Errors: `catalog.note`."""
-        return catalog.note(name, self._models)
-
-    @property
-    def _models(self) -> Path:
-        return models_of(self._home.folder if isinstance(self._home, Workspace) else self._home)
-
-    def weight_bytes(self) -> int:
-        """Memory that the weights take, each counted once, in bytes."""
-        return weight_bytes(self.model)
-
-    def capabilities(self) -> list[dict[str, str]]:
-        """What works on this model and what does not, as table rows."""
-        return capabilities(self.model)
-
-    def next_tokens(self, prompt: Prompt, k: int = 10, edits: LaneLike = ()) -> list[tuple[str, float]]:
-        """The k likeliest next tokens with their probabilities, under a lane."""
-        return next_tokens(self.model, prompt, k, self.stack(edits))
-
-    def token_texts(self, prompt: Prompt, continuation: str | None = None) -> tuple[tuple[str, ...], int]:
-        """The tokens of a prompt and its continuation, and how many of them are the prompt's."""
-        batch = self.model.tokens(prompt, continuation)
-        return token_texts(self.model.tokenizer, batch.ids[0]), int(batch.n_prompt[0])
 
     # ── demonstrations ─────────────────────────────────────────────────────────────────────────────────────────
     def demo_sets(self) -> tuple[Offer, ...]:
