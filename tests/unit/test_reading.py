@@ -10,7 +10,8 @@ import pytest
 
 from tests.samples import jsonl, only
 from workbench.data.demonstrations import Demonstration, Demonstrations
-from workbench.data.sources import Imported, read, read_hub, write
+from workbench.data.hub import HubSource, read_hub
+from workbench.data.sources import Imported, read, write
 from workbench.data.splits import assigned
 from workbench.errors import BadDemonstrations, StorageFailed
 
@@ -190,7 +191,7 @@ def test_a_hub_dataset_streams_through_the_same_formats(monkeypatch: pytest.Monk
 
     monkeypatch.setattr("huggingface_hub.HfApi.dataset_info", lambda *_, **__: None)
     monkeypatch.setattr("datasets.load_dataset", load)
-    imported = read_hub("org/parity", "small", part="test", limit=25)
+    imported = read_hub(HubSource("org/parity", "small", "test", limit=25))
     assert asked == [("org/parity", "small", "test", True)]
     assert len(imported.demonstrations) == 25 and imported.format == "bigbench"
 
@@ -204,12 +205,12 @@ def test_a_hub_without_a_network_is_a_named_error(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr("huggingface_hub.HfApi.dataset_info", unreachable)
     with pytest.raises(BadDemonstrations, match="needs the network") as caught:
-        read_hub("org/parity")
+        read_hub(HubSource("org/parity"))
     assert "import it from disk" in caught.value.hint
     monkeypatch.setattr("huggingface_hub.HfApi.dataset_info", lambda *_, **__: None)
     monkeypatch.setattr("datasets.load_dataset", missing)
     with pytest.raises(BadDemonstrations, match="cannot be read: Couldn't find"):
-        read_hub("org/none")
+        read_hub(HubSource("org/none"))
 
 
 def test_a_column_named_twice_is_refused_by_name() -> None:

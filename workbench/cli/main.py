@@ -7,7 +7,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from workbench.cli import looking, making, showing, sweeping
+from workbench.cli import looking, making, sets, showing, sweeping
 from workbench.cli.printing import complain
 from workbench.errors import RetouchError
 from workbench.progress import Cancelled
@@ -70,7 +70,7 @@ app = typer.Typer(
 for command in (
     showing.models,
     showing.methods,
-    showing.demos,
+    sets.demos,
     making.locate,
     making.fit,
     looking.generate,

@@ -1,25 +1,21 @@
-"""Commands that show what there is: models, methods with their knobs, demonstration sets; and the one that starts the app."""
+"""Commands that show what there is: models, methods with their knobs; and the one that starts the app."""
 
 from __future__ import annotations
 
 import os
 import sys
 import time
-from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from workbench.cli.groups import Device, DType, Home, Json
 from workbench.cli.printing import answer, on_terminal, table
-from workbench.errors import BadDemonstrations, ModelUnavailable
+from workbench.errors import ModelUnavailable
 from workbench.resources import APP, HOME, LOOPBACK, models_of
 from workbench.workspace.share import CLASS
-
-if TYPE_CHECKING:
-    from workbench.workspace.shelf import Shelf
 
 
 def models(
@@ -135,67 +131,6 @@ def _allowed(item: Any) -> str:
         return " | ".join(item.choices)
     span = "" if item.bounds is None else f" {item.bounds[0]:g}…{item.bounds[1]:g}"
     return item.kind + span + (", or none" if item.optional else "") + (f" {item.unit}" if item.unit else "")
-
-
-def demos(
-    source: Annotated[str | None, typer.Argument(help="A set, a file, or hf:org/name: print what is in it.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Write the rows to this .jsonl or .csv file.")] = None,
-    save: Annotated[bool, typer.Option("--save", help="Keep the rows as a set of the workspace.")] = False,
-    rows: Annotated[int, typer.Option(min=0, help="How many rows to print.")] = 5,
-    workspace: Home = None,
-    json: Json = False,
-) -> None:
-    """List demonstration sets, or look into one: rows, problems line by line, checks."""
-    from workbench.workspace.home import Workspace
-    from workbench.workspace.shelf import Shelf
-
-    shelf = Shelf(lambda: Workspace(workspace))
-    if source is None:
-        found = shelf.list()
-        splits = [_splits(shelf, item.id) for item in found]
-        listed = [{"set": item.id, "title": item.title, "kind": item.kind, "rows": item.n, **n} for item, n in zip(found, splits)]
-        answer({"sets": [{**asdict(item), "n_split": n} for item, n in zip(found, splits)]}, json, table(listed))
-    else:
-        _look_into(shelf, source, out, save, rows, json)
-
-
-def _splits(shelf: Shelf, key: str) -> Mapping[str, int | str]:
-    try:
-        return shelf.n_split(key)
-    except BadDemonstrations as error:  # one damaged set must not hide the others
-        return {"damaged": str(error)}
-
-
-def _look_into(shelf: Shelf, source: str, out: Path | None, save: bool, n_rows: int, as_json: bool) -> None:
-    from workbench.data.checks import checks
-    from workbench.data.sources import read, write
-
-    is_file = Path(source).suffix != "" and not source.startswith("hf:")
-    imported = read(source) if is_file else None
-    found = imported.demonstrations if imported else shelf.resolve(source)
-    problems = imported.problems if imported else ()
-    results = checks(found)
-    told: dict[str, Any] = {"name": found.name, "n": len(found), "problems": [_problem(item) for item in problems]}
-    told |= {"checks": results, "rows": found.rows[:n_rows], "fingerprint": found.fingerprint}
-    lines = [f"{found.name}: {len(found)} rows" + (f", read as {imported.format}" if imported else "")]
-    lines += [f"  {problem} {problem.hint}" for problem in problems[:20]]
-    lines += [f"  … and {len(problems) - 20} more problems"] * (len(problems) > 20)
-    lines += [f"  {item.title}: {item.count} rows. {item.advice}" for item in results if item.count]
-    lines += table(
-        [{"split": row.split, "prompt": str(row.prompt), "positive": row.positive, "negative": row.negative} for row in found.rows[:n_rows]]
-    )
-    if out is not None:
-        told["written"] = str(write(found, out))
-        lines.append(f"Wrote {out}.")
-    if save and len(found):
-        info = shelf.save(found, note=f"imported {Path(source).name}")
-        told["saved"] = info
-        lines.append(f"Saved as {info.name} ({info.id}).")
-    answer(told, as_json, lines)
-
-
-def _problem(problem: Any) -> dict[str, Any]:
-    return {"line": problem.line, "what": problem.what, "hint": problem.hint}
 
 
 def app(

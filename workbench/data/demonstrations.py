@@ -53,6 +53,11 @@ class Demonstration:
         answers = sorted({" ".join(text.split()) for text in (self.positive, self.negative, self.label) if text})
         return _mark([self.question]), _mark([self.question, "answers", *answers])
 
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """Everything that it says: two rows with equal texts differ in id, tags and split at most."""
+        return (str(self.prompt), self.positive or "", self.negative or "", self.neutral or "", self.label or "", self.loss or "")
+
     def tagged(self, key: str) -> str | None:
         """Value of the first `key:value` tag, None without one."""
         return next(iter(self.all_tagged(key)), None)

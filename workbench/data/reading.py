@@ -24,7 +24,7 @@ MAX_FIELD = 2**20
 MAX_LINE = 2**24
 # No file can name a column so.
 BARE = "\0"
-_LAYOUTS = (".jsonl", ".ndjson", ".csv", ".tsv", ".json", ".txt")
+_LAYOUTS = (".jsonl", ".ndjson", ".csv", ".tsv", ".json", ".txt", ".parquet")
 # Columns of a table that may hold a list of messages in a cell.
 _PROMPTS = ("prompt", "messages", "conversations", "chosen", "rejected")
 # Escaped bytes that are not UTF-8 land here (PEP 383), so that one bad line does not cost the file.
@@ -77,12 +77,12 @@ class Content:
         if source.layout not in _LAYOUTS:
             raise BadDemonstrations(
                 f"{source.name} ends in {source.layout or 'nothing'}; demonstrations are {', '.join(_LAYOUTS)}.",
-                "Save the table as CSV, or as JSONL with one object a line.",
+                "Save the table as CSV or Parquet, or as JSONL with one object a line.",
             )
         if size > limit and (isinstance(content, bytes) or source.layout == ".json"):
             raise BadDemonstrations(
                 f"{source.name} has {size / 2**20:,.0f} MiB; at most {limit / 2**20:,.0f} MiB are read.",
-                "Keep the rows that you need, split the file, or name a JSONL or CSV file by its path: that is read line by line.",
+                "Keep the rows that you need, split the file, or name a JSONL, CSV or Parquet file by its path.",
             )
         return source
 
@@ -122,6 +122,9 @@ def records(source: Content) -> Iterator[Record | Problem]:
     """
     try:
         with source.open() as stream:
+            if source.layout == ".parquet":
+                yield from _parquet(source.name, stream)
+                return
             # One JSON text is one line where nobody indents it; a table's or a list's rows are lines.
             lines = _lines(source.name, stream, -1 if source.layout == ".json" else MAX_LINE)
             if source.layout == ".json":
@@ -151,6 +154,25 @@ def _lines(name: str, stream: io.BufferedReader | io.BytesIO, most: int) -> Iter
             while is_long and len(rest := lines.readline(most)) == most and not rest.endswith(ends):
                 pass
             yield _LONG if is_long else line
+
+
+def _parquet(name: str, stream: io.BufferedReader | io.BytesIO) -> Iterator[Record | Problem]:
+    """The rows of a table in Apache's column format, a batch held at a time; a line is a row's number."""
+    import pyarrow  # slow to import, and needed for this layout alone
+    import pyarrow.parquet
+
+    try:
+        batches: Any = pyarrow.parquet.ParquetFile(stream).iter_batches(1000)
+        number = 0
+        for batch in batches:
+            for row in batch.to_pylist():
+                number += 1
+                yield Record(number, {str(key): value for key, value in row.items()})
+    except pyarrow.ArrowException as error:
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise BadDemonstrations(
+            f"{name} is no Parquet file that can be read: {reason}.", "Write it again, or export the table as CSV."
+        ) from error
 
 
 def _bare(lines: Iterator[str]) -> Iterator[Record | Problem]:

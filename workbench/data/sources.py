@@ -1,4 +1,4 @@
-"""Read demonstrations from files, uploads and the Hugging Face hub, and write them.
+"""Read demonstrations from files and uploads, and write them.
 
 Good rows are kept in order; every bad one is told by its line, with what to do. Readable rows that should not
 be used as they are (duplicates, equal texts on both sides) are set aside inside their problem, to be taken back.
@@ -11,11 +11,12 @@ import io
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from workbench.conversations import in_a_cell, read_prompt
+from workbench.data.columns import checked_mapping, under_our_names
 from workbench.data.demonstrations import COLUMNS, Demonstration, Demonstrations, Split
 from workbench.data.formats import FORMATS, OWN_COLUMNS, Format, recognised
 from workbench.data.reading import BARE, MAX_BYTES, Content, Problem, Record, is_escaped, records
@@ -51,6 +52,7 @@ def read(
     seed: int = 0,
     split: Split | None = None,
     limit: int = MAX_BYTES,
+    mapping: Mapping[str, str] | None = None,
 ) -> Imported:
     """Read demonstrations from a path or from the bytes of an upload, in any known layout.
 
@@ -59,70 +61,37 @@ def read(
         seed: drives the choice among wrong answers, and the splits of a file that has none.
         split: the split of every row of a file that has none; None draws them by question or entity.
         limit: bytes above which a file is refused.
+        mapping: from our columns to the file's, where its layout is unknown or another is meant; as `columns.under_our_names`.
 
     Raises:
-        BadDemonstrations: no such file, too large, not text, or columns of no known layout.
+        BadDemonstrations: no such file, too large, not text, columns of no known layout, or a mapping from columns that are not there.
     """
     source = Content.of(content, name, limit)
-    return _Reading(source.stem, source.name, seed, split).run(records(source))
+    return read_records(records(source), stem=source.stem, name=source.name, seed=seed, split=split, mapping=mapping)
 
 
-def read_hub(
-    dataset: str,
-    config: str | None = None,
+def read_records(
+    items: Iterable[Record | Problem],
     *,
-    part: str = "train",
+    stem: str,
+    name: str,
     seed: int = 0,
     split: Split | None = None,
-    limit: int = 2000,
+    mapping: Mapping[str, str] | None = None,
 ) -> Imported:
-    """Read the first `limit` rows of a dataset of the Hugging Face hub, streaming.
+    """Demonstrations from records of whatever source, called `stem` in a set and `name` in messages; the rest as `read`.
 
     Raises:
-        BadDemonstrations: no such dataset, configuration or part, no network, or columns of no known layout.
+        BadDemonstrations: columns of no known layout, or a mapping from columns that are not there.
     """
-    # Slow to import, and only needed here.
-    import datasets
-    import huggingface_hub
-
-    try:
-        # One plain request first: without a network the streaming reader would retry for half a minute.
-        huggingface_hub.HfApi().dataset_info(dataset, timeout=10)
-        rows = iter(datasets.load_dataset(dataset, config, split=part, streaming=True))
-        taken = [dict(row) for _, row in zip(range(limit), rows)]
-    except Exception as error:  # its own errors, httpx's, requests', OSError: the library promises no common base
-        raise _hub_error(dataset, error) from error
-    numbered = (Record(number, row) for number, row in enumerate(taken, 1))
-    return _Reading(dataset.replace("/", "-"), dataset, seed, split).run(numbered)
-
-
-def _hub_error(dataset: str, error: Exception) -> BadDemonstrations:
-    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    names = " ".join(type(item).__name__ for item in _chain(error))
-    if any(word in names for word in ("Connect", "Offline", "Timeout", "gaierror", "LocalEntryNotFound")):
-        return BadDemonstrations(
-            f"The dataset {dataset!r} needs the network, and the hub did not answer.",
-            "Connect, or download the file elsewhere and import it from disk.",
-        )
-    hint = "Check the name, configuration and part on its hub page."
-    return BadDemonstrations(f"The dataset {dataset!r} cannot be read: {reason}", hint)
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
-
-
-def _texts(row: Demonstration) -> tuple[str, ...]:
-    return (str(row.prompt), row.positive or "", row.negative or "", row.neutral or "", row.label or "", row.loss or "")
+    return _Reading(stem, name, seed, split, mapping).run(items)
 
 
 class _Reading:
     """One pass over the records of one source."""
 
-    def __init__(self, stem: str, name: str, seed: int, split: Split | None) -> None:
-        self._stem, self._name, self._seed, self._split = stem, name, seed, split
+    def __init__(self, stem: str, name: str, seed: int, split: Split | None, mapping: Mapping[str, str] | None = None) -> None:
+        self._stem, self._name, self._seed, self._split, self._mapping = stem, name, seed, split, mapping
         self._rows: list[Demonstration] = []
         self._lines: dict[tuple[str, ...], int] = {}
         self._problems: list[Problem] = []
@@ -156,6 +125,11 @@ class _Reading:
             self._n_untold += 1
 
     def _take(self, record: Record) -> None:
+        try:
+            record = self._put(record)
+        except BadRow as error:
+            self._tell(Problem(record.line, str(error), error.hint))
+            return
         fitting = recognised(record.values)
         self._format = self._format or fitting
         if fitting is None:
@@ -172,13 +146,20 @@ class _Reading:
             what = f"does not look like {fitting.title}: {error or type(error).__name__}."
             self._tell(Problem(record.line, what, "Compare it with a row that was read."))
             return
-        if any(is_escaped(text) for text in (*_texts(row), row.id, *row.tags)):
+        if any(is_escaped(text) for text in (*row.texts, row.id, *row.tags)):
             self._tell(Problem(record.line, "holds half of a character.", "Write whole characters, not \\ud800 to \\udfff."))
             return
         self._keep(record, row, fitting)
 
+    def _put(self, record: Record) -> Record:
+        if self._mapping is None:
+            return record
+        if self._format is None:
+            checked_mapping(self._mapping, record.values)
+        return Record(record.line, under_our_names(record.values, self._mapping))
+
     def _keep(self, record: Record, row: Demonstration, fitting: Format) -> None:
-        texts = _texts(row)
+        texts = row.texts
         twin = self._lines.get(texts)
         if twin is not None:
             what = f"repeats line {twin}; it was set aside."

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from workbench.data.demonstrations import Demonstrations, Split, joined
-from workbench.data.sources import Imported, read, read_hub
+from workbench.data.hub import hub_source, read_hub
+from workbench.data.sources import Imported, read
 from workbench.errors import BadDemonstrations, UnknownName
 from workbench.resources import SETS
 from workbench.workspace.home import Workspace
@@ -134,10 +135,7 @@ class Shelf:
         if "+" in text and not Path(text).exists():
             return joined(self.resolve(part.strip(), split) for part in text.split("+"))
         if text.startswith(HUB):
-            name, _, part = text.removeprefix(HUB).partition("@")
-            pieces = name.split("/")
-            config = "/".join(pieces[2:]) or None
-            return _usable(read_hub("/".join(pieces[:2]), config, part=part or "train", split=split))
+            return _usable(read_hub(hub_source(text.removeprefix(HUB)), split=split))
         if isinstance(source, Path) or "/" in text or Path(text).suffix:
             return _usable(read(source, split=split))
         return self.get(text)
@@ -165,33 +163,49 @@ class Shelf:
         """
         return self.import_files([(content, name)], seed=seed)
 
-    def import_files(self, files: Sequence[tuple[str | Path | bytes, str | None]], *, seed: int = 0) -> tuple[Imported, SetInfo | None]:
-        """Read files, each content with its name, into one new set, as a concept told by two files of prompts.
+    def import_files(self, files: Files, *, seed: int = 0) -> tuple[Imported, SetInfo | None]:
+        """Read files into one new set, as `read_files`, and keep it.
 
         Raises:
             BadDemonstrations: as `read`, of any of them. StorageFailed: nothing was written.
         """
-        read_all = [read(content, name=name, seed=seed) for content, name in files]
-        if len(read_all) == 1:
-            (whole,) = read_all
-        else:
-            problems = (replace(item, what=f"{one.demonstrations.name}: {item.what}") for one in read_all for item in one.problems)
-            formats = " and ".join(dict.fromkeys(one.format for one in read_all))
-            whole = Imported(joined(one.demonstrations for one in read_all), tuple(problems), formats)
-        return whole, self._kept(whole, ", ".join(Path(name or str(content)).name for content, name in files))
+        whole = read_files(files, seed=seed)
+        return whole, self.keep(whole, ", ".join(Path(name or str(content)).name for content, name in files))
 
-    def import_hub(self, dataset: str, config: str | None = None, *, part: str = "train", limit: int = 2000) -> SetInfo | None:
-        """Read a dataset of the hub and keep its good rows as a new set.
+    def keep(self, imported: Imported, origin: str, name: str = "") -> SetInfo | None:
+        """Keep the good rows of what was read as a new set, unless there are none; `origin` is told as its first version's note.
 
         Raises:
-            BadDemonstrations: as `read_hub`. StorageFailed: nothing was written.
+            StorageFailed: nothing was written.
         """
-        return self._kept(read_hub(dataset, config, part=part, limit=limit), Path(dataset).name)
-
-    def _kept(self, imported: Imported, origin: str) -> SetInfo | None:
         if not len(imported.demonstrations):
             return None
-        return self._workspace().sets.save(imported.demonstrations, note=f"imported {origin}", taken=self._shipped_ids())
+        rows = Demonstrations(imported.demonstrations.rows, name.strip() or imported.demonstrations.name)
+        return self._workspace().sets.save(rows, note=f"imported {origin}", taken=self._shipped_ids())
+
+    def new(self, name: str) -> SetInfo:
+        """A set without rows, to be typed into. Raises: StorageFailed: nothing was written."""
+        return self.save(Demonstrations((), name), note="begun empty")
+
+    def duplicate(self, key: str) -> SetInfo:
+        """A copy of a set as it is now, one that ships too; it keeps nothing of the versions before. Raises: as `get` and `save`."""
+        offer = self.info(key)
+        rows = Demonstrations(self.get(key).rows, f"{offer.title} copy")
+        return self.save(rows, note=f"copy of {offer.title}")
+
+    def merge(self, keys: Sequence[str], name: str = "") -> SetInfo:
+        """The rows of several sets as a new one, each text once: of rows that differ in nothing but id, tags and split the first is kept.
+
+        Raises:
+            BadDemonstrations: fewer than two sets. UnknownName: one of them is unknown. StorageFailed: nothing was written.
+        """
+        if len(set(keys)) < 2:
+            raise BadDemonstrations(f"Got {len(set(keys))} set to merge.", "Choose two or more.")
+        titles = [self.info(key).title for key in keys]
+        whole = joined(Demonstrations(self.get(key).rows, title) for key, title in zip(keys, titles))
+        distinct = {row.texts: row for row in reversed(whole.rows)}
+        rows = tuple(row for row in whole if distinct[row.texts] is row)
+        return self.save(Demonstrations(rows, name.strip() or whole.name), note=f"merged {', '.join(titles)}")
 
     def undo(self, key: str) -> SetInfo:
         """Go back one version."""
@@ -216,6 +230,24 @@ class Shelf:
     def restore(self, set_id: str) -> SetInfo:
         """Take a set out of the bin; a name that another set has by now gets a number."""
         return self._workspace().sets.restore(set_id, self._shipped_ids())
+
+
+Files = Sequence[tuple[str | Path | bytes, str | None]]
+"""Each content, as a path or as bytes, with its name."""
+
+
+def read_files(files: Files, *, seed: int = 0, mapping: Mapping[str, str] | None = None) -> Imported:
+    """Read files as one, as a concept told by two files of prompts; nothing is kept. `mapping`: as `sources.read`, of all of them.
+
+    Raises:
+        BadDemonstrations: as `read`, of any of them.
+    """
+    read_all = [read(content, name=name, seed=seed, mapping=mapping) for content, name in files]
+    if len(read_all) == 1:
+        return read_all[0]
+    problems = (replace(item, what=f"{one.demonstrations.name}: {item.what}") for one in read_all for item in one.problems)
+    formats = " and ".join(dict.fromkeys(one.format for one in read_all))
+    return Imported(joined(one.demonstrations for one in read_all), tuple(problems), formats)
 
 
 def _usable(imported: Imported) -> Demonstrations:
