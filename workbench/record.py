@@ -24,8 +24,10 @@ class _SeenAll(Exception):  # noqa: N818 - not an error: the forward has gone as
     pass
 
 
-def activations(model: LanguageModel, batch: TokenBatch, sites: Sequence[Site | str]) -> dict[Site, Activations]:
-    """Run one batch and return the activations at `sites`, with their autograd graph if gradients are on.
+def activations(
+    model: LanguageModel, batch: TokenBatch, sites: Sequence[Site | str], kept: Callable[[Activations], Tensor] | None = None
+) -> dict[Site, Tensor]:
+    """Run one batch and return the activations at `sites`, or what `kept` makes of each, with their autograd graph if gradients are on.
 
     The forward stops once every site has been seen; gradients are those of the full forward, since nothing above contributes.
     Edits whose contexts are open around this call act first.
@@ -34,11 +36,11 @@ def activations(model: LanguageModel, batch: TokenBatch, sites: Sequence[Site | 
         UnknownSite: the model has no such site.
     """
     wanted = [site_of(address) for address in sites]
-    seen: dict[Site, Activations] = {}
+    seen: dict[Site, Tensor] = {}
 
     def reader(address: Site):  # noqa: ANN202
         def keep(x: Activations) -> None:
-            seen[address] = x
+            seen[address] = x if kept is None else kept(x)
             if len(seen) == len(set(wanted)):
                 raise _SeenAll
 
@@ -68,26 +70,45 @@ def stream(
     Raises:
         NotFinite: the model's activations hold NaN or infinite values.
     """
-    tell, chosen = progress or silent(), _chosen(batch, positions)
+
+    def picked(x: Activations, part: TokenBatch, chosen: Bool[Tensor, "batch pos"]) -> Rows2d:
+        return x[chosen.to(x.device)].to(model.device, copy=True)  # layers may lie on several devices
+
+    yield from reduced(model, batch, sites, ("rows", _chosen(batch, positions)), picked, batch_size=batch_size, progress=progress)
+
+
+def reduced(
+    model: LanguageModel,
+    batch: TokenBatch,
+    sites: Sequence[Site | str],
+    kind: tuple[str, Bool[Tensor, "batch pos"]],
+    rows: Callable[[Activations, TokenBatch, Bool[Tensor, "batch pos"]], Rows2d],
+    *,
+    batch_size: int = 32,
+    progress: Progress | None = None,
+) -> Iterator[dict[Site, Rows2d]]:
+    """As `stream`, of whatever `rows` makes of a site's activations, their tokens and the chosen positions. Memory: one batch of rows.
+
+    kind: the name of what is made, and the chosen positions.
+
+    Raises:
+        NotFinite: it holds NaN or infinite values.
+    """
+    tell, (name, chosen) = progress or silent(), kind
     for start in range(0, len(batch), batch_size):
-        rows = slice(start, start + batch_size)
-        part = batch.rows(rows).trimmed()
-        picked = chosen[rows][:, -part.ids.shape[1] :]
-        found = _picked(model, part, picked, sites)
+        at = slice(start, start + batch_size)
+        part = batch.rows(at).trimmed()
+        mine = chosen[at][:, -part.ids.shape[1] :]
+
+        def made(x: Activations, part: TokenBatch = part, mine: Bool[Tensor, "batch pos"] = mine) -> Rows2d:
+            return rows(x, part, mine)
+
+        found = rows_of(model, part, [site_of(address) for address in sites], (name, mine), made)
         for address, x in found.items():
             if not torch.isfinite(x).all():
                 raise NotFinite(f"{model.info.name} has NaN or infinite activations at {address}.", "Load it in float32.")
         tell(min(1.0, (start + batch_size) / len(batch)), "Collecting activations")
         yield found
-
-
-def _picked(model: LanguageModel, part: TokenBatch, picked: Bool[Tensor, "batch pos"], sites: Sequence[Site | str]) -> dict[Site, Rows2d]:
-    """The rows at some positions of one batch."""
-
-    def rows(x: Activations) -> Rows2d:
-        return x[picked.to(x.device)].to(model.device, copy=True)  # layers may lie on several devices
-
-    return rows_of(model, part, [site_of(address) for address in sites], ("rows", picked), rows)
 
 
 def rows_of(
@@ -103,7 +124,7 @@ def rows_of(
     if known and all(x is not None for x in known.values()):
         return known
     with torch.no_grad():
-        found = {site: rows(x) for site, x in activations(model, part, [*sites, *memo.wanted_too()]).items()}
+        found = activations(model, part, [*sites, *memo.wanted_too()], rows)
     if is_quiet():
         for site, x in found.items():
             memo.keep((seen, site), x, x.untyped_storage().nbytes())

@@ -11,6 +11,7 @@ from tests.conftest import words
 from workbench.conversations import Conversation, Turn
 from workbench.data.demonstrations import Demonstration, Demonstrations
 from workbench.data.splits import assigned, held_apart
+from workbench.errors import NotEnoughData
 from workbench.methods.hpr.rows import split_by_question
 from workbench.methods.shared.concept import concept_of
 from workbench.methods.shared.places import apart_sides
@@ -59,12 +60,33 @@ def test_what_a_fit_holds_out_of_itself_asks_nothing_that_it_was_fitted_on(tiny_
     assert leaks([prompt for prompt, _ in good], [prompt for prompt, _ in held_good]) == set()
 
 
-def test_one_prompt_alone_cannot_be_held_apart_and_is_not_lost(tiny_gpt2: Any) -> None:
+def test_one_prompt_alone_cannot_be_held_apart_and_nothing_is_judged_by_what_it_was_fitted_on(tiny_gpt2: Any) -> None:
     one = Demonstrations(tuple(replace(row, prompt="w1 w2") for row in phrased()), "one")
-    fit, held = held_apart(one)
-    assert len(fit) == len(held) == len(one)
-    concept = concept_of(tiny_gpt2, one)
-    assert len(concept.train) and len(concept.validation)
+    for ask in (held_apart, apart_sides):
+        with pytest.raises(NotEnoughData, match="'one' asks 1 prompt in its 80 rows; 2 are needed") as caught:
+            ask(one)
+        assert "other prompts" in caught.value.hint
+
+
+def test_a_pair_that_is_not_filled_in_yet_is_left_out_and_the_others_are_held_apart() -> None:
+    rows = phrased(8)
+    gap = rows.with_rows(replace(row, negative=None) if i == 5 else row for i, row in enumerate(rows))
+    (good, bad), (held_good, held_bad) = apart_sides(gap)
+    assert len(good) == len(bad) and len(held_good) == len(held_bad) and len(good) + len(held_good) == len(rows) - 1
+
+
+def test_the_rows_to_fit_say_which_concept_is_the_target_whatever_comes_first_in_validation() -> None:
+    def of(concept: str, i: int, split: Any) -> Demonstration:
+        return Demonstration(f"{concept} {i}", tags=(f"concept:{concept}",), split=split, id=f"{concept}-{split}-{i}")
+
+    fit = [of(name, i, "fit") for name in ("calm", "angry") for i in range(10)]
+    validation = [of(name, i, "validation") for name in ("angry", "calm") for i in range(10)]
+    rows = Demonstrations(tuple(fit + validation), "turned")
+    found = apart_sides(rows)
+    assert [{str(text).split()[0] for text, _ in side} for part in found for side in part] == [{"calm"}, {"angry"}] * 2
+    alone = rows.where(lambda row: row.split == "fit" or row.tagged("concept") == "angry")
+    with pytest.raises(NotEnoughData, match="has 0 texts"):
+        apart_sides(alone)
 
 
 @pytest.mark.parametrize("n", [2, 3, 9])

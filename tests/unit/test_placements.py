@@ -12,7 +12,6 @@ from tests.contest import contest_on
 from workbench.data.demonstrations import Demonstration, Demonstrations
 from workbench.lenses.locate import locate
 from workbench.methods.shared import starts
-from workbench.methods.shared.places import READINGS
 from workbench.numerics.intervals import auc_interval, placements
 from workbench.progress import silent
 
@@ -45,6 +44,6 @@ def test_sides_that_are_the_same_texts_are_told_apart_by_chance_wherever_an_auc_
     contest.open()
     share, items = contest._told_apart(())  # pyright: ignore[reportPrivateUsage]
     assert share == 0.5 and set(items.tolist()) == {0.5}
-    _, told = starts._scores(tiny_gpt2, alike(), READINGS.index("mean"), silent())  # pyright: ignore[reportPrivateUsage]
+    _, told = starts._scores(tiny_gpt2, alike().split("fit"), "mean", silent())  # pyright: ignore[reportPrivateUsage]
     assert all(text.startswith("AUC 0.50 on") for text in told)
     assert bool((torch.as_tensor(locate(tiny_gpt2, alike()).auc) == 0.5).all())

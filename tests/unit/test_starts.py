@@ -26,7 +26,7 @@ def of_size(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_small_network_starts_by_depth_and_is_not_looked_at(tiny_gpt2: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(starts, "read_both", lambda *_: pytest.fail("a look"))
+    monkeypatch.setattr(starts, "read_texts", lambda *_: pytest.fail("a look"))
     assert start_layer(tiny_gpt2, taught_rows(40), "last", 2, silent()).layer == 2
 
 

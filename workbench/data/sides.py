@@ -14,20 +14,22 @@ from workbench.conversations import Prompt
 from workbench.data.demonstrations import Demonstration, Demonstrations
 
 Side = Literal["target", "anti_target"]
-Sides = dict[Side, list[tuple[Prompt, str | None]]]
+TextSide = list[tuple[Prompt, str | None]]
+Sides = dict[Side, TextSide]
 SIDES: tuple[Side, ...] = ("target", "anti_target")
 GENERAL = "role:general"
 """Tag of rows that are about something else: on no side, and to be left as they are."""
 
 
-def sided(demonstrations: Demonstrations, target: str | None = None) -> Sides:
+def sided(demonstrations: Demonstrations, target: str | None = None, names: Sequence[str] | None = None) -> Sides:
     """Prompts (and continuations) of each side, in the order of the rows.
 
     Args:
         target: which of the names in `concept:` tags is the target; the first seen if none.
+        names: those of the rows that a fit sees, whatever the order in these; the rows' own if None.
     """
     found: Sides = {"target": [], "anti_target": []}
-    names = concepts(demonstrations)
+    names = concepts(demonstrations) if names is None else names
     for row in demonstrations:
         side = side_of(row, names, target)
         if side is not None:
@@ -46,12 +48,22 @@ def are_pairs(demonstrations: Demonstrations) -> bool:
     return bool(rows) and all(row.positive and row.negative for row in rows)
 
 
-def two_sides(demonstrations: Demonstrations, target: str | None = None) -> Sides:
+def two_sides(demonstrations: Demonstrations, names: Sequence[str] | None = None) -> Sides:
     """The two answers of each row where every row has both, whatever else it is tagged with; otherwise as `sided`."""
     if not are_pairs(demonstrations):
-        return sided(demonstrations, target)
+        return sided(demonstrations, names=names)
     rows = [row for row in demonstrations if GENERAL not in row.tags]
     return {"target": [(row.prompt, row.positive) for row in rows], "anti_target": [(row.prompt, row.negative) for row in rows]}
+
+
+def rows_of_sides(demonstrations: Demonstrations, names: Sequence[str] | None = None) -> dict[Side, list[Demonstration]]:
+    """The rows behind the texts of `two_sides`, in the same order: of pairs each row stands on both sides."""
+    names = concepts(demonstrations) if names is None else names
+    found: dict[Side, list[Demonstration]] = {side: [row for row in demonstrations if side_of(row, names, None) == side] for side in SIDES}
+    if any(found.values()) and not are_pairs(demonstrations):
+        return found
+    pairs = [row for row in demonstrations.having("positive", "negative") if GENERAL not in row.tags]
+    return {side: pairs for side in SIDES}
 
 
 def behaviour(demonstrations: Demonstrations) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from workbench.data.demonstrations import Demonstration, Demonstrations, Split
+from workbench.errors import NotEnoughData
 
 # 40 / 10 / 50 by question, as the Householder paper's README states it (docs/methods/shared.md §1).
 SHARES = (0.4, 0.1)
@@ -53,11 +54,15 @@ def reassigned(demonstrations: Demonstrations, seed: int = 0, shares: tuple[floa
 def held_apart(demonstrations: Demonstrations, nth: int = 4) -> tuple[Demonstrations, Demonstrations]:
     """The rows without every `nth` group, and those of every `nth` group: to judge by what no row of a fit asks.
 
-    Rows of one group alone are both parts, since nothing can be held out of them.
+    Raises:
+        NotEnoughData: the rows are of one group alone, of which nothing can be held out.
     """
     first = {row: groups_of(row)[0] for row in demonstrations}
     names = list(dict.fromkeys(first.values()))
-    held = set(names[nth - 1 :: nth] or names[-1:])
     if len(names) < 2:
-        return demonstrations, demonstrations
+        raise NotEnoughData(
+            f"{demonstrations.name!r} asks {len(names)} prompt in its {len(first)} rows; 2 are needed to fit on one and judge by another.",
+            "Add rows of other prompts, or mark rows of another prompt validation.",
+        )
+    held = set(names[nth - 1 :: nth] or names[-1:])
     return demonstrations.where(lambda row: first[row] not in held), demonstrations.where(lambda row: first[row] in held)

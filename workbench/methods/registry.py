@@ -11,6 +11,7 @@ from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
+from workbench import memo
 from workbench.data.demonstrations import Demonstrations
 from workbench.edits.base import Edit, Header, network_of
 from workbench.errors import Obstructed, UnknownMethod, UnknownName
@@ -237,7 +238,8 @@ class Method:
         self.require(model, demonstrations)
         knobs, tell = config or self.config(), progress or silent()
         check_layers(knobs, model.info.n_layers)
-        fitted = self.run(model, demonstrations, knobs, seed=seed, progress=tell)
+        with memo.remembering():
+            fitted = self.run(model, demonstrations, knobs, seed=seed, progress=tell)
         tell(1.0, "Done")
         return fitted
 

@@ -5,7 +5,7 @@ The arrays are listed in the docstring of `methods.sea`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from workbench.data.demonstrations import Demonstrations
-from workbench.data.sides import SIDES, are_pairs, two_sides
+from workbench.data.sides import SIDES, are_pairs, concepts, two_sides
 from workbench.methods.registry import Curve, FitReport, Notice
 from workbench.methods.sea.config import SeaConfig
 from workbench.methods.sea.edit import SpectralEdit
@@ -66,8 +66,9 @@ def report(
     held = demonstrations.split("validation")
     held = (held.having("prompt", "positive", "negative") if are_pairs(rows) else held.where(lambda row: not row.positive)).first(64)
     progress(0.0, "Measuring the edit on held-out rows")
-    held = held if all(two_sides(held).values()) else held.first(0)
-    texts, is_good = _held_texts(model, held or rows, config)
+    names = concepts(rows)
+    held = held if all(two_sides(held, names).values()) else held.first(0)
+    texts, is_good = _held_texts(model, held or rows, config, names)
     sites = [Site(edit.site_kind, layer) for layer in edit.layers]
     sizes = measured_sizes(model, edit, texts, sites)
     arrays = _arrays(fits, edit, sizes) | {"projection_is_good": is_good}
@@ -90,9 +91,11 @@ def report(
     return FitReport(scalars, curves, arrays, tables, notices)
 
 
-def _held_texts(model: LanguageModel, rows: Demonstrations, config: SeaConfig) -> tuple[TokenBatch, Bool[np.ndarray, " text"]]:
-    """The texts of both sides, the good ones first, and which are good."""
-    sides = two_sides(rows)
+def _held_texts(
+    model: LanguageModel, rows: Demonstrations, config: SeaConfig, names: Sequence[str]
+) -> tuple[TokenBatch, Bool[np.ndarray, " text"]]:
+    """The texts of both sides, the good ones first, and which are good; the concepts' names are those of the rows to fit."""
+    sides = two_sides(rows, names)
     prompts = [prompt for side in SIDES for prompt, _ in sides[side]]
     ends = [end and with_period(end, config.period, negative=side == "anti_target") for side in SIDES for _, end in sides[side]]
     texts = model.tokens(prompts, [end for end in ends if end] if all(ends) else None)

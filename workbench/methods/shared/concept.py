@@ -7,6 +7,7 @@ prompt + positive is target, prompt + negative anti-target.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import final
 
@@ -87,8 +88,8 @@ def concept_of(
         NotEnoughData: a side has fewer than two prompts to fit on.
     """
     notices: list[Notice] = []
-    train = sided(demonstrations.split("fit"), target)
-    validation = sided(demonstrations.split("validation"), target)
+    names = concepts(demonstrations.split("fit"))
+    train, validation = (sided(demonstrations.split(split), target, names) for split in ("fit", "validation"))
     _require(train, target, demonstrations)
     if min(len(validation[side]) for side in SIDES) < MIN_VALIDATION:
         held = max(1, round(HELD_OUT * min(len(train[side]) for side in SIDES)))
@@ -102,7 +103,7 @@ def concept_of(
     return Concept(
         _alternating(train, per_side),
         _alternating(validation, None),
-        _outcomes(demonstrations.split("validation").having("positive", "negative"), target, changed),
+        _outcomes(demonstrations.split("validation").having("positive", "negative"), names, target, changed),
         tuple(notices),
     )
 
@@ -121,9 +122,8 @@ def _held_out(train: Sides, n: int) -> tuple[Sides, Sides]:
     return parts[0], parts[1]
 
 
-def _outcomes(rows: Demonstrations, target: str | None, changed: Side) -> tuple[tuple[Demonstration, ...], ...]:
+def _outcomes(rows: Demonstrations, names: Sequence[str], target: str | None, changed: Side) -> tuple[tuple[Demonstration, ...], ...]:
     rows = rows.where(lambda row: GENERAL not in row.tags)
-    names = concepts(rows)
     sides = [side_of(row, names, target) for row in rows]
     free = tuple(row for row, side in zip(rows, sides) if side is None)
     other = tuple(row for row, side in zip(rows, sides) if side == changed)

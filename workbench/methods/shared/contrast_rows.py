@@ -16,6 +16,7 @@ from workbench import memo
 from workbench.conversations import Prompt
 from workbench.data.demonstrations import Demonstrations
 from workbench.decode import Sampling, generate
+from workbench.methods.shared.reading import stream_texts
 from workbench.models.base import LanguageModel
 from workbench.models.tokens import TokenBatch
 from workbench.progress import Progress
@@ -112,8 +113,13 @@ def stream_rows(
 ) -> Iterator[dict[Site, Rows2d]]:
     """Yield batch by batch one row a demonstration: the last token, the mean over the answer, or a random token of it.
 
-    An answer of no fed token (the own answer was one token long) stands for itself by its last prompt token.
+    Whole answers are read as `read_texts` reads them, once for both. An answer of no fed token (the own answer was one token long) stands
+    for itself by its last prompt token.
     """
+    if collect != "random" and bool((batch.lengths > batch.n_prompt).all()):
+        for found in stream_texts(model, batch, sites, progress, batch_size=batch_size):
+            yield {site: getattr(x, collect) for site, x in found.items()}
+        return
     draw = torch.Generator().manual_seed(seed)
     for start in range(0, len(batch), batch_size):
         part = batch.rows(slice(start, start + batch_size))

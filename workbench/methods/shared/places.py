@@ -9,18 +9,16 @@ Ref: docs/methods/shared.md §6.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 
-from workbench.conversations import Prompt
 from workbench.data.demonstrations import Demonstrations
-from workbench.data.sides import SIDES, are_pairs, concepts, side_of, two_sides
+from workbench.data.sides import SIDES, TextSide, concepts, rows_of_sides, two_sides
 from workbench.data.splits import held_apart
 from workbench.errors import NotEnoughData
-from workbench.methods.shared.reading import ReadAt
+from workbench.methods.shared.reading import ReadAt, Readings, answers, ordinary, read_texts, tokens_of_side
 from workbench.models.base import LanguageModel
-from workbench.models.sinks import MASSIVE
 from workbench.models.tokens import TokenBatch
 from workbench.operations import wide
 from workbench.progress import Progress, silent
@@ -28,9 +26,8 @@ from workbench.record import activations
 from workbench.shapes import Bool, Float, Tensor
 from workbench.sites import Site
 
-TextSide = list[tuple[Prompt, str | None]]
-
-
+Apart = tuple[TextSide, TextSide]
+"""Texts of the good and of the bad side."""
 READINGS: tuple[ReadAt, ...] = ("last", "mean")
 PUSH = 0.1
 """Length of a small push, in median tokens of the layer."""
@@ -38,7 +35,7 @@ _MOST_ROWS = 64
 _AT_ONCE = 8
 
 
-def apart_sides(demonstrations: Demonstrations, most: int = _MOST_ROWS) -> tuple[tuple[TextSide, TextSide], tuple[TextSide, TextSide]]:
+def apart_sides(demonstrations: Demonstrations, most: int = _MOST_ROWS) -> tuple[Apart, Apart]:
     """Good and bad texts to make directions of, from rows of split `fit`, and others to judge them by.
 
     Those are of `validation`, or of every fourth prompt to fit where there are none.
@@ -47,33 +44,38 @@ def apart_sides(demonstrations: Demonstrations, most: int = _MOST_ROWS) -> tuple
         most: texts a side at most.
 
     Raises:
-        NotEnoughData: fewer than two texts of a side, in either part.
+        NotEnoughData: fewer than two texts of a side, in either part, or one prompt alone.
     """
     rows, apart = demonstrations.split("fit"), demonstrations.split("validation")
-    if not any(two_sides(apart).values()):
-        rows, apart = _held_out(rows)
-    found = tuple(tuple(two_sides(part)[side][:most] for side in SIDES) for part in (rows, apart))
-    least = min(len(side) for part in found for side in part)
+    names = concepts(rows)
+    if not any(two_sides(apart, names).values()):
+        rows, apart = held_out(rows, 4)
+    good, bad, held_good, held_bad = (two_sides(part, names)[side][:most] for part in (rows, apart) for side in SIDES)
+    require_two(demonstrations, good, bad, held_good, held_bad)
+    return (good, bad), (held_good, held_bad)
+
+
+def require_two(demonstrations: Demonstrations, *sides: Sequence[object]) -> None:
+    """Raises: NotEnoughData: fewer than two texts of a side to fit on, or to hold out."""
+    least = min(map(len, sides))
     if least < 2:
         raise NotEnoughData(
             f"One side of {demonstrations.name!r} has {least} texts to fit on or to hold out; 2 are needed.",
             "Fill positive and negative, or label prompts target and anti_target.",
         )
-    return found  # pyright: ignore[reportReturnType]
 
 
-def _held_out(rows: Demonstrations) -> tuple[Demonstrations, Demonstrations]:
-    """Three prompts in four and the others; of two sets of prompts so of each."""
-    if are_pairs(rows):
-        return held_apart(rows)
-    names = concepts(rows)
-    parts = [held_apart(rows.where(lambda row, side=side: side_of(row, names, None) == side)) for side in SIDES]
+def held_out(rows: Demonstrations, nth: int) -> tuple[Demonstrations, Demonstrations]:
+    """The rows without every `nth` prompt, and those; of two sets of prompts so of each.
+
+    Raises:
+        NotEnoughData: as `held_apart`.
+    """
+    good, bad = (rows.with_rows(side) for side in rows_of_sides(rows).values())
+    if good == bad:
+        return held_apart(good, nth)
+    parts = [held_apart(side, nth) for side in (good, bad)]
     return tuple(rows.with_rows(row for part in parts for row in part[i]) for i in range(2))  # pyright: ignore[reportReturnType]
-
-
-def _tokens(model: LanguageModel, side: TextSide) -> TokenBatch:
-    ends = [end for _, end in side if end is not None]
-    return model.tokens([prompt for prompt, _ in side], ends if len(ends) == len(side) else None)
 
 
 def _sites(model: LanguageModel) -> list[Site]:
@@ -81,78 +83,61 @@ def _sites(model: LanguageModel) -> list[Site]:
 
 
 def read_both(
-    model: LanguageModel, texts: tuple[TextSide, TextSide], tell: Progress
+    model: LanguageModel, texts: Apart, tell: Progress
 ) -> tuple[Float[Tensor, "reading layer row d_model"], Float[Tensor, "reading layer row d_model"], Float[Tensor, " layer"]]:
     """Both readings of both sides at every layer, in one pass, and the median norm of a layer's tokens."""
-    found = [_read_one(model, side, tell.part(at / 2, (at + 1) / 2)) for at, side in enumerate(texts)]
-    return found[0][0], found[1][0], torch.cat([norms for _, norms in found]).median(0).values
+    good, bad = (read_texts(model, side, _sites(model), tell.part(at / 2, (at + 1) / 2)) for at, side in enumerate(texts))
+    norms = torch.stack([torch.cat([side[site].norm for side in (good, bad)]).median() for site in _sites(model)])
+    return stacked(good), stacked(bad), norms
 
 
 def read_all(model: LanguageModel, side: TextSide) -> Float[Tensor, "reading layer row d_model"]:
     """Both readings of some texts at every layer, in one pass."""
-    return _read_one(model, side, silent())[0]
+    return stacked(read_texts(model, side, _sites(model), silent()))
 
 
-def _read_one(
-    model: LanguageModel, side: TextSide, tell: Progress
-) -> tuple[Float[Tensor, "reading layer row d_model"], Float[Tensor, "part layer"]]:
-    sites, parts, norms = _sites(model), list[Tensor](), list[Tensor]()
-    batch = _tokens(model, side)
-    for start in range(0, len(batch), _AT_ONCE):
-        part = batch.rows(slice(start, start + _AT_ONCE)).trimmed()
-        with torch.no_grad():
-            found = activations(model, part, sites)
-        x = torch.stack([wide(found[site]).double().cpu() for site in sites])
-        length = x.norm(dim=-1)
-        norms.append(torch.stack([layer[part.mask.cpu()].median() for layer in length]))
-        is_read = _ordinary(length, part.mask.cpu()) & _answer(part).cpu()
-        weights = is_read.double() / is_read.sum(-1, keepdim=True).clamp_min(1)
-        mean = (torch.where(is_read[..., None], x, 0.0) * weights[..., None]).sum(2)
-        parts.append(torch.stack([x[:, :, -1], mean]))
-        tell(min(1.0, (start + _AT_ONCE) / len(batch)), "Reading all layers")
-    return torch.cat(parts, 2), torch.stack(norms)
+def stacked(found: Mapping[Site, Readings]) -> Float[Tensor, "reading layer row d_model"]:
+    """Both readings at every site."""
+    return torch.stack([torch.stack([getattr(one, read) for one in found.values()]) for read in READINGS])
 
 
-def _answer(part: TokenBatch) -> Bool[Tensor, "row pos"]:
-    """The answer's tokens; the whole text where there is none."""
-    answer = part.mask & (part.positions >= part.n_prompt[:, None])
-    return torch.where(answer.any(1, keepdim=True), answer, part.mask)
-
-
-def _ordinary(length: Float[Tensor, "layer row pos"], mask: Bool[Tensor, "row pos"]) -> Bool[Tensor, "layer row pos"]:
-    """Tokens that are not far longer than the others."""
-    limit = torch.stack([MASSIVE * layer[mask].median() for layer in length])
-    return mask & (length <= limit[:, None, None])
-
-
-def slopes(model: LanguageModel, texts: tuple[TextSide, TextSide], tell: Progress) -> Float[Tensor, "layer d_model"]:
-    """∂ margin / ∂ h at every layer, summed over a row's ordinary tokens, a mean over the rows; the margin in nats a token."""
-    sites, total = _sites(model), torch.zeros(model.info.n_layers, model.info.d_model, dtype=torch.float64)
+def slopes(model: LanguageModel, texts: Apart, tell: Progress, layers: Sequence[int] | None = None) -> Float[Tensor, "layer d_model"]:
+    """∂ margin / ∂ h at these layers or all, summed over a row's ordinary tokens, a mean over the rows; the margin in nats a token."""
+    sites = _sites(model) if layers is None else [Site("resid_post", layer) for layer in sorted(layers)]
+    total = torch.zeros(len(sites), model.info.d_model, dtype=torch.float64)
     for at, (side, sign) in enumerate(zip(texts, (1.0, -1.0))):
-        batch = _tokens(model, side)
+        batch = tokens_of_side(model, side)
         for start in range(0, len(batch), _AT_ONCE):
             part = batch.rows(slice(start, start + _AT_ONCE)).trimmed()
             total += sign * _gradients(model, part, sites) / len(batch)
-            tell((at + (start + _AT_ONCE) / len(batch)) / 2, "Pushing all layers")
+            tell(min(1.0, (at + (start + _AT_ONCE) / len(batch)) / 2), "Pushing layers")
     return total
 
 
 def _gradients(model: LanguageModel, part: TokenBatch, sites: Sequence[Site]) -> Float[Tensor, "layer d_model"]:
+    """Of the summed log-probability a token of the answers. Below the first site nothing is kept for the way back."""
     seen: list[Tensor] = []
 
     def leaf(x: Tensor) -> Tensor:
         y = x if seen else x.detach().requires_grad_(True)
-        y.retain_grad()
         seen.append(y)
         return y
 
+    scored = answers(part)[:, 1:]
     with torch.enable_grad(), model.intercepts([(site, leaf) for site in sites]):
-        log_p = wide(model.logits(part))[:, :-1].log_softmax(-1).gather(-1, part.ids[:, 1:, None])[..., 0]
-        scored = _answer(part)[:, 1:]
-        mean = torch.where(scored, log_p, 0.0).sum(1) / scored.sum(1)
-        gradients = torch.autograd.grad(mean.sum(), seen)
+        log_p = _predicting(model, part, scored).log_softmax(-1).gather(-1, part.ids[:, 1:][scored][:, None])[:, 0]
+        mean = (log_p / scored.sum(1)[scored.nonzero()[:, 0]]).sum()
+        gradients = torch.autograd.grad(mean, seen)
     found: list[Tensor] = []
     for x, gradient in zip(seen, gradients):
-        ordinary = _ordinary(x.detach().norm(dim=-1)[None], part.mask)[0]
-        found.append(torch.where(ordinary[..., None], gradient, 0.0).double().sum((0, 1)).cpu())
+        is_read = ordinary(x.detach().norm(dim=-1), part.mask)
+        found.append(torch.where(is_read[..., None], gradient, 0.0).cpu().double().sum((0, 1)))
     return torch.stack(found)
+
+
+def _predicting(model: LanguageModel, part: TokenBatch, scored: Bool[Tensor, "row before"]) -> Float[Tensor, "token d_vocab"]:
+    """The logits where scored tokens are foretold: the unembedding, which costs as much as many blocks, sees no others."""
+    if not model.blocks:
+        return wide(model.logits(part))[:, :-1][scored]
+    last = Site("resid_post", model.info.n_layers - 1)
+    return wide(model.unembed(activations(model, part, [last])[last][:, :-1][scored][None])[0])

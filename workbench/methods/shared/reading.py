@@ -7,21 +7,22 @@ of the network (docs/methods/shared.md §4.2).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Literal
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal, NamedTuple
 
 import torch
 
-from workbench.data.sides import SIDES, Sides
+from workbench.data.sides import SIDES, Sides, TextSide
 from workbench.errors import BadKnob
 from workbench.knobs import knob
 from workbench.methods.shared.layers import SMALL
 from workbench.models.base import LanguageModel, ModelInfo
-from workbench.models.sinks import norm_bound
+from workbench.models.sinks import MASSIVE
 from workbench.models.tokens import TokenBatch
+from workbench.operations import wide
 from workbench.progress import Progress
-from workbench.record import gather
-from workbench.shapes import Bool, Float, Tensor
+from workbench.record import reduced
+from workbench.shapes import Activations, Bool, Float, Tensor
 from workbench.sites import Site
 
 ReadAt = Literal["last", "mean", "random", "each"]
@@ -48,49 +49,74 @@ def settled_reading(read: str, info: ModelInfo) -> ReadAt:
     return "last" if info.n_parameters < SMALL else "mean"
 
 
+class Readings(NamedTuple):
+    """What stands for each text at one site, float64: its last token, the mean over its answer; and the median norm of its tokens."""
+
+    last: Float[Tensor, "row width"]
+    mean: Float[Tensor, "row width"]
+    norm: Float[Tensor, " row"]
+
+
 def read_sides(
     model: LanguageModel, sides: Sides, sites: Sequence[Site], read: ReadAt, progress: Progress
 ) -> dict[Site, tuple[Float[Tensor, "target width"], Float[Tensor, "other width"]]]:
-    """The rows (text, width) of both sides at each site, the target's first; float64 where they are means.
-
-    A mean leaves out tokens that are far longer than the others: they carry the attention sink, and say nothing of the text.
+    """The rows (text, width) of both sides at each site, the target's first, float64; as `read_texts`.
 
     Raises:
         BadKnob: another reading than these two. NotFinite: as `record.gather`.
     """
     if read not in ("last", "mean"):
         raise BadKnob(f"read = {read}: sides that need not be pairs are read at the last token or as means.", "Set read = last or mean.")
-    batches = [_tokens(model, sides[side]) for side in SIDES]
-    parts = [progress.part(i / 2, (i + 1) / 2) for i in range(2)]
-    if read == "last":
-        last = [gather(model, batch, sites, progress=part) for batch, part in zip(batches, parts)]
-        return {site: (last[0][site], last[1][site]) for site in sites}
-    chosen = [_answers(batch) for batch in batches]
-    tokens = [gather(model, batch, sites, mask, progress=part) for batch, mask, part in zip(batches, chosen, parts)]
-    owners = [mask.nonzero()[:, 0].cpu() for mask in chosen]
-    found: dict[Site, tuple[Tensor, Tensor]] = {}
-    for site in sites:
-        bound = norm_bound(torch.cat([x[site].double().norm(dim=1).cpu() for x in tokens]))
-        good, bad = (_means(x[site], owner, len(batch), bound) for x, owner, batch in zip(tokens, owners, batches))
-        found[site] = good, bad
-    return found
+    good, bad = (read_texts(model, sides[side], sites, progress.part(i / 2, (i + 1) / 2)) for i, side in enumerate(SIDES))
+    return {site: (getattr(good[site], read), getattr(bad[site], read)) for site in sites}
 
 
-def _tokens(model: LanguageModel, side: list[Any]) -> TokenBatch:
+def read_texts(model: LanguageModel, side: TextSide, sites: Sequence[Site], progress: Progress) -> dict[Site, Readings]:
+    """Both readings of some texts at each site, in one pass that keeps no tokens.
+
+    A mean leaves out tokens that are far longer than the others of their text: they carry the attention sink, and say nothing of it.
+
+    Raises:
+        NotFinite: as `record.gather`.
+    """
+    parts = list(stream_texts(model, tokens_of_side(model, side), sites, progress))
+    return {site: Readings._make(torch.cat(found) for found in zip(*(part[site] for part in parts))) for site in sites}
+
+
+def stream_texts(
+    model: LanguageModel, batch: TokenBatch, sites: Sequence[Site], progress: Progress, *, batch_size: int = 32
+) -> Iterator[dict[Site, Readings]]:
+    """As `read_texts`, batch by batch. Raises: NotFinite: as `record.gather`."""
+    for found in reduced(model, batch, sites, ("texts", answers(batch)), _of_each, batch_size=batch_size, progress=progress):
+        yield {site: Readings._make((*x[:, 1:].chunk(2, 1), x[:, 0])) for site, x in found.items()}
+
+
+def tokens_of_side(model: LanguageModel, side: TextSide) -> TokenBatch:
+    """The texts with their answers; the prompts alone where one has none."""
     ends = [end for _, end in side if end is not None]
     return model.tokens([prompt for prompt, _ in side], ends if len(ends) == len(side) else None)
 
 
-def _answers(batch: TokenBatch) -> Bool[Tensor, "row pos"]:
+def answers(batch: TokenBatch) -> Bool[Tensor, "row pos"]:
     """The answer's tokens; all where there is none."""
     answer = batch.mask & (batch.positions >= batch.n_prompt[:, None])
     return torch.where(answer.any(1, keepdim=True), answer, batch.mask)
 
 
-def _means(x: Float[Tensor, "token width"], owner: Tensor, n: int, bound: float | None) -> Float[Tensor, "row width"]:
-    x = x.double().cpu()
-    weight = torch.ones(len(x), dtype=torch.float64) if bound is None else (x.norm(dim=1) <= bound).double()
-    ordinary = torch.zeros(n, dtype=torch.float64).index_add(0, owner, weight)
-    weight = torch.where((ordinary == 0)[owner], 1.0, weight)  # a text of nothing else stands for itself
-    total = torch.zeros(n, dtype=torch.float64).index_add(0, owner, weight)
-    return torch.zeros(n, x.shape[1], dtype=torch.float64).index_add(0, owner, x * weight[:, None]) / total[:, None]
+def ordinary(length: Float[Tensor, "row pos"], mask: Bool[Tensor, "row pos"]) -> Bool[Tensor, "row pos"]:
+    """The tokens that are not far longer than the others of their text."""
+    return mask & (length <= MASSIVE * _middle(length, mask)[:, None])
+
+
+def _middle(length: Float[Tensor, "row pos"], mask: Bool[Tensor, "row pos"]) -> Float[Tensor, " row"]:
+    return length.masked_fill(~mask, torch.nan).nanmedian(1).values
+
+
+def _of_each(x: Activations, part: TokenBatch, chosen: Bool[Tensor, "row pos"]) -> Float[Tensor, "row thrice"]:
+    """Of each text the median norm, the last token and the mean, side by side."""
+    z, mask, answer = wide(x).cpu().double(), part.mask.cpu(), chosen.cpu()
+    length = z.norm(dim=-1)
+    read = ordinary(length, mask) & answer
+    read = torch.where(read.any(1, keepdim=True), read, answer)  # a text of nothing else stands for itself
+    mean = torch.where(read[..., None], z, 0.0).sum(1) / read.sum(1, keepdim=True)
+    return torch.cat([_middle(length, mask)[:, None], z[:, -1], mean], 1)

@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Literal
 
+from workbench import memo
 from workbench.data.demonstrations import Demonstrations
 from workbench.methods.registry import Fitted, Notice, with_notices
 from workbench.models.base import LanguageModel
@@ -19,7 +20,7 @@ from workbench.operations import TransformAt
 
 SpareKind = Literal["sinks", "none"]
 HELP = "Leave the few tokens alone that are far longer than the others and that the rest of the text leans on; none edits every token."
-N_ROWS = 32
+N_PROMPTS = 32
 
 
 def spared(model: LanguageModel, fitted: Fitted, demonstrations: Demonstrations, kind: SpareKind = "sinks") -> Fitted:
@@ -29,10 +30,11 @@ def spared(model: LanguageModel, fitted: Fitted, demonstrations: Demonstrations,
         As `LanguageModel.tokens`.
     """
     sites = [op.site for op in fitted.edit.operations() if isinstance(op, TransformAt)]
-    rows = [row for row in demonstrations.split("fit") if row.prompt][:N_ROWS]
-    if kind == "none" or not sites or not rows:
+    prompts = list(dict.fromkeys(row.prompt for row in demonstrations.split("fit") if row.prompt))[:N_PROMPTS]
+    if kind == "none" or not sites or not prompts:
         return fitted
-    bounds = norm_bounds(model, model.tokens([row.prompt for row in rows]), sites)
+    key = ("norm bounds", id(model), *prompts, *sites)
+    bounds = memo.once(key, lambda: norm_bounds(model, model.tokens(prompts), sites))
     if not bounds:
         return fitted
     site, bound = max(bounds.items(), key=lambda item: item[1])

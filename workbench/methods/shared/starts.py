@@ -1,7 +1,8 @@
 """Where a method starts if nobody names a layer, in networks of size: where the set's sides differ and a small push moves the model.
 
 Depth alone does not say: the layer at which a set's difference can be turned is the set's own. Only rows of split `fit` are looked at: the
-directions come from three prompts in four, and the others judge them. In small networks the layers are few, and their places are known.
+directions come from two prompts in three, and the others judge them. What is read is what the fit reads, once for both; the push takes few
+texts, and only where the readings differ. In small networks the layers are few, and their places are known.
 Ref: docs/methods/shared.md §6.1.
 """
 
@@ -14,18 +15,22 @@ import torch
 
 from workbench import memo
 from workbench.data.demonstrations import Demonstrations
+from workbench.data.sides import SIDES, Sides, rows_of_sides, two_sides
 from workbench.errors import NotEnoughData
 from workbench.methods.registry import Notice
 from workbench.methods.shared.layers import SMALL
-from workbench.methods.shared.places import PUSH, READINGS, apart_sides, read_both, slopes
-from workbench.methods.shared.reading import ReadAt
+from workbench.methods.shared.places import PUSH, READINGS, held_out, require_two, slopes
+from workbench.methods.shared.reading import ReadAt, read_texts
 from workbench.models.base import LanguageModel
 from workbench.numerics.intervals import placements
 from workbench.progress import Progress
 from workbench.shapes import Float, Tensor
+from workbench.sites import Site
 
-MOST_ROWS = 24
-"""Texts a side, to make directions of or to judge by."""
+MOST_ROWS = 64
+"""Texts a side that are looked at: two in three make directions, the others judge. The fit reads them anyway."""
+MOST_PUSHED = 12
+"""Texts a side that are pushed."""
 DEEPEST = 0.85
 """Share of the layers above which none is taken: what moves there changes next words and no later reading."""
 _BEYOND = 1.96
@@ -51,7 +56,7 @@ def start_layer(model: LanguageModel, demonstrations: Demonstrations, read: Read
     if model.info.n_parameters < SMALL:
         return Start(by_depth)
     rows = demonstrations.split("fit")
-    reading = READINGS.index(read if read in READINGS else "mean")
+    reading = read if read in READINGS else "mean"
     try:
         scores, told = memo.once(("start", id(model), rows.fingerprint, reading), lambda: _scores(model, rows, reading, progress))
     except NotEnoughData as error:
@@ -64,23 +69,40 @@ def start_layer(model: LanguageModel, demonstrations: Demonstrations, read: Read
 
 
 def _scores(
-    model: LanguageModel, rows: Demonstrations, reading: int, progress: Progress
+    model: LanguageModel, rows: Demonstrations, read: ReadAt, progress: Progress
 ) -> tuple[Float[Tensor, " layer"], tuple[str, ...]]:
-    """What ranks the layers, −∞ for those that are none, and in words what each shows."""
-    fit, held = apart_sides(rows, MOST_ROWS)
-    (good, bad, norms), (held_good, held_bad, _) = (read_both(model, texts, progress) for texts in (fit, held))
-    directions = torch.nn.functional.normalize(good[reading].mean(1) - bad[reading].mean(1), dim=-1)
-    yes, no = (torch.einsum("lrd,ld->lr", side[reading], directions) for side in (held_good, held_bad))
+    """What ranks the layers up to the deepest that may be taken, −∞ for those that are none, and in words what each shows."""
+    sites = [Site("resid_post", layer) for layer in range(max(1, int(DEEPEST * model.info.n_layers)))]
+    sides, apart = _looked_at(rows)
+    found = [read_texts(model, sides[side], sites, progress.part(0.4 * i, 0.4 * i + 0.4)) for i, side in enumerate(SIDES)]
+    good, bad = (torch.stack([getattr(side[site], read) for site in sites]) for side in found)
+    of_good, of_bad = (torch.tensor(mask) for mask in apart)
+    directions = torch.nn.functional.normalize(good[:, ~of_good].mean(1) - bad[:, ~of_bad].mean(1), dim=-1)
+    yes, no = (torch.einsum("lrd,ld->lr", x, directions) for x in (good[:, of_good], bad[:, of_bad]))
     auc = torch.from_numpy(placements(yes.numpy(), no.numpy()).mean((1, 2)))
-    n, m = yes.shape[1], no.shape[1]
-    beyond = 0.5 + _BEYOND * math.sqrt((n + m + 1) / (12 * n * m))  # of the ranks of sides that do not differ
-    told = [f"AUC {value:.2f} on {n + m} texts held out of the fit" for value in auc.tolist()]
-    scores = auc
-    if all(end is not None for side in held for _, end in side):
-        scores = (directions * slopes(model, held, progress)).sum(-1) * PUSH * norms
-        told = [
-            f"{text}, and a small push there moves the margin by {effect:+.3f} nats a token" for text, effect in zip(told, scores.tolist())
-        ]
-    index = torch.arange(len(scores))
-    taken = (auc > beyond) & (index < max(1, int(DEEPEST * len(scores)))) & (scores > 0)
-    return torch.where(taken, scores, -torch.inf), tuple(told)
+    n_yes, n_no = yes.shape[1], no.shape[1]
+    beyond = 0.5 + _BEYOND * math.sqrt((n_yes + n_no + 1) / (12 * n_yes * n_no))  # of the ranks of sides that do not differ
+    taken = (auc > beyond).nonzero()[:, 0].tolist()
+    told = [f"AUC {value:.2f} on {n_yes + n_no} texts held out of the fit" for value in auc.tolist()]
+    scores = torch.full_like(auc, -torch.inf)
+    scores[taken] = auc[taken]
+    held = [[text for text, is_apart in zip(sides[side], mask) if is_apart][:MOST_PUSHED] for side, mask in zip(SIDES, apart)]
+    if taken and all(end is not None for side in held for _, end in side):
+        norms = torch.stack([torch.cat([side[sites[layer]].norm for side in found]).median() for layer in taken])
+        effect = (directions[taken] * slopes(model, (held[0], held[1]), progress.part(0.8, 1.0), taken)).sum(-1) * PUSH * norms
+        for layer, value in zip(taken, effect.tolist()):
+            scores[layer] = value if value > 0 else -torch.inf
+            told[layer] += f", and a small push there moves the margin by {value:+.3f} nats a token"
+    return scores, tuple(told)
+
+
+def _looked_at(rows: Demonstrations) -> tuple[Sides, tuple[list[bool], list[bool]]]:
+    """The first texts of each side, as a fit reads them, and which of them judge: those of every third prompt.
+
+    Raises:
+        NotEnoughData: as `held_out` and `require_two`.
+    """
+    judging, behind, sides = set(held_out(rows, 3)[1]), rows_of_sides(rows), two_sides(rows)
+    good, bad = ([row in judging for row in behind[side][:MOST_ROWS]] for side in SIDES)
+    require_two(rows, *([one for one in mask if one is kind] for mask in (good, bad) for kind in (True, False)))
+    return {side: sides[side][:MOST_ROWS] for side in SIDES}, (good, bad)
