@@ -29,7 +29,7 @@ from workbench.sites import Site
 
 MOST_ROWS = 64
 """Texts a side that are looked at: two in three make directions, the others judge. The fit reads them anyway."""
-MOST_PUSHED = 12
+MOST_PUSHED = 16
 """Texts a side that are pushed."""
 DEEPEST = 0.85
 """Share of the layers above which none is taken: what moves there changes next words and no later reading."""
@@ -45,7 +45,8 @@ class Start:
 
 
 def start_layer(model: LanguageModel, demonstrations: Demonstrations, read: ReadAt, by_depth: int, progress: Progress) -> Start:
-    """The layer of the largest first-order effect among those that tell held-out sides apart; of two sets of prompts, of the largest AUC.
+    """The layer of the largest first-order effect among those that tell held-out sides apart, within an error as well as any; of two sets
+    of prompts, of the largest AUC.
 
     Args:
         by_depth: the layer in a small network, and where the rows to fit are too few or no layer tells their sides apart.
@@ -81,8 +82,8 @@ def _scores(
     yes, no = (torch.einsum("lrd,ld->lr", x, directions) for x in (good[:, of_good], bad[:, of_bad]))
     auc = torch.from_numpy(placements(yes.numpy(), no.numpy()).mean((1, 2)))
     n_yes, n_no = yes.shape[1], no.shape[1]
-    beyond = 0.5 + _BEYOND * math.sqrt((n_yes + n_no + 1) / (12 * n_yes * n_no))  # of the ranks of sides that do not differ
-    taken = (auc > beyond).nonzero()[:, 0].tolist()
+    error = math.sqrt((n_yes + n_no + 1) / (12 * n_yes * n_no))  # of the ranks of sides that do not differ
+    taken = ((auc > 0.5 + _BEYOND * error) & (auc >= auc.max() - error)).nonzero()[:, 0].tolist()
     told = [f"AUC {value:.2f} on {n_yes + n_no} texts held out of the fit" for value in auc.tolist()]
     scores = torch.full_like(auc, -torch.inf)
     scores[taken] = auc[taken]
