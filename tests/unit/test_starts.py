@@ -9,6 +9,7 @@ import pytest
 
 from tests.concepts import concept_rows, meaningless_rows
 from tests.conftest import taught_rows
+from workbench import record
 from workbench.data.demonstrations import Demonstration
 from workbench.methods import get
 from workbench.methods.hpr import fit as hpr
@@ -26,7 +27,7 @@ def of_size(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_small_network_starts_by_depth_and_is_not_looked_at(tiny_gpt2: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(starts, "read_texts", lambda *_: pytest.fail("a look"))
+    monkeypatch.setattr(starts, "read_side", lambda *_: pytest.fail("a look"))
     assert start_layer(tiny_gpt2, taught_rows(40), "last", 2, silent()).layer == 2
 
 
@@ -66,3 +67,19 @@ def test_methods_start_from_the_look_and_from_what_is_named(tiny_gpt2: Any, name
     assert fitted.edit.header.facts["layers"] == [wanted] and any("by a look at all" in one.text for one in fitted.report.notices)
     other = (wanted + 1) % 3
     assert method.fit(tiny_gpt2, rows, method.configure({"layers": (other,)})).edit.header.facts["layers"] == [other]
+
+
+@pytest.mark.usefixtures("of_size")
+def test_what_the_look_reads_the_fit_does_not_read_again(tiny_gpt2: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, method, passes, run = taught_rows(60), get("mean_difference"), list[int](), record.activations
+
+    def counted(model: Any, batch: Any, *args: Any) -> Any:
+        passes.append(len(batch))
+        return run(model, batch, *args)
+
+    monkeypatch.setattr(record, "activations", counted)
+    method.fit(tiny_gpt2, rows, method.configure({}))
+    assert sum(passes) == 2 * len(rows.split("fit")), "both sides of each row once"
+    passes.clear()
+    method.run(tiny_gpt2, rows, method.configure({}), seed=0, progress=silent())
+    assert sum(passes) == 4 * len(rows.split("fit")), "without what is kept the look and the fit each read them"

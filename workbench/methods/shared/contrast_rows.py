@@ -113,7 +113,7 @@ def stream_rows(
 ) -> Iterator[dict[Site, Rows2d]]:
     """Yield batch by batch one row a demonstration: the last token, the mean over the answer, or a random token of it.
 
-    Whole answers are read as `read_texts` reads them, once for both. An answer of no fed token (the own answer was one token long) stands
+    Whole answers are read as `read_side` reads them, once for both. An answer of no fed token (the own answer was one token long) stands
     for itself by its last prompt token.
     """
     if collect != "random" and bool((batch.lengths > batch.n_prompt).all()):

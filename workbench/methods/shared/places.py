@@ -17,7 +17,7 @@ from workbench.data.demonstrations import Demonstrations
 from workbench.data.sides import SIDES, TextSide, concepts, rows_of_sides, two_sides
 from workbench.data.splits import held_apart
 from workbench.errors import NotEnoughData
-from workbench.methods.shared.reading import ReadAt, Readings, answers, ordinary, read_texts, tokens_of_side
+from workbench.methods.shared.reading import ReadAt, Readings, answers, ordinary, read_side, tokens_of_side
 from workbench.models.base import LanguageModel
 from workbench.models.tokens import TokenBatch
 from workbench.operations import wide
@@ -49,7 +49,7 @@ def apart_sides(demonstrations: Demonstrations, most: int = _MOST_ROWS) -> tuple
     rows, apart = demonstrations.split("fit"), demonstrations.split("validation")
     names = concepts(rows)
     if not any(two_sides(apart, names).values()):
-        rows, apart = held_out(rows, 4)
+        rows, apart = sides_held_apart(rows, 4)
     good, bad, held_good, held_bad = (two_sides(part, names)[side][:most] for part in (rows, apart) for side in SIDES)
     require_two(demonstrations, good, bad, held_good, held_bad)
     return (good, bad), (held_good, held_bad)
@@ -65,7 +65,7 @@ def require_two(demonstrations: Demonstrations, *sides: Sequence[object]) -> Non
         )
 
 
-def held_out(rows: Demonstrations, nth: int) -> tuple[Demonstrations, Demonstrations]:
+def sides_held_apart(rows: Demonstrations, nth: int) -> tuple[Demonstrations, Demonstrations]:
     """The rows without every `nth` prompt, and those; of two sets of prompts so of each.
 
     Raises:
@@ -86,14 +86,14 @@ def read_both(
     model: LanguageModel, texts: Apart, tell: Progress
 ) -> tuple[Float[Tensor, "reading layer row d_model"], Float[Tensor, "reading layer row d_model"], Float[Tensor, " layer"]]:
     """Both readings of both sides at every layer, in one pass, and the median norm of a layer's tokens."""
-    good, bad = (read_texts(model, side, _sites(model), tell.part(at / 2, (at + 1) / 2)) for at, side in enumerate(texts))
+    good, bad = (read_side(model, side, _sites(model), tell.part(at / 2, (at + 1) / 2)) for at, side in enumerate(texts))
     norms = torch.stack([torch.cat([side[site].norm for side in (good, bad)]).median() for site in _sites(model)])
     return stacked(good), stacked(bad), norms
 
 
 def read_all(model: LanguageModel, side: TextSide) -> Float[Tensor, "reading layer row d_model"]:
     """Both readings of some texts at every layer, in one pass."""
-    return stacked(read_texts(model, side, _sites(model), silent()))
+    return stacked(read_side(model, side, _sites(model), silent()))
 
 
 def stacked(found: Mapping[Site, Readings]) -> Float[Tensor, "reading layer row d_model"]:

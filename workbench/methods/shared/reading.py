@@ -60,18 +60,18 @@ class Readings(NamedTuple):
 def read_sides(
     model: LanguageModel, sides: Sides, sites: Sequence[Site], read: ReadAt, progress: Progress
 ) -> dict[Site, tuple[Float[Tensor, "target width"], Float[Tensor, "other width"]]]:
-    """The rows (text, width) of both sides at each site, the target's first, float64; as `read_texts`.
+    """The rows (text, width) of both sides at each site, the target's first, float64; as `read_side`.
 
     Raises:
         BadKnob: another reading than these two. NotFinite: as `record.gather`.
     """
     if read not in ("last", "mean"):
         raise BadKnob(f"read = {read}: sides that need not be pairs are read at the last token or as means.", "Set read = last or mean.")
-    good, bad = (read_texts(model, sides[side], sites, progress.part(i / 2, (i + 1) / 2)) for i, side in enumerate(SIDES))
+    good, bad = (read_side(model, sides[side], sites, progress.part(i / 2, (i + 1) / 2)) for i, side in enumerate(SIDES))
     return {site: (getattr(good[site], read), getattr(bad[site], read)) for site in sites}
 
 
-def read_texts(model: LanguageModel, side: TextSide, sites: Sequence[Site], progress: Progress) -> dict[Site, Readings]:
+def read_side(model: LanguageModel, side: TextSide, sites: Sequence[Site], progress: Progress) -> dict[Site, Readings]:
     """Both readings of some texts at each site, in one pass that keeps no tokens.
 
     A mean leaves out tokens that are far longer than the others of their text: they carry the attention sink, and say nothing of it.
@@ -86,7 +86,7 @@ def read_texts(model: LanguageModel, side: TextSide, sites: Sequence[Site], prog
 def stream_texts(
     model: LanguageModel, batch: TokenBatch, sites: Sequence[Site], progress: Progress, *, batch_size: int = 32
 ) -> Iterator[dict[Site, Readings]]:
-    """As `read_texts`, batch by batch. Raises: NotFinite: as `record.gather`."""
+    """As `read_side`, batch by batch. Raises: NotFinite: as `record.gather`."""
     for found in reduced(model, batch, sites, ("texts", answers(batch)), _of_each, batch_size=batch_size, progress=progress):
         yield {site: Readings._make((*x[:, 1:].chunk(2, 1), x[:, 0])) for site, x in found.items()}
 

@@ -19,8 +19,8 @@ from workbench.data.sides import SIDES, Sides, rows_of_sides, two_sides
 from workbench.errors import NotEnoughData
 from workbench.methods.registry import Notice
 from workbench.methods.shared.layers import SMALL
-from workbench.methods.shared.places import PUSH, READINGS, held_out, require_two, slopes
-from workbench.methods.shared.reading import ReadAt, read_texts
+from workbench.methods.shared.places import PUSH, READINGS, sides_held_apart, require_two, slopes
+from workbench.methods.shared.reading import ReadAt, read_side
 from workbench.models.base import LanguageModel
 from workbench.numerics.intervals import placements
 from workbench.progress import Progress
@@ -75,7 +75,7 @@ def _scores(
     """What ranks the layers up to the deepest that may be taken, −∞ for those that are none, and in words what each shows."""
     sites = [Site("resid_post", layer) for layer in range(max(1, int(DEEPEST * model.info.n_layers)))]
     sides, apart = _looked_at(rows)
-    found = [read_texts(model, sides[side], sites, progress.part(0.4 * i, 0.4 * i + 0.4)) for i, side in enumerate(SIDES)]
+    found = [read_side(model, sides[side], sites, progress.part(0.4 * i, 0.4 * i + 0.4)) for i, side in enumerate(SIDES)]
     good, bad = (torch.stack([getattr(side[site], read) for site in sites]) for side in found)
     of_good, of_bad = (torch.tensor(mask) for mask in apart)
     directions = torch.nn.functional.normalize(good[:, ~of_good].mean(1) - bad[:, ~of_bad].mean(1), dim=-1)
@@ -101,9 +101,9 @@ def _looked_at(rows: Demonstrations) -> tuple[Sides, tuple[list[bool], list[bool
     """The first texts of each side, as a fit reads them, and which of them judge: those of every third prompt.
 
     Raises:
-        NotEnoughData: as `held_out` and `require_two`.
+        NotEnoughData: as `sides_held_apart` and `require_two`.
     """
-    judging, behind, sides = set(held_out(rows, 3)[1]), rows_of_sides(rows), two_sides(rows)
+    judging, behind, sides = set(sides_held_apart(rows, 3)[1]), rows_of_sides(rows), two_sides(rows)
     good, bad = ([row in judging for row in behind[side][:MOST_ROWS]] for side in SIDES)
     require_two(rows, *([one for one in mask if one is kind] for mask in (good, bad) for kind in (True, False)))
     return {side: sides[side][:MOST_ROWS] for side in SIDES}, (good, bad)
