@@ -19,7 +19,7 @@ from workbench.data.sides import SIDES, Sides, rows_of_sides, two_sides
 from workbench.errors import NotEnoughData
 from workbench.methods.registry import Notice
 from workbench.methods.shared.layers import SMALL
-from workbench.methods.shared.places import PUSH, READINGS, sides_held_apart, require_two, slopes
+from workbench.methods.shared.places import PUSH, READINGS, require_two, sides_held_apart, slopes
 from workbench.methods.shared.reading import ReadAt, read_side
 from workbench.models.base import LanguageModel
 from workbench.numerics.intervals import placements
