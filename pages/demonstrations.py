@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from pages._ui.demonstrations import beside, geometry, sets
+from pages._ui.demonstrations import beginnings, beside, geometry, own, sets
 from pages._ui.kit import frame
 from pages._ui.kit.backend import ready
 from pages._ui.kit.rows import as_jsonl, counts, rows_of
@@ -18,10 +18,11 @@ if TYPE_CHECKING:
 
 def main(session: Session) -> None:
     """Picker, table and its foot; beside them the checks and the chosen row's tokens; below, both sides inside the model."""
-    chosen = sets.picker(session, key="demonstrations-set")
+    chosen = sets.picker(session, key="demonstrations-set", beside=lambda key: _manage(session, key))
+    own.undo(session)
     if chosen is None:
-        with frame.empty("Your demonstrations will stand here, one row each.", "Import a file to begin.", key="no-set"):
-            st.button("Import", key="set-import-first", on_click=lambda: sets.import_dialog(session))
+        with frame.empty("Your demonstrations will stand here, one row each.", "Begin a set, or import a file.", key="no-set"):
+            _new(session)
         return
     # Before the rows: what another tab does in between then looks like a conflict, and never like nothing.
     saved = session.demos.info(chosen).saved
@@ -40,13 +41,23 @@ def main(session: Session) -> None:
     geometry.panel(session, chosen, demonstrations, version, index)
 
 
+def _manage(session: Session, chosen: str) -> None:
+    _new(session)
+    own.menu(session, chosen)
+
+
+def _new(session: Session) -> None:
+    if st.button("New set", key="set-new", icon=":material/add:"):
+        beginnings.begin(session, "Paste")
+
+
 def _foot(session: Session, chosen: str, demonstrations: Demonstrations) -> None:
     saved = session.demos.info(chosen).saved
     with st.container(horizontal=True):
         st.button("Undo", disabled=saved is None or not saved.can_undo, on_click=sets.move, args=(session, chosen, True), key="set-undo")
         st.button("Redo", disabled=saved is None or not saved.can_redo, on_click=sets.move, args=(session, chosen, False), key="set-redo")
         if st.button("Import", key="set-import"):
-            sets.import_dialog(session)
+            beginnings.begin(session, "Files")
         st.download_button(
             "Download",
             lambda: as_jsonl(demonstrations),

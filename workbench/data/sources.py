@@ -70,6 +70,16 @@ def read(
     return read_records(records(source), stem=source.stem, name=source.name, seed=seed, split=split, mapping=mapping)
 
 
+def head(content: str | Path | bytes, name: str | None = None, n: int = 5) -> tuple[Record, ...]:
+    """The first records of a file as they are, whatever their columns.
+
+    Raises:
+        BadDemonstrations: as `read`, but for columns of no known layout.
+    """
+    found = (item for item in records(Content.of(content, name)) if isinstance(item, Record))
+    return tuple(record for _, record in zip(range(n), found))
+
+
 def read_records(
     items: Iterable[Record | Problem],
     *,

@@ -1,14 +1,14 @@
-"""Demonstration sets on a page: a picker, the editor's versions, import and its problems."""
+"""Demonstration sets on a page: a picker, the editor's versions, and answers judged elsewhere."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from pages._ui.demonstrations import templates
-from pages._ui.kit import frame, jobs
+from pages._ui.kit import frame
 from pages._ui.kit.rows import MANY, Editor, counts, editor, merged, places_of
 from pages._ui.kit.state import part, state
 from pages._ui.kit.words import count, plain
@@ -18,25 +18,14 @@ from workbench.errors import ChangedMeanwhile
 from workbench.workspace.share import is_class
 
 if TYPE_CHECKING:
-    from workbench.data.sources import Imported
     from workbench.session import Session
-    from workbench.workspace.sets import SetInfo
     from workbench.workspace.shelf import Offer
 
 JUDGED = "judged answers"
-IMPORT: jobs.Slot[Upload, tuple[Imported, SetInfo | None]] = jobs.Slot("import", of_tab=True)
 
 
-@dataclass(frozen=True)
-class Upload:
-    """Files to import, told from others by their names and their size in bytes."""
-
-    names: str
-    size: int
-
-
-def picker(session: Session, *, key: str) -> str | None:
-    """Draw the picker of sets; return the chosen one's id, None if there is none."""
+def picker(session: Session, *, key: str, beside: Callable[[str], object] = lambda _: None) -> str | None:
+    """Draw the picker of sets, and `beside` it what belongs to the chosen one; return its id, None if there is none."""
     offers = {offer.id: offer for offer in session.demos.list()}
     if not offers:
         return None
@@ -44,7 +33,9 @@ def picker(session: Session, *, key: str) -> str | None:
     if now.set_name not in offers:
         now.set_name = next((name for name, offer in offers.items() if offer.is_shipped), next(iter(offers)))
     st.session_state[key] = now.set_name
-    st.selectbox("Demonstrations", list(offers), format_func=lambda name: _title(offers[name]), key=key, on_change=_pick, args=(key,))
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        st.selectbox("Demonstrations", list(offers), format_func=lambda name: _title(offers[name]), key=key, on_change=_pick, args=(key,))
+        beside(now.set_name)
     about = offers[now.set_name].about
     if about:
         st.caption(plain(about))
@@ -116,47 +107,6 @@ def move(session: Session, chosen: str, back: bool) -> None:
     """Undo or redo, and draw the table anew."""
     (session.demos.undo if back else session.demos.redo)(chosen)
     part(Editor).restart()
-
-
-@st.dialog("Import demonstrations", width="large")
-def import_dialog(session: Session) -> None:
-    """Upload files, see what was read and what was not, keep the good rows of all of them as one set."""
-    st.caption(
-        "JSONL or CSV with the columns prompt, positive, negative, neutral, label, loss, tags, split, id. TruthfulQA, BBQ, StereoSet, "
-        "canonical examples and RepE emotions are recognised by their columns. Several files become one set."
-    )
-    with st.expander("Templates: a few rows of each kind to start from"):
-        templates.panel(session)
-    types = ["jsonl", "json", "csv", "tsv", "txt"]
-    given = st.file_uploader("Files", type=types, key="import-file", accept_multiple_files=True)
-    if not given:
-        return
-    names = " and ".join(item.name for item in given)
-    settings = Upload(names, sum(item.size for item in given))
-    if not jobs.is_running(IMPORT) and jobs.settings_of(IMPORT) != settings:
-        files = [(item.getvalue(), item.name) for item in given]
-        jobs.start(IMPORT, f"Reading {names}", lambda session, _: session.demos.import_files(files), settings)
-    with st.spinner(f"Reading {names}"):  # a panel that polls would end in a rerun of the page, which closes the dialog
-        jobs.wait(IMPORT)
-    jobs.panel(IMPORT, _imported, settings=settings)
-
-
-def _imported(found: tuple[Imported, SetInfo | None]) -> None:
-    read, saved = found
-    st.markdown(f"**{count(len(read.demonstrations), 'good row')}**, read as {plain(read.format)}: {counts(read.demonstrations)}.")
-    if read.problems:
-        st.markdown(f"{count(len(read.problems), 'line')} left out:")
-        st.dataframe(
-            [{"line": item.line, "what is wrong": item.what, "what to do": item.hint} for item in read.problems[:200]],
-            hide_index=True,
-            height=200,
-        )
-    if saved is None:
-        st.caption("No row could be used; nothing was kept.")
-    elif st.button("Open it", type="primary", key="import-open"):
-        state().set_name = saved.id
-        part(Editor).restart()
-        st.rerun()
 
 
 def judge(session: Session, prompt: Prompt, text: str, good: bool) -> str:
