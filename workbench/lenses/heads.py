@@ -179,17 +179,17 @@ def name_movers(
     # Here, because attribution needs this module's neighbours only for this lens.
     from workbench.lenses.attention import attention
     from workbench.lenses.attribution import direct_attribution
-    from workbench.models.token_texts import first_token, token_texts
+    from workbench.models.token_texts import one_token, token_texts
 
     registry.require("name_movers", model)
     tell = progress or silent()
     ids = model.tokens(prompt).ids[0]
-    places = (ids == first_token(model, target)).cpu().numpy()
+    places = (ids == one_token(model, target)).cpu().numpy()
     if not places.any():
         raise BadPrompt(f"{target!r} does not stand in the prompt.", "Give the name as it stands there, with its leading space.")
     looked = attention(model, prompt, stacks, progress=tell.part(0.0, 0.5))
     pushed = direct_attribution(model, prompt, target, distractor, stacks, unit="head", progress=tell.part(0.5, 1.0))
     n = model.info.n_layers * model.info.n_heads
     push = pushed.values[:, :n].reshape(len(stacks), model.info.n_layers, model.info.n_heads)
-    names = token_texts(model.tokenizer, [first_token(model, target), first_token(model, distractor)])
+    names = token_texts(model.tokenizer, [one_token(model, target), one_token(model, distractor)])
     return NameMovers(model.info.name, looked.lanes, names[0], names[1], looked.pattern[..., -1, :][..., places].sum(-1), push)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from workbench.conversations import Prompt
 from workbench.errors import BadPrompt
 from workbench.models.base import LanguageModel
-from workbench.models.token_texts import first_token, token_texts
+from workbench.models.token_texts import one_token, token_texts
 from workbench.models.tokens import TokenBatch
 from workbench.shapes import Float, Tensor
 
@@ -16,19 +16,19 @@ _SAME = 1e-6
 
 @dataclass(frozen=True)
 class LogitDifference:
-    """The first tokens of a target and, where there is one, of a distractor: ids and texts, the target first."""
+    """The tokens of a target and, where there is one, of a distractor: ids and texts, the target first."""
 
     ids: tuple[int, ...]
     texts: tuple[str, ...]
 
     @property
     def target(self) -> str:
-        """The target's first token."""
+        """The target."""
         return self.texts[0]
 
     @property
     def distractor(self) -> str | None:
-        """The distractor's first token, if there is a distractor."""
+        """The distractor, if there is one."""
         return self.texts[1] if len(self.texts) > 1 else None
 
     def __call__(self, logits: Float[Tensor, "batch pos d_vocab"]) -> Float[Tensor, " batch"]:
@@ -48,9 +48,9 @@ def logit_difference(model: LanguageModel, target: str, distractor: str | None =
     """The difference between two words on a model.
 
     Raises:
-        BadPrompt: a word holds no token.
+        BadPrompt: a word is not one token.
     """
-    ids = tuple(first_token(model, text) for text in (target, distractor) if text is not None)
+    ids = tuple(one_token(model, text) for text in (target, distractor) if text is not None)
     return LogitDifference(ids, token_texts(model.tokenizer, ids))
 
 

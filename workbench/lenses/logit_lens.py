@@ -20,7 +20,7 @@ from workbench.edits.labels import LaneLabel, lane_labels
 from workbench.lenses.bridged import bridged, edited_bridge
 from workbench.models.base import LanguageModel
 from workbench.models.bridge import BridgeModel
-from workbench.models.token_texts import first_token, token_texts
+from workbench.models.token_texts import one_token, token_texts
 from workbench.models.tokens import TokenBatch, running
 from workbench.progress import Progress, silent
 from workbench.shapes import Float, Int
@@ -73,11 +73,11 @@ def logit_lens(
     """Return the logit lens of one prompt at all positions under each stack of edits.
 
     Raises:
-        Obstructed: the model has no TransformerLens bridge. BadPrompt: a target holds no token. Others: `engine.lanes`.
+        Obstructed: the model has no TransformerLens bridge. BadPrompt: a target is not one token. Others: `engine.lanes`.
     """
     owner, tell = bridged(model, "logit_lens"), progress or silent()
     batch = owner.tokens(prompt)
-    ids = [first_token(owner, target) for target in targets]
+    ids = [one_token(owner, target) for target in targets]
     parts: list[_Read] = []
     for index, stack in enumerate(stacks):
         tell(index / len(stacks), "Reading the residual stream")

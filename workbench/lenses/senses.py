@@ -22,7 +22,7 @@ from workbench.methods import get
 from workbench.methods.registry import FitReport
 from workbench.models.backpack.model import BackpackModel
 from workbench.models.base import LanguageModel
-from workbench.models.token_texts import first_token, token_texts
+from workbench.models.token_texts import one_token, token_texts
 from workbench.models.tokens import running
 from workbench.progress import Progress, silent
 from workbench.score import continuation_scores
@@ -51,13 +51,13 @@ class WordSenses:
 
 
 def senses(model: LanguageModel, word: str, *, top_k: int = 8, progress: Progress | None = None) -> WordSenses:
-    """Return what each sense of a word's first token promotes, whatever the context.
+    """Return what each sense of a word promotes, whatever the context.
 
     Raises:
-        Obstructed: the model is no Backpack. BadPrompt: the word holds no token.
+        Obstructed: the model is no Backpack. BadPrompt: the word is not one token.
     """
     owner, tell = backpack(model), progress or silent()
-    token = first_token(owner, word)
+    token = one_token(owner, word)
     table = owner.senses(torch.tensor([token]))[0].float()  # (sense, d_model)
     scores = table @ owner.embedding[: owner.n_tokens].float().T
     k = min(top_k, owner.n_tokens)
@@ -122,7 +122,7 @@ def sense_reading(
         logits = owner.logits(whole)[:, -1].float()
     with torch.no_grad(), lanes(owner, stacks), running(whole.forward()):
         alpha = owner.network.contextualisation(whole.ids, whole.mask).float()
-    target = first_token(owner, targets[0]) if targets else int(logits[0].argmax())
+    target = one_token(owner, targets[0]) if targets else int(logits[0].argmax())
     tell(0.8, "Reading senses")
     table = read[0].float().unflatten(-1, (owner.n_senses, -1))  # (lane, pos, sense, d_model)
     pull = table @ owner.embedding[target].float()  # (lane, pos, sense)

@@ -31,3 +31,21 @@ def first_token(model: LanguageModel, text: str) -> int:
     if not ids:
         raise BadPrompt(f"{text!r} holds no token.", "Write a word, with its leading space if it follows one.")
     return ids[0]
+
+
+def one_token(model: LanguageModel, text: str) -> int:
+    """The id of a text that is one token: what a lens follows. Unlike `first_token` it never takes a part for the whole.
+
+    Raises:
+        BadPrompt: the text has no token, or several: the message shows them, and how it would be one.
+    """
+    ids, first = token_ids(model, text), first_token(model, text)
+    if len(ids) == 1:
+        return first
+    parts = token_texts(model.tokenizer, ids)
+    other = text.lstrip() if text.startswith(" ") else f" {text}"
+    where = "without its leading space" if text.startswith(" ") else "with a leading space"
+    hint = f"Write {parts[0]!r} to follow its first token, or a word that is one token."
+    if len(token_ids(model, other)) == 1:
+        hint = f"Write {other!r}, {where}: that is one token. " + hint
+    raise BadPrompt(f"{text!r} is {len(ids)} tokens here, {' · '.join(map(repr, parts))}; a lens follows one.", hint)
