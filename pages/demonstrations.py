@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from pages._ui.demonstrations import beginnings, beside, geometry, own, sets
+from pages._ui.demonstrations import beginnings, beside, drawing, geometry, own, pair, sets
 from pages._ui.kit import frame
 from pages._ui.kit.backend import ready
 from pages._ui.kit.rows import as_jsonl, counts, rows_of
+from pages._ui.kit.words import count
 
 if TYPE_CHECKING:
     from workbench.data.demonstrations import Demonstrations
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def main(session: Session) -> None:
-    """Picker, table and its foot; beside them the checks and the chosen row's tokens; below, both sides inside the model."""
+    """Picker, table and its foot; beside them the checks; below, one row in view and both sides inside the model."""
     chosen = sets.picker(session, key="demonstrations-set", beside=lambda key: _manage(session, key))
     own.undo(session)
     if chosen is None:
@@ -32,12 +33,14 @@ def main(session: Session) -> None:
         return
     table, side = st.columns([2, 1], gap="large")
     with table:
-        sets.table(session, chosen, demonstrations, version)
-        st.caption(f"{len(demonstrations)} rows: {counts(demonstrations)}. Every change is a version on disk.")
-        _foot(session, chosen, demonstrations)
+        sets.table(session, chosen, demonstrations, version, beside.found_now(session, demonstrations))
+        n = session.demos.n_opened(chosen)
+        opened = f" Test is opened: {count(n, 'run')} scored edits on it." if n else ""
+        st.caption(f"{len(demonstrations)} rows: {counts(demonstrations)}.{opened} Every change is a version on disk.")
+        _foot(session, chosen, demonstrations, version)
     with side:
-        troubled = beside.checks(session, demonstrations)
-        index = beside.row(session, demonstrations, geometry.picked_rows(demonstrations) or troubled)
+        beside.checks(session, chosen, demonstrations, version)
+    index = pair.panel(session, demonstrations, geometry.picked_rows(demonstrations))
     geometry.panel(session, chosen, demonstrations, version, index)
 
 
@@ -51,11 +54,13 @@ def _new(session: Session) -> None:
         beginnings.begin(session, "Paste")
 
 
-def _foot(session: Session, chosen: str, demonstrations: Demonstrations) -> None:
+def _foot(session: Session, chosen: str, demonstrations: Demonstrations, version: int | None) -> None:
     saved = session.demos.info(chosen).saved
     with st.container(horizontal=True):
         st.button("Undo", disabled=saved is None or not saved.can_undo, on_click=sets.move, args=(session, chosen, True), key="set-undo")
         st.button("Redo", disabled=saved is None or not saved.can_redo, on_click=sets.move, args=(session, chosen, False), key="set-redo")
+        drawing.splits(session, chosen, demonstrations, version)
+        drawing.versions(session, chosen)
         if st.button("Import", key="set-import"):
             beginnings.begin(session, "Files")
         st.download_button(

@@ -34,7 +34,7 @@ def everywhere(**changes: object) -> Demonstrations:
 
 def test_a_clean_set_has_every_check_and_no_finding() -> None:
     answers = checks(clean())
-    assert len({check.name for check in answers}) == len(answers) == 10
+    assert len({check.name for check in answers}) == len(answers) == 12
     assert all(check.severity == "fine" and check.count == 0 for check in answers)
 
 

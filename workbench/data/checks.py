@@ -13,13 +13,15 @@ from typing import Literal
 import numpy as np
 
 from workbench.data.demonstrations import Demonstration, Demonstrations
-from workbench.data.splits import groups_of, normalised
+from workbench.data.near import near_pairs
+from workbench.data.splits import groups_of, linked, normalised
 from workbench.numerics.ranks import auc
 
 Severity = Literal["fine", "notice", "warning"]
 Tokenize = Callable[[str], Sequence[object]]
 # A confound is told from this many pairs on: with fewer, an AUC of 0.7 is within chance.
 MIN_PAIRS = 10
+MAX_PAIRS = 2000
 AUC_LIMIT = 0.2
 SHARE_LIMIT = 0.2
 BALANCE_LIMIT = 3.0
@@ -51,10 +53,12 @@ def checks(demonstrations: Demonstrations, tokenize: Tokenize = str.split) -> tu
         _same_text(rows),
         _duplicates(rows),
         _leak(rows),
+        _near(rows),
         _spaces(rows),
         length(rows, tokenize),
         _final_period(rows),
         _first_token(rows, tokenize),
+        _words(rows),
         _classes(rows),
     )
 
@@ -113,6 +117,16 @@ def _leak(rows: Sequence[Demonstration]) -> Check:
     shared = [i for i, groups in enumerate(names) if any(len(splits[name]) > 1 for name in groups)]
     advice = "What is fitted on must not be tested on: draw the splits again by question or entity."
     return _found("leak", "Leak between splits", shared, advice)
+
+
+def _near(rows: Sequence[Demonstration]) -> Check:
+    """Rows that ask nearly the same as a row of another split, but not quite: that is the leak's."""
+    texts = [normalised(row.question) for row in rows]
+    found = [
+        i for one, other in near_pairs(texts) if texts[one] != texts[other] and rows[one].split != rows[other].split for i in (one, other)
+    ]
+    advice = "What is tested on says nearly the same as what is fitted on: put both into one split."
+    return _found("near_duplicates", "Near-duplicates across splits", found, advice)
 
 
 def _spaces(rows: Sequence[Demonstration]) -> Check:
@@ -185,6 +199,25 @@ def _first_token(rows: Sequence[Demonstration], tokenize: Tokenize) -> Check:
     same = [i for i, item in found.items() if item == pair] if value >= 0.5 else []
     advice = "Most pairs differ in one fixed word: vary the wording, unless that word is the point."
     return _found("first_token", title, same, advice, "notice", value)
+
+
+def _words(rows: Sequence[Demonstration]) -> Check:
+    """How well the words of the answers alone tell the sides apart, on questions that the bag of words has not seen; `value` is the AUC."""
+    title, pairs = "Words alone tell the sides apart", _pairs(rows)[:MAX_PAIRS]
+    if len(pairs) < MIN_PAIRS:
+        return _found("words", title, (), f"Needs {MIN_PAIRS} pairs to be judged.")
+    from workbench.numerics.words import crossed_word_scores  # scikit-learn is slow to import
+
+    groups = linked([rows[i] for i, _, _ in pairs])
+    if len(set(groups)) < MIN_PAIRS:
+        return _found("words", title, (), f"Needs {MIN_PAIRS} different questions to be judged.")
+    good, bad = crossed_word_scores([one for _, one, _ in pairs], [other for _, _, other in pairs], groups)
+    value = auc(list(good), list(bad))
+    telling = [i for (i, _, _), one, other in zip(pairs, good, bad) if one > other] if value - 0.5 > AUC_LIMIT else []
+    advice = (
+        f"The answers' words alone have an AUC of {value:.2f} on held-out questions: a probe inside the model says more only above that."
+    )
+    return _found("words", title, telling, advice, "notice", value)
 
 
 def _classes(rows: Sequence[Demonstration]) -> Check:

@@ -57,6 +57,19 @@ class Workspace:
         """Keep an edit or run on top of its list."""
         self._mark(kind, key, "is_pinned", int(is_pinned))
 
+    def star(self, mark: str, is_starred: bool = True) -> None:
+        """Star what a demonstration says (the second of its `marks`): it is starred in every set and version that holds it."""
+        with self._database.write() as db:
+            asked = "INSERT OR REPLACE INTO marks (kind, id, is_pinned) VALUES ('row', ?, 1)" if is_starred else (
+                "DELETE FROM marks WHERE kind = 'row' AND id = ?"
+            )  # fmt: skip
+            db.execute(asked, (mark,))
+
+    def starred(self) -> frozenset[str]:
+        """The marks of demonstrations that are starred."""
+        with self._database.read() as db:
+            return frozenset(row["id"] for row in db.execute("SELECT id FROM marks WHERE kind = 'row'"))
+
     def _mark(self, kind: Literal["edit", "run"], key: str, column: str, value: object) -> None:
         item_id = self.edits.info(key).id if kind == "edit" else self.runs.get(key).id
         with self._database.write() as db:

@@ -125,7 +125,7 @@ class Measuring:
         read = as_read(model, rows, *rendering, edits)
         found = dose_sweep(model, one, read, texts, doses, split=split, said=said, beside=others, progress=progress)
         found = replace(found, notes=rendering_notes(model, read.prompts(), edits) + self.shelf.said_of(edits))
-        inputs = {"lanes": lanes_told(every), **data_told(rows), "doses": found.doses, "chat": read.is_chat}
+        inputs = {"lanes": lanes_told(every), **data_told(rows), "split": split, "doses": found.doses, "chat": read.is_chat}
         metrics = {item.name: [value.estimate for value in item.values] for item in found.metrics}
         self.recorder.run("sweep", f"{found.edit} on {rows.name}", found.model, inputs, metrics=metrics)
         return found

@@ -7,7 +7,7 @@ import json
 import sqlite3
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -108,6 +108,15 @@ class Runs:
                 (kind, kind, acting(), acting(), acting(), limit),
             )
             return tuple(_run(row) for row in found)
+
+    def n_opened(self, data: Collection[str]) -> int:
+        """How many runs scored an edit on the test rows of a set that had one of these fingerprints; as `list`, a person's own."""
+        with self._database.read() as db:
+            asked = f"""SELECT COUNT(*) FROM runs WHERE kind IN ('evaluate', 'sweep', 'equal damage') AND {_OWN} AND json_valid(inputs)
+                AND COALESCE(json_extract(inputs, '$.split'), 'test') = 'test'
+                AND json_extract(inputs, '$.data') IN (SELECT value FROM json_each(?))"""
+            (n,) = db.execute(asked, (acting(), acting(), acting(), json.dumps(list(data)))).fetchone()
+        return n
 
     def get(self, run_id: str) -> Run:
         """One run.

@@ -189,6 +189,12 @@ class DemonstrationSets:
             for row in found
         )
 
+    def fingerprints(self, key: str) -> frozenset[str]:
+        """Those of all versions of a set. Raises: UnknownName."""
+        with self._database.read() as db:
+            found = db.execute("SELECT fingerprint FROM set_versions WHERE set_id = ?", (_one(db, key).id,)).fetchall()
+        return frozenset(row["fingerprint"] for row in found)
+
     def rename(self, key: str, name: str, taken: Collection[str] = ()) -> SetInfo:
         """Give a set another name; one that another set has, or that is in `taken`, gets a number."""
         with self._database.write() as db:

@@ -219,6 +219,16 @@ class Shelf:
         """Every version of a set of the workspace; a set that ships has none."""
         return () if self.info(key).is_shipped else self._workspace().sets.history(key)
 
+    def n_opened(self, key: str) -> int:
+        """How many runs have scored edits on the test rows of a set, in any of its versions: a test that was looked at decides no more."""
+        is_shipped = self.info(key).is_shipped
+        data = {self.get(key).fingerprint} if is_shipped else self._workspace().sets.fingerprints(key)
+        return self._workspace().runs.n_opened(data)
+
+    def go_to(self, key: str, version: int) -> SetInfo:
+        """Make any version of a set of the workspace the current one."""
+        return self._workspace().sets.go_to(key, version)
+
     def rename(self, key: str, name: str) -> SetInfo:
         """Give a set of the workspace another name."""
         return self._workspace().sets.rename(key, name, self._shipped_ids())

@@ -18,6 +18,7 @@ from pages._ui.kit.lanes import known_edits, lane_name, own_dose, usable_lanes
 from pages._ui.kit.said import prompt_lane
 from pages._ui.kit.state import MAX_LANES, option, state
 from workbench.conversations import Prompt
+from workbench.data.cutting import first_sentence
 from workbench.edits.lane import Lane, Named
 from workbench.settings import CompareSettings
 from workbench.workspace.job import Snapshot
@@ -148,7 +149,7 @@ def _lane(session: Session, found: Comparison, p: int, i: int, colour: str, key:
     if text.thinking:
         with st.expander("What it thought before it answered"):
             st.text(text.thinking)
-    _thumbs(session, found, p, text.answer, key)
+    _thumbs(session, found, p, _taken(text, pinned), key)
     _pin(text, pinned, i, lane.label, key)
 
 
@@ -196,12 +197,21 @@ def _pin(text: LaneText, pinned: int | None, lane: int, label: str, key: str) ->
         st.dataframe(rows, hide_index=True)
 
 
+def _taken(text: LaneText, pinned: int | None) -> str:
+    """What a thumb takes: the answer's first sentence, or the answer up to the pinned token."""
+    if pinned is None:
+        return first_sentence(text.answer)
+    whole = "".join(token.text for token in text.tokens)
+    start = whole.rfind(text.answer) if text.thinking else 0
+    return "".join(token.text for token in text.tokens[: pinned + 1])[max(start, 0) :].rstrip() or first_sentence(text.answer)
+
+
 def _thumbs(session: Session, found: Comparison, p: int, text: str, key: str) -> None:
     with st.container(horizontal=True, gap="small"):
         for good, sign, word in ((True, ":material/thumb_up:", "positive"), (False, ":material/thumb_down:", "negative")):
             st.button(
                 word, icon=sign, key=f"{key}-{word}", type="tertiary", on_click=_judge, args=(session, found.prompts[p], text, good),
-                help=f"Add this answer to the demonstrations as a {word}.",
+                help=f"Adds to the demonstrations as a {word}: {words.plain(text.strip())}  \nPin a token to end it there.",
             )  # fmt: skip
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import streamlit as st
 
+from pages._ui.demonstrations.filtering import Wanted, allowed, filters
 from pages._ui.kit import frame
 from pages._ui.kit.rows import MANY, Editor, counts, editor, merged, places_of
 from pages._ui.kit.state import part, state
@@ -18,6 +19,7 @@ from workbench.errors import ChangedMeanwhile
 from workbench.workspace.share import is_class
 
 if TYPE_CHECKING:
+    from workbench.data.checks import Check
     from workbench.session import Session
     from workbench.workspace.shelf import Offer
 
@@ -55,22 +57,22 @@ def what_is_used(demonstrations: Demonstrations) -> str:
     return f"Fits on the rows marked fit, chooses on validation, never sees test. This set: {counts(demonstrations)}."
 
 
-def table(session: Session, chosen: str, now: Demonstrations, version: int | None) -> None:
-    """The editable table of a set, with a filter where it has more rows than a table shows; each change is a version on disk.
+def table(session: Session, chosen: str, now: Demonstrations, version: int | None, found: Sequence[Check] = ()) -> None:
+    """The editable table of a set, or of the rows of it that the filter asks for; each change is a version on disk.
 
-    version: what `now` is, or is made of an older one; None where the set ships.
+    version: what `now` is, or is made of an older one; None where the set ships. found: what the checks found in it.
     """
-    mine = part(Editor)
-    wanted = st.text_input("Filter", key="set-filter", placeholder="A word of a text, a tag, a split") if len(now) > MANY else ""
+    mine, wanted = part(Editor), filters(now, found)
     # The base changes only when another set, a filter, an undo, a redo or an import asks for it.
     if (mine.chosen, mine.wanted) != (chosen, wanted):
         mine.chosen, mine.wanted, mine.base, mine.turn = chosen, wanted, now, mine.turn + 1
-        mine.places, mine.version, mine.error = places_of(now, wanted), version, None
+        mine.places, mine.version, mine.error = places_of(now, wanted.text, allowed(session, now, wanted, found)), version, None
     key = f"editor-{mine.turn}"
     shown = mine.base.with_rows(mine.base[i] for i in mine.places)
     editor(shown, key, lambda: save_changes(session, chosen, merged(mine.base, st.session_state[key], mine.places), mine.version))
-    if len(now) > MANY:
-        st.caption(f"The first {len(shown):,} rows{' that hold it' if wanted else ''} of {len(now):,}.")
+    if len(shown) < len(mine.base):
+        first = "The first " if len(shown) == MANY else ""
+        st.caption(f"{first}{count(len(shown), 'row')} of {len(now):,}{', as filtered' if wanted != Wanted() else ''}.")
     if mine.error is not None:
         frame.problem(mine.error, "editor")
     elif version != mine.version:

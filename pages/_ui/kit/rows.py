@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -41,7 +41,7 @@ class Editor:
     version: int | None = None
     base: Demonstrations = field(default_factory=lambda: Demonstrations(()))
     places: tuple[int, ...] = ()
-    wanted: str = ""
+    wanted: Hashable = None
     turn: int = 0
     error: Exception | None = None
     of_tab: ClassVar[bool] = True  # sets are those of every model
@@ -60,12 +60,15 @@ def rows_of(session: Session, chosen: str) -> Demonstrations | None:
         return None
 
 
-def places_of(demonstrations: Demonstrations, wanted: str = "") -> tuple[int, ...]:
-    """The first rows, at most as many as a table shows, in which a text, a tag, the split or the id holds what is wanted, in any case."""
-    if not wanted.strip():
-        return tuple(range(min(MANY, len(demonstrations))))
+def places_of(demonstrations: Demonstrations, wanted: str = "", among: Collection[int] | None = None) -> tuple[int, ...]:
+    """The first rows among some (None: all), at most as many as a table shows, in which a text, a tag, the split or the id holds what is
+    wanted, in any case."""
     sought = wanted.strip().casefold()
-    found = (i for i, row in enumerate(demonstrations) if any(sought in text.casefold() for text in _texts(row)))
+    found = (
+        i
+        for i, row in enumerate(demonstrations)
+        if (among is None or i in among) and (not sought or any(sought in text.casefold() for text in _texts(row)))
+    )
     return tuple(islice(found, MANY))
 
 
