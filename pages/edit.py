@@ -46,7 +46,7 @@ def main(session: Session) -> None:
             st.caption(blocked[0].reason + " " + blocked[0].hint)
         else:
             st.caption(sets.what_is_used(demonstrations))
-        where.panel(demonstrations, known, () if stuck else methods.layers(session, known, values), chat)
+        where.panel(demonstrations, known, None if stuck else methods.fitted(session, known, values), chat)
         fits.by_validation(session, demonstrations, settings, blocked=stuck)
         fits.presets_side_by_side(known, settings, blocked=bool(blocked))
     with picture:

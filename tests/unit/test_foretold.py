@@ -13,7 +13,7 @@ from tests.conftest import contrast_rows, taught_rows
 from workbench.cli.main import app
 from workbench.data.sources import write
 from workbench.methods import get
-from workbench.methods.shared.layers import fitted_layers
+from workbench.methods.shared.reading import fitted_at
 from workbench.session import Session
 
 
@@ -35,18 +35,29 @@ def test_a_config_says_before_the_fit_which_layers_it_will_be_fitted_at(tiny_gpt
     known = get(method)
     config = known.configure(values)
     edit = known.fit(tiny_gpt2, contrast_rows(40), config).edit
-    told = fitted_layers(config, tiny_gpt2.info)
-    assert told == tuple(sorted({operation.site.layer for operation in edit.operations()})) and told
+    told = fitted_at(config, tiny_gpt2.info)
+    assert told is not None and told.read == "last" and told.layers
+    assert told.layers == tuple(sorted({operation.site.layer for operation in edit.operations()}))
 
 
 def test_a_method_whose_fit_chooses_says_nothing_until_layers_are_named(tiny_gpt2: Any) -> None:
     info = tiny_gpt2.info
+
+    def layers(config: object) -> tuple[int, ...] | None:
+        found = fitted_at(config, info)
+        return found and found.layers
+
     for method, named in (("hpr", {"layers": (1, 99)}), ("refusal_direction", {"layer": 1})):
-        assert fitted_layers(get(method).configure(), info) == ()
-        assert fitted_layers(get(method).configure(named), info) == (1,), "and none that the model does not have"
-    assert fitted_layers(get("are").configure({"read_blocks": (2, 1)}), info) == (1, 2)
-    assert fitted_layers(get("are").configure(), info) == tuple(sorted(get("are").configure().reads(info.n_layers)))
-    assert fitted_layers(get("tarot").configure(), info) == fitted_layers(object(), info) == ()
+        assert layers(get(method).configure()) == ()
+        assert layers(get(method).configure(named)) == (1,), "and none that the model does not have"
+    assert layers(get("are").configure({"read_blocks": (2, 1)})) == (1, 2)
+    assert layers(get("are").configure()) == tuple(sorted(get("are").configure().reads(info.n_layers)))
+    assert fitted_at(get("tarot").configure(), info) is fitted_at(object(), info) is None
+
+
+def test_what_a_fit_reads_is_told_where_it_is_one_reading_of_a_text(tiny_gpt2: Any) -> None:
+    told = {read: fitted_at(get("sea").configure({"read": read}), tiny_gpt2.info) for read in ("auto", "last", "mean", "random")}
+    assert {read: found and found.read for read, found in told.items()} == {"auto": "last", "last": "last", "mean": "mean", "random": None}
 
 
 def test_the_command_foretells_a_method_at_its_own_layers(run: Any, tmp_path: Path) -> None:
@@ -62,6 +73,8 @@ def test_the_command_foretells_a_method_at_its_own_layers(run: Any, tmp_path: Pa
 def test_a_sweep_prints_no_score_without_its_interval(run: Any, tmp_path: Path) -> None:
     data = str(write(contrast_rows(60), tmp_path / "pairs.jsonl"))
     grid = ("sweep", "--method", "mean_difference", "--data", data, "--neutral", data, "--grid", "strength=1|9")
-    (weak, strong), table = json.loads(run(*grid, "--json"))["rows"], run(*grid)
+    rows, table = json.loads(run(*grid, "--json"))["rows"], run(*grid)
+    assert [row["lane"].startswith("placebo") for row in rows] == [False, True, False, True], "each beside its placebo"
+    weak, strong = rows[0], rows[2]
     assert weak["mc1_low"] < weak["mc1"] < weak["mc1_high"] and weak["mc1_n"] == weak["n"] and strong["kl_nats_n"] > 0
     assert f"{strong['mc1']:.3g} [{strong['mc1_low']:.3g}, {strong['mc1_high']:.3g}]" in table and "mc1_low" not in table

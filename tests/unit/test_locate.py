@@ -14,6 +14,7 @@ from workbench.data.demonstrations import Demonstration, Demonstrations
 from workbench.errors import NotEnoughData
 from workbench.lenses.locate import Located, locate
 from workbench.methods.shared.places import READINGS
+from workbench.methods.shared.reading import FittedAt
 from workbench.score import continuation_scores
 
 
@@ -121,13 +122,18 @@ def test_the_best_has_to_be_beyond_random_directions() -> None:
     split = dataclasses.replace(found, agreement=np.full((2, 2), 0.1))
     assert "expect one direction to help some rows and harm others" in split.says and "pairs with it +0.1 (random: 0.2)" in split.detail
     # What to expect of a method at its own layers: of several that layer which tells most.
-    says, detail = found.foretold("Mean difference", (1,))
+    says, detail = found.foretold("Mean difference", FittedAt((1,), None))
     assert says.startswith("Mean difference is fitted at layer 1: there a direction tells both sides apart. The pairs point")
     assert detail.startswith("Layer 1, the last token, 8 held-out rows: AUC 0.90")
-    assert found.foretold("SEA", (0, 1))[0].startswith("SEA is fitted at layers 0 and 1; what tells most is layer 1: there a direction")
-    weak = dataclasses.replace(found, auc_low=np.full((2, 2), 0.49)).foretold("SEA", (0,))
+    assert found.foretold("SEA", FittedAt((0, 1), None))[0].startswith(
+        "SEA is fitted at layers 0 and 1; what tells most is layer 1: there a direction"
+    )
+    weak = dataclasses.replace(found, auc_low=np.full((2, 2), 0.49)).foretold("SEA", FittedAt((0,), None))
     assert weak[0] == "SEA is fitted at layer 0: there no direction tells both sides apart beyond chance, so expect little of it."
-    assert found.foretold("HPR", ()) == found.foretold("HPR", (9,)) == ("", ""), "what the fit finds is not foretold"
+    assert found.foretold("HPR", FittedAt((), "mean")) == ("HPR looks for its own layers while it fits.", "")
+    assert found.foretold("LoRA", None) == ("", ""), "it is fitted at no layers of the stream"
+    # The other reading tells more there; a fit that does not use it gains nothing by that.
+    assert found.foretold("SEA", FittedAt((1,), "mean"))[1].startswith("Layer 1, the mean over the answer")
     none = dataclasses.replace(found, auc_low=np.full((2, 2), 0.5))
     assert none.detail == "" and none.says.startswith("No effect found")
 

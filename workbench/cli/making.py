@@ -28,7 +28,7 @@ def locate(
 ) -> None:
     """Before a fit: at which layer, and read from where, a set's sides differ and a small push moves the model, and how reliably."""
     from workbench.methods import get
-    from workbench.methods.shared.layers import fitted_layers
+    from workbench.methods.shared.reading import fitted_at
     from workbench.workspace.rendering import as_read
 
     known = None if method is None else get(method)
@@ -39,7 +39,7 @@ def locate(
     layer, reading = found.best
     told = {"model": found.model, "data": found.data, "layer": layer, "read": reading, "is_found": found.is_found, "says": found.says}
     told |= {"auc_band": found.auc_band, "effect_band": found.effect_band, "n_fit": found.n_fit, "n_held": found.n_held}
-    own = ("", "") if known is None else found.foretold(known.title, fitted_layers(config, session.model.info))
+    own = ("", "") if known is None else found.foretold(known.title, fitted_at(config, session.model.info))
     told |= {"detail": found.detail, "method": {"name": method, "says": own[0], "detail": own[1]}}
     answer(told | {"rows": found.rows()}, opening.json, [*filter(None, (*own, found.says, found.detail)), *table(found.rows())])
 

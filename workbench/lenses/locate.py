@@ -26,7 +26,7 @@ import torch
 from workbench.data.damage import requests
 from workbench.data.demonstrations import Demonstrations
 from workbench.methods.shared.places import PUSH, READINGS, apart_sides, read_all, read_both, slopes
-from workbench.methods.shared.reading import ReadAt
+from workbench.methods.shared.reading import FittedAt, ReadAt
 from workbench.models.base import LanguageModel
 from workbench.models.chat import at_once
 from workbench.numerics.intervals import auc_interval, placements
@@ -95,14 +95,17 @@ class Located:
         """The numbers behind `says`; empty where nothing was found."""
         return self._numbers(self._at(*self.best)) if self.is_found else ""
 
-    def foretold(self, title: str, layers: Sequence[int]) -> tuple[str, str]:
-        """What to expect of a method that is fitted at some of these layers: plain sentences, and the numbers behind them."""
-        mine = [(i, self.layers.index(layer)) for layer in layers if layer in self.layers for i in range(len(self.readings))]
-        if not mine:
+    def foretold(self, title: str, fitted: FittedAt | None) -> tuple[str, str]:
+        """What to expect of a method that is fitted there: plain sentences, and the numbers behind them; empty where nothing is known."""
+        if fitted is None:
             return "", ""
+        if not fitted.layers:
+            return f"{title} looks for its own layers while it fits.", ""
+        readings = [i for i, reading in enumerate(self.readings) if fitted.read in (None, reading)]
+        mine = [(i, self.layers.index(layer)) for layer in fitted.layers for i in readings]
         at = max(mine, key=lambda at: (float(self.auc[at]), -at[1]))
-        there = f"{title} is fitted at {_listed(layers)}"
-        there += f"; what tells most is layer {self.layers[at[1]]}" if len(layers) > 1 else ""
+        there = f"{title} is fitted at {_listed(fitted.layers)}"
+        there += f"; what tells most is layer {self.layers[at[1]]}" if len(fitted.layers) > 1 else ""
         if self.auc[at] <= self.auc_band[1] or self.auc_low[at] <= 0.5:
             return f"{there}: there no direction tells both sides apart beyond chance, so expect little of it.", self._numbers(at)
         return f"{there}: there a direction tells both sides apart.{self._reliability(at)}{self._refusing(at)}", self._numbers(at)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from workbench.knobs import Knob
     from workbench.methods.registry import Method
     from workbench.methods.shared.needs import Obstacle
+    from workbench.methods.shared.reading import FittedAt
     from workbench.session import Session
 
 
@@ -101,11 +102,11 @@ def form(session: Session, known: Method) -> tuple[dict[str, Any], int, float]:
     return values, int(seed), dose
 
 
-def layers(session: Session, known: Method, values: dict[str, Any]) -> tuple[int, ...]:
-    """The layers that the form's method will be fitted at, as far as that is known before."""
-    from workbench.methods.shared.layers import fitted_layers
+def fitted(session: Session, known: Method, values: dict[str, Any]) -> FittedAt | None:
+    """Where the form's method will be fitted, as far as that is known before."""
+    from workbench.methods.shared.reading import fitted_at
 
-    return fitted_layers(known.configure(values), session.model.info)
+    return fitted_at(known.configure(values), session.model.info)
 
 
 def rivals(of: str) -> Rivals:

@@ -13,10 +13,9 @@ from pages._ui.kit.glossary import tip
 from workbench.data.demonstrations import Demonstrations
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from workbench.lenses.locate import Located
     from workbench.methods.registry import Method
+    from workbench.methods.shared.reading import FittedAt
     from workbench.progress import Progress
     from workbench.session import Session
 
@@ -24,16 +23,16 @@ if TYPE_CHECKING:
 WHERE: jobs.Slot[tuple[str, bool | None], Located] = jobs.Slot("where")
 
 
-def panel(demonstrations: Demonstrations, known: Method, layers: Sequence[int], chat: bool | None) -> None:
+def panel(demonstrations: Demonstrations, known: Method, fitted: FittedAt | None, chat: bool | None) -> None:
     """All layers at once: how well each tells the sides apart, what a push there does, and a button that takes the best.
 
     Args:
-        layers: those at which the method is fitted, as far as that is known. chat: how a fit reads the set.
+        fitted: where the method will be, as far as that is known. chat: how a fit reads the set.
     """
     with st.expander("Before fitting: where is it, and how reliable?", key="where"):
         frame.act("Look at all layers", _run, demonstrations, chat, key="where-run", disabled=not len(demonstrations))
         jobs.panel(
-            WHERE, lambda found: _draw(found, known, layers), settings=(demonstrations.fingerprint, chat),
+            WHERE, lambda found: _draw(found, known, fitted), settings=(demonstrations.fingerprint, chat),
             nothing=lambda: st.caption("One pass of the model foretells at which layer both sides differ, whether one direction can "
                 "serve all pairs, and whether it touches refusals."),
         )  # fmt: skip
@@ -48,15 +47,15 @@ def _run(demonstrations: Demonstrations, chat: bool | None) -> None:
     jobs.start(WHERE, "Looking at all layers", work, (demonstrations.fingerprint, chat))
 
 
-def _draw(found: Located, known: Method, layers: Sequence[int]) -> None:
+def _draw(found: Located, known: Method, fitted: FittedAt | None) -> None:
     from workbench.figures.location import location
     from workbench.knobs import knobs as knobs_of
     from workbench.methods.registry import Scope
 
     layer, reading = found.best
-    own, own_detail = found.foretold(known.title, layers)
+    own, own_detail = found.foretold(known.title, fitted)
     for i, (says, detail) in enumerate(((own, own_detail), (found.says, found.detail))):
-        if says and (not i or not own or list(layers) != [layer]):
+        if says and (not i or not own or fitted is None or fitted.layers != (layer,)):
             meaning(says, f"where-{i}")
             st.caption(words.markdown(detail), help=tip(detail))
     told = words.provenance(model=found.model, edit="", seed=0, data=f"data {found.data}, {found.n_fit} texts fit, {found.n_held} held out")

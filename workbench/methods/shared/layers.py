@@ -20,11 +20,6 @@ class FitsAt(Protocol):
         ...
 
 
-def fitted_layers(config: object, info: ModelInfo) -> tuple[int, ...]:
-    """The layers that a config will be fitted at in a model of this shape; empty where the fit finds them, or there are none."""
-    return tuple(sorted({layer for layer in config.fits_at(info) if layer < info.n_layers})) if isinstance(config, FitsAt) else ()
-
-
 def single_layers(n_layers: int) -> tuple[tuple[int, ...], ...]:
     """One layer a third, half, two thirds and five sixths of the way up."""
     return tuple((start,) for start in sorted({min(n_layers - 1, round(n_layers * at)) for at in STARTS}))

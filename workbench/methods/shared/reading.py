@@ -15,7 +15,7 @@ import torch
 from workbench.data.sides import SIDES, Sides, TextSide
 from workbench.errors import BadKnob
 from workbench.knobs import knob
-from workbench.methods.shared.layers import SMALL
+from workbench.methods.shared.layers import SMALL, FitsAt
 from workbench.models.base import LanguageModel, ModelInfo
 from workbench.models.sinks import MASSIVE
 from workbench.models.tokens import TokenBatch
@@ -47,6 +47,24 @@ def settled_reading(read: str, info: ModelInfo) -> ReadAt:
     if read != "auto":
         return read  # pyright: ignore[reportReturnType]
     return "last" if info.n_parameters < SMALL else "mean"
+
+
+class FittedAt(NamedTuple):
+    """Where a fit reads, as far as that is known before it: `layers`, none where it looks for its own; `read`, None where that is no
+    single reading of a text."""
+
+    layers: tuple[int, ...]
+    read: Literal["last", "mean"] | None
+
+
+def fitted_at(config: object, info: ModelInfo) -> FittedAt | None:
+    """Where a config will be fitted in a model of this shape; None for a method that is fitted at no layers of the stream."""
+    if not isinstance(config, FitsAt):
+        return None
+    named = getattr(config, "read", None)
+    read = settled_reading(named, info) if isinstance(named, str) else None
+    layers = tuple(sorted({layer for layer in config.fits_at(info) if layer < info.n_layers}))
+    return FittedAt(layers, read if read == "last" or read == "mean" else None)
 
 
 class Readings(NamedTuple):
