@@ -6,18 +6,23 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from pages._ui.evaluate import contest, edits, protocol
+from pages._ui.evaluate import contest, edits, influence, protocol
 from pages._ui.kit import frame
 from pages._ui.kit.backend import ready
 
 if TYPE_CHECKING:
     from workbench.session import Session
 
-VIEWS = {"Edits": edits.evaluate, "At equal damage": contest.compete, "Canonical examples": protocol.compare}
+VIEWS = {
+    "Edits": edits.evaluate,
+    "At equal damage": contest.compete,
+    "Which did it": influence.blame,
+    "Canonical examples": protocol.compare,
+}
 
 
 def main(session: Session) -> None:
-    """Edits that are made, any of them at equal damage, or methods by the protocol of canonical examples."""
+    """Edits that are made, any of them at equal damage, the demonstrations behind one, or methods by the protocol of canonical examples."""
     view = st.segmented_control(
         "View", list(VIEWS), default="Edits", key="evaluate-view", required=True, label_visibility="collapsed", persist_state="session"
     )

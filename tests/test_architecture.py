@@ -305,10 +305,10 @@ def test_shared_modules_know_no_method_and_a_wrong_import_is_found() -> None:
 # A public name stands in one module. These stand in several because each module of a kind has its own: what a method's folder holds, what a
 # figure's module draws, and a command that is called as what it calls.
 ROLES: dict[str, str] = {
-    "methods/": "OFFICIAL PRESETS draws fit report steps tries",
+    "methods/": "OFFICIAL PRESETS draws fit report steps tries without",
     "evaluate/protocol/compat.py": "OFFICIAL",
     "figures/": "pictures",
-    "cli/": "app compare equal_damage export fit generate locate",
+    "cli/": "app compare equal_damage export fit generate influence locate",
     "world/__main__.py": "app card",
 }
 

@@ -27,6 +27,7 @@ from workbench.evaluate.comparison import Comparison
 from workbench.evaluate.dose import SWEPT, CoherentDose, DoseSweep
 from workbench.evaluate.equal_damage import EqualDamage
 from workbench.evaluate.evaluation import Evaluation
+from workbench.evaluate.influence import Influence
 from workbench.evaluate.protocol.ensemble import EnsembleSummary
 from workbench.evaluate.protocol.scores import CanonicalSummary
 from workbench.lenses import registry as lens_registry
@@ -38,10 +39,20 @@ from workbench.models.token_texts import token_ids
 from workbench.progress import Progress
 from workbench.resources import models_of
 from workbench.sampling import Sampling
-from workbench.settings import AnySettings, ChoiceSettings, CompareSettings, EqualDamageSettings, EvaluateSettings, FitSettings
+from workbench.settings import (
+    AnySettings,
+    ChoiceSettings,
+    CompareSettings,
+    EqualDamageSettings,
+    EvaluateSettings,
+    FitSettings,
+    InfluenceSettings,
+    RefitSettings,
+)  # fmt: skip
 from workbench.workspace.contests import Contests
 from workbench.workspace.edit_shelf import EditShelf
 from workbench.workspace.edits import EditInfo
+from workbench.workspace.explaining import Explaining, Refit
 from workbench.workspace.fitting import Fitting
 from workbench.workspace.home import Workspace
 from workbench.workspace.measuring import Measuring
@@ -72,6 +83,7 @@ class Session(OnModel):
         self._fitting = Fitting(self.demos, self.shelf, self.recorder)
         self._measuring = Measuring(self.demos, self.shelf, self.recorder)
         self._contests = Contests(self._fitting)
+        self._explaining = Explaining(self._fitting)
 
     @property
     def workspace(self) -> Workspace:
@@ -254,6 +266,24 @@ class Session(OnModel):
         edit. UnknownMethod. Others: as `evaluate.equal_damage.equal_damage`.
         """
         return self.run(EqualDamageSettings(data, tuple(methods), self.shelf.lanes(list(lanes)), **options), progress=progress)
+
+    def influence(
+        self, edit: LaneLike, data: Source, *, split: Split | None = "validation", n_refits: int = 40, progress: Progress | None = None
+    ) -> Influence:
+        """What each demonstration of an edit's fit does to each row of a split; the fields are those of `InfluenceSettings`.
+
+        Raises: BadLane: it is no single edit. Obstructed: `data` is not the set of its fit. Others: as `evaluate.influence.influence`.
+        """
+        return self._explaining.influence(self.model, InfluenceSettings(self.shelf.lane(edit), data, split, n_refits), progress)
+
+    def refit_without(
+        self, edit: LaneLike, data: Source, drop: Sequence[str], *, split: Split | None = "test", progress: Progress | None = None
+    ) -> Refit:
+        """Fit an edit again without some demonstrations, by id or prompt, and measure both on a split that did not choose them.
+
+        Raises: UnknownName: no demonstration of such an id or prompt. Others: as `influence` and `fit`.
+        """
+        return self._explaining.refit(self.model, RefitSettings(self.shelf.lane(edit), data, tuple(drop), split), progress)
 
     def coherent_dose(
         self, edit: EditLike, *, neutral: Source | None = None, progress: Progress | None = None, **options: Any

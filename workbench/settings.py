@@ -129,4 +129,27 @@ class EqualDamageSettings:
     seed: int = 0
 
 
+@dataclass(frozen=True)
+class InfluenceSettings:
+    """What each demonstration that an edit was fitted on does to the rows of a split. The edit is a lane of one.
+
+    `n_refits`: fits on halves of the demonstrations, where the method has no closed form.
+    """
+
+    lane: Lane
+    source: Source
+    split: Split | None = "validation"
+    n_refits: int = 40
+
+
+@dataclass(frozen=True)
+class RefitSettings:
+    """An edit fitted again without some of its demonstrations, by their ids or prompts; both are measured on the rows of a split."""
+
+    lane: Lane
+    source: Source
+    drop: tuple[str, ...] = ()
+    split: Split | None = "test"
+
+
 AnySettings = FitSettings | CompareSettings | EvaluateSettings | EqualDamageSettings

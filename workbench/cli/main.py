@@ -7,7 +7,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from workbench.cli import looking, making, sets, showing, sweeping
+from workbench.cli import explaining, looking, making, sets, showing, sweeping
 from workbench.cli.printing import complain
 from workbench.errors import RetouchError
 from workbench.progress import Cancelled
@@ -79,6 +79,7 @@ for command in (
     looking.evaluate,
     sweeping.sweep,
     sweeping.equal_damage,
+    explaining.influence,
     making.export,
     showing.app,
 ):

@@ -88,6 +88,19 @@ class ProceedFunction(Protocol):
     ) -> Fitted: ...
 
 
+@runtime_checkable
+class WithoutFunction(Protocol):
+    """How a method says what it would have fitted without each row, from one reading of all of them.
+
+    Yields the number of a row among those of split `fit`, and the edit without it. What the fit chose (layers, numbers of directions,
+    strength, gates, bounds) is held at the edit's, as is its dose.
+    """
+
+    def __call__(
+        self, model: LanguageModel, demonstrations: Demonstrations, edit: Any, config: Any, *, progress: Progress
+    ) -> Iterator[tuple[int, Edit]]: ...
+
+
 @dataclass(frozen=True)
 class Step:
     """A fit between two epochs.
@@ -161,6 +174,8 @@ class Method:
     """What a scope means: values of knobs; nothing where no knob takes such places."""
     alone: Mapping[str, Any] = field(default_factory=lambda: NOTHING)
     """Knobs for a fit to rows that are all there is: none are apart to choose on."""
+    without: WithoutFunction | None = None
+    """Knows the edit without each row in closed form; None: only refits tell what a row does."""
     order: int = 100
     """Its place among the methods: a newcomer meets the simple ones first."""
 
@@ -266,6 +281,7 @@ def method(
     top_dose: float = 1.0,
     scopes: Scopes = _nothing,
     alone: Mapping[str, Any] = NOTHING,
+    without: WithoutFunction | None = None,
     order: int = 100,
 ) -> Callable[[MethodT], MethodT]:
     """Register a fit function as a method; the arguments are the fields of `Method`."""
@@ -275,7 +291,7 @@ def method(
             raise ValueError(f"The method {name!r} is registered already.")
         _METHODS[name] = Method(
             name, title, summary, paper, config, edit, needs, presets, run, obstacles, proceed,
-            tries, draws, steps, top_dose, scopes, alone, order,
+            tries, draws, steps, top_dose, scopes, alone, without, order,
         )  # fmt: skip
         return run
 

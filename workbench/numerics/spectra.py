@@ -119,12 +119,12 @@ def spectra_of_rows(base: Float[Tensor, "row d_model"], others: Mapping[str, Flo
     for name, other in others.items():
         _, r_other = torch.linalg.qr(other.double().T, mode="r")
         core = r @ r_other.T / base.shape[0]
-        inner, values = _left_singular(core)
+        inner, values = left_singular(core)
         found[name] = Spectrum(values, base.shape[0], Reflectors(factors, tau), inner, core)
     return found
 
 
-def _left_singular(core: Float[Tensor, "m m"]) -> tuple[Float[Tensor, "m m"], Float[Tensor, " m"]]:
+def left_singular(core: Float[Tensor, "m m"]) -> tuple[Float[Tensor, "m m"], Float[Tensor, " m"]]:
     """Left singular vectors and values, descending, by the eigenvectors of C Cᵀ and an SVD of what these blur."""
     inner = torch.linalg.eigh(core @ core.T)[1].flip(1)
     rows = inner.T @ core

@@ -7,7 +7,7 @@ do as well as pairs of answers.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, Self, final
 
@@ -23,11 +23,13 @@ from workbench.methods.registry import Curve, FitReport, Fitted, Notice, header,
 from workbench.methods.shared.gating import TRIED_GATES, GateKind, gated
 from workbench.methods.shared.harmless import harmless_dose
 from workbench.methods.shared.layers import SMALL, single_layers
+from workbench.methods.shared.left_out import gone, owners
 from workbench.methods.shared.needs import Needs
 from workbench.methods.shared.reading import ReadFrom, read_knob, read_sides, settled_reading
 from workbench.methods.shared.sparing import HELP, SpareKind, spared
 from workbench.methods.shared.starts import Start, start_layer
 from workbench.models.base import LanguageModel, ModelInfo
+from workbench.numerics.downdate import mean_without
 from workbench.operations import Operation, TransformAt
 from workbench.progress import Progress
 from workbench.shapes import Activations, Float, Tensor
@@ -126,6 +128,28 @@ def _adder(vector: Tensor) -> Any:
     return add
 
 
+def without(
+    model: LanguageModel, demonstrations: Demonstrations, edit: AdditionEdit, config: MeanDifferenceConfig, *, progress: Progress
+) -> Iterator[tuple[int, AdditionEdit]]:
+    """The edit without each row, in closed form: the means less that row, as often as the fit added their difference.
+
+    Ref: docs/methods/shared.md §9.8. Raises: NotFinite, as the fit.
+    """
+    rows = demonstrations.split("fit")
+    sites = {layer: Site("resid_post", layer) for layer in edit.vectors}
+    read = read_sides(model, two_sides(rows), list(sites.values()), settled_reading(config.read, model.info), progress)
+    sides = {layer: (good.double().cpu(), bad.double().cpu()) for layer, (good, bad) in zip(edit.vectors, read.values())}
+    whole = {layer: good.mean(0) - bad.mean(0) for layer, (good, bad) in sides.items()}
+    added = {layer: float(edit.vectors[layer].double().cpu() @ v / (v @ v)) for layer, v in whole.items()}
+    good_of, bad_of = owners(rows).values()
+    for row in sorted({*good_of, *bad_of}):
+        left = {
+            layer: added[layer] * (mean_without(good, gone(good_of, row)) - mean_without(bad, gone(bad_of, row)))
+            for layer, (good, bad) in sides.items()
+        }
+        yield row, replace(edit, vectors={layer: v.to(edit.vectors[layer]) for layer, v in left.items()})
+
+
 @method(
     "mean_difference",
     title="Mean difference",
@@ -141,6 +165,7 @@ def _adder(vector: Tensor) -> Any:
     },
     scopes=lambda scope: {"layers": scope.blocks},
     top_dose=4.0,
+    without=without,
     order=2,
 )
 def fit(model: LanguageModel, demonstrations: Demonstrations, config: MeanDifferenceConfig, *, seed: int, progress: Progress) -> Fitted:

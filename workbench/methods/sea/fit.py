@@ -23,35 +23,33 @@ from typing import Any, cast
 import torch
 
 from workbench.data.demonstrations import Demonstrations
-from workbench.data.sides import Sides, are_pairs, two_sides
+from workbench.data.sides import are_pairs
 from workbench.errors import FitFailed
 from workbench.methods.registry import FitReport, Fitted, Notice, header, method, with_notices
 from workbench.methods.sea.config import PRESETS, SeaConfig, listed_layers, resolved, tries, wanted_count
 from workbench.methods.sea.edit import SpectralEdit, mlp_facts
+from workbench.methods.sea.moments import Moments, cross_moments, side_moments
 from workbench.methods.sea.report import LayerFit, report
-from workbench.methods.shared.contrast_rows import Collect, drawn_rows, settled_period, stream_rows, tokens_of, with_period
+from workbench.methods.sea.without import without
+from workbench.methods.shared.contrast_rows import drawn_rows, settled_period
 from workbench.methods.shared.gating import gated
 from workbench.methods.shared.ground import few_texts
 from workbench.methods.shared.harmless import MOST_DAMAGE, finite
 from workbench.methods.shared.layers import SMALL
 from workbench.methods.shared.needs import Needs
-from workbench.methods.shared.reading import ReadAt, read_sides
+from workbench.methods.shared.reading import ReadAt
 from workbench.methods.shared.sparing import spared
 from workbench.methods.shared.starts import Start, start_layer
 from workbench.methods.shared.validation import neutral_kl
 from workbench.models.base import LanguageModel
 from workbench.numerics.covariance import Centre, CrossMoments, SideMoments
-from workbench.numerics.feature_maps import clamped_share, mapped
 from workbench.numerics.spectra import Spectrum
 from workbench.numerics.spectral_law import SpectralLaw
 from workbench.progress import Progress
 from workbench.shapes import Tensor
-from workbench.sites import Site
 
 N_EXCLUSIVE = 2
 """Directions that the exclusive law drops unless told otherwise: one may be an accident, from three on the text suffers."""
-_SIDES = ("positive", "negative")
-Moments = dict[int, CrossMoments | SideMoments]
 
 
 @method(
@@ -65,6 +63,7 @@ Moments = dict[int, CrossMoments | SideMoments]
     presets=PRESETS,
     tries=tries,
     scopes=lambda scope: {"layers": scope.blocks},
+    without=without,
     order=1,
 )
 def fit(model: LanguageModel, demonstrations: Demonstrations, config: SeaConfig, *, seed: int, progress: Progress) -> Fitted:
@@ -83,7 +82,7 @@ def fit(model: LanguageModel, demonstrations: Demonstrations, config: SeaConfig,
     if config.looks_for_layer(model.info):
         start = start_layer(model, demonstrations, cast(ReadAt, config.read), layers[0], progress.part(0.0, 0.3))
         layers = (start.layer,)
-    collect = _side_moments if config.base == "sides" else _moments
+    collect = side_moments if config.base == "sides" else cross_moments
     moments, clamped = collect(model, rows, layers, config, seed, progress.part(0.3, 0.8))
     if config.layers is None and config.layer_mode == "signature":
         layers = _by_signature(moments, wanted_count(config, model.info.n_layers))
@@ -119,53 +118,6 @@ def _one_dropped(before: float, after: float) -> Notice:
     if after <= MOST_DAMAGE:
         return Notice("note", text, "Set k_minus to have another number.")
     return Notice("warning", text, "Lower the dose, gate the edit, or name another layer.")
-
-
-def _moments(
-    model: LanguageModel, rows: Demonstrations, layers: tuple[int, ...], config: SeaConfig, seed: int, progress: Progress
-) -> tuple[Moments, dict[int, float]]:
-    """Moments of each layer, streamed, and the share of coordinates that the feature map clamps."""
-    base = None if config.base == "own" else "positive"
-    tokens = tokens_of(model, rows, config.period, config.max_new_tokens, progress.part(0.0, 0.6), base=base)
-    read = cast(Collect, config.read)
-    sites = {layer: _fit_site(model, layer, config) for layer in layers}
-    moments = {layer: CrossMoments(_SIDES) for layer in layers}
-    clamped = dict.fromkeys(layers, 0.0)
-    every = (tokens.positive, tokens.negative) if tokens.base is tokens.positive else (tokens.base, tokens.positive, tokens.negative)
-    batches = [stream_rows(model, batch, list(sites.values()), read, seed, progress.part(0.6, 1.0)) for batch in every]
-    for found in zip(*batches):
-        base, good, bad = (found[0], *found[-2:])
-        for layer, site in sites.items():
-            n_before, n_new = moments[layer].n_rows, base[site].shape[0]
-            share = clamped_share(base[site], config.phi)
-            clamped[layer] = (clamped[layer] * n_before + share * n_new) / (n_before + n_new)
-            others = {"positive": mapped(good[site], config.phi), "negative": mapped(bad[site], config.phi)}
-            moments[layer].add(mapped(base[site], config.phi), others)
-    return {**moments}, clamped
-
-
-def _side_moments(
-    model: LanguageModel, rows: Demonstrations, layers: tuple[int, ...], config: SeaConfig, seed: int, progress: Progress
-) -> tuple[Moments, dict[int, float]]:
-    """As `_moments`, each side against itself, so that the sides need not be pairs. Nothing is drawn."""
-    sites = {layer: _fit_site(model, layer, config) for layer in layers}
-    sides: Sides = {
-        side: [(prompt, end and with_period(end, config.period, negative=side == "anti_target")) for prompt, end in texts]
-        for side, texts in two_sides(rows).items()
-    }
-    read = read_sides(model, sides, list(sites.values()), cast(ReadAt, config.read), progress)
-    moments: Moments = {}
-    clamped: dict[int, float] = {}
-    for layer, site in sites.items():
-        clamped[layer] = clamped_share(torch.cat(read[site]).double(), config.phi)
-        moments[layer] = SideMoments({side: mapped(x.double().cpu(), config.phi) for side, x in zip(_SIDES, read[site])})
-    return moments, clamped
-
-
-def _fit_site(model: LanguageModel, layer: int, config: SeaConfig) -> Site:
-    if config.compat.last_layer_fit == "ln_final" and config.fit_site == "resid_post" and layer == model.info.n_layers - 1:
-        return Site("ln_final")
-    return Site(config.fit_site, layer)
 
 
 def _layer(model: LanguageModel, moments: CrossMoments | SideMoments, config: SeaConfig, layer: int, clamped: float) -> LayerFit:

@@ -1,0 +1,133 @@
+"""Which demonstration did it, on a page: harmed rows with the demonstrations behind them, and the fit again without those."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from pages._ui.demonstrations import sets
+from pages._ui.kit import frame, jobs, words
+from pages._ui.kit.figures import figure_panel, table_panel
+from pages._ui.kit.frame import meaning
+from pages._ui.kit.lanes import known_edits, own_dose
+from pages._ui.kit.rows import rows_of
+from workbench.edits.lane import Lane, Named
+from workbench.settings import InfluenceSettings, RefitSettings
+
+if TYPE_CHECKING:
+    from workbench.data.demonstrations import Demonstrations, Split
+    from workbench.evaluate.influence import Influence
+    from workbench.session import Session
+    from workbench.workspace.explaining import Refit
+
+INFLUENCE: jobs.Slot[InfluenceSettings, Influence] = jobs.Slot("influence")
+AGAIN: jobs.Slot[RefitSettings, Refit] = jobs.Slot("refit-without")
+_SPLITS: tuple[Split, ...] = ("validation", "test")
+_FOREMOST = 8
+"""Demonstrations that are ticked at first, at most: those that lower the mean score beyond chance."""
+
+
+def blame(session: Session) -> None:
+    """The set, an edit that was fitted on it, and what each of its demonstrations does to the rows that no fit has seen."""
+    controls, picture = st.columns([1, 2], gap="large")
+    with controls:
+        chosen = sets.picker(session, key="influence-set")
+        rows = None if chosen is None else rows_of(session, chosen)
+        if chosen is None or rows is None:
+            return
+        settings = _settings(session, chosen, rows)
+        if settings is not None:
+            frame.act("Find which did it", _begin, settings, type="primary", key="influence-run", width="stretch")
+    with picture:
+        jobs.panel(INFLUENCE, lambda found: _draw(found, settings), settings=settings, nothing=_nothing)
+
+
+def _settings(session: Session, chosen: str, rows: Demonstrations) -> InfluenceSettings | None:
+    known = known_edits(session)
+    data = {one.edit.id: one.edit.header.data for one in session.shelf.fitted()} | {item.id: item.data for item in session.edits()}
+    mine = [edit for edit in known if rows.is_data_of(data[edit])]
+    if not mine:
+        st.caption("No edit at hand was fitted on this set as it is now. Fit one on *Edit*.")
+        return None
+    if st.session_state.get("influence-edit") not in mine:
+        st.session_state["influence-edit"] = mine[0]
+    edit = st.selectbox("Edit", mine, format_func=known.__getitem__, key="influence-edit")
+    there = [split for split in _SPLITS if len(rows.split(split))]
+    if not there:
+        st.caption("No row of this set is marked validation or test.")
+        return None
+    split = st.segmented_control(
+        "Rows", there, default=there[0], key=f"influence-split-{chosen}", required=True,
+        help="Demonstrations that are dropped for what they do to test rows have been chosen on them: then no row is left to check on.",
+    )  # fmt: skip
+    return InfluenceSettings(Lane((Named(edit, own_dose(session, edit)),)), chosen, split or there[0])
+
+
+def _begin(settings: InfluenceSettings) -> None:
+    jobs.start(
+        INFLUENCE,
+        "Finding which demonstrations did it",
+        lambda session, progress: session.influence(settings.lane, settings.source, split=settings.split, progress=progress),
+        settings,
+        heavy=True,
+    )
+
+
+def _draw(found: Influence, settings: InfluenceSettings | None) -> None:
+    from workbench.figures.influence import influence_grid
+
+    meaning(words.markdown(found.sentence), "influence")
+    st.caption(_way(found))
+    caption = words.provenance(model=found.model, edit=found.edit_id[:6], data=found.data, split=found.split, n=len(found.rows))
+    figure_panel(
+        influence_grid(found), found.victim_table(), caption, key="influence-grid",
+        says=f"{found.title}: how much each row would lose without each demonstration. Blue ones take from it, vermilion ones give.",
+        look_for="A blue column harms many rows: drop it. A blue cell in a row that is harmed is what harmed it.",
+    )  # fmt: skip
+    table_panel(found.table(), caption, key="influence-table")
+    if settings is not None:
+        _offer(found, settings)
+
+
+def _way(found: Influence) -> str:
+    if found.reliability is None:
+        return "In closed form: the fit without each demonstration, what it chose held, and scores to first order."
+    return f"From {found.fits} fits on halves; their two halves agree at a rank correlation of {found.reliability:.2f} (1: no noise)."
+
+
+def _offer(found: Influence, settings: InfluenceSettings) -> None:
+    names = {row.id or str(row.prompt): f"{row.id} {row.prompt}".strip() for row in (found.demonstrations[i] for i in found.order)}
+    key, first = f"influence-drop-{found.edit_id}", [found.demonstrations[i] for i in found.harmful[:_FOREMOST]]
+    st.session_state.setdefault(key, [row.id or str(row.prompt) for row in first])
+    drop = st.multiselect("Demonstrations to drop", list(names), format_func=names.__getitem__, key=key)
+    again = RefitSettings(settings.lane, settings.source, tuple(drop))
+    frame.act("Drop these and refit", _refit, again, key="influence-refit", disabled=not drop)
+    if found.split != "validation":
+        st.caption("These rows choose what is dropped: a gain on them flatters.")
+    jobs.panel(AGAIN, _draw_refit, settings=again)
+
+
+def _refit(settings: RefitSettings) -> None:
+    jobs.start(
+        AGAIN,
+        "Fitting without them",
+        lambda session, progress: session.refit_without(
+            settings.lane, settings.source, settings.drop, split=settings.split, progress=progress
+        ),
+        settings,
+        heavy=True,
+    )
+
+
+def _draw_refit(found: Refit) -> None:
+    meaning(words.markdown(found.sentence), "refit-without")
+    st.caption(f"The new fit is edit {found.edit.id[:6]}, among the edits at hand.")
+
+
+def _nothing() -> None:
+    frame.empty(
+        "The rows that an edit harms will stand here, with the demonstrations behind each, and what a fit without those gives.",
+        "Choose an edit, then press *Find which did it*.",
+        key="influence",
+    )

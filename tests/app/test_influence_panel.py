@@ -1,0 +1,35 @@
+"""Which did it, on the page Evaluate: an edit's demonstrations, the rows that they harm, and the fit without them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from streamlit.testing.v1 import AppTest
+
+from tests.app.conftest import fine, settled, texts
+from tests.app.test_pages import fitted
+
+Run = Callable[..., AppTest]
+
+
+def test_an_edits_demonstrations_are_followed_to_the_rows_and_some_are_dropped(app: Run, fresh_backend: Any) -> None:
+    test = fitted(app, fresh_backend, 60)
+    edit = test.session_state["retouch"].edit
+    fine(test.switch_page("pages/evaluate.py").run())
+    fine(test.segmented_control(key="evaluate-view").set_value("Which did it").run())
+    assert test.selectbox(key="influence-edit").value == edit
+    fine(test.button(key="influence-run").click().run())
+    found = texts(settled(test))
+    assert "held-out rows the edit harms" in found and "In closed form" in found and "From earlier settings" not in found
+    (kept,) = [kept.value for name, kept in test.session_state["retouch"].kept.items() if name == "influence"]
+    worst = kept.demonstrations[kept.order[0]]
+    fine(test.multiselect(key=f"influence-drop-{edit}").set_value([worst.id]).run())
+    fine(test.button(key="influence-refit").click().run())
+    assert "Without 1 demonstration" in texts(settled(test))
+
+
+def test_an_edit_of_another_set_is_not_offered(app: Run, fresh_backend: Any) -> None:
+    test = app("evaluate")
+    fine(test.segmented_control(key="evaluate-view").set_value("Which did it").run())
+    assert "No edit at hand was fitted on this set" in texts(test)

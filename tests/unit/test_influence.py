@@ -1,0 +1,187 @@
+"""Which demonstration did it: closed forms are the refits, first-order scores agree with them, and shuffled influences do not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.stats import rankdata
+
+from tests.conftest import contrast_rows, taught_rows
+from tests.made_edits import low_rank
+from workbench.data.demonstrations import Demonstrations
+from workbench.errors import BadKnob, BadLane, FittedRows, NotEnoughData, Obstructed, UnknownName
+from workbench.evaluate import influence as module
+from workbench.evaluate.benefit import benefit
+from workbench.evaluate.influence import influence
+from workbench.evaluate.slopes import asked, margins, sites_of
+from workbench.methods import get
+from workbench.progress import silent
+from workbench.session import Session
+
+ROWS = contrast_rows(40)
+KNOBS: dict[str, list[dict[str, Any]]] = {
+    "mean_difference": [{}, {"read": "mean", "layers": (0, 2), "strength": 3.0}, {"gate": "hard"}],
+    "sea": [
+        {"k_plus": 5, "k_minus": 2},
+        {"k_plus": 5, "k_minus": 2, "merge": "exclusive"},
+        {"k_plus": 4, "k_minus": 3, "center": "none", "phi": "tanh"},
+        {"k_plus": 3, "k_minus": 3, "base": "sides", "center": "demonstrations"},
+    ],
+}
+
+
+def agreement(one: Any, other: Any) -> float:
+    """Spearman's rank correlation."""
+    return float(np.corrcoef(rankdata(one), rankdata(other))[0, 1])
+
+
+def without(rows: Demonstrations, gone: int) -> Demonstrations:
+    """The set without one of its rows to fit."""
+    out = rows.split("fit")[gone]
+    return rows.where(lambda row: row is not out)
+
+
+def space(name: str, x: Any) -> Any:
+    """What a tensor of an edit does: a basis by its projector, whatever its signs."""
+    return x.double() @ x.double().T if name.endswith(("keep", "drop")) else x.double()
+
+
+@pytest.mark.parametrize(("name", "values"), [(name, values) for name, those in KNOBS.items() for values in those])
+def test_the_edit_without_a_row_is_the_refit_without_it(tiny_gpt2: Any, name: str, values: dict[str, Any]) -> None:
+    method = get(name)
+    config = method.configure(values)
+    edit = method.fit(tiny_gpt2, ROWS, config).edit
+    assert method.without is not None
+    left = dict(method.without(tiny_gpt2, ROWS, edit.dosed(2.0), config, progress=silent()))
+    assert sorted(left) == list(range(len(ROWS.split("fit"))))
+    for row in (0, 9, 23):
+        refit = method.fit(tiny_gpt2, without(ROWS, row), config).edit
+        assert left[row].dose == 2.0 and left[row].gates.keys() == edit.gates.keys()
+        for part, mine in left[row].tensors().items():
+            old, new = (space(part, one.tensors()[part]) for one in (edit, refit))
+            gap = float((space(part, mine) - new).norm())
+            # the fit is in float64 and kept in float32; without the row it is somewhere else
+            assert gap < 1e-4 * max(1.0, float(new.norm())) and float((old - new).norm()) > 10 * gap
+
+
+def test_two_sets_of_prompts_lose_the_row_on_its_own_side(tiny_gpt2: Any) -> None:
+    told = contrast_rows(24)
+    sets = told.with_rows(
+        [replace(row, positive=None, negative=None, label=("target", "anti_target")[i % 2]) for i, row in enumerate(told)]
+    )
+    for name, values in (("mean_difference", {}), ("sea", {"k_plus": 3, "k_minus": 2})):
+        method, config = get(name), get(name).configure(values)
+        edit = method.fit(tiny_gpt2, sets, config).edit
+        assert method.without is not None
+        left = dict(method.without(tiny_gpt2, sets, edit, config, progress=silent()))
+        refit = method.fit(tiny_gpt2, without(sets, 3), config).edit
+        for part, mine in left[3].tensors().items():
+            assert float((space(part, mine) - space(part, refit.tensors()[part])).norm()) < 1e-4
+
+
+def true_influences(model: Any, name: str, values: dict[str, Any], found: Any) -> Any:
+    """What each row's score falls by in a fit without each demonstration."""
+    method = get(name)
+    these = asked(ROWS.split("test"), ROWS)
+    refits = [method.fit(model, without(ROWS, row), method.configure(values)).edit for row in range(len(found.demonstrations))]
+    return found.after - margins(model, these, [(edit,) for edit in refits], silent())[0]
+
+
+@pytest.mark.parametrize(("name", "values"), [("mean_difference", {}), ("sea", KNOBS["sea"][0]), ("sea", KNOBS["sea"][1])])
+def test_influences_agree_with_true_refits_and_shuffled_ones_do_not(tiny_gpt2: Any, name: str, values: dict[str, Any]) -> None:
+    edit = get(name).fit(tiny_gpt2, ROWS, get(name).configure(values)).edit
+    found = influence(tiny_gpt2, ROWS, edit, split="test")
+    assert found.way == "closed form" and found.reliability is None and found.matrix.shape == (24, 8)
+    true = true_influences(tiny_gpt2, name, values, found)
+    assert agreement(found.matrix.mean(1), true.mean(1)) > 0.9
+    assert agreement(found.matrix.ravel(), true.ravel()) > 0.9
+    mixed = np.random.default_rng(0).permutation(found.matrix.mean(1))
+    assert abs(agreement(mixed, true.mean(1))) < 0.5
+
+
+def test_scores_are_those_of_the_verdicts_table(tiny_gpt2: Any) -> None:
+    edit = get("mean_difference").fit(tiny_gpt2, ROWS).edit
+    found = influence(tiny_gpt2, ROWS, edit.dosed(1.5), split="test")
+    (margin,) = [one for one in benefit(tiny_gpt2, ROWS, [edit.dosed(1.5)], split="test").metrics if one.name == "margin_nats"]
+    assert found.title == margin.title
+    assert np.allclose(np.stack([found.before, found.after]), margin.per_item, atol=1e-4)
+    assert all(found.after[j] < found.before[j] for j in found.victims)
+    assert len(found.victims) == margin.moved(1)[1] == len(found.victim_table())
+
+
+def test_fits_on_halves_find_what_the_closed_form_says(tiny_gpt2: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    edit = get("mean_difference").fit(tiny_gpt2, ROWS).edit
+    exact = influence(tiny_gpt2, ROWS, edit, split="test").matrix.mean(1)
+    blind = replace(get("mean_difference"), without=None)
+    monkeypatch.setattr(module, "get", lambda name: blind)
+    found = influence(tiny_gpt2, ROWS, edit, split="test", n_refits=200)
+    assert found.way == "refits of halves" and found.fits == 200 and found.reliability is not None and found.reliability > 0.5
+    told = found.matrix.mean(1)
+    assert agreement(told, exact) > 0.8
+    assert 0.5 < float(np.polyfit(exact, told, 1)[0]) < 2.0, "halves are on the scale of one row left out"
+    few = influence(tiny_gpt2, ROWS, edit, split="test", n_refits=4)
+    assert few.reliability is not None and few.reliability < found.reliability
+    with pytest.raises(BadKnob, match="refits of halves"):
+        influence(tiny_gpt2, ROWS, edit, split="test", n_refits=5)
+
+
+def planted(n: int = 60) -> Demonstrations:
+    """One answer to all, and two rows to fit that teach the opposite."""
+    rows = taught_rows(n)
+    fit = [i for i, row in enumerate(rows) if row.split == "fit"]
+    return rows.with_rows(
+        [replace(row, positive=row.negative, negative=row.positive) if i in fit[:2] else row for i, row in enumerate(rows)]
+    )
+
+
+def test_rows_that_teach_the_opposite_are_found_and_a_fit_without_them_gains(tiny_gpt2: Any, tmp_path: Path) -> None:
+    session, rows = Session(tiny_gpt2, tmp_path / "home"), planted()
+    edit = session.fit("mean_difference", rows).edit
+    found = session.influence(edit, rows)
+    bad = [found.demonstrations[i].id for i in found.harmful]
+    assert bad[:2] == [found.demonstrations[i].id for i in found.order[:2]] and set(bad[:2]) == {"row-0", "row-1"}
+    assert "lower the mean score" in found.sentence or "lowers the mean score" in found.sentence
+    again = session.refit_without(edit, rows, bad[:2])
+    score = next(one for one in again.benefit.metrics if one.name == "margin_nats")
+    assert score.between(2, 1).sign == 1 and again.edit.id in {one.edit.id for one in session.shelf.fitted()}
+    kinds = [run.kind for run in session.workspace.runs.list()]
+    assert kinds.count("influence") == 1 and kinds.count("refit") == 1
+
+
+def test_what_cannot_be_asked_is_told(tiny_gpt2: Any, tmp_path: Path) -> None:
+    session, rows = Session(tiny_gpt2, tmp_path / "home", records=False), contrast_rows(40)
+    edit = session.fit("mean_difference", rows).edit
+    with pytest.raises(Obstructed, match="not the set"):
+        session.influence(edit, contrast_rows(40, seed=1))
+    with pytest.raises(BadLane, match="no single edit"):
+        session.influence((edit, edit), rows)
+    with pytest.raises(UnknownName, match="row-999"):
+        session.refit_without(edit, rows, ["row-999"])
+    with pytest.raises(NotEnoughData, match="to score"):
+        asked(rows.split("test").with_rows([replace(row, positive=None, label=None) for row in rows.split("test")]), rows)
+    bare = rows.split("fit")
+    with pytest.raises((NotEnoughData, FittedRows)):
+        session.influence(session.fit("mean_difference", bare).edit, bare)
+    assert sites_of(edit) is not None and sites_of(low_rank(tiny_gpt2)) is None
+
+
+def test_the_command_says_it_and_fits_again(tiny_gpt2: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from typer.testing import CliRunner
+
+    from workbench.cli.main import app
+
+    session, rows = Session(tiny_gpt2, tmp_path / "home"), planted()
+    monkeypatch.setattr("workbench.session.open_session", lambda *_, **__: session)
+    path = tmp_path / "planted.jsonl"
+    path.write_text("".join(f"{row.line}\n" for row in rows))
+    edit = session.fit("mean_difference", str(path)).edit
+    told = CliRunner().invoke(app, ["influence", edit.id, str(path), "--drop-harmful"])
+    assert told.exit_code == 0, told.output
+    assert "held-out rows the edit harms" in told.output and "nats; closed form" in told.output
+    assert "row-0" in told.output and "The new fit is edit" in told.output
+    odd = CliRunner().invoke(app, ["influence", edit.id, str(path), "--refits", "5"])
+    assert odd.exit_code == 2

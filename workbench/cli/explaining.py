@@ -1,0 +1,44 @@
+"""Commands that say why an edit does what it does."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from workbench.cli.groups import Opening, grouped
+from workbench.cli.options import split_named
+from workbench.cli.printing import answer, table
+from workbench.errors import BadKnob
+
+_SHOWN = 12
+
+
+@grouped
+def influence(
+    edit: Annotated[str, typer.Argument(help="The edit: a folder, an id or a name, as ID:2 at a dose.")],
+    data: Annotated[str, typer.Argument(help="The set that it was fitted on.")],
+    opening: Opening,
+    split: Annotated[str, typer.Option(help="The rows that are looked at: validation, test, fit or all.")] = "validation",
+    refits: Annotated[int, typer.Option(min=4, help="Fits on halves, for a method without closed form; an even number.")] = 40,
+    drop: Annotated[list[str] | None, typer.Option(help="Fit again without this demonstration, by id; give the option again.")] = None,
+    drop_harmful: Annotated[bool, typer.Option("--drop-harmful", help="Fit again without those that lower the mean score.")] = False,
+) -> None:
+    """Say which demonstrations help and harm which held-out rows, and fit again without some; rows of split test then compare both."""
+    which = split_named(split)
+    if refits % 2:
+        raise BadKnob(f"--refits {refits} is odd.", "Give an even number: every draw is fitted on both of its halves.")
+    session, progress = opening.session(0.1)
+    lane = session.shelf.read(edit)
+    found = session.influence(lane, data, split=which, n_refits=refits, progress=progress.part(0.0, 0.7))
+    told = {"model": found.model, "data": found.data, "split": split, "edit": found.edit_id, "way": found.way, "metric": found.title}
+    told |= {"fits": found.fits, "reliability": found.reliability, "sentence": found.sentence, "left_out_why": found.why}
+    told |= {"demonstrations": found.table(), "harmed": found.victim_table()}
+    lines = [found.sentence.replace("**", ""), f"{found.title}, nats; {found.way}.", "", "Demonstrations, the most harmful first:"]
+    lines += [*table(found.table()[:_SHOWN]), "", "Harmed rows, the most harmed first:", *table(found.victim_table()[:_SHOWN])]
+    names = [found.demonstrations[i].id or str(found.demonstrations[i].prompt) for i in found.harmful] if drop_harmful else []
+    if gone := tuple(dict.fromkeys([*(drop or ()), *names])):
+        again = session.refit_without(lane, data, gone, split="test", progress=progress.part(0.7, 1.0))
+        told |= {"refit": {"edit": again.edit.id, "dropped": gone, "sentence": again.sentence}}
+        lines += ["", again.sentence.replace("**", ""), f"The new fit is edit {again.edit.id}."]
+    answer(told, opening.json, lines)

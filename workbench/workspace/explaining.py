@@ -1,0 +1,104 @@
+"""Which demonstrations an edit owes what it does to, and the edit without some of them; recorded as runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import final
+
+from workbench import methods as registered
+from workbench.data.demonstrations import Demonstrations, Source
+from workbench.edits.base import Edit
+from workbench.edits.labels import edits_of
+from workbench.edits.lane import Lane
+from workbench.errors import BadLane, Obstructed, UnknownName
+from workbench.evaluate.benefit import Benefit, benefit
+from workbench.evaluate.influence import Influence, influence
+from workbench.knobs import renamed
+from workbench.models.base import LanguageModel
+from workbench.progress import Progress, part_of_more, silent
+from workbench.settings import FitSettings, InfluenceSettings, RefitSettings
+from workbench.workspace.fitting import Fitting
+from workbench.workspace.recorder import data_told, lanes_told
+from workbench.workspace.rendering import as_read, naming_rows
+
+
+@final
+@dataclass(frozen=True)
+class Refit:
+    """An edit fitted again without some demonstrations, and both on the rows of a split: lanes are base, edit, refit."""
+
+    edit: Edit
+    dropped: tuple[str, ...]
+    benefit: Benefit
+
+    @property
+    def sentence(self) -> str:
+        """What a person can repeat, in Markdown."""
+        score = self.benefit.metrics[0]
+        gap = score.between(2, 1)
+        told = f"Without {len(self.dropped)} demonstrations: **{score.values[2].words}** {score.unit}, with all {score.values[1].words}"
+        beyond = "no more than chance" if not gap.sign else "beyond chance"
+        return f"{told} ({score.title}, {score.n} rows of split {self.benefit.split}); the change is {gap.words}, {beyond}."
+
+
+@final
+@dataclass(frozen=True)
+class Explaining:
+    """Explanations of edits that `fitting` fits and keeps."""
+
+    fitting: Fitting
+
+    def influence(self, model: LanguageModel, settings: InfluenceSettings, progress: Progress | None) -> Influence:
+        """What each demonstration does to each held-out row. Raises: as `Session.influence`."""
+        edit, rows = self._fitted(settings.lane, settings.source)
+        read = self._read(model, edit, rows)
+        with naming_rows(model, read):
+            found = influence(model, read, edit, split=settings.split, n_refits=settings.n_refits, progress=progress)
+        inputs = {"lanes": lanes_told([Lane((edit,))]), **data_told(rows), "split": settings.split, "n_refits": settings.n_refits}
+        outputs = {"way": found.way, "demonstrations": found.table(), "rows": found.victim_table()}
+        self.fitting.recorder.run("influence", f"{found.edit} on {rows.name}", model.info.name, inputs, outputs=outputs)
+        return found
+
+    def refit(self, model: LanguageModel, settings: RefitSettings, progress: Progress | None) -> Refit:
+        """Fit an edit again without some of its demonstrations. Raises: as `Session.refit_without`."""
+        tell = progress or silent()
+        edit, rows = self._fitted(settings.lane, settings.source)
+        kept = _without(rows, settings.drop)
+        head, known = edit.header, registered.get(edit.header.method)
+        asked = FitSettings(head.method, kept, seed=head.seed, chat=bool(head.rendered) or None, system=head.system)
+        config = known.configure(renamed(known.config, head.config))
+        with part_of_more():
+            again = self.fitting.fit(model, asked, tell.part(0.0, 0.7), config).edit.dosed(edit.dose)
+        read = self._read(model, edit, rows)
+        measured = benefit(model, read, [Lane((edit,)), Lane((again,))], split=settings.split, progress=tell.part(0.7, 1.0))
+        found = Refit(again, settings.drop, measured)
+        inputs = {"lanes": lanes_told([Lane((edit,))]), **data_told(rows), "split": settings.split, "drop": settings.drop}
+        outputs = {"edit": again.id, "metrics": {one.name: [value.estimate for value in one.values] for one in measured.metrics}}
+        self.fitting.recorder.run("refit", f"without {len(settings.drop)} of {rows.name}", model.info.name, inputs, outputs=outputs)
+        return found
+
+    def _fitted(self, lane: Lane, source: Source) -> tuple[Edit, Demonstrations]:
+        """The one edit of a lane, and the set, which must be that of its fit."""
+        stack = edits_of(self.fitting.shelf.lane(lane))
+        if len(stack) != 1 or lane.prompting is not None:
+            raise BadLane(f"{str(lane)!r} is no single edit.", "Name one edit: demonstrations are followed through one fit.")
+        rows, head = self.fitting.demos.resolve(source), stack[0].header
+        if not rows.is_data_of(head.data, head.system):
+            what = f"{rows.name!r} is not the set that this {head.method} edit was fitted on."
+            raise Obstructed(what, "Give the set of its fit, unchanged, or fit the edit again on this one.")
+        return stack[0], rows
+
+    def _read(self, model: LanguageModel, edit: Edit, rows: Demonstrations) -> Demonstrations:
+        return as_read(model, rows, rows.is_chat or bool(edit.header.rendered), edit.header.system)
+
+
+def _without(rows: Demonstrations, drop: Sequence[str]) -> Demonstrations:
+    """The set without some rows to fit, each by its id or its prompt. Raises: UnknownName: there is none of that name."""
+    fit = {name for row in rows.split("fit") for name in (row.id, str(row.prompt)) if name}
+    for name in drop:
+        if name not in fit:
+            raise UnknownName("demonstration to fit", name, sorted(fit))
+    gone = set(drop)
+    kept = rows.where(lambda row: row.split != "fit" or not {row.id, str(row.prompt)} & gone)
+    return replace(kept, name=f"{rows.name} without {len(rows) - len(kept)}")
