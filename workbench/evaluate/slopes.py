@@ -91,7 +91,7 @@ def margins(
 
 
 @dataclass(frozen=True)
-class Reading:
+class AtSite:
     """What stands at a site for some texts before a stack acts there and behind it, and what the running forward knows."""
 
     before: Activations
@@ -99,16 +99,16 @@ class Reading:
     forward: Forward | None
 
 
-Move = Callable[[Site, Reading], Activations]
+Change = Callable[[Site, AtSite], Activations]
 """What something would change at a site, beside what the stack makes of it."""
 
 
-def instead(edit: Edit, other: Edit) -> Move:
+def instead(edit: Edit, other: Edit) -> Change:
     """What changes where another edit acts in place of one."""
     return lambda site, read: acted(other, site, read.before, read.forward) - acted(edit, site, read.before, read.forward)
 
 
-def behind(edit: Edit) -> Move:
+def behind(edit: Edit) -> Change:
     """What changes where an edit acts behind the stack."""
     return lambda site, read: acted(edit, site, read.after, read.forward) - read.after
 
@@ -134,7 +134,7 @@ def effects(
     worst: Int[np.ndarray, " row"],
     stack: Sequence[Edit],
     sites: Sequence[Site],
-    moves: Sequence[Move],
+    moves: Sequence[Change],
     progress: Progress,
 ) -> Float[np.ndarray, "move row"]:
     """How much each move at the sites would change each row's score under a stack, to first order, in nats.
@@ -165,10 +165,10 @@ def effects(
 
 def _slopes(
     model: LanguageModel, part: TokenBatch, signs: Float[Tensor, " row"], stack: Sequence[Edit], sites: Sequence[Site]
-) -> tuple[dict[Site, Reading], dict[Site, Float[Tensor, "row pos width"]]]:
+) -> tuple[dict[Site, AtSite], dict[Site, Float[Tensor, "row pos width"]]]:
     """What stands at the sites, and the gradient of each row's signed log-probability in what stands there behind the stack."""
     before: dict[Site, Tensor] = {}
-    read: dict[Site, Reading] = {}
+    read: dict[Site, AtSite] = {}
     terms: dict[Site, Tensor] = {}
 
     def note(site: Site):  # noqa: ANN202
@@ -180,7 +180,7 @@ def _slopes(
     def vary(site: Site):  # noqa: ANN202
         def add(x: Activations) -> Activations:
             terms[site] = torch.zeros_like(x, requires_grad=True)
-            read[site] = Reading(before[site], x.detach(), current_forward())
+            read[site] = AtSite(before[site], x.detach(), current_forward())
             return x + terms[site]
 
         return add
