@@ -36,7 +36,7 @@ def main(session: Session) -> None:
         sets.table(session, chosen, demonstrations, version, beside.found_now(session, demonstrations))
         n = session.demos.n_opened(chosen)
         opened = f" Test is opened: {count(n, 'run')} scored edits on it." if n else ""
-        st.caption(f"{len(demonstrations)} rows: {counts(demonstrations)}.{opened} Every change is a version on disk.")
+        st.caption(f"{count(len(demonstrations), 'row')}: {counts(demonstrations)}.{opened} Every change is a version on disk.")
         _foot(session, chosen, demonstrations, version)
     with side:
         beside.checks(session, chosen, demonstrations, version)
@@ -52,6 +52,8 @@ def _manage(session: Session, chosen: str) -> None:
 def _new(session: Session) -> None:
     if st.button("New set", key="set-new", icon=":material/add:"):
         beginnings.begin(session, "Paste")
+    if st.button("Import", key="set-import"):
+        beginnings.begin(session, "Files")
 
 
 def _foot(session: Session, chosen: str, demonstrations: Demonstrations, version: int | None) -> None:
@@ -61,8 +63,6 @@ def _foot(session: Session, chosen: str, demonstrations: Demonstrations, version
         st.button("Redo", disabled=saved is None or not saved.can_redo, on_click=sets.move, args=(session, chosen, False), key="set-redo")
         drawing.splits(session, chosen, demonstrations, version)
         drawing.versions(session, chosen)
-        if st.button("Import", key="set-import"):
-            beginnings.begin(session, "Files")
         st.download_button(
             "Download",
             lambda: as_jsonl(demonstrations),

@@ -9,7 +9,7 @@ from typing import Any
 
 from streamlit.testing.v1 import AppTest
 
-from tests.app.conftest import fine, texts
+from tests.app.conftest import fine, settled, texts
 from tests.conftest import contrast_rows, words
 from workbench.data.demonstrations import Demonstration, Demonstrations
 
@@ -93,3 +93,14 @@ def test_a_test_split_that_was_scored_is_marked_as_opened(app: Run, fresh_backen
     edit = session.fit("mean_difference", session.demos(chosen)).edit
     session.evaluate([edit], chosen, split="test", n_placebos=1, n_generations=1)
     assert "Test is opened: 1 run scored edits on it." in texts(fine(test.run()))
+
+
+def test_whether_there_are_enough_pairs_is_drawn_or_said_why_not(app: Run, fresh_backend: Any) -> None:
+    from tests.unit.test_enough import rows_of
+
+    test, _ = on_page(app, fresh_backend, rows_of(30, 12))
+    fine(test.button(key="enough-run").click().run())
+    assert "With all 30 pairs the AUC is" in texts(settled(test))
+    test, _ = on_page(app, fresh_backend, rows_of(30, 3))
+    fine(test.button(key="enough-run").click().run())
+    assert "3 held out" in texts(settled(test))

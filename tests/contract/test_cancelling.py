@@ -41,6 +41,7 @@ LENSES: dict[str, Doing] = {
     "circuit": lambda on, tell: on.look("circuit", words(1, 2, 3), words(1, 4, 3), *TARGETS, progress=tell),
     "locate": lambda on, tell: on.look("locate", contrast_rows(60), progress=tell),
     "concept_meter": lambda on, tell: on.look("concept_meter", contrast_rows(60), progress=tell),
+    "enough_pairs": lambda on, tell: on.look("enough_pairs", contrast_rows(60), progress=tell),
     "demonstration_geometry": lambda on, tell: on.look("demonstration_geometry", contrast_rows(60), progress=tell),
 }
 MEASURED: dict[str, Doing] = {

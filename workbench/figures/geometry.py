@@ -7,6 +7,7 @@ import plotly.graph_objects as go
 
 from workbench.figures.theme import LANE_COLOURS, PLACEBO_COLOUR
 from workbench.lenses.edit_angles import EditAngles
+from workbench.lenses.enough import EnoughPairs
 from workbench.lenses.geometry import DemonstrationGeometry
 
 _LOOKS = ((True, LANE_COLOURS[1], "circle"), (False, LANE_COLOURS[5], "x"))
@@ -57,6 +58,24 @@ def separation(found: DemonstrationGeometry) -> go.Figure:
     figure.update_layout(title="How well held-out rows are told apart", height=300, showlegend=True)
     figure.update_xaxes(title="layer", dtick=1 if len(layers) <= 24 else None)
     figure.update_yaxes(title="AUC", range=[min(0.35, *(value.low for value in found.auc)) - 0.02, 1.03])
+    return figure
+
+
+def enough_curve(found: EnoughPairs) -> go.Figure:
+    """AUC on held-out rows by the number of pairs that the direction was drawn from, with its interval."""
+    figure = go.Figure()
+    figure.add_scatter(
+        x=list(found.sizes), y=[value.estimate for value in found.auc], mode="lines+markers", name="difference of the means",
+        line={"color": LANE_COLOURS[1]},
+        error_y={
+            "type": "data", "symmetric": False, "array": [value.high - value.estimate for value in found.auc],
+            "arrayminus": [value.estimate - value.low for value in found.auc],
+        },
+    )  # fmt: skip
+    figure.add_hline(y=0.5, line={"dash": "dot", "width": 1, "color": PLACEBO_COLOUR}, annotation_text="chance")
+    figure.update_layout(title="How well held-out rows are told apart by so many pairs", height=300, showlegend=False)
+    figure.update_xaxes(title="pairs to fit on", type="log", tickvals=list(found.sizes), ticktext=[str(n) for n in found.sizes])
+    figure.update_yaxes(title=f"AUC after layer {found.layer}", range=[min(0.35, *(value.low for value in found.auc)) - 0.02, 1.03])
     return figure
 
 

@@ -84,7 +84,7 @@ def demonstration_geometry(
         NotEnoughData: no row has two sides, or no two labels. Others: as `engine.applied` and `record.gather`.
     """
     tell = progress or silent()
-    sides, chosen, batch = _sides(model, demonstrations)
+    sides, chosen, batch = points_of(model, demonstrations)
     wanted = tuple(range(model.info.n_layers)) if layers is None else tuple(layers)
     sites = [Site("resid_post", layer) for layer in wanted]
     with applied(model, *stack):
@@ -122,7 +122,7 @@ def demonstration_geometry(
 _Point = tuple[int, bool, bool]
 
 
-def _sides(model: LanguageModel, demonstrations: Demonstrations) -> tuple[tuple[str, str], list[_Point], TokenBatch]:
+def points_of(model: LanguageModel, demonstrations: Demonstrations) -> tuple[tuple[str, str], list[_Point], TokenBatch]:
     """Names of the sides; (row, is of the first side, is held out) and the tokens of each point.
 
     Sides are the answers where most rows are pairs, else the prompts of the two commonest labels.
@@ -164,14 +164,14 @@ def _withheld(first: np.ndarray, held: np.ndarray) -> str:
 
 def _projected(x: np.ndarray, first: np.ndarray, seen: np.ndarray) -> np.ndarray:
     centre = x[seen].mean(0)
-    u = _difference(x, first, seen)
+    u = unit_difference(x, first, seen)
     rest = x - centre
     rest = rest - np.outer(rest @ u, u)
     v = principal_axes(rest[seen], 1)[1][0]
     return np.stack([(x - centre) @ u, rest @ v], 1)
 
 
-def _difference(x: np.ndarray, first: np.ndarray, seen: np.ndarray) -> np.ndarray:
+def unit_difference(x: np.ndarray, first: np.ndarray, seen: np.ndarray) -> np.ndarray:
     """The unit difference of both means over the points seen; the first axis where a side has none or they coincide."""
     if not (first & seen).any() or not (~first & seen).any():
         return np.eye(x.shape[1])[0]
@@ -182,7 +182,7 @@ def _difference(x: np.ndarray, first: np.ndarray, seen: np.ndarray) -> np.ndarra
 
 def _scored(x: np.ndarray, first: np.ndarray, held: np.ndarray, rng: np.random.Generator, *, paired: bool) -> tuple[Interval, float, float]:
     """AUC on held-out points with its interval over rows, the mean AUC of random directions, and the p-value."""
-    u = _difference(x, first, ~held)
+    u = unit_difference(x, first, ~held)
     good, bad = x[first & held], x[~first & held]
     found = auc_interval(good @ u, bad @ u, paired=paired)
     drawn = rng.standard_normal((_N_RANDOM, x.shape[1]))

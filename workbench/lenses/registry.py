@@ -46,6 +46,7 @@ _LENSES: dict[str, LensNeeds] = {
     "routing": LensNeeds("workbench.lenses.routing", "any", experts=True),
     "concept_meter": LensNeeds("workbench.lenses.concept_meter", "any"),
     "demonstration_geometry": LensNeeds("workbench.lenses.geometry", "any"),
+    "enough_pairs": LensNeeds("workbench.lenses.enough", "any"),
     "locate": LensNeeds("workbench.lenses.locate", "any"),
     "senses": LensNeeds("workbench.lenses.senses", "backpack"),
     "sense_reading": LensNeeds("workbench.lenses.senses", "backpack"),

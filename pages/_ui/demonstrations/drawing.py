@@ -24,7 +24,7 @@ _ASKED = "what is asked"
 
 def splits(session: Session, chosen: str, demonstrations: Demonstrations, version: int | None) -> None:
     """Draw splits anew: whole groups, by a seed, each stratum with the same shares."""
-    with st.popover("Splits", icon=":material/call_split:", key="set-splits", disabled=not len(demonstrations)):
+    with st.popover("Splits", key="set-splits", disabled=not len(demonstrations)):
         keys = sorted({tag.split(":", 1)[0] for row in demonstrations for tag in row.tags if ":" in tag} - set(_NO_TOPICS))
         fit, validation = st.slider("Shares: fit, validation, the rest test", 5, 100, (40, 50), 5, format="%d %%", key="set-split-shares")
         by = st.selectbox("Never on two sides", [_ASKED, *keys], key="set-split-by")
@@ -51,7 +51,7 @@ def _draw(session: Session, chosen: str, drawn: Demonstrations, version: int | N
 def versions(session: Session, chosen: str) -> None:
     """What made each version of a set, and a way to it."""
     history = session.demos.history(chosen)
-    with st.popover("Versions", icon=":material/history:", key="set-versions", disabled=len(history) < 2):
+    with st.popover("Versions", key="set-versions", disabled=len(history) < 2):
         st.dataframe(
             [
                 {"version": item.version, "from": item.parent, "rows": item.n, "what made it": item.note, "when": words.ago(item.created)}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from pages._ui.demonstrations import sets
+from pages._ui.demonstrations import enough, sets
 from pages._ui.kit import frame, jobs, words
 from pages._ui.kit.figures import figure_panel, selected
 from pages._ui.kit.layers import layer_choice
@@ -64,6 +64,8 @@ def panel(session: Session, chosen: str, demonstrations: Demonstrations, version
         ),
     )  # fmt: skip
     _verbs(session, chosen, demonstrations, version, picked_rows(demonstrations))
+    with st.expander("Are these enough?"):
+        enough.panel(demonstrations)
 
 
 def _run(demonstrations: Demonstrations) -> None:
