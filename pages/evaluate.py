@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from pages._ui.evaluate import contest, edits, influence, protocol
+from pages._ui.evaluate import contest, edits, influence, off_target, protocol
 from pages._ui.kit import frame
 from pages._ui.kit.backend import ready
 
@@ -17,6 +17,7 @@ VIEWS = {
     "Edits": edits.evaluate,
     "At equal damage": contest.compete,
     "Which did it": influence.blame,
+    "Off target": off_target.spread,
     "Canonical examples": protocol.compare,
 }
 

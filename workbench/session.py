@@ -28,6 +28,7 @@ from workbench.evaluate.dose import SWEPT, CoherentDose, DoseSweep
 from workbench.evaluate.equal_damage import EqualDamage
 from workbench.evaluate.evaluation import Evaluation
 from workbench.evaluate.influence import Influence
+from workbench.evaluate.off_target import OffTarget
 from workbench.evaluate.protocol.ensemble import EnsembleSummary
 from workbench.evaluate.protocol.scores import CanonicalSummary
 from workbench.lenses import registry as lens_registry
@@ -47,6 +48,7 @@ from workbench.settings import (
     EvaluateSettings,
     FitSettings,
     InfluenceSettings,
+    OffTargetSettings,
     RefitSettings,
 )  # fmt: skip
 from workbench.workspace.contests import Contests
@@ -284,6 +286,17 @@ class Session(OnModel):
         Raises: UnknownName: no demonstration of such an id or prompt. Others: as `influence` and `fit`.
         """
         return self._explaining.refit(self.model, RefitSettings(self.shelf.lane(edit), data, tuple(drop), split), progress)
+
+    def off_target(
+        self, edits: Sequence[LaneLike], data: Sequence[Source], *, protected: Sequence[Source] = (), progress: Progress | None = None,
+        **options: Any,
+    ) -> OffTarget:  # fmt: skip
+        """What edits do to sets that they are not about, and to one another; options are the others of `OffTargetSettings`.
+
+        Raises: BadLane: a lane is no single edit. Others: as `evaluate.off_target.off_target`.
+        """
+        settings = OffTargetSettings(self.shelf.lanes(list(edits)), tuple(data), tuple(protected), **options)
+        return self._explaining.off_target(self.model, settings, progress)
 
     def coherent_dose(
         self, edit: EditLike, *, neutral: Source | None = None, progress: Progress | None = None, **options: Any

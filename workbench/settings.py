@@ -152,4 +152,15 @@ class RefitSettings:
     split: Split | None = "test"
 
 
+@dataclass(frozen=True)
+class OffTargetSettings:
+    """Edits, lanes of one each, against sets, some of them protected, on the rows of a split; `stacks`: pairs of edits too."""
+
+    lanes: tuple[Lane, ...]
+    sources: tuple[Source, ...]
+    protected: tuple[Source, ...] = ()
+    split: Split | None = "test"
+    stacks: bool = True
+
+
 AnySettings = FitSettings | CompareSettings | EvaluateSettings | EqualDamageSettings

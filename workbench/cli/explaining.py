@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from workbench.cli.groups import Opening, grouped
-from workbench.cli.options import split_named
+from workbench.cli.options import Edits, SplitName, laned, split_named
 from workbench.cli.printing import answer, table
 from workbench.errors import BadKnob
 
@@ -42,3 +42,25 @@ def influence(
         told |= {"refit": {"edit": again.edit.id, "dropped": gone, "sentence": again.sentence}}
         lines += ["", again.sentence.replace("**", ""), f"The new fit is edit {again.edit.id}."]
     answer(told, opening.json, lines)
+
+
+@grouped
+def off_target(
+    data: Annotated[list[str], typer.Option("--data", help="A set that the edits are not about; give the option again for more.")],
+    opening: Opening,
+    edit: Edits = None,
+    protect: Annotated[list[str] | None, typer.Option(help="A set that no edit may harm, such as facts; again for more.")] = None,
+    stacks: Annotated[bool, typer.Option("--stacks/--no-stacks", help="Measure every ordered pair of edits too.")] = True,
+    split: SplitName = "test",
+) -> None:
+    """Measure what edits do to other tasks, beside random edits of their size, and what two edits do to one another."""
+    which = split_named(split)
+    if not edit:
+        raise BadKnob("There is no edit to measure off its target.", "Give --edit, again for more.")
+    session, progress = opening.session(0.1)
+    found = session.off_target(
+        laned(session, edit, None), data, protected=protect or (), split=which, stacks=stacks and len(edit) > 1, progress=progress
+    )
+    told = {"model": found.model, "split": split, "sentence": found.sentence, "cells": found.table(), "stacks": found.stack_table()}
+    lines = [found.sentence.replace("**", ""), "Intervals are 95 %, paired with the untouched model.", *table(found.table())]
+    answer(told, opening.json, [*lines, *(["", "Stacks:", *table(found.stack_table())] if found.interactions else [])])

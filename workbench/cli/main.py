@@ -80,6 +80,7 @@ for command in (
     sweeping.sweep,
     sweeping.equal_damage,
     explaining.influence,
+    explaining.off_target,
     making.export,
     showing.app,
 ):

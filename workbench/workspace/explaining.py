@@ -1,4 +1,4 @@
-"""Which demonstrations an edit owes what it does to, and the edit without some of them; recorded as runs."""
+"""Which demonstrations an edit owes what it does to, the edit without some, and what edits do off target; recorded as runs."""
 
 from __future__ import annotations
 
@@ -14,11 +14,13 @@ from workbench.edits.lane import Lane
 from workbench.errors import BadLane, Obstructed, UnknownName
 from workbench.evaluate.benefit import Benefit, benefit
 from workbench.evaluate.influence import Influence, influence
+from workbench.evaluate.off_target import OffTarget, off_target
 from workbench.knobs import renamed
 from workbench.models.base import LanguageModel
 from workbench.progress import Progress, part_of_more, silent
-from workbench.settings import FitSettings, InfluenceSettings, RefitSettings
+from workbench.settings import FitSettings, InfluenceSettings, OffTargetSettings, RefitSettings
 from workbench.workspace.fitting import Fitting
+from workbench.workspace.measured import held_out
 from workbench.workspace.recorder import data_told, lanes_told
 from workbench.workspace.rendering import as_read, naming_rows
 
@@ -78,16 +80,36 @@ class Explaining:
         self.fitting.recorder.run("refit", f"without {len(settings.drop)} of {rows.name}", model.info.name, inputs, outputs=outputs)
         return found
 
-    def _fitted(self, lane: Lane, source: Source) -> tuple[Edit, Demonstrations]:
-        """The one edit of a lane, and the set, which must be that of its fit."""
+    def off_target(self, model: LanguageModel, settings: OffTargetSettings, progress: Progress | None) -> OffTarget:
+        """Edits against sets and against one another. Raises: as `Session.off_target`."""
+        edits = [self._single(lane) for lane in settings.lanes]
+        sets: dict[str, Demonstrations] = {}
+        kept: list[str] = []
+        for source in (*settings.sources, *settings.protected):
+            rows = held_out(self.fitting.demos, source, settings.split, edits)
+            name = rows.name if rows.name not in sets else f"{rows.name} ({len(sets) + 1})"
+            sets[name] = as_read(model, rows, None, "", edits)
+            kept += [name] if len(sets) > len(settings.sources) else []
+        found = off_target(model, edits, sets, protected=kept, split=settings.split, stacks=settings.stacks, progress=progress)
+        inputs = {"lanes": lanes_told([Lane((edit,)) for edit in edits]), "sets": sorted(sets), "protected": kept}
+        outputs = {"cells": found.table(), "stacks": found.stack_table()}
+        self.fitting.recorder.run("off target", f"{len(edits)} edits on {len(sets)} sets", model.info.name, inputs, outputs=outputs)
+        return found
+
+    def _single(self, lane: Lane) -> Edit:
         stack = edits_of(self.fitting.shelf.lane(lane))
         if len(stack) != 1 or lane.prompting is not None:
-            raise BadLane(f"{str(lane)!r} is no single edit.", "Name one edit: demonstrations are followed through one fit.")
-        rows, head = self.fitting.demos.resolve(source), stack[0].header
+            raise BadLane(f"{str(lane)!r} is no single edit.", "Name edits one by one, without prompts.")
+        return stack[0]
+
+    def _fitted(self, lane: Lane, source: Source) -> tuple[Edit, Demonstrations]:
+        """The one edit of a lane, and the set, which must be that of its fit."""
+        edit = self._single(lane)
+        rows, head = self.fitting.demos.resolve(source), edit.header
         if not rows.is_data_of(head.data, head.system):
             what = f"{rows.name!r} is not the set that this {head.method} edit was fitted on."
             raise Obstructed(what, "Give the set of its fit, unchanged, or fit the edit again on this one.")
-        return stack[0], rows
+        return edit, rows
 
     def _read(self, model: LanguageModel, edit: Edit, rows: Demonstrations) -> Demonstrations:
         return as_read(model, rows, rows.is_chat or bool(edit.header.rendered), edit.header.system)

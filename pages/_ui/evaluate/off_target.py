@@ -1,0 +1,76 @@
+"""Off target, on a page: edits against sets beside random edits of their size, protected sets, and what two edits do to one another."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from pages._ui.kit import frame, jobs, words
+from pages._ui.kit.figures import table_panel
+from pages._ui.kit.frame import meaning
+from pages._ui.kit.lanes import known_edits, own_dose
+from workbench.edits.lane import Lane, Named
+from workbench.settings import OffTargetSettings
+
+if TYPE_CHECKING:
+    from workbench.evaluate.off_target import OffTarget
+    from workbench.session import Session
+
+OFF_TARGET: jobs.Slot[OffTargetSettings, OffTarget] = jobs.Slot("off-target")
+_MOST = 4
+
+
+def spread(session: Session) -> None:
+    """Edits, sets and protected sets beside what each edit does to each set."""
+    controls, picture = st.columns([1, 2], gap="large")
+    with controls:
+        settings = _settings(session)
+        nothing = not settings.lanes or not (settings.sources or settings.protected)
+        frame.act("Measure off target", _begin, settings, type="primary", key="off-target-run", disabled=nothing, width="stretch")
+    with picture:
+        jobs.panel(OFF_TARGET, _draw, settings=settings, nothing=_nothing)
+
+
+def _settings(session: Session) -> OffTargetSettings:
+    known, offers = known_edits(session), {offer.id: offer.title for offer in session.demo_sets()}
+    for key, there in (("off-target-edits", known), ("off-target-sets", offers), ("off-target-kept", offers)):
+        st.session_state[key] = [one for one in st.session_state.get(key, []) if one in there]
+    edits = st.multiselect("Edits", list(known), format_func=known.__getitem__, key="off-target-edits", max_selections=_MOST)
+    sets = st.multiselect("Sets", list(offers), format_func=offers.__getitem__, key="off-target-sets")
+    kept = st.multiselect(
+        "Protected sets", list(offers), format_func=offers.__getitem__, key="off-target-kept",
+        help="What no edit may make worse, such as facts and refusals.",
+    )  # fmt: skip
+    stacks = st.toggle("Pairs of edits too", len(edits) > 1, key="off-target-stacks", disabled=len(edits) < 2)
+    lanes = tuple(Lane((Named(edit, own_dose(session, edit)),)) for edit in edits)
+    return OffTargetSettings(lanes, tuple(one for one in sets if one not in kept), tuple(kept), stacks=stacks and len(edits) > 1)
+
+
+def _begin(settings: OffTargetSettings) -> None:
+    jobs.start(
+        OFF_TARGET,
+        "Measuring off target",
+        lambda session, progress: session.off_target(
+            settings.lanes, settings.sources, protected=settings.protected, stacks=settings.stacks, progress=progress
+        ),
+        settings,
+        heavy=True,
+    )
+
+
+def _draw(found: OffTarget) -> None:
+    meaning(words.markdown(found.sentence), "off-target")
+    caption = words.provenance(model=found.model, data=", ".join(dict.fromkeys(cell.data for cell in found.cells)), split=found.split)
+    table_panel(found.table(), caption, key="off-target-cells")
+    if found.interactions:
+        st.markdown("**Two edits together**: the stack's change less both single changes, in either order; *foretold* is by slopes alone.")
+        table_panel(found.stack_table(), caption, key="off-target-stacks-table")
+
+
+def _nothing() -> None:
+    frame.empty(
+        "What each edit does to sets that it is not about will stand here, beside a random edit of its size.",
+        "Choose edits and sets, then press *Measure off target*.",
+        key="off-target",
+    )
