@@ -35,7 +35,7 @@ def panel(session: Session, demonstrations: Demonstrations, picked: tuple[int, .
     key = f"set-row-{state().set_name}"  # the browser keeps the words of a box that it knows
     if st.session_state.get(key) not in options:
         st.session_state[key] = options[0]
-    with st.container(horizontal=True, vertical_alignment="bottom"):
+    with st.container(horizontal=True, vertical_alignment="bottom", key="set-picker-row"):
         index = st.selectbox(
             "Row", options, format_func=lambda i: f"{i + 1}  {str(demonstrations[i].prompt)[:80]}", label_visibility="collapsed", key=key
         )

@@ -35,7 +35,7 @@ def picker(session: Session, *, key: str, beside: Callable[[str], object] = lamb
     if now.set_name not in offers:
         now.set_name = next((name for name, offer in offers.items() if offer.is_shipped), next(iter(offers)))
     st.session_state[key] = now.set_name
-    with st.container(horizontal=True, vertical_alignment="bottom"):
+    with st.container(horizontal=True, vertical_alignment="bottom", key=f"set-picker-{key}"):
         st.selectbox("Demonstrations", list(offers), format_func=lambda name: _title(offers[name]), key=key, on_change=_pick, args=(key,))
         beside(now.set_name)
     about = offers[now.set_name].about
