@@ -308,7 +308,7 @@ ROLES: dict[str, str] = {
     "methods/": "OFFICIAL PRESETS draws fit report steps tries without",
     "evaluate/protocol/compat.py": "OFFICIAL",
     "figures/": "pictures",
-    "cli/": "app compare equal_damage export fit generate influence locate off_target",
+    "cli/": "app compare equal_damage export fit generate influence locate off_target watch",
     "world/__main__.py": "app card",
 }
 

@@ -31,6 +31,7 @@ from workbench.evaluate.influence import Influence
 from workbench.evaluate.off_target import OffTarget
 from workbench.evaluate.protocol.ensemble import EnsembleSummary
 from workbench.evaluate.protocol.scores import CanonicalSummary
+from workbench.evaluate.watch import MOST_TOKENS, Watch
 from workbench.lenses import registry as lens_registry
 from workbench.methods.choice import Choice
 from workbench.methods.registry import FitReport, Fitted
@@ -298,6 +299,13 @@ class Session(OnModel):
         settings = OffTargetSettings(self.shelf.lanes(list(edits)), tuple(data), tuple(protected), **options)
         return self._explaining.off_target(self.model, settings, progress)
 
+    def watch(
+        self, prompt: Prompt, lanes: LanesLike, max_new_tokens: int = MOST_TOKENS, sampling: Sampling | None = None,
+        *, progress: Progress | None = None,
+    ) -> Watch:  # fmt: skip
+        """Let the untouched model and lanes write on until they loop, end or are full; greedy if not told. Errors: `watch.watch`."""
+        return self._explaining.watch(self.model, prompt, self.shelf.lanes(lanes), max_new_tokens, sampling, progress)
+
     def coherent_dose(
         self, edit: EditLike, *, neutral: Source | None = None, progress: Progress | None = None, **options: Any
     ) -> CoherentDose:
@@ -325,14 +333,9 @@ def _several(prompts: Prompt | Sequence[Prompt]) -> list[Prompt]:
 
 
 def open_session(
-    model: str = "embedded",
-    workspace: Workspace | str | Path | None = None,
-    *,
-    records: bool = True,
-    shelf: EditShelf | None = None,
-    progress: Progress | None = None,
-    **options: Any,
-) -> Session:
+    model: str = "embedded", workspace: Workspace | str | Path | None = None,
+    *, records: bool = True, shelf: EditShelf | None = None, progress: Progress | None = None, **options: Any,
+) -> Session:  # fmt: skip
     """Load a model and open a session on it.
 
     Args:

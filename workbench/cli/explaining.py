@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from workbench.cli.groups import Opening, grouped
-from workbench.cli.options import Edits, SplitName, laned, split_named
+from workbench.cli.options import Edits, Seed, SplitName, laned, split_named
 from workbench.cli.printing import answer, table
 from workbench.errors import BadKnob
 
@@ -64,3 +64,24 @@ def off_target(
     told = {"model": found.model, "split": split, "sentence": found.sentence, "cells": found.table(), "stacks": found.stack_table()}
     lines = [found.sentence.replace("**", ""), "Intervals are 95 %, paired with the untouched model.", *table(found.table())]
     answer(told, opening.json, [*lines, *(["", "Stacks:", *table(found.stack_table())] if found.interactions else [])])
+
+
+@grouped
+def watch(
+    prompt: Annotated[str, typer.Option(help="What the texts begin with.")],
+    opening: Opening,
+    edit: Edits = None,
+    max_new_tokens: Annotated[int, typer.Option(min=1, max=4000, help="Tokens at most; a small model's context ends before.")] = 1000,
+    temperature: Annotated[float, typer.Option(min=0.0, help="0 is greedy.")] = 0.0,
+    seed: Seed = 0,
+) -> None:
+    """Let lanes write on until they loop, end or fill the context; say where each goes round and where it parts from the base."""
+    from workbench.sampling import Sampling
+
+    session, progress = opening.session(0.1)
+    how = Sampling(temperature=temperature, seed=seed)
+    found = session.watch(prompt, laned(session, edit, None), max_new_tokens, how, progress=progress)
+    curves = [{"entropy": one.entropy, "kl": one.kl, "repetition": one.repetition, "tokens": one.tokens} for one in found.texts]
+    told = {"model": found.model, "prompt": prompt, "rows": found.table(), "curves": curves, "sentences": [t.sentence for t in found.texts]}
+    lines = [f"{lane.label}: {one.sentence.replace('**', '')}" for lane, one in zip(found.lanes, found.texts)]
+    answer(told, opening.json, [*lines, "", *table(found.table())])

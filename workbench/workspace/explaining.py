@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import final
 
 from workbench import methods as registered
+from workbench.conversations import Prompt
 from workbench.data.demonstrations import Demonstrations, Source
 from workbench.edits.base import Edit
 from workbench.edits.labels import edits_of
@@ -15,9 +16,11 @@ from workbench.errors import BadLane, Obstructed, UnknownName
 from workbench.evaluate.benefit import Benefit, benefit
 from workbench.evaluate.influence import Influence, influence
 from workbench.evaluate.off_target import OffTarget, off_target
+from workbench.evaluate.watch import Watch, watch
 from workbench.knobs import renamed
 from workbench.models.base import LanguageModel
 from workbench.progress import Progress, part_of_more, silent
+from workbench.sampling import Sampling
 from workbench.settings import FitSettings, InfluenceSettings, OffTargetSettings, RefitSettings
 from workbench.workspace.fitting import Fitting
 from workbench.workspace.measured import held_out
@@ -94,6 +97,15 @@ class Explaining:
         inputs = {"lanes": lanes_told([Lane((edit,)) for edit in edits]), "sets": sorted(sets), "protected": kept}
         outputs = {"cells": found.table(), "stacks": found.stack_table()}
         self.fitting.recorder.run("off target", f"{len(edits)} edits on {len(sets)} sets", model.info.name, inputs, outputs=outputs)
+        return found
+
+    def watch(
+        self, model: LanguageModel, prompt: Prompt, lanes: Sequence[Lane], most: int, sampling: Sampling | None, progress: Progress | None
+    ) -> Watch:
+        """Lanes that write on from one prompt. Raises: as `Session.watch`."""
+        found = watch(model, prompt, list(lanes), most, sampling, progress=progress)
+        inputs = {"prompt": prompt, "lanes": lanes_told(lanes), "max_new_tokens": most, "sampling": sampling or Sampling()}
+        self.fitting.recorder.run("watch", str(prompt)[:60], model.info.name, inputs, outputs={"rows": found.table()})
         return found
 
     def _single(self, lane: Lane) -> Edit:
