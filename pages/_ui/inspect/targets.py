@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 FIELDS = {"inspect-target": "Target", "inspect-distractor": "Distractor"}
 NEXT: jobs.Slot[Prompt, LogitLens] = jobs.Slot("next-tokens")
-_MOST = 12
+_MOST = 8
 
 
 def targets(session: Session, prompt: Prompt, defaults: tuple[tuple[str, str], tuple[str, str]]) -> tuple[str, ...]:
@@ -61,7 +61,7 @@ def _token(session: Session, key: str) -> str:
     except RetouchError as error:
         frame.problem(error, key)
         return ""
-    st.caption(f"{FIELDS[key]} :gray-badge[{words.plain(words.token(text))}]")
+    st.caption(f"{FIELDS[key]} `{words.token(text).replace('`', 'ˋ')}`", width="content")
     return text
 
 
@@ -78,9 +78,13 @@ def _choose(found: LogitLens) -> None:
     with st.container(horizontal=True):
         for key, label in FIELDS.items():
             st.pills(
-                label, said, format_func=lambda text: f"{words.token(text)} {shares[text]:.0%}", key=f"{key}-next",
+                label, said, format_func=lambda text: f"{words.token(text)} {_share(shares[text])}", key=f"{key}-next",
                 on_change=_take, args=(key,),
             )  # fmt: skip
+
+
+def _share(value: float) -> str:
+    return f"{value:.0%}" if value >= 0.01 else "<1%"
 
 
 def _take(key: str) -> None:
