@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from pages._ui.evaluate import contest, edits, influence, off_target, protocol
+from pages._ui.evaluate import contest, edits, influence, off_target, protocol, watch
 from pages._ui.kit import frame
 from pages._ui.kit.backend import ready
 
@@ -18,6 +18,7 @@ VIEWS = {
     "At equal damage": contest.compete,
     "Which did it": influence.blame,
     "Off target": off_target.spread,
+    "Long watch": watch.follow,
     "Canonical examples": protocol.compare,
 }
 
