@@ -13,7 +13,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, final, overload
+from typing import Any, TypeVar, cast, final
 
 from workbench.conversations import Conversation, Prompt
 from workbench.data.checks import Check, checks
@@ -24,6 +24,7 @@ from workbench.edits.export import ExportReport, export
 from workbench.edits.labels import edits_of, stack_of
 from workbench.edits.lane import EditLike, Lane, LaneLike, LanesLike, valid_dose
 from workbench.evaluate.comparison import Comparison
+from workbench.evaluate.design.record import DesignSearch
 from workbench.evaluate.dose import SWEPT, CoherentDose, DoseSweep
 from workbench.evaluate.equal_damage import EqualDamage
 from workbench.evaluate.evaluation import Evaluation
@@ -42,17 +43,17 @@ from workbench.progress import Progress
 from workbench.resources import models_of
 from workbench.sampling import Sampling
 from workbench.settings import (
-    AnySettings,
     ChoiceSettings,
     CompareSettings,
+    DesignSettings,
     EqualDamageSettings,
     EvaluateSettings,
     FitSettings,
     InfluenceSettings,
     OffTargetSettings,
     RefitSettings,
+    Work,
 )  # fmt: skip
-from workbench.workspace.contests import Contests
 from workbench.workspace.edit_shelf import EditShelf
 from workbench.workspace.edits import EditInfo
 from workbench.workspace.explaining import Explaining, Refit
@@ -62,7 +63,10 @@ from workbench.workspace.measuring import Measuring
 from workbench.workspace.model_facts import Offered, offered
 from workbench.workspace.on_model import OnModel
 from workbench.workspace.recorder import Recorder
+from workbench.workspace.running import run
 from workbench.workspace.shelf import Offer, Shelf
+
+Result = TypeVar("Result")
 
 
 @final
@@ -85,7 +89,6 @@ class Session(OnModel):
         self.recorder = Recorder(lambda: self.workspace, records)
         self._fitting = Fitting(self.demos, self.shelf, self.recorder)
         self._measuring = Measuring(self.demos, self.shelf, self.recorder)
-        self._contests = Contests(self._fitting)
         self._explaining = Explaining(self._fitting)
 
     @property
@@ -114,23 +117,9 @@ class Session(OnModel):
         """Every method, the simple ones first, with its obstacles on this model and these demonstrations, or with any."""
         return offered(self.model, None if demonstrations is None else self.demos.resolve(demonstrations))
 
-    @overload
-    def run(self, settings: FitSettings, *, progress: Progress | None = None) -> Fitted: ...
-    @overload
-    def run(self, settings: CompareSettings, *, progress: Progress | None = None) -> Comparison: ...
-    @overload
-    def run(self, settings: EvaluateSettings, *, progress: Progress | None = None) -> Evaluation: ...
-    @overload
-    def run(self, settings: EqualDamageSettings, *, progress: Progress | None = None) -> EqualDamage: ...
-    def run(self, settings: AnySettings, *, progress: Progress | None = None) -> object:
-        """Do what settings say: the methods that put theirs together from arguments come here."""
-        if isinstance(settings, FitSettings):
-            return self._fitting.fit(self.model, settings, progress)
-        if isinstance(settings, CompareSettings):
-            return self._measuring.compare(self.model, settings, progress)
-        if isinstance(settings, EqualDamageSettings):
-            return self._contests.equal_damage(self.model, settings, progress)
-        return self._measuring.evaluate(self.model, settings, progress)
+    def run(self, settings: Work[Result], *, progress: Progress | None = None) -> Result:
+        """Do what settings say: the methods that put theirs together from arguments come here. Raises: as those."""
+        return cast(Result, run(settings, self.model, self._fitting, self._measuring, progress))
 
     def fit(
         self, method: str, demonstrations: Source, config: Any = None, *, preset: str | None = None, seed: int = 0,
@@ -305,6 +294,15 @@ class Session(OnModel):
     ) -> Watch:  # fmt: skip
         """Let the untouched model and lanes write on until they loop, end or are full; greedy if not told. Errors: `watch.watch`."""
         return self._explaining.watch(self.model, prompt, self.shelf.lanes(lanes), max_new_tokens, sampling, progress)
+
+    def design_search(
+        self, data: Source, methods: Sequence[str] = (), *, trials: int = 60, progress: Progress | None = None, **options: Any
+    ) -> DesignSearch:
+        """Search methods, layers, readings, knobs, gate and dose for gain against damage; the winners are measured once on test rows.
+
+        Options are the other fields of `DesignSettings`. Raises: as `evaluate.design.search.design_search`.
+        """
+        return self.run(DesignSettings(data, tuple(methods), trials, **options), progress=progress)
 
     def coherent_dose(
         self, edit: EditLike, *, neutral: Source | None = None, progress: Progress | None = None, **options: Any

@@ -1,6 +1,6 @@
 """What a fit, a comparison and an evaluation come from: frozen records that forms fill, jobs carry, sessions run and runs keep.
 
-`Session.run` takes each of them. Equal settings give equal results. Nothing here imports torch.
+`Session.run` takes each of them, and gives what the record is marked with. Equal settings give equal results. Nothing here imports torch.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import final
+from typing import TYPE_CHECKING, Generic, TypeVar, final
 
 from workbench.conversations import Prompt
 from workbench.data.demonstrations import Source, Split
@@ -16,7 +16,15 @@ from workbench.edits.lane import Lane, valid_dose
 from workbench.edits.prompting import Prompting
 from workbench.sampling import Sampling
 
+if TYPE_CHECKING:
+    pass
+
+_Result = TypeVar("_Result", covariant=True)
 _NOTHING: Mapping[str, object] = MappingProxyType({})
+
+
+class Work(Generic[_Result]):
+    """What a session can run, and what comes of it."""
 
 
 @final
@@ -44,7 +52,7 @@ NO_RIVALS = Rivals()
 
 
 @dataclass(frozen=True)
-class FitSettings:
+class FitSettings(Work["Fitted"]):
     """A fit: a method with knobs on top of a preset or the defaults, on the rows of a set. Raises: BadDose.
 
     `dose` is where it is measured and saved; the fit itself is at 1. `data` is the fingerprint of the rows, so that a set that was changed
@@ -78,7 +86,7 @@ class ChoiceSettings(FitSettings):
 
 @final
 @dataclass(frozen=True)
-class CompareSettings:
+class CompareSettings(Work["Comparison"]):
     """A comparison of the untouched model and some lanes on prompts."""
 
     prompts: tuple[Prompt, ...]
@@ -88,7 +96,7 @@ class CompareSettings:
 
 @final
 @dataclass(frozen=True)
-class EvaluateSettings:
+class EvaluateSettings(Work["Evaluation"]):
     """An evaluation of lanes on the rows of a split (None: all), beside placebos. `neutral` names a set; None is the one that ships.
 
     `chat` and `system` as in a fit; None is as the edits were fitted. `shuffled` fits the first edit again on shuffled sides, beside it.
@@ -108,7 +116,7 @@ class EvaluateSettings:
 
 
 @dataclass(frozen=True)
-class EqualDamageSettings:
+class EqualDamageSettings(Work["EqualDamage"]):
     """Edits at equal damage on the rows of a split: methods to fit with their defaults, edits at hand, and prompts beside them.
 
     `lanes` are edits, one each, and prompts; a lane that is both is refused. `limit` is the damage, the 95th percentile of tokens of KL on
@@ -163,4 +171,20 @@ class OffTargetSettings:
     stacks: bool = True
 
 
-AnySettings = FitSettings | CompareSettings | EvaluateSettings | EqualDamageSettings
+@final
+@dataclass(frozen=True)
+class DesignSettings(Work["DesignSearch"]):
+    """A design search on validation rows of a set: trials among the designs of some methods (none: all whose fits take a second or so).
+
+    `control`: as many designs are drawn at random beside it. `neutral`, `chat`, `system` as in an evaluation and a fit. The same settings
+    with more trials go on from those that are stored.
+    """
+
+    source: Source
+    methods: tuple[str, ...] = ()
+    trials: int = 60
+    control: bool = True
+    neutral: Source | None = None
+    chat: bool | None = None
+    system: str = ""
+    seed: int = 0

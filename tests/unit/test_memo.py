@@ -14,6 +14,7 @@ from workbench.edits.engine import applied
 from workbench.methods import get
 from workbench.methods.choice import chosen
 from workbench.methods.shared import contrast_rows as contrast
+from workbench.methods.shared import gating
 from workbench.sites import Site
 
 ROWS = taught_rows(30)
@@ -100,3 +101,24 @@ def test_nothing_is_kept_outside_and_no_more_than_fits(tiny_gpt2: Any, calls: li
     assert memo.once("a", lambda: 1) == 1 and memo.once("a", lambda: 2) == 2
     with memo.remembering():
         assert memo.once("a", lambda: 1) == 1 and memo.once("a", lambda: 2) == 1
+
+
+def test_candidates_of_a_choice_share_the_gates_of_their_layers_and_those_are_what_they_would_be_alone(
+    tiny_gpt2: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    probes, plain = list[int](), gating.logistic_probe
+    monkeypatch.setattr(gating, "logistic_probe", lambda *sides: (probes.append(1), plain(*sides))[1])
+
+    def fit(layer: int, kind: str, strength: float) -> Any:
+        known = get("mean_difference")
+        return known.fit(tiny_gpt2, ROWS, known.configure({"layers": (layer,), "gate": kind, "strength": strength}))
+
+    alone = [fit(1, "hard", strength) for strength in (1.0, 3.0)]
+    assert len(probes) == 2
+    with memo.remembering():
+        shared = [fit(1, "hard", strength) for strength in (1.0, 3.0)]
+        assert len(probes) == 3
+        other = [fit(0, "hard", 1.0), fit(1, "soft", 1.0)]  # another layer and another kind are gates of their own
+        assert len(probes) == 5 and [one.edit.id for one in other] != [one.edit.id for one in shared]
+    assert [one.edit.id for one in shared] == [one.edit.id for one in alone]
+    assert shared[1].report.scalars == alone[1].report.scalars

@@ -7,7 +7,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from workbench.cli import explaining, looking, making, sets, showing, sweeping
+from workbench.cli import designing, explaining, looking, making, sets, showing, sweeping
 from workbench.cli.printing import complain
 from workbench.errors import RetouchError
 from workbench.progress import Cancelled
@@ -82,6 +82,7 @@ for command in (
     explaining.influence,
     explaining.off_target,
     explaining.watch,
+    designing.design,
     making.export,
     showing.app,
 ):

@@ -112,7 +112,7 @@ def chosen(
     known, tell, fixed = get(method), progress or silent(), dict(values or {})
     known.configure(fixed, preset)  # a wrong knob is no impossible combination
     seen = demonstrations.split("fit", "validation")
-    rows = _held_out(seen)
+    rows = choosing_rows(seen)
     space = known.tries(model.info) if over is None else over
     combinations = _combinations(space, fixed)
     with memo.remembering(_sites(space, model)):
@@ -139,7 +139,7 @@ def chosen(
             raise Cancelled(tried.so_far(demonstrations)) from cancelled
 
 
-def _held_out(seen: Demonstrations) -> Demonstrations:
+def choosing_rows(seen: Demonstrations) -> Demonstrations:
     rows = seen.split("validation").having("prompt", "positive", "negative")
     n_prompts = len(set(rows.prompts()))
     if n_prompts < MIN_ROWS:

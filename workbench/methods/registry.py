@@ -178,6 +178,10 @@ class Method:
     """Knows the edit without each row in closed form; None: only refits tell what a row does."""
     order: int = 100
     """Its place among the methods: a newcomer meets the simple ones first."""
+    designs: Tries | None = None
+    """What a design search varies, as `tries`; None: what `tries` or `draws` say, readings and gate with it."""
+    cost: str = ""
+    """Why many fits of it take long, in words; a design search has it on request alone. Empty: a fit takes a second or so."""
 
     def obstacles_of(self, model: LanguageModel) -> tuple[Obstacle, ...]:
         """Why this method cannot run on this model, whatever the demonstrations; empty if it can."""
@@ -283,6 +287,8 @@ def method(
     alone: Mapping[str, Any] = NOTHING,
     without: WithoutFunction | None = None,
     order: int = 100,
+    designs: Tries | None = None,
+    cost: str = "",
 ) -> Callable[[MethodT], MethodT]:
     """Register a fit function as a method; the arguments are the fields of `Method`."""
 
@@ -291,7 +297,7 @@ def method(
             raise ValueError(f"The method {name!r} is registered already.")
         _METHODS[name] = Method(
             name, title, summary, paper, config, edit, needs, presets, run, obstacles, proceed,
-            tries, draws, steps, top_dose, scopes, alone, without, order,
+            tries, draws, steps, top_dose, scopes, alone, without, order, designs, cost,
         )  # fmt: skip
         return run
 

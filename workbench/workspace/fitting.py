@@ -37,7 +37,7 @@ class Fitting:
         read = as_read(model, rows, settings.chat, settings.system)
         with self._kept_if_cancelled(rows, settings.system), naming_rows(model, read):
             fitted = known.fit(model, read, config, seed=settings.seed, progress=progress)
-        return self._kept(fitted, rows, settings.system)
+        return self.kept(fitted, rows, settings.system)
 
     def choose(self, model: LanguageModel, settings: ChoiceSettings, progress: Progress | None, **options: Any) -> Choice:
         """Let validation rows choose the free knobs and the dose. Raises: as `Session.choose`."""
@@ -46,7 +46,7 @@ class Fitting:
         told: dict[str, Any] = {"preset": settings.preset, "max_damage": settings.max_damage, "seed": settings.seed, **options}
         with self._kept_if_cancelled(rows, settings.system), naming_rows(model, read):
             found = chosen(model, settings.method, read, settings.config, progress=progress, **told)
-        return replace(found, fitted=self._kept(found.fitted, rows, settings.system))
+        return replace(found, fitted=self.kept(found.fitted, rows, settings.system))
 
     def proceed(self, model: LanguageModel, edit: str, source: Source, budget: int, progress: Progress | None) -> Fitted:
         """Go on with the search that found an edit. Raises: as `Session.proceed`."""
@@ -63,9 +63,9 @@ class Fitting:
         read, system = as_read(model, rows, bool(found.header.rendered), found.header.system), found.header.system
         with self._kept_if_cancelled(rows, system), naming_rows(model, read):
             fitted = known.proceed(model, read, config, report, seed=found.header.seed, progress=progress or silent())
-        return self._kept(fitted, rows, system)
+        return self.kept(fitted, rows, system)
 
-    def _kept(self, fitted: Fitted, rows: Demonstrations, system: str) -> Fitted:
+    def kept(self, fitted: Fitted, rows: Demonstrations, system: str) -> Fitted:
         """Remember and record a fit; its data are the rows as they are kept, however they were rendered."""
         head = fitted.edit.header
         facts = {**head.facts, "system": system} if system else head.facts
@@ -83,7 +83,7 @@ class Fitting:
         except Cancelled as cancelled:
             best = cancelled.best
             if isinstance(best, Fitted):
-                raise Cancelled(self._kept(best, rows, system)) from None
+                raise Cancelled(self.kept(best, rows, system)) from None
             if isinstance(best, Choice):
-                raise Cancelled(replace(best, fitted=self._kept(best.fitted, rows, system))) from None
+                raise Cancelled(replace(best, fitted=self.kept(best.fitted, rows, system))) from None
             raise

@@ -52,6 +52,25 @@ class Recorder:
         except (StorageFailed, NewerSchema) as error:
             self.troubles.append(error)
 
+    def keep_draft(self, key: str, value: Any) -> None:
+        """Store what long work has so far, so that it can go on."""
+        if not self._is_on:
+            return
+        try:
+            self._workspace().keep_draft(key, value)
+        except (StorageFailed, NewerSchema) as error:
+            self.troubles.append(error)
+
+    def draft(self, key: str, default: Any) -> Any:
+        """What was stored last under a key."""
+        if not self._is_on:
+            return default
+        try:
+            return self._workspace().draft(key, default)
+        except (StorageFailed, NewerSchema) as error:
+            self.troubles.append(error)
+            return default
+
 
 def lanes_told(lanes: Sequence[Lane]) -> list[list[dict[str, Any]]]:
     """Loaded lanes as a record holds them: from the ids and doses the controls can be restored."""

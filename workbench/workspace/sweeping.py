@@ -13,10 +13,12 @@ from workbench.workspace import pieces
 from workbench.workspace.database import Database
 
 BIN_DAYS = 30.0
+DESIGN_DRAFTS = "design-"
+"""How names of drafts begin that hold the trials of design searches: kept as long as what is in the bin."""
 
 
 def clean(database: Database, now: float | None = None) -> None:
-    """Remove unfinished files, edits and arrays without a row, and what was deleted over `BIN_DAYS` ago.
+    """Remove unfinished files, edits and arrays without a row, what was deleted over `BIN_DAYS` ago, and trials of searches as old.
 
     now: Unix seconds, the clock's where none are given. A workspace that refuses is left for the next start: nothing in it is in the way.
     """
@@ -33,6 +35,7 @@ def clean(database: Database, now: float | None = None) -> None:
                 db.execute("DELETE FROM edits WHERE deleted <= ?", (latest,))
                 db.execute("DELETE FROM set_versions WHERE set_id IN (SELECT id FROM sets WHERE deleted <= ?)", (latest,))
                 db.execute("DELETE FROM sets WHERE deleted <= ?", (latest,))
+                db.execute("DELETE FROM drafts WHERE key LIKE ? AND updated <= ?", (f"{DESIGN_DRAFTS}%", latest))
                 pieces.drop_unused(db)
             # Within the transaction: who saves names its files in one too, so that none of them is about to get its row.
             for path in _orphans(db, database.folder):
@@ -43,7 +46,9 @@ def clean(database: Database, now: float | None = None) -> None:
 
 def _expired(db: sqlite3.Connection, latest: float) -> bool:
     found = db.execute(
-        "SELECT EXISTS (SELECT 1 FROM edits WHERE deleted <= ?) OR EXISTS (SELECT 1 FROM sets WHERE deleted <= ?)", (latest, latest)
+        "SELECT EXISTS (SELECT 1 FROM edits WHERE deleted <= ?) OR EXISTS (SELECT 1 FROM sets WHERE deleted <= ?) "
+        "OR EXISTS (SELECT 1 FROM drafts WHERE key LIKE ? AND updated <= ?)",
+        (latest, latest, f"{DESIGN_DRAFTS}%", latest),
     )
     return bool(found.fetchone()[0])
 

@@ -78,6 +78,7 @@ def _obstacles(model: LanguageModel, demonstrations: Demonstrations) -> tuple[Ob
     tries=lambda info: {"retention_kl": (0.0, 100.0)},
     scopes=lambda scope: {"adapter_blocks": scope.blocks, "read_blocks": scope.blocks},
     order=5,
+    cost="each fit is a game of several rounds: minutes",
 )
 def fit(model: LanguageModel, demonstrations: Demonstrations, config: AreConfig, *, seed: int, progress: Progress) -> Fitted:
     """Play rounds until a new discriminator fails, the guard is hit, nothing is gained any more, or rounds are used up.

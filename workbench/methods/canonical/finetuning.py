@@ -142,6 +142,7 @@ def _lr(info: ModelInfo) -> float:
     obstacles=canonical_obstacles,
     draws=draws,
     steps=steps,
+    cost="each fit trains all weights epoch by epoch: a minute or more",
 )
 def fit(model: LanguageModel, demonstrations: Demonstrations, config: LoopConfig, *, seed: int, progress: Progress) -> Fitted:
     """Fit all weights to the canonical examples of split `fit`.

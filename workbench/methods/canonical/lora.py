@@ -120,6 +120,7 @@ def steps(
     draws=draws,
     steps=steps,
     order=7,
+    cost="each fit trains adapters epoch by epoch: a minute or more",
 )
 def fit(model: LanguageModel, demonstrations: Demonstrations, config: LoraConfig, *, seed: int, progress: Progress) -> Fitted:
     """Fit adapters to the canonical examples of split `fit`.

@@ -8,9 +8,9 @@ at the last position, and with log-odds on B that r, added at block l, raises. D
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ from workbench.methods.directions.behaviour import Bench, bench, next_log_probs
 from workbench.methods.directions.edit import DirectionEdit, settled
 from workbench.methods.registry import Curve, FitReport, Fitted, Notice, header, method
 from workbench.methods.shared.concept import ConceptPrompts, concept_of
+from workbench.methods.shared.layers import single_layers
 from workbench.methods.shared.needs import Needs, Obstacle
 from workbench.methods.shared.reading import read_knob, read_sides
 from workbench.models.base import LanguageModel, ModelInfo
@@ -110,6 +111,11 @@ def _obstacles(model: LanguageModel, demonstrations: Demonstrations) -> tuple[Ob
     return (Obstacle(f"Two sets of prompts are needed; found {counts} prompts to fit.", hint),)
 
 
+def _designs(info: ModelInfo) -> Mapping[str, tuple[Any, ...]]:
+    """Layers and both acts; one position, so that a fit reads one direction and tries none."""
+    return {"layer": tuple(layer for (layer,) in single_layers(info.n_layers)), "mode": ("ablate", "add"), "positions": (1,)}
+
+
 @method(
     "refusal_direction",
     title="Direction ablation",
@@ -120,6 +126,7 @@ def _obstacles(model: LanguageModel, demonstrations: Demonstrations) -> tuple[Ob
     needs=Needs(("prompt",), task="concept", min_rows=2),
     presets={"ours": {}, "paper": {"min_induced": 0.0}},
     obstacles=_obstacles,
+    designs=_designs,
     scopes=lambda scope: {"layer": scope.blocks[0]},
 )
 def fit(model: LanguageModel, demonstrations: Demonstrations, config: DirectionConfig, *, seed: int, progress: Progress) -> Fitted:

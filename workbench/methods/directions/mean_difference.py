@@ -22,7 +22,7 @@ from workbench.knobs import existing_layers, knob
 from workbench.methods.registry import Curve, FitReport, Fitted, Notice, header, method
 from workbench.methods.shared.gating import TRIED_GATES, GateKind, gated
 from workbench.methods.shared.harmless import harmless_dose
-from workbench.methods.shared.layers import SMALL, single_layers
+from workbench.methods.shared.layers import SMALL, layer_pairs, single_layers
 from workbench.methods.shared.left_out import gone, owners
 from workbench.methods.shared.needs import Needs
 from workbench.methods.shared.reading import ReadFrom, read_knob, read_sides, settled_reading
@@ -163,6 +163,7 @@ def without(
         "strength": (2.0, 4.0) if info.n_parameters < SMALL else (1.0,),
         "gate": TRIED_GATES,
     },
+    designs=lambda info: {"layers": (*single_layers(info.n_layers), *layer_pairs(info.n_layers))},  # the strength is the dose
     scopes=lambda scope: {"layers": scope.blocks},
     top_dose=4.0,
     without=without,

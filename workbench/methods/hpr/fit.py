@@ -55,6 +55,7 @@ AROUND = 4
     tries=tries,
     scopes=lambda scope: {"layers": scope.blocks},
     order=3,
+    cost="each fit trains a probe and a network a layer: several seconds, in models of size a minute",
 )
 def fit(model: LanguageModel, demonstrations: Demonstrations, config: HprConfig, *, seed: int, progress: Progress) -> Fitted:
     """Train probes and angle networks of all layers on split `fit`; choose checkpoints and layers on `validation`.

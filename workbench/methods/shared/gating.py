@@ -15,6 +15,7 @@ from typing import Literal
 import numpy as np
 import torch
 
+from workbench import memo
 from workbench.data.demonstrations import Demonstrations
 from workbench.edits.base import Edit
 from workbench.errors import NotEnoughData, UnsupportedExport
@@ -68,13 +69,12 @@ def gated(
     if kind == "none":
         return fitted
     sites = _sites(fitted.edit)
-    read, source = _collected(model, demonstrations, sites, seed, progress or silent())
+    made, source = _made(model, demonstrations, sites, seed, (kind, leak, sharpness), progress or silent())
     gates: dict[Site, Gate] = {}
     arrays: dict[str, np.ndarray] = {}
     found: list[tuple[float, ...]] = []
     for site in sites:
-        gate, scores = _fitted_gate(read[site], kind, leak, sharpness)
-        gates[site] = gate
+        gates[site], scores = made[site]
         arrays |= {f"gate_scores[{site}]": scores[0].numpy(), f"gate_scores_neutral[{site}]": scores[1].numpy()}
         passes, leaks = (share_interval(int((x > 0).sum()), len(x)) for x in scores)
         found.append((passes.estimate, passes.low, passes.high, leaks.estimate, leaks.low, leaks.high))
@@ -99,6 +99,26 @@ def _sites(edit: Edit) -> tuple[Site, ...]:
             "Gate an edit that moves activations.",
         )
     return tuple(dict.fromkeys(op.site for op in operations))
+
+
+_Made = tuple[Gate, tuple[Tensor, Tensor]]
+
+
+def _made(
+    model: LanguageModel, demonstrations: Demonstrations, sites: tuple[Site, ...], seed: int,
+    how: tuple[Literal["hard", "soft"], float, float], progress: Progress,
+) -> tuple[dict[Site, _Made], str]:  # fmt: skip
+    """The gate of each site with its scores, and where the neutral text is from. It does not depend on the edit: candidates share it."""
+    key = ("gate", id(model), demonstrations.fingerprint, seed, how)
+    known: dict[Site, tuple[_Made, str]] = {site: made for site in sites if (made := memo.recalled((*key, site))) is not None}
+    left = tuple(site for site in sites if site not in known)
+    if left:
+        read, source = _collected(model, demonstrations, left, seed, progress)
+        for site in left:
+            gate, scores = made = _fitted_gate(read[site], *how)
+            known[site] = made, source
+            memo.keep((*key, site), known[site], sum(x.nbytes for x in (gate.weight, *scores)))
+    return {site: known[site][0] for site in sites}, known[sites[0]][1]
 
 
 def _collected(

@@ -84,6 +84,7 @@ def proceed(
     scopes=scoped,
     alone={"select_on": "train"},
     order=4,
+    cost="each fit is a search of its own: about a minute",
 )
 def fit(model: LanguageModel, demonstrations: Demonstrations, config: TarotConfig, *, seed: int, progress: Progress) -> Fitted:
     """Search angles on rows of split `fit`; rows of split `validation` choose among the best; `test` is never seen.

@@ -1,0 +1,1 @@
+"""Design search: methods, layers, readings, knobs, gates and doses, gain against damage."""
