@@ -24,7 +24,7 @@ import torch
 
 from workbench import memo
 from workbench.data.demonstrations import Demonstrations
-from workbench.evaluate.design.bench import MOST_DECADES, Bench, DesignTrial
+from workbench.evaluate.design.bench import MOST_DECADES, DesignBench, DesignTrial
 from workbench.evaluate.design.space import fast_methods, space_of
 from workbench.numerics.intervals import mean_interval
 from workbench.search.fronts import hypervolume
@@ -48,7 +48,7 @@ def table(task: str, out: Path) -> None:
     space = space_of(session.model, fast_methods(session.model, rows))
     found: list[DesignTrial] = []
     with memo.remembering(space.sites):
-        bench = Bench(session.model, rows, 0)
+        bench = DesignBench(session.model, rows, 0)
         for _, group in itertools.groupby(space.designs, key=lambda one: one.config):
             found += bench.trials(list(group), "drawn")
             print(f"{len(found)} of {len(space.designs)}, {time.perf_counter() - begun:.0f} s: {found[-1].design.label}", flush=True)

@@ -52,7 +52,7 @@ from workbench.settings import (
     InfluenceSettings,
     OffTargetSettings,
     RefitSettings,
-    Work,
+    Runnable,
 )  # fmt: skip
 from workbench.workspace.edit_shelf import EditShelf
 from workbench.workspace.edits import EditInfo
@@ -63,10 +63,10 @@ from workbench.workspace.measuring import Measuring
 from workbench.workspace.model_facts import Offered, offered
 from workbench.workspace.on_model import OnModel
 from workbench.workspace.recorder import Recorder
-from workbench.workspace.running import run
+from workbench.workspace.running import run_settings
 from workbench.workspace.shelf import Offer, Shelf
 
-Result = TypeVar("Result")
+_Result = TypeVar("_Result")
 
 
 @final
@@ -117,9 +117,9 @@ class Session(OnModel):
         """Every method, the simple ones first, with its obstacles on this model and these demonstrations, or with any."""
         return offered(self.model, None if demonstrations is None else self.demos.resolve(demonstrations))
 
-    def run(self, settings: Work[Result], *, progress: Progress | None = None) -> Result:
+    def run(self, settings: Runnable[_Result], *, progress: Progress | None = None) -> _Result:
         """Do what settings say: the methods that put theirs together from arguments come here. Raises: as those."""
-        return cast(Result, run(settings, self.model, self._fitting, self._measuring, progress))
+        return cast(_Result, run_settings(settings, self.model, self._fitting, self._measuring, progress))
 
     def fit(
         self, method: str, demonstrations: Source, config: Any = None, *, preset: str | None = None, seed: int = 0,

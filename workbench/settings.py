@@ -23,7 +23,7 @@ _Result = TypeVar("_Result", covariant=True)
 _NOTHING: Mapping[str, object] = MappingProxyType({})
 
 
-class Work(Generic[_Result]):
+class Runnable(Generic[_Result]):
     """What a session can run, and what comes of it."""
 
 
@@ -52,7 +52,7 @@ NO_RIVALS = Rivals()
 
 
 @dataclass(frozen=True)
-class FitSettings(Work["Fitted"]):
+class FitSettings(Runnable["Fitted"]):
     """A fit: a method with knobs on top of a preset or the defaults, on the rows of a set. Raises: BadDose.
 
     `dose` is where it is measured and saved; the fit itself is at 1. `data` is the fingerprint of the rows, so that a set that was changed
@@ -86,7 +86,7 @@ class ChoiceSettings(FitSettings):
 
 @final
 @dataclass(frozen=True)
-class CompareSettings(Work["Comparison"]):
+class CompareSettings(Runnable["Comparison"]):
     """A comparison of the untouched model and some lanes on prompts."""
 
     prompts: tuple[Prompt, ...]
@@ -96,7 +96,7 @@ class CompareSettings(Work["Comparison"]):
 
 @final
 @dataclass(frozen=True)
-class EvaluateSettings(Work["Evaluation"]):
+class EvaluateSettings(Runnable["Evaluation"]):
     """An evaluation of lanes on the rows of a split (None: all), beside placebos. `neutral` names a set; None is the one that ships.
 
     `chat` and `system` as in a fit; None is as the edits were fitted. `shuffled` fits the first edit again on shuffled sides, beside it.
@@ -116,7 +116,7 @@ class EvaluateSettings(Work["Evaluation"]):
 
 
 @dataclass(frozen=True)
-class EqualDamageSettings(Work["EqualDamage"]):
+class EqualDamageSettings(Runnable["EqualDamage"]):
     """Edits at equal damage on the rows of a split: methods to fit with their defaults, edits at hand, and prompts beside them.
 
     `lanes` are edits, one each, and prompts; a lane that is both is refused. `limit` is the damage, the 95th percentile of tokens of KL on
@@ -173,7 +173,7 @@ class OffTargetSettings:
 
 @final
 @dataclass(frozen=True)
-class DesignSettings(Work["DesignSearch"]):
+class DesignSettings(Runnable["DesignSearch"]):
     """A design search on validation rows of a set: trials among the designs of some methods (none: all whose fits take a second or so).
 
     `control`: as many designs are drawn at random beside it. `neutral`, `chat`, `system` as in an evaluation and a fit. The same settings

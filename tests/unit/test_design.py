@@ -17,10 +17,10 @@ from tests.conftest import contrast_rows, taught_rows, words
 from workbench.cli.main import app
 from workbench.data.sources import write
 from workbench.errors import BadKnob, NotEnoughData, Obstructed, UnknownMethod
-from workbench.evaluate.design.bench import LEAST_TAIL, Bench, DesignTrial
+from workbench.evaluate.design.bench import LEAST_TAIL, DesignBench, DesignTrial
 from workbench.evaluate.design.record import DesignSearch
 from workbench.evaluate.design.search import design_search
-from workbench.evaluate.design.space import DOSES, Design, configurations, fast_methods, space_of
+from workbench.evaluate.design.space import DESIGN_DOSES, Design, fast_methods, space_of, tried_configurations
 from workbench.evaluate.design.winners import LIMITS, winners_of
 from workbench.methods import get
 from workbench.methods.registry import ordered
@@ -66,14 +66,14 @@ def test_what_is_varied_follows_from_the_registry_and_slow_methods_join_on_reque
     assert space.features.min() >= 0 and space.features.max() <= 1
     assert len(np.unique(space.features, axis=0)) == len(space.designs), "designs that differ stand at different places"
     for name in names:
-        mine, known = configurations(get(name), tiny_gpt2.info), get(name)
+        mine, known = tried_configurations(get(name), tiny_gpt2.info), get(name)
         assert all(known.configure(values) for values in mine)
         doses = {one.dose for one in space.designs if one.method == name}
-        assert doses == {dose for dose in DOSES if dose <= max(2.0, known.top_dose)}
+        assert doses == {dose for dose in DESIGN_DOSES if dose <= max(2.0, known.top_dose)}
     read = {one.values["read"] for one in space.designs if one.method == "mean_difference"}
     assert read == {"last", "mean"}
-    drawn = configurations(get("lora"), tiny_gpt2.info)
-    assert len(drawn) == 16 and drawn == configurations(get("lora"), tiny_gpt2.info)
+    drawn = tried_configurations(get("lora"), tiny_gpt2.info)
+    assert len(drawn) == 16 and drawn == tried_configurations(get("lora"), tiny_gpt2.info)
 
 
 def test_words_that_nobody_knows_and_sets_that_cannot_choose_are_refused_before_any_fit(tiny_gpt2: Any) -> None:
@@ -96,7 +96,7 @@ def test_a_trial_is_the_paired_gain_and_the_mean_damage_of_the_most_moved_twenti
     from workbench.methods.shared.validation import measured
     from workbench.score import text_divergences
 
-    bench, design = Bench(tiny_gpt2, ROWS, 0), Design("mean_difference", {"layers": (1,)}, 2.0)
+    bench, design = DesignBench(tiny_gpt2, ROWS, 0), Design("mean_difference", {"layers": (1,)}, 2.0)
     found = bench.trial(design, "drawn")
     known = get("mean_difference")
     edit = known.fit(tiny_gpt2, ROWS, known.configure({"layers": (1,)})).edit.scaled(2.0)
@@ -126,7 +126,7 @@ def test_a_configuration_is_fitted_once_and_one_that_cannot_be_is_told_and_given
 
     monkeypatch.setattr(Method, "fit", counted)
     with memo.remembering():
-        bench = Bench(tiny_gpt2, ROWS, 0)
+        bench = DesignBench(tiny_gpt2, ROWS, 0)
         for dose in (0.5, 1.0, 2.0):
             assert not bench.trial(Design("mean_difference", {"layers": (1,)}, dose), "drawn").why
         assert fits == ["mean_difference"]

@@ -10,7 +10,7 @@ from workbench.cli.groups import Opening, grouped
 from workbench.cli.looking import NeutralSet
 from workbench.cli.options import Seed, SetAsChat, System
 from workbench.cli.printing import answer, table
-from workbench.cli.sweeping import Out, write
+from workbench.cli.sweeping import Out, write_told
 
 
 @grouped
@@ -43,7 +43,7 @@ def design(
     told |= {"n_prompts": found.n_prompts, "n_tokens": found.n_tokens, "ground": found.ground, "sentence": found.sentence}
     told |= {"costs": costs, "rows": found.rows(), "winners": found.winner_rows()}
     if out is not None:
-        write(out, told)
+        write_told(out, told)
     lines = [found.sentence.replace("**", ""), f"The front, {found.data}, split validation, n = {found.n_prompts} prompts; damage on"]
     lines[1] += f" {found.n_tokens} tokens of {found.ground}, in nats a token. Intervals are 95 %."
     lines += table(found.table())

@@ -58,11 +58,11 @@ def sweep(
         rows, why, notes = _fits(session, str(method), points, data, seed, (chat, system), which, neutral, progress)
     told = {"model": session.model.info.name, "data": data, "split": split, "rows": rows, "left_out_why": why, "notes": notes}
     if out is not None:
-        write(out, told)
+        write_told(out, told)
     answer(told, opening.json, [*([why] if why else []), *table([_in_words(row) for row in rows]), *(f"Note: {note}" for note in notes)])
 
 
-def write(path: Path, told: Any) -> None:
+def write_told(path: Path, told: Any) -> None:
     from workbench.workspace.database import storing
     from workbench.workspace.plain import plain
 
@@ -157,7 +157,7 @@ def equal_damage(
     }
     told |= {"refused": dict(found.refused), "told": found.told}
     if out is not None:
-        write(out, told)
+        write_told(out, told)
     lines = [found.sentence.replace("**", "")]
     lines += [f"{found.title}, {found.data}, split {split}; tail of KL on neutral text {limit:g} nats a token. Intervals are 95 %."]
     answer(told, opening.json, [*lines, *table(found.table()), *found.told])

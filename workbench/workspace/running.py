@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from workbench.models.base import LanguageModel
 from workbench.progress import Progress
-from workbench.settings import CompareSettings, DesignSettings, EqualDamageSettings, EvaluateSettings, FitSettings, Work
+from workbench.settings import CompareSettings, DesignSettings, EqualDamageSettings, EvaluateSettings, FitSettings, Runnable
 from workbench.workspace.contests import Contests
 from workbench.workspace.designing import Designing
 from workbench.workspace.fitting import Fitting
 from workbench.workspace.measuring import Measuring
 
 
-def run(settings: Work[object], model: LanguageModel, fitting: Fitting, measuring: Measuring, progress: Progress | None) -> object:
+def run_settings(
+    settings: Runnable[object], model: LanguageModel, fitting: Fitting, measuring: Measuring, progress: Progress | None
+) -> object:
     """Do what settings say on a model. Raises: as the session's method of that name; TypeError for a record of another kind."""
     if isinstance(settings, FitSettings):
         return fitting.fit(model, settings, progress)

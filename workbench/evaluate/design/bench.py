@@ -84,7 +84,7 @@ class DesignTrial:
         return cls(design, told["stage"], tuple(told["gains"]), told["tail_nats"], told["mean_nats"])
 
 
-class Bench:
+class DesignBench:
     """Where designs are measured. Rows of split `test` are not there; use it within `memo.remembering`."""
 
     def __init__(self, model: LanguageModel, demonstrations: Demonstrations, seed: int) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 from workbench import memo
 from workbench.data.demonstrations import Demonstrations
 from workbench.errors import BadKnob
-from workbench.evaluate.design.bench import MOST_DECADES, Bench, DesignTrial, Stage
+from workbench.evaluate.design.bench import MOST_DECADES, DesignBench, DesignTrial, Stage
 from workbench.evaluate.design.record import REFERENCE, DesignSearch
 from workbench.evaluate.design.space import Space, fast_methods, space_of
 from workbench.evaluate.design.winners import judged_once
@@ -63,7 +63,7 @@ def design_search(
     space, tell = space_of(model, names), progress or silent()
     with memo.remembering(space.sites):
         tell(0.0, "Reading the unedited model")
-        bench = Bench(model, demonstrations, seed)
+        bench = DesignBench(model, demonstrations, seed)
         costs = tuple((get(name).title, get(name).cost) for name in names if get(name).cost)
         start = DesignSearch(
             model.info.name, demonstrations.name, names, seed, len(space.designs), trials, (), len(bench.base), bench.n_tokens,
@@ -95,7 +95,7 @@ class _Run:
     """Trials so far and what comes next."""
 
     def __init__(
-        self, bench: Bench, space: Space, start: DesignSearch, pool: Pool, control: bool, known: Sequence[DesignTrial], keep: Keep
+        self, bench: DesignBench, space: Space, start: DesignSearch, pool: Pool, control: bool, known: Sequence[DesignTrial], keep: Keep
     ) -> None:  # fmt: skip
         self._bench, self._space, self._pool, self._keep = bench, space, pool, keep
         self._measured = {one.design.key: one for one in known}

@@ -24,9 +24,9 @@ from workbench.models.base import LanguageModel, ModelInfo
 from workbench.shapes import Float, Int
 from workbench.sites import Site
 
-DOSES = (0.1, 0.2, 0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0)
+DESIGN_DOSES = (0.1, 0.2, 0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0)
 """Doses that are tried, up to a method's `top_dose` or 2."""
-N_DRAWN = 16
+_N_CONFIGURATIONS = 16
 """Configurations of a method that draws its knobs."""
 _READINGS = ("last", "mean")
 _ABSENT = 0.5
@@ -93,20 +93,20 @@ def space_of(model: LanguageModel, methods: Sequence[str]) -> Space:
     designs = [
         Design(name, values, dose)
         for name in dict.fromkeys(methods)
-        for values in configurations(get(name), model.info)
-        for dose in DOSES
+        for values in tried_configurations(get(name), model.info)
+        for dose in DESIGN_DOSES
         if dose <= max(2.0, get(name).top_dose)
     ]
     order = list(dict.fromkeys(one.method for one in designs))
     return Space(tuple(designs), _features(designs, model.info), np.array([order.index(one.method) for one in designs]))
 
 
-def configurations(method: Method, info: ModelInfo) -> list[dict[str, Any]]:
+def tried_configurations(method: Method, info: ModelInfo) -> list[dict[str, Any]]:
     """Knobs of every configuration of a method that is tried."""
     known = {item.name: item for item in knobs(method.config)}
     if method.designs is None and method.draws is not None:
         drawn = Random(0)
-        return [dict(method.draws(drawn, info)) for _ in range(N_DRAWN)]
+        return [dict(method.draws(drawn, info)) for _ in range(_N_CONFIGURATIONS)]
     options = dict((method.designs or method.tries)(info))
     for name, tried in (("read", _readings(known.get("read"))), ("gate", TRIED_GATES if "gate" in known else ())):
         if tried and name not in options:
@@ -133,9 +133,9 @@ def _features(designs: Sequence[Design], info: ModelInfo) -> Float[np.ndarray, "
     methods = list(dict.fromkeys(one.method for one in designs))
     layers = [_layers(get(one.method), one.values) for one in designs]
     depth = [np.mean(some) / max(1, info.n_layers - 1) if some else _ABSENT for some in layers]
-    doses = np.log([one.dose for one in designs]) - np.log(DOSES[0])
+    doses = np.log([one.dose for one in designs]) - np.log(DESIGN_DOSES[0])
     columns = [[float(one.method == name) for one in designs] for name in methods]
-    columns += [depth, [float(len(some) > 1) for some in layers], doses / np.log(DOSES[-1] / DOSES[0])]
+    columns += [depth, [float(len(some) > 1) for some in layers], doses / np.log(DESIGN_DOSES[-1] / DESIGN_DOSES[0])]
     named = {item.name for name in methods for item in knobs(get(name).config) if item.names_layers}
     for name in dict.fromkeys(name for one in designs for name in one.values if name not in named):
         values = [one.values.get(name) for one in designs]

@@ -11,13 +11,13 @@ from workbench.data.demonstrations import Demonstrations
 from workbench.edits.lane import Lane
 from workbench.edits.placebo import rotated
 from workbench.errors import FittedRows
-from workbench.evaluate.design.bench import Bench
+from workbench.evaluate.design.bench import DesignBench
 from workbench.evaluate.design.record import DesignSearch, Winner
 from workbench.evaluate.fitted_rows import without_fitted
 from workbench.evaluate.metrics import mean_metric
 from workbench.evaluate.side_effects import side_effects
 from workbench.evaluate.verdict import judged
-from workbench.methods.choice import CHANCE
+from workbench.methods.choice import CHANCE, N_PLACEBOS
 from workbench.methods.registry import Fitted
 from workbench.methods.shared.validation import measured
 from workbench.numerics.intervals import shortfall_interval
@@ -26,7 +26,6 @@ from workbench.progress import Progress
 
 LIMITS = (0.02, 0.1, 0.5)
 """Tails within which a winner is sought, nats a token."""
-N_PLACEBOS = 2
 
 
 def winners_of(found: DesignSearch) -> dict[float, int]:
@@ -47,7 +46,9 @@ def winners_of(found: DesignSearch) -> dict[float, int]:
     return taken
 
 
-def judged_once(bench: Bench, found: DesignSearch, demonstrations: Demonstrations, neutral: Sequence[str], tell: Progress) -> DesignSearch:
+def judged_once(
+    bench: DesignBench, found: DesignSearch, demonstrations: Demonstrations, neutral: Sequence[str], tell: Progress
+) -> DesignSearch:
     """The search with its winners on split `test`: gain by the measure of the search, damage on held-out neutral text.
 
     Raises:
