@@ -6,16 +6,18 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from pages._ui.evaluate import contest, edits, influence, off_target, protocol, watch
+from pages._ui.evaluate import contest, design, edits, influence, off_target, protocol, watch
 from pages._ui.kit import frame
 from pages._ui.kit.backend import ready
 
 if TYPE_CHECKING:
     from workbench.session import Session
 
+ASKED = "evaluate-ask"
 VIEWS = {
     "Edits": edits.evaluate,
     "At equal damage": contest.compete,
+    "Design": design.search,
     "Which did it": influence.blame,
     "Off target": off_target.spread,
     "Long watch": watch.follow,
@@ -25,6 +27,8 @@ VIEWS = {
 
 def main(session: Session) -> None:
     """Edits that are made, any of them at equal damage, the demonstrations behind one, or methods by the protocol of canonical examples."""
+    if (asked := st.session_state.pop(ASKED, None)) is not None:  # a button of one view asks for another
+        st.session_state["evaluate-view"] = asked
     view = st.segmented_control(
         "View", list(VIEWS), default="Edits", key="evaluate-view", required=True, label_visibility="collapsed", persist_state="session"
     )
