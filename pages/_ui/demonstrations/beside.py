@@ -35,7 +35,7 @@ class Checked:
 
 def checks(session: Session, chosen: str, demonstrations: Demonstrations, version: int | None) -> None:
     """Chips of all checks; for one of those that found something its rows, and where it can be put right, a button that does it."""
-    st.subheader("Checks", anchor=False)
+    st.header("Checks", anchor=False)
     found = _found(session, demonstrations)
     if found is None:
         return

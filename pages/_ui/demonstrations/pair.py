@@ -24,7 +24,7 @@ _LONG = 900
 
 def panel(session: Session, demonstrations: Demonstrations, picked: tuple[int, ...]) -> int | None:
     """Choose a row, among those picked if there are any, else among those that the table shows; draw it, and return its place."""
-    st.subheader("The pair", anchor=False)
+    st.header("The pair", anchor=False)
     if not len(demonstrations):
         st.caption("Add a row to see it here.")
         return None
