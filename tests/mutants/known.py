@@ -10,8 +10,8 @@ CHOICE, GATING = "workbench/methods/choice.py", "workbench/methods/shared/gating
 _KNOWN: tuple[tuple[str, str, str], ...] = (
     (
         VERDICT,
-        "**{_short(metric.values[edit])}** with {what}, **{_short(metric.values[0])}** without",
-        "**{_short(metric.values[0])}** with {what}, **{_short(metric.values[edit])}** without",
+        "**{metric.values[edit].told('.2f')}** with {what}, **{metric.values[0].told('.2f')}** without",
+        "**{metric.values[0].told('.2f')}** with {what}, **{metric.values[edit].told('.2f')}** without",
     ),
     (VERDICT, 'return "does harm", "**It does the opposite**', 'return "does it", "**It does the opposite**'),
     (VERDICT, 'return self.kind == "does it"', "return True"),
