@@ -53,15 +53,15 @@ def _settings(session: Session, chosen: str, rows: Demonstrations) -> InfluenceS
     if st.session_state.get("influence-edit") not in mine:
         st.session_state["influence-edit"] = mine[0]
     edit = st.selectbox("Edit", mine, format_func=known.__getitem__, key="influence-edit")
-    there = [split for split in _SPLITS if len(rows.split(split))]
+    there: list[Split] = [split for split in _SPLITS if len(rows.split(split))]
     if not there:
         st.caption("No row of this set is marked validation or test.")
         return None
-    split = st.segmented_control(
+    said = st.segmented_control(
         "Rows", there, default=there[0], key=f"influence-split-{chosen}", required=True,
         help="Demonstrations that are dropped for what they do to test rows have been chosen on them: then no row is left to check on.",
     )  # fmt: skip
-    return InfluenceSettings(Lane((Named(edit, own_dose(session, edit)),)), chosen, next((one for one in there if one == split), there[0]))
+    return InfluenceSettings(Lane((Named(edit, own_dose(session, edit)),)), chosen, there[there.index(said)] if said else there[0])
 
 
 def _begin(settings: InfluenceSettings) -> None:
