@@ -61,7 +61,9 @@ def _settings(session: Session, chosen: str, rows: Demonstrations) -> InfluenceS
         "Rows", there, default=there[0], key=f"influence-split-{chosen}", required=True,
         help="Demonstrations that are dropped for what they do to test rows have been chosen on them: then no row is left to check on.",
     )  # fmt: skip
-    return InfluenceSettings(Lane((Named(edit, own_dose(session, edit)),)), chosen, there[there.index(said)] if said else there[0])
+    return InfluenceSettings(
+        Lane((Named(edit, own_dose(session, edit)),)), chosen, next((split for split in there if split == said), there[0])
+    )
 
 
 def _begin(settings: InfluenceSettings) -> None:
