@@ -126,7 +126,8 @@ def test_it_stands_in_compare_evaluate_and_sweeps_with_and_without_an_edit(sessi
     swept = session.sweep((edit, asked), ROWS, [0.5, 1.0], neutral=ROWS, beside=[asked])
     beside, alone = swept.rows()[-1], found.benefit.metrics[0].values[2].estimate
     assert beside["lane"] == f"“{SAID}”" and beside["mc1"] == pytest.approx(alone)
-    assert swept.rows()[2]["mc1"] == pytest.approx(found.benefit.metrics[0].values[3].estimate)
+    assert [(row["lane"].partition(" ")[0], row["dose"]) for row in swept.rows()[3:5]] == [(swept.edit, 1.0), ("placebo", 1.0)]
+    assert swept.rows()[3]["mc1"] == pytest.approx(found.benefit.metrics[0].values[3].estimate)
     kinds = [run.inputs["lanes"] for run in session.workspace.runs.list("evaluate")]
     assert kinds[0][1] == [{"said": asked}]
 

@@ -53,7 +53,7 @@ def _settings(session: Session, chosen: str, rows: Demonstrations) -> InfluenceS
     if st.session_state.get("influence-edit") not in mine:
         st.session_state["influence-edit"] = mine[0]
     edit = st.selectbox("Edit", mine, format_func=known.__getitem__, key="influence-edit")
-    there: list[Split] = [split for split in _SPLITS if len(rows.split(split))]
+    there = [one for one in _SPLITS if len(rows.split(one))]
     if not there:
         st.caption("No row of this set is marked validation or test.")
         return None
@@ -61,9 +61,8 @@ def _settings(session: Session, chosen: str, rows: Demonstrations) -> InfluenceS
         "Rows", there, default=there[0], key=f"influence-split-{chosen}", required=True,
         help="Demonstrations that are dropped for what they do to test rows have been chosen on them: then no row is left to check on.",
     )  # fmt: skip
-    return InfluenceSettings(
-        Lane((Named(edit, own_dose(session, edit)),)), chosen, next((split for split in there if split == said), there[0])
-    )
+    split: Split = "test" if (said or there[0]) == "test" else "validation"
+    return InfluenceSettings(Lane((Named(edit, own_dose(session, edit)),)), chosen, split)
 
 
 def _begin(settings: InfluenceSettings) -> None:
