@@ -19,6 +19,7 @@ def test_an_edit_is_watched_beside_the_untouched_model(app: Run, fresh_backend: 
     edit = test.session_state["retouch"].edit
     fine(test.switch_page("pages/evaluate.py").run())
     fine(test.segmented_control(key="evaluate-view").set_value("Long watch").run())
+    fine(test.text_area(key="watch-prompt").set_value(" ").run())
     assert test.button(key="watch-run").disabled
     test.multiselect(key="watch-edits").set_value([edit]).run()
     fine(test.text_area(key="watch-prompt").set_value(words(11, 12)).run())

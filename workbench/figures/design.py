@@ -36,6 +36,8 @@ def design_front(found: DesignSearch, titles: dict[str, str], picked: int | None
             marker={"symbol": "circle-open" if name == "winner" else "square-open", "size": 18, "color": ACCENT["light"], "line_width": 2},
         )  # fmt: skip
     figure.update_layout(title=f"Gain over damage, {len(found.trials)} trials of {found.n_designs:,} designs", height=height)
+    # The title stands where the theme puts a legend, and this one has a line too many for it.
+    figure.update_layout(legend={"orientation": "h", "x": 0, "xanchor": "left", "y": -0.2, "yanchor": "top"})
     figure.update_xaxes(title="KL of the most moved twentieth of neutral tokens, nats a token", type="log", exponentformat="power")
     figure.update_yaxes(title="gain over the unedited model, nats a token")
     figure.add_hline(y=0, line={"color": PLACEBO_COLOUR, "width": 1})

@@ -11,6 +11,8 @@ from pages._ui.kit import frame, jobs, words
 from pages._ui.kit.figures import figure_panel
 from pages._ui.kit.frame import meaning
 from pages._ui.kit.lanes import known_edits, own_dose
+from pages._ui.kit.prompts import prompt
+from workbench.conversations import Prompt
 from workbench.edits.lane import Lane, Named
 
 if TYPE_CHECKING:
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from workbench.session import Session
     from workbench.workspace.job import Snapshot
 
+PROMPT, ASKED = "A happy story. Ivan went to the", "Tell me a long story about a lighthouse."
 _MOST = 3
 _CURVES = {"entropy": "Entropy (nats)", "kl": "KL to the untouched model (nats)", "repetition": "Repeated 4-grams of the last 64 tokens"}
 
@@ -26,7 +29,7 @@ _CURVES = {"entropy": "Entropy (nats)", "kl": "KL to the untouched model (nats)"
 class Watching:
     """A prompt, lanes, and how many tokens at most."""
 
-    prompt: str
+    prompt: Prompt
     lanes: tuple[Lane, ...]
     tokens: int
 
@@ -38,14 +41,14 @@ def follow(session: Session) -> None:
     """A prompt and edits beside what each writes, and where it goes round."""
     controls, picture = st.columns([1, 2], gap="large")
     with controls:
-        prompt = st.text_area("Prompt", key="watch-prompt", height=100, persist_state="session")
+        text = prompt(session, "Prompt", PROMPT, key="watch-prompt", asks=ASKED)
         known = known_edits(session)
         st.session_state["watch-edits"] = [edit for edit in st.session_state.get("watch-edits", []) if edit in known]
         edits = st.multiselect("Edits", list(known), format_func=known.__getitem__, key="watch-edits", max_selections=_MOST)
         tokens = st.select_slider("Tokens at most", (100, 200, 400, 1000), 400, key="watch-tokens", persist_state="session")
         lanes = tuple(Lane((Named(edit, own_dose(session, edit)),)) for edit in edits)
-        settings = Watching(prompt, lanes, int(tokens))
-        frame.act("Watch", _begin, settings, type="primary", key="watch-run", disabled=not prompt.strip(), width="stretch")
+        settings = Watching(text, lanes, int(tokens))
+        frame.act("Watch", _begin, settings, type="primary", key="watch-run", disabled=not str(text).strip(), width="stretch")
     with picture:
         jobs.panel(WATCH, _draw, settings=settings, nothing=_nothing, live=_live)
 
