@@ -96,6 +96,7 @@ def test_lanes_controls_and_prompts_stand_beside_one_another_each_at_its_own_dos
     assert told == pytest.approx(benefit(tiny_gpt2, rows, [lane], split="test").metrics[0].values[1].estimate, abs=1e-4)
     table, numbers = found.table(), found.rows()
     assert [row["lane"] for row in table] == names == [row["lane"] for row in numbers]
+    assert all(value is not None for row in table for value in row.values()), "what is not there is an empty cell"
     assert all(np.isfinite(row["tail_nats"]) for row in numbers) and numbers[0]["tail_nats"] == 0
 
 
