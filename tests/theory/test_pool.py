@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from botorch.acquisition.multi_objective import logei
 
 from workbench.search.fronts import hypervolume, on_front
 from workbench.search.pool import Pool
@@ -57,6 +58,11 @@ def test_a_search_covers_more_than_random_draws_at_equal_numbers_and_upside_down
             - covered
         )
     assert min(ahead) > 0 > np.mean(upside)
+
+
+def test_no_kernel_is_compiled_for_a_search() -> None:
+    """Under these two names BoTorch remembers that it tried, and what it got."""
+    assert (logei._load_attempted, logei._C) == (True, None)
 
 
 def test_a_search_that_was_stopped_anywhere_goes_on_as_if_it_had_not_been() -> None:
