@@ -37,9 +37,9 @@ from gpytorch.mlls import ExactMarginalLogLikelihood
 from workbench.progress import stop_if_asked
 from workbench.shapes import Float, Int, Tensor
 
-# BoTorch would compile a faster kernel at the first search: half a minute where there is a compiler, a warning where there is none, an endless
-# wait where a compilation was killed; and the same seed would propose other designs on the next machine.
-vars(logei)["_load_attempted"] = True
+# BoTorch would compile a faster kernel at the first search: half a minute where there is a compiler, a warning where there is none, a wait
+# without end where a compilation was killed; and the same seed would propose other designs on the next machine.
+logei.__dict__["_load_attempted"] = True
 
 N_DRAWN, BATCH = 12, 4
 _SAMPLES, _CHUNK, _STEPS = 64, 256, 60
