@@ -89,7 +89,6 @@ class Session(OnModel):
         self.recorder = Recorder(lambda: self.workspace, records)
         self._fitting = Fitting(self.demos, self.shelf, self.recorder)
         self._measuring = Measuring(self.demos, self.shelf, self.recorder)
-        self._explaining = Explaining(self._fitting)
 
     @property
     def workspace(self) -> Workspace:
@@ -266,7 +265,7 @@ class Session(OnModel):
 
         Raises: BadLane: it is no single edit. Obstructed: `data` is not the set of its fit. Others: as `evaluate.influence.influence`.
         """
-        return self._explaining.influence(self.model, InfluenceSettings(self.shelf.lane(edit), data, split, n_refits), progress)
+        return self.run(InfluenceSettings(self.shelf.lane(edit), data, split, n_refits), progress=progress)
 
     def refit_without(
         self, edit: LaneLike, data: Source, drop: Sequence[str], *, split: Split | None = "test", progress: Progress | None = None
@@ -275,7 +274,7 @@ class Session(OnModel):
 
         Raises: UnknownName: no demonstration of such an id or prompt. Others: as `influence` and `fit`.
         """
-        return self._explaining.refit(self.model, RefitSettings(self.shelf.lane(edit), data, tuple(drop), split), progress)
+        return self.run(RefitSettings(self.shelf.lane(edit), data, tuple(drop), split), progress=progress)
 
     def off_target(
         self, edits: Sequence[LaneLike], data: Sequence[Source], *, protected: Sequence[Source] = (), progress: Progress | None = None,
@@ -286,14 +285,14 @@ class Session(OnModel):
         Raises: BadLane: a lane is no single edit. Others: as `evaluate.off_target.off_target`.
         """
         settings = OffTargetSettings(self.shelf.lanes(list(edits)), tuple(data), tuple(protected), **options)
-        return self._explaining.off_target(self.model, settings, progress)
+        return self.run(settings, progress=progress)
 
     def watch(
         self, prompt: Prompt, lanes: LanesLike, max_new_tokens: int = MOST_TOKENS, sampling: Sampling | None = None,
         *, progress: Progress | None = None,
     ) -> Watch:  # fmt: skip
         """Let the untouched model and lanes write on until they loop, end or are full; greedy if not told. Errors: `watch.watch`."""
-        return self._explaining.watch(self.model, prompt, self.shelf.lanes(lanes), max_new_tokens, sampling, progress)
+        return Explaining(self._fitting).watch(self.model, prompt, self.shelf.lanes(lanes), max_new_tokens, sampling, progress)
 
     def design_search(
         self, data: Source, methods: Sequence[str] = (), *, trials: int = 60, progress: Progress | None = None, **options: Any

@@ -17,7 +17,15 @@ from workbench.edits.prompting import Prompting
 from workbench.sampling import Sampling
 
 if TYPE_CHECKING:
-    pass
+    # What the records are marked with, in strings that a linter does not read.
+    from workbench.evaluate.comparison import Comparison  # noqa: F401
+    from workbench.evaluate.design.record import DesignSearch  # noqa: F401
+    from workbench.evaluate.equal_damage import EqualDamage  # noqa: F401
+    from workbench.evaluate.evaluation import Evaluation  # noqa: F401
+    from workbench.evaluate.influence import Influence  # noqa: F401
+    from workbench.evaluate.off_target import OffTarget  # noqa: F401
+    from workbench.methods.registry import Fitted  # noqa: F401
+    from workbench.workspace.explaining import Refit  # noqa: F401
 
 _Result = TypeVar("_Result", covariant=True)
 _NOTHING: Mapping[str, object] = MappingProxyType({})
@@ -138,7 +146,7 @@ class EqualDamageSettings(Runnable["EqualDamage"]):
 
 
 @dataclass(frozen=True)
-class InfluenceSettings:
+class InfluenceSettings(Runnable["Influence"]):
     """What each demonstration that an edit was fitted on does to the rows of a split. The edit is a lane of one.
 
     `n_refits`: fits on halves of the demonstrations, where the method has no closed form.
@@ -151,7 +159,7 @@ class InfluenceSettings:
 
 
 @dataclass(frozen=True)
-class RefitSettings:
+class RefitSettings(Runnable["Refit"]):
     """An edit fitted again without some of its demonstrations, by their ids or prompts; both are measured on the rows of a split."""
 
     lane: Lane
@@ -161,7 +169,7 @@ class RefitSettings:
 
 
 @dataclass(frozen=True)
-class OffTargetSettings:
+class OffTargetSettings(Runnable["OffTarget"]):
     """Edits, lanes of one each, against sets, some of them protected, on the rows of a split; `stacks`: pairs of edits too."""
 
     lanes: tuple[Lane, ...]

@@ -4,9 +4,20 @@ from __future__ import annotations
 
 from workbench.models.base import LanguageModel
 from workbench.progress import Progress
-from workbench.settings import CompareSettings, DesignSettings, EqualDamageSettings, EvaluateSettings, FitSettings, Runnable
+from workbench.settings import (
+    CompareSettings,
+    DesignSettings,
+    EqualDamageSettings,
+    EvaluateSettings,
+    FitSettings,
+    InfluenceSettings,
+    OffTargetSettings,
+    RefitSettings,
+    Runnable,
+)
 from workbench.workspace.contests import Contests
 from workbench.workspace.designing import Designing
+from workbench.workspace.explaining import Explaining
 from workbench.workspace.fitting import Fitting
 from workbench.workspace.measuring import Measuring
 
@@ -25,4 +36,10 @@ def run_settings(
         return Contests(fitting).equal_damage(model, settings, progress)
     if isinstance(settings, DesignSettings):
         return Designing(fitting).search(model, settings, progress)
+    if isinstance(settings, InfluenceSettings):
+        return Explaining(fitting).influence(model, settings, progress)
+    if isinstance(settings, RefitSettings):
+        return Explaining(fitting).refit(model, settings, progress)
+    if isinstance(settings, OffTargetSettings):
+        return Explaining(fitting).off_target(model, settings, progress)
     raise TypeError(f"{type(settings).__name__} is nothing that a session runs.")

@@ -69,7 +69,7 @@ def _begin(settings: InfluenceSettings) -> None:
     jobs.start(
         INFLUENCE,
         "Finding which demonstrations did it",
-        lambda session, progress: session.influence(settings.lane, settings.source, split=settings.split, progress=progress),
+        lambda session, progress: session.run(settings, progress=progress),
         settings,
         heavy=True,
     )
@@ -110,15 +110,7 @@ def _offer(found: Influence, settings: InfluenceSettings) -> None:
 
 
 def _refit(settings: RefitSettings) -> None:
-    jobs.start(
-        AGAIN,
-        "Fitting without them",
-        lambda session, progress: session.refit_without(
-            settings.lane, settings.source, settings.drop, split=settings.split, progress=progress
-        ),
-        settings,
-        heavy=True,
-    )
+    jobs.start(AGAIN, "Fitting without them", lambda session, progress: session.run(settings, progress=progress), settings, heavy=True)
 
 
 def _draw_refit(found: Refit) -> None:

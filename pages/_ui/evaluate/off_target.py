@@ -48,15 +48,7 @@ def _settings(session: Session) -> OffTargetSettings:
 
 
 def _begin(settings: OffTargetSettings) -> None:
-    jobs.start(
-        OFF_TARGET,
-        "Measuring off target",
-        lambda session, progress: session.off_target(
-            settings.lanes, settings.sources, protected=settings.protected, stacks=settings.stacks, progress=progress
-        ),
-        settings,
-        heavy=True,
-    )
+    jobs.start(OFF_TARGET, "Measuring off target", lambda session, progress: session.run(settings, progress=progress), settings, heavy=True)
 
 
 def _draw(found: OffTarget) -> None:
