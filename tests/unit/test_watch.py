@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,12 @@ def test_curves_are_those_of_a_plain_forward_and_the_parting_token_is_named(long
     kl, entropy = (plain.exp() * (plain - edited)).sum(-1), -(edited.exp() * edited).sum(-1)
     assert np.allclose(mine.kl, kl.numpy(), atol=1e-4) and np.allclose(mine.entropy, entropy.numpy(), atol=1e-4)
     assert mine.kl_since == pytest.approx(float(kl[mine.parted :].mean()), abs=1e-4)
+    # The untouched model is told of beside nothing, and a lane is the same only as far as there is something to be the same as.
+    assert "untouched" not in base.sentence and "parts from the untouched model" in mine.sentence
+    assert mine.beside == len(base.ids) and base.beside is None
+    same = dataclasses.replace(mine, parted=None, beside=len(mine.ids))
+    assert same.sentence.endswith("It never leaves the untouched model's text.")
+    assert dataclasses.replace(same, beside=7).sentence.endswith("text, of which there are 7 tokens.")
 
 
 def test_a_watch_ends_with_the_context_and_a_session_keeps_it(tiny_gpt2: Any, tmp_path: Path) -> None:

@@ -83,7 +83,8 @@ class OffTarget:
         """What a person can repeat, in Markdown."""
         own = [cell for cell in self.cells if cell.is_own]
         broken = [f"{cell.edit} on {cell.data}" for cell in self.cells if cell.breaks]
-        text = f"**{len(own)} of {len(self.cells)}** changes are beyond chance and beyond a random edit of equal size."
+        text = f"**{len(own)} of {len(self.cells)}** changes are beyond chance and beyond a random edit of equal size"
+        text += ", each told at 95 %: one in twenty may still be chance." if len(self.cells) > 1 else "."
         if any(cell.is_protected for cell in self.cells):
             text += f" Protected sets: {'**none is harmed** beyond chance' if not broken else '**harmed** by ' + ', '.join(broken)}."
         beyond = sum(bool(one.surplus.sign) for one in self.interactions)

@@ -19,7 +19,7 @@ from workbench.edits.labels import edits_of
 from workbench.evaluate.metrics import Lanes, Metric, by_prompting, mean_metric
 from workbench.models.base import LanguageModel
 from workbench.models.tokens import TokenBatch
-from workbench.numerics.intervals import auc_interval
+from workbench.numerics.intervals import auc_interval, placements
 from workbench.progress import Progress
 from workbench.score import batch_scores
 from workbench.shapes import Bool, Float
@@ -60,7 +60,7 @@ def side_metrics(log_p: Float[np.ndarray, "lane text"], is_target: Bool[np.ndarr
     yes, no = log_p[:, is_target], log_p[:, ~is_target]
     middle = (yes.mean(1, keepdims=True) + no.mean(1, keepdims=True)) / 2
     gap = np.where(is_target, 2.0, -2.0) * (log_p - middle)
-    ordered = (yes[:, :, None] > no[:, None]) + 0.5 * (yes[:, :, None] == no[:, None])
+    ordered = placements(yes, no)
     placed, auc = np.empty_like(log_p), ordered.mean((1, 2))[:, None]
     placed[:, is_target], placed[:, ~is_target] = ordered.mean(2), ordered.mean(1)
     right = mean_metric(

@@ -78,7 +78,7 @@ class WatchedText:
     of repeated 4-grams among the last 64 tokens, at every token.
 
     `parted` is the first token at which it left the untouched model's text, None if it never did; `tokens[parted]` is what it wrote there,
-    `instead` what the untouched model did.
+    `instead` what the untouched model did. `beside` is how many tokens of that text there are, None for the untouched model itself.
     """
 
     text: str
@@ -91,6 +91,7 @@ class WatchedText:
     loop: Loop | None
     parted: int | None = None
     instead: str = ""
+    beside: int | None = None
 
     @property
     def kl_since(self) -> float:
@@ -102,10 +103,14 @@ class WatchedText:
         """What a person can repeat, in Markdown."""
         told = {"end": "It ends by itself", "context": "It fills the context", "length": "It goes on"}.get(self.ended, "")
         if self.loop is not None:
-            told = f"**It goes round** from token {self.loop.start} on, {self.loop.period} tokens a round"
+            round_of = f"{self.loop.period} token{'s' * (self.loop.period > 1)} a round"
+            told = f"**It goes round** from token {self.loop.start} on, {round_of}: seen"
         text = f"{told} after {len(self.ids)} tokens."
+        if self.beside is None:
+            return text
         if self.parted is None:
-            return f"{text} It never leaves the untouched model's text."
+            told = f", of which there are {self.beside} tokens" if self.beside < len(self.ids) else ""
+            return f"{text} It never leaves the untouched model's text{told}."
         mine = repr(self.tokens[self.parted]) if self.parted < len(self.tokens) else "its end"
         return f"{text} It parts from the untouched model at token {self.parted}: {mine} for {self.instead}."
 
@@ -193,7 +198,8 @@ def watch(
         if all(one.ended for one in mine):
             break
     full = batch.ids.shape[1] > model.info.n_ctx
-    texts = [_text(model, one, mine[0].ids, "context" if full else "length") for one in mine]
+    otherwise: Ended = "context" if full else "length"
+    texts = [_text(model, one, otherwise, mine[0].ids if at else None) for at, one in enumerate(mine)]
     return Watch(model.info.name, prompt, lane_labels(whole), tuple(texts))
 
 
@@ -218,10 +224,13 @@ def _so_far(model: LanguageModel, one: _Lane) -> dict[str, Any]:
     return {"text": text, "entropy": list(one.entropy), "kl": list(one.kl), "repetition": list(one.repetition), "ended": one.ended}
 
 
-def _text(model: LanguageModel, one: _Lane, base: Sequence[int], otherwise: Ended) -> WatchedText:
-    parted = next((i for i, (a, b) in enumerate(zip(one.ids, base)) if a != b), None)
+def _text(model: LanguageModel, one: _Lane, otherwise: Ended, base: Sequence[int] | None) -> WatchedText:
+    """What a lane wrote, beside what the untouched model did; None for that itself."""
+    untouched, beside = base or (), None if base is None else len(base)
+    parted = next((i for i, (a, b) in enumerate(zip(one.ids, untouched)) if a != b), None)
     tokens = tuple(token_texts(model.tokenizer, one.ids))
-    instead = "" if parted is None else repr(token_texts(model.tokenizer, [base[parted]])[0])
+    instead = "" if parted is None else repr(token_texts(model.tokenizer, [untouched[parted]])[0])
     entropy, kl, repetition = (np.array(x) for x in (one.entropy, one.kl, one.repetition))
     text = str(model.tokenizer.decode(one.ids, skip_special_tokens=True))
-    return WatchedText(text, tokens, tuple(one.ids), entropy, kl, repetition, one.ended or otherwise, one.loop, parted, instead)
+    ended = one.ended or otherwise
+    return WatchedText(text, tokens, tuple(one.ids), entropy, kl, repetition, ended, one.loop, parted, instead, beside)

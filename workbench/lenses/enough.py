@@ -3,15 +3,14 @@
 Law: u is the unit difference of the means of n rows a side, drawn without replacement `draws` times; AUC = P(u·h⁺ > u·h⁻) over the
 held-out rows, margin = mean(u·h⁺ − u·h⁻) / σ with σ² the mean variance within the sides. An estimate is the mean over the draws. Its
 interval joins two errors that are nearly independent, in quadrature: which rows were drawn (2.5 % to 97.5 % of the draws), and which rows
-are held out (`auc_interval`; of the margin ± 1.96 standard errors, by the spread of the pairs' differences). Where all rows are
-taken there is one draw, and the second alone remains.
+are held out (`auc_interval`, `standardised_interval`). Where all rows are taken there is one draw, and the second alone remains.
 Ref: docs/methods/shared.md §2 for the sites. A curve that is flat at its end says that more rows of this kind add little.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,16 +19,14 @@ from workbench.data.demonstrations import Demonstrations
 from workbench.errors import NotEnoughData
 from workbench.lenses.geometry import points_of, unit_difference
 from workbench.models.base import LanguageModel
-from workbench.numerics.intervals import Interval, auc_interval
+from workbench.numerics.intervals import Interval, auc_interval, standardised_interval
 from workbench.progress import Progress, silent
 from workbench.record import gather
-from workbench.shapes import Float
 from workbench.sites import Site
 
 SIZES = (5, 10, 20, 40, 80)
 FEWEST_HELD = 10
 """Fewest held-out rows a side: with fewer the intervals say nothing."""
-_Z = 1.96
 
 
 @dataclass(frozen=True)
@@ -48,7 +45,8 @@ class EnoughPairs:
     def rows(self) -> list[dict[str, Any]]:
         """One table row a size."""
         return [
-            {"pairs": n, "AUC": a.estimate, "low": a.low, "high": a.high, "margin": m.estimate, "margin low": m.low, "margin high": m.high}
+            {"pairs": n, "AUC": a.estimate, "low": a.bounds[0], "high": a.bounds[1]}
+            | {"margin": m.estimate, "margin low": m.bounds[0], "margin high": m.bounds[1]}
             for n, a, m in zip(self.sizes, self.auc, self.margin)
         ]
 
@@ -97,7 +95,7 @@ def enough_pairs(
         for _ in range(draws if n < n_fit else 1):
             tell(0.8 + 0.2 * i / len(taken), f"{n} pairs")
             u = unit_difference(x, first, _drawn(fit, n, len(x), paired, rng))
-            told.append((auc_interval(good @ u, bad @ u, paired=paired), _margin(good @ u, bad @ u, paired)))
+            told.append((auc_interval(good @ u, bad @ u, paired=paired), standardised_interval(good @ u, bad @ u, paired=paired)))
         found.append((_joined([a for a, _ in told], (0.0, 1.0)), _joined([m for _, m in told])))
     tell(1.0, "Done")
     auc, margin = tuple(a for a, _ in found), tuple(m for _, m in found)
@@ -116,18 +114,12 @@ def _drawn(fit: list[np.ndarray], n: int, n_points: int, paired: bool, rng: np.r
     return mask
 
 
-def _margin(good: Float[np.ndarray, " m"], bad: Float[np.ndarray, " n"], paired: bool) -> Interval:
-    spread = float(np.sqrt((good.var(ddof=1) + bad.var(ddof=1)) / 2)) or 1.0
-    estimate = float(good.mean() - bad.mean())
-    variance = float((good - bad).var(ddof=1)) / len(good) if paired else float(good.var(ddof=1) / len(good) + bad.var(ddof=1) / len(bad))
-    half = _Z * variance**0.5
-    return Interval(estimate / spread, (estimate - half) / spread, (estimate + half) / spread, len(good), "normal")
-
-
 def _joined(told: Sequence[Interval], within: tuple[float, float] = (-np.inf, np.inf)) -> Interval:
     """The mean of several estimates, with what varies between them and within each, in quadrature."""
     values = np.array([one.estimate for one in told])
     mean = float(values.mean())
+    if (none := next((one for one in told if one.withheld), None)) is not None:
+        return replace(none, estimate=mean)
     low, high = (float(value) for value in np.quantile(values, (0.025, 0.975)))
     down = np.hypot(mean - low, mean - float(np.mean([one.low for one in told])))
     up = np.hypot(high - mean, float(np.mean([one.high for one in told])) - mean)

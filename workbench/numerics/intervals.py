@@ -163,6 +163,31 @@ def shortfall_interval(
     return mean_interval(np.bincount(which, terms) / weights, weights, level=level)
 
 
+def standardised_interval(
+    high: Float[np.ndarray, " m"], low: Float[np.ndarray, " n"], *, paired: bool = False, level: float = LEVEL
+) -> Interval:
+    """Interval of (mean of high − mean of low) / σ, σ² being the mean of both variances: as of the mean of its influence function.
+
+    An item x of high counts d + a((x − mean)/σ − d ((x − mean)² m/(m − 1) − variance)/(4 σ²)), one of low with the sign of its first term
+    turned; a is 1 where the items of a pair are added, 2 where either side is half of the mean. Without the second term, the error of σ, a
+    difference of three σ was covered in .60 of 1,500 draws of ten pairs. Withheld where nothing varies, and as `mean_interval`.
+    """
+    m, n, square = len(high), len(low), float(high.var(ddof=1) + low.var(ddof=1)) / 2 if min(len(high), len(low)) > 1 else 0.0
+    if not square > 0:
+        return _withheld(math.nan, m if paired else m + n, "nothing varies within the sides")
+    d = float(high.mean() - low.mean()) / math.sqrt(square)
+
+    def parts(x: Float[np.ndarray, " item"], sign: int) -> Float[np.ndarray, " item"]:
+        off = x - x.mean()
+        return sign * off / math.sqrt(square) - d * (off**2 * len(x) / (len(x) - 1) - x.var(ddof=1)) / (4 * square)
+
+    mine, theirs = parts(high, 1), parts(low, -1)
+    if paired:
+        return mean_interval(d + mine + theirs, level=level)
+    sizes = np.repeat([m, n], [m, n])
+    return mean_interval(d + 2 * np.concatenate([mine, theirs]), (m + n) / (2 * sizes), level=level)
+
+
 def placements(high: Float[np.ndarray, "*stack m"], low: Float[np.ndarray, "*stack n"]) -> Float[np.ndarray, "*stack m n"]:
     """How far each pair is rightly ordered: 1, a tie ½. Means over either side place the other's items; the mean of all is the AUC.
 

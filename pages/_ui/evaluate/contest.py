@@ -7,16 +7,13 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from pages._ui.demonstrations import sets
+from pages._ui.evaluate.choosing import at_own_doses, edits_chosen, set_chosen
 from pages._ui.evaluate.prompts import beside_prompts
 from pages._ui.kit import frame, jobs, words
 from pages._ui.kit.figures import figure_panel
 from pages._ui.kit.frame import meaning
-from pages._ui.kit.lanes import known_edits, own_dose
 from pages._ui.kit.methods import method, obstacles
-from pages._ui.kit.rows import rows_of
 from workbench.data.demonstrations import Demonstrations
-from workbench.edits.lane import Lane, Named
 from workbench.settings import EqualDamageSettings
 
 if TYPE_CHECKING:
@@ -31,13 +28,9 @@ def compete(session: Session) -> None:
     """Set, methods, edits and prompts beside what each gains at the limit of damage."""
     controls, picture = st.columns([1, 2], gap="large")
     with controls:
-        chosen = sets.picker(session, key="contest-set")
-        if chosen is None:
+        if (picked := set_chosen(session, key="contest-set")) is None:
             return
-        rows = rows_of(session, chosen)
-        if rows is None:
-            return
-        settings = _settings(session, chosen, rows)
+        settings = _settings(session, *picked)
         nobody = not settings.methods and not any(lane.edits for lane in settings.lanes)
         frame.act("Compare at equal damage", _begin, settings, type="primary", key="contest-run", disabled=nobody, width="stretch")
     with picture:
@@ -53,9 +46,7 @@ def _settings(session: Session, chosen: str, rows: Demonstrations) -> EqualDamag
         "Methods to fit", list(free), format_func=free.__getitem__, key=key, max_selections=_MOST, persist_state="session",
         help="Each with its defaults on the rows marked fit. Mean difference and SEA take seconds; what searches or trains takes minutes.",
     )  # fmt: skip
-    known = known_edits(session)
-    st.session_state["contest-edits"] = [edit for edit in st.session_state.get("contest-edits", []) if edit in known]
-    edits = st.multiselect("Edits at hand", list(known), format_func=known.__getitem__, key="contest-edits", max_selections=_MOST)
+    edits = edits_chosen(session, "Edits at hand", key="contest-edits", most=_MOST, first=False)
     prompts = beside_prompts(session, key="contest")
     limit = st.select_slider(
         "Damage", (0.01, 0.02, 0.05, 0.1, 0.2, 0.5), 0.1, key="contest-limit", persist_state="session",
@@ -66,7 +57,7 @@ def _settings(session: Session, chosen: str, rows: Demonstrations) -> EqualDamag
         "Fit on shuffled sides too", False, key="contest-shuffled", persist_state="session",
         help="Each method learns the same texts with their sides mixed up, and stands at its own dose; it takes as long as the fits.",
     )  # fmt: skip
-    lanes = (*(Lane((Named(edit, own_dose(session, edit)),)) for edit in edits), *(lane for lane in prompts if not lane.edits))
+    lanes = (*at_own_doses(session, edits), *(lane for lane in prompts if not lane.edits))
     return EqualDamageSettings(chosen, tuple(methods), lanes, float(limit), shuffled=again)
 
 

@@ -6,12 +6,11 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from pages._ui.demonstrations import sets
+from pages._ui.evaluate.choosing import set_chosen
 from pages._ui.kit import frame, jobs, words
 from pages._ui.kit.figures import figure_panel, selected, table_panel
 from pages._ui.kit.frame import meaning
 from pages._ui.kit.methods import method, obstacles
-from pages._ui.kit.rows import rows_of
 from pages._ui.kit.state import state
 from workbench.data.demonstrations import Demonstrations
 from workbench.progress import Progress
@@ -32,13 +31,9 @@ def search(session: Session) -> None:
     """Set, methods and number of trials beside the picture of what each design gains and breaks."""
     controls, picture = st.columns([1, 2], gap="large")
     with controls:
-        chosen = sets.picker(session, key="design-set")
-        if chosen is None:
+        if (picked := set_chosen(session, key="design-set")) is None:
             return
-        rows = rows_of(session, chosen)
-        if rows is None:
-            return
-        settings = _settings(session, chosen, rows)
+        settings = _settings(session, *picked)
         frame.act("Search designs", _begin, settings, type="primary", key="design-run", disabled=not settings.methods, width="stretch")
         st.caption(
             "It chooses on validation rows; test rows are read once, for the winners. A search of more trials goes on from this one."
@@ -102,7 +97,8 @@ def _draw(session: Session, found: DesignSearch) -> None:
     )  # fmt: skip
     if found.winners:
         st.markdown("**Chosen on validation, measured once on test rows**")
-        table_panel(found.winner_rows(), f"{where.replace('validation', 'test')}", key="design-winners")
+        held = words.provenance(model=found.model, data=found.data, seed=found.seed, split="test", n=found.winners[0].gain.n)
+        table_panel(found.winner_rows(), held, key="design-winners")
     if picked is not None:
         _one(session, found, picked)
 

@@ -9,10 +9,11 @@ import streamlit as st
 
 from pages._ui.demonstrations import sets
 from pages._ui.evaluate import evaluations
+from pages._ui.evaluate.choosing import edits_chosen
 from pages._ui.evaluate.prompts import beside_prompts
 from pages._ui.kit import frame, jobs, words
 from pages._ui.kit.doses import dose_slider
-from pages._ui.kit.lanes import Lanes, edit_name, known_edits, lanes_on, own_dose, usable_lanes
+from pages._ui.kit.lanes import Lanes, edit_name, known_edits, own_dose, usable_lanes
 from pages._ui.kit.state import state
 from workbench.data.demonstrations import Split
 from workbench.edits.lane import Lane, Named
@@ -45,15 +46,14 @@ COHERENT: jobs.Slot[str, CoherentDose] = jobs.Slot("coherent")
 
 def evaluate(session: Session) -> None:
     """Edits and set beside the table of gains and damages, with the placebo."""
-    known = known_edits(session)
     controls, picture = st.columns([1, 2], gap="large")
     with controls:
         chosen = sets.picker(session, key="evaluate-set")
-        if not known or chosen is None:
+        if not known_edits(session) or chosen is None:
             frame.empty("There is no edit to measure yet.", "Fit one first.", key="no-edit")
             st.page_link("pages/edit.py", label="Fit an edit", icon=":material/tune:")
             return
-        edits = _chosen(known)
+        edits = edits_chosen(session, "Edits", key="evaluate-edits", most=5)
         split: Split | None = st.segmented_control("Rows", ROWS, default=ROWS[0], key="evaluate-split", required=True)
         prompts = beside_prompts(session, key="evaluate")
         lanes = (*_lanes(session, edits), *prompts)
@@ -74,14 +74,6 @@ def evaluate(session: Session) -> None:
         jobs.panel(EVALUATE, _draw, settings=settings, nothing=_nothing)
         if edits:
             _doses(Swept(edits[0], chosen, split, prompts))
-
-
-def _chosen(known: dict[str, str]) -> list[str]:
-    """Choose edits; those that are on stand there at first."""
-    key = "evaluate-edits"
-    on = [edit for lane in lanes_on() for edit in lane.keys if edit in known] or list(known)[:1]
-    st.session_state[key] = [edit for edit in st.session_state.get(key, on) if edit in known]
-    return st.multiselect("Edits", list(known), format_func=known.__getitem__, key=key, max_selections=5, persist_state="session")
 
 
 def _lanes(session: Session, edits: list[str]) -> Lanes:

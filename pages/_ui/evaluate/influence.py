@@ -6,13 +6,11 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from pages._ui.demonstrations import sets
+from pages._ui.evaluate.choosing import at_own_doses, set_chosen
 from pages._ui.kit import frame, jobs, words
 from pages._ui.kit.figures import figure_panel, table_panel
 from pages._ui.kit.frame import meaning
-from pages._ui.kit.lanes import known_edits, own_dose
-from pages._ui.kit.rows import rows_of
-from workbench.edits.lane import Lane, Named
+from pages._ui.kit.lanes import known_edits
 from workbench.settings import InfluenceSettings, RefitSettings
 
 if TYPE_CHECKING:
@@ -32,11 +30,9 @@ def blame(session: Session) -> None:
     """The set, an edit that was fitted on it, and what each of its demonstrations does to the rows that no fit has seen."""
     controls, picture = st.columns([1, 2], gap="large")
     with controls:
-        chosen = sets.picker(session, key="influence-set")
-        rows = None if chosen is None else rows_of(session, chosen)
-        if chosen is None or rows is None:
+        if (picked := set_chosen(session, key="influence-set")) is None:
             return
-        settings = _settings(session, chosen, rows)
+        settings = _settings(session, *picked)
         if settings is not None:
             frame.act("Find which did it", _begin, settings, type="primary", key="influence-run", width="stretch")
     with picture:
@@ -62,7 +58,7 @@ def _settings(session: Session, chosen: str, rows: Demonstrations) -> InfluenceS
         help="Demonstrations that are dropped for what they do to test rows have been chosen on them: then no row is left to check on.",
     )  # fmt: skip
     split: Split = "test" if (said or there[0]) == "test" else "validation"
-    return InfluenceSettings(Lane((Named(edit, own_dose(session, edit)),)), chosen, split)
+    return InfluenceSettings(at_own_doses(session, [edit])[0], chosen, split)
 
 
 def _begin(settings: InfluenceSettings) -> None:

@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
+from pages._ui.evaluate.choosing import at_own_doses, edits_chosen
 from pages._ui.kit import frame, jobs, words
 from pages._ui.kit.figures import table_panel
 from pages._ui.kit.frame import meaning
-from pages._ui.kit.lanes import known_edits, own_dose
-from workbench.edits.lane import Lane, Named
 from workbench.settings import OffTargetSettings
 
 if TYPE_CHECKING:
@@ -33,18 +32,19 @@ def spread(session: Session) -> None:
 
 
 def _settings(session: Session) -> OffTargetSettings:
-    known, offers = known_edits(session), {offer.id: offer.title for offer in session.demo_sets()}
-    for key, there in (("off-target-edits", known), ("off-target-sets", offers), ("off-target-kept", offers)):
-        st.session_state[key] = [one for one in st.session_state.get(key, []) if one in there]
-    edits = st.multiselect("Edits", list(known), format_func=known.__getitem__, key="off-target-edits", max_selections=_MOST)
+    offers = {offer.id: offer.title for offer in session.demo_sets()}
+    for key in ("off-target-sets", "off-target-kept"):
+        st.session_state[key] = [one for one in st.session_state.get(key, []) if one in offers]
+    edits = edits_chosen(session, "Edits", key="off-target-edits", most=_MOST)
     sets = st.multiselect("Sets", list(offers), format_func=offers.__getitem__, key="off-target-sets")
     kept = st.multiselect(
         "Protected sets", list(offers), format_func=offers.__getitem__, key="off-target-kept",
         help="What no edit may make worse, such as facts and refusals.",
     )  # fmt: skip
     stacks = st.toggle("Pairs of edits too", len(edits) > 1, key="off-target-stacks", disabled=len(edits) < 2)
-    lanes = tuple(Lane((Named(edit, own_dose(session, edit)),)) for edit in edits)
-    return OffTargetSettings(lanes, tuple(one for one in sets if one not in kept), tuple(kept), stacks=stacks and len(edits) > 1)
+    return OffTargetSettings(
+        at_own_doses(session, edits), tuple(one for one in sets if one not in kept), tuple(kept), stacks=stacks and len(edits) > 1
+    )
 
 
 def _begin(settings: OffTargetSettings) -> None:

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
+from pages._ui.evaluate.choosing import at_own_doses, edits_chosen
 from pages._ui.kit import frame, jobs, words
 from pages._ui.kit.figures import figure_panel
 from pages._ui.kit.frame import meaning
-from pages._ui.kit.lanes import known_edits, own_dose
 from pages._ui.kit.prompts import prompt
 from workbench.conversations import Prompt
-from workbench.edits.lane import Lane, Named
+from workbench.edits.lane import Lane
 
 if TYPE_CHECKING:
     from workbench.evaluate.watch import Watch
@@ -42,12 +42,9 @@ def follow(session: Session) -> None:
     controls, picture = st.columns([1, 2], gap="large")
     with controls:
         text = prompt(session, "Prompt", PROMPT, key="watch-prompt", asks=ASKED)
-        known = known_edits(session)
-        st.session_state["watch-edits"] = [edit for edit in st.session_state.get("watch-edits", []) if edit in known]
-        edits = st.multiselect("Edits", list(known), format_func=known.__getitem__, key="watch-edits", max_selections=_MOST)
+        edits = edits_chosen(session, "Edits", key="watch-edits", most=_MOST)
         tokens = st.select_slider("Tokens at most", (100, 200, 400, 1000), 400, key="watch-tokens", persist_state="session")
-        lanes = tuple(Lane((Named(edit, own_dose(session, edit)),)) for edit in edits)
-        settings = Watching(text, lanes, int(tokens))
+        settings = Watching(text, at_own_doses(session, edits), int(tokens))
         frame.act("Watch", _begin, settings, type="primary", key="watch-run", disabled=not str(text).strip(), width="stretch")
     with picture:
         jobs.panel(WATCH, _draw, settings=settings, nothing=_nothing, live=_live)
