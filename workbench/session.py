@@ -28,7 +28,7 @@ from workbench.evaluate.design.record import DesignSearch
 from workbench.evaluate.dose import SWEPT, CoherentDose, DoseSweep
 from workbench.evaluate.equal_damage import EqualDamage
 from workbench.evaluate.evaluation import Evaluation
-from workbench.evaluate.influence import Influence
+from workbench.evaluate.influence import Influence, Refit
 from workbench.evaluate.off_target import OffTarget
 from workbench.evaluate.protocol.ensemble import EnsembleSummary
 from workbench.evaluate.protocol.scores import CanonicalSummary
@@ -56,7 +56,7 @@ from workbench.settings import (
 )  # fmt: skip
 from workbench.workspace.edit_shelf import EditShelf
 from workbench.workspace.edits import EditInfo
-from workbench.workspace.explaining import Explaining, Refit
+from workbench.workspace.explaining import Explaining
 from workbench.workspace.fitting import Fitting
 from workbench.workspace.home import Workspace
 from workbench.workspace.measuring import Measuring

@@ -22,10 +22,9 @@ if TYPE_CHECKING:
     from workbench.evaluate.design.record import DesignSearch  # noqa: F401
     from workbench.evaluate.equal_damage import EqualDamage  # noqa: F401
     from workbench.evaluate.evaluation import Evaluation  # noqa: F401
-    from workbench.evaluate.influence import Influence  # noqa: F401
+    from workbench.evaluate.influence import Influence, Refit  # noqa: F401
     from workbench.evaluate.off_target import OffTarget  # noqa: F401
     from workbench.methods.registry import Fitted  # noqa: F401
-    from workbench.workspace.explaining import Refit  # noqa: F401
 
 _Result = TypeVar("_Result", covariant=True)
 _NOTHING: Mapping[str, object] = MappingProxyType({})

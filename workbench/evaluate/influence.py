@@ -9,7 +9,7 @@ first order. Ref: docs/methods/shared.md §9.8; Koh and Liang, arXiv 1703.04730;
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, final
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from workbench.data.demonstrations import Demonstration, Demonstrations, Split
 from workbench.edits.base import Edit
 from workbench.edits.labels import lane_labels
 from workbench.edits.lane import Lane
+from workbench.evaluate.benefit import Benefit
 from workbench.evaluate.fitted_rows import without_fitted
 from workbench.evaluate.halves import by_halves
 from workbench.evaluate.metrics import ROUNDING
@@ -123,6 +124,25 @@ class Influence:
 
     def _name(self, i: int) -> str:
         return self.demonstrations[i].id or str(self.demonstrations[i].prompt)
+
+
+@final
+@dataclass(frozen=True)
+class Refit:
+    """An edit fitted again without some demonstrations, and both on the rows of a split: lanes are base, edit, refit."""
+
+    edit: Edit
+    dropped: tuple[str, ...]
+    benefit: Benefit
+
+    @property
+    def sentence(self) -> str:
+        """What a person can repeat, in Markdown."""
+        score = self.benefit.metrics[0]
+        gap = score.between(2, 1)
+        told = f"Without {len(self.dropped)} demonstrations: **{score.values[2].words}** {score.unit}, with all {score.values[1].words}"
+        beyond = "no more than chance" if not gap.sign else "beyond chance"
+        return f"{told} ({score.title}, {score.n} rows of split {self.benefit.split}); the change is {gap.words}, {beyond}."
 
 
 def influence(

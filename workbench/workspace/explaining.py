@@ -13,8 +13,8 @@ from workbench.edits.base import Edit
 from workbench.edits.labels import edits_of
 from workbench.edits.lane import Lane
 from workbench.errors import BadLane, Obstructed, UnknownName
-from workbench.evaluate.benefit import Benefit, benefit
-from workbench.evaluate.influence import Influence, influence
+from workbench.evaluate.benefit import benefit
+from workbench.evaluate.influence import Influence, Refit, influence
 from workbench.evaluate.off_target import OffTarget, off_target
 from workbench.evaluate.watch import Watch, watch
 from workbench.knobs import renamed
@@ -26,25 +26,6 @@ from workbench.workspace.fitting import Fitting
 from workbench.workspace.measured import held_out
 from workbench.workspace.recorder import data_told, lanes_told
 from workbench.workspace.rendering import as_read, naming_rows
-
-
-@final
-@dataclass(frozen=True)
-class Refit:
-    """An edit fitted again without some demonstrations, and both on the rows of a split: lanes are base, edit, refit."""
-
-    edit: Edit
-    dropped: tuple[str, ...]
-    benefit: Benefit
-
-    @property
-    def sentence(self) -> str:
-        """What a person can repeat, in Markdown."""
-        score = self.benefit.metrics[0]
-        gap = score.between(2, 1)
-        told = f"Without {len(self.dropped)} demonstrations: **{score.values[2].words}** {score.unit}, with all {score.values[1].words}"
-        beyond = "no more than chance" if not gap.sign else "beyond chance"
-        return f"{told} ({score.title}, {score.n} rows of split {self.benefit.split}); the change is {gap.words}, {beyond}."
 
 
 @final

@@ -15,9 +15,8 @@ from workbench.settings import InfluenceSettings, RefitSettings
 
 if TYPE_CHECKING:
     from workbench.data.demonstrations import Demonstrations, Split
-    from workbench.evaluate.influence import Influence
+    from workbench.evaluate.influence import Influence, Refit
     from workbench.session import Session
-    from workbench.workspace.explaining import Refit
 
 INFLUENCE: jobs.Slot[InfluenceSettings, Influence] = jobs.Slot("influence")
 AGAIN: jobs.Slot[RefitSettings, Refit] = jobs.Slot("refit-without")
