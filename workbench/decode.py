@@ -15,6 +15,7 @@ from workbench.conversations import Prompt
 from workbench.edits.base import Edit
 from workbench.edits.engine import planned
 from workbench.edits.prompting import Prompting
+from workbench.errors import BadPrompt
 from workbench.models.base import LanguageModel
 from workbench.models.chat import thinking_opened
 from workbench.models.generation import GenerationDefaults
@@ -66,18 +67,32 @@ def decode(
     sampling: Sampling | None = None,
     *,
     said: Sequence[Prompting | None] = (),
+    forced: Sequence[Sequence[int]] = (),
     progress: Progress | None = None,
 ) -> Generator[TokenStep]:
     """Generate token by token. No context is held between tokens, so the caller may run anything in between, or stop listening.
 
     Args:
         said: what each lane says before every prompt; nothing if empty.
+        forced: token ids with which every answer to a prompt begins, whatever a lane would have said; they count among the new tokens and
+            take their draws, so what a lane said once and is forced to say again goes on as it did.
 
     Raises:
-        BadPrompt: a prompt is empty or fills the context. Cancelled: between two tokens. Others: as `engine.lanes`.
+        BadPrompt: a prompt is empty or fills the context, or ids are forced that do not fit. Cancelled: between two tokens. Others: as
+            `engine.lanes`.
     """
-    asked = _asked(prompts, said, len(stacks))
-    return _steps(model, asked, len(stacks), sampling or Sampling(), progress or silent(), planned(model, stacks))
+    asked, begun = _asked(prompts, said, len(stacks)), _begun(model, prompts, forced)
+    return _steps(model, asked, len(stacks), sampling or Sampling(), begun, progress or silent(), planned(model, stacks))
+
+
+def _begun(model: LanguageModel, prompts: Sequence[Prompt], forced: Sequence[Sequence[int]]) -> Sequence[Sequence[int]]:
+    """The ids with which each prompt's answers begin."""
+    if forced and len(forced) != len(prompts):
+        raise BadPrompt(f"Got {len(prompts)} prompts and the beginnings of {len(forced)}.", "Give one list of token ids a prompt.")
+    wrong = next((token for ids in forced for token in ids if not 0 <= token < model.info.d_vocab), None)
+    if wrong is not None:
+        raise BadPrompt(f"The token {wrong} is forced; the model has {model.info.d_vocab} tokens.", "Take ids of this model's tokenizer.")
+    return forced or [()] * len(prompts)
 
 
 def _asked(prompts: Sequence[Prompt], said: Sequence[Prompting | None], n_lanes: int) -> list[Prompt]:
@@ -90,11 +105,12 @@ def _steps(
     asked: Sequence[Prompt],
     n_lanes: int,
     how: Sampling,
+    begun: Sequence[Sequence[int]],
     tell: Progress,
     entered: Callable[[], AbstractContextManager[None]],
 ) -> Generator[TokenStep]:
     batch, n_prompts = model.tokens(list(asked)), len(asked) // n_lanes
-    choose = _Chooser(how, model.generation, n_lanes, n_prompts, model.device)
+    choose = _Chooser(how, model.generation, n_lanes, begun, model.device)
     ends = _Ends(model.tokenizer, model.generation.end_ids, how, len(batch), model.device)
     cache, n_before = model.new_cache(), 0
     for index in range(how.max_new_tokens):
@@ -121,13 +137,14 @@ def generate(
     sampling: Sampling | None = None,
     *,
     said: Sequence[Prompting | None] = (),
+    forced: Sequence[Sequence[int]] = (),
     progress: Progress | None = None,
 ) -> tuple[tuple[Generated, ...], ...]:
     """Generate to the end; return one tuple of continuations a lane. Arguments and errors: `decode`."""
-    how = sampling or Sampling()
+    how, begun = sampling or Sampling(), _begun(model, prompts, forced)
     # Nobody runs between these tokens, so the context may be held over all of them: entering it costs as much as an edit does.
     with planned(model, stacks)():
-        steps = list(_steps(model, _asked(prompts, said, len(stacks)), len(stacks), how, progress or silent(), nullcontext))
+        steps = list(_steps(model, _asked(prompts, said, len(stacks)), len(stacks), how, begun, progress or silent(), nullcontext))
     return collected(model, prompts, len(stacks), steps, how)
 
 
@@ -194,20 +211,25 @@ def processed(
 
 
 class _Chooser:
-    """Turn last logits into tokens and their log-probabilities."""
+    """Turn last logits into tokens and their log-probabilities; the first tokens of a row may be given."""
 
-    def __init__(self, how: Sampling, own: GenerationDefaults, n_lanes: int, n_prompts: int, device: torch.device) -> None:
-        self._how, self._own, self._device, self._is_first = how, own, device, True
+    def __init__(self, how: Sampling, own: GenerationDefaults, n_lanes: int, begun: Sequence[Sequence[int]], device: torch.device) -> None:
+        self._how, self._own, self._device, self._index = how, own, device, 0
+        self._begun, self._longest, n_prompts = [*begun] * n_lanes, max(map(len, begun)), len(begun)
         seeds = [how.seed * 1_000_003 + (0 if how.same_seed else lane * 7_919) + row for lane in range(n_lanes) for row in range(n_prompts)]
         self._draws = [torch.Generator().manual_seed(seed) for seed in seeds] if how.temperature > 0 else []
 
     def __call__(self, logits: Tensor, batch: TokenBatch) -> tuple[Tensor, Tensor]:
         raw = logits.float()
-        scores = processed(raw, batch, self._how, self._own, is_first=self._is_first)
-        self._is_first = False
+        scores = processed(raw, batch, self._how, self._own, is_first=self._index == 0)
         if self._how.temperature > 0:
             scores = scores + self._noise(raw.shape[-1])
         picked = scores.max(-1).indices  # a few times as fast as argmax on a CPU
+        if self._index < self._longest:
+            given = [ids[self._index] if self._index < len(ids) else -1 for ids in self._begun]
+            told = torch.tensor(given, device=picked.device)
+            picked = torch.where(told >= 0, told, picked)
+        self._index += 1
         return picked, raw.log_softmax(-1).gather(-1, picked[:, None])[:, 0]
 
     def _noise(self, d_vocab: int) -> Tensor:

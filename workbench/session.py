@@ -215,10 +215,12 @@ class Session(OnModel):
         return generate(self.model, _several(prompts), [edits_of(lane) for lane in asked], how, said=said, progress=progress)
 
     def compare(
-        self, prompts: Prompt | Sequence[Prompt], lanes: LanesLike, sampling: Sampling | None = None, *, progress: Progress | None = None
-    ) -> Comparison:
-        """Base and lanes side by side, token by token; `sampling` as in `generate`. Errors: `evaluate.comparison.compare`."""
-        settings = CompareSettings(tuple(_several(prompts)), self.shelf.lanes(lanes), sampling or self.model.generation.sampling())
+        self, prompts: Prompt | Sequence[Prompt], lanes: LanesLike, sampling: Sampling | None = None,
+        *, forced: Sequence[Sequence[int]] = (), progress: Progress | None = None,
+    ) -> Comparison:  # fmt: skip
+        """Base and lanes side by side, token by token; `forced` as in `CompareSettings`. Errors: `evaluate.comparison.compare`."""
+        how, begun = sampling or self.model.generation.sampling(), tuple(map(tuple, forced))
+        settings = CompareSettings(tuple(_several(prompts)), self.shelf.lanes(lanes), how, begun)
         return self.run(settings, progress=progress)
 
     def evaluate(

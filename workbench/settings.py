@@ -94,11 +94,15 @@ class ChoiceSettings(FitSettings):
 @final
 @dataclass(frozen=True)
 class CompareSettings(Runnable["Comparison"]):
-    """A comparison of the untouched model and some lanes on prompts."""
+    """A comparison of the untouched model and some lanes on prompts. A prompt that stands there again gets another draw.
+
+    `forced`: of each prompt, the token ids with which every lane's answer has to begin; empty where nothing is forced.
+    """
 
     prompts: tuple[Prompt, ...]
     lanes: tuple[Lane, ...]
     sampling: Sampling = field(default_factory=Sampling)
+    forced: tuple[tuple[int, ...], ...] = ()
 
 
 @final

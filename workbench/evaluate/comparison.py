@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -41,6 +41,8 @@ class ComparedToken:
     kl_nats: float
     top: Top
     base_top: Top
+    top_ids: tuple[int, ...] = ()
+    base_top_ids: tuple[int, ...] = ()
 
     @property
     def change(self) -> float:
@@ -68,6 +70,8 @@ class Comparison:
     prompts: tuple[Prompt, ...]
     sampling: Sampling
     texts: tuple[tuple[LaneText, ...], ...]
+    forced: tuple[tuple[int, ...], ...] = ()
+    """Of each prompt, the token ids with which every lane's answer had to begin; empty where nothing was forced."""
     notes: tuple[str, ...] = ()
     """What to know of the lanes: edits that were fitted under another rendering, or whose fit said that it hardly does anything."""
 
@@ -109,25 +113,27 @@ def compare(
     lanes: LanesLike,
     sampling: Sampling | None = None,
     *,
-    top_k: int = 5,
+    forced: Sequence[Sequence[int]] = (),
+    top_k: int = 10,
     progress: Progress | None = None,
 ) -> Comparison:
-    """Generate under the base and each stack, and compare token by token. Raises: as `decode`.
+    """Generate under the base and each stack, and compare token by token. `forced` and errors: as `decode`.
 
     While it runs, `progress` is told `texts`: the labels of the lanes, and `texts[prompt][lane]` so far.
     """
     whole, how, tell = with_base(lanes), sampling or Sampling(), progress or silent()
-    generated = _streamed(model, prompts, whole, how, tell.part(0.0, 0.7))
-    return annotated(model, prompts, whole, generated, how, top_k=top_k, progress=tell.part(0.7, 1.0))
+    generated = _streamed(model, prompts, whole, how, forced, tell.part(0.0, 0.7))
+    found = annotated(model, prompts, whole, generated, how, top_k=top_k, progress=tell.part(0.7, 1.0))
+    return replace(found, forced=tuple(map(tuple, forced)))
 
 
 def _streamed(
-    model: LanguageModel, prompts: Sequence[Prompt], lanes: Lanes, how: Sampling, tell: Progress
+    model: LanguageModel, prompts: Sequence[Prompt], lanes: Lanes, how: Sampling, forced: Sequence[Sequence[int]], tell: Progress
 ) -> tuple[tuple[Generated, ...], ...]:
     """Generate, telling the texts so far a few times a second (putting them together costs as much as a token)."""
     labels, steps, told = [lane.label for lane in lane_labels(lanes)], list[TokenStep](), 0.0
     stacks, said = [edits_of(lane) for lane in lanes], [lane.prompting for lane in lanes]
-    for step in decode(model, prompts, stacks, how, said=said, progress=silent()):
+    for step in decode(model, prompts, stacks, how, said=said, forced=forced, progress=silent()):
         steps.append(step)
         live: dict[str, object] = {}
         if time.monotonic() - told > _TELL_EVERY_S:
@@ -145,7 +151,7 @@ def annotated(
     generated: Sequence[Sequence[Generated]],
     sampling: Sampling,
     *,
-    top_k: int = 5,
+    top_k: int = 10,
     progress: Progress | None = None,
 ) -> Comparison:
     """Compare texts that are generated already, one tuple a lane as `decode.generate` gives; lane 0 has no edits.
@@ -171,7 +177,7 @@ def compared_tokens(
     stack: Sequence[Edit],
     *,
     said: Prompting | None = None,
-    top_k: int = 5,
+    top_k: int = 10,
 ) -> tuple[tuple[ComparedToken, ...], ...]:
     """Score given continuations (token ids) under the base and under one stack, teacher-forced.
 
@@ -207,13 +213,12 @@ def _compared(
     kl = (base.exp() * (base - lane)).sum(-1).clamp_min(0).tolist()
     at = torch.arange(len(ids))
     ours, theirs = lane[at, ids].tolist(), base[at, ids].tolist()
-    tops, base_tops = _tops(model, lane, top_k), _tops(model, base, top_k)
+    (tops, top_ids), (base_tops, base_ids) = _tops(model, lane, top_k), _tops(model, base, top_k)
     texts = token_texts(model.tokenizer, ids)
-    return tuple(ComparedToken(*row) for row in zip(texts, ids, ours, theirs, kl, tops, base_tops))
+    return tuple(ComparedToken(*row) for row in zip(texts, ids, ours, theirs, kl, tops, base_tops, top_ids, base_ids))
 
 
-def _tops(model: LanguageModel, log_p: Float[Tensor, "token d_vocab"], k: int) -> list[Top]:
+def _tops(model: LanguageModel, log_p: Float[Tensor, "token d_vocab"], k: int) -> tuple[list[Top], list[tuple[int, ...]]]:
     found = log_p.topk(min(k, log_p.shape[-1]), -1)
-    return [
-        tuple(zip(token_texts(model.tokenizer, ids), [float(p) for p in values])) for ids, values in zip(found.indices, found.values.exp())
-    ]
+    shares = zip(found.indices, found.values.exp().tolist())
+    return [tuple(zip(token_texts(model.tokenizer, ids), values)) for ids, values in shares], [tuple(ids) for ids in found.indices.tolist()]

@@ -42,8 +42,9 @@ class Measuring:
         lanes, prompts = self._loaded(settings.lanes), list(settings.prompts)
         edits = [edit for lane in lanes for edit in edits_of(lane)]
         notes = rendering_notes(model, prompts, edits) + self.shelf.said_of(edits)
-        found = replace(compare(model, prompts, lanes, settings.sampling, progress=progress), notes=notes)
-        inputs = {"prompts": prompts, "lanes": lanes_told(lanes), "sampling": found.sampling}
+        found = compare(model, prompts, lanes, settings.sampling, forced=settings.forced, progress=progress)
+        found = replace(found, notes=notes)
+        inputs = {"prompts": prompts, "lanes": lanes_told(lanes), "sampling": found.sampling, "forced": settings.forced}
         outputs = {"rows": found.rows()}
         self.recorder.run("compare", str(prompts[0])[:60], found.model, inputs, outputs=outputs, seed=found.sampling.seed)
         return found
