@@ -5,6 +5,7 @@ export default function (component) {
   const root = parentElement.querySelector(".strip");
   const card = parentElement.querySelector(".card");
   root.replaceChildren();
+  root.classList.toggle("prose", Boolean(data.texts));
   card.hidden = true;
   const shade = (value, signed) => {
     const size = Math.min(1, Math.abs(value));
@@ -40,9 +41,12 @@ export default function (component) {
     card.style.top = `${box.bottom - all.top + 4}px`;
   };
   const cells = data.tokens.map((text, index) => {
-    const cell = document.createElement("button");
-    cell.type = "button";
-    cell.textContent = text;
+    // A button is a box of its own, between two of which a line may break: in running text a token is a span that acts as one.
+    const cell = document.createElement(data.texts ? "span" : "button");
+    cell.className = "token";
+    if (data.texts) cell.setAttribute("role", "button");
+    else cell.type = "button";
+    cell.textContent = !data.texts ? text : (index ? data.texts[index] : data.texts[0].trimStart()).replaceAll("\n", "");
     cell.title = "";
     cell.tabIndex = index === (data.pinned ?? 0) ? 0 : -1;
     cell.setAttribute("aria-label", `token ${index + (data.offset || 0)}: ${text}` + (data.notes ? `, ${data.notes[index] || ""}` : ""));
@@ -54,6 +58,10 @@ export default function (component) {
     cell.onmouseleave = cell.onblur = () => { card.hidden = true; };
     cell.onclick = () => setStateValue("pinned", index);
     cell.onkeydown = (event) => {
+      if (data.texts && (event.key === "Enter" || event.key === " ")) {
+        event.preventDefault();
+        cell.click();
+      }
       const to = { ArrowRight: index + 1, ArrowLeft: index - 1, Home: 0, End: cells.length - 1 }[event.key];
       if (to === undefined || !cells[to]) return;
       event.preventDefault();
@@ -62,7 +70,7 @@ export default function (component) {
       cells[to].focus();
     };
     root.append(cell);
-    if (text.includes("⏎")) root.append(document.createElement("br"));
+    for (const _ of data.texts ? data.texts[index].matchAll("\n") : text.includes("⏎") ? [0] : []) root.append(document.createElement("br"));
     return cell;
   });
 }

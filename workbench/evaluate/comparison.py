@@ -23,10 +23,12 @@ from workbench.evaluate.metrics import HARDLY_MOVES, Lanes, with_base
 from workbench.models.base import LanguageModel
 from workbench.models.token_texts import token_texts
 from workbench.models.tokens import TokenBatch
-from workbench.progress import Progress, silent
+from workbench.progress import Cancelled, Progress, silent
 from workbench.shapes import Float, Tensor
 
 _TELL_EVERY_S = 0.15
+STOPPED = "stopping"
+"""How a text ended that somebody stopped."""
 Top = tuple[tuple[str, float], ...]
 
 
@@ -119,6 +121,8 @@ def compare(
 ) -> Comparison:
     """Generate under the base and each stack, and compare token by token. `forced` and errors: as `decode`.
 
+    Stopped while it generates, it hands on what was said so far (`Cancelled.best`), texts that ended by stopping, without their tokens.
+
     While it runs, `progress` is told `texts`: the labels of the lanes, and `texts[prompt][lane]` so far.
     """
     whole, how, tell = with_base(lanes), sampling or Sampling(), progress or silent()
@@ -133,15 +137,29 @@ def _streamed(
     """Generate, telling the texts so far a few times a second (putting them together costs as much as a token)."""
     labels, steps, told = [lane.label for lane in lane_labels(lanes)], list[TokenStep](), 0.0
     stacks, said = [edits_of(lane) for lane in lanes], [lane.prompting for lane in lanes]
-    for step in decode(model, prompts, stacks, how, said=said, forced=forced, progress=silent()):
-        steps.append(step)
-        live: dict[str, object] = {}
-        if time.monotonic() - told > _TELL_EVERY_S:
-            so_far = collected(model, prompts, len(stacks), steps, how)
-            live = {"texts": {"lanes": labels, "texts": list(zip(*([one.text for one in lane] for lane in so_far)))}}
-            told = time.monotonic()
-        tell(len(steps) / how.max_new_tokens, "Generating", **live)
+    try:
+        for step in decode(model, prompts, stacks, how, said=said, forced=forced, progress=silent()):
+            steps.append(step)
+            live: dict[str, object] = {}
+            if time.monotonic() - told > _TELL_EVERY_S:
+                so_far = collected(model, prompts, len(stacks), steps, how)
+                live = {"texts": {"lanes": labels, "texts": list(zip(*([one.text for one in lane] for lane in so_far)))}}
+                told = time.monotonic()
+            tell(len(steps) / how.max_new_tokens, "Generating", **live)
+    except Cancelled:
+        raise Cancelled(_stopped(model, prompts, lanes, collected(model, prompts, len(stacks), steps, how), how, forced)) from None
     return collected(model, prompts, len(stacks), steps, how)
+
+
+def _stopped(
+    model: LanguageModel, prompts: Sequence[Prompt], lanes: Lanes, so_far: Sequence[Sequence[Generated]], how: Sampling,
+    forced: Sequence[Sequence[int]],
+) -> Comparison | None:  # fmt: skip
+    """What had been said when somebody stopped it; no forward runs any more, so nothing is compared."""
+    if not any(one.ids for lane in so_far for one in lane):
+        return None
+    texts = tuple(tuple(LaneText(one.text, STOPPED, (), one.said.thinking, one.said.answer) for one in row) for row in zip(*so_far))
+    return Comparison(model.info.name, lane_labels(lanes), tuple(prompts), how, texts, tuple(map(tuple, forced)))
 
 
 def annotated(

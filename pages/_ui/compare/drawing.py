@@ -18,8 +18,11 @@ _STOPS = {"full stop": ".", "line end": "\n"}
 _KEYS = ("sample-n", "sample-heat", "sample-k", "sample-p", "sample-rep", "sample-stop")
 
 
-def sampling(session: Session) -> Sampling:
-    """Draw the controls; another model brings its own values."""
+MOST_SAMPLES = 8
+
+
+def sampling(session: Session) -> tuple[Sampling, int]:
+    """Draw the controls, of which another model brings its own values; return them, and how many texts a prompt gets."""
     own, chats = session.model.generation, _chats(session)
     _of_this_model(session, own, chats)
     with st.container(horizontal=True):
@@ -42,6 +45,10 @@ def sampling(session: Session) -> Sampling:
         low, high = min(0.5, own.repetition_penalty), max(3.0, own.repetition_penalty)
         penalty = st.number_input("Repetition penalty", low, high, step=0.05, key="sample-rep", persist_state="session", width=160)
         seed = st.number_input("Seed", 0, 2**31 - 1, 0, key="sample-seed", persist_state="session", width=140)
+        n_texts = st.number_input(
+            "Samples", 1, MOST_SAMPLES, 1, key="sample-count", persist_state="session", width=140, disabled=heat == 0,
+            help="Texts of each lane after each prompt; one is shown at a time. Greedy texts are all the same.",
+        )  # fmt: skip
     stops = st.multiselect(
         "Stop before", [*_STOPS], key="sample-stop", accept_new_options=True, persist_state="session", placeholder="its own end alone",
         help="Type a text, or choose one; the text ends before it.",
@@ -52,7 +59,7 @@ def sampling(session: Session) -> Sampling:
     )  # fmt: skip
     st.caption(plain(_own(session, own)))
     drawn = Sampling(int(n), heat, top_k, top_p, penalty, int(seed), same)
-    return replace(drawn, stop=tuple(_STOPS.get(stop, stop) for stop in stops))
+    return replace(drawn, stop=tuple(_STOPS.get(stop, stop) for stop in stops)), int(n_texts) if heat else 1
 
 
 def _chats(session: Session) -> bool:

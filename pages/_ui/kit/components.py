@@ -49,6 +49,7 @@ def token_strip(
     cards: Sequence[Sequence[Bars]] | None = None,
     offset: int = 0,
     twin: bool = True,
+    prose: bool = False,
 ) -> int | None:
     """Draw tokens with colours and marks; return the index of the pinned one, or None.
 
@@ -59,6 +60,7 @@ def token_strip(
         cards: bars a token, for instance the top five of base and lane.
         offset: index of the first token, for hover.
         twin: add the selector that does the same as a click.
+        prose: the tokens stand as the text that they are; each shows itself under the pointer.
     """
     n = min(len(tokens), MAX_TOKENS)
     shown = [words.token(text) for text in tokens[:n]]
@@ -70,6 +72,7 @@ def token_strip(
         pinned = None
     data = {
         "tokens": shown,
+        "texts": list(tokens[:n]) if prose else None,
         "values": None if values is None else list(values[:n]),
         "signed": signed,
         "marks": None if marks is None else list(marks[:n]),

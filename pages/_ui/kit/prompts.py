@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -46,14 +46,14 @@ def prompt(session: Session, label: str, default: str, *, key: str, asks: str = 
         session: its model says whether there is a switch *Chat*, on at first.
         asks: what the box says at first where chat is on.
     """
-    chat = _switch(session, key)
+    chat = switch(session, key)
     _begin(key, asks if chat.is_on and asks else default, (default, asks))
     text = st.text_area(label, key=key, persist_state="session", height="content", on_change=on_change)
-    chat = _system(session, key, chat)
+    chat = system_turn(session, key, chat)
     if not chat.is_on:
         _guard(text, key)
     found = chat.put(text)
-    _read(session, [found] if text.strip() else [], key)
+    what_is_read(session, [found] if text.strip() else [], key)
     return found
 
 
@@ -70,15 +70,15 @@ def chat_of(session: Session, key: str) -> Chat:
 
 def prompts(session: Session, label: str, default: str, *, key: str, asks: str) -> tuple[Prompt, ...]:
     """As `prompt`, for several: one a line, or blocks with an empty line between them."""
-    chat = _switch(session, key)
+    chat = switch(session, key)
     _begin(key, asks if chat.is_on else default, (default, asks))
     text = st.text_area(label, key=key, persist_state="session", height=132)
-    chat = _system(session, key, chat)
+    chat = system_turn(session, key, chat)
     texts = parted(text)[:MOST]
     if not chat.is_on:
         _guard(text, key)
     found = tuple(chat.put(one) for one in texts)
-    _read(session, found, key)
+    what_is_read(session, found, key)
     return found
 
 
@@ -104,7 +104,8 @@ def _begin(key: str, first: str, known: tuple[str, ...]) -> None:
         st.session_state[key] = first
 
 
-def _switch(session: Session, key: str) -> Chat:
+def switch(session: Session, key: str) -> Chat:
+    """Draw the switch *Chat* of a model with a template; return how prompts are put, as far as it says."""
     from workbench.models.chat import has_template
 
     if not has_template(session.model.tokenizer):
@@ -115,7 +116,8 @@ def _switch(session: Session, key: str) -> Chat:
     return Chat(st.toggle("Chat", True, key=f"{key}-chat", persist_state="session", help=told))
 
 
-def _system(session: Session, key: str, chat: Chat) -> Chat:
+def system_turn(session: Session, key: str, chat: Chat) -> Chat:
+    """Draw the system message, and the switch of a model that thinks first, where chat is on; return how prompts are put."""
     from workbench.models.chat import thinks
     from workbench.models.thinking import thinking_marks
 
@@ -131,8 +133,8 @@ def _system(session: Session, key: str, chat: Chat) -> Chat:
     return Chat(True, system.strip(), thinking)
 
 
-def _read(session: Session, found: list[Prompt] | tuple[Prompt, ...], key: str) -> None:
-    """The tokens of the first prompt, special ones too, for a model with a template."""
+def what_is_read(session: Session, found: Sequence[Prompt], key: str) -> None:
+    """Draw the tokens of the first prompt, special ones too, for a model with a template."""
     from workbench.models.chat import has_template
 
     if not found or not has_template(session.model.tokenizer):

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NotRequired, TypedDict
 
-from pages._ui.compare.lanes import COMPARE
+from pages._ui.compare.running import COMPARE
 from pages._ui.edit.fitting import FIT, FitOutcome
 from pages._ui.inspect.heads import HEADS
 from pages._ui.inspect.lenses import ATTENTION

@@ -1,0 +1,188 @@
+"""Compare: what the lanes said, side by side and streamed: as text, coloured, token by token under the pointer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+import streamlit as st
+
+from pages._ui.compare import asking, concept_meter, known, running, token_drawer
+from pages._ui.kit import frame, words
+from pages._ui.kit.components import Bars, token_strip
+from pages._ui.kit.figures import table_panel
+from workbench.data.known import KnownAnswer
+from workbench.workspace.job import Snapshot
+
+if TYPE_CHECKING:
+    from workbench.evaluate.comparison import ComparedToken, Comparison, LaneText
+    from workbench.session import Session
+    from workbench.settings import CompareSettings
+
+COLOURS = ("Text difference", "KL", "Δ log-probability", concept_meter.COLOUR)
+_LEGEND = {
+    "Text difference": "Underlined: the first token at which the text leaves the base's, and all after it.",
+    "KL": "Colour: KL(base ‖ lane) at this token, in nats; full colour is 1 nat. Both score the lane's own text.",
+    "Δ log-probability": "Vermilion: likelier under the edit than under the base. Blue: less likely. Full colour is 2 nats.",
+}
+# In the card under the pointer; the pinned token shows all that were kept.
+_IN_CARD = 5
+
+
+@dataclass(frozen=True)
+class Look:
+    """How texts are drawn: what their colour says, and whether they stand as text or as tokens."""
+
+    colour: str = COLOURS[0]
+    is_prose: bool = True
+    key: str = "compare"
+
+
+def looks() -> Look:
+    """Draw the choice of colour, and the switch between text and tokens."""
+    colour = st.segmented_control("Colour", COLOURS, default=COLOURS[0], key="compare-colour", required=True, label_visibility="collapsed")
+    tokens = st.toggle("Tokens", key="compare-tokens", persist_state="session", help="Each token by itself, with its spaces and line ends.")
+    return Look(colour or COLOURS[0], not tokens)
+
+
+def live(shot: Snapshot) -> None:
+    """The texts so far, a column a lane, from the job's buffer."""
+    found: Any = shot.live.get("texts")
+    if not found:
+        return
+    labels: Sequence[str] = found["lanes"]
+    prompts: Sequence[Sequence[str]] = found["texts"]
+    for p, texts in enumerate(prompts[:3]):
+        for column, (i, text) in zip(st.columns(len(texts)), enumerate(texts)):
+            with column, frame.lane_box(i, f"live-{p}"):
+                st.html(frame.lane_chip(i, labels[i]))
+                st.text(text or " ")
+
+
+def draw(session: Session, found: Comparison, look: Look, of: CompareSettings | None) -> None:
+    """Every prompt with its lanes; of a prompt that was drawn several times, one draw at a time."""
+    for told in found.near_identity():
+        st.caption(f":material/warning: {words.plain(told)}")
+    meter = concept_meter.reading(session, found, of) if look.colour == concept_meter.COLOUR and of is not None else None
+    if look.colour in _LEGEND:
+        st.caption(_LEGEND[look.colour])
+    for note in found.notes:
+        st.caption(f":orange[{words.plain(note)}]")
+    answers = known.known(session, found.prompts)
+    groups = [[at for at, _ in group] for _, group in groupby(enumerate(found.prompts), key=lambda pair: pair[1])]
+    for draws in groups:
+        p = _shown_draw(draws, look.key)
+        if len(groups) > 1:
+            st.text(str(found.prompts[p]))
+        known.told(answers[p])
+        pinned: dict[int, int] = {}
+        for column, i in zip(st.columns(len(found.lanes), gap="small"), range(len(found.lanes))):
+            with column, frame.lane_box(i, f"{look.key}-{p}"):
+                at = _lane(session, found, (p, i), look, meter, answers[p])
+                if at is not None:
+                    pinned[i] = at
+        if of is not None:
+            token_drawer.drawer(session, found, of, p, pinned, look.key)
+    _below(found, look.key)
+
+
+def _shown_draw(draws: Sequence[int], key: str) -> int:
+    """Which of several draws of a prompt is shown: the buttons go round."""
+    if len(draws) == 1:
+        return draws[0]
+    name = f"{key}-{draws[0]}-draw"
+    at = int(st.session_state.get(name, 0)) % len(draws)
+    with st.container(horizontal=True, vertical_alignment="center", key=f"{name}-row"):
+        st.button("Previous", icon=":material/chevron_left:", key=f"{name}-back", on_click=_turn, args=(name, at - 1), type="tertiary")
+        st.text(f"Sample {at + 1} of {len(draws)}", width="content")
+        st.button("Next", icon=":material/chevron_right:", key=f"{name}-next", on_click=_turn, args=(name, at + 1), type="tertiary")
+    return draws[at]
+
+
+def _turn(name: str, to: int) -> None:
+    st.session_state[name] = to
+
+
+def _below(found: Comparison, key: str) -> None:
+    how, n = found.sampling, len(dict.fromkeys(found.prompts))
+    kind = "greedy" if how.temperature == 0 else f"temperature {how.temperature:g}, seed {how.seed}"
+    drawn = f"{words.count(len(found.prompts), 'text')} a lane" if len(found.prompts) > n else ""
+    caption = words.provenance(model=found.model, how=kind, n=words.count(n, "prompt"), drawn=drawn)
+    with st.expander("Table"):
+        table_panel(found.rows(), caption, key=f"{key}-rows")
+    frame.source(caption, f"{key}-source")
+
+
+def _lane(
+    session: Session, found: Comparison, where: tuple[int, int], look: Look, meter: concept_meter.Reading | None, answer: KnownAnswer | None
+) -> int | None:
+    """One text under its chip; return the token that is pinned."""
+    p, i = where
+    lane, text, key = found.lanes[i], found.texts[p][i], f"{look.key}-{p}-{i}"
+    st.html(frame.lane_chip(i, lane.label))
+    if not text.tokens:
+        st.text(text.text or "Nothing was written: the first token was the end.")
+        st.caption("Stopped here. *Compare* or *Continue* writes it to its end, token by token." if text.text else "")
+        return None
+    n = len(text.tokens)
+    values = concept_meter.strip_values(meter, p, i, n) if look.colour == concept_meter.COLOUR else _values(text, i, look.colour)
+    pinned = token_strip(
+        [token.text for token in text.tokens], key=f"{key}-strip", twin=False, signed=look.colour == "Δ log-probability",
+        values=values, marks=_marks(found, p, i, look.colour), notes=[_note(token, i) for token in text.tokens],
+        cards=[_card(token, i, lane.label) for token in text.tokens], prose=look.is_prose,
+    )  # fmt: skip
+    known.verdict(answer, text.answer)
+    if i:
+        mean = sum(token.kl_nats for token in text.tokens) / n
+        edits = ", ".join(edit[:6] for edit in lane.edit_ids)
+        of = f" Edit {edits}." if edits else " No edit: what it says stands before the prompt."
+        st.caption(f"{n} tokens, ended by {text.ended}. KL to base {words.number(mean)} nats a token.{of}")
+    else:
+        st.caption(f"{n} tokens, ended by {text.ended}. The untouched model.")
+    if told := concept_meter.mean(meter, p, i):
+        st.caption(told)
+    if text.thinking:
+        with st.expander("What it thought before it answered"):
+            st.text(text.thinking)
+    token_drawer.thumbs(session, found.prompts[p], token_drawer.taken(text, pinned), key)
+    if look.key == running.COMPARE.name and asking.talks():
+        st.button(
+            "Go on from this answer", icon=":material/forum:", key=f"{key}-answer", type="tertiary", on_click=asking.answered,
+            args=(text.answer,), help="It becomes the assistant's turn of the conversation above; the next turn is yours.",
+        )  # fmt: skip
+    return token_drawer.picked(text, pinned, key)
+
+
+def _values(text: LaneText, lane: int, colour: str) -> list[float] | None:
+    if lane == 0 or colour == "Text difference":
+        return None
+    if colour == "KL":
+        return [min(1.0, token.kl_nats) for token in text.tokens]
+    return [max(-1.0, min(1.0, token.change / 2)) for token in text.tokens]
+
+
+def _marks(found: Comparison, p: int, lane: int, colour: str) -> list[str] | None:
+    if lane == 0 or colour != "Text difference":
+        return None
+    first = found.first_difference(p, lane)
+    return ["new" if first is not None and i >= first else "" for i in range(len(found.texts[p][lane].tokens))]
+
+
+def _note(token: ComparedToken, lane: int) -> str:
+    text = f"log p {token.log_prob:.2f}"
+    return text if lane == 0 else f"{text}, change {token.change:+.2f} nats, KL {token.kl_nats:.2f}"
+
+
+def _card(token: ComparedToken, lane: int, label: str) -> list[Bars]:
+    base = Bars("base", tuple((words.token(text), share) for text, share in token.base_top[:_IN_CARD]), frame.LANE_COLOURS[0])
+    if lane == 0:
+        return [base]
+    top = tuple((words.token(text), share) for text, share in token.top[:_IN_CARD])
+    return [base, Bars(label, top, frame.LANE_COLOURS[lane % 6])]
+
+
+def strip_of_doses(session: Session, found: Comparison) -> None:
+    """The texts of a dose strip, coloured by KL."""
+    draw(session, found, Look("KL", key="doses"), None)
