@@ -8,12 +8,11 @@ import streamlit as st
 
 from pages._ui.compare import asking, drawing, running, texts
 from pages._ui.compare import lanes as comparing
-from pages._ui.kit import frame, jobs
+from pages._ui.kit import frame
 from pages._ui.kit.backend import ready
 from workbench.settings import CompareSettings
 
 if TYPE_CHECKING:
-    from workbench.evaluate.comparison import Comparison
     from workbench.session import Session
 
 
@@ -32,10 +31,7 @@ def main(session: Session) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         look = texts.looks()
 
-    def draw(found: Comparison) -> None:
-        texts.draw(session, found, look, jobs.settings_of(running.COMPARE))
-
-    jobs.panel(running.COMPARE, draw, settings=settings, nothing=_nothing, live=texts.live)
+    texts.panel(session, settings, look, _nothing)
     comparing.dose_strip(session, lanes, settings)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import streamlit as st
 
 from pages._ui.compare import asking, concept_meter, known, running, token_drawer
-from pages._ui.kit import frame, words
+from pages._ui.kit import frame, jobs, words
 from pages._ui.kit.components import Bars, token_strip
 from pages._ui.kit.figures import table_panel
 from workbench.data.known import KnownAnswer
@@ -45,6 +45,15 @@ def looks() -> Look:
     colour = st.segmented_control("Colour", COLOURS, default=COLOURS[0], key="compare-colour", required=True, label_visibility="collapsed")
     tokens = st.toggle("Tokens", key="compare-tokens", persist_state="session", help="Each token by itself, with its spaces and line ends.")
     return Look(colour or COLOURS[0], not tokens)
+
+
+def panel(session: Session, settings: CompareSettings, look: Look, nothing: Callable[[], object]) -> None:
+    """The comparison as it stands: running, failed, done, or nothing yet."""
+
+    def drawn(found: Comparison) -> None:
+        draw(session, found, look, jobs.settings_of(running.COMPARE))
+
+    jobs.panel(running.COMPARE, drawn, settings=settings, nothing=nothing, live=live)
 
 
 def live(shot: Snapshot) -> None:
