@@ -85,6 +85,16 @@ def test_a_running_panel_can_be_cancelled(app: Run, fresh_backend: Any, monkeypa
     assert "Cancelled" in texts(settled(test))
 
 
+def test_fresh_effects_are_never_marked_old_whichever_way_they_were_found_last(app: Run) -> None:
+    test = inspect(app, "Patching")
+    for button, says in (("patching-estimate", "estimated from"), ("patching-run", "measured"), ("patching-estimate", "estimated from")):
+        fine(test.button(key=button).click().run())
+        said = texts(settled(test))
+        assert says in said and "From earlier settings" not in said
+    fine(test.text_input(key="inspect-target").set_value("w3").run())
+    assert "From earlier settings" in texts(test)
+
+
 @pytest.mark.parametrize("lens", ["Patching", "Circuit"])
 def test_patching_without_a_corrupted_prompt_says_what_is_lacking_and_offers_no_run(app: Run, lens: str) -> None:
     test = inspect(app, lens)

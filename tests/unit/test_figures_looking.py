@@ -44,6 +44,7 @@ def test_components_are_bars_with_a_unit_and_their_sum_ends_at_the_models_own_di
     assert figure.data[0].marker.color != figure.data[1].marker.color
     alone = direct_attribution(tiny_gpt2, PROMPT, "w1")
     assert component_bars(alone).layout.xaxis.title.text == "logit of w1"
+    assert component_bars(alone).data[0].marker.color == figure.data[0].marker.color, "the base is grey, also alone"
 
 
 @pytest.mark.parametrize(

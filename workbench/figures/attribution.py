@@ -28,7 +28,7 @@ def component_bars(found: DirectAttribution) -> go.Figure:
     for i, lane in enumerate(found.lanes):
         figure.add_bar(
             x=found.values[i].tolist(), y=names, orientation="h", name=f"{lane_letter(i)} {lane.label}",
-            marker_color=lane_colour(i if len(found.lanes) > 1 else 1), hovertemplate="%{y}: %{x:+.3f}<extra></extra>",
+            marker_color=lane_colour(i), hovertemplate="%{y}: %{x:+.3f}<extra></extra>",
         )  # fmt: skip
     figure.add_vline(x=0, line={"width": 1, "color": PLACEBO_COLOUR})
     figure.update_layout(
@@ -49,7 +49,7 @@ def by_layer(found: DirectAttribution) -> go.Figure:
     for i, lane in enumerate(found.lanes):
         figure.add_scatter(
             x=names, y=np.cumsum(found.values[i]).tolist(), mode="lines+markers", name=f"{lane_letter(i)} {lane.label}",
-            line={"color": lane_colour(i if len(found.lanes) > 1 else 1), "shape": "hv"},
+            line={"color": lane_colour(i), "shape": "hv"},
         )  # fmt: skip
     figure.add_hline(y=0, line={"width": 1, "color": PLACEBO_COLOUR})
     figure.update_layout(title="The sum, component after component", height=340, showlegend=len(found.lanes) > 1)

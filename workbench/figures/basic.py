@@ -160,13 +160,15 @@ def histograms(title: str, groups: Mapping[str, Sequence[float]], x_label: str, 
     return figure
 
 
-def bars(title: str, names: Sequence[str], values: Sequence[float], x_label: str, *, lane: int | None = 1) -> go.Figure:
-    """Horizontal bars of named values, the first on top."""
+def bars(
+    title: str, names: Sequence[str], values: Sequence[float], x_label: str, *, lane: int | None = 1, top: float | None = None
+) -> go.Figure:
+    """Horizontal bars of named values, the first on top. `top` ends the axis, so that figures side by side have one scale."""
     figure = go.Figure(
         go.Bar(y=list(names), x=list(values), orientation="h", marker_color=_colour(lane), hovertemplate="%{y}: %{x:.3g}<extra></extra>")
     )
     figure.update_layout(title=title, height=110 + 26 * max(2, len(names)), showlegend=False)
-    figure.update_xaxes(title=x_label)
+    figure.update_xaxes(title=x_label, range=None if top is None else [0, top])
     figure.update_yaxes(autorange="reversed")
     return figure
 

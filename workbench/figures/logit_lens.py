@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 import numpy as np
 import plotly.graph_objects as go
 
 from workbench.figures.attention import shown
-from workbench.figures.theme import LANE_DASHES, LANE_SYMBOLS, lane_colour, lane_letter, probability_scale, signed_scale
+from workbench.figures.theme import LANE_SYMBOLS, lane_colour, lane_letter, probability_scale, signed_scale
 from workbench.lenses.logit_lens import LogitLens
 
 Reading = Literal["probability", "log_prob", "rank"]
+_TARGET_DASHES = ("solid", "dash", "dot", "dashdot")
 
 
 def lens_grid(found: LogitLens, lane: int) -> go.Figure:
@@ -62,16 +64,20 @@ def lens_change(found: LogitLens, lane: int, target: int) -> go.Figure:
     return figure
 
 
-def target_path(found: LogitLens, pos: int = -1, reading: Reading = "probability") -> go.Figure:
-    """How each target rises through the layers at one position, a line a lane and target."""
-    figure = go.Figure()
+def target_path(found: LogitLens, pos: int = -1, reading: Reading = "probability", entries: Mapping[int, str] | None = None) -> go.Figure:
+    """How each target rises through the layers at one position: a colour a lane, a dash and a mark a target.
+
+    entries: those to draw and what to call them; all by default.
+    """
+    figure, told = go.Figure(), entries or dict(enumerate(found.entries))
     for lane, record in enumerate(found.lanes):
         for t, target in enumerate(found.targets):
-            log_p = found.target_log_probs[lane, :, pos, t]
-            y = {"probability": np.exp(log_p), "log_prob": log_p, "rank": found.target_ranks[lane, :, pos, t]}[reading]
+            log_p = found.target_log_probs[lane, list(told), pos, t]
+            y = {"probability": np.exp(log_p), "log_prob": log_p, "rank": found.target_ranks[lane, list(told), pos, t]}[reading]
             figure.add_scatter(
-                x=list(found.entries), y=y, name=f"{lane_letter(lane)} {record.label}: {shown(target)}", mode="lines+markers",
-                line={"color": lane_colour(lane), "dash": LANE_DASHES[t % 6], "width": 2.2}, marker={"symbol": LANE_SYMBOLS[t % 6]},
+                x=list(told.values()), y=y, name=f"{lane_letter(lane)} {record.label}: {shown(target)}", mode="lines+markers",
+                line={"color": lane_colour(lane), "dash": _TARGET_DASHES[t % 4], "width": 2.2},
+                marker={"symbol": LANE_SYMBOLS[t % 6] + ("-open" if t % 2 else ""), "size": 7},
             )  # fmt: skip
     unit = {"probability": "probability", "log_prob": "log-probability (nats)", "rank": "rank (0 is the likeliest)"}[reading]
     figure.update_layout(title=f"How the targets rise after {shown(found.tokens[pos])}", height=320, showlegend=True)

@@ -14,7 +14,7 @@ from pages._ui.kit.figures import figure_panel
 from pages._ui.kit.lanes import Lanes, lanes_on, with_base
 from pages._ui.kit.state import state
 from workbench.conversations import Prompt
-from workbench.figures.basic import Line, bars, lines
+from workbench.figures.basic import bars
 
 if TYPE_CHECKING:
     from workbench.lenses.attention import AttentionPatterns
@@ -88,17 +88,13 @@ def _cell(found: LogitLens, entry: int, pos: int) -> None:
         st.markdown(f"**{_entry(found.entries[entry])}**, token {pos}")
         st.text(words.token(found.tokens[pos]))
         columns = st.columns(min(3, len(found.lanes)))
+        top = 1.05 * float(found.top_probabilities[:, entry, pos].max())
         for i, (lane, column) in enumerate(zip(found.lanes[:3], columns)):
             with column:
                 tops = [words.token(str(text)) for text in found.top_texts[i, entry, pos]]
-                figure = bars(
-                    f"{lane.label}: top {len(tops)}",
-                    tops,
-                    [float(x) for x in found.top_probabilities[i, entry, pos]],
-                    "probability",
-                    lane=i,
-                )
-                rows = [{"token": a, "probability": float(b)} for a, b in zip(tops, found.top_probabilities[i, entry, pos])]
+                shares = [float(x) for x in found.top_probabilities[i, entry, pos]]
+                figure = bars(f"{lane.label}: top {len(tops)}", tops, shares, "probability", lane=i, top=top)
+                rows = [{"token": a, "probability": b} for a, b in zip(tops, shares)]
                 figure_panel(figure, rows, words.provenance(model=found.model, lane=lane.label), key=f"lens-top-{i}")
                 st.caption(f"Entropy {words.number(float(found.entropy[i, entry, pos]))} nats")
         if found.targets:
@@ -110,16 +106,17 @@ def _cell(found: LogitLens, entry: int, pos: int) -> None:
 
 
 def _targets(found: LogitLens, pos: int) -> None:
-    kept = [i for i, name in enumerate(found.entries) if not name.endswith("mid")]
-    parts, rows = [], []
-    for i, lane in enumerate(found.lanes):
-        for t, target in enumerate(found.targets):
-            ys = [float(found.target_log_probs[i, e, pos, t]) for e in kept]
-            parts.append(Line(f"{lane.label}: {words.token(target)}", list(range(len(kept))), ys, i if len(found.lanes) > 1 else t + 1))
-            rows += [{"lane": lane.label, "target": target, "after": _entry(found.entries[e]), "log p (nats)": y} for e, y in zip(kept, ys)]
-    figure = lines("How the targets rise through the layers", parts, "entry (0: the embedding)", "log probability (nats)")
+    from workbench.figures.logit_lens import target_path
+
+    kept = {i: _entry(name) for i, name in enumerate(found.entries) if not name.endswith("mid")}
+    rows = [
+        {"lane": lane.label, "target": target, "after": name, "log p (nats)": float(found.target_log_probs[i, e, pos, t])}
+        for i, lane in enumerate(found.lanes)
+        for t, target in enumerate(found.targets)
+        for e, name in kept.items()
+    ]
     figure_panel(
-        figure, rows, words.provenance(model=found.model, n="1 prompt", where=f"token {pos}"), key="lens-targets",
+        target_path(found, pos, "log_prob", kept), rows, words.provenance(model=found.model, n="1 prompt", where=f"token {pos}"), key="lens-targets",
         look_for="The layer where the target's line leaves the distractor's: there the answer is decided, and there an edit can act.",
     )  # fmt: skip
 

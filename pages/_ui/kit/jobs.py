@@ -117,7 +117,8 @@ def result(slot: Slot[Any, Result]) -> Result | None:
 
 
 def settings_of(slot: Slot[Settings, Any]) -> Settings | None:
-    """The settings that the slot's last result came from."""
+    """The settings that the slot's last result came from, also where the job that made it ended just now."""
+    collect(slot)
     kept = _kept(slot)
     return None if kept is None else kept.settings
 
