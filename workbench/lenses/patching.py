@@ -1,38 +1,37 @@
 """Causal tracing between two prompts: put one activation of the clean run into the corrupted run, and see what comes back.
 
-`activation_patching` runs TransformerLens's sweeps, one forward a cell. `attribution_patching` estimates all cells at once
-from one gradient: (a_clean − a_corrupt) · ∂metric/∂a. The metric is logit(target) − logit(distractor) at the last token.
-Effects are shares of what corruption took away: 0 is the corrupted run, 1 the clean one.
+`activation_patching` measures what TransformerLens's sweeps measure (`get_act_patch_block_every`, `get_act_patch_attn_head_out_all_pos`),
+not with a forward a cell but with copies that go on from the patched layer side by side. `attribution_patching` estimates all cells at
+once from one gradient, by TransformerLens's function: (a_clean − a_corrupt) · ∂metric/∂a. The metric is logit(target) −
+logit(distractor) at the last token. Effects are shares of what corruption took away: 0 is the corrupted run, 1 the clean one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
-from transformer_lens import patching
-from transformer_lens.patching import get_act_patch_attn_head_out_all_pos, get_act_patch_block_every
 from transformer_lens.tools.analysis import attribution_patch
 
 from workbench.conversations import Prompt
 from workbench.edits.base import Edit
+from workbench.edits.engine import applied
 from workbench.edits.labels import LaneLabel, lane_labels
 from workbench.lenses.bridged import bridged, edited_bridge
 from workbench.lenses.logit_difference import LogitDifference, gap, logit_difference, prompt_pair
+from workbench.lenses.resumed import Resumable, copies_at_once
 from workbench.models.base import LanguageModel
 from workbench.models.bridge import BridgeModel
+from workbench.models.hooks import ReadWrite
 from workbench.models.token_texts import token_texts
 from workbench.models.tokens import TokenBatch, running
 from workbench.progress import Progress, silent
-from workbench.shapes import Float, Tensor
-
-# TransformerLens draws a bar on stderr and gives no switch for it; here the metric tells the progress.
-_with_bars: Any = patching
-_with_bars.tqdm = partial(_with_bars.tqdm, disable=True)
+from workbench.record import activations
+from workbench.shapes import Activations, Float, Tensor
+from workbench.sites import Site
 
 STREAM_KINDS = ("resid_pre", "attn_out", "mlp_out")
 
@@ -58,6 +57,16 @@ class PatchingEffects:
     is_estimate: bool
 
 
+@dataclass(frozen=True)
+class _Found:
+    """Logit differences of the runs and under each patch."""
+
+    clean: float
+    corrupt: float
+    streams: np.ndarray
+    heads: np.ndarray
+
+
 def activation_patching(
     model: LanguageModel,
     clean: Prompt,
@@ -68,32 +77,68 @@ def activation_patching(
     *,
     progress: Progress | None = None,
 ) -> PatchingEffects:
-    """Measure the effect of every stream and head: layers · (3 · tokens + heads) forwards a lane.
+    """Measure the effect of every stream and head: a copy of the corrupted row a cell, from its layer on (`n_patched_runs` a lane).
 
     Raises:
-        Obstructed: the model has no TransformerLens bridge. BadPrompt: the prompts differ in length, or make no
+        Obstructed: the model lacks what the lens reads (`registry.obstacles_of`). BadPrompt: the prompts differ in length, or make no
         difference to the metric. Cancelled: between two forwards. Others: as `engine.lanes`.
     """
     owner, tell = bridged(model, "activation_patching"), progress or silent()
     pair, asked = prompt_pair(owner, clean, corrupt), logit_difference(owner, target, distractor)
-    n_calls = len(stacks) * owner.info.n_layers * (3 * pair.ids.shape[1] + owner.info.n_heads)
-    done = [0]
+    found: list[_Found] = []
+    for i, stack in enumerate(stacks):
+        with applied(owner, *stack):
+            found.append(_measured(owner, pair, asked, tell.part(i / len(stacks), (i + 1) / len(stacks))))
+    tell(1.0, "Done")
+    return _effects(owner, pair, asked, stacks, found, is_estimate=False)
 
-    def metric(logits: Tensor) -> Tensor:
-        done[0] += 1
-        tell(min(1.0, done[0] / n_calls), "Patching")
-        return asked(logits)[0]
 
-    def measured(bridge: Any) -> _Found:
-        names = [f"blocks.{layer}.{part}" for layer in range(owner.info.n_layers) for part in _READ]
-        with torch.no_grad():
-            logits, cache = bridge.run_with_cache(pair.ids[:1], names_filter=names)
-            bad = bridge(pair.ids[1:])
-            streams = get_act_patch_block_every(bridge, pair.ids[1:], cache, metric)
-            heads = get_act_patch_attn_head_out_all_pos(bridge, pair.ids[1:], cache, metric)
-        return _Found(float(asked(logits)[0]), float(asked(bad)[0]), _array(streams), _array(heads))
+def first_difference(pair: TokenBatch) -> int:
+    """The first position at which two rows differ; what stands before it is the same in both runs, so a patch there does nothing."""
+    return int((pair.ids[0] != pair.ids[1]).float().argmax())
 
-    return _effects(owner, pair, asked, stacks, measured, is_estimate=False)
+
+def n_patched_runs(model: LanguageModel, pair: TokenBatch) -> int:
+    """How many runs patching every place takes, each from its own layer on."""
+    n_places = pair.ids.shape[1] - first_difference(pair)
+    return model.info.n_layers * (len(STREAM_KINDS) * n_places + model.info.n_heads)
+
+
+def _measured(model: BridgeModel, pair: TokenBatch, asked: LogitDifference, tell: Progress) -> _Found:
+    n_layers, n_heads, first, n = model.info.n_layers, model.info.n_heads, first_difference(pair), pair.ids.shape[1]
+    sites = {layer: [Site(kind, layer) for kind in (*STREAM_KINDS, "head_z")] for layer in range(n_layers)}
+    with torch.no_grad():
+        clean = activations(model, pair.rows(slice(0, 1)), [site for line in sites.values() for site in line])
+        good = float(asked(model.logits(pair.rows(slice(0, 1))))[0])
+    cells = [(kind, at) for kind in range(len(STREAM_KINDS)) for at in range(first, n)] + [(-1, head) for head in range(n_heads)]
+    size = copies_at_once(len(cells), n)
+    run = Resumable(model, pair.rows(slice(1, 2)), size)
+    bad = float(asked(run.logits[None, None])[0])
+    gap(good, bad)
+    streams, heads = np.full((len(STREAM_KINDS), n_layers, n), bad), np.full((n_layers, n_heads), bad)
+    for layer in range(n_layers):
+        for start in range(0, len(cells), size):
+            tell((layer + start / len(cells)) / n_layers, f"Patching layer {layer}")
+            part = cells[start : start + size]
+            changes = [(site, _patch(part, kind, clean[site], model.info.d_head)) for kind, site in zip((0, 1, 2, -1), sites[layer])]
+            told = asked(run.changed(layer, changes)[:, None]).tolist()
+            for (kind, at), value in zip(part, told):
+                (heads[layer] if kind < 0 else streams[kind, layer])[at] = value
+    return _Found(good, bad, streams, heads)
+
+
+def _patch(cells: Sequence[tuple[int, int]], kind: int, clean: Tensor, d_head: int) -> ReadWrite:
+    """Give each copy of a kind's cells its own piece of the clean run: a position of a stream, or a head at every position."""
+
+    def put(x: Activations) -> Activations:
+        y = x.clone()
+        for row, (own, at) in enumerate(cells):
+            if own == kind:
+                place = (slice(None), slice(at * d_head, (at + 1) * d_head)) if kind < 0 else (at,)
+                y[row][place] = clean[0][place]
+        return y
+
+    return put
 
 
 def attribution_patching(
@@ -135,20 +180,11 @@ def attribution_patching(
                 heads[node.layer, node.head] += score
         return _Found(float(good), float(bad), streams + float(bad), heads + float(bad))
 
-    return _effects(owner, pair, asked, stacks, estimated, is_estimate=True)
-
-
-_READ = ("hook_resid_pre", "hook_attn_out", "hook_mlp_out", "attn.hook_z")
-
-
-@dataclass(frozen=True)
-class _Found:
-    """Logit differences of the runs and under each patch."""
-
-    clean: float
-    corrupt: float
-    streams: np.ndarray
-    heads: np.ndarray
+    found: list[_Found] = []
+    for stack in stacks:
+        with edited_bridge(owner, stack) as bridge, running(pair.rows(slice(0, 1)).forward()):
+            found.append(estimated(bridge))
+    return _effects(owner, pair, asked, stacks, found, is_estimate=True)
 
 
 def _effects(
@@ -156,14 +192,10 @@ def _effects(
     pair: TokenBatch,
     asked: LogitDifference,
     stacks: Sequence[Sequence[Edit]],
-    look: Callable[[Any], _Found],
+    found: Sequence[_Found],
     *,
     is_estimate: bool,
 ) -> PatchingEffects:
-    found: list[_Found] = []
-    for stack in stacks:
-        with edited_bridge(model, stack) as bridge, running(pair.rows(slice(0, 1)).forward()):
-            found.append(look(bridge))
     gaps = [gap(one.clean, one.corrupt) for one in found]
     corrupt = np.array([one.corrupt for one in found])
     texts = [token_texts(model.tokenizer, row) for row in pair.ids]
@@ -180,7 +212,3 @@ def _effects(
         np.stack([(one.heads - one.corrupt) / gap for one, gap in zip(found, gaps)]),
         is_estimate,
     )
-
-
-def _array(x: Any) -> np.ndarray:
-    return x.detach().double().cpu().numpy()

@@ -116,7 +116,8 @@ def _targets(found: LogitLens, pos: int) -> None:
         for e, name in kept.items()
     ]
     figure_panel(
-        target_path(found, pos, "log_prob", kept), rows, words.provenance(model=found.model, n="1 prompt", where=f"token {pos}"), key="lens-targets",
+        target_path(found, pos, "log_prob", kept), rows, words.provenance(model=found.model, n="1 prompt", where=f"token {pos}"),
+        key="lens-targets",
         look_for="The layer where the target's line leaves the distractor's: there the answer is decided, and there an edit can act.",
     )  # fmt: skip
 
