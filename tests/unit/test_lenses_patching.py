@@ -68,7 +68,7 @@ def test_every_cell_is_transformer_lens_forward_in_other_structures(model_type: 
 
 @pytest.mark.parametrize("at_once", [1, 20, 4096])
 def test_groups_of_any_size_give_the_same(tiny_gpt2: Any, monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
-    monkeypatch.setattr(resumed, "TOKENS_AT_ONCE", at_once)
+    monkeypatch.setattr(resumed, "COPIED_TOKENS", at_once)
     same(tiny_gpt2)
 
 

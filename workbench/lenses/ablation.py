@@ -8,23 +8,26 @@ mostly a constant looks more important than it is.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 
 from workbench.conversations import Prompt
 from workbench.edits.base import Edit
+from workbench.edits.engine import applied
 from workbench.edits.labels import LaneLabel, lane_labels
-from workbench.lenses.bridged import bridged, edited_bridge
+from workbench.lenses.bridged import bridged
 from workbench.lenses.logit_difference import LogitDifference, logit_difference
+from workbench.lenses.resumed import Resumable, copies_at_once
 from workbench.models.base import LanguageModel
 from workbench.models.bridge import BridgeModel
-from workbench.models.tokens import TokenBatch, running
+from workbench.models.hooks import ReadWrite
+from workbench.models.tokens import TokenBatch
 from workbench.progress import Progress, silent
-from workbench.shapes import Float, Tensor
+from workbench.shapes import Activations, Float
+from workbench.sites import Site
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,7 @@ def head_ablation(
     *,
     progress: Progress | None = None,
 ) -> HeadAblation:
-    """Measure every head under each stack of edits: one forward a layer, with a row a head.
+    """Measure every head under each stack of edits: a copy of the row a head, from its layer on.
 
     Raises:
         Obstructed: the model has no TransformerLens bridge. BadPrompt: a word holds no token. Others: `engine.lanes`.
@@ -77,27 +80,27 @@ def head_ablation(
 def _measured(
     model: BridgeModel, batch: TokenBatch, stack: Sequence[Edit], asked: LogitDifference, tell: Progress
 ) -> tuple[np.ndarray, float]:
-    n_layers, n_heads = model.info.n_layers, model.info.n_heads
-    rows = TokenBatch(batch.ids.expand(n_heads, -1), batch.mask.expand(n_heads, -1), batch.n_prompt.expand(n_heads))
-    with torch.no_grad(), edited_bridge(model, stack) as bridge:
-        with running(batch.forward()):
-            whole = float(asked(bridge(batch.ids)).sum())
-        found: list[np.ndarray] = []
+    n_layers, n_heads, d_head = model.info.n_layers, model.info.n_heads, model.info.d_head
+    size, found = copies_at_once(n_heads, batch.ids.shape[1]), np.zeros((n_layers, n_heads))
+    with applied(model, *stack):
+        run = Resumable(model, batch, size)
+        whole = float(asked(run.logits[None, None])[0])
         for layer in range(n_layers):
             tell(layer / n_layers, f"Silencing the heads of layer {layer}")
-            with running(rows.forward()):
-                logits: Tensor = bridge.run_with_hooks(rows.ids, fwd_hooks=[(f"blocks.{layer}.attn.hook_z", _silent(n_heads))])
-            found.append(asked(logits).cpu().numpy() - whole)
-    return np.stack(found), whole
+            for start in range(0, n_heads, size):
+                heads = range(start, min(start + size, n_heads))
+                logits = run.changed(layer, [(Site("head_z", layer), _silent(heads, d_head))])
+                found[layer, heads] = asked(logits[: len(heads), None]).cpu().numpy() - whole
+    return found, whole
 
 
-def _silent(n_heads: int) -> Callable[..., Tensor]:
-    """Row i loses head i."""
+def _silent(heads: Sequence[int], d_head: int) -> ReadWrite:
+    """Copy i loses the i-th of the heads."""
 
-    def act(z: Tensor, hook: Any) -> Tensor:
-        x = z.reshape(*z.shape[:2], n_heads, -1).clone()
-        own = torch.arange(n_heads, device=x.device)
-        x[own, :, own] = 0
-        return x.reshape(z.shape)
+    def act(z: Activations) -> Activations:
+        x = z.clone()
+        for row, head in enumerate(heads):
+            x[row, :, head * d_head : (head + 1) * d_head] = 0
+        return x
 
     return act

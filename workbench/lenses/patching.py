@@ -93,19 +93,19 @@ def activation_patching(
     return _effects(owner, pair, asked, stacks, found, is_estimate=False)
 
 
-def first_difference(pair: TokenBatch) -> int:
+def first_differing(pair: TokenBatch) -> int:
     """The first position at which two rows differ; what stands before it is the same in both runs, so a patch there does nothing."""
     return int((pair.ids[0] != pair.ids[1]).float().argmax())
 
 
 def n_patched_runs(model: LanguageModel, pair: TokenBatch) -> int:
     """How many runs patching every place takes, each from its own layer on."""
-    n_places = pair.ids.shape[1] - first_difference(pair)
+    n_places = pair.ids.shape[1] - first_differing(pair)
     return model.info.n_layers * (len(STREAM_KINDS) * n_places + model.info.n_heads)
 
 
 def _measured(model: BridgeModel, pair: TokenBatch, asked: LogitDifference, tell: Progress) -> _Found:
-    n_layers, n_heads, first, n = model.info.n_layers, model.info.n_heads, first_difference(pair), pair.ids.shape[1]
+    n_layers, n_heads, first, n = model.info.n_layers, model.info.n_heads, first_differing(pair), pair.ids.shape[1]
     sites = {layer: [Site(kind, layer) for kind in (*STREAM_KINDS, "head_z")] for layer in range(n_layers)}
     with torch.no_grad():
         clean = activations(model, pair.rows(slice(0, 1)), [site for line in sites.values() for site in line])

@@ -18,13 +18,13 @@ from workbench.operations import Forward
 from workbench.shapes import Activations, Float, Tensor
 from workbench.sites import Site
 
-TOKENS_AT_ONCE = 1024
+COPIED_TOKENS = 1024
 """Tokens of all copies together: more take memory, and are no faster on a processor."""
 
 
 def copies_at_once(n_changes: int, n_tokens: int) -> int:
     """How many copies to run side by side, so that the last group is hardly smaller than the others."""
-    most = max(1, TOKENS_AT_ONCE // n_tokens)
+    most = max(1, COPIED_TOKENS // n_tokens)
     return -(-n_changes // -(-n_changes // most))
 
 

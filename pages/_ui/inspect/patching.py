@@ -96,7 +96,7 @@ def patching(session: Session, prompt: Prompt, targets: tuple[str, ...]) -> None
     settings = Patched(prompt, corrupt, targets, lanes_on())
     with st.container(horizontal=True):
         frame.act("Estimate", _run, replace(settings, is_estimate=True), key="patching-estimate", help="One gradient, to first order.")
-        frame.act("Measure", _run, settings, type="primary", key="patching-run", help="One run a cell: exact, slower.")
+        frame.act("Measure", _run, settings, type="primary", key="patching-run", help="A run a cell, from its layer on: exact, slower.")
     kept = jobs.settings_of(PATCHING)
     jobs.panel(
         PATCHING, _draw, settings=replace(settings, is_estimate=kept is not None and kept.is_estimate),
