@@ -7,9 +7,13 @@ Each method is fitted with its defaults on a set of its kind: of the battery's t
 on others. Then four numbers, and whether they hold:
 
 - KL(unedited ‖ edited), nats a token, on shipped neutral text (`methods.shared.ground`): at most .1;
-- loops: of 20 greedy answers of 60 tokens, those that say some four tokens in a row three times where the unedited answer does not: none;
+- loops: of 20 greedy answers of 60 tokens, those that say some four tokens in a row three times: no more than the unedited model's. Both
+  are told: where the unedited answer does not loop (new) and where it does and the edited one does not (gone). A model that loops by itself
+  loops elsewhere as soon as a word changes: a random edit has new ones too, so new ones alone would measure the model;
 - distinct-2 of these answers, pairs of tokens that differ over all pairs, as a share of the unedited model's: within 10 %;
 - how much less likely, a token, the edited answers are to the unedited model than its own: at most .5 nats.
+
+Beside them stand the loops, new and gone, and distinct-2 of a random rotation of the edit.
 
 A method that hands nothing back keeps the model as it is, and says so.
 """
@@ -31,6 +35,7 @@ from workbench.data.passages import passages
 from workbench.data.sources import read
 from workbench.decode import Sampling, generate
 from workbench.edits.base import Edit
+from workbench.edits.placebo import rotated
 from workbench.errors import RetouchError
 from workbench.methods import get, names
 from workbench.methods.shared.ground import ground_of, reads_passages
@@ -115,7 +120,8 @@ class Bench:
         said = self._answers((edit,))
         return {
             "KL": float(neutral_kl(self.model, [(edit,)], self.ground)[0]),
-            "new loops": float(loops(said, self.own)),
+            "loops": float(loops(said, self.own)),
+            "gone": float(loops(self.own, said)),
             "distinct-2": distinct_2(said) / distinct_2(self.own),
             "less likely": nats_a_token(self.model, self.prompts, said) - self.own_nats,
         }
@@ -124,7 +130,7 @@ class Bench:
 def holds(found: dict[str, float]) -> bool:
     """Whether all four limits are kept."""
     spread = abs(found["distinct-2"] - 1) <= MOST_SPREAD
-    return found["KL"] <= MOST_KL and found["new loops"] == 0 and spread and found["less likely"] <= MOST_UNLIKELY
+    return found["KL"] <= MOST_KL and found["loops"] <= found["gone"] and spread and found["less likely"] <= MOST_UNLIKELY
 
 
 def row_of(bench: Bench, name: str, cap: int, knobs: dict[str, Any]) -> str:
@@ -134,9 +140,10 @@ def row_of(bench: Bench, name: str, cap: int, knobs: dict[str, Any]) -> str:
     try:
         edit = method.fit(bench.model, rows, method.configure(knobs), seed=0).edit
     except RetouchError as error:
-        return f"| {name} | {rows.name} | {time.process_time() - start:.0f} | | | | | nothing handed back: {str(error)[:90]} |"
-    seconds, found = time.process_time() - start, bench.measured(edit)
-    numbers = f"{found['KL']:.4f} | {found['new loops']:.0f} | {found['distinct-2']:.2f} | {found['less likely']:+.2f}"
+        return f"| {name} | {rows.name} | {time.process_time() - start:.0f} | | | | | | | | nothing handed back: {str(error)[:90]} |"
+    seconds, found, noise = time.process_time() - start, bench.measured(edit), bench.measured(rotated(edit, 0))
+    loop, random = (f"{one['loops']:.0f}, {one['gone']:.0f} | {one['distinct-2']:.2f}" for one in (found, noise))
+    numbers = f"{found['KL']:.4f} | {loop} | {found['less likely']:+.2f} | {noise['KL']:.4f} | {random}"
     return f"| {name} | {rows.name} | {seconds:.0f} | {numbers} | {'holds' if holds(found) else 'DOES NOT HOLD'} |"
 
 
@@ -151,8 +158,9 @@ def main() -> None:
     torch.set_num_threads(given.threads)
     model = load(given.model)
     bench = Bench(model)
-    print(f"\n{model.info.name}: {bench.ground.source}; {N_ANSWERS} greedy answers\n")
-    head = ("method", "set", "fit, processor s", "KL", "new loops", "distinct-2, share of base", "less likely, nats a token", "limits")
+    print(f"\n{model.info.name}: {bench.ground.source}; {N_ANSWERS} greedy answers, {loops(bench.own, [()] * N_ANSWERS)} loop\n")
+    head = ("method", "set", "fit, processor s", "KL", "loops new, gone", "distinct-2, share of base")
+    head += ("less likely, nats a token", "random edit: KL", "loops new, gone", "distinct-2", "limits")
     print("| " + " | ".join(head) + " |", "|" + "---|" * len(head), sep="\n", flush=True)
     for name in given.methods:
         if not get(name).obstacles_of(model):

@@ -62,7 +62,7 @@ class AngularConfig:
     angle: float | None = knob(
         None, label="Angle", symbol="θ", unit="degrees", bounds=(-180.0, 180.0), main=True,
         help="How far activations turn at dose 1, towards the good answers' direction; with turn = to, the angle from it that they end at. "
-        "none: 20, or in models of 30 million parameters and more what moves neutral text by less than KL .1, if that is less.",
+        "none: 20, or what moves neutral text by less than KL .1, if that is less.",
     )  # fmt: skip
     turn: Literal["by", "to"] = knob("by", label="Turn", help="By the angle, or to the angle, wherever they were (paper).", main=True)
     which: Literal["all", "opposed", "aligned"] = knob(
@@ -188,7 +188,7 @@ def _angle(
     """By how many degrees to turn at dose 1, and why by so many."""
     if config.angle is not None:
         return config.angle, ()
-    if model.info.n_parameters < SMALL or config.turn == "to":
+    if config.turn == "to":
         return DEFAULT_ANGLE, ()
     edit = spared(model, Fitted(plain, FitReport()), demonstrations, config.spare).edit
     dose, damage = harmless_dose(model, edit, demonstrations, seed)

@@ -58,7 +58,7 @@ class MeanDifferenceConfig:
         label="Strength",
         symbol="c",
         help="How often the mean difference is added at dose 1: strength 2 at dose 1 is strength 1 at dose 2, so the dose is the one to "
-        "turn. none: 2, or in models of 30 million parameters and more what moves neutral text by less than KL .1, if that is less.",
+        "turn. none: 2, or what moves neutral text by less than KL .1, if that is less.",
         unit="times the difference",
         bounds=(0.0, 20.0),
     )
@@ -207,8 +207,6 @@ def _strength(
     """How often the difference is added, and why so often."""
     if config.strength is not None:
         return config.strength, ()
-    if model.info.n_parameters < SMALL:
-        return DEFAULT_STRENGTH, ()
     whole = replace(plain, vectors={layer: (DEFAULT_STRENGTH * v).float() for layer, v in differences.items()})
     edit = spared(model, Fitted(whole, FitReport()), demonstrations, config.spare).edit
     dose, damage = harmless_dose(model, edit, demonstrations, seed)
