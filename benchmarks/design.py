@@ -27,9 +27,9 @@ from workbench.data.demonstrations import Demonstrations
 from workbench.evaluate.design.bench import MOST_DECADES, DesignBench, DesignTrial
 from workbench.evaluate.design.space import fast_methods, space_of
 from workbench.numerics.intervals import mean_interval
+from workbench.opening import open_session
 from workbench.search.fronts import hypervolume
 from workbench.search.pool import Pool
-from workbench.session import open_session
 
 PROMPTS, TRIALS, RACED, SEEDS = 24, 60, 40, 30
 REFERENCE = (0.0, 0.0)

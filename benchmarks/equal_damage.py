@@ -24,7 +24,8 @@ from benchmarks.battery import task
 from benchmarks.marks import write_between
 from pages._ui.kit.cards import FitCard, card
 from workbench.data.demonstrations import Source
-from workbench.session import Session, open_session
+from workbench.opening import open_session
+from workbench.session import Session
 
 README = Path(__file__).parents[1] / "README.md"
 BEGIN, END = "<!-- python -m benchmarks.equal_damage --readme -->", "<!-- end of equal damage -->"

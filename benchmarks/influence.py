@@ -26,8 +26,8 @@ from workbench.evaluate.slopes import asked, margins
 from workbench.methods import get
 from workbench.methods.registry import ordered
 from workbench.models.base import LanguageModel
+from workbench.opening import open_session
 from workbench.progress import silent
-from workbench.session import open_session
 
 KNOBS: dict[str, dict[str, Any]] = {"sea": {"k_plus": 8, "k_minus": 2}, "mean_difference": {}}
 LARGE: dict[str, dict[str, Any]] = {"mean_difference": {"strength": 1.0}}

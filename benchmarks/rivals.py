@@ -30,7 +30,8 @@ from workbench.evaluate.metrics import Metric
 from workbench.evaluate.moved import shares_moved
 from workbench.evaluate.rivals import stands
 from workbench.evaluate.side_effects import side_effects
-from workbench.session import Session, open_session
+from workbench.opening import open_session
+from workbench.session import Session
 from workbench.settings import Rivals
 from workbench.world.knowledge import MARKERS
 

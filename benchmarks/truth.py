@@ -23,7 +23,8 @@ from workbench.errors import RetouchError
 from workbench.evaluate.controls import shuffled_fit
 from workbench.evaluate.evaluation import Evaluation, evaluation
 from workbench.methods.choice import Choice, chosen
-from workbench.session import Session, open_session
+from workbench.opening import open_session
+from workbench.session import Session
 from workbench.workspace.measured import capability_of
 
 LAYERS, KEEP, CENTER = ((3, 4), (3,), (3, 4, 5)), (0.95, 0.99, 0.995), ("demonstrations", "grand")

@@ -20,7 +20,7 @@ ROWS: dict[str, int] = {
     "methods": 5,
     "lenses": 6, "evaluate": 6,
     "figures": 7,
-    "settings": 8, "workspace": 8, "session": 8, "cli": 8, "__main__": 8,
+    "settings": 8, "workspace": 8, "session": 8, "opening": 8, "cli": 8, "__main__": 8,
     "world": 9,
 }  # fmt: skip
 
@@ -33,7 +33,8 @@ NEIGHBOURS: dict[str, tuple[str, ...]] = {
     "score": ("edits", "forks"),
     "workspace": ("settings",),
     "session": ("settings", "workspace"),
-    "cli": ("session", "workspace"),
+    "opening": ("session", "workspace"),
+    "cli": ("opening", "session", "workspace"),
     "__main__": ("cli",),
 }
 

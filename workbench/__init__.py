@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from workbench.data.demonstrations import Demonstration, Demonstrations
     from workbench.edits.engine import applied, lanes
     from workbench.edits.store import load_edit
-    from workbench.session import open_session
+    from workbench.opening import open_session
 
 __version__ = "0.2.0"
 __all__ = ["Conversation", "Demonstration", "Demonstrations", "__version__", "applied", "as_chat", "lanes", "load_edit", "open_session"]
@@ -26,7 +26,7 @@ _FOUND_IN = {
     "as_chat": "workbench.conversations",
     "lanes": "workbench.edits.engine",
     "load_edit": "workbench.edits.store",
-    "open_session": "workbench.session",
+    "open_session": "workbench.opening",
 }
 
 

@@ -36,11 +36,9 @@ from workbench.evaluate.watch import MOST_TOKENS, Watch
 from workbench.lenses import registry as lens_registry
 from workbench.methods.choice import Choice
 from workbench.methods.registry import FitReport, Fitted
-from workbench.models import catalog
 from workbench.models.base import LanguageModel
 from workbench.models.token_texts import token_ids
 from workbench.progress import Progress
-from workbench.resources import models_of
 from workbench.sampling import Sampling
 from workbench.settings import (
     ChoiceSettings,
@@ -329,20 +327,3 @@ class Session(OnModel):
 
 def _several(prompts: Prompt | Sequence[Prompt]) -> list[Prompt]:
     return [prompts] if isinstance(prompts, str | Conversation) else list(prompts)
-
-
-def open_session(
-    model: str = "embedded", workspace: Workspace | str | Path | None = None,
-    *, records: bool = True, shelf: EditShelf | None = None, progress: Progress | None = None, **options: Any,
-) -> Session:  # fmt: skip
-    """Load a model and open a session on it.
-
-    Args:
-        model: embedded, embedded-backpack, a local Hugging Face folder, or a hub id.
-        workspace: its folder; RETOUCH_HOME or ~/.retouch if None.
-        options: dtype, device, revision, as for `catalog.load`. The others are as for `Session`.
-
-    Raises: as `catalog.load`.
-    """
-    models = models_of(workspace.folder if isinstance(workspace, Workspace) else workspace)
-    return Session(catalog.load(model, models=models, progress=progress, **options), workspace, records=records, shelf=shelf)

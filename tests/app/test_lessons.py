@@ -85,8 +85,8 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What the tab would hold after following the hints, by slot."""
     from pages._ui.edit import fitting
     from pages._ui.kit import cards
+    from workbench.opening import open_session
     from workbench.progress import silent
-    from workbench.session import open_session
 
     session = open_session("embedded", tmp_path_factory.mktemp("lessons"))
     first = cards.card(cards.FitCard, "truthful")

@@ -24,7 +24,8 @@ from workbench.edits.base import Edit
 from workbench.edits.engine import applied
 from workbench.methods import get
 from workbench.models.tokens import TokenBatch
-from workbench.session import Session, open_session
+from workbench.opening import open_session
+from workbench.session import Session
 
 TEMPLATE = "{% for m in messages %}<e> w1 {{ m.content }} w2 {% endfor %}<e> w3"
 N, CLOSE = 12, 1e-5  # a float32 logit of some units, after two layers in another batch shape

@@ -41,7 +41,7 @@ def test_the_public_names_are_those_that_modules_define() -> None:
     from workbench.data.demonstrations import Demonstration, Demonstrations
     from workbench.edits.engine import applied, lanes
     from workbench.edits.store import load_edit
-    from workbench.session import open_session
+    from workbench.opening import open_session
 
     defined = (Conversation, Demonstration, Demonstrations, applied, as_chat, lanes, load_edit, open_session)
     assert all(getattr(workbench, name) is value for name, value in zip(NAMES, defined))

@@ -25,7 +25,8 @@ from workbench.evaluate.controls import shuffled_fit
 from workbench.knobs import renamed
 from workbench.methods import get
 from workbench.models.chat import template_name
-from workbench.session import Session, open_session
+from workbench.opening import open_session
+from workbench.session import Session
 from workbench.workspace.rendering import as_read, goes_as_chat, shuffled_as_fitted
 
 TEMPLATE = "{% for m in messages %}<e> w1 {{ m.content }} w2 {% endfor %}<e> w3"
@@ -126,7 +127,7 @@ def test_the_template_of_the_other_hash_is_another_rendering(session: Session, m
 
 
 def test_the_command_line_puts_prompts_and_sets_as_chat(session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("workbench.session.open_session", lambda *_, **__: session)
+    monkeypatch.setattr("workbench.opening.open_session", lambda *_, **__: session)
 
     def said(*arguments: str, code: int = 0) -> str:
         result = CliRunner().invoke(app, list(arguments))
@@ -201,7 +202,7 @@ def test_an_edit_without_rows_knows_its_set_however_it_is_rendered(session: Sess
 def test_a_sweep_puts_its_set_as_it_is_told_and_says_another_rendering(
     session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("workbench.session.open_session", lambda *_, **__: session)
+    monkeypatch.setattr("workbench.opening.open_session", lambda *_, **__: session)
     data, calm = (str(write(rows, tmp_path / f"{i}.jsonl")) for i, rows in enumerate((contrast_rows(), NEUTRAL)))
     session.shelf.write(session.fit("mean_difference", contrast_rows(), chat=True).edit, tmp_path / "edit")
 

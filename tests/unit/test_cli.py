@@ -48,7 +48,7 @@ class Line:
 def line(tiny_gpt2: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Line:
     one = Line(tiny_gpt2, tmp_path)
     monkeypatch.setenv("RETOUCH_HOME", str(one.home))
-    monkeypatch.setattr("workbench.session.open_session", lambda *_, **__: Session(tiny_gpt2, one.home))
+    monkeypatch.setattr("workbench.opening.open_session", lambda *_, **__: Session(tiny_gpt2, one.home))
     return one
 
 
@@ -153,7 +153,7 @@ def test_a_method_is_judged_by_the_protocol_under_the_rules_asked_for(line: Line
 def test_a_backpacks_edits_are_lent_to_a_model_with_the_same_tokens(
     line: Line, tiny_backpack_model: Any, examples: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("workbench.session.open_session", lambda *_, **__: Session(tiny_backpack_model, line.home))
+    monkeypatch.setattr("workbench.opening.open_session", lambda *_, **__: Session(tiny_backpack_model, line.home))
     monkeypatch.setattr("workbench.models.catalog.load", lambda *_, **__: line.model)
     found = line.json("evaluate", "--data", examples, "--method", "senses", "--lend-to", "big", *SHORT)
     betas = [record["beta"] for summary in found["summaries"] for record in summary["records"] if "beta" in record]
@@ -333,7 +333,7 @@ def test_an_existing_folder_is_refused_before_the_model_is_loaded_and_the_hint_w
 ) -> None:
     command = ["fit", "mean_difference", "--data", pairs, "--out", fitted]
     with monkeypatch.context() as patch:
-        patch.setattr("workbench.session.open_session", lambda *_, **__: pytest.fail("the model was loaded"))
+        patch.setattr("workbench.opening.open_session", lambda *_, **__: pytest.fail("the model was loaded"))
         sentence, hint = line.refused(*command)
     assert "exists already" in sentence and "--overwrite" in hint
     line(*command, "--overwrite")
@@ -343,7 +343,7 @@ def test_what_is_unexpected_has_a_report_and_no_traceback(line: Line, monkeypatc
     def broken(*_: Any, **__: Any) -> None:
         raise ZeroDivisionError("inner detail")
 
-    monkeypatch.setattr("workbench.session.open_session", broken)
+    monkeypatch.setattr("workbench.opening.open_session", broken)
     sentence, hint = line.refused("generate", "--prompt", "w1")
     assert "inner detail" not in sentence + hint
     report = hint.split("reports/")[1].split(" ")[0]

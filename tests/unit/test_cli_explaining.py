@@ -16,7 +16,7 @@ from workbench.session import Session
 
 def test_off_target_and_watch_print_tables_and_json(tiny_gpt2: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     session, path = Session(tiny_gpt2, tmp_path / "home"), tmp_path / "taught.jsonl"
-    monkeypatch.setattr("workbench.session.open_session", lambda *_, **__: session)
+    monkeypatch.setattr("workbench.opening.open_session", lambda *_, **__: session)
     path.write_text("".join(f"{row.line}\n" for row in taught_rows(60)))
     edit, line = session.fit("mean_difference", str(path)).edit.id, CliRunner()
     stacked = line.invoke(app, ["off-target", "--data", str(path), "--edit", edit, "--edit", f"{edit}:2"])

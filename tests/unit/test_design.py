@@ -290,7 +290,7 @@ def test_stored_trials_are_thrown_away_like_what_is_in_the_bin_and_other_drafts_
 
 
 def test_the_command_tells_the_front_and_what_slow_methods_cost(tiny_gpt2: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("workbench.session.open_session", lambda *_, **__: Session(tiny_gpt2, tmp_path / "home"))
+    monkeypatch.setattr("workbench.opening.open_session", lambda *_, **__: Session(tiny_gpt2, tmp_path / "home"))
     pairs, out = str(write(ROWS, tmp_path / "pairs.jsonl")), tmp_path / "found.json"
     command = ["design", pairs, "--trials", "3", "--method", "mean_difference", "--neutral", pairs]
     plain = CliRunner().invoke(app, [*command, "--out", str(out)])

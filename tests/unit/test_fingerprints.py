@@ -25,8 +25,8 @@ from workbench.models import fingerprints
 from workbench.models.base import Fingerprint
 from workbench.models.catalog import HASHES, load
 from workbench.models.fingerprints import HOLDS, fingerprint_of, weight_files
+from workbench.opening import open_session
 from workbench.operations import AddToWeight, Rows
-from workbench.session import open_session
 from workbench.sites import Site
 
 

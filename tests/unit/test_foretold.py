@@ -19,7 +19,7 @@ from workbench.session import Session
 
 @pytest.fixture
 def run(tiny_gpt2: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setattr("workbench.session.open_session", lambda *_, **__: Session(tiny_gpt2, tmp_path / "home"))
+    monkeypatch.setattr("workbench.opening.open_session", lambda *_, **__: Session(tiny_gpt2, tmp_path / "home"))
 
     def called(*arguments: str) -> str:
         found = CliRunner().invoke(app, list(arguments))

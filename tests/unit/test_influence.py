@@ -175,7 +175,7 @@ def test_the_command_says_it_and_fits_again(tiny_gpt2: Any, tmp_path: Path, monk
     from workbench.cli.main import app
 
     session, rows = Session(tiny_gpt2, tmp_path / "home"), planted()
-    monkeypatch.setattr("workbench.session.open_session", lambda *_, **__: session)
+    monkeypatch.setattr("workbench.opening.open_session", lambda *_, **__: session)
     path = tmp_path / "planted.jsonl"
     path.write_text("".join(f"{row.line}\n" for row in rows))
     edit = session.fit("mean_difference", str(path)).edit

@@ -107,7 +107,7 @@ def test_neutral_texts_leave_room_for_what_a_lane_says(tiny_gpt2: Any, tmp_path:
 def test_the_readme_says_of_the_first_card_what_is_measured() -> None:
     from benchmarks.rivals import BEGIN, END, README
     from pages._ui.kit.cards import FitCard, card
-    from workbench.session import open_session
+    from workbench.opening import open_session
 
     told = card(FitCard, "truthful")
     session = open_session(told.model, records=False)

@@ -16,8 +16,9 @@ from workbench.data.demonstrations import Demonstrations
 from workbench.data.sources import write
 from workbench.decode import Sampling
 from workbench.errors import BadDemonstrations, BadKnob, BadPrompt, ModelUnavailable, Obstructed, StorageFailed, UnknownName
+from workbench.opening import open_session
 from workbench.progress import Cancelled, Progress, Report
-from workbench.session import Session, open_session
+from workbench.session import Session
 from workbench.workspace.shelf import Shelf
 
 SHORT = Sampling(max_new_tokens=4)

@@ -160,7 +160,7 @@ def test_a_sets_answers_stand_behind_an_empty_thinking_part_and_thinking_first_i
 
 def test_the_command_line_chooses_whether_to_think(thinker: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     session, asked = Session(thinker, tmp_path / "home"), list[Any]()
-    monkeypatch.setattr("workbench.session.open_session", lambda *_, **__: session)
+    monkeypatch.setattr("workbench.opening.open_session", lambda *_, **__: session)
     honest = session.generate
     monkeypatch.setattr(session, "generate", lambda prompts, *given, **how: (asked.extend(prompts), honest(prompts, *given, **how))[1])
     for switch in ("--think", "--no-think", "--chat"):

@@ -41,7 +41,7 @@ class Opening:
 
     def session(self, share: float) -> tuple[Session, Progress]:
         """Open the session; return it with the progress of what follows. Opening takes the first `share` of the whole."""
-        from workbench.session import open_session  # imports torch, and `--help` does not wait for it
+        from workbench.opening import open_session  # imports torch, and `--help` does not wait for it
 
         progress = on_terminal(self.json)
         opened = open_session(self.model, self.workspace, dtype=self.dtype, device=self.device, progress=progress.part(0, share))

@@ -42,7 +42,7 @@ MAX_OPEN = 3
 
 def open_session(model: str, workspace: Workspace | None = None, *, progress: Progress | None = None, **options: Any) -> Session:
     """Open a session; the import is the slow part, and happens in the caller's thread."""
-    from workbench.session import open_session as opened
+    from workbench.opening import open_session as opened
 
     return opened(model=model, workspace=workspace, progress=progress, **options)
 
