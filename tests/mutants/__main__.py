@@ -16,7 +16,7 @@ from collections import Counter
 import pytest
 
 from tests.mutants.known import known
-from tests.mutants.mutations import ROOT, Mutant, mutant, places
+from tests.mutants.mutations import ROOT, Mutant, places
 from tests.mutants.workers import Tried, Workers
 
 WHOLE = ("workbench/evaluate/verdict.py", "workbench/numerics/intervals.py")
@@ -39,13 +39,12 @@ def main() -> int:
     whole = given.only or WHOLE
     mutants = [] if given.only else known()
     for path in whole:
-        module, found = places(path, words=True)
-        mutants += [mutant("whole", path, module, place) for place in found]
+        mutants += [place.mutant("whole") for place in places(path, words=True)]
     if not given.only:
         mutants += _sample(given.sample, given.seed)
     say(f"Mutants: {dict(Counter(one.group for one in mutants))}; whole: {', '.join(whole)}; seed {given.seed}.")
     workers = Workers(mutants, given.workers, 60.0 * given.minutes, say)
-    code = pytest.main(["-q", "-s", "-n", "0", *(given.tests or TESTS)], plugins=[workers])
+    code = pytest.main(["-q", "-s", "-n", "0", "-m", "not slow", *(given.tests or TESTS)], plugins=[workers])
     used = os.times()
     say(f"{sum(used[:4]):.0f} s of processor, {time.monotonic() - started:.0f} s by the clock.")
     return int(code) or told(workers.tried)
@@ -65,9 +64,9 @@ def _arguments() -> argparse.Namespace:
 def _sample(n: int, seed: int) -> list[Mutant]:
     files = [file for name in SAMPLED for file in ([ROOT / name] if name.endswith(".py") else sorted((ROOT / name).rglob("*.py")))]
     paths = [path for file in files if (path := str(file.relative_to(ROOT))) not in WHOLE]
-    pool = [(path, module, place) for path in paths for module, found in [places(path, words=False)] for place in found]
+    pool = [place for path in paths for place in places(path, words=False)]
     say(f"{len(pool)} places in {len(paths)} modules to sample from.")
-    return [mutant("sample", *chosen) for chosen in random.Random(seed).sample(pool, min(n, len(pool)))]
+    return [place.mutant("sample") for place in random.Random(seed).sample(pool, min(n, len(pool)))]
 
 
 def told(tried: list[Tried]) -> int:

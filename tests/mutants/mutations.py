@@ -9,9 +9,12 @@ import ast
 import difflib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
+from typing import cast
 
 import libcst as cst
+from libcst.metadata import CodeRange, MetadataWrapper, WhitespaceInclusivePositionProvider
 from mutmut.mutation.mutators import mutation_operators, operator_string
 
 ROOT = Path(__file__).parents[2]
@@ -27,6 +30,12 @@ class Mutant:
     source: str
 
     @property
+    def line(self) -> int:
+        """The first line, from 1, in which it differs from the module."""
+        pairs = enumerate(zip((ROOT / self.path).read_text().splitlines(), self.source.splitlines()), 1)
+        return next(number for number, (before, after) in pairs if before != after)
+
+    @property
     def diff(self) -> str:
         """What was changed, as a diff without context."""
         before, after = (ROOT / self.path).read_text().splitlines(), self.source.splitlines()
@@ -36,34 +45,47 @@ class Mutant:
 
 @dataclass(frozen=True)
 class Place:
-    """A node, the function or constant around it, and one way to change the node."""
+    """Where a module can be changed, from one offset to another of its source, and what then stands there."""
 
-    node: cst.CSTNode
-    changed: cst.CSTNode
+    path: str
+    start: int
+    end: int
+    text: str
+
+    def mutant(self, group: str) -> Mutant:
+        """The module with this place changed."""
+        source = (ROOT / self.path).read_text()
+        return Mutant(group, self.path, source[: self.start] + self.text + source[self.end :])
 
 
-def places(path: str, *, words: bool) -> tuple[cst.Module, list[Place]]:
+def places(path: str, *, words: bool) -> list[Place]:
     """Every place of a module that an operator changes.
 
     `words`: texts, errors and what is told of progress too, where words are what is tested.
     """
-    module = cst.parse_module((ROOT / path).read_text())
-    visitor = _Visitor(words)
-    module.visit(visitor)
-    return module, visitor.found
+    source = (ROOT / path).read_text()
+    starts = [0, *accumulate(len(line) for line in source.splitlines(keepends=True))]
+    wrapper = MetadataWrapper(cst.parse_module(source), unsafe_skip_copy=True)
+    ranges, visitor = wrapper.resolve(WhitespaceInclusivePositionProvider), _Visitor(words)
+    wrapper.module.visit(visitor)
 
+    def place(node: cst.CSTNode, changed: cst.CSTNode) -> Place:
+        found = cast(CodeRange, ranges[node])
+        start, end = (starts[at.line - 1] + at.column for at in (found.start, found.end))
+        # A node alone does not know how far its block is indented.
+        own, text = (wrapper.module.code_for_node(one) for one in (node, changed))
+        indents = (" " * n for n in range(0, 80, 4))
+        indent = next((by for by in indents if own.replace("\n", f"\n{by}") == source[start:end]), "")
+        return Place(path, start, end, text.replace("\n", f"\n{indent}"))
 
-def mutant(group: str, path: str, module: cst.Module, place: Place) -> Mutant:
-    """The module with one place changed."""
-    changed = module.deep_replace(place.node, place.changed)
-    return Mutant(group, path, changed.code)  # pyright: ignore[reportAttributeAccessIssue]
+    return [place(*found) for found in visitor.found]
 
 
 class _Visitor(cst.CSTVisitor):
     """Collects places inside functions and in the values of module constants; never in annotations, decorators or class bodies."""
 
     def __init__(self, words: bool) -> None:
-        self.found: list[Place] = []
+        self.found: list[tuple[cst.CSTNode, cst.CSTNode]] = []
         self._words, self._inside = words, 0
 
     def visit_FunctionDef(self, node: cst.FunctionDef) -> bool:
@@ -101,17 +123,17 @@ class _Visitor(cst.CSTVisitor):
         if self._inside:
             for kind, operator in mutation_operators:
                 if isinstance(node, kind) and (self._words or operator is not operator_string):
-                    places = [Place(node, changed) for changed in operator(node)]  # pyright: ignore[reportArgumentType]
-                    self.found += [place for place in places if self._words or not _tells(place)]
+                    found = [(node, changed) for changed in operator(node)]  # pyright: ignore[reportArgumentType]
+                    self.found += [both for both in found if self._words or not _tells(*both)]
         return super().on_visit(node)
 
 
-def _tells(place: Place) -> bool:
+def _tells(node: cst.CSTNode, changed: cst.CSTNode) -> bool:
     """Whether a change is one of what is told: of an error, of progress, of the argument that hands progress on."""
-    if isinstance(place.node, cst.Call) and isinstance(place.changed, cst.Call):
-        if isinstance(place.node.func, cst.Name) and place.node.func.value in _TELLING:
+    if isinstance(node, cst.Call) and isinstance(changed, cst.Call):
+        if isinstance(node.func, cst.Name) and node.func.value in _TELLING:
             return True
-        before, after = ([arg for arg in call.args if _is_progress(arg)] for call in (place.node, place.changed))
+        before, after = ([arg for arg in call.args if _is_progress(arg)] for call in (node, changed))
         return len(before) != len(after) or not all(a is b for a, b in zip(before, after))
     return False
 
@@ -120,7 +142,7 @@ def _is_progress(arg: cst.Arg) -> bool:
     return arg.keyword is not None and arg.keyword.value == "progress"
 
 
-def functions(source: str) -> Iterator[tuple[str, ast.FunctionDef]]:
+def functions(module: ast.Module) -> Iterator[tuple[str, ast.FunctionDef]]:
     """Qualified name and node of every function and method that stands at the level of the module or of a class."""
 
     def inside(body: list[ast.stmt], prefix: str) -> Iterator[tuple[str, ast.FunctionDef]]:
@@ -130,13 +152,13 @@ def functions(source: str) -> Iterator[tuple[str, ast.FunctionDef]]:
             elif isinstance(node, ast.ClassDef):
                 yield from inside(node.body, f"{prefix}{node.name}.")
 
-    yield from inside(ast.parse(source).body, "")
+    yield from inside(module.body, "")
 
 
 def changed(one: Mutant) -> list[str]:
     """Names of the functions in which a mutant differs; none where a module constant does."""
-    before = {name: ast.dump(node) for name, node in functions((ROOT / one.path).read_text())}
-    return [name for name, node in functions(one.source) if before.get(name) != ast.dump(node)]
+    before = {name: ast.dump(node) for name, node in functions(ast.parse((ROOT / one.path).read_text()))}
+    return [name for name, node in functions(ast.parse(one.source)) if before.get(name) != ast.dump(node)]
 
 
 def constants(source: str) -> dict[str, str]:

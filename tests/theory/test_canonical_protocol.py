@@ -230,6 +230,7 @@ def test_a_method_without_epochs_runs_by_doses(tiny_gpt2: Any) -> None:
     assert in_ball(summary.records[0].rho, 1e-3) and 0 <= summary.records[0].epoch <= 13
 
 
+@pytest.mark.slow
 def test_methods_that_no_sweep_names_draw_from_their_grid_and_searches_choose_on_what_they_train_on(tiny_gpt2: Any) -> None:
     few, many = ({random_config(get(name), tiny_gpt2, seed) for seed in range(6)} for name in ("tarot", "sea"))
     assert {config.select_on for config in few} == {"train"} and len(few) == 1

@@ -195,6 +195,7 @@ def test_a_direction_has_to_raise_what_it_induces_and_by_the_paper_above_zero() 
         best_direction(tried, DirectionConfig(), before=-1.0)
 
 
+@pytest.mark.slow
 def test_with_its_defaults_it_turns_the_shipped_refusals_down_and_says_what_it_was_judged_by() -> None:
     from workbench.models.catalog import load
     from workbench.world.sets import refusal

@@ -19,7 +19,7 @@ def judged(metric: Metric) -> Verdict:
     return verdict(Benefit("m", LANES, "set", "test", metric.n, (metric,), ()), None, 1, 3)
 
 
-@pytest.mark.parametrize("kind", ["share", "mean"])
+@pytest.mark.parametrize("kind", [pytest.param("share", marks=pytest.mark.slow), "mean"])
 def test_null_edits_are_hardly_ever_said_to_do_it(kind: str) -> None:
     """2,000 edits that are noise like their placebos: at most 2.5 % are called a success, upper bound at most 4 %."""
     rng = np.random.default_rng(0)
