@@ -163,8 +163,10 @@ def changed(one: Mutant) -> list[str]:
 
 def constants(source: str) -> dict[str, str]:
     """Names of module constants and their values as source."""
-    return {
-        node.targets[0].id: ast.unparse(node.value)
-        for node in ast.parse(source).body
-        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
-    }
+    found: dict[str, str] = {}
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.Assign):
+            target, value = node.targets[0], node.value
+            both = zip(target.elts, value.elts) if isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple) else [(target, value)]
+            found |= {name.id: ast.unparse(one) for name, one in both if isinstance(name, ast.Name)}
+    return found

@@ -203,6 +203,7 @@ def test_bounds_move_through_exp_and_a_constant() -> None:
     assert (beyond.estimate, beyond.low, beyond.high) == (math.inf, math.exp(600.0), math.inf), "and no error"
     assert Interval(700.0, 700.0, 700.1, 9, "t").exp().bounds == (math.exp(700.0), math.inf)
     assert (found.words, Interval(0.5, math.nan, math.nan, 9, "t", "few").words) == ("0.5 [-1, 2]", "0.5")
+    assert Interval(1e-9, math.nan, math.nan, 9, "t", "few").words == "1e-09"
     assert found.exp() == Interval(math.exp(0.5), math.exp(-1.0), math.exp(2.0), 9, "t")
     assert found.minus(1.5) == Interval(-1.0, -2.5, 0.5, 9, "t")
     assert [Interval(0.0, low, high, 9, "t").excludes_zero for low, high in ((0.1, 1), (-1, -0.1), (-1, 1), (0, 1), (-1, 0))] == [

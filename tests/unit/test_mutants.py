@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 
 from tests.mutants.known import known
-from tests.mutants.mutations import ROOT, changed, places
+from tests.mutants.mutations import ROOT, changed, constants, functions, places
 from tests.mutants.statements import noting, statement_at
 
 
@@ -15,17 +15,20 @@ def test_every_known_fault_has_its_line_in_the_package() -> None:
 
 def test_a_mutant_is_changed_within_the_statement_whose_tests_it_meets() -> None:
     path = "workbench/methods/shared/edit_size.py"
-    lines = (ROOT / path).read_text().splitlines()
+    nodes = dict(functions(ast.parse((ROOT / path).read_text())))
     mutants = [place.mutant("sample") for place in places(path, words=True)]
     assert len(mutants) > 50
     for one in mutants:
-        found = statement_at(path, one.line)
-        assert len(changed(one)) == (found is not None), "a constant is in no function"
-        if found is None:
-            continue
-        statement = next(node for node in ast.walk(ast.parse("\n".join(lines))) if isinstance(node, ast.stmt) and node.lineno == found[1])
-        rest = one.source.splitlines()
-        assert rest[: statement.lineno - 1] == lines[: statement.lineno - 1]
+        names, found = changed(one), statement_at(path, one.line)
+        assert len(names) == (found is not None), "a constant is in no function"
+        if found is not None:
+            node = nodes[names[0]]
+            assert node.lineno < found[1] <= (node.end_lineno or 0)
+            assert found[1] <= one.line or one.line < node.body[0].lineno, "what stands in a function's head counts for its first statement"
+
+
+def test_constants_that_are_named_in_one_line_are_known_by_their_names() -> None:
+    assert constants("A, B = 16, 100\nC = f(2)") == {"A": "16", "B": "100", "C": "f(2)"}
 
 
 def test_the_statements_of_a_function_note_themselves_as_they_are_reached() -> None:

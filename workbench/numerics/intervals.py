@@ -159,7 +159,7 @@ def shortfall_interval(
     if n_texts < FEWEST_TEXTS or n < FEWEST_TOKENS:
         told = f"{n_texts} texts of {n} tokens in all, fewer than {FEWEST_TEXTS} or {FEWEST_TOKENS}"
         return _withheld(float(terms.mean()), n_texts, told)
-    weights = np.bincount(which).astype(float)
+    weights = np.bincount(which, np.ones(n))
     return mean_interval(np.bincount(which, terms) / weights, weights, level=level)
 
 
@@ -185,7 +185,7 @@ def standardised_interval(
     if paired:
         return mean_interval(d + mine + theirs, level=level)
     sizes = np.repeat([m, n], [m, n])
-    return mean_interval(d + 2 * np.concatenate([mine, theirs]), (m + n) / (2 * sizes), level=level)
+    return mean_interval(d + 2 * np.concatenate([mine, theirs]), 1 / sizes, level=level)
 
 
 def placements(high: Float[np.ndarray, "*stack m"], low: Float[np.ndarray, "*stack n"]) -> Float[np.ndarray, "*stack m n"]:
