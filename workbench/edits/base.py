@@ -125,6 +125,8 @@ class Edit(Dosed):
     gates: Mapping[Site, Gate] = field(default_factory=lambda: _NONE, kw_only=True)
     spares: Mapping[Site, float] = field(default_factory=lambda: _NONE, kw_only=True)
     """Norm bounds: tokens beyond the bound of a site are left alone there."""
+    held_to: frozenset[int] | None = field(default=None, kw_only=True)
+    """Held to these layers (None: all; −1: what acts before the first): to look at a part of an edit. It is not saved."""
 
     @abstractmethod
     def tensors(self) -> Mapping[str, Tensor]:
@@ -167,7 +169,11 @@ class Edit(Dosed):
             if isinstance(op, TransformAt) and (op.site in self.gates or op.site in self.spares)
             else op
             for op in self.at_dose(self.dose)
+            if self._acts_at(op.site)
         )
+
+    def _acts_at(self, site: Site) -> bool:
+        return self.held_to is None or (-1 if site.layer is None else site.layer) in self.held_to
 
     @final
     def possible_exports(self, model: LanguageModel | None = None) -> Mapping[ExportTarget, Possible | Refused]:
@@ -194,7 +200,7 @@ class Edit(Dosed):
         """
         if self._decides_by_token:
             raise UnsupportedExport(self._decides_by_token, "Take gates and bounds off, or export it as a script.")
-        return () if self.dose == 0.0 else self.deltas(model)
+        return () if self.dose == 0.0 else tuple(op for op in self.deltas(model) if self._acts_at(op.site))
 
     @property
     def _decides_by_token(self) -> str:
@@ -240,7 +246,7 @@ class Edit(Dosed):
         """The same edit with its tensors on a device."""
         moved = self.from_tensors(self.header, {name: tensor.to(device) for name, tensor in self.tensors().items()})
         gates = {site: Gate(gate.weight.to(device), gate.bias.to(device), gate.kind, gate.sharpness) for site, gate in self.gates.items()}
-        return replace(moved, dose=self.dose, gates=MappingProxyType(gates), spares=self.spares)
+        return replace(moved, dose=self.dose, gates=MappingProxyType(gates), spares=self.spares, held_to=self.held_to)
 
     @final
     @property

@@ -54,6 +54,8 @@ def save(edit: Edit, folder: str | Path, *, overwrite: bool = False) -> Path:
         StorageFailed: the folder exists and is not to be replaced, or the disk refuses.
     """
     target = Path(folder)
+    if edit.held_to is not None:
+        raise StorageFailed(f"This {edit.header.method} edit is held to some of its layers, which no folder keeps.", "Save the whole edit.")
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in edit.all_tensors().items()}
     try:
         with whole_folder(target, replaces=is_edit if overwrite else None) as draft:

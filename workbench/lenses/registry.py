@@ -44,6 +44,7 @@ _LENSES: dict[str, LensNeeds] = {
     "head_ablation": LensNeeds("workbench.lenses.ablation", "bridge", _HEADS),
     "circuit": LensNeeds("workbench.lenses.circuits", "bridge", (*_STREAMS, *_HEADS, *_EDGES), sums=True, apart=True),
     "routing": LensNeeds("workbench.lenses.routing", "any", experts=True),
+    "layer_effects": LensNeeds("workbench.lenses.layer_effects", "any"),
     "concept_meter": LensNeeds("workbench.lenses.concept_meter", "any"),
     "demonstration_geometry": LensNeeds("workbench.lenses.geometry", "any"),
     "enough_pairs": LensNeeds("workbench.lenses.enough", "any"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from workbench.conversations import Prompt
 from workbench.errors import BadPrompt
 from workbench.models.base import LanguageModel
 from workbench.shapes import Int, Tensor
@@ -49,3 +50,18 @@ def one_token(model: LanguageModel, text: str) -> int:
     if len(token_ids(model, other)) == 1:
         hint = f"Write {other!r}, {where}: that is one token. " + hint
     raise BadPrompt(f"{text!r} is {len(ids)} tokens here, {' · '.join(map(repr, parts))}; a lens follows one.", hint)
+
+
+def text_so_far(model: LanguageModel, prompt: Prompt, ids: Sequence[int]) -> str:
+    """A prompt and the beginning of its answer as one text of the same tokens, marks of a template among them: for what reads a text.
+
+    Raises:
+        BadPrompt: no text is read as these tokens; the tokenizer would cut it otherwise.
+    """
+    whole = [*model.tokens(prompt).ids[0].tolist(), *ids]
+    text = str(model.tokenizer.decode(whole))
+    for start in range(min(3, len(whole))):  # what the tokenizer puts before every text is not written again
+        rest = str(model.tokenizer.decode(whole[start:]))
+        if list(model.tokenizer(rest)["input_ids"]) == whole:
+            return rest
+    raise BadPrompt(f"The {len(whole)} tokens up to here are no text that is read so again: {text[-60:]!r}.", "Take another token.")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
-from pages._ui.compare import asking, concept_meter, known, running, token_drawer
+from pages._ui.compare import asking, branching, concept_meter, known, running, token_drawer
 from pages._ui.kit import frame, jobs, words
 from pages._ui.kit.components import Bars, token_strip
 from pages._ui.kit.figures import table_panel
@@ -54,6 +54,7 @@ def panel(session: Session, settings: CompareSettings, look: Look, nothing: Call
         draw(session, found, look, jobs.settings_of(running.COMPARE))
 
     jobs.panel(running.COMPARE, drawn, settings=settings, nothing=nothing, live=live)
+    branching.panel(lambda found, of, key: draw(session, found, replace(look, key=key), of), live)
 
 
 def live(shot: Snapshot) -> None:
@@ -74,7 +75,8 @@ def draw(session: Session, found: Comparison, look: Look, of: CompareSettings | 
     """Every prompt with its lanes; of a prompt that was drawn several times, one draw at a time."""
     for told in found.near_identity():
         st.caption(f":material/warning: {words.plain(told)}")
-    meter = concept_meter.reading(session, found, of) if look.colour == concept_meter.COLOUR and of is not None else None
+    is_metered = look.colour == concept_meter.COLOUR and look.key == running.COMPARE.name
+    meter = concept_meter.reading(session, found, of) if is_metered and of is not None else None
     if look.colour in _LEGEND:
         st.caption(_LEGEND[look.colour])
     for note in found.notes:
