@@ -14,7 +14,7 @@ from tests.made_edits import low_rank, made, shift
 from workbench.edits.engine import applied
 from workbench.edits.store import save
 from workbench.errors import BadPrompt, StorageFailed
-from workbench.figures.layer_effects import layer_effects as picture
+from workbench.figures.layer_effects import effects_by_layer as picture
 from workbench.lenses.layer_effects import EMBEDDING, layer_effects
 from workbench.models.token_texts import text_so_far
 from workbench.models.tokens import TokenBatch

@@ -8,7 +8,7 @@ from workbench.figures.theme import LANE_COLOURS, PLACEBO_COLOUR
 from workbench.lenses.layer_effects import EMBEDDING, LayerEffects
 
 
-def layer_effects(found: LayerEffects) -> go.Figure:
+def effects_by_layer(found: LayerEffects) -> go.Figure:
     """Two bars a layer: what it moves the token by with the layers below it, and, in grey, alone. The first add up to the whole change."""
     names = ["embedding" if layer == EMBEDDING else str(layer) for layer in found.layers]
     figure = go.Figure()

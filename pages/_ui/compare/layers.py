@@ -70,7 +70,7 @@ def _run(settings: Moved) -> None:
 
 
 def _draw(found: LayerEffects, name: str) -> None:
-    from workbench.figures.layer_effects import layer_effects
+    from workbench.figures.layer_effects import effects_by_layer
 
     if not any(abs(found.moved) > _NOTHING):
         st.caption("The edit leaves this token as it was: no layer moves it.")
@@ -78,6 +78,6 @@ def _draw(found: LayerEffects, name: str) -> None:
     best = int(abs(found.moved).argmax())
     says = f"Of a change of {found.total:+.2f} nats, layer {found.layers[best]} makes {found.moved[best]:+.2f}."
     figure_panel(
-        layer_effects(found), found.rows(), words.provenance(model=found.model, edit=found.edit), key=f"{name}-layers-figure", says=says,
+        effects_by_layer(found), found.rows(), words.provenance(model=found.model, edit=found.edit), key=f"{name}-layers-figure", says=says,
         look_for="Blue bars add up to the whole change. Grey far from blue: the layers work through one another.",
     )  # fmt: skip
