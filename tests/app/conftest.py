@@ -20,13 +20,13 @@ ROOT = Path(__file__).resolve().parents[2]
 def fresh_backend(tmp_path: Path, tiny_folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """The process's backend with a tiny GPT-2 as its first model, opened in this thread when the app boots."""
     from pages._ui.kit import backend
-    from workbench import session
+    from workbench import opening
 
     monkeypatch.setenv("RETOUCH_HOME", str(tmp_path / "home"))
     folder = str(tiny_folders["gpt2"])
 
     def opened(model: str, workspace: Any = None, **options: Any) -> Any:
-        return session.open_session(folder if model == backend.FIRST else model, workspace, **options)
+        return opening.open_session(folder if model == backend.FIRST else model, workspace, **options)
 
     st.cache_resource.clear()
     monkeypatch.setattr(backend, "open_session", opened)

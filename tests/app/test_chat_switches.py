@@ -32,12 +32,12 @@ OWN = '{"eos_token_id": [99, 98], "do_sample": true, "temperature": 0.6, "top_k"
 @pytest.fixture
 def app(app: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """The app on a tiny model with a chat template and a generation config of its own, instead of the embedded one."""
-    from workbench import session
+    from workbench import opening
 
     folder = build_folder("llama", tmp_path / "chatty")
     (folder / "chat_template.jinja").write_text(TEMPLATE)
     (folder / "generation_config.json").write_text(OWN)
-    monkeypatch.setattr(kit_backend, "open_session", lambda model, *given, **how: session.open_session(str(folder), *given, **how))
+    monkeypatch.setattr(kit_backend, "open_session", lambda model, *given, **how: opening.open_session(str(folder), *given, **how))
     return app
 
 

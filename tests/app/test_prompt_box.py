@@ -40,9 +40,9 @@ def test_a_trailing_space_line_end_and_full_stop_are_told_apart() -> None:
 def test_the_models_that_ship_stop_at_their_full_stop_or_line_end(
     model: str, app: Run, fresh_backend: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from workbench import session
+    from workbench import opening
 
-    monkeypatch.setattr(kit_backend, "open_session", lambda _, *given, **how: session.open_session(model, *given, **how))
+    monkeypatch.setattr(kit_backend, "open_session", lambda _, *given, **how: opening.open_session(model, *given, **how))
     test = app("compare")
     assert test.multiselect(key="sample-stop").value == ["full stop", "line end"]
     fine(test.button(key="compare").click().run())
