@@ -10,8 +10,8 @@ CHOICE, GATING = "workbench/methods/choice.py", "workbench/methods/shared/gating
 _KNOWN: tuple[tuple[str, str, str], ...] = (
     (
         VERDICT,
-        "**{metric.values[edit].told('.2f')}** with {what}, **{metric.values[0].told('.2f')}** without",
-        "**{metric.values[0].told('.2f')}** with {what}, **{metric.values[edit].told('.2f')}** without",
+        "**{_value(metric, edit)}** with {what}, **{_value(metric, 0)}** without",
+        "**{_value(metric, 0)}** with {what}, **{_value(metric, edit)}** without",
     ),
     (VERDICT, 'return "does harm", "**It does the opposite**', 'return "does it", "**It does the opposite**'),
     (VERDICT, 'return self.kind == "does it"', "return True"),

@@ -111,7 +111,7 @@ class _Visitor(cst.CSTVisitor):
         return self._words
 
     def visit_Call(self, node: cst.Call) -> bool:
-        return self._words or not (isinstance(node.func, cst.Name) and node.func.value in _TELLING)
+        return self._words or not _is_telling(node)
 
     def visit_Arg(self, node: cst.Arg) -> bool:
         return self._words or not _is_progress(node)
@@ -131,11 +131,17 @@ class _Visitor(cst.CSTVisitor):
 def _tells(node: cst.CSTNode, changed: cst.CSTNode) -> bool:
     """Whether a change is one of what is told: of an error, of progress, of the argument that hands progress on."""
     if isinstance(node, cst.Call) and isinstance(changed, cst.Call):
-        if isinstance(node.func, cst.Name) and node.func.value in _TELLING:
+        if _is_telling(node):
             return True
         before, after = ([arg for arg in call.args if _is_progress(arg)] for call in (node, changed))
         return len(before) != len(after) or not all(a is b for a, b in zip(before, after))
     return False
+
+
+def _is_telling(call: cst.Call) -> bool:
+    """`tell(…)`, and `tell.part(…)`, which names a stretch of the whole."""
+    name = call.func.value if isinstance(call.func, cst.Attribute) else call.func
+    return isinstance(name, cst.Name) and name.value in _TELLING
 
 
 def _is_progress(arg: cst.Arg) -> bool:

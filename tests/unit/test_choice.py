@@ -162,6 +162,15 @@ def test_without_validation_rows_it_refuses(tiny_gpt2: Any) -> None:
         chosen(tiny_gpt2, "mean_difference", ROWS.split("fit", "test"))
 
 
+@pytest.mark.parametrize("side", ["positive", "negative"])
+def test_a_validation_row_without_both_answers_chooses_nothing(side: str) -> None:
+    rows = taught_rows(60)
+    assert len(choice.choosing_rows(rows)) == 12
+    halves = rows.with_rows([replace(row, **{side: None}) if row.split == "validation" else row for row in rows])
+    with pytest.raises(NotEnoughData, match="0 prompts of .* are marked validation and have both answers"):
+        choice.choosing_rows(halves)
+
+
 def test_grids_name_layers_that_exist(tiny_gpt2: Any) -> None:
     for n in (1, 2, 6, 32):
         info = dataclasses.replace(tiny_gpt2.info, n_layers=n)

@@ -61,6 +61,11 @@ def test_scores_of_choices_follow_their_definitions_over_all_references(tiny_gpt
         assert found.metric("mc1_per_token").per_item[lane, 0] == (right[0] > wrong.max())
         assert found.metric("margin_nats_per_token").per_item[lane, 0] == pytest.approx(right[0] - wrong.max(), abs=TOLERANCE)
     assert len(found.items) == 4 and {item["lane"] for item in found.items} == {"base", "mean_difference × 1"}
+    for i, item in enumerate(found.items):
+        at, lane = divmod(i, 2)
+        assert (item["id"], item["lane"]) == ("ab"[at], found.lanes[lane].label)
+        for name in ("mc1", "mc2", "mc3", "p_answer", "margin_nats", "margin_nats_per_token"):
+            assert item[name] == found.metric(name).per_item[lane, at]
 
 
 def test_the_best_answer_alone_counts_and_a_second_true_one_does_not_help(tiny_gpt2: Any) -> None:

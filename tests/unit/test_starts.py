@@ -6,16 +6,22 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+import torch
 
 from tests.concepts import concept_rows, meaningless_rows
 from tests.conftest import taught_rows
+from tests.made_edits import draw, shift
 from workbench import record
 from workbench.data.demonstrations import Demonstration
+from workbench.data.sides import SIDES, two_sides
 from workbench.methods import get
 from workbench.methods.hpr import fit as hpr
-from workbench.methods.shared import reading, starts
+from workbench.methods.shared import places, reading, starts
+from workbench.methods.shared.places import slopes
+from workbench.methods.shared.reading import tokens_of_side
 from workbench.methods.shared.starts import start_layer
 from workbench.progress import silent
+from workbench.score import batch_scores
 
 
 @pytest.fixture
@@ -83,3 +89,29 @@ def test_what_the_look_reads_the_fit_does_not_read_again(tiny_gpt2: Any, monkeyp
     passes.clear()
     method.run(tiny_gpt2, rows, method.configure({}), seed=0, progress=silent())
     assert sum(passes) == 4 * len(rows.split("fit")), "without what is kept the look and the fit each read them"
+
+
+def test_slopes_are_what_a_small_push_of_every_ordinary_token_changes_however_many_texts_go_at_once(
+    tiny_gpt2: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good, bad = (two_sides(taught_rows(20).split("fit"))[side][:5] for side in SIDES)
+    found = slopes(tiny_gpt2, (good, bad), silent())
+    assert found.shape == (3, tiny_gpt2.info.d_model)
+    assert torch.allclose(found[[0, 2]], slopes(tiny_gpt2, (good, bad), silent(), [2, 0]), atol=1e-5), "at some layers as at all"
+    monkeypatch.setattr(places, "_AT_ONCE", 2)
+    assert torch.allclose(slopes(tiny_gpt2, (good, bad), silent()), found, atol=1e-5)
+
+    def margin(edit: Any) -> float:
+        """Mean log-probability a token of the good answers less that of the bad."""
+        means: list[float] = []
+        for side in (good, bad):
+            batch = tokens_of_side(tiny_gpt2, side)
+            (scores,) = batch_scores(tiny_gpt2, batch, [(edit,)]).total.double()
+            means.append(float((scores / (batch.lengths - batch.n_prompt)).mean()))
+        return means[0] - means[1]
+
+    for layer in range(3):
+        push = shift(tiny_gpt2, layer=layer, seed=layer)
+        vector = 0.5 * draw(tiny_gpt2.info.d_model, seed=layer).double()
+        by = (margin(push.dosed(0.01)) - margin(push.dosed(-0.01))) / 0.02
+        assert by == pytest.approx(float(found[layer] @ vector), rel=0.02, abs=2e-3)

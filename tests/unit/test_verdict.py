@@ -191,7 +191,12 @@ def test_where_the_unedited_model_has_no_numbers_the_edit_is_not_blamed() -> Non
     rows = spread(0.2, 0.8, 0.5, 0.2, 0.2)
     rows[:, 3] = np.nan
     found = judged(mean_metric("margin_nats", "Margin", rows, "nats", "higher"))
-    assert found.kind == "not told" and "unedited model are no numbers" in found.sentence
+    what = "Some probabilities of the unedited model are no numbers, so nothing can be said of the edit."
+    assert found == Verdict("not told", what, "Load it in float32.")
+    rows = spread(0.2, 0.8, 0.5, 0.2, 0.2)
+    rows[PLACEBO, 3] = np.nan
+    by_noise = judged(mean_metric("margin_nats", "Margin", rows, "nats", "higher"))
+    assert by_noise.kind == "not told" and by_noise.detail.endswith("A random edit of equal size gives nan.")
 
 
 def test_rows_left_out_are_told_where_nothing_else_is() -> None:

@@ -16,6 +16,7 @@ from workbench.edits.engine import applied
 from workbench.evaluate.watch import LEAST_REPEATED, LoopFinder, watch
 from workbench.models.catalog import load
 from workbench.operations import TransformAt
+from workbench.sampling import Sampling
 from workbench.session import Session
 from workbench.sites import Site
 
@@ -96,6 +97,15 @@ def test_curves_are_those_of_a_plain_forward_and_the_parting_token_is_named(long
     same = dataclasses.replace(mine, parted=None, beside=len(mine.ids))
     assert same.sentence.endswith("It never leaves the untouched model's text.")
     assert dataclasses.replace(same, beside=7).sentence.endswith("text, of which there are 7 tokens.")
+
+
+def test_drawn_text_is_its_seeds_and_a_lane_that_changes_nothing_draws_what_the_untouched_model_draws(long_model: Any) -> None:
+    nothing = shift(long_model).scaled(0.0)
+    found, again, other = (
+        watch(long_model, words(11, 12), [nothing], 20, sampling=Sampling(temperature=1.0, seed=seed)).texts for seed in (0, 0, 1)
+    )
+    assert found[0].ids == again[0].ids != other[0].ids and found[0].ids == found[1].ids, "the lanes share their draws"
+    assert found[0].ids != watch(long_model, words(11, 12), [], 20).texts[0].ids, "and are not the likeliest words"
 
 
 def test_a_watch_ends_with_the_context_and_a_session_keeps_it(tiny_gpt2: Any, tmp_path: Path) -> None:

@@ -169,10 +169,10 @@ def off_target(
 def _cell(score: Metric, names: Sequence[str], edit: int, data: str, is_protected: bool) -> OffTargetCell:
     mine, other = edit + 1, edit + 1 + len(names)
     change, beyond = score.between(mine, 0), score.between(mine, other)
-    wanted = {"higher": 1, "lower": -1}.get(score.better, 0)
+    wanted = {"higher": 1, "lower": -1}.get(score.better)
     return OffTargetCell(
         names[edit], data, score.title, score.values[0], change, score.between(other, 0), beyond,
-        bool(change.sign) and change.sign == beyond.sign, is_protected, is_protected and bool(wanted) and change.sign == -wanted,
+        bool(change.sign) and change.sign == beyond.sign, is_protected, is_protected and wanted is not None and change.sign == -wanted,
     )  # fmt: skip
 
 

@@ -78,9 +78,9 @@ def _a_token(model: LanguageModel, prompts: list[Prompt], lanes: Lanes, batch: i
     groups = by_prompting(lanes)
     for i, (said, mine) in enumerate(groups):
         asked = own if said is None else model.tokens([said.on(prompt) for prompt in prompts])
-        given = (asked.lengths - own.lengths + 1).clamp_min(1).to(asked.n_prompt)
+        given = (asked.lengths - own.lengths + 1).clamp_min(1)
         part = progress.part(i / len(groups), (i + 1) / len(groups))
-        texts = TokenBatch(asked.ids, asked.mask, torch.minimum(given, asked.lengths.to(given) - 1).clamp_min(1))
+        texts = TokenBatch(asked.ids, asked.mask, torch.minimum(given, asked.lengths - 1).clamp_min(1))
         scores = batch_scores(model, texts, [edits_of(lanes[lane]) for lane in mine], batch_size=batch, progress=part)
         found[mine] = (scores.total.double() / scores.n_tokens.clamp_min(1)).cpu().numpy()
     return found

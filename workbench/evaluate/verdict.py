@@ -89,7 +89,7 @@ def _beside(metric: Metric, edit: int, shuffled: int | None) -> str:
         return ""
     ahead = metric.between(edit, shuffled)
     wanted = 1 if metric.better == "higher" else -1
-    text = f" Fitted on shuffled sides it gives {metric.values[shuffled].told('.2f')}"
+    text = f" Fitted on shuffled sides it gives {_value(metric, shuffled)}"
     if ahead.sign == wanted or ahead.withheld or metric.better == "neither":
         return f"{text}."
     return f"{text}: **as much, within chance**." if not ahead.sign else f"{text}: **more than the edit**."
@@ -156,8 +156,12 @@ def _numbers(benefit: Benefit, metric: Metric, edit: int, placebo: int | None) -
     rows = f"{metric.n:,}{of} {'row' if benefit.n == 1 else 'rows'} of split {benefit.split}"
     rows += f" (drawn from {benefit.n_of:,})" if benefit.n_of else ""
     what = "the prompt" if _is_prompt(benefit, edit) else "the edit"
-    text = f"{metric.title}: **{metric.values[edit].told('.2f')}** with {what}, **{metric.values[0].told('.2f')}** without, {rows}."
-    return text if placebo is None else f"{text} A random edit of equal size gives {metric.values[placebo].told('.2f')}."
+    text = f"{metric.title}: **{_value(metric, edit)}** with {what}, **{_value(metric, 0)}** without, {rows}."
+    return text if placebo is None else f"{text} A random edit of equal size gives {_value(metric, placebo)}."
+
+
+def _value(metric: Metric, lane: int) -> str:
+    return metric.values[lane].told(".2f")
 
 
 def _cost(side: SideEffects | None, edit: int) -> str:
@@ -185,5 +189,5 @@ def _kept(side: SideEffects | None, edit: int) -> str:
     """What else the model still knows."""
     names = [f"{name.replace(' ', '_')}_" for name in side.capability] if side else []
     kept = [metric for metric in side.metrics if metric.name.startswith(tuple(names))] if side else []
-    told = [f" {m.title}: {m.values[edit].told('.2f')} with it, {m.values[0].told('.2f')} without, {m.n} rows." for m in kept]
+    told = [f" {m.title}: {_value(m, edit)} with it, {_value(m, 0)} without, {m.n} rows." for m in kept]
     return "".join(told)
