@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from workbench.session import Progress, Session
 
 REAL = "smollm2-135m"
-INDUCTION = "Anna sees the cat. Anna sees the"
+# Names within a sentence are the same token each time.
+INDUCTION = "When Kate and David were at the theatre, Kate and"
 
 
 def truthful(told: FitCard) -> None:
@@ -39,9 +40,11 @@ def truthful(told: FitCard) -> None:
 
 
 def induction() -> None:
-    """Inspect a prompt that repeats itself."""
-    st.session_state["inspect-prompt"] = INDUCTION
-    st.session_state["inspect-lens"] = "Attention"
+    """Find the heads that look back, prove it, and show it on Inspect, where a prompt that repeats itself waits for the other lenses."""
+    from pages._ui.inspect.induction import Tried, prove  # the lenses' panels take a moment to import
+
+    st.session_state.update({"inspect-prompt": INDUCTION, "inspect-lens": "Heads", "heads-view": "Induction"})
+    prove(Tried(0))
     st.switch_page("pages/inspect.py")
 
 
@@ -74,8 +77,8 @@ with st.container(horizontal=True, key="cards", gap="medium"):
     if offer(
         "heads",
         "Find the induction heads",
-        "A prompt that repeats itself, and the heads that look back at what came after the last time.",
-        "Look inside",
+        "Which heads look back to what came after the last time, and what the model forgets without them.",
+        "Find and prove",
     ):
         induction()
     if offer(

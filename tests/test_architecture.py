@@ -43,7 +43,7 @@ GUESTS: dict[str, tuple[str, ...]] = {
     "pages/edit": ("demonstrations",),
     "pages/learn": ("inspect",),
     "pages/spectra": ("edit",),
-    "pages/start": ("edit",),
+    "pages/start": ("edit", "inspect"),
     "pages/_ui/compare": ("demonstrations",),
     "pages/_ui/edit": ("evaluate",),
     "pages/_ui/evaluate": ("demonstrations",),

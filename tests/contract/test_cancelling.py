@@ -35,6 +35,7 @@ LENSES: dict[str, Doing] = {
     "logit_lens": lambda on, tell: on.look("logit_lens", words(*range(12)), progress=tell),
     "attention": lambda on, tell: on.look("attention", words(*range(12)), progress=tell),
     "head_scores": lambda on, tell: on.look("head_scores", n=20, progress=tell),
+    "induction_proof": lambda on, tell: on.look("induction_proof", n=20, progress=tell),
     "head_ablation": lambda on, tell: on.look("head_ablation", words(*range(12)), *TARGETS, progress=tell),
     "direct_attribution": lambda on, tell: on.look("direct_attribution", words(*range(12)), *TARGETS, progress=tell),
     "activation_patching": lambda on, tell: on.look("activation_patching", words(1, 2, 3), words(1, 4, 3), *TARGETS, progress=tell),

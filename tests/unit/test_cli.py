@@ -251,13 +251,13 @@ def test_models_says_what_works_by_the_obstacles_of_methods_and_lenses(line: Lin
     from workbench.lenses.registry import lens_names, obstacles_of
     from workbench.methods import ordered
 
-    line.model = model = tiny_models["llama"]
+    line.model = model = tiny_models["neox"]
     found = line.json("models", model.info.name, "--works")
     said = {row["what"]: row["why"] for row in found["works"]}
     asked = {item.title: item.obstacles_of(model) for item in ordered()}
     asked |= {name.replace("_", " "): obstacles_of(name, model) for name in lens_names()}
     assert said == {what: " ".join(f"{item.reason} {item.hint}" for item in items) for what, items in asked.items()}
-    assert "share keys and values" in said["circuit"] and not said["attention"] and found["info"]["architecture"] == "LlamaForCausalLM"
+    assert "parallel blocks" in said["circuit"] and not said["attention"] and found["info"]["architecture"] == "GPTNeoXForCausalLM"
     printed = line("models", model.info.name, "--works").stdout
     assert "circuit (lens): Edges are read head by head" in printed and "Loaded in" in printed
     assert "--works" in line("models", model.info.name).stdout

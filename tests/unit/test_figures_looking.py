@@ -11,9 +11,9 @@ import torch
 from tests.conftest import contrast_rows, words
 from tests.operations import edit_of
 from workbench.figures.attribution import by_layer, component_bars, component_word, head_attribution, head_values
-from workbench.figures.circuits import circuit_graph
+from workbench.figures.circuits import circuit_curve, circuit_graph
 from workbench.figures.geometry import angle_layers, angles, projection, separation
-from workbench.figures.heads import head_kind, name_mover_map, pushed_and_ablated, top_heads
+from workbench.figures.heads import head_kind, name_mover_map, proof_bars, pushed_and_ablated, top_heads
 from workbench.figures.patching import patching_heads, patching_streams
 from workbench.lenses.ablation import head_ablation
 from workbench.lenses.attribution import direct_attribution
@@ -21,6 +21,7 @@ from workbench.lenses.circuits import circuit
 from workbench.lenses.edit_angles import edit_angles
 from workbench.lenses.geometry import demonstration_geometry
 from workbench.lenses.heads import head_scores, name_movers
+from workbench.lenses.induction import InductionProof
 from workbench.lenses.patching import activation_patching, attribution_patching
 from workbench.operations import TransformAt
 from workbench.sites import Site
@@ -115,6 +116,17 @@ def test_a_circuit_draws_every_edge_once_with_its_sign_by_dash_and_colour(tiny_g
     height = dict(zip(nodes.text, nodes.y))
     assert all(height[edge.writer] < height[edge.reader] for edge in found.edges), "information flows upwards"
     assert max(line.line.width for line in lines) == pytest.approx(7.0)
+
+
+def test_a_circuits_curve_stands_beside_random_ones_and_a_proof_shows_its_worst_draws(tiny_gpt2: Any) -> None:
+    found = circuit(tiny_gpt2, PROMPT, CORRUPT, "w1", "w2", n_edges=12)
+    strongest, *random = circuit_curve(found).data
+    assert list(strongest.x) == list(found.sizes) and list(strongest.y) == list(found.curve)
+    assert [tuple(line.y) for line in random] == list(found.random) and {line.line.dash for line in random} == {"dot"}
+    proof = InductionProof("tiny", ((1, 0),), (0.9,), 0.8, 0.1, (0.7, 0.8), 8, 0)
+    bars = proof_bars(proof).data[0]
+    assert list(bars.x) == [0.8, 0.1, 0.75] and bars.error_x.array[2] == pytest.approx(0.05)
+    assert "gives the repeated token 10% instead of 80%" in proof.says
 
 
 def test_both_sides_are_projected_with_their_rows_behind_the_marks_and_a_ring_on_the_chosen_one(tiny_gpt2: Any) -> None:

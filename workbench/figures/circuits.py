@@ -5,6 +5,7 @@ from __future__ import annotations
 import plotly.graph_objects as go
 
 from workbench.figures.attention import shown
+from workbench.figures.basic import Line, lines
 from workbench.figures.theme import LANE_COLOURS
 from workbench.lenses.circuits import Circuit
 
@@ -40,6 +41,17 @@ def circuit_graph(found: Circuit, n_edges: int | None = None) -> go.Figure:
     reach = [x for trace in figure.data for x in trace.x or ()]  # pyright: ignore
     figure.update_xaxes(visible=False, range=[min(reach) - 0.4, max(reach) + 0.4] if reach else None)
     figure.update_yaxes(visible=False, range=[-0.6, top + 0.8])
+    return figure
+
+
+def circuit_curve(found: Circuit) -> go.Figure:
+    """What the strongest edges bring back alone, by how many they are, beside circuits of as many edges drawn at random."""
+    chance = [Line(f"random {i + 1}", found.sizes, line, None) for i, line in enumerate(found.random)]
+    parts = [Line("the strongest edges", found.sizes, found.curve, 0), *chance]
+    figure = lines("How much a circuit brings back alone", parts, "edges kept", "share of the effect", height=300)
+    figure.for_each_trace(lambda trace: trace.update(showlegend=trace.name in ("the strongest edges", "random 1")))
+    figure.update_traces(name="random circuits", selector={"name": "random 1"})
+    figure.update_xaxes(type="log", tickvals=list(found.sizes), ticktext=[str(size) for size in found.sizes])
     return figure
 
 

@@ -11,6 +11,7 @@ from workbench.figures.attention import head_grid, shown
 from workbench.figures.theme import LANE_SYMBOLS, PLACEBO_COLOUR, lane_colour, lane_letter
 from workbench.lenses.ablation import HeadAblation
 from workbench.lenses.heads import HeadScores, NameMovers
+from workbench.lenses.induction import InductionProof
 
 
 def head_kind(found: HeadScores, kind: str, lane: int = 0) -> go.Figure:
@@ -40,6 +41,27 @@ def top_heads(found: HeadScores, kind: str, k: int = 8, lane: int = 0) -> go.Fig
     figure.update_layout(title=f"The {len(best)} heads most of the kind {kind}", height=120 + 26 * max(3, len(best)), showlegend=False)
     figure.update_xaxes(title="share of attention", range=[0, 1.05])
     figure.update_yaxes(title="head (layer.head)", type="category", autorange="reversed")
+    return figure
+
+
+def proof_bars(found: InductionProof) -> go.Figure:
+    """Probability of the repeated token with every head, without the induction heads, and without as many others (whisker: all draws)."""
+    mean, count = float(np.mean(found.random)), len(found.heads)
+    names = ["with every head", f"without the {count} induction heads", f"without {count} other heads"]
+    ends = {"array": [0, 0, max(found.random) - mean], "arrayminus": [0, 0, mean - min(found.random)]}
+    figure = go.Figure(
+        go.Bar(
+            x=[found.whole, found.without, mean],
+            y=names,
+            orientation="h",
+            marker_color=[lane_colour(0), lane_colour(5), PLACEBO_COLOUR],
+            error_x={"type": "data", "symmetric": False, **ends},
+            hovertemplate="%{y}: %{x:.3f}<extra></extra>",
+        )  # fmt: skip
+    )
+    figure.update_layout(title="What the model repeats without some heads", height=230, showlegend=False)
+    figure.update_xaxes(title="probability of the repeated token", range=[0, 1.02])
+    figure.update_yaxes(autorange="reversed")
     return figure
 
 

@@ -1,37 +1,41 @@
 """Which components speak to which: the edges of the residual graph that bring a clean answer back, and how much they bring back alone.
 
-Law: edge (writer w, reader r) is estimated as (a_clean[w] − a_corrupt[w]) · ∂D/∂(input of r), summed over positions and told as a share of
-D_clean − D_corrupt, with D = logit(target) − logit(distractor). `recovered` is measured: every other edge gets the corrupted run's
-contribution. Ref: edge attribution patching, arXiv 2310.10348; faithfulness as in arXiv 2403.17806.
+Law: an edge's share is its estimate (`residual_graph.carried`) over D_clean − D_corrupt, with D = logit(target) − logit(distractor) at
+the last token. `curve` is measured: every edge but the strongest `sizes` carries what the corrupted run wrote. Random circuits of the same
+size are drawn from all edges alike: what the strongest bring back counts as far as those do not.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from transformer_lens.tools.analysis.attribution_patching import EdgeAttributionConfig, attribution_patch, faithfulness
 
 from workbench.conversations import Prompt
-from workbench.errors import Obstructed
 from workbench.lenses.bridged import bridged, edited_bridge
 from workbench.lenses.logit_difference import gap, logit_difference, prompt_pair
+from workbench.lenses.residual_graph import EdgeKey, Graph, Reader, alone, carried, split_inputs
 from workbench.models.base import LanguageModel
 from workbench.models.token_texts import token_texts
 from workbench.models.tokens import running
 from workbench.progress import Progress, silent
 from workbench.shapes import Tensor
 
-# Two runs, two for the gradient, two of reference, and one for all edges and for each of their classes.
-_N_FORWARDS = 12
-_READS = {"q_input": "Q", "k_input": "K", "v_input": "V"}
+_PORTS = {"q": "Q", "k": "K", "v": "V"}
+# Circuits of these parts and multiples of the asked size are measured beside it.
+_SPREAD = (0.25, 0.5, 1, 2, 4)
+N_RANDOM = 4
 
 
 @dataclass(frozen=True)
 class Edge:
-    """A writer and a reader by name (`embedding`, `head 3.1`, `MLP 2`, `logits`), what the reader does with it, and its estimated share."""
+    """A writer and a reader by name (`embedding`, `head 3.1`, `MLP 2`, `logits`), what the reader does with it, and its estimated share.
+
+    Keys and values that several heads share are read by `heads 3.0–3.2`.
+    """
 
     writer: str
     reader: str
@@ -41,7 +45,11 @@ class Edge:
 
 @dataclass(frozen=True)
 class Circuit:
-    """The strongest edges, the largest first. `recovered` is the share of the effect that they bring back alone; 1 is all of it."""
+    """The strongest edges, the largest first. `recovered` is the share of the effect that they bring back alone; 1 is all of it.
+
+    `curve` is what circuits of `sizes` strongest edges bring back, `random` what each of `N_RANDOM` circuits of
+    as many edges, drawn at random, does.
+    """
 
     model: str
     clean_tokens: tuple[str, ...]
@@ -53,6 +61,16 @@ class Circuit:
     edges: tuple[Edge, ...]
     n_edges: int
     recovered: float
+    sizes: tuple[int, ...]
+    curve: tuple[float, ...]
+    random: tuple[tuple[float, ...], ...]
+    seed: int
+
+    @property
+    def heads(self) -> tuple[str, ...]:
+        """The heads that write or read one of the edges, as `layer.head`, in the order of the network."""
+        names = {name.removeprefix("head ") for edge in self.edges for name in (edge.writer, edge.reader) if name.startswith("head ")}
+        return tuple(sorted(names, key=lambda name: tuple(map(int, name.split(".")))))
 
     def rows(self) -> list[dict[str, Any]]:
         """One table row an edge."""
@@ -67,64 +85,61 @@ def circuit(
     distractor: str,
     *,
     n_edges: int = 30,
+    seed: int = 0,
     progress: Progress | None = None,
 ) -> Circuit:
-    """Find the strongest edges from one gradient, then measure what they recover.
+    """Find the strongest edges from one gradient, then measure what they recover, beside `N_RANDOM` random circuits of each size.
 
     Raises:
-        Obstructed: the model lacks what the lens reads (`registry.obstacles_of`).
+        Obstructed: the model lacks what the lens reads (`registry.obstacles_of`), or its edges do not add up.
         BadPrompt: the prompts differ in length, or make no difference. Cancelled: between two forwards.
     """
     owner, tell = bridged(model, "circuit"), progress or silent()
     pair, asked = prompt_pair(owner, clean, corrupt), logit_difference(owner, target, distractor)
-    done = [0]
+    graph, done = Graph(owner.info), [0]
+    sizes = tuple(sorted({min(graph.n_edges, max(1, round(n_edges * part))) for part in _SPREAD}))
+    n_forwards = 4 + len(sizes) * (1 + N_RANDOM)
 
     def metric(logits: Tensor) -> Tensor:
         done[0] += 1
-        tell(min(0.95, done[0] / _N_FORWARDS), "Tracing edges")  # each forward ends here: the places where a person can stop it
+        tell(min(0.98, done[0] / n_forwards), "Tracing edges")  # each forward ends here: the places where a person can stop it
         return asked(logits)[0]
 
     with edited_bridge(owner) as bridge, running(pair.rows(slice(0, 1)).forward()):
-        good, bad = _metrics(bridge, pair.ids, metric)
+        with torch.no_grad():
+            good, bad = (float(metric(bridge(pair.ids[i : i + 1]))) for i in (0, 1))
         whole = gap(good, bad)
-        sums, members = _edges(bridge, pair.ids, metric)
-        best = sorted(sums, key=lambda key: -abs(sums[key]))[:n_edges]
-        kept = [edge for key in best for edge in members[key]]
-        alone = faithfulness(bridge, pair.ids[:1], pair.ids[1:], metric, kept).recovered
+        with split_inputs(bridge):
+            found = carried(bridge, graph, pair.ids[:1], pair.ids[1:], metric)
+
+            def brings_back(kept: Sequence[EdgeKey]) -> float:
+                return (float(metric(alone(bridge, graph, pair.ids[:1], found.corrupt, kept))) - bad) / whole
+
+            order = sorted(found.scores, key=lambda key: -abs(found.scores[key]))
+            curve = tuple(brings_back(order[:size]) for size in sizes)
+            drawn = random.Random(seed)
+            chance = tuple(tuple(brings_back(drawn.sample(order, size)) for size in sizes) for _ in range(N_RANDOM))
     tell(1.0, "Done")
     texts = [token_texts(owner.tokenizer, row) for row in pair.ids]
-    edges = tuple(Edge(*key, sums[key] / whole) for key in best)
-    return Circuit(owner.info.name, texts[0], texts[1], asked.texts[0], asked.texts[1], good, bad, edges, len(sums), float(alone))
+    best = order[:n_edges]
+    edges = tuple(Edge(*_named(graph, key, owner.info.n_key_value_heads), found.scores[key] / whole) for key in best)
+    measured = (sizes, curve, chance, seed)
+    recovered = curve[sizes.index(len(best))]
+    return Circuit(
+        owner.info.name, texts[0], texts[1], asked.texts[0], asked.texts[1], good, bad, edges, graph.n_edges, recovered, *measured
+    )
 
 
-def _metrics(bridge: Any, ids: Tensor, metric: Callable[[Tensor], Tensor]) -> tuple[float, float]:
-    with torch.no_grad():
-        return float(metric(bridge(ids[:1]))), float(metric(bridge(ids[1:])))
+def _named(graph: Graph, key: EdgeKey, n_key_value_heads: int) -> tuple[str, str, str]:
+    layer, head = graph.writers[key[0]]
+    writer = "embedding" if layer < 0 else f"MLP {layer}" if head is None else f"head {layer}.{head}"
+    return writer, _reader(key[1], graph.n_heads // max(1, n_key_value_heads)), _PORTS.get(key[1].port, "")
 
 
-_Key = tuple[str, str, str]
-
-
-def _edges(bridge: Any, ids: Tensor, metric: Callable[[Tensor], Tensor]) -> tuple[dict[_Key, float], dict[_Key, list[Any]]]:
-    # The parameters need no gradient, so the graph has to begin at the embedding.
-    handle = bridge.hook_dict["hook_embed"].register_forward_pre_hook(lambda _, args: (args[0].detach().requires_grad_(), *args[1:]))
-    try:
-        with torch.enable_grad():
-            found = attribution_patch(bridge, ids[:1], ids[1:], metric, EdgeAttributionConfig("edge"))
-    except ValueError as error:
-        raise Obstructed(f"The edges of this model cannot be read: {error}", "Use Patching and Attribution on this model.") from error
-    finally:
-        handle.remove()
-    sums: dict[_Key, float] = {}
-    members: dict[_Key, list[Any]] = {}
-    for (writer, reader), score in found.edge_scores.items():
-        key = (_name(writer), _name(reader), _READS.get(reader.kind, ""))
-        sums[key] = sums.get(key, 0.0) + float(score)
-        members.setdefault(key, []).append((writer, reader))
-    return sums, members
-
-
-def _name(node: Any) -> str:
-    if node.kind in ("embed", "logits"):
-        return "embedding" if node.kind == "embed" else "logits"
-    return f"head {node.layer}.{node.head}" if node.head is not None else f"MLP {node.layer}"
+def _reader(reader: Reader, shared_by: int) -> str:
+    if reader.port in ("mlp", "logits"):
+        return "logits" if reader.port == "logits" else f"MLP {reader.layer}"
+    if reader.port == "q" or shared_by == 1:
+        return f"head {reader.layer}.{reader.index}"
+    first = reader.index * shared_by
+    return f"heads {reader.layer}.{first}–{reader.layer}.{first + shared_by - 1}"

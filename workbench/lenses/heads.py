@@ -27,7 +27,6 @@ from workbench.errors import BadPrompt
 from workbench.lenses import registry
 from workbench.lenses.bridged import bridged, run
 from workbench.models.base import LanguageModel
-from workbench.models.bridge import BridgeModel
 from workbench.models.tokens import TokenBatch
 from workbench.progress import Progress, silent
 from workbench.shapes import Float, Tensor
@@ -86,7 +85,7 @@ def head_scores(
         Obstructed: the model has no TransformerLens bridge. BadPrompt: no text repeats a token, or none is given.
     """
     owner, tell = bridged(model, "head_scores"), progress or silent()
-    batches = _repeated(owner, n, length, seed) if texts is None else [owner.tokens(text) for text in texts]
+    batches = repeated_texts(owner, n, length, seed) if texts is None else [owner.tokens(text) for text in texts]
     wanted = [{kind: _places(kind, batch.ids) for kind in HEAD_KINDS} for batch in batches]
     if not batches or any(not any(bool(w[kind].any()) for w in wanted) for kind in HEAD_KINDS):
         raise BadPrompt("No text repeats a token, so no head can look back to it.", "Give texts in which words come again.")
@@ -110,7 +109,7 @@ def head_scores(
     )
 
 
-def _repeated(model: BridgeModel, n: int, length: int, seed: int) -> list[TokenBatch]:
+def repeated_texts(model: LanguageModel, n: int, length: int, seed: int) -> list[TokenBatch]:
     """Sequences r r of distinct random tokens, behind the tokenizer's own first token where it has one."""
     start: list[int] = [] if model.tokenizer.bos_token_id is None else [int(model.tokenizer.bos_token_id)]
     special = set(model.tokenizer.all_special_ids)

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from workbench.errors import Obstructed, UnknownName
 from workbench.methods.shared.needs import Obstacle
 from workbench.models.base import LanguageModel
+from workbench.sites import Site
 
 Network = Literal["bridge", "backpack", "any"]
 
@@ -19,7 +20,7 @@ class LensNeeds:
     """Where a lens is and what it needs to look: TransformerLens's bridge, the senses of a Backpack, or activations that any network has.
 
     `hooks`: hook points of a block of the bridge that every layer must have (`some`: one layer at least). `sums`: what attention and MLP
-    return must add up to the stream. `apart`: each head must have keys and values of its own, read after the block's attention.
+    return must add up to the stream. `apart`: what heads write must join the stream as it is, and the MLP read after the block's attention.
     """
 
     module: str
@@ -40,6 +41,7 @@ _LENSES: dict[str, LensNeeds] = {
     "activation_patching": LensNeeds("workbench.lenses.patching", "bridge", (*_STREAMS, *_HEADS)),
     "attribution_patching": LensNeeds("workbench.lenses.patching", "bridge", (*_STREAMS, *_HEADS)),
     "head_scores": LensNeeds("workbench.lenses.heads", "bridge", ("attn.hook_pattern",)),
+    "induction_proof": LensNeeds("workbench.lenses.induction", "bridge", ("attn.hook_pattern", *_HEADS)),
     "name_movers": LensNeeds("workbench.lenses.heads", "bridge", ("attn.hook_pattern", *_STREAMS, *_HEADS), sums=True),
     "head_ablation": LensNeeds("workbench.lenses.ablation", "bridge", _HEADS),
     "circuit": LensNeeds("workbench.lenses.circuits", "bridge", (*_STREAMS, *_HEADS, *_EDGES), sums=True, apart=True),
@@ -103,9 +105,10 @@ def require(name: str, model: LanguageModel) -> None:
 def _lacking(needs: LensNeeds, model: LanguageModel, name_of: str) -> str:
     """What the blocks lack that the lens reads; empty if nothing."""
     info = model.info
-    if needs.apart and (info.parallel_blocks or info.n_key_value_heads != info.n_heads):
-        what = "parallel blocks" if info.parallel_blocks else "heads that share keys and values"
-        return f"Edges are read head by head; {name_of} has {what}."
+    if needs.apart and info.parallel_blocks:
+        return f"Edges are read head by head; {name_of} has parallel blocks."
+    if needs.apart and not _heads_add_up(model):
+        return f"Edges are read head by head; in {name_of} a norm stands between the heads and the stream."
     for hook in needs.hooks:
         without = [layer for layer in range(info.n_layers) if f"blocks.{layer}.{hook}" not in model.bridge_hooks]
         if len(without) > (info.n_layers - 1 if needs.some else 0):
@@ -114,6 +117,16 @@ def _lacking(needs: LensNeeds, model: LanguageModel, name_of: str) -> str:
     if needs.sums and not info.adds_up:
         return f"It takes the stream apart, and in {name_of} what attention and MLP return is not all that joins it."
     return ""
+
+
+def _heads_add_up(model: LanguageModel) -> bool:
+    """Whether the matrix that heads write through is the last thing before the stream, wherever both have an address."""
+    known = set(model.sites())
+    for layer in range(model.info.n_layers):
+        out, matrix = Site("attn_out", layer), Site("w_o", layer)
+        if {out, matrix} <= known and model.weight(matrix).module not in set(model.point(out).module.modules()):
+            return False
+    return True
 
 
 def _needs(name: str) -> LensNeeds:

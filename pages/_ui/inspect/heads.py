@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import streamlit as st
 
 from pages._ui.inspect.attribution import head_grid
+from pages._ui.inspect.induction import induction
 from pages._ui.inspect.lenses import lane_choice
 from pages._ui.kit import frame, jobs, scope, words
 from pages._ui.kit.figures import figure_panel, table_panel
@@ -48,8 +49,8 @@ class Named:
 
 
 def heads(session: Session, prompt: Prompt, targets: tuple[str, ...]) -> None:
-    """Two questions about heads: what each does on repeated text, and which of them carry a name to the answer here."""
-    views = {"Kinds": _kinds, "Name movers": _movers}
+    """What each head does on repeated text, whether the model repeats by the induction heads, which heads carry a name to the answer."""
+    views = {"Kinds": _kinds, "Induction": induction, "Name movers": _movers}
     view = st.segmented_control("View", list(views), default="Kinds", key="heads-view", required=True, label_visibility="collapsed")
     views[view or "Kinds"](prompt, targets)
 

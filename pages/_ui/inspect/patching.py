@@ -203,21 +203,21 @@ def _trace(settings: Traced) -> None:
 
 
 def _circuit(found: Circuit) -> None:
-    from workbench.figures.circuits import circuit_graph
+    from workbench.figures.circuits import circuit_curve, circuit_graph
 
     where = words.provenance(model=found.model, lane="the untouched model", n="1 pair of prompts")
-    says = f"{len(found.edges)} of {found.n_edges} edges alone bring {found.recovered:.0%} of the effect back (measured)."
+    chance = [line[found.sizes.index(len(found.edges))] for line in found.random]
+    says = f"{len(found.edges)} of {found.n_edges} edges alone bring {found.recovered:.0%} of the effect back (measured); "
+    says += f"as many drawn at random bring at most {max(chance):.0%}."
     look = "Width is the size of an edge, estimated from a gradient. Follow the thick ones down from the logits."
     figure_panel(circuit_graph(found), found.rows(), where, key="circuit", says=says, look_for=look)
-    heads = list(
-        dict.fromkeys(name.split(" ")[1] for edge in found.edges for name in (edge.writer, edge.reader) if name.startswith("head"))
-    )
-    if heads:
-        st.button(
-            f"Add its {words.count(len(heads), 'head')} to scope",
-            key="circuit-scope",
-            icon=":material/add:",
-            on_click=scope.add,
-            args=heads,
-        )
+    if heads := found.heads:
+        label = f"Add its {words.count(len(heads), 'head')} to scope"
+        st.button(label, key="circuit-scope", icon=":material/add:", on_click=scope.add, args=heads)
+    rows = [{"edges": size, "strongest": at} | {f"random {i + 1}": line[j] for i, line in enumerate(found.random)}
+            for j, (size, at) in enumerate(zip(found.sizes, found.curve))]  # fmt: skip
+    figure_panel(
+        circuit_curve(found), rows, words.provenance(model=found.model, n="1 pair of prompts", seed=found.seed), key="circuit-curve",
+        look_for="The line that rises early is a small circuit. The dotted ones say what as many edges of any kind bring back.",
+    )  # fmt: skip
     table_panel(found.rows(), where, key="circuit-edges")
