@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from pages._ui.evaluate import contest, design, edits, influence, off_target, protocol, watch
+from pages._ui.evaluate import contest, design, edits, influence, off_target, plane, protocol, watch
 from pages._ui.kit import frame
 from pages._ui.kit.backend import ready
 
@@ -20,6 +20,7 @@ VIEWS = {
     "Design": design.search,
     "Which did it": influence.blame,
     "Off target": off_target.spread,
+    "Dose plane": plane.turn,
     "Long watch": watch.follow,
     "Canonical examples": protocol.compare,
 }

@@ -26,6 +26,7 @@ from workbench.edits.lane import EditLike, Lane, LaneLike, LanesLike, valid_dose
 from workbench.evaluate.comparison import Comparison
 from workbench.evaluate.design.record import DesignSearch
 from workbench.evaluate.dose import SWEPT, CoherentDose, DoseSweep
+from workbench.evaluate.dose_plane import DosePlane
 from workbench.evaluate.equal_damage import EqualDamage
 from workbench.evaluate.evaluation import Evaluation
 from workbench.evaluate.influence import Influence, Refit
@@ -44,6 +45,7 @@ from workbench.settings import (
     ChoiceSettings,
     CompareSettings,
     DesignSettings,
+    DosePlaneSettings,
     EqualDamageSettings,
     EvaluateSettings,
     FitSettings,
@@ -286,6 +288,16 @@ class Session(OnModel):
         """
         settings = OffTargetSettings(self.shelf.lanes(list(edits)), tuple(data), tuple(protected), **options)
         return self.run(settings, progress=progress)
+
+    def dose_plane(
+        self, data: Source, layer: int, edits: Sequence[LaneLike] = (), *, split: Split | None = "validation", n_rows: int = 64,
+        progress: Progress | None = None,
+    ) -> DosePlane:  # fmt: skip
+        """What turning the stream behind a layer and scaling it gains and breaks, and where edits stand there.
+
+        Raises: BadLane: a lane is no single edit. Others: as `evaluate.dose_plane.dose_plane`.
+        """
+        return self.run(DosePlaneSettings(data, layer, self.shelf.lanes(list(edits)), split, n_rows), progress=progress)
 
     def watch(
         self, prompt: Prompt, lanes: LanesLike, max_new_tokens: int = MOST_TOKENS, sampling: Sampling | None = None,

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     # What the records are marked with, in strings that a linter does not read.
     from workbench.evaluate.comparison import Comparison  # noqa: F401
     from workbench.evaluate.design.record import DesignSearch  # noqa: F401
+    from workbench.evaluate.dose_plane import DosePlane  # noqa: F401
     from workbench.evaluate.equal_damage import EqualDamage  # noqa: F401
     from workbench.evaluate.evaluation import Evaluation  # noqa: F401
     from workbench.evaluate.influence import Influence, Refit  # noqa: F401
@@ -180,6 +181,17 @@ class OffTargetSettings(Runnable["OffTarget"]):
     protected: tuple[Source, ...] = ()
     split: Split | None = "test"
     stacks: bool = True
+
+
+@dataclass(frozen=True)
+class DosePlaneSettings(Runnable["DosePlane"]):
+    """What turning and scaling the stream behind one layer gains and breaks, and where edits, lanes of one each, stand in that plane."""
+
+    source: Source
+    layer: int
+    lanes: tuple[Lane, ...] = ()
+    split: Split | None = "validation"
+    n_rows: int = 64
 
 
 @final

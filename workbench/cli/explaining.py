@@ -67,6 +67,24 @@ def off_target(
 
 
 @grouped
+def plane(
+    data: Annotated[str, typer.Argument(help="The set whose sides say which way to turn.")],
+    layer: Annotated[int, typer.Option(help="The layer behind which the stream is turned and scaled.")],
+    opening: Opening,
+    edit: Edits = None,
+    split: SplitName = "validation",
+    rows: Annotated[int, typer.Option(min=2, help="Rows that are scored, at most.")] = 64,
+) -> None:
+    """Measure a dose as a plane, angle by length, at one layer: what is gained, what is safe, and where edits stand."""
+    session, progress = opening.session(0.1)
+    found = session.dose_plane(data, layer, laned(session, edit, None), split=split_named(split), n_rows=rows, progress=progress)
+    told = {"model": found.model, "data": found.data, "split": found.split, "layer": found.layer, "metric": found.title, "n": found.n}
+    told |= {"sentence": found.sentence, "neutral": found.source, "points": found.table(), "why": found.why}
+    lines = [found.sentence.replace("**", ""), f"{found.title}, nats, n={found.n}; damage on {found.source}.", "", *table(found.table())]
+    answer(told, opening.json, lines)
+
+
+@grouped
 def watch(
     prompt: Annotated[str, typer.Option(help="What the texts begin with.")],
     opening: Opening,

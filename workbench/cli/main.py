@@ -81,6 +81,7 @@ for command in (
     sweeping.equal_damage,
     explaining.influence,
     explaining.off_target,
+    explaining.plane,
     explaining.watch,
     designing.design,
     making.export,

@@ -14,6 +14,7 @@ from workbench.edits.labels import edits_of
 from workbench.edits.lane import Lane
 from workbench.errors import BadLane, Obstructed, UnknownName
 from workbench.evaluate.benefit import benefit
+from workbench.evaluate.dose_plane import DosePlane, dose_plane
 from workbench.evaluate.influence import Influence, Refit, influence
 from workbench.evaluate.off_target import OffTarget, off_target
 from workbench.evaluate.watch import Watch, watch
@@ -21,7 +22,7 @@ from workbench.knobs import renamed
 from workbench.models.base import LanguageModel
 from workbench.progress import Progress, part_of_more, silent
 from workbench.sampling import Sampling
-from workbench.settings import FitSettings, InfluenceSettings, OffTargetSettings, RefitSettings
+from workbench.settings import DosePlaneSettings, FitSettings, InfluenceSettings, OffTargetSettings, RefitSettings
 from workbench.workspace.fitting import Fitting
 from workbench.workspace.measured import held_out
 from workbench.workspace.recorder import data_told, lanes_told
@@ -78,6 +79,19 @@ class Explaining:
         inputs = {"lanes": lanes_told([Lane((edit,)) for edit in edits]), "sets": sorted(sets), "protected": kept}
         outputs = {"cells": found.table(), "stacks": found.stack_table()}
         self.fitting.recorder.run("off target", f"{len(edits)} edits on {len(sets)} sets", model.info.name, inputs, outputs=outputs)
+        return found
+
+    def dose_plane(self, model: LanguageModel, settings: DosePlaneSettings, progress: Progress | None) -> DosePlane:
+        """Gain and damage over angle and length, and edits there. Raises: as `Session.dose_plane`."""
+        edits = [self._single(lane) for lane in settings.lanes]
+        rows = as_read(model, self.fitting.demos.resolve(settings.source), None, "", edits)
+        how = {"split": settings.split, "n_rows": settings.n_rows}
+        with naming_rows(model, rows):
+            found = dose_plane(model, rows, settings.layer, edits, split=settings.split, n_rows=settings.n_rows, progress=progress)
+        inputs = {"lanes": lanes_told([Lane((edit,)) for edit in edits]), **data_told(rows), "layer": settings.layer, **how}
+        self.fitting.recorder.run(
+            "dose plane", f"layer {settings.layer} on {rows.name}", model.info.name, inputs, outputs={"points": found.table()}
+        )
         return found
 
     def watch(

@@ -7,6 +7,7 @@ from workbench.progress import Progress
 from workbench.settings import (
     CompareSettings,
     DesignSettings,
+    DosePlaneSettings,
     EqualDamageSettings,
     EvaluateSettings,
     FitSettings,
@@ -42,4 +43,6 @@ def run_settings(
         return Explaining(fitting).refit(model, settings, progress)
     if isinstance(settings, OffTargetSettings):
         return Explaining(fitting).off_target(model, settings, progress)
+    if isinstance(settings, DosePlaneSettings):
+        return Explaining(fitting).dose_plane(model, settings, progress)
     raise TypeError(f"{type(settings).__name__} is nothing that a session runs.")

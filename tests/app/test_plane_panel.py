@@ -1,0 +1,22 @@
+"""The dose as a plane, on the page Evaluate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from streamlit.testing.v1 import AppTest
+
+from tests.app.conftest import fine, settled, texts
+from tests.app.test_pages import fitted
+
+Run = Callable[..., AppTest]
+
+
+def test_an_edit_stands_in_the_plane_of_its_layer(app: Run, fresh_backend: Any) -> None:
+    test = fitted(app, fresh_backend)
+    fine(test.switch_page("pages/evaluate.py").run())
+    fine(test.segmented_control(key="evaluate-view").set_value("Dose plane").run())
+    fine(test.button(key="plane-run").click().run())
+    found = texts(settled(test))
+    assert "of the plane is safe" in found and "From earlier settings" not in found
