@@ -2,8 +2,8 @@
 
 Every edit of directions does both at once, in a mixture that its law fixes: an addition turns short tokens further than long ones and makes
 them longer, a rotation keeps their length, a projection shortens. Here both are set by hand: at each point of a grid the stream of every
-token is turned towards one direction and scaled, and what that gains on held-out rows and moves on neutral text is measured. Edits then
-stand in the plane where they take the median token, so that one sees which of them reach the gain inside the safe region, and at what price.
+token is turned towards one direction and scaled; what that gains on held-out rows and moves on neutral text is measured. Edits then stand
+where they take the median token, so that one sees which of them reach the gain inside the safe region, and at what price.
 Ref: docs/methods/shared.md §9.11.
 """
 
@@ -70,7 +70,7 @@ class _Turned(Edit):
 
     def at_dose(self, dose: float) -> tuple[Operation, ...]:
         turn = turned(self.direction, dose * self.angle, 1.0 + dose * (self.length - 1.0))
-        return (TransformAt(Site("resid_post", self.layer), turn, 2 * self.direction.numel()),)
+        return (TransformAt(Site("resid_post", self.layer), turn, self.direction.numel()),)
 
     def exports(self) -> Mapping[ExportTarget, Possible | Refused]:
         return {}

@@ -89,9 +89,8 @@ class Explaining:
         with naming_rows(model, rows):
             found = dose_plane(model, rows, settings.layer, edits, split=settings.split, n_rows=settings.n_rows, progress=progress)
         inputs = {"lanes": lanes_told([Lane((edit,)) for edit in edits]), **data_told(rows), "layer": settings.layer, **how}
-        self.fitting.recorder.run(
-            "dose plane", f"layer {settings.layer} on {rows.name}", model.info.name, inputs, outputs={"points": found.table()}
-        )
+        about, outputs = f"layer {settings.layer} on {rows.name}", {"points": found.table()}
+        self.fitting.recorder.run("dose plane", about, model.info.name, inputs, outputs=outputs)
         return found
 
     def watch(
