@@ -11,7 +11,7 @@ from workbench.evaluate.dose_plane import DosePlane
 from workbench.figures.theme import ACCENT, LANE_SYMBOLS, lane_colour, lane_letter, signed_scale
 
 
-def dose_plane(found: DosePlane, height: int = 460) -> go.Figure:
+def plane_figure(found: DosePlane, height: int = 460) -> go.Figure:
     """Colour is gain; beyond the dashed line neutral text moves by more than the limit; edits run through their doses."""
     limit = float(np.abs(found.gain).max()) or 1.0
     figure = go.Figure()

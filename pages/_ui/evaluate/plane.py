@@ -46,7 +46,7 @@ def _begin(settings: DosePlaneSettings) -> None:
 
 
 def _draw(found: DosePlane) -> None:
-    from workbench.figures.dose_plane import dose_plane
+    from workbench.figures.dose_plane import plane_figure
 
     meaning(words.markdown(found.sentence), "plane")
     if found.why:
@@ -56,7 +56,7 @@ def _draw(found: DosePlane) -> None:
         st.caption(f"{', '.join(still)}: leaves the stream behind layer {found.layer} as it is, and acts later or elsewhere.")
     caption = words.provenance(model=found.model, data=found.data, split=found.split, n=found.n)
     figure_panel(
-        dose_plane(found), found.table(), f"{caption} · damage on {found.source}", key="plane-figure",
+        plane_figure(found), found.table(), f"{caption} · damage on {found.source}", key="plane-figure",
         look_for="Warm colour inside the dashed line is gain that is safe; an edit far along a side pays for what it does not need.",
     )  # fmt: skip
 
