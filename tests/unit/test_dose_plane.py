@@ -15,7 +15,7 @@ from tests.conftest import contrast_rows, taught_rows
 from tests.made_edits import shift
 from workbench.cli.main import app
 from workbench.errors import BadKnob
-from workbench.evaluate.dose_plane import dose_plane, turning
+from workbench.evaluate.dose_plane import dose_plane, turned_towards
 from workbench.figures.dose_plane import plane_figure as figure
 from workbench.methods import get
 from workbench.session import Session
@@ -27,7 +27,7 @@ ANGLES, LENGTHS = (0.0, 15.0, 40.0), (0.8, 1.0, 1.25)
 def test_a_token_is_turned_by_the_angle_towards_the_direction_and_made_as_long_as_told() -> None:
     x, d = torch.randn(5, 7, 12, dtype=torch.float64), torch.randn(12)
     for angle, length in ((0.0, 1.0), (30.0, 0.7), (120.0, 1.3)):
-        y = turning(d, angle, length)(x)
+        y = turned_towards(d, angle, length)(x)
         cosine = torch.nn.functional.cosine_similarity(x, y, dim=-1).clamp(-1, 1)
         assert torch.allclose(cosine.arccos().rad2deg(), torch.full_like(cosine, angle), atol=1e-4)
         assert torch.allclose(y.norm(dim=-1), length * x.norm(dim=-1))
@@ -35,7 +35,7 @@ def test_a_token_is_turned_by_the_angle_towards_the_direction_and_made_as_long_a
             along = torch.nn.functional.cosine_similarity(y, d.double().expand_as(y), dim=-1)
             before = torch.nn.functional.cosine_similarity(x, d.double().expand_as(x), dim=-1)
             assert bool((along > before)[before.arccos().rad2deg() > angle].all()), "towards, not away"
-    assert torch.equal(turning(d, 0.0, 1.0)(x), x)
+    assert torch.equal(turned_towards(d, 0.0, 1.0)(x), x)
 
 
 def test_the_middle_of_the_plane_is_the_untouched_model_and_the_direction_gains(tiny_gpt2: Any) -> None:

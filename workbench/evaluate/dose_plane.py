@@ -44,7 +44,7 @@ ANGLES = (0.0, 10.0, 20.0, 30.0, 45.0, 60.0, 90.0)
 LENGTHS = (0.7, 0.85, 1.0, 1.15, 1.3)
 """Times the token's own length."""
 SAFE_NATS = 0.1
-SHARES = (0.5, 1.0, 2.0)
+_SHARES = (0.5, 1.0, 2.0)
 """Shares of an edit's own dose at which it is placed."""
 _AT_ONCE = 7
 _N_BOUNDS = 32
@@ -59,7 +59,7 @@ class _Turned(Edit):
     layer: int = field(kw_only=True)
     angle: float = field(kw_only=True)
     length: float = field(kw_only=True)
-    kind = "turning"
+    kind = "turned towards"
 
     def tensors(self) -> Mapping[str, Tensor]:
         return {"direction": self.direction}
@@ -69,14 +69,14 @@ class _Turned(Edit):
         raise NotImplementedError("A point of the plane is never kept.")
 
     def at_dose(self, dose: float) -> tuple[Operation, ...]:
-        turn = turning(self.direction, dose * self.angle, 1.0 + dose * (self.length - 1.0))
+        turn = turned_towards(self.direction, dose * self.angle, 1.0 + dose * (self.length - 1.0))
         return (TransformAt(Site("resid_post", self.layer), turn, self.direction.numel()),)
 
     def exports(self) -> Mapping[ExportTarget, Possible | Refused]:
         return {}
 
 
-def turning(direction: Float[Tensor, " d_model"], angle: float, length: float) -> Any:
+def turned_towards(direction: Float[Tensor, " d_model"], angle: float, length: float) -> Any:
     """What turns every token by `angle` degrees towards a direction, in the plane of both, and makes it `length` times as long.
 
     A token that lies along the direction already is only scaled: there is no plane to turn it in.
@@ -231,7 +231,7 @@ def _direction(model: LanguageModel, demonstrations: Demonstrations, site: Site,
 
 
 def _header(model: LanguageModel) -> Header:
-    return Header("turning", {}, model.fingerprint, "", 0, {}, {})
+    return Header("turned towards", {}, model.fingerprint, "", 0, {}, {})
 
 
 def _at(point: _Turned, angle: float, length: float, bounds: Mapping[Site, float]) -> _Turned:
@@ -269,7 +269,7 @@ def _labels(edits: Sequence[Edit]) -> Sequence[LaneLabel]:
 def _placed(model: LanguageModel, label: LaneLabel, edit: Edit, ground: Ground, site: Site) -> Placed:
     before = gather(model, ground.batch, [site], "all")[site].double()
     angles, ratios, spread = list[float](), list[float](), ((0.0, 0.0), (1.0, 1.0))
-    for dose in SHARES:
+    for dose in _SHARES:
         with lanes(model, [(edit.scaled(dose),)]):
             after = gather(model, ground.batch, [site], "all")[site].double()
         ratio = after.norm(dim=1) / before.norm(dim=1).clamp_min(1e-30)
@@ -280,4 +280,4 @@ def _placed(model: LanguageModel, label: LaneLabel, edit: Edit, ground: Ground, 
         if dose == 1.0:
             quarter = torch.tensor([0.25, 0.75], dtype=torch.float64)
             spread = (tuple(degrees.quantile(quarter).tolist()), tuple(ratio.quantile(quarter).tolist()))
-    return Placed(label, SHARES, tuple(angles), tuple(ratios), spread, float(neutral_kl(model, [(edit,)], ground)[0]))  # pyright: ignore[reportArgumentType]
+    return Placed(label, _SHARES, tuple(angles), tuple(ratios), spread, float(neutral_kl(model, [(edit,)], ground)[0]))  # pyright: ignore[reportArgumentType]
