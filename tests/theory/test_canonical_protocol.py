@@ -10,13 +10,14 @@ import pytest
 import torch
 
 from tests.conftest import words
+from tests.made_edits import shift
 from workbench.data.demonstrations import Demonstration, Demonstrations
 from workbench.edits.engine import applied
 from workbench.errors import CorruptEdit, FitFailed, NotEnoughData
 from workbench.evaluate.protocol.ensemble import ensemble_losses
 from workbench.evaluate.protocol.measure import EngineMeter, LogitsMeter, SenseMeter, StepMeasured, canonical_task
-from workbench.evaluate.protocol.rules import in_ball, last_in_ball
-from workbench.evaluate.protocol.runs import ProtocolRun, random_config
+from workbench.evaluate.protocol.rules import OURS, in_ball, last_in_ball
+from workbench.evaluate.protocol.runs import Keeper, ProtocolRun, random_config
 from workbench.evaluate.protocol.scores import CONTROL, canonical_record, protocol, winner
 from workbench.methods import get
 from workbench.methods.canonical.lora import layers_of
@@ -53,6 +54,16 @@ def test_the_score_is_that_of_the_last_epoch_in_the_ball_not_of_the_best_and_tie
     steady = run((0.1, 1.0), (0.3, 1.0))
     assert winner([falling, steady], 1e-3) == (1, 1)
     assert winner([steady, steady], 1e-3) == (0, 1)
+
+
+def test_a_keeper_holds_the_edit_of_the_step_that_counts_and_stops_when_no_later_one_can(tiny_gpt2: Any) -> None:
+    steps = run((0.1, 1.0), (0.5, 1.00005), (0.9, 1.0005), (1.0, 1.00001), (0.4, 1.0)).steps
+    edits = [shift(tiny_gpt2, seed=i) for i in range(len(steps))]
+    keeper = Keeper({1e-3: 2, 1e-4: 3}, OURS, "test")
+    stops = [keeper.saw(steps[: i + 1], lambda i=i: edits[i]) for i in range(len(steps))]
+    assert stops == [False, False, False, True, True] and keeper.kept == {1e-3: edits[2], 1e-4: edits[3]}
+    idle = Keeper({}, OURS, "test")
+    assert not any(idle.saw(steps[: i + 1], lambda: edits[0]) for i in range(len(steps))) and not idle.kept
 
 
 def test_a_wider_ball_may_report_less() -> None:

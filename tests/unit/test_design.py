@@ -233,6 +233,12 @@ def test_the_front_and_the_winner_within_each_limit_are_the_planted_ones() -> No
         assert one.sentence == f"{n} of 9 {told.replace('{}**', stand)} in gain and damage."
 
 
+def test_a_design_is_named_by_its_method_its_knobs_and_its_dose() -> None:
+    design = Design("sea", {"layers": (1, 2), "keep": 1 / 3, "k_plus": 5}, 0.5)
+    assert design.label == f"{get('sea').title} × 0.5 (layers 1+2, keep 0.333, k plus 5)"
+    assert replace(design, values={}).label == f"{get('sea').title} × 0.5"
+
+
 def test_where_nothing_gains_beyond_chance_there_is_no_winner_and_no_test_row_is_read(tiny_gpt2: Any) -> None:
     assert winners_of(planted({0.01: 0.0, 0.05: 0.0})) == {}
     found = searched(tiny_gpt2, contrast_rows(30, seed=4).with_rows(_both_ways(contrast_rows(30, seed=4))), trials=3)

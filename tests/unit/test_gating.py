@@ -6,11 +6,12 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from tests.conftest import contrast_rows, words
-from workbench import methods
+from workbench import memo, methods
 from workbench.edits.engine import applied
 from workbench.edits.store import load_edit, save
 from workbench.errors import UnsupportedExport
@@ -96,3 +97,22 @@ def test_a_gate_lets_as_much_neutral_text_pass_as_it_may_leak_and_never_more_tha
     # One token of 112: between two of them the quantile is interpolated.
     assert [leaks(leak) for leak in (0.0, 0.05, 0.15)] == pytest.approx([0.0, 0.05, 0.15], abs=1 / 112)
     assert leaks(0.0) == 0.0
+
+
+def test_what_is_kept_of_a_gate_is_of_its_model_its_rows_its_seed_and_its_form(tiny_gpt2: Any, tiny_models: Any) -> None:
+    method = methods.get("mean_difference")
+    config = method.configure({"layers": (1,)})
+
+    def gate(model: Any, rows: Any = ROWS, seed: int = 0, leak: float = 0.01) -> Any:
+        found = gated(model, Fitted(method.fit(model, rows, config).edit, FitReport()), rows, seed=seed, leak=leak)
+        return {name: scores for name, scores in found.report.arrays.items() if name.startswith("gate_scores")}
+
+    def equal(one: Any, other: Any) -> bool:
+        return one.keys() == other.keys() and all(np.array_equal(one[name], other[name]) for name in one)
+
+    alone = gate(tiny_models["neox"])
+    with memo.remembering():
+        first = gate(tiny_gpt2)
+        assert first and equal(first, gate(tiny_gpt2))
+        assert equal(gate(tiny_models["neox"]), alone), "another model's gate is its own"
+        assert not equal(first, gate(tiny_gpt2, leak=0.5)) and not equal(first, gate(tiny_gpt2, contrast_rows(40, seed=3)))

@@ -7,14 +7,15 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import words
+from tests.concepts import concept_rows
+from tests.conftest import taught_rows, words
 from workbench.conversations import Conversation, Turn
 from workbench.data.demonstrations import Demonstration, Demonstrations
 from workbench.data.splits import assigned, held_apart
 from workbench.errors import NotEnoughData
 from workbench.methods.hpr.rows import split_by_question
 from workbench.methods.shared.concept import concept_of
-from workbench.methods.shared.places import apart_sides
+from workbench.methods.shared.places import apart_sides, sides_held_apart
 
 PHRASINGS = 4
 
@@ -47,6 +48,16 @@ def test_a_chat_is_grouped_by_what_is_asked_whatever_its_system_turn() -> None:
     rows = assigned([Demonstration(asked(i, words(j)), "w1", "w2", id=f"{i}-{j}") for i in range(20) for j in range(PHRASINGS)])
     splits = [{row.split for row in rows if row.id.startswith(f"{i}-")} for i in range(20)]
     assert all(len(one) == 1 for one in splits) and len(set.union(*splits)) == 3
+
+
+@pytest.mark.parametrize("rows", [concept_rows(80).split("fit"), taught_rows(80).split("fit")], ids=["sets", "pairs"])
+def test_every_nth_prompt_is_held_apart_of_two_sets_of_each(rows: Any) -> None:
+    for nth in (2, 3, 4):
+        fit, held = sides_held_apart(rows, nth)
+        assert len(fit) + len(held) == len(rows) and len(held) == pytest.approx(len(rows) / nth, abs=2)
+        for side in {row.label for row in rows if row.label in ("target", "anti_target")}:
+            mine = [sum(row.label == side for row in part) for part in (held, rows)]
+            assert mine[0] == pytest.approx(mine[1] / nth, abs=1)
 
 
 def test_what_a_fit_holds_out_of_itself_asks_nothing_that_it_was_fitted_on(tiny_gpt2: Any) -> None:

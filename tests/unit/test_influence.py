@@ -15,8 +15,9 @@ from tests.made_edits import low_rank
 from workbench.data.demonstrations import Demonstrations
 from workbench.errors import BadKnob, BadLane, FittedRows, NotEnoughData, Obstructed, UnknownName
 from workbench.evaluate import influence as module
-from workbench.evaluate.benefit import benefit
-from workbench.evaluate.influence import influence
+from workbench.evaluate.benefit import Benefit, benefit
+from workbench.evaluate.influence import Refit, influence
+from workbench.evaluate.metrics import mean_metric
 from workbench.evaluate.slopes import asked, margins, sites_of
 from workbench.methods import get
 from workbench.progress import silent
@@ -150,6 +151,17 @@ def test_rows_that_teach_the_opposite_are_found_and_a_fit_without_them_gains(tin
     assert score.between(2, 1).sign == 1 and again.edit.id in {one.edit.id for one in session.shelf.fitted()}
     kinds = [run.kind for run in session.workspace.runs.list()]
     assert kinds.count("influence") == 1 and kinds.count("refit") == 1
+
+
+@pytest.mark.parametrize(("gain", "says"), [(0.5, "beyond chance"), (0.0, "no more than chance"), (-0.5, "beyond chance")])
+def test_a_refit_says_both_scores_and_whether_their_difference_is_more_than_chance(tiny_gpt2: Any, gain: float, says: str) -> None:
+    items = np.random.default_rng(0).normal(0, 0.1, (3, 30)) + np.array([[0.0], [1.0], [1.0 + gain]])
+    score = mean_metric("margin_nats", "Margin", items, "nats", "higher")
+    told = Refit(low_rank(tiny_gpt2), ("a", "b"), Benefit("m", (), "set", "validation", 30, (score,), ())).sentence
+    assert told == (
+        f"Without 2 demonstrations: **{score.values[2].words}** nats, with all {score.values[1].words} "
+        f"(Margin, 30 rows of split validation); the change is {score.between(2, 1).words}, {says}."
+    )
 
 
 def test_what_cannot_be_asked_is_told(tiny_gpt2: Any, tmp_path: Path) -> None:
