@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from workbench.edits.labels import LaneLabel
 from workbench.errors import Obstructed
 from workbench.evaluate.benefit import Benefit, references
 from workbench.evaluate.controls import shuffled
-from workbench.evaluate.moved import moved_rows, shares_moved, templates
+from workbench.evaluate.moved import moved_rows, shares_moved, templates, write_rows
 from workbench.session import Session
 
 ROWS = contrast_rows(60)
@@ -117,3 +118,13 @@ def test_a_shuffle_unlinks_sides_told_by_tags_alone_and_swaps_tagged_references(
     before, after = (Counter((row.label, *(tag for tag in row.tags if ":" in tag and tag.startswith("concept"))) for row in some)
                      for some in (rows, found.values()))  # fmt: skip
     assert before == after and shuffled(rows, 0) == shuffled(rows, 0) != shuffled(rows, 1)
+
+
+def test_rows_are_written_as_a_table_or_as_json_as_the_files_name_says(tmp_path: Path) -> None:
+    rows: list[dict[str, Any]] = [{"lane": "a", "prompt": 'é, "x"', "gain": 0.5}, {"lane": "b", "prompt": "y", "why": "none"}]
+    write_rows(rows, tmp_path / "deep" / "folder" / "rows.csv")
+    text = (tmp_path / "deep" / "folder" / "rows.csv").read_text(encoding="utf-8")
+    assert text.splitlines() == ["lane,prompt,gain,why", 'a,"é, ""x""",0.5,', "b,y,,none"]
+    write_rows(rows, tmp_path / "rows.json")
+    written = (tmp_path / "rows.json").read_text(encoding="utf-8")
+    assert json.loads(written) == rows and "é" in written
