@@ -68,6 +68,7 @@ def decode(
     *,
     said: Sequence[Prompting | None] = (),
     forced: Sequence[Sequence[int]] = (),
+    frozen: Sequence[int] = (),
     progress: Progress | None = None,
 ) -> Generator[TokenStep]:
     """Generate token by token. No context is held between tokens, so the caller may run anything in between, or stop listening.
@@ -76,13 +77,17 @@ def decode(
         said: what each lane says before every prompt; nothing if empty.
         forced: token ids with which every answer to a prompt begins, whatever a lane would have said; they count among the new tokens and
             take their draws, so what a lane said once and is forced to say again goes on as it did.
+        frozen: lanes, by number, that keep the attention patterns which the untouched model has on their texts: it runs beside each.
 
     Raises:
         BadPrompt: a prompt is empty or fills the context, or ids are forced that do not fit. Cancelled: between two tokens. Others: as
             `engine.lanes`.
     """
-    asked, begun = _asked(prompts, said, len(stacks)), _begun(model, prompts, forced)
-    return _steps(model, asked, len(stacks), sampling or Sampling(), begun, progress or silent(), planned(model, stacks))
+    n, begun = len(stacks), _begun(model, prompts, forced)
+    told = [*(said or [None] * n)]
+    asked = _asked(prompts, [*told, *(told[lane] for lane in frozen)], n + len(frozen))
+    plan = planned(model, [*stacks, *([()] * len(frozen))], {lane: n + k for k, lane in enumerate(frozen)})
+    return _steps(model, asked, n, sampling or Sampling(), begun, progress or silent(), plan, frozen)
 
 
 def _begun(model: LanguageModel, prompts: Sequence[Prompt], forced: Sequence[Sequence[int]]) -> Sequence[Sequence[int]]:
@@ -108,9 +113,11 @@ def _steps(
     begun: Sequence[Sequence[int]],
     tell: Progress,
     entered: Callable[[], AbstractContextManager[None]],
+    followed: Sequence[int] = (),
 ) -> Generator[TokenStep]:
-    batch, n_prompts = model.tokens(list(asked)), len(asked) // n_lanes
-    choose = _Chooser(how, model.generation, n_lanes, begun, model.device)
+    """Behind the `n_lanes` stand lanes that say what those in `followed` say, and are not told."""
+    batch, shape = model.tokens(list(asked)), (n_lanes + len(followed), len(begun))
+    choose = _Chooser(how, model.generation, shape[0], begun, model.device)
     ends = _Ends(model.tokenizer, model.generation.end_ids, how, len(batch), model.device)
     cache, n_before = model.new_cache(), 0
     for index in range(how.max_new_tokens):
@@ -121,11 +128,12 @@ def _steps(
             logits, cache = model.step(batch, cache, n_before)
         n_before = batch.ids.shape[1]
         picked, log_probs = choose(logits, batch)
+        for k, lane in enumerate(followed):
+            picked.view(shape)[n_lanes + k] = picked.view(shape)[lane]
         running = ends.running.clone()
         batch = batch.append(picked)
         ends.add(picked)
-        shape = (n_lanes, n_prompts)
-        yield TokenStep(index, picked.view(shape), log_probs.view(shape), running.view(shape))
+        yield TokenStep(index, *(x.view(shape)[:n_lanes] for x in (picked, log_probs, running)))
         if not ends.running.any():
             return
 

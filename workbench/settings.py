@@ -97,13 +97,16 @@ class ChoiceSettings(FitSettings):
 class CompareSettings(Runnable["Comparison"]):
     """A comparison of the untouched model and some lanes on prompts. A prompt that stands there again gets another draw.
 
-    `forced`: of each prompt, the token ids with which every lane's answer has to begin; empty where nothing is forced.
+    `forced`: of each prompt, the token ids with which every lane's answer has to begin; empty where nothing is forced. `frozen`: lanes,
+    from 0, that keep the base's attention patterns. `where`: of each lane, the position rule at which its edits act; empty as they have it.
     """
 
     prompts: tuple[Prompt, ...]
     lanes: tuple[Lane, ...]
     sampling: Sampling = field(default_factory=Sampling)
     forced: tuple[tuple[int, ...], ...] = ()
+    frozen: tuple[int, ...] = ()
+    where: tuple[str, ...] = ()
 
 
 @final

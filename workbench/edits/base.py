@@ -15,9 +15,9 @@ from typing import Any, ClassVar, Literal, Self, TypeVar, final
 import torch
 
 from workbench.edits.lane import Dosed
-from workbench.errors import BadDose, UnknownName, UnknownSite, UnsupportedExport
+from workbench.errors import BadDose, BadLane, UnknownName, UnknownSite, UnsupportedExport
 from workbench.models.base import Fingerprint, LanguageModel
-from workbench.operations import AddToWeight, Gate, Operation, TransformAt
+from workbench.operations import POSITION_RULES, AddToWeight, Gate, Operation, TransformAt
 from workbench.shapes import Tensor
 from workbench.sites import Site
 
@@ -125,6 +125,8 @@ class Edit(Dosed):
     gates: Mapping[Site, Gate] = field(default_factory=lambda: _NONE, kw_only=True)
     spares: Mapping[Site, float] = field(default_factory=lambda: _NONE, kw_only=True)
     """Norm bounds: tokens beyond the bound of a site are left alone there."""
+    where: str = field(default="", kw_only=True)
+    """The position rule at which it acts, in place of its own (empty): a lane's, which is not saved."""
     held_to: frozenset[int] | None = field(default=None, kw_only=True)
     """Held to these layers (None: all; −1: what acts before the first): to look at a part of an edit. It is not saved."""
 
@@ -165,12 +167,27 @@ class Edit(Dosed):
         if self.dose == 0.0:
             return ()
         return tuple(
-            replace(op, gate=self.gates.get(op.site, op.gate), spare=self.spares.get(op.site, op.spare))
-            if isinstance(op, TransformAt) and (op.site in self.gates or op.site in self.spares)
+            replace(op, gate=self.gates.get(op.site, op.gate), spare=self.spares.get(op.site, op.spare), where=self.where or op.where)
+            if isinstance(op, TransformAt) and (self.where or op.site in self.gates or op.site in self.spares)
             else op
             for op in self.at_dose(self.dose)
             if self._acts_at(op.site)
         )
+
+    @final
+    def acting(self, where: str) -> Self:
+        """The same edit, acting where a position rule says; empty: where its own rules say.
+
+        Raises:
+            UnknownName: there is no such rule. BadLane: it changes weights, which act at every token.
+        """
+        if where and where not in POSITION_RULES:
+            raise UnknownName("position rule", where, POSITION_RULES)
+        if where and any(isinstance(op, AddToWeight) for op in self.at_dose(self.dose or 1.0)):
+            raise BadLane(
+                f"This {self.header.method} edit changes weights, which act at every token.", "Place an edit of activations, or leave it."
+            )
+        return replace(self, where=where)
 
     def _acts_at(self, site: Site) -> bool:
         return self.held_to is None or (-1 if site.layer is None else site.layer) in self.held_to
@@ -246,7 +263,7 @@ class Edit(Dosed):
         """The same edit with its tensors on a device."""
         moved = self.from_tensors(self.header, {name: tensor.to(device) for name, tensor in self.tensors().items()})
         gates = {site: Gate(gate.weight.to(device), gate.bias.to(device), gate.kind, gate.sharpness) for site, gate in self.gates.items()}
-        return replace(moved, dose=self.dose, gates=MappingProxyType(gates), spares=self.spares, held_to=self.held_to)
+        return replace(moved, dose=self.dose, gates=MappingProxyType(gates), spares=self.spares, where=self.where, held_to=self.held_to)
 
     @final
     @property

@@ -7,17 +7,18 @@ so there is nothing to restore, and two threads with different plans on one mode
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 import torch
 from torch import nn
 
 from workbench.edits.base import Edit
-from workbench.errors import ModelMismatch, NotFinite, ShapeMismatch, UnknownName
+from workbench.errors import ModelMismatch, NotFinite, Obstructed, ShapeMismatch, UnknownName
 from workbench.models.base import LanguageModel, WeightSlot
 from workbench.models.hooks import ReadWrite, WeightTerm
 from workbench.models.tokens import current_forward
@@ -25,6 +26,7 @@ from workbench.operations import POSITION_RULES, AddToWeight, LowRank, Rows, Tra
 from workbench.shapes import Activations, Tensor
 from workbench.sites import EXPERT, Site
 
+_NONE: Mapping[int, int] = MappingProxyType({})
 Acting = Callable[[Activations, slice | None], Activations]
 
 
@@ -39,8 +41,12 @@ def applied(model: LanguageModel, *edits: Edit) -> Generator[None]:
 
 
 @contextmanager
-def lanes(model: LanguageModel, stacks: Sequence[Sequence[Edit]]) -> Generator[None]:
+def lanes(model: LanguageModel, stacks: Sequence[Sequence[Edit]], frozen: Mapping[int, int] = _NONE) -> Generator[None]:
     """Within this context, a batch of n·r rows holds n lanes of r rows: row group i carries stack i.
+
+    Args:
+        frozen: lanes that keep the attention patterns of another lane, by number. Its queries and keys take the place of theirs in every
+            block, their values stay: so both must read the same tokens. With no edit of its own such a lane equals the other.
 
     Lane i equals running stack i alone up to the rounding of the batched matrix product. All is validated before anything is touched.
 
@@ -48,12 +54,15 @@ def lanes(model: LanguageModel, stacks: Sequence[Sequence[Edit]]) -> Generator[N
         ModelMismatch: an edit was fitted on another model.
         UnknownSite, UnknownName, ShapeMismatch, NotFinite: an edit does not fit this model.
         ShapeMismatch: during a forward, a batch whose rows do not divide into the lanes.
+        Obstructed: a pattern is to be kept, and the model's queries and keys have no address.
     """
-    with planned(model, stacks)():
+    with planned(model, stacks, frozen)():
         yield
 
 
-def planned(model: LanguageModel, stacks: Sequence[Sequence[Edit]]) -> Callable[[], AbstractContextManager[None]]:
+def planned(
+    model: LanguageModel, stacks: Sequence[Sequence[Edit]], frozen: Mapping[int, int] = _NONE
+) -> Callable[[], AbstractContextManager[None]]:
     """Validate stacks once and return what enters them, for loops that enter again and again.
 
     A generator must not hold a context over a `yield` (its caller would run inside it), so decoding enters once a token.
@@ -61,7 +70,7 @@ def planned(model: LanguageModel, stacks: Sequence[Sequence[Edit]]) -> Callable[
     Raises: as `lanes`.
     """
     plan = _Plan(model, [[checked(model, edit) for edit in stack] for stack in stacks])
-    return model.interception(plan.readers(), plan.weights())
+    return model.interception(plan.readers(), [*plan.weights(), *(plan.patterns(model, frozen) if frozen else ())])
 
 
 def checked(model: LanguageModel, edit: Edit) -> Edit:
@@ -132,6 +141,25 @@ class _Plan:
 
     def weights(self) -> list[tuple[Site, WeightTerm]]:
         return [(first.site, self._term(entries)) for first, entries in self._deltas.values()]
+
+    def patterns(self, model: LanguageModel, frozen: Mapping[int, int]) -> list[tuple[Site, WeightTerm]]:
+        """Queries and keys of some lanes replaced by those of others, behind whatever their edits did to them."""
+        sites = [site for site in model.sites() if site.kind in ("w_q", "w_k")]
+        if not sites:
+            raise Obstructed(
+                f"{model.info.name} has no queries and keys with an address, so no pattern can be kept.", "Leave the patterns free."
+            )
+        return [(site, self._kept(model.weight(site).columns, frozen)) for site in sites]
+
+    def _kept(self, columns: Tensor | None, frozen: Mapping[int, int]) -> WeightTerm:
+        def keep(_: nn.Module, __: Tensor, y: Tensor) -> Tensor:
+            y = y.clone()
+            for lane, other in frozen.items():
+                mine, theirs = y[self.rows(lane, y.shape[0])], y[self.rows(other, y.shape[0])]
+                mine.copy_(theirs if columns is None else mine.index_copy(-1, columns, theirs.index_select(-1, columns)))
+            return y
+
+        return keep
 
     def rows(self, lane: int, n_rows: int) -> slice:
         per_lane, rest = divmod(n_rows, self.n_lanes)

@@ -34,9 +34,12 @@ def edits_of(lane: Lane) -> Stack:
     return stack
 
 
+ACTING = {"prompt": " on the prompt", "generated": " on the answer", "last": " at the last token", "all": " everywhere"}
+
+
 def edit_label(edit: Edit) -> str:
-    """An edit in words: its method and dose."""
-    return f"{edit.header.method} × {edit.dose:.3g}"
+    """An edit in words: its method and dose, and where it acts if a lane says so."""
+    return f"{edit.header.method} × {edit.dose:.3g}{ACTING.get(edit.where, edit.where and f' at {edit.where}')}"
 
 
 def lane_label(lane: Lane | Sequence[Edit]) -> str:

@@ -54,8 +54,9 @@ def save(edit: Edit, folder: str | Path, *, overwrite: bool = False) -> Path:
         StorageFailed: the folder exists and is not to be replaced, or the disk refuses.
     """
     target = Path(folder)
-    if edit.held_to is not None:
-        raise StorageFailed(f"This {edit.header.method} edit is held to some of its layers, which no folder keeps.", "Save the whole edit.")
+    if edit.held_to is not None or edit.where:
+        what = "at some positions" if edit.where else "to some of its layers"
+        raise StorageFailed(f"This {edit.header.method} edit is held {what}, which no folder keeps.", "Save the whole edit.")
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in edit.all_tensors().items()}
     try:
         with whole_folder(target, replaces=is_edit if overwrite else None) as draft:

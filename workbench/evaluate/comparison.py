@@ -19,6 +19,7 @@ from workbench.edits.engine import lanes
 from workbench.edits.labels import LaneLabel, edits_of, lane_labels
 from workbench.edits.lane import LaneLike, LanesLike, lane_of
 from workbench.edits.prompting import Prompting
+from workbench.errors import BadLane
 from workbench.evaluate.metrics import HARDLY_MOVES, Lanes, with_base
 from workbench.models.base import LanguageModel
 from workbench.models.token_texts import token_texts
@@ -27,6 +28,7 @@ from workbench.progress import Cancelled, Progress, silent
 from workbench.shapes import Float, Tensor
 
 _TELL_EVERY_S = 0.15
+FROZEN = ", the base's attention"
 STOPPED = "stopping"
 """How a text ended that somebody stopped."""
 Top = tuple[tuple[str, float], ...]
@@ -116,29 +118,49 @@ def compare(
     sampling: Sampling | None = None,
     *,
     forced: Sequence[Sequence[int]] = (),
+    frozen: Sequence[int] = (),
     top_k: int = 10,
     progress: Progress | None = None,
 ) -> Comparison:
     """Generate under the base and each stack, and compare token by token. `forced` and errors: as `decode`.
+
+    `frozen` names lanes of those given, from 0, that keep the base's attention patterns on their own texts: what is left of an edit then is
+    not by looking elsewhere. BadLane: such a lane says something before prompts, so that the base reads other tokens.
 
     Stopped while it generates, it hands on what was said so far (`Cancelled.best`), texts that ended by stopping, without their tokens.
 
     While it runs, `progress` is told `texts`: the labels of the lanes, and `texts[prompt][lane]` so far.
     """
     whole, how, tell = with_base(lanes), sampling or Sampling(), progress or silent()
-    generated = _streamed(model, prompts, whole, how, forced, tell.part(0.0, 0.7))
-    found = annotated(model, prompts, whole, generated, how, top_k=top_k, progress=tell.part(0.7, 1.0))
+    held = _frozen(whole, frozen)
+    generated = _streamed(model, prompts, whole, how, forced, held, tell.part(0.0, 0.7))
+    found = annotated(model, prompts, whole, generated, how, frozen=held, top_k=top_k, progress=tell.part(0.7, 1.0))
     return replace(found, forced=tuple(map(tuple, forced)))
 
 
+def _frozen(whole: Lanes, frozen: Sequence[int]) -> tuple[int, ...]:
+    """Which of all lanes, the base among them, keep the base's patterns."""
+    held = tuple(lane + 1 for lane in dict.fromkeys(frozen))
+    if held and not all(0 < lane < len(whole) and whole[lane].prompting is None for lane in held):
+        hint = "Name lanes of edits alone, from 0."
+        raise BadLane(f"Lanes {', '.join(str(lane - 1) for lane in held)} of {len(whole) - 1} are to keep the base's attention.", hint)
+    return held
+
+
 def _streamed(
-    model: LanguageModel, prompts: Sequence[Prompt], lanes: Lanes, how: Sampling, forced: Sequence[Sequence[int]], tell: Progress
+    model: LanguageModel,
+    prompts: Sequence[Prompt],
+    lanes: Lanes,
+    how: Sampling,
+    forced: Sequence[Sequence[int]],
+    frozen: Sequence[int],
+    tell: Progress,
 ) -> tuple[tuple[Generated, ...], ...]:
     """Generate, telling the texts so far a few times a second (putting them together costs as much as a token)."""
     labels, steps, told = [lane.label for lane in lane_labels(lanes)], list[TokenStep](), 0.0
     stacks, said = [edits_of(lane) for lane in lanes], [lane.prompting for lane in lanes]
     try:
-        for step in decode(model, prompts, stacks, how, said=said, forced=forced, progress=silent()):
+        for step in decode(model, prompts, stacks, how, said=said, forced=forced, frozen=frozen, progress=silent()):
             steps.append(step)
             live: dict[str, object] = {}
             if time.monotonic() - told > _TELL_EVERY_S:
@@ -169,10 +191,11 @@ def annotated(
     generated: Sequence[Sequence[Generated]],
     sampling: Sampling,
     *,
+    frozen: Sequence[int] = (),
     top_k: int = 10,
     progress: Progress | None = None,
 ) -> Comparison:
-    """Compare texts that are generated already, one tuple a lane as `decode.generate` gives; lane 0 has no edits.
+    """Compare texts that are generated already, one tuple a lane as `decode.generate` gives; lane 0 has no edits. `frozen`: as `decode`.
 
     Raises: as `engine.lanes`.
     """
@@ -181,11 +204,13 @@ def annotated(
     for at, (lane, texts) in enumerate(zip(whole, generated)):
         tell(at / len(whole), "Comparing token by token")
         said = lane.prompting
-        tokens = compared_tokens(model, prompts, [one.ids for one in texts], edits_of(lane), said=said, top_k=top_k)
+        ids, is_held = [one.ids for one in texts], at in frozen
+        tokens = compared_tokens(model, prompts, ids, edits_of(lane), said=said, frozen=is_held, top_k=top_k)
         columns.append([LaneText(one.text, one.ended, mine, one.said.thinking, one.said.answer) for one, mine in zip(texts, tokens)])
     tell(1.0, "Done")
     texts = tuple(zip(*columns))
-    return Comparison(model.info.name, lane_labels(whole), tuple(prompts), sampling, texts)
+    labels = tuple(replace(one, label=f"{one.label}{FROZEN}") if i in frozen else one for i, one in enumerate(lane_labels(whole)))
+    return Comparison(model.info.name, labels, tuple(prompts), sampling, texts)
 
 
 def compared_tokens(
@@ -195,12 +220,13 @@ def compared_tokens(
     stack: Sequence[Edit],
     *,
     said: Prompting | None = None,
+    frozen: bool = False,
     top_k: int = 10,
 ) -> tuple[tuple[ComparedToken, ...], ...]:
     """Score given continuations (token ids) under the base and under one stack, teacher-forced.
 
     Args:
-        said: what the lane says before each prompt; the base reads the prompt alone.
+        said: what the lane says before each prompt; the base reads the prompt alone. frozen: the lane keeps the base's patterns.
 
     Raises: as `engine.lanes`.
     """
@@ -210,7 +236,7 @@ def compared_tokens(
     heads = [ids[mask].tolist() for ids, mask in zip(asked.ids, asked.mask)]
     rows = [[*head, *tail] for head, tail in zip(heads, [*continuations, *continuations])]
     batch = TokenBatch.of(rows, [len(head) for head in heads], model.device)
-    with torch.no_grad(), lanes(model, [(), stack]):
+    with torch.no_grad(), lanes(model, [(), stack], {1: 0} if frozen else {}):
         logits = model.logits(batch)
     longest = max(len(tail) for tail in continuations)
     log_p = (logits if logits.dtype == torch.float64 else logits.float())[:, -longest - 1 : -1].log_softmax(-1)

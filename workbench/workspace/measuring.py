@@ -42,9 +42,12 @@ class Measuring:
         lanes, prompts = self._loaded(settings.lanes), list(settings.prompts)
         edits = [edit for lane in lanes for edit in edits_of(lane)]
         notes = rendering_notes(model, prompts, edits) + self.shelf.said_of(edits)
-        found = compare(model, prompts, lanes, settings.sampling, forced=settings.forced, progress=progress)
-        found = replace(found, notes=notes)
-        inputs = {"prompts": prompts, "lanes": lanes_told(lanes), "sampling": found.sampling, "forced": settings.forced}
+        rules = settings.where or ("",) * len(lanes)
+        placed = [replace(lane, edits=tuple(edit.acting(rule) for edit in edits_of(lane))) for lane, rule in zip(lanes, rules, strict=True)]
+        how, forced, frozen = settings.sampling, settings.forced, settings.frozen
+        found = replace(compare(model, prompts, placed, how, forced=forced, frozen=frozen, progress=progress), notes=notes)
+        inputs = {"prompts": prompts, "lanes": lanes_told(lanes), "sampling": how, "forced": forced, "frozen": frozen}
+        inputs["where"] = settings.where
         outputs = {"rows": found.rows()}
         self.recorder.run("compare", str(prompts[0])[:60], found.model, inputs, outputs=outputs, seed=found.sampling.seed)
         return found
