@@ -24,8 +24,8 @@ def main(session: Session) -> None:
         with st.expander("Sampling"):
             sampling, n = drawing.sampling(session)
     with right:
-        lanes = comparing.lane_controls(session)
-    settings = CompareSettings(tuple(prompt for prompt in prompts for _ in range(n)), lanes, sampling)
+        lanes, acts = comparing.lane_controls(session)
+    settings = CompareSettings(tuple(prompt for prompt in prompts for _ in range(n)), lanes, sampling, (), *acts)
     with st.container(horizontal=True, vertical_alignment="center"):
         running.controls(settings, sampling.temperature == 0)
     with st.container(horizontal=True, vertical_alignment="center"):

@@ -46,8 +46,8 @@ class Measuring:
         placed = [replace(lane, edits=tuple(edit.acting(rule) for edit in edits_of(lane))) for lane, rule in zip(lanes, rules, strict=True)]
         how, forced, frozen = settings.sampling, settings.forced, settings.frozen
         found = replace(compare(model, prompts, placed, how, forced=forced, frozen=frozen, progress=progress), notes=notes)
-        inputs = {"prompts": prompts, "lanes": lanes_told(lanes), "sampling": how, "forced": forced, "frozen": frozen}
-        inputs["where"] = settings.where
+        asked: dict[str, Any] = {"prompts": prompts, "lanes": lanes_told(lanes), "sampling": how}
+        inputs: dict[str, Any] = asked | {"forced": forced, "frozen": frozen, "where": settings.where}
         outputs = {"rows": found.rows()}
         self.recorder.run("compare", str(prompts[0])[:60], found.model, inputs, outputs=outputs, seed=found.sampling.seed)
         return found

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
-from pages._ui.compare import running, texts
+from pages._ui.compare import acting, running, texts
 from pages._ui.kit import frame, jobs, words
 from pages._ui.kit.doses import dose_slider
 from pages._ui.kit.lanes import known_edits, lane_name, own_dose, usable_lanes
@@ -26,8 +26,8 @@ DOSES = (0.25, 0.5, 1.0, 2.0)
 STRIP: jobs.Slot[CompareSettings, Comparison] = jobs.Slot("doses")
 
 
-def lane_controls(session: Session) -> tuple[Lane, ...]:
-    """Choose edits, up to five, and their doses; return the lanes."""
+def lane_controls(session: Session) -> tuple[tuple[Lane, ...], acting.Acts]:
+    """Choose edits, up to five, their doses and how they act; return the lanes, and how each acts."""
     known = known_edits(session)
     lanes = usable_lanes(session)
     key = "compare-edits"
@@ -43,8 +43,9 @@ def lane_controls(session: Session) -> tuple[Lane, ...]:
             st.session_state[slider] = edit.written_dose
             name = f"{'ABCDE'[i]}  {known[edit.key]}"
             dose_slider(f"Dose of {words.plain(name)}", key=slider, on_change=_dose, args=(i, j, slider))
+        acting.control(session, lane, i, known)
     prompt_lane(session, _add, key="compare")
-    return lanes
+    return lanes, acting.acts(lanes)
 
 
 def _choose(session: Session, key: str) -> None:
@@ -78,7 +79,9 @@ def dose_strip(session: Session, lanes: Sequence[Lane], settings: CompareSetting
         edits = list(dict.fromkeys(edit for lane in lanes for edit in lane.keys))
         edit = st.selectbox("Edit", edits, format_func=lambda key: str(known.get(key, key)), key="strip-edit")
         doses = _doses()
-        wanted = replace(settings, prompts=settings.prompts[:1], lanes=tuple(Lane((Named(edit, dose),)) for dose in doses))
+        wanted = replace(
+            settings, prompts=settings.prompts[:1], frozen=(), where=(), lanes=tuple(Lane((Named(edit, dose),)) for dose in doses)
+        )
         frame.act("Run these doses", running.begin, STRIP, wanted, key="strip-run", disabled=not doses)
         jobs.panel(STRIP, lambda found: texts.strip_of_doses(session, found), settings=wanted, live=texts.live)
 

@@ -1,0 +1,88 @@
+"""Compare: how a lane's edits act: at which tokens, with the base's attention or their own, and one after which other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from pages._ui.kit import words
+from pages._ui.kit.lanes import own_dose
+from pages._ui.kit.state import option, part, state
+from workbench.edits.lane import Dosed, Lane, Named
+
+if TYPE_CHECKING:
+    from workbench.session import Session
+
+# Names of position rules, and what people call them; the empty one leaves an edit as it was fitted.
+PLACES: Mapping[str, str] = {
+    "": "as it was fitted", "all": "everywhere", "prompt": "on the prompt", "generated": "on the answer", "last": "at the last token",
+}  # fmt: skip
+Acts = tuple[tuple[int, ...], tuple[str, ...]]
+"""Which lanes keep the base's attention, and the position rule of each: as `CompareSettings` takes them."""
+
+
+@dataclass
+class Acting:
+    """What this tab said of its lanes, by what they are chosen by."""
+
+    where: dict[tuple[str, ...], str] = field(default_factory=dict[tuple[str, ...], str])
+    frozen: set[tuple[str, ...]] = field(default_factory=set[tuple[str, ...]])
+
+
+def acts(lanes: Sequence[Lane]) -> Acts:
+    """How each lane acts."""
+    mine = part(Acting)
+    where = tuple(mine.where.get(option(lane), "") for lane in lanes)
+    return tuple(i for i, lane in enumerate(lanes) if option(lane) in mine.frozen), where if any(where) else ()
+
+
+def control(session: Session, lane: Lane, at: int, known: Mapping[str, str]) -> None:
+    """The popover of one lane; a lane that is only a prompt acts nowhere."""
+    if not lane.edits:
+        return
+    mine, key = part(Acting), f"acts-{'+'.join(option(lane))}"
+    told = [PLACES[mine.where[option(lane)]]] if mine.where.get(option(lane)) else []
+    told += ["the base's attention"] if option(lane) in mine.frozen else []
+    with st.popover(f"How {'ABCDE'[at]} acts{': ' if told else ''}{', '.join(told)}", icon=":material/tune:", key=f"{key}-pop"):
+        st.selectbox(
+            "Where it acts", list(PLACES), index=list(PLACES).index(mine.where.get(option(lane), "")), format_func=PLACES.__getitem__,
+            key=f"{key}-where", on_change=_place, args=(option(lane), f"{key}-where"),
+            help="For edits of activations; an edit of weights acts at every token. A gate of the fit decides token by token beside it.",
+        )  # fmt: skip
+        if lane.prompting is None:
+            st.toggle(
+                "Keep the base's attention", option(lane) in mine.frozen, key=f"{key}-frozen", on_change=_freeze,
+                args=(option(lane), f"{key}-frozen"),
+                help="Every head looks where the untouched model does on this text: what the edit still does is not by looking elsewhere.",
+            )  # fmt: skip
+        _stacked(session, lane, at, known, key)
+
+
+def _place(lane: tuple[str, ...], key: str) -> None:
+    part(Acting).where[lane] = st.session_state[key]
+
+
+def _freeze(lane: tuple[str, ...], key: str) -> None:
+    (part(Acting).frozen.add if st.session_state[key] else part(Acting).frozen.discard)(lane)
+
+
+def _stacked(session: Session, lane: Lane, at: int, known: Mapping[str, str], key: str) -> None:
+    """The edits of the lane in their order, and another one behind them."""
+    if len(lane.edits) > 1:
+        st.caption("They act in this order: " + words.plain(", then ".join(known[edit.key] for edit in lane.edits)) + ".")
+        st.button("Turn the order round", key=f"{key}-turn", on_click=_set, args=(at, tuple(reversed(lane.edits))))
+        if len(lane.edits) == 2:
+            st.caption("*Spectra* shows the angle between the two, layer by layer.")
+    others = [edit for edit in known if edit not in lane.keys]
+    if others:
+        chosen = st.selectbox("Then also", others, index=None, format_func=known.__getitem__, key=f"{key}-also", placeholder="none")
+        if chosen is not None:
+            st.button("Stack it", key=f"{key}-stack", on_click=_set, args=(at, (*lane.edits, Named(chosen, own_dose(session, chosen)))))
+
+
+def _set(at: int, edits: tuple[Dosed, ...]) -> None:
+    now = state()
+    now.lanes = tuple(replace(lane, edits=edits) if i == at else lane for i, lane in enumerate(now.lanes))
