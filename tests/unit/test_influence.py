@@ -74,7 +74,8 @@ def test_two_sets_of_prompts_lose_the_row_on_its_own_side(tiny_gpt2: Any) -> Non
     sets = told.with_rows(
         [replace(row, positive=None, negative=None, label=("target", "anti_target")[i % 2]) for i, row in enumerate(told)]
     )
-    for name, values in (("mean_difference", {}), ("sea", {"k_plus": 3, "k_minus": 2})):
+    # The strength is named: without one a refit measures its own on neutral text that the row is part of.
+    for name, values in (("mean_difference", {"strength": 2.0}), ("sea", {"k_plus": 3, "k_minus": 2})):
         method, config = get(name), get(name).configure(values)
         edit = method.fit(tiny_gpt2, sets, config).edit
         assert method.without is not None
