@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
+from pages._ui.compare import restoring
 from pages._ui.kit import frame, words
 from pages._ui.kit.backend import ready
 from pages._ui.kit.state import state
-from pages._ui.library import deletions, exports
+from pages._ui.library import deletions, exports, history
 
 if TYPE_CHECKING:
     from workbench.session import EditInfo, Session
@@ -30,7 +31,7 @@ def main(session: Session) -> None:
         else:
             _edits(session, saved)
     with runs:
-        _runs(session)
+        history.panel(session, restoring.restore)
     with deleted:
         deletions.panel(session)
 
@@ -86,20 +87,6 @@ def _one(session: Session, item: EditInfo) -> None:
 
 def _rename(session: Session, edit: str, name: str) -> None:
     session.workspace.edits.rename(edit, name.strip())
-
-
-def _runs(session: Session) -> None:
-    found = session.workspace.runs.list(limit=100)
-    if not found:
-        frame.empty("Every fit, comparison and evaluation is recorded here, with what it came from.", key="runs")
-        return
-    st.dataframe(
-        [
-            {"when": _when(run.created), "kind": run.kind, "what": run.title, "model": run.model, "seed": run.seed, "id": run.id}
-            for run in found
-        ],
-        hide_index=True, width="stretch", key="runs-table",
-    )  # fmt: skip
 
 
 def _when(at: float) -> str:

@@ -67,6 +67,7 @@ def recent(opened: Session) -> None:
         for run in runs
     ]
     st.dataframe(table, hide_index=True, width="stretch")
+    st.page_link("pages/library.py", label="Open one again: *Library*, *Runs*", icon=":material/history:")
 
 
 frame.page("Start", __doc__ or "")

@@ -42,6 +42,7 @@ NEIGHBOURS: dict[str, tuple[str, ...]] = {
 GUESTS: dict[str, tuple[str, ...]] = {
     "pages/edit": ("demonstrations",),
     "pages/learn": ("inspect",),
+    "pages/library": ("compare",),
     "pages/spectra": ("edit",),
     "pages/start": ("edit", "inspect"),
     "pages/_ui/compare": ("demonstrations",),

@@ -68,6 +68,21 @@ def _chats(session: Session) -> bool:
     return has_template(session.model.tokenizer)
 
 
+def restore(session: Session, how: Sampling, n_texts: int) -> None:
+    """Set the controls to a sampling and a number of texts; call it before they are drawn."""
+    named = {text: name for name, text in _STOPS.items()}
+    values = (
+        how.max_new_tokens,
+        how.temperature,
+        how.top_k,
+        how.top_p,
+        how.repetition_penalty,
+        [named.get(text, text) for text in how.stop],
+    )
+    st.session_state.update({"sample-of": session.model.fingerprint.weights, **dict(zip(_KEYS, values))})
+    st.session_state.update({"sample-seed": how.seed, "sample-same": how.same_seed, "sample-count": n_texts})
+
+
 def _of_this_model(session: Session, own: GenerationDefaults, chats: bool) -> None:
     """Begin with the model's own values, once a model."""
     now, state = session.model.fingerprint.weights, st.session_state
