@@ -185,7 +185,7 @@ def standardised_interval(
     if paired:
         return mean_interval(d + mine + theirs, level=level)
     sizes = np.repeat([m, n], [m, n])
-    return mean_interval(d + 2 * np.concatenate([mine, theirs]), 1 / sizes, level=level)
+    return mean_interval(d + 2 * np.concatenate([mine, theirs]), sizes**-1.0, level=level)
 
 
 def placements(high: Float[np.ndarray, "*stack m"], low: Float[np.ndarray, "*stack n"]) -> Float[np.ndarray, "*stack m n"]:
