@@ -37,6 +37,7 @@ _EDGES = ("hook_mlp_in", "attn.hook_result", "attn.hook_q_input")
 _LENSES: dict[str, LensNeeds] = {
     "attention": LensNeeds("workbench.lenses.attention", "bridge", ("attn.hook_pattern",), some=True),
     "logit_lens": LensNeeds("workbench.lenses.logit_lens", "bridge", ("hook_resid_pre", "hook_resid_post")),
+    "cell_edit": LensNeeds("workbench.lenses.cell_edits", "any"),
     "direct_attribution": LensNeeds("workbench.lenses.attribution", "bridge", (*_STREAMS, *_HEADS), sums=True),
     "activation_patching": LensNeeds("workbench.lenses.patching", "bridge", (*_STREAMS, *_HEADS)),
     "attribution_patching": LensNeeds("workbench.lenses.patching", "bridge", (*_STREAMS, *_HEADS)),

@@ -57,8 +57,9 @@ class Graph:
         """Layer, port, and number of readers there, in the order of the forward."""
         info = self._info
         counts: dict[Port, int] = {"q": info.n_heads, "k": info.n_key_value_heads, "v": info.n_key_value_heads, "mlp": 1}
-        found = [(layer, port, n) for layer in range(info.n_layers) for port, n in counts.items()]
-        return [*found, (info.n_layers - 1, "logits", 1)]
+        found: list[tuple[int, Port, int]] = [(layer, port, n) for layer in range(info.n_layers) for port, n in counts.items()]
+        found.append((info.n_layers - 1, "logits", 1))
+        return found
 
     def before(self, layer: int, port: Port) -> int:
         """How many of the writers a reader sees: all before it."""

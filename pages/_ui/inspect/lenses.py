@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 import streamlit as st
 
+from pages._ui.inspect import cells
 from pages._ui.kit import frame, jobs, scope, words
 from pages._ui.kit.components import grid, token_strip
 from pages._ui.kit.figures import figure_panel
@@ -77,16 +78,22 @@ def _lens(found: LogitLens, halves: bool) -> None:
         texts=[[str(x) for x in tops[i]] for i in kept], corner="after", row_word="After", column_word="Token",
     )  # fmt: skip
     if picked is None:
-        st.caption("Pick a cell to see its top five and how the target rises through the layers.")
+        st.caption("Pick a cell to see its top five, how the target rises through the layers, and to make an edit there.")
         return
     entry, pos = kept[picked[0]], picked[1]
     _cell(found, entry, pos)
 
 
 def _cell(found: LogitLens, entry: int, pos: int) -> None:
+    read = jobs.settings_of(LOGIT_LENS)
+    layer = _layer(found.entries[entry], 1 + max(int(n[: n.index("_")]) for n in found.entries if n[0].isdigit()))
     with st.container(border=True, key="drawer-lens"):
-        st.markdown(f"**{_entry(found.entries[entry])}**, token {pos}")
-        st.text(words.token(found.tokens[pos]))
+        with st.container(horizontal=True):
+            st.markdown(f"**{_entry(found.entries[entry])}**, token {pos}", width="content")
+            st.text(words.token(found.tokens[pos]), width="content")
+        if read is not None:
+            at = (read.prompt, -1 if layer is None else layer, pos, read.targets)
+            cells.verbs(*at, lambda lens, lanes: jobs.put(LOGIT_LENS, lens, replace(read, lanes=lanes)))
         columns = st.columns(min(3, len(found.lanes)))
         top = 1.05 * float(found.top_probabilities[:, entry, pos].max())
         for i, (lane, column) in enumerate(zip(found.lanes[:3], columns)):
@@ -99,7 +106,6 @@ def _cell(found: LogitLens, entry: int, pos: int) -> None:
                 st.caption(f"Entropy {words.number(float(found.entropy[i, entry, pos]))} nats")
         if found.targets:
             _targets(found, pos)
-        layer = _layer(found.entries[entry], 1 + max(int(n[: n.index("_")]) for n in found.entries if n[0].isdigit()))
         if layer is not None:
             state().layer = layer
             scope.verbs(layer, key="lens-scope")

@@ -79,6 +79,12 @@ def begin(
         at.failed.pop(slot.name, None)
 
 
+def put(slot: Slot[Settings, Result], value: Result, settings: Settings) -> None:
+    """Show a result that another slot's job made along with its own."""
+    drop(slot)
+    _bench(slot).kept[slot.name] = Kept(value, settings)
+
+
 def drop(slot: Slot[Any, Any]) -> None:
     """Forget the slot's last result and error."""
     _bench(slot).kept.pop(slot.name, None)
