@@ -16,13 +16,13 @@ from workbench.conversations import Prompt, Turn
 from workbench.edits.lane import Lane, Named
 
 if TYPE_CHECKING:
-    from workbench.lenses.cell_edits import CellDraft, Verb
+    from workbench.lenses.cell_edits import CellDraft
     from workbench.lenses.logit_lens import LogitLens
     from workbench.progress import Progress
     from workbench.session import Session
 
 # Verb → its button's word, what it asks for, and what it does.
-VERBS: dict[Verb, tuple[str, str, str]] = {
+VERBS: dict[str, tuple[str, str, str]] = {
     "swap": ("Swap with", "another word, as Germany", "What this cell holds where the prompt has another word there."),
     "steer": ("Steer toward", "a token, as ␣Berlin", "Along the direction in which the token gains most, as far as it takes to win."),
     "patch": ("Patch from", "another prompt", "What the cell as far from the end holds in another prompt."),
@@ -39,7 +39,7 @@ class Cell:
     prompt: Prompt
     layer: int
     pos: int
-    verb: Verb
+    verb: str
     given: str
     targets: tuple[str, ...]
     lanes: Lanes
