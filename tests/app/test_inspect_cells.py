@@ -41,6 +41,9 @@ def test_a_verb_makes_a_draft_and_runs_it_beside_the_base(app: Run, fresh_backen
     assert draft.edit.header.facts["layer"] == 1, "rows begin with the last layer"
     said = texts(test)
     assert ("instead of" in said or "still says" in said) and "From earlier settings" not in said
+    fine(test.selectbox(key="lens-grid-column").set_value(2).run())
+    assert "From earlier settings" in texts(test), "another cell has no draft yet"
+    fine(test.selectbox(key="lens-grid-column").set_value(1).run())
     fine(test.button(key="cell-off").click().run())
     assert not test.session_state["retouch"].lanes, "who takes it off does not get it back"
     fine(test.run())

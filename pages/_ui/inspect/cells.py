@@ -71,7 +71,9 @@ def verbs(prompt: Prompt, layer: int, pos: int, targets: tuple[str, ...], shown:
         settings = Cell(prompt, layer, pos, verb, given, targets, lanes_on())
         frame.act("Make the edit", _make, settings, type="primary", key="cell-make", disabled=bool(asks) and not given.strip())
     st.caption(VERBS[verb][2])
-    jobs.panel(DRAFT, lambda made: _draft(made, shown))
+    kept = jobs.settings_of(DRAFT)
+    now = settings if kept is None else replace(settings, lanes=kept.lanes)  # the draft's own lane came after it
+    jobs.panel(DRAFT, lambda made: _draft(made, shown), settings=now)
 
 
 def _make(settings: Cell) -> None:
@@ -108,7 +110,9 @@ def _draft(made: Drafted, shown: Callable[[LogitLens, Lanes], object]) -> None:
         for name, tops in (("base", draft.before), ("the draft", draft.after))
     ]
     facts = draft.edit.header.facts
-    where = words.provenance(model=draft.edit.header.model.name, edit=key[:8], n="1 prompt", where=f"layer {facts['layer']}")
+    where = words.provenance(
+        model=draft.edit.header.model.name, edit=key[:8], n="1 prompt", where=f"layer {facts['layer']}, {words.token(facts['at'])}"
+    )
     figure_panel(next_token_bars("What the model says next", bars), draft.rows(), where, key="cell-said", says=words.plain(draft.says))
     with st.container(horizontal=True):
         if st.button("Compare the answers", key="cell-compare", type="primary"):

@@ -73,15 +73,17 @@ def _lens(found: LogitLens, halves: bool) -> None:
     tops = found.top_texts[lane][:, :, 0]
     shares = found.top_probabilities[lane][:, :, 0]
     st.caption("Cell: likeliest next token. Colour: its probability. The top row is the model's own answer.")
-    picked = grid(
-        names, list(found.tokens), [[float(x) for x in shares[i]] for i in kept], key="lens-grid",
-        texts=[[str(x) for x in tops[i]] for i in kept], corner="after", row_word="After", column_word="Token",
-    )  # fmt: skip
-    if picked is None:
-        st.caption("Pick a cell to see its top five, how the target rises through the layers, and to make an edit there.")
-        return
-    entry, pos = kept[picked[0]], picked[1]
-    _cell(found, entry, pos)
+    left, right = st.columns(2, gap="large")
+    with left:
+        picked = grid(
+            names, list(found.tokens), [[float(x) for x in shares[i]] for i in kept], key="lens-grid",
+            texts=[[str(x) for x in tops[i]] for i in kept], corner="after", row_word="After", column_word="Token",
+        )  # fmt: skip
+    with right:
+        if picked is None:
+            st.caption("Pick a cell to see its top five, how the target rises through the layers, and to make an edit there.")
+        else:
+            _cell(found, kept[picked[0]], picked[1])
 
 
 def _cell(found: LogitLens, entry: int, pos: int) -> None:
