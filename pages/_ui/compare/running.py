@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 COMPARE: jobs.Slot[CompareSettings, Comparison] = jobs.Slot("compare")
 # Who moves a slider by keys makes a run a press; each is cancelled by the next within this time, before it has cost anything.
-SETTLE_S = 0.15
+SETTLE_S = 0.1
+# A small model has answered by then, and its text is drawn at once; others show their progress.
+AT_ONCE_S = 0.28
 MORE_TOKENS = 24
 # How a text ended that could go on.
 _OPEN = ("length", "stopping")
@@ -68,6 +70,7 @@ def controls(settings: CompareSettings, is_greedy: bool) -> None:
     again, asked.again = asked.again, False
     if (has_run or jobs.is_running(COMPARE)) and (again or (is_live and _moved(asked.settings or jobs.settings_of(COMPARE), settings))):
         begin(COMPARE, settings, settle=not again)
+        jobs.wait(COMPARE, AT_ONCE_S)
 
 
 def _moved(last: CompareSettings | None, now: CompareSettings) -> bool:

@@ -108,11 +108,11 @@ def is_running(slot: Slot[Any, Any]) -> bool:
     return job is not None and not job.snapshot().is_over
 
 
-def wait(slot: Slot[Any, Any]) -> None:
-    """Stand still until the slot's job is over: for what takes a moment, where nothing else can be done meanwhile."""
+def wait(slot: Slot[Any, Any], limit_s: float | None = None) -> None:
+    """Stand still until the slot's job is over, `limit_s` at most: for what takes a moment, and is then drawn without another poll."""
     job = _job(slot)
     if job is not None:
-        job.wait()
+        job.wait(limit_s)
 
 
 def result(slot: Slot[Any, Result]) -> Result | None:
