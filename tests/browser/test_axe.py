@@ -44,7 +44,7 @@ def test_no_page_has_a_serious_finding_as_opened_nor_with_results(server: Server
         inspect(page)
         found["Inspect, drawn"] = findings(page)
         planted = '<img src="x.png"><p style="color:#bbb;background:#ccc">a</p>'
-        page.evaluate("html => document.querySelector('h1').insertAdjacentHTML('afterend', html)", planted)
+        page.evaluate("html => document.querySelector('[data-testid=stMainBlockContainer]').insertAdjacentHTML('beforeend', html)", planted)
         control = findings(page)
         browser.close()
     assert {title: told for title, told in found.items() if told} == {}
