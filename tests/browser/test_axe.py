@@ -43,7 +43,7 @@ def test_no_page_has_a_serious_finding_as_opened_nor_with_results(server: Server
         found["Compare, drawn"] = findings(page)
         inspect(page)
         found["Inspect, drawn"] = findings(page)
-        planted = '<img src="x.png"><p style="color:#bbb;background:#ccc">pale words</p>'
+        planted = '<img src="x.png"><p style="position:fixed;top:50%;left:50%;z-index:1000000;color:#bbb;background:#ccc">pale words</p>'
         page.evaluate("html => document.querySelector('[data-testid=stMainBlockContainer]').insertAdjacentHTML('beforeend', html)", planted)
         control = findings(page)
         browser.close()
