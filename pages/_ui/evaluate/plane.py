@@ -25,7 +25,8 @@ def turn(session: Session) -> None:
     controls, picture = st.columns([1, 2], gap="large")
     with controls:
         settings = _settings(session)
-        frame.act("Measure the plane", _begin, settings, type="primary", key="plane-run", disabled=settings is None, width="stretch")
+        if settings is not None:
+            frame.act("Measure the plane", _begin, settings, type="primary", key="plane-run", width="stretch")
     with picture:
         jobs.panel(PLANE, _draw, settings=settings, nothing=_nothing)
 

@@ -16,8 +16,10 @@ from workbench.errors import RetouchError
 from workbench.workspace.last_used import UsedModel, last_used
 
 if TYPE_CHECKING:
+    from workbench.models import catalog
     from workbench.models.listing import Entry
-    from workbench.session import Progress, Session, catalog
+    from workbench.progress import Progress
+    from workbench.session import Session
 
 WHERE = ("Here", "To get", "Folder", "Hub")
 FLOATS = (DTYPE, "bfloat16", "float16", "float64")
