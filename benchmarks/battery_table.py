@@ -13,7 +13,8 @@ from workbench.resources import FOUND, ROOT
 BEGIN, END = "<!-- python -m benchmarks.real --write -->", "<!-- end -->"
 SEEDS = ("SEA", "HPR", "TaRot", "ARE", "LoRA", "mean difference")
 """Those of which the battery asks how many beat both controls on two tasks."""
-KINDS, BREAKS = ("does it", "beats its placebo", "no effect found", "does harm", "refused"), "breaks the model"
+_GAINS = ("does it", "beats its placebo")
+KINDS, BREAKS = (*_GAINS, "no effect found", "does harm", "refused"), "breaks the model"
 Row = Mapping[str, Any]
 
 
@@ -89,9 +90,10 @@ def short(rows: Sequence[Row], missing: Sequence[tuple[str, str]]) -> str:
     lines = ["| method | what it shows on tasks of the battery | KL | fit, s |", "|---|---|---|---|"]
     for name, mine in findings(rows).items():
         own = [row for row in rows if row["method"] == name]
-        does = [f"{row['task']} {effect(row)}" for row in own if kind(row) in ("does it", "beats its placebo")]
-        rest = {what: tasks for what, tasks in mine.items() if what not in ("does it", "beats its placebo")}
-        said = "; ".join([*(["**does it**: " + ", ".join(does)] if does else []), *([in_words(rest)] if rest else [])])
+        gains = {what: [f"{row['task']} {effect(row)}" for row in own if kind(row) == what] for what in _GAINS}
+        rest = {what: tasks for what, tasks in mine.items() if what not in _GAINS}
+        does = [f"**{what}**: {', '.join(told)}" for what, told in gains.items() if told]
+        said = "; ".join([*does, *([in_words(rest)] if rest else [])])
         kl, seconds = ([row[key] for row in own if row.get(key)] for key in ("kl", "seconds"))
         lines.append(f"| {name} | {said} | {_span(kl, '.3f')} | {_span(seconds, '.0f')} |")
     lines += [f"| {name} | not measured | | |" for name in dict.fromkeys(method for _, method in missing) if name not in findings(rows)]
