@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 from axe_playwright_python.base import AXE_SCRIPT
 
-from tests.browser.conftest import FLAGS, Server, chromium
 from tests.browser.steps import compare, fit, goto, inspect, ready
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(900)]
@@ -23,29 +22,21 @@ def findings(page: Any) -> list[str]:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_no_page_has_a_serious_finding_as_opened_nor_with_results(server: Server, scheme: str) -> None:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=chromium(), headless=True, args=FLAGS)
-        page = browser.new_context(viewport={"width": 1360, "height": 900}, color_scheme=scheme).new_page()  # pyright: ignore[reportArgumentType]
-        page.set_default_timeout(120_000)
-        page.goto(server.url)
-        page.get_by_role("heading", level=1).first.wait_for()
-        ready(page)
-        found = dict[str, list[str]]()
-        for title in PAGES:
-            goto(page, title)
-            found[title] = findings(page)
-        fit(page)
-        found["Edit, fitted"] = findings(page)
-        compare(page)
-        found["Compare, drawn"] = findings(page)
-        inspect(page)
-        found["Inspect, drawn"] = findings(page)
-        planted = '<img src="x.png"><p style="position:fixed;top:50%;left:50%;z-index:1000000;color:#bbb;background:#ccc">pale words</p>'
-        page.evaluate("html => document.querySelector('[data-testid=stMainBlockContainer]').insertAdjacentHTML('beforeend', html)", planted)
-        control = findings(page)
-        browser.close()
+def test_no_page_has_a_serious_finding_as_opened_nor_with_results(visit: Any, scheme: str) -> None:
+    page = visit(width=1360, scheme=scheme)
+    ready(page)
+    found = dict[str, list[str]]()
+    for title in PAGES:
+        goto(page, title)
+        found[title] = findings(page)
+    fit(page)
+    found["Edit, fitted"] = findings(page)
+    compare(page)
+    found["Compare, drawn"] = findings(page)
+    inspect(page)
+    found["Inspect, drawn"] = findings(page)
+    planted = '<img src="x.png"><p style="position:fixed;top:50%;left:50%;z-index:1000000;color:#bbb;background:#ccc">pale words</p>'
+    page.evaluate("html => document.querySelector('[data-testid=stMainBlockContainer]').insertAdjacentHTML('beforeend', html)", planted)
+    control = findings(page)
     assert {title: told for title, told in found.items() if told} == {}
     assert any("image-alt" in told for told in control) and any("color-contrast" in told for told in control), "it would be seen"

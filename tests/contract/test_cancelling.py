@@ -55,7 +55,7 @@ MEASURED: dict[str, Doing] = {
     "equal_damage": lambda on, tell: on.equal_damage(taught_rows(), ["mean_difference"], progress=tell),
     "design_search": lambda on, tell: on.design_search(taught_rows(), ["mean_difference"], trials=12, progress=tell),
     "influence": lambda on, tell: on.influence(_at_hand(on), contrast_rows(60), progress=tell),
-    "off_target": lambda on, tell: on.off_target([_at_hand(on)], [contrast_rows(60)], progress=tell),
+    "off_target": lambda on, tell: on.off_target([_at_hand(on)], [contrast_rows(60, seed) for seed in range(4)], progress=tell),
     "watch": lambda on, tell: on.watch(words(1, 2), [_at_hand(on)], 60, progress=tell),
     "coherent_dose": lambda on, tell: on.coherent_dose(_at_hand(on), progress=tell),
 }
