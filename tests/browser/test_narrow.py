@@ -39,6 +39,7 @@ def test_that_an_edit_is_on_is_said_where_the_bar_at_the_side_is_folded_away(vis
     )
     assert not badge.is_visible(), "the bar says it"
     page.set_viewport_size({"width": width, "height": 900})
+    page.wait_for_timeout(1500)  # a narrow screen folds the bar by itself
     if page.evaluate(opened):
         page.locator("[data-testid=stSidebarHeader]").hover()  # the button shows under the pointer
         page.locator("[data-testid=stSidebarCollapseButton] button").click()

@@ -158,7 +158,7 @@ class DosePlane:
             for i, angle in enumerate(self.angles) for j, length in enumerate(self.lengths)
         ]  # fmt: skip
         return rows + [
-            {"what": str(one.label), "degrees": round(angle, 2), "length": round(length, 4), "gain, nats": None,
+            {"what": one.label.label, "degrees": round(angle, 2), "length": round(length, 4), "gain, nats": None,
              "KL, nats a token": round(one.kl, 5) if dose == 1.0 else None, "safe": one.kl <= self.limit if dose == 1.0 else None}
             for one in self.placed for dose, angle, length in zip(one.doses, one.angles, one.lengths)
         ]  # fmt: skip

@@ -17,7 +17,8 @@ def plane_figure(found: DosePlane, height: int = 460) -> go.Figure:
     figure = go.Figure()
     figure.add_contour(
         x=list(found.angles), y=list(found.lengths), z=found.gain.T, zmin=-limit, zmax=limit, colorscale=signed_scale(),
-        contours={"coloring": "heatmap", "showlines": False}, colorbar={"title": "gain, nats"}, customdata=found.damage.T,
+        contours={"coloring": "heatmap", "showlines": False}, line={"width": 0}, colorbar={"title": "gain, nats"},
+            customdata=found.damage.T,
         hovertemplate="%{x:.0f}°, %{y:.2f} times as long<br>gain %{z:+.3f}, KL %{customdata:.3g}<extra></extra>", name="gain",
     )  # fmt: skip
     if (found.damage > found.limit).any() and (found.damage <= found.limit).any():
@@ -29,7 +30,7 @@ def plane_figure(found: DosePlane, height: int = 460) -> go.Figure:
         )  # fmt: skip
     for at, one in enumerate(found.placed, 1):
         figure.add_scatter(
-            x=list(one.angles), y=list(one.lengths), mode="lines+markers", name=f"{lane_letter(at)} {one.label}",
+            x=list(one.angles), y=list(one.lengths), mode="lines+markers", name=f"{lane_letter(at)} {one.label.label}",
             text=[f"dose {dose:g} of its own" for dose in one.doses], hovertemplate="%{text}: %{x:.1f}°, %{y:.3f}<extra></extra>",
             marker={"symbol": LANE_SYMBOLS[at % len(LANE_SYMBOLS)], "color": lane_colour(at), "line": {"width": 1},
                     "size": [14 if dose == 1.0 else 8 for dose in one.doses]},

@@ -32,11 +32,15 @@ def turn(session: Session) -> None:
 
 
 def _settings(session: Session) -> DosePlaneSettings | None:
+    from workbench.operations import TransformAt  # imports torch
+
     chosen = set_chosen(session, key="plane-set")
     edits = edits_chosen(session, "Edits", key="plane-edits", most=_MOST)
     last = session.model.info.n_layers - 1
+    acts = [op.site.layer for edit in edits for op in session.load_edit(edit).operations() if isinstance(op, TransformAt)]
+    start = next((layer for layer in acts if layer is not None), min(last, last // 2 + 1))
     layer = st.slider(
-        "Layer", 0, last, min(last, last // 2 + 1), key="plane-layer", persist_state="session",
+        "Layer", 0, last, start, key="plane-layer", persist_state="session",
         help="The residual stream behind it is turned towards the difference of the set's sides, and scaled.",
     )  # fmt: skip
     return None if chosen is None else DosePlaneSettings(chosen[0], layer, at_own_doses(session, edits))
@@ -52,7 +56,7 @@ def _draw(found: DosePlane) -> None:
     meaning(words.markdown(found.sentence), "plane")
     if found.why:
         st.caption(found.why)
-    still = [str(one.label) for one in found.placed if one.is_still]
+    still = [one.label.label for one in found.placed if one.is_still]
     if still:
         st.caption(f"{', '.join(still)}: leaves the stream behind layer {found.layer} as it is, and acts later or elsewhere.")
     caption = words.provenance(model=found.model, data=found.data, split=found.split, n=found.n)
