@@ -52,11 +52,20 @@ def test_of_sides_that_do_not_differ_nothing_is_told_to_gain(tiny_gpt2: Any) -> 
     assert found.best is None and "Nothing safe gains" in found.sentence
 
 
+def gated_edit(model: Any) -> Any:
+    """A mean difference behind layer 1 that acts only where a probe fires."""
+    known = get("mean_difference")
+    return known.fit(model, TAUGHT, known.configure({"layers": (1,), "strength": 2.0, "gate": "hard"})).edit
+
+
 def test_edits_stand_where_they_take_tokens(tiny_gpt2: Any) -> None:
     edit = get("mean_difference").fit(tiny_gpt2, TAUGHT, get("mean_difference").configure({"layers": (1,), "strength": 2.0})).edit
     found = dose_plane(tiny_gpt2, TAUGHT, 1, [edit, shift(tiny_gpt2, seed=4)], angles=ANGLES, lengths=LENGTHS)
     one = found.placed[0]
     assert one.doses == (0.5, 1.0, 2.0) and list(one.angles) == sorted(one.angles) and one.angles[0] > 0 and not one.is_still
+    assert one.share == 1.0
+    rare = dose_plane(tiny_gpt2, TAUGHT, 1, [gated_edit(tiny_gpt2)], angles=(0.0,), lengths=(1.0,)).placed[0]
+    assert 0 < rare.share < 1 and rare.angles[1] > 0, "a gate leaves most tokens alone, and it stands where it takes the others"
     assert one.spread[0][0] <= one.angles[1] <= one.spread[0][1]
     above = dose_plane(tiny_gpt2, TAUGHT, 0, [edit], angles=(0.0,), lengths=(1.0,)).placed[0]
     assert above.is_still, "an edit behind layer 1 leaves the stream behind layer 0 as it is"

@@ -3,7 +3,8 @@
 Every edit of directions does both at once, in a mixture that its law fixes: an addition turns short tokens further than long ones and makes
 them longer, a rotation keeps their length, a projection shortens. Here both are set by hand: at each point of a grid the stream of every
 token is turned towards one direction and scaled; what that gains on held-out rows and moves on neutral text is measured. Edits then stand
-where they take the median token, so that one sees which of them reach the gain inside the safe region, and at what price.
+where they take the median of the tokens that they move, so that one sees which of them reach the gain inside the safe region, and at what
+price.
 Ref: docs/methods/shared.md §9.11.
 """
 
@@ -32,6 +33,7 @@ from workbench.methods.shared.reading import read_sides, settled_reading
 from workbench.methods.shared.validation import neutral_kl
 from workbench.models.base import LanguageModel
 from workbench.models.sinks import norm_bounds
+from workbench.models.tokens import TokenBatch
 from workbench.numerics.intervals import Interval, mean_interval
 from workbench.operations import Operation, TransformAt, wide
 from workbench.progress import Progress, silent
@@ -46,6 +48,9 @@ LENGTHS = (0.7, 0.85, 1.0, 1.15, 1.3)
 SAFE_NATS = 0.1
 _SHARES = (0.5, 1.0, 2.0)
 """Shares of an edit's own dose at which it is placed."""
+Spread = tuple[tuple[float, float], tuple[float, float]]
+_MOVED = 1e-4
+"""Share of its length by which a token has to differ to count as moved."""
 _AT_ONCE = 7
 _N_BOUNDS = 32
 
@@ -97,20 +102,22 @@ def turned_towards(direction: Float[Tensor, " d_model"], angle: float, length: f
 
 @dataclass(frozen=True)
 class Placed:
-    """Where an edit takes tokens of neutral text, at some of its doses: median angle in degrees and median ratio of lengths; `spread` is
-    the middle half of both at its own dose, ((low, high) degrees, (low, high) ratio); `kl` its own damage there, nats a token."""
+    """Where an edit takes those tokens of the scored rows and their best answers that it moves, at some of its doses: median angle in
+    degrees and median ratio of lengths. At its own dose `spread` is the middle half of both, `share` how many of the tokens it moves (a
+    gate leaves others alone), and `kl` its damage on neutral text, nats a token."""
 
     label: LaneLabel
     doses: tuple[float, ...]
     angles: tuple[float, ...]
     lengths: tuple[float, ...]
-    spread: tuple[tuple[float, float], tuple[float, float]]
+    spread: Spread
+    share: float
     kl: float
 
     @property
     def is_still(self) -> bool:
         """Whether it leaves the stream behind this layer as it is."""
-        return max(self.angles) < 0.05 and all(abs(one - 1) < 1e-3 for one in self.lengths)
+        return self.share == 0
 
 
 @dataclass(frozen=True)
@@ -202,7 +209,8 @@ def dose_plane(
     gain, damage = _measured(model, these, ground, grid, tell.part(0.15, 0.9))
     shape = (len(degrees), len(ratios))
     best, interval = _best(gain, damage.reshape(-1))
-    placed = tuple(_placed(model, label, edit, ground, site) for label, edit in zip(_labels(edits), edits))
+    read = model.tokens(these.rows.prompts(), list(these.true))
+    placed = tuple(_placed(model, label, edit, read, ground, site) for label, edit in zip(_labels(edits), edits))
     tell(1.0, "Done")
     where = None if best is None else (best // shape[1], best % shape[1])
     return DosePlane(
@@ -266,18 +274,23 @@ def _labels(edits: Sequence[Edit]) -> Sequence[LaneLabel]:
     return lane_labels([Lane((edit,)) for edit in edits])
 
 
-def _placed(model: LanguageModel, label: LaneLabel, edit: Edit, ground: Ground, site: Site) -> Placed:
-    before = gather(model, ground.batch, [site], "all")[site].double()
-    angles, ratios, spread = list[float](), list[float](), ((0.0, 0.0), (1.0, 1.0))
+def _placed(model: LanguageModel, label: LaneLabel, edit: Edit, read: TokenBatch, ground: Ground, site: Site) -> Placed:
+    before = gather(model, read, [site], "all")[site].double()
+    angles, ratios, share = list[float](), list[float](), 0.0
+    spread: Spread = ((0.0, 0.0), (1.0, 1.0))
     for dose in _SHARES:
         with lanes(model, [(edit.scaled(dose),)]):
-            after = gather(model, ground.batch, [site], "all")[site].double()
-        ratio = after.norm(dim=1) / before.norm(dim=1).clamp_min(1e-30)
-        cosine = torch.nn.functional.cosine_similarity(before, after, dim=1).clamp(-1, 1)
-        degrees = cosine.arccos().rad2deg()
+            after = gather(model, read, [site], "all")[site].double()
+        moves = (after - before).norm(dim=1) > _MOVED * before.norm(dim=1)
+        old, new = (before[moves], after[moves]) if bool(moves.any()) else (before, before)
+        ratio = new.norm(dim=1) / old.norm(dim=1).clamp_min(1e-30)
+        degrees = torch.nn.functional.cosine_similarity(old, new, dim=1).clamp(-1, 1).arccos().rad2deg()
         angles.append(float(degrees.median()))
         ratios.append(float(ratio.median()))
         if dose == 1.0:
-            quarter = torch.tensor([0.25, 0.75], dtype=torch.float64)
-            spread = (tuple(degrees.quantile(quarter).tolist()), tuple(ratio.quantile(quarter).tolist()))
-    return Placed(label, _SHARES, tuple(angles), tuple(ratios), spread, float(neutral_kl(model, [(edit,)], ground)[0]))  # pyright: ignore[reportArgumentType]
+            spread, share = (_middle_half(degrees), _middle_half(ratio)), float(moves.double().mean())
+    return Placed(label, _SHARES, tuple(angles), tuple(ratios), spread, share, float(neutral_kl(model, [(edit,)], ground)[0]))
+
+
+def _middle_half(x: Float[Tensor, " token"]) -> tuple[float, float]:
+    return float(x.quantile(0.25)), float(x.quantile(0.75))

@@ -56,6 +56,9 @@ def _draw(found: DosePlane) -> None:
     meaning(words.markdown(found.sentence), "plane")
     if found.why:
         st.caption(found.why)
+    some = [f"{one.label.label} moves {one.share:.0%} of the rows' tokens" for one in found.placed if 0 < one.share < 0.995]
+    if some:
+        st.caption("; ".join(some) + ": it stands where it takes those.")
     still = [one.label.label for one in found.placed if one.is_still]
     if still:
         st.caption(f"{', '.join(still)}: leaves the stream behind layer {found.layer} as it is, and acts later or elsewhere.")
