@@ -15,7 +15,7 @@ from tests.conftest import contrast_rows, taught_rows
 from tests.made_edits import shift
 from workbench.cli.main import app
 from workbench.errors import BadKnob
-from workbench.evaluate.dose_plane import dose_plane, turned_towards
+from workbench.evaluate.dose_plane import _point, dose_plane, turned_towards
 from workbench.figures.dose_plane import plane_figure as figure
 from workbench.methods import get
 from workbench.session import Session
@@ -36,6 +36,15 @@ def test_a_token_is_turned_by_the_angle_towards_the_direction_and_made_as_long_a
             before = torch.nn.functional.cosine_similarity(x, d.double().expand_as(x), dim=-1)
             assert bool((along > before)[before.arccos().rad2deg() > angle].all()), "towards, not away"
     assert torch.equal(turned_towards(d, 0.0, 1.0)(x), x)
+
+
+def test_a_point_is_an_edit_like_any_other_and_moves_to_a_device(tiny_gpt2: Any) -> None:
+    point = _point(tiny_gpt2, torch.randn(tiny_gpt2.info.d_model), 1, 30.0, 0.8)
+    again = point.on("cpu")
+    x = torch.randn(2, 3, tiny_gpt2.info.d_model)
+    (one,), (other,) = point.operations(), again.operations()
+    assert torch.equal(one.fn(x), other.fn(x)) and not torch.allclose(one.fn(x), x)
+    assert point.scaled(0.0).operations() == ()
 
 
 def test_the_middle_of_the_plane_is_the_untouched_model_and_the_direction_gains(tiny_gpt2: Any) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal, Self, final
 
 import numpy as np
@@ -46,6 +46,7 @@ ANGLES = (0.0, 10.0, 20.0, 30.0, 45.0, 60.0, 90.0)
 LENGTHS = (0.7, 0.85, 1.0, 1.15, 1.3)
 """Times the token's own length."""
 SAFE_NATS = 0.1
+"""KL(untouched ‖ moved) a token of neutral text, up to which a point is safe."""
 _SHARES = (0.5, 1.0, 2.0)
 """Shares of an edit's own dose at which it is placed."""
 Spread = tuple[tuple[float, float], tuple[float, float]]
@@ -58,12 +59,9 @@ _N_BOUNDS = 32
 @final
 @dataclass(frozen=True)
 class _Turned(Edit):
-    """A point of the plane: it turns the stream behind one layer and scales it. Made to be measured, never kept."""
+    """A point of the plane: it turns the stream behind one layer and scales it, as its facts say. Made to be measured, never kept."""
 
-    direction: Float[Tensor, " d_model"] = field(kw_only=True)
-    layer: int = field(kw_only=True)
-    angle: float = field(kw_only=True)
-    length: float = field(kw_only=True)
+    direction: Float[Tensor, " d_model"]
     kind = "turned towards"
 
     def tensors(self) -> Mapping[str, Tensor]:
@@ -71,11 +69,12 @@ class _Turned(Edit):
 
     @classmethod
     def from_tensors(cls, header: Header, tensors: Mapping[str, Tensor]) -> Self:
-        raise NotImplementedError("A point of the plane is never kept.")
+        return cls(header, tensors["direction"])
 
     def at_dose(self, dose: float) -> tuple[Operation, ...]:
-        turn = turned_towards(self.direction, dose * self.angle, 1.0 + dose * (self.length - 1.0))
-        return (TransformAt(Site("resid_post", self.layer), turn, self.direction.numel()),)
+        layer, angle, length = (self.header.facts[name] for name in ("layer", "angle", "length"))
+        turn = turned_towards(self.direction, dose * angle, 1.0 + dose * (length - 1.0))
+        return (TransformAt(Site("resid_post", layer), turn, self.direction.numel()),)
 
     def exports(self) -> Mapping[ExportTarget, Possible | Refused]:
         return {}
@@ -204,8 +203,7 @@ def dose_plane(
     these = asked(drawn(held.rows, n_rows), demonstrations)
     prompts = list(dict.fromkeys(row.prompt for row in demonstrations.split("fit") if row.prompt))[:_N_BOUNDS]
     bounds = norm_bounds(model, model.tokens(prompts), [site]) if prompts else {}
-    point = _Turned(_header(model), direction=direction, layer=layer, angle=0.0, length=1.0)
-    grid = [_at(point, angle, length, bounds) for angle in degrees for length in ratios]
+    grid = [_point(model, direction, layer, angle, length).sparing(bounds) for angle in degrees for length in ratios]
     gain, damage = _measured(model, these, ground, grid, tell.part(0.15, 0.9))
     shape = (len(degrees), len(ratios))
     best, interval = _best(gain, damage.reshape(-1))
@@ -238,13 +236,10 @@ def _direction(model: LanguageModel, demonstrations: Demonstrations, site: Site,
     return (found / found.norm()).float().to(model.device)
 
 
-def _header(model: LanguageModel) -> Header:
-    return Header("turned towards", {}, model.fingerprint, "", 0, {}, {})
-
-
-def _at(point: _Turned, angle: float, length: float, bounds: Mapping[Site, float]) -> _Turned:
-    found = _Turned(point.header, direction=point.direction, layer=point.layer, angle=angle, length=length)
-    return found.sparing(bounds) if bounds else found
+def _point(model: LanguageModel, direction: Float[Tensor, " d_model"], layer: int, angle: float, length: float) -> _Turned:
+    return _Turned(
+        Header("turned towards", {}, model.fingerprint, "", 0, {}, {"layer": layer, "angle": angle, "length": length}), direction
+    )
 
 
 def _measured(
