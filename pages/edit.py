@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from pages._ui.demonstrations import sets
-from pages._ui.edit import fits, fitting, methods, where
+from pages._ui.edit import copy_as, fits, fitting, methods, where
 from pages._ui.kit import frame, jobs
 from pages._ui.kit.backend import ready
 from pages._ui.kit.methods import method, obstacles
@@ -31,12 +31,13 @@ def main(session: Session) -> None:
     name = methods.cards(session, demonstrations)
     known = method(name)
     blocked = obstacles(session, demonstrations)[name]
+    texts = st.container()
     form, picture = st.columns([1, 2], gap="large")
     with form:
         values, seed, dose = methods.form(session, known)
-        chat = methods.as_chat(session, demonstrations)
+        chat, system = methods.as_chat(session, demonstrations)
         rivals = methods.rivals(chosen)
-        settings = fitting.fit_settings(chosen, demonstrations, name, values, seed, dose, chat, rivals)
+        settings = fitting.fit_settings(chosen, demonstrations, name, values, seed, dose, chat, rivals, system)
         problem = fitting.knob_problem(known, values)
         if problem is not None:
             frame.problem(problem, "knobs")
@@ -49,6 +50,8 @@ def main(session: Session) -> None:
         where.panel(demonstrations, known, None if stuck else methods.fitted(session, known, values), chat)
         fits.by_validation(session, demonstrations, settings, blocked=stuck)
         fits.presets_side_by_side(known, settings, blocked=bool(blocked))
+    with texts:
+        copy_as.panel(session, settings)
     with picture:
         jobs.panel(fitting.FIT, fits.draw, settings=settings, nothing=_nothing, live=fits.live)
 

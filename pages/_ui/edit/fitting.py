@@ -64,6 +64,7 @@ def fit_settings(
     dose: float = 1.0,
     chat: bool | None = None,
     rivals: Rivals = NO_RIVALS,
+    system: str = "",
 ) -> FitSettings:
     """What a fit comes from, with every knob's value, and the dose and the rivals it is measured at and beside."""
     from workbench.knobs import as_json
@@ -72,7 +73,7 @@ def fit_settings(
         told = as_json(method(name).configure(values))
     except RetouchError:  # the form shows it; the values as typed still tell this form from another
         told = dict(values)
-    return FitSettings(name, chosen, told, seed=seed, dose=dose, data=demonstrations.fingerprint, chat=chat, rivals=rivals)
+    return FitSettings(name, chosen, told, seed=seed, dose=dose, data=demonstrations.fingerprint, chat=chat, system=system, rivals=rivals)
 
 
 def knob_problem(known: Method, values: Mapping[str, Any]) -> RetouchError | None:

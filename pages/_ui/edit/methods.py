@@ -131,19 +131,38 @@ def _preset(items: Sequence[Knob], known: Method, chosen: str, key: str) -> None
         use_values(items, as_json(known.configure(preset=name)), key=key)
 
 
-def as_chat(session: Session, demonstrations: Demonstrations) -> bool | None:
-    """Choose whether a set of texts is put to the model as chat; None where there is nothing to choose."""
+def _chat_keys(of: str) -> tuple[str, str]:
+    """Where the form keeps whether a set is put as chat, and under which system turn."""
+    return f"fit-chat-{of}", f"fit-system-{of}"
+
+
+def set_chat(session: Session, demonstrations: Demonstrations, chat: bool | None, system: str) -> None:
+    """Set what `as_chat` shows of a set of texts; call it before the form is drawn."""
+    from workbench.workspace.rendering import goes_as_chat
+
+    on, said = _chat_keys(demonstrations.name)
+    # A system turn implies chat, as on the command line.
+    st.session_state[on] = goes_as_chat(session.model, demonstrations) or bool(system) if chat is None else chat
+    st.session_state[said] = system
+
+
+def as_chat(session: Session, demonstrations: Demonstrations) -> tuple[bool | None, str]:
+    """Choose whether a set of texts is put to the model as chat, and under which system turn; None where there is nothing to choose."""
     from workbench.models.chat import has_template, template_name
     from workbench.workspace.rendering import goes_as_chat
 
     tokenizer = session.model.tokenizer
     if not has_template(tokenizer):
-        return None
+        return None, ""
     if demonstrations.is_chat:
         st.caption(plain(f"The set holds conversations; they are read through the {template_name(tokenizer)}."))
-        return None
-    first = goes_as_chat(session.model, demonstrations)
-    on = st.toggle("As chat", first, key=f"fit-chat-{demonstrations.name}", persist_state="session")
+        return None, ""
+    first, (chat_key, system_key) = goes_as_chat(session.model, demonstrations), _chat_keys(demonstrations.name)
+    st.session_state.setdefault(chat_key, first)
+    on = st.toggle("As chat", key=chat_key, persist_state="session")
     why = "" if first else " Most prompts of this set end in the middle of a sentence, so it is off at first."
     st.caption(plain(f"On: each prompt is one turn of the user, through the {template_name(tokenizer)}. Off: a text to go on with.{why}"))
-    return on
+    if not on:
+        return on, ""
+    system = st.text_input("System turn", key=system_key, persist_state="session", placeholder="none", help="Stands before each prompt.")
+    return on, system.strip()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -145,6 +145,18 @@ def grid(
             key=f"{key}-column", placeholder="Pick", width=200,
         )  # fmt: skip
     return picked
+
+
+def text_editor(label: str, text: str, *, key: str, is_wrong: bool, on_typed: Callable[[str], None]) -> None:
+    """Draw a text to edit and to copy; `on_typed` gets it a moment after the last key, before the page is drawn anew.
+
+    Args:
+        is_wrong: mark it as one that could not be taken over.
+    """
+    draw = _component("text_editor", '<div class="frame"><textarea spellcheck="false" rows="3"></textarea><button>Copy</button></div>')
+    draw(
+        data={"text": text, "label": label, "wrong": is_wrong}, key=key, on_typed_change=lambda: on_typed(str(_clicked(key, "typed") or ""))
+    )
 
 
 def _twin_value(key: str, size: int) -> int | None:
