@@ -98,7 +98,8 @@ def fill(session: Session, asked: AskedFit, form: AskedFit) -> None:
     """Set the form to what is asked for; call it before the form is drawn.
 
     Raises:
-        BadKnob: another model or workspace than the tab's, a layer that the model lacks, or a chat rendering that there is no template for. UnknownName: no such set.
+        BadKnob: another model or workspace than the tab's, a layer that the model lacks, or a chat rendering that there is no template for.
+        UnknownName: no such set.
     """
     from workbench.knobs import as_json, check_layers, knobs
     from workbench.models.chat import has_template
