@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from pages._ui.inspect import patching
+from pages._ui.inspect import pair
 from pages._ui.kit import frame
 from pages._ui.kit.backend import ready
 from pages._ui.kit.state import state
@@ -65,7 +65,7 @@ def _prepare(session: Session, step: lessons.Step) -> None:
     if "prompt" in step:
         st.session_state["inspect-prompt"] = step["prompt"]
     if "example" in step:
-        patching.example(session)
+        pair.example(session)
     if "lens" in step:
         st.session_state["inspect-lens"] = step["lens"]
 

@@ -41,6 +41,7 @@ export default function (component) {
       button.tabIndex = here || (!data.picked && i === 0 && j === 0) ? 0 : -1;
       if (here) button.className = "picked";
       else if (data.picked && (data.picked[0] === i || data.picked[1] === j)) button.className = "cross";
+      if (data.faint && data.faint[i][j]) button.classList.add("faint");
       button.onclick = () => setStateValue("picked", [i, j]);
       button.onkeydown = (event) => {
         const step = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[event.key];

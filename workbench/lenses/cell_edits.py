@@ -80,10 +80,7 @@ def cell_edit(
     tell(0.1, "Reading the cell")
     with torch.no_grad():
         stream, told = _stream(model, batch, layer), model.logits(batch)[0, -1]
-    facts = {"layer": layer, "from_end": n - pos, "verb": verb, "given": str(given), "at": token_texts(model.tokenizer, batch.ids[0])[pos]}
-    facts |= {"network": network_of(model)} if network_of(model) else {}
-    versions = {package: importlib.metadata.version(package) for package in ("torch", "transformers", "transformer-lens")}
-    plain = CellEdit(Header(f"{verb} cell", {}, model.fingerprint, "", 0, versions, facts), torch.zeros_like(stream[pos]).float())
+    plain = unmoved(model, batch, layer, pos, verb, str(given))
     tell(0.4, "Making the edit")
     if verb == "steer":
         edit = _steered(model, batch, plain, pos, one_token(model, str(given)), stream[pos])
@@ -96,7 +93,16 @@ def cell_edit(
     with torch.no_grad(), applied(model, edit):
         moved = model.logits(batch)[0, -1]
     tell(1.0, "Done")
-    return CellDraft(edit, *(_tops(model, logits, top_k) for logits in (told, moved)))
+    return CellDraft(edit, *(likeliest(model, logits, top_k) for logits in (told, moved)))
+
+
+def unmoved(model: LanguageModel, batch: TokenBatch, layer: int, pos: int, verb: Verb, given: str, **facts: str) -> CellEdit:
+    """The edit of a cell that adds nothing yet: its place, counted from the end of a prompt of one row, and what it is made of."""
+    at = token_texts(model.tokenizer, batch.ids[0])[pos]
+    told: dict[str, Any] = {"layer": layer, "from_end": batch.ids.shape[1] - pos, "verb": verb, "given": given, "at": at} | facts
+    told |= {"network": network_of(model)} if network_of(model) else {}
+    versions = {package: importlib.metadata.version(package) for package in ("torch", "transformers", "transformer-lens")}
+    return CellEdit(Header(f"{verb} cell", {}, model.fingerprint, "", 0, versions, told), torch.zeros(model.width(cell_site(layer))))
 
 
 def _stream(model: LanguageModel, batch: TokenBatch, layer: int) -> Float[Tensor, "pos d_model"]:
@@ -146,6 +152,7 @@ def _steered(model: LanguageModel, batch: TokenBatch, plain: CellEdit, pos: int,
     return edit
 
 
-def _tops(model: LanguageModel, logits: Float[Tensor, " d_vocab"], k: int) -> tuple[tuple[str, float], ...]:
+def likeliest(model: LanguageModel, logits: Float[Tensor, " d_vocab"], k: int = 5) -> tuple[tuple[str, float], ...]:
+    """The k likeliest tokens and their probabilities, the largest first."""
     shares, ids = logits.double().softmax(-1).topk(min(k, logits.numel()))
     return tuple(zip(token_texts(model.tokenizer, ids), shares.tolist()))

@@ -38,6 +38,8 @@ _LENSES: dict[str, LensNeeds] = {
     "attention": LensNeeds("workbench.lenses.attention", "bridge", ("attn.hook_pattern",), some=True),
     "logit_lens": LensNeeds("workbench.lenses.logit_lens", "bridge", ("hook_resid_pre", "hook_resid_post")),
     "cell_edit": LensNeeds("workbench.lenses.cell_edits", "any"),
+    "stream_readout": LensNeeds("workbench.lenses.patch_lens", "any"),
+    "patch_lens": LensNeeds("workbench.lenses.patch_lens", "any"),
     "direct_attribution": LensNeeds("workbench.lenses.attribution", "bridge", (*_STREAMS, *_HEADS), sums=True),
     "activation_patching": LensNeeds("workbench.lenses.patching", "bridge", (*_STREAMS, *_HEADS)),
     "attribution_patching": LensNeeds("workbench.lenses.patching", "bridge", (*_STREAMS, *_HEADS)),

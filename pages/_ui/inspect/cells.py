@@ -96,8 +96,6 @@ def _make(settings: Cell) -> None:
 
 
 def _draft(made: Drafted, shown: Callable[[LogitLens, Lanes], object]) -> None:
-    from workbench.figures.basic import next_token_bars
-
     draft, lens = made
     key = draft.edit.id
     if key not in part(Drafts).shown:
@@ -105,6 +103,14 @@ def _draft(made: Drafted, shown: Callable[[LogitLens, Lanes], object]) -> None:
         state().turn_on(key)
         shown(lens, lanes_on())
         st.rerun()
+    said(draft, words.plain(draft.says))
+
+
+def said(draft: CellDraft, says: str) -> None:
+    """Draw what the model says with a draft and without it, in bars and a sentence, and what can be done with it."""
+    from workbench.figures.basic import next_token_bars
+
+    key = draft.edit.id
     bars = [
         (name, [(words.token(token), share) for token, share in tops])
         for name, tops in (("base", draft.before), ("the draft", draft.after))
@@ -113,9 +119,11 @@ def _draft(made: Drafted, shown: Callable[[LogitLens, Lanes], object]) -> None:
     where = words.provenance(
         model=draft.edit.header.model.name, edit=key[:8], n="1 prompt", where=f"layer {facts['layer']}, {words.token(facts['at'])}"
     )
-    figure_panel(next_token_bars("What the model says next", bars), draft.rows(), where, key="cell-said", says=words.plain(draft.says))
+    figure_panel(next_token_bars("What the model says next", bars), draft.rows(), where, key="cell-said", says=says)
     with st.container(horizontal=True):
         if st.button("Compare the answers", key="cell-compare", type="primary"):
+            if not state().is_on(key):
+                state().turn_on(key)
             st.switch_page("pages/compare.py")
         if state().is_on(key):
             st.button("Turn it off", key="cell-off", on_click=state().turn_off, args=(key,))

@@ -9,13 +9,14 @@ import streamlit as st
 
 from pages._ui.inspect.attribution import head_grid
 from pages._ui.inspect.lenses import lane_choice
+from pages._ui.inspect.pair import corrupted
+from pages._ui.inspect.patch_lens import patch_lens
 from pages._ui.kit import frame, jobs, scope, words
 from pages._ui.kit.components import grid
 from pages._ui.kit.figures import figure_panel, table_panel
 from pages._ui.kit.lanes import Lanes, lanes_on, with_base
 from pages._ui.kit.state import state
-from workbench.conversations import Prompt, Turn
-from workbench.errors import RetouchError
+from workbench.conversations import Prompt
 
 if TYPE_CHECKING:
     from workbench.lenses.circuits import Circuit
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from workbench.session import Session
 
 _PLACES = {"resid_pre": "Residual stream", "attn_out": "Attention", "mlp_out": "MLP", "heads": "Heads"}
-_EXAMPLE_SET = "name-swaps"
 PATCHING: jobs.Slot[Patched, PatchingEffects] = jobs.Slot("patching")
 CIRCUIT: jobs.Slot[Traced, Circuit] = jobs.Slot("circuit")
 
@@ -50,46 +50,16 @@ class Traced:
     n_edges: int
 
 
-def corrupted(session: Session, prompt: Prompt, targets: tuple[str, ...]) -> Prompt | None:
-    """Draw the corrupted prompt and the example; return it once prompt, target and distractor are there."""
-    with st.container(horizontal=True, vertical_alignment="bottom"):
-        text = st.text_area(
-            "Corrupted prompt", key="inspect-corrupt", persist_state="session", height="content",
-            placeholder="the same prompt with the word changed that decides, as many tokens",
-        )  # fmt: skip
-        st.button("Try a name swap", key="inspect-example", on_click=example, args=(session,), help="Fills all four fields.")
-    if str(prompt).strip() and text.strip() and len(targets) == 2 and text != prompt:
-        return text if isinstance(prompt, str) else replace(prompt, turns=(*prompt.turns[:-1], Turn("user", text)))
-    lacking = "a target and a distractor above" if len(targets) < 2 else "a corrupted prompt that differs"
-    frame.empty("What each place brings back will stand here.", f"Write {lacking}, or try a name swap.", key="patch-need")
-    return None
-
-
-def example(session: Session) -> None:
-    """Fill all four fields from a shipped row in which one name stands once and the giver's twice, and the same with the giver changed."""
-    try:
-        rows = session.demos(_EXAMPLE_SET)
-    except RetouchError as error:
-        st.toast(words.plain(f"{error} {error.hint}"))
-        return
-    for row in rows:
-        good, bad, text = row.positive or "", row.negative or "", str(row.prompt)
-        if good and bad and text.count(good) == 1 and text.count(bad) == 2:
-            head, _, tail = text.rpartition(bad)
-            st.session_state.update(
-                {
-                    "inspect-prompt": text,
-                    "inspect-prompt-chat": False,
-                    "inspect-corrupt": f"{head}{good}{tail}",
-                    "inspect-target": good,
-                    "inspect-distractor": bad,
-                }
-            )
-            return
-
-
 def patching(session: Session, prompt: Prompt, targets: tuple[str, ...]) -> None:
-    """Put single activations of the clean run into the corrupted run."""
+    """Put activations of the clean run into the corrupted run: every place by itself, or one cell into any other."""
+    views = {"Every place": _everywhere, "Cell by cell": patch_lens}
+    view = st.segmented_control(
+        "View", list(views), default="Every place", key="patching-view", required=True, label_visibility="collapsed"
+    )
+    views[view or "Every place"](session, prompt, targets)
+
+
+def _everywhere(session: Session, prompt: Prompt, targets: tuple[str, ...]) -> None:
     corrupt = corrupted(session, prompt, targets)
     if corrupt is None:
         return

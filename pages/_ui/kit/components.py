@@ -104,6 +104,7 @@ def grid(
     hover: Sequence[Sequence[str]] | None = None,
     signed: bool = False,
     scale: float | None = None,
+    faint: Sequence[Sequence[bool]] | None = None,
     corner: str = "",
     row_word: str = "Layer",
     column_word: str = "Token",
@@ -112,7 +113,7 @@ def grid(
 
     Args:
         values: colours: [0, 1], or [-1, 1] when `signed`, after division by `scale`.
-        texts: what stands in the cells; `hover`: what the pointer and screen readers get.
+        texts: what stands in the cells; `hover`: what the pointer and screen readers get; `faint`: cells that recede.
         row_word, column_word: labels of the two selectors that do the same as a click.
     """
     n, m = min(len(rows), MAX_ROWS), min(len(columns), MAX_COLUMNS)
@@ -130,6 +131,7 @@ def grid(
         "values": [list(line[:m]) for line in values[:n]],
         "texts": None if texts is None else [[words.token(text) for text in line[:m]] for line in texts[:n]],
         "hover": None if hover is None else [list(line[:m]) for line in hover[:n]],
+        "faint": None if faint is None else [list(line[:m]) for line in faint[:n]],
         "signed": signed,
         "scale": scale,
         "corner": corner,
