@@ -58,4 +58,10 @@ export default function (component) {
   });
   root.replaceChildren(table);
   [root.scrollLeft, root.scrollTop] = scroll;
+  // A column that matters is brought into view once, where the reader has not been yet.
+  if (data.start && root.dataset.start !== String(data.start)) {
+    const labels = head.cells[0].offsetWidth;
+    root.scrollLeft = head.cells[data.start + 1].offsetLeft - labels - 8;
+    root.dataset.start = data.start;
+  }
 }

@@ -45,6 +45,8 @@ def test_two_picks_run_a_patch_and_its_edit_can_be_turned_on(app: Run) -> None:
     fine(test.button(key="cell-on").click().run())
     assert test.session_state["retouch"].is_on(found.draft.edit.id)
     assert "In scope" not in said and test.button(key="patch-scope-add")
+    fine(test.switch_page("pages/compare.py").run())
+    assert "Follow the controls" in [item.label for item in test.toggle]
 
 
 @pytest.mark.parametrize(("place", "head"), [("attn_out", None), ("mlp_out", None), ("head", 2)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from tests.app.conftest import fine, settled, texts
+from tests.app.conftest import ROOT, fine, settled, texts
 from tests.app.test_pages import fitted
 from tests.app.test_people import waits
 from workbench.errors import Busy
@@ -121,3 +122,18 @@ def test_a_run_that_is_broken_off_while_it_collects_loses_no_result(
     with pytest.raises(BrokenOff):
         jobs.collect(slot)
     assert now.kept[slot.name].value == 42 and slot.name not in now.slots
+
+
+def records(source: str) -> list[str]:
+    """The names of a module's own classes that a tab remembers."""
+    nodes = list(ast.walk(ast.parse(source)))
+    calls = [node for node in nodes if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "part"]
+    asked = {node.args[0].id for node in calls if node.args and isinstance(node.args[0], ast.Name)}
+    return [node.name for node in nodes if isinstance(node, ast.ClassDef) and node.name in asked]
+
+
+def test_no_two_records_that_a_tab_remembers_share_a_name() -> None:
+    """`state.part` keeps them by name: one would be handed the other's."""
+    found = [name for path in (ROOT / "pages").rglob("*.py") for name in records(path.read_text())]
+    assert found and sorted(found) == sorted(set(found))
+    assert records("class A: ...\nclass B: ...\npart(A).x = 1") == ["A"]

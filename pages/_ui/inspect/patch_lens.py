@@ -47,7 +47,7 @@ class Put:
 
 
 @dataclass
-class Asked:
+class Begun:
     """The patch that was asked for last: one that failed or was cancelled is not begun again by itself."""
 
     last: Put | None = None
@@ -110,8 +110,8 @@ def _both(runs: tuple[StreamReadout, StreamReadout], pair: Pair, place: str, hea
         st.caption("Pick a cell of the source and a cell of the target: the patch then runs at once.")
         return
     settings = Put(pair, place, head, taken, at, targets if len(targets) == 2 else ())
-    if part(Asked).last != settings:
-        part(Asked).last = settings
+    if part(Begun).last != settings:
+        part(Begun).last = settings
         _patch(settings)
     jobs.panel(PATCH, lambda found: _patched(found, runs[1]), settings=settings)
 
@@ -163,7 +163,7 @@ def _patched(found: PatchLens, target: StreamReadout) -> None:
         hover = [[f"moved by {x:.0%}" if kept else "cannot move" for x, kept in zip(*lines)] for lines in zip(moved, inside)]
         grid(
             [_name(one) for one in layers], list(target.tokens), moved, key="patch-grid", texts=texts, hover=hover,
-            faint=[[not x for x in line] for line in inside], corner="after", row_word="After", column_word="Token",
+            faint=[[not x for x in line] for line in inside], start=max(0, pos - 2), corner="after", row_word="After", column_word="Token",
         )  # fmt: skip
         st.caption("Colour: how far the stream moved, as a share of its norm. Faint cells cannot move: no attention reaches them.")
     with right:

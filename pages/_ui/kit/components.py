@@ -105,6 +105,7 @@ def grid(
     signed: bool = False,
     scale: float | None = None,
     faint: Sequence[Sequence[bool]] | None = None,
+    start: int = 0,
     corner: str = "",
     row_word: str = "Layer",
     column_word: str = "Token",
@@ -114,6 +115,7 @@ def grid(
     Args:
         values: colours: [0, 1], or [-1, 1] when `signed`, after division by `scale`.
         texts: what stands in the cells; `hover`: what the pointer and screen readers get; `faint`: cells that recede.
+        start: the column that is scrolled into view at first.
         row_word, column_word: labels of the two selectors that do the same as a click.
     """
     n, m = min(len(rows), MAX_ROWS), min(len(columns), MAX_COLUMNS)
@@ -133,6 +135,7 @@ def grid(
         "hover": None if hover is None else [list(line[:m]) for line in hover[:n]],
         "faint": None if faint is None else [list(line[:m]) for line in faint[:n]],
         "signed": signed,
+        "start": min(start, m - 1),
         "scale": scale,
         "corner": corner,
         "picked": None if picked is None else list(picked),
