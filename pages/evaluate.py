@@ -30,8 +30,9 @@ def main(session: Session) -> None:
     """Edits that are made, any of them at equal damage, the demonstrations behind one, or methods by the protocol of canonical examples."""
     if (asked := st.session_state.pop(ASKED, None)) is not None:  # a button of one view asks for another
         st.session_state["evaluate-view"] = asked
+    st.session_state.setdefault("evaluate-view", "Edits")
     view = st.segmented_control(
-        "View", list(VIEWS), default="Edits", key="evaluate-view", required=True, label_visibility="collapsed", persist_state="session"
+        "View", list(VIEWS), key="evaluate-view", required=True, label_visibility="collapsed", persist_state="session"
     )
     VIEWS[view or "Edits"](session)
 

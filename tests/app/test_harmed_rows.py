@@ -44,6 +44,13 @@ def test_the_rows_of_a_verdict_are_a_table_that_filters_by_way_tag_template_and_
     assert 0 < len(table(test)) == (whole["words"] == 4).sum() < len(whole)
 
 
+def test_from_the_rows_of_a_verdict_it_is_one_click_to_the_demonstrations_behind_them(app: Run, fresh_backend: Any) -> None:
+    test = fitted(app, fresh_backend, 120, tagged)
+    fine(test.button(key="fit-rows-blame").click().run())
+    asked = test.session_state["influence-edit"]
+    assert test.selectbox(key="influence-edit").value == asked and not test.button(key="influence-run").disabled
+
+
 def test_before_a_fit_it_is_foretold_in_words_for_the_layers_of_the_form(app: Run, fresh_backend: Any) -> None:
     test = app("edit")
     test.session_state["retouch"].set_name = own_set(fresh_backend, 60, taught_rows)

@@ -48,6 +48,10 @@ def draw_rows(benefit: Benefit, *, key: str) -> None:
             chosen = shown[picked[0]] if picked and picked[0] < len(shown) else None
             if st.button("Open in Compare", key=f"{key}-rows-open", disabled=chosen is None) and chosen is not None:
                 _open(benefit.lanes[at], str(chosen["prompt"]))
+            if len(benefit.lanes[at].edit_ids) == 1 and st.button(
+                "Which demonstrations did it", key=f"{key}-rows-blame", help="Who pushes which row, and the fit again without them."
+            ):
+                _blame(benefit.lanes[at].edit_ids[0])
             st.download_button("CSV", lambda: as_csv(shown), "retouch-rows.csv", "text/csv", key=f"{key}-rows-csv", type="tertiary")
 
 
@@ -85,3 +89,9 @@ def _open(lane: LaneLabel, prompt: str) -> None:
         now.lanes = (*now.lanes, lane.lane)[-MAX_LANES:]
     st.session_state["compare-prompts"] = prompt
     st.switch_page("pages/compare.py")
+
+
+def _blame(edit: str) -> None:
+    st.session_state["influence-edit"] = edit
+    st.session_state["evaluate-ask"] = "Which did it"
+    st.switch_page("pages/evaluate.py")
