@@ -24,18 +24,19 @@ SAMPLED = ("workbench/evaluate", "workbench/methods/choice.py", "workbench/metho
 TESTS = (
     "tests/unit/test_adapters.py", "tests/unit/test_are_concept.py", "tests/unit/test_budget.py", "tests/unit/test_canonical_rows.py",
     "tests/unit/test_choice.py", "tests/unit/test_concept_meter.py", "tests/unit/test_damage.py", "tests/unit/test_design.py",
-    "tests/unit/test_divergences.py", "tests/unit/test_drawn.py", "tests/unit/test_edit_size.py", "tests/unit/test_enough.py",
-    "tests/unit/test_epochs.py", "tests/unit/test_equal_damage.py", "tests/unit/test_evaluate_controls.py",
+    "tests/unit/test_divergences.py", "tests/unit/test_dose_plane.py", "tests/unit/test_drawn.py", "tests/unit/test_edit_size.py",
+    "tests/unit/test_enough.py", "tests/unit/test_epochs.py", "tests/unit/test_equal_damage.py", "tests/unit/test_evaluate_controls.py",
     "tests/unit/test_evaluate_intervals.py", "tests/unit/test_evaluate_scores.py", "tests/unit/test_evidence.py",
     "tests/unit/test_fitted_rows.py", "tests/unit/test_foretold.py", "tests/unit/test_forks.py", "tests/unit/test_gating.py",
     "tests/unit/test_harmless.py", "tests/unit/test_held_apart.py", "tests/unit/test_influence.py", "tests/unit/test_lane.py",
-    "tests/unit/test_lens_senses.py", "tests/unit/test_moved.py", "tests/unit/test_off_target.py", "tests/unit/test_prompting.py",
-    "tests/unit/test_rivals.py", "tests/unit/test_sea_sides.py", "tests/unit/test_shared.py", "tests/unit/test_shortfall.py",
-    "tests/unit/test_side_scores.py", "tests/unit/test_standardised_interval.py", "tests/unit/test_starts.py",
-    "tests/unit/test_strength.py", "tests/unit/test_two_sets.py", "tests/unit/test_validation.py", "tests/unit/test_verdict.py",
-    "tests/unit/test_watch.py", "tests/theory/test_are_rounds.py", "tests/theory/test_canonical_ensemble.py",
-    "tests/theory/test_canonical_protocol.py", "tests/theory/test_canonical_switches.py", "tests/theory/test_direction.py",
-    "tests/theory/test_sea_model.py", "tests/contract/test_engine_backpack.py", "tests/contract/test_sparing.py",
+    "tests/unit/test_lens_senses.py", "tests/unit/test_locate.py", "tests/unit/test_moved.py", "tests/unit/test_off_target.py",
+    "tests/unit/test_placements.py", "tests/unit/test_prompting.py", "tests/unit/test_read_knob.py", "tests/unit/test_rivals.py",
+    "tests/unit/test_sea_sides.py", "tests/unit/test_shared.py", "tests/unit/test_shortfall.py", "tests/unit/test_side_scores.py",
+    "tests/unit/test_standardised_interval.py", "tests/unit/test_starts.py", "tests/unit/test_strength.py", "tests/unit/test_two_sets.py",
+    "tests/unit/test_validation.py", "tests/unit/test_verdict.py", "tests/unit/test_watch.py", "tests/theory/test_are_rounds.py",
+    "tests/theory/test_canonical_ensemble.py", "tests/theory/test_canonical_protocol.py", "tests/theory/test_canonical_switches.py",
+    "tests/theory/test_direction.py", "tests/theory/test_sea_model.py", "tests/contract/test_engine_backpack.py",
+    "tests/contract/test_sparing.py",
 )  # fmt: skip
 ENOUGH = 0.9
 

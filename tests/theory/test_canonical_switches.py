@@ -119,6 +119,9 @@ def test_the_epoch_rule_counts_the_last_epoch_in_the_ball_or_the_one_that_succee
     assert (last, best) == (2, 1)
     keep = {rule: get("senses").configure({"epoch_rule": rule}) for rule in ("last", "best")}
     assert keep["last"].keeps([0.0, 0.0, 0.0], [0.1, 0.9, 0.2], 1) and not keep["best"].keeps([0.0, 0.0, 0.0], [0.1, 0.9, 0.2], 1)
+    best = keep["best"].keeps
+    assert best([0.0], [0.0], 0) and best([0.0, 0.0], [0.1, 0.2], 0), "the first epoch is kept, and one that succeeds more"
+    assert not best([0.0, 0.0], [0.2, 0.2], 0) and not best([0.0, 0.0], [0.2, 0.1], 0), "of equals the first"
 
 
 def test_a_table_is_stored_in_half_precision_where_asked_and_acts_as_its_rounded_self(tiny_backpack_model: Any) -> None:

@@ -13,7 +13,7 @@ from workbench.edits.base import Header
 from workbench.edits.engine import applied
 from workbench.edits.store import load_edit, save
 from workbench.errors import BadKnob, CorruptEdit, ModelMismatch, NotEnoughData
-from workbench.methods.shared.adapters import AdapterEdit, Adapters, composed, matrix_of, relative_norms, singular_values
+from workbench.methods.shared.adapters import AdapterEdit, Adapters, adapted_sites, composed, matrix_of, relative_norms, singular_values
 from workbench.models.base import Fingerprint
 from workbench.operations import LowRank
 from workbench.sites import Site
@@ -139,3 +139,18 @@ def test_adapters_on_both_ends_of_the_network_are_not_foldable(tiny_gpt2: Any) -
     low = LowRank(torch.zeros(1, 32), torch.zeros(100, 1))
     edit = AdapterEdit(Header("made", {}, tiny_gpt2.fingerprint, "none", 0, {}), {Site("w_u"): low})
     assert "w_u" in str(edit.exports()["checkpoint"])
+
+
+def test_first_factors_are_even_draws_on_both_sides_of_zero_within_their_bound(tiny: Any) -> None:
+    for low in Adapters(tiny, SITES, 3, 3.0, torch.Generator().manual_seed(0)).factors().values():
+        bound = low.a.shape[1] ** -0.5
+        # 96 even draws or more: their mean is within 5 · bound / √(3 · 96) of 0, and one lies in each outer eighth.
+        assert float(low.a.abs().max()) <= bound and abs(float(low.a.mean())) < 0.3 * bound
+        assert float(low.a.min()) < -0.75 * bound and float(low.a.max()) > 0.75 * bound
+
+
+def test_a_matrix_that_no_layer_has_is_refused_with_those_there_are(tiny_gpt2: Any) -> None:
+    with pytest.raises(BadKnob, match="has no w_gate in layers 0, 1") as caught:
+        adapted_sites(tiny_gpt2, (0, 1), ("w_gate",))
+    n = tiny_gpt2.info.n_layers
+    assert f"w_in in layers {', '.join(map(str, range(n)))}" in caught.value.hint and "w_gate" not in caught.value.hint

@@ -110,3 +110,11 @@ def test_a_conversation_is_read_by_its_ids_and_keeps_the_token_that_opens_its_tu
     wanted = tiny_gpt2.tokenizer.apply_chat_template(rows[0].prompt.messages(), tokenize=True, return_dict=False)
     assert wanted[0] == tiny_gpt2.tokenizer.bos_token_id and batch.ids[0][batch.mask[0]].tolist() == wanted
     assert get("are").configure() and not hasattr(get("are").configure(), "template")
+
+
+def test_where_all_of_a_side_ask_the_same_texts_that_ask_the_same_are_parted(tiny_gpt2: Any) -> None:
+    """Kept together they would leave nothing to fit on; the other side asks many things, so one side's scarcity decides."""
+    same = [Demonstration(words(9, 9), f" w{i}", tags=("concept:a",), id=f"a-{i}") for i in range(30)]
+    concept = concept_of(tiny_gpt2, Demonstrations((*same, *tagged(30, "b", 60)), "scarce"))
+    assert {"target", "anti_target"} == set(concept.train.sides) == set(concept.validation.sides)
+    assert len(concept.train) >= 4

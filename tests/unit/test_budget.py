@@ -79,3 +79,10 @@ def test_one_look_keeps_its_promise_and_looks_on_the_way_do_not() -> None:
         signs = [mean_interval(gain[:n]).sign > 0 for n in range(10, 101, 10)]
         once, many = once + signs[-1], many + any(signs)
     assert once <= 40 < 60 <= many  # of 1,000: 2.5 % are claimed, and 4 % is its bound at 200 draws a percent
+
+
+def test_a_score_of_at_most_so_many_rows_is_that_of_those_drawn(tiny_gpt2: Any) -> None:
+    rows = taught_rows(60).split("test")
+    few, drawn_ones = benefit(tiny_gpt2, rows, [()], most_rows=5), drawn(rows, 5)
+    assert few.n == 5 and few.n_of == len(rows) and few.metrics[0].n == 5
+    assert {item["id"] for item in few.items} == {row.id for row in drawn_ones} != {row.id for row in rows}

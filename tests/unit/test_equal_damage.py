@@ -166,3 +166,17 @@ def test_what_one_method_had_when_it_was_cancelled_is_no_table_of_all(
         with pytest.raises(Cancelled) as among:
             session.equal_damage(demos.name, methods, lanes, shuffled=shuffled)
         assert among.value.best is None
+
+
+def test_what_is_told_beside_the_table_is_all_that_is_missing_from_it(tiny_gpt2: Any) -> None:
+    found = equal_damage(tiny_gpt2, contrast_rows(20), [Contestant(shift(tiny_gpt2), "it refused them")], NEUTRAL, limit=0.01)
+    whole = replace(found, why="3 rows were fitted", refused=(("senses", "no Backpack"),), notes=("a note",))
+    label = found.standings[1].label.label
+    assert whole.told == (
+        "3 rows were fitted", "senses was not fitted: no Backpack", f"{label} has no fit on shuffled sides: it refused them", "a note",
+    )  # fmt: skip
+    assert replace(found, standings=found.standings[:1]).told == ()
+    one = replace(found.standings[1], shows="does it")
+    for n, verb in ((1, "**1** does"), (2, "**2** do"), (0, "**none** does")):
+        assert f"{verb} what was asked" in replace(found, standings=(found.standings[0], *[one] * n)).sentence
+    assert whole.table()[1]["shuffled sides"] == "not fitted" and whole.table()[0]["shuffled sides"] == ""

@@ -11,10 +11,12 @@ import torch
 
 from tests.conftest import contrast_rows, words
 from tests.operations import edit_of, half_open, noise
+from workbench.decode import generate
 from workbench.edits.engine import applied
 from workbench.edits.placebo import rotated, rotation
 from workbench.edits.store import load_edit, save
 from workbench.errors import BadKnob
+from workbench.evaluate import side_effects
 from workbench.evaluate.controls import shuffled, shuffled_fit
 from workbench.evaluate.dose import Limits, dose_sweep, max_coherent_dose
 from workbench.evaluate.evaluation import evaluation
@@ -170,3 +172,23 @@ def test_a_gate_of_the_edit_is_the_gate_of_its_placebo(tiny_gpt2: Any, fitted: A
     closed = replace(gate, bias=torch.tensor(-1e9))
     moved = displacement(tiny_gpt2, rotated(fitted.gated({site: closed}), 0), str(site))
     assert moved.abs().max() == 0
+
+
+def test_shuffling_turns_the_first_word_of_a_tag_round_and_keeps_all_that_follows_it() -> None:
+    rows = contrast_rows(40).with_rows(replace(row, tags=("true:at 12:30", "kind:true", "true")) for row in contrast_rows(40))
+    turned = [new for old, new in zip(rows.split("fit"), shuffled(rows, 0).split("fit")) if new.positive == old.negative]
+    assert turned and {row.tags for row in turned} == {("false:at 12:30", "kind:true", "true")}
+
+
+def test_continuations_that_are_looked_at_are_as_long_as_asked(tiny_gpt2: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[int] = []
+
+    def noted(*args: Any, **options: Any) -> Any:
+        texts = generate(*args, **options)
+        said.extend(len(one.ids) for lane in texts for one in lane)
+        return texts
+
+    monkeypatch.setattr(side_effects, "generate", noted)
+    for n in (2, 9):
+        assert side_effects.repetition(tiny_gpt2, NEUTRAL[:4], [()], n).shape == (1, 4) and max(said) == n
+        said.clear()

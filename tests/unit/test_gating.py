@@ -16,7 +16,7 @@ from workbench.edits.engine import applied
 from workbench.edits.store import load_edit, save
 from workbench.errors import UnsupportedExport
 from workbench.methods.registry import FitReport, Fitted
-from workbench.methods.shared.gating import gated, gated_edit
+from workbench.methods.shared.gating import deciding, gated, gated_edit
 from workbench.numerics.probes import logistic_probe
 from workbench.operations import TransformAt
 
@@ -116,3 +116,16 @@ def test_what_is_kept_of_a_gate_is_of_its_model_its_rows_its_seed_and_its_form(t
         assert first and equal(first, gate(tiny_gpt2))
         assert equal(gate(tiny_models["neox"]), alone), "another model's gate is its own"
         assert not equal(first, gate(tiny_gpt2, leak=0.5)) and not equal(first, gate(tiny_gpt2, contrast_rows(40, seed=3)))
+
+
+def test_where_what_is_said_is_decided_no_padding_counts(tiny_gpt2: Any) -> None:
+    batch = tiny_gpt2.tokens([words(1, 2, 3, 4), words(5)], [words(6), words(7)])
+    decided = deciding(batch)
+    assert decided.sum(1).tolist() == [2, 2] and not (decided & ~batch.mask).any(), "the prompt's last token and the answer's one"
+
+
+def test_a_gate_draws_by_the_seed_that_it_is_given_and_by_0_else(tiny_gpt2: Any) -> None:
+    rows = contrast_rows(60)
+    edit = methods.get("mean_difference").fit(tiny_gpt2, rows).edit
+    alike = [gated_edit(tiny_gpt2, edit, rows, **seed).id for seed in ({}, {"seed": 0})]
+    assert alike[0] == alike[1]

@@ -16,7 +16,7 @@ from workbench.data.demonstrations import Demonstrations
 from workbench.errors import BadKnob, BadLane, FittedRows, NotEnoughData, Obstructed, UnknownName
 from workbench.evaluate import influence as module
 from workbench.evaluate.benefit import Benefit, benefit
-from workbench.evaluate.influence import Refit, influence
+from workbench.evaluate.influence import Influence, Refit, influence
 from workbench.evaluate.metrics import mean_metric
 from workbench.evaluate.slopes import asked, margins, sites_of
 from workbench.methods import get
@@ -129,6 +129,28 @@ def test_fits_on_halves_find_what_the_closed_form_says(tiny_gpt2: Any, monkeypat
     assert few.reliability is not None and few.reliability < found.reliability
     with pytest.raises(BadKnob, match="refits of halves"):
         influence(tiny_gpt2, ROWS, edit, split="test", n_refits=5)
+
+
+def test_a_table_row_counts_whom_a_demonstration_harms_and_a_victim_is_named_with_its_prompt(tiny_gpt2: Any) -> None:
+    rows = contrast_rows(12, 5)
+    matrix = np.array([[0.5, -0.5, -0.2], [0.1, 0.1, 0.1], [-1e-15, 0.0, -0.3]])
+    before, after = np.zeros(3), np.array([0.6, -0.4, -0.4])
+    found = Influence("m", "set", "test", "label", "id", "Margin", "closed form", rows.rows[:3], rows.rows[3:6], matrix, before, after)
+    assert {row["id"]: row["harms"] for row in found.table()} == {rows[0].id: 2, rows[1].id: 0, rows[2].id: 1}
+    told = found.victim_table()
+    assert {row["id"]: row["prompt"] for row in told} == {rows[at].id: str(rows[at].prompt) for at in (4, 5)}
+    assert all(row["after"] < row["before"] for row in told) and told[0]["behind it"]
+
+
+@pytest.mark.parametrize("n", [3, 4])
+def test_four_demonstrations_can_be_told_apart_and_three_cannot(tiny_gpt2: Any, n: int) -> None:
+    edit, fit = get("mean_difference").fit(tiny_gpt2, ROWS).edit, ROWS.split("fit").rows[:n]
+    few = ROWS.with_rows([*fit, *ROWS.split("test")])
+    if n < 4:
+        with pytest.raises(NotEnoughData, match="demonstrations to fit"):
+            influence(tiny_gpt2, few, edit, split="test")
+    else:
+        assert len(influence(tiny_gpt2, few, edit, split="test").demonstrations) == 4
 
 
 def planted(n: int = 60) -> Demonstrations:

@@ -45,6 +45,7 @@ def test_rows_that_moved_the_wrong_way_and_turned_are_counted_apart() -> None:
     assert (told.wrong_way.estimate, told.to_wrong.estimate, told.to_right.estimate) == (0.4, 0.2, 0.2)
     assert told.wrong_way.low < 0.4 < told.wrong_way.high
     rows = moved_rows(found, 1)
+    assert {int(row["id"]): row["words"] for row in rows} == {i: i + 1 for i in range(5)}
     assert [round(row["gain"], 4) for row in rows] == [-2.0, -1.0, 0.0, 1.0, 2.0], "the most harmed first"
     assert [row["moved"] for row in rows] == ["wrong way"] * 2 + ["stays"] + ["right way"] * 2, "rounding moves nothing"
     assert [row["turned"] for row in rows] == ["right → wrong", "", "", "", "wrong → right"] and rows[0]["tags"] == "template:0"

@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 import torch
 
-from tests.conftest import contrast_rows, taught_rows
+from tests.conftest import contrast_rows, taught_rows, words
 from tests.made_edits import made, shift
+from workbench.data.demonstrations import Demonstration, Demonstrations
 from workbench.errors import BadLane, NotEnoughData
+from workbench.evaluate.benefit import benefit
 from workbench.evaluate.off_target import off_target
 from workbench.methods import get
 from workbench.operations import TransformAt
@@ -90,3 +92,13 @@ def test_a_session_measures_it_and_what_lacks_is_told(tiny_gpt2: Any, tmp_path: 
         session.off_target([edit], [])
     with pytest.raises(BadLane, match="no single edit"):
         session.off_target([(edit, edit)], [TAUGHT])
+
+
+def test_two_edits_on_a_task_that_has_shares_alone_are_measured_and_no_interaction_is_made_up(tiny_gpt2: Any) -> None:
+    edit = taught(tiny_gpt2)
+    labels = Demonstrations(
+        tuple(Demonstration(words(i), label=("w1", "w2")[i % 2], split="test", id=f"r{i}") for i in range(12)), "labels"
+    )
+    found = off_target(tiny_gpt2, [edit, edit.scaled(0.5)], {"labels": labels}, stacks=True)
+    scored = {one.name for one in benefit(tiny_gpt2, labels, [()]).metrics if not one.is_share}
+    assert len(found.cells) == 2 and len(found.interactions) == (2 if scored else 0)

@@ -13,8 +13,10 @@ from workbench.edits.labels import LaneLabel
 from workbench.edits.lane import Lane, Named
 from workbench.edits.prompting import Prompting
 from workbench.evaluate.benefit import Benefit, benefit
+from workbench.evaluate.evaluation import Evaluation
 from workbench.evaluate.metrics import Metric, mean_metric, share_metric
 from workbench.evaluate.rivals import rival_sentences, stands
+from workbench.evaluate.side_effects import SideEffects
 from workbench.session import Session
 from workbench.settings import Rivals
 from workbench.workspace.measured import neutral_for
@@ -120,3 +122,11 @@ def test_the_readme_says_of_the_first_card_what_is_measured() -> None:
     assert f"behind a gate, at dose {told.dose:g} on {alone}, three random edits" in text
     assert f"with *{told.rival}* before the question, the untouched model prefers the truth on {rival} of the same rows" in text
     assert f"(*{told.against}* before the question) {stands(mc1, 1, 4, 3)}: {both} with it, {against} without, {joined} where" in text
+
+
+def test_what_a_rival_breaks_stands_beside_what_the_edit_breaks() -> None:
+    moved = mean_metric("kl_nats", "KL", np.array([[0.0] * 9, [0.25] * 9, [0.75] * 9, *[[0.5] * 9] * 3]), "nats/token", "lower")
+    side = SideEffects("m", LANES, 9, 90, (moved,), {})
+    gain = scored(20, 90, 100, 0, 0, 70)
+    for told in (rival_sentences(gain, side, 1), Evaluation(gain, side, (None,) * 6, 0).rivals):
+        assert f"On neutral text it moves the model by {moved.values[2].words} nats/token, the edit by {moved.values[1].words}." in told[0]

@@ -64,7 +64,9 @@ def test_a_loop_planted_after_300_tokens_is_told_at_its_first_period(long_model:
     assert text.ended == "loop" and text.loop is not None
     assert (text.loop.start, text.loop.period) == (300, period)
     assert text.loop.told_at == 300 + period + max(period, LEAST_REPEATED) - 1 == len(text.ids) - 1
-    assert list(text.ids) == ids[: len(text.ids)] and "goes round" in text.sentence
+    assert list(text.ids) == ids[: len(text.ids)] and text.text == long_model.tokenizer.decode(ids[: len(text.ids)])
+    round_of = {1: "1 token a round"}.get(period, f"{period} tokens a round")
+    assert text.sentence.startswith(f"**It goes round** from token 300 on, {round_of}: seen after {len(text.ids)} tokens. It parts from")
 
 
 def test_what_does_not_go_round_is_no_loop(long_model: Any) -> None:

@@ -85,7 +85,7 @@ class DesignSearch:
     def front(self) -> tuple[int, ...]:
         """Places of trials that no other one beats in gain and damage, from the least damage up; equal designs once."""
         first = {one.design.key: at for at, one in reversed(list(enumerate(self.trials)))}
-        here = on_front(self.values) if len(self.trials) else np.zeros(0, dtype=bool)
+        here = on_front(self.values)
         above = [at for at in first.values() if here[at] and self.values[at, 0] > REFERENCE[0]]
         return tuple(sorted(above, key=lambda at: self.trials[at].tail_nats))
 

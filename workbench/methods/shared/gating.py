@@ -133,7 +133,7 @@ def _collected(
     batches.append(model.tokens(list(neutral.held)))
     parts: list[Mapping[Site, Tensor]] = []
     for i, batch in enumerate(batches):
-        mask = batch.mask if i % 2 else _deciding(batch)
+        mask = batch.mask if i % 2 else deciding(batch)
         part = progress.part(i / 4, (i + 1) / 4)
         parts.append(gather(model, batch, sites, sampled_positions(mask, N_TOKENS, seed), progress=part))
     return {site: _Read(*(found[site].double().cpu() for found in parts)) for site in sites}, neutral.source
@@ -146,7 +146,7 @@ def _answers(model: LanguageModel, rows: Demonstrations) -> TokenBatch:
     return model.tokens([prompt for prompt, _ in texts], [answer for _, answer in texts])
 
 
-def _deciding(batch: TokenBatch) -> Bool[Tensor, "batch pos"]:
+def deciding(batch: TokenBatch) -> Bool[Tensor, "batch pos"]:
     """The last token of the prompt and those of the answer: where what is said next is decided."""
     return batch.mask & (batch.positions >= batch.n_prompt[:, None] - 1)
 
