@@ -8,6 +8,7 @@ from pathlib import Path
 import streamlit as st
 
 from pages._ui.kit import backend, components, frame, lanes, loading, state, status
+from pages._ui.learn import panel
 
 PAGES = Path(__file__).resolve().parent / "pages"
 # Title, file, icon; in the order of the loop: load, inspect, collect, fit, compare, measure, keep.
@@ -42,9 +43,9 @@ def main() -> None:
     lanes.check_link()
     with st.sidebar:
         bar = st.container(key="statusbar")
-        components.browser(chosen.title)
+        components.browser(chosen.title, panel.shows())
     try:
-        chosen.run()
+        panel.beside(chosen.title, chosen.run)
     except Exception as error:  # a page's own mistake: shown where the page is, never as a traceback
         logging.getLogger(__name__).exception("The page %s failed", chosen.title)
         frame.problem(error, "page")

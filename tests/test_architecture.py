@@ -19,7 +19,7 @@ ROWS: dict[str, int] = {
     "record": 4, "decode": 4, "score": 4, "forks": 4, "edits": 4,
     "methods": 5,
     "lenses": 6, "evaluate": 6,
-    "figures": 7,
+    "figures": 7, "lessons": 7,
     "settings": 8, "workspace": 8, "session": 8, "opening": 8, "cli": 8, "__main__": 8,
     "world": 9,
 }  # fmt: skip
@@ -41,14 +41,12 @@ NEIGHBOURS: dict[str, tuple[str, ...]] = {
 # Which folders of pages/_ui a page or a folder uses beside kit and itself.
 GUESTS: dict[str, tuple[str, ...]] = {
     "pages/edit": ("demonstrations",),
-    "pages/learn": ("inspect",),
     "pages/library": ("compare",),
     "pages/spectra": ("edit",),
     "pages/start": ("edit", "inspect"),
     "pages/_ui/compare": ("demonstrations",),
     "pages/_ui/edit": ("evaluate",),
     "pages/_ui/evaluate": ("demonstrations",),
-    "pages/_ui/learn": ("compare", "edit", "inspect"),
 }
 
 # package → the places under workbench/ that alone may import it

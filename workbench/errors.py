@@ -94,6 +94,10 @@ class BadDemonstrations(RetouchError):
     """A demonstrations file that cannot be read as one."""
 
 
+class BadLesson(RetouchError):
+    """A lesson's file that cannot be read as one; the message names file, line and field."""
+
+
 class BadPrompt(RetouchError):
     """A prompt that is empty, too long for the context, or holds an unknown token id."""
 

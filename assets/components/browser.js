@@ -21,9 +21,46 @@ function oneStepAPage() {
   };
 }
 
+/* A lesson shows how it is done: it presses the page's own buttons, one after the other, each ringed for a moment first. */
+let showing = 0;
+const pause = (ms) => new Promise((done) => setTimeout(done, ms));
+
+function isBusy() {
+  const app = document.querySelector('[data-testid="stApp"]');
+  return app?.dataset.testScriptState === "running" || document.querySelector('[class*="st-key-status-cancel-"], [class*="st-key-running-"]');
+}
+
+function button(key) {
+  const [name, word] = key.split("=");
+  const all = [...document.querySelectorAll(`.st-key-${CSS.escape(name)} button:not([disabled])`)];
+  return word === undefined ? all[0] : all.find((item) => item.textContent.trim() === word);
+}
+
+async function show([number, ...keys]) {
+  showing = number;
+  for (const key of keys) {
+    let found = null;
+    for (let quiet = 0, waited = 0; quiet < 3 && waited < 1200; waited += 1) {
+      await pause(100);
+      if (showing !== number) return;
+      found = button(key);
+      quiet = found && !isBusy() ? quiet + 1 : 0;
+    }
+    if (!found) return;
+    found.scrollIntoView({ block: "center" });
+    found.classList.add("shown-by-lesson");
+    await pause(900);
+    found.classList.remove("shown-by-lesson");
+    if (showing !== number) return;
+    (button(key) ?? found).click();
+    await pause(600);
+  }
+}
+
 export default function ({ data }) {
   closeMenu(data.page);
   oneStepAPage();
   const aYear = 365 * 24 * 3600;
+  if (data.shows.length && data.shows[0] !== showing) show(data.shows);
   if (data.cookie) document.cookie = `${data.cookie}; path=/; max-age=${aYear}; SameSite=Strict`;
 }

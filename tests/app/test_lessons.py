@@ -1,146 +1,161 @@
-"""Lessons name what exists, and what they ask for can be found on the embedded model."""
+"""The lesson that travels: begun on Learn, beside every page, ticked by what this person ran since the step began and by nothing else."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from pages._ui.learn import lessons
-from tests.app.conftest import fine, texts
+from tests.app.conftest import another_tab, fine, settled, texts
 
-ROOT = Path(__file__).resolve().parents[2]
-UNITS = lessons.lessons()
-STEPS = [(unit["id"], i, step) for unit in UNITS for i, step in enumerate(unit["steps"])]
-NAMES = [f"{unit}-{i}" for unit, i, _ in STEPS]
-
-
-def sources() -> str:
-    """Everything that can put a word on a page: the pages, their parts, the menu, the methods' titles, knobs and presets."""
-    folders = [*(ROOT / "pages").rglob("*.py"), *(ROOT / "workbench" / "methods").rglob("*.py"), ROOT / "app.py"]
-    return "\n".join(path.read_text(encoding="utf-8") for path in folders)
-
-
-def is_said(name: str, source: str) -> bool:
-    """Whether a control of this name stands in the source; `…` is a part that the page fills in."""
-    pattern = r"[^\"]*".join(re.escape(part) for part in name.split("…"))
-    return re.search(rf"[\"']{pattern}[\"']", source) is not None
-
-
-@pytest.mark.parametrize(("unit", "i", "step"), STEPS, ids=NAMES)
-def test_a_step_names_a_page_a_set_a_method_a_lens_and_a_check_that_exist(unit: str, i: int, step: Mapping[str, Any]) -> None:
-    import json
-
-    from workbench.methods import names
-
-    assert (ROOT / "pages" / f"{step['page']}.py").exists()
-    shipped = {item["id"] for item in json.loads((ROOT / "assets" / "data" / "index.json").read_text(encoding="utf-8"))}
-    assert {step[name] for name in ("set", "example") if name in step} <= shipped
-    assert "method" not in step or step["method"] in names()
-    inspect = (ROOT / "pages" / "inspect.py").read_text(encoding="utf-8")
-    assert "lens" not in step or f'"{step["lens"]}": ' in inspect
-    assert step["check"]["kind"] in lessons.CHECKS and len(step["hints"]) == 3
+LESSON = """
+id: own
+title: A lesson of a teacher
+minutes: 3
+about: It is about one thing.
+can: do that thing.
+steps:
+  - task: Read the word.
+    idea: A model reads. Then it writes.
+    start: {page: Inspect, controls: {inspect-prompt: w1 w2, inspect-lens: Logit lens}}
+    press: [lens-run]
+    hints: [Look at the page., Press the button.]
+    check: [lens.prompt has w2]
+    question:
+      ask: How many tokens are there?
+      answers:
+        - {say: none, reply: "You had {lens.tokens}."}
+        - {say: two, right: true, reply: "You had {lens.tokens}."}
+  - task: Put a head into the scope.
+    idea: A head looks. It is one of several.
+    start: {page: Inspect}
+    press: [heads-scope-add]
+    hints: [Look at the foot., Press the button.]
+    check: [scope.heads >= 1]
+"""
 
 
-@pytest.mark.parametrize(("unit", "i", "step"), STEPS, ids=NAMES)
-def test_the_controls_that_hints_name_exist(unit: str, i: int, step: Mapping[str, Any]) -> None:
-    source = sources()
-    named = [name for hint in step["hints"] for name in re.findall(r"\*([^*]+)\*", hint)]
-    assert [name for name in named if not is_said(name, source)] == []
+@pytest.fixture
+def learn(app: Callable[..., AppTest], fresh_backend: Any) -> AppTest:
+    """The page Learn, with a teacher's own lesson in the workspace."""
+    folder = _folder()
+    folder.mkdir(parents=True)
+    (folder / "own.yaml").write_text(LESSON, encoding="utf-8")
+    app()
+    return fine(AppTest.from_file(str(Path(__file__).with_name("travelling.py")), default_timeout=60).run())
 
 
-def test_a_control_that_does_not_exist_would_be_seen() -> None:
-    assert is_said("Fit edit", sources()) and is_said("Add … to scope", 'f"Add {what} to scope"')
-    assert not is_said("Fit an elephant", sources())
+def _on(test: AppTest, page: str) -> AppTest:
+    """The tab on a page, as the menu goes there."""
+    test.session_state["at-page"] = page
+    return fine(test.run())
 
 
-@pytest.mark.parametrize(("unit", "i", "step"), STEPS, ids=NAMES)
-def test_no_step_is_done_before_anything_was_run(monkeypatch: pytest.MonkeyPatch, unit: str, i: int, step: Mapping[str, Any]) -> None:
-    monkeypatch.setattr(lessons.jobs, "result", lambda slot: None)
-    monkeypatch.setattr(lessons.scope, "picked", list)
-    assert not lessons.passed(step["check"])
+def _folder() -> Path:
+    from workbench.resources import home
+
+    return home() / "lessons"
 
 
-def test_a_check_of_an_unknown_kind_never_holds() -> None:
-    assert not lessons.passed({"kind": "wishful"})
+def _begun(test: AppTest) -> AppTest:
+    """The lesson begun: the tab lands on its page."""
+    return fine(test.button(key="learn-own").click().run())
 
 
-def test_go_there_fills_the_example(app: Callable[..., AppTest]) -> None:
-    test = app("learn")
-    fine(test.segmented_control(key="lesson").set_value("names").run())
-    fine(test.button(key="go-names-0").click().run())
-    fine(test.switch_page("pages/inspect.py").run())
-    assert test.segmented_control(key="inspect-lens").value == "Patching"
-    assert test.text_area(key="inspect-corrupt").value and "Estimate" in {button.label for button in test.button}
-    assert "will stand here" in texts(test), "nothing was run"
+def _read(test: AppTest, prompt: str = "w1 w2") -> AppTest:
+    test.text_area(key="inspect-prompt").set_value(prompt).run()
+    return settled(fine(test.button(key="lens-run").click().run()))
 
 
-# On the embedded model: what a learner is asked for can be had, by what the hints say.
-@pytest.fixture(scope="module")
-def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What the tab would hold after following the hints, by slot."""
-    from pages._ui.edit import fitting
-    from pages._ui.kit import cards
-    from workbench.opening import open_session
-    from workbench.progress import silent
-
-    session = open_session("embedded", tmp_path_factory.mktemp("lessons"))
-    first = cards.card(cards.FitCard, "truthful")
-    settings = fitting.fit_settings(first.set, session.demos(first.set), first.method, first.values, 0, first.dose)
-    fits = {"card": fitting.fit(session, settings, silent())}
-    for preset, knobs in (("paper", {}), ("centred", {"keep": 0.999})):
-        fitted = session.fit("sea", "truthfulness", knobs, preset=preset)
-        fits[preset] = fitting.FitOutcome(fitted, None, settings)
-    row = next(row for row in session.demos("name-swaps") if row.prompt.count(row.positive) == 1 and row.prompt.count(row.negative) == 2)
-    head, _, tail = row.prompt.rpartition(row.negative)
-    asked = (row.prompt, f"{head}{row.positive}{tail}", row.positive, row.negative)
-    return {
-        "fits": fits,
-        "heads": session.look("head_scores", n=8),
-        "patching": session.look("attribution_patching", *asked),
-        "circuit": session.look("circuit", *asked, n_edges=20),
-        "attention": session.look("attention", UNITS[2]["steps"][0]["prompt"]),
-    }
+def test_a_lesson_is_begun_travels_asks_and_ends(learn: AppTest) -> None:
+    test = _begun(learn)
+    assert test.title[0].value == "Inspect" and "Read the word." in texts(test)
+    assert "Done" not in texts(test)
+    test = _read(test)
+    assert "by your own run" in texts(test) and "How many tokens are there?" in texts(test)
+    fine(test.radio(key="lesson-answer-own-0").set_value(0).run())
+    assert "You had 2" in texts(test), "a wrong answer is answered from the learner's own run"
+    fine(test.radio(key="lesson-answer-own-0").set_value(1).run())
+    fine(test.text_area(key="lesson-saw-own-0").set_value("two of them").run())
+    # It goes along.
+    _on(test, "Compare")
+    assert "Read the word." in texts(test)
+    fine(test.button(key="lesson-next").click().run())
+    assert "Put a head into the scope." in texts(test)
+    test.button(key="lesson-leave").click().run()
+    assert "Put a head into the scope." not in texts(fine(test))
 
 
-def checked(monkeypatch: pytest.MonkeyPatch, unit: str, i: int, picked: tuple[str, ...] = (), **slots: Any) -> bool:
-    monkeypatch.setattr(lessons.jobs, "result", lambda slot: slots.get(slot.name))
-    monkeypatch.setattr(lessons.scope, "picked", lambda: list(picked))
-    return lessons.passed(next(item for item in UNITS if item["id"] == unit)["steps"][i]["check"])
+def test_what_was_run_before_the_step_began_is_no_answer(learn: AppTest) -> None:
+    test = _read(_on(learn, "Inspect"))
+    time.sleep(0.02)
+    test = _begun(_on(test, "Learn"))
+    assert "by your own run" not in texts(test) and "Not yet" not in texts(test)
+    test = settled(fine(test.button(key="lens-run").click().run()))
+    assert "by your own run" in texts(test)
 
 
-def test_truthful_the_card_of_start_beats_its_placebo_and_a_fit_without_a_verdict_does_not_pass(
-    found: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for i in (0, 1):
-        assert checked(monkeypatch, "truthful", i, fit=found["fits"]["card"])
-    assert not checked(monkeypatch, "truthful", 1, fit=found["fits"]["paper"])
+def test_a_wrong_attempt_is_told_what_it_was(learn: AppTest) -> None:
+    test = _read(_begun(learn), "w1 w3")
+    assert "by your own run" not in texts(test)
+    assert re.search(r"Not yet\. The prompt is w1 ?w3; something with w2 is asked for", texts(test).replace("\\", ""))
 
 
-def test_uncentred_each_step_is_met_by_its_preset_and_not_by_the_other(found: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    for i, right, wrong in ((0, "paper", "centred"), (1, "paper", "centred"), (2, "centred", "paper")):
-        assert checked(monkeypatch, "uncentred", i, fit=found["fits"][right])
-        assert not checked(monkeypatch, "uncentred", i, fit=found["fits"][wrong])
+def test_the_scope_of_before_is_no_answer_and_a_head_picked_now_is(learn: AppTest) -> None:
+    from pages._ui.kit import scope, state
+
+    test = learn
+    test.session_state["retouch"].bench.parts["Scope"] = scope.Scope(frozenset({"0.1"}))
+    test = _read(_begun(test))
+    fine(test.radio(key="lesson-answer-own-0").set_value(1).run())
+    fine(test.button(key="lesson-next").click().run())
+    assert "Put a head" in texts(test) and "by your own run" not in texts(test)
+    test.session_state["retouch"].bench.parts["Scope"].picked = frozenset({"0.1"})
+    assert "by your own run" in texts(fine(test.run()))
+    assert state.FIRST == "embedded"
 
 
-def test_induction_heads_are_there_and_only_they_count(found: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    assert checked(monkeypatch, "induction", 0, attention=found["attention"])
-    assert checked(monkeypatch, "induction", 1, heads=found["heads"])
-    layer, head, _ = found["heads"].top("induction", 1)[0]
-    weakest = found["heads"].scores[0, found["heads"].kinds.index("induction")].argmin()
-    other = divmod(int(weakest), found["heads"].scores.shape[3])
-    monkeypatch.setattr(lessons.scope, "picked", lambda: [f"{layer}.{head}"])
-    check = UNITS[2]["steps"][2]["check"]
-    assert lessons.passed(check)
-    monkeypatch.setattr(lessons.scope, "picked", lambda: [f"{other[0]}.{other[1]}", "2"])
-    assert not lessons.passed(check)
+def test_another_persons_run_and_steps_are_not_mine(learn: AppTest) -> None:
+    test = _read(_begun(learn))
+    assert "by your own run" in texts(test)
+    other = AppTest.from_file(str(Path(__file__).resolve().parents[2] / "app.py"), default_timeout=60)
+    other.query_params["lesson"] = "own"
+    other.query_params["jobs"] = test.query_params.get("jobs", [""])[0] if "jobs" in test.query_params else ""
+    fine(other.run())
+    assert "Read the word." in texts(other) and "by your own run" not in texts(other)
 
 
-def test_names_a_head_and_a_circuit_bring_the_answer_back(found: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    assert checked(monkeypatch, "names", 0, patching=found["patching"])
-    assert checked(monkeypatch, "names", 1, circuit=found["circuit"])
-    assert checked(monkeypatch, "names", 2, ("0.1", "2.3")) and not checked(monkeypatch, "names", 2, ("3",))
+def test_progress_is_there_in_another_tab_and_as_csv(learn: AppTest) -> None:
+    test = _read(_begun(learn))
+    fine(test.radio(key="lesson-answer-own-0").set_value(1).run())
+    new = another_tab(test)
+    fine(new.run())
+    fine(new.switch_page("pages/learn.py").run())
+    assert "1 of 2 steps done" in texts(new)
+    fine(new.segmented_control(key="learn-view").set_value("What I did").run())
+    rows = new.dataframe[0].value
+    assert list(rows["lesson"])[:1] == ["own"] and rows["answer"].iloc[0] == "right"
+
+
+def test_hints_come_one_by_one_and_show_me_names_the_buttons(learn: AppTest) -> None:
+    test = _begun(learn)
+    assert "Look at the page." not in texts(test)
+    fine(test.button(key="lesson-hint").click().run())
+    assert "Look at the page." in texts(test) and "Press the button." not in texts(test)
+    fine(test.button(key="lesson-hint").click().run())
+    assert "Press the button." in texts(test)
+    fine(test.button(key="lesson-show").click().run())
+    number, *keys = test.session_state["retouch"].tab.parts["Following"].shows
+    assert isinstance(number, int) and keys == ["lens-run"]
+
+
+def test_a_broken_file_is_named_and_the_others_are_there(learn: AppTest) -> None:
+    (_folder() / "bad.yaml").write_text("id: x\ntitel: y\n", encoding="utf-8")
+    fine(learn.run())
+    assert "bad.yaml, line 2" in texts(learn) and "titel" in texts(learn)
+    assert "A lesson of a teacher" in texts(learn)

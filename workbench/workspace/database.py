@@ -14,7 +14,7 @@ from pathlib import Path
 
 from workbench.errors import NewerSchema, StorageFailed
 
-WORKSPACE_SCHEMA = 4
+WORKSPACE_SCHEMA = 5
 _FILE = "retouch.sqlite"
 
 # One tuple of statements for each schema version: version n is reached by the first n tuples.
@@ -59,6 +59,17 @@ _MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "ALTER TABLE set_versions ADD COLUMN pieces TEXT",
         "ALTER TABLE set_versions ADD COLUMN roles TEXT NOT NULL DEFAULT '{}'",
         "UPDATE set_versions SET roles = roles_in(rows)",
+    ),
+    (
+        """CREATE TABLE IF NOT EXISTS classes (
+            id TEXT PRIMARY KEY, teacher TEXT NOT NULL, lesson TEXT NOT NULL, model TEXT NOT NULL, pages TEXT NOT NULL,
+            created REAL NOT NULL)""",
+        """CREATE TABLE IF NOT EXISTS learners (
+            person TEXT PRIMARY KEY, name TEXT NOT NULL DEFAULT '', class TEXT NOT NULL DEFAULT '', seen REAL NOT NULL)""",
+        """CREATE TABLE IF NOT EXISTS progress (
+            person TEXT NOT NULL, lesson TEXT NOT NULL, step INTEGER NOT NULL, began REAL NOT NULL, done REAL,
+            hints INTEGER NOT NULL DEFAULT 0, wrong INTEGER NOT NULL DEFAULT 0, answer TEXT NOT NULL DEFAULT '',
+            saw TEXT NOT NULL DEFAULT '', facts TEXT NOT NULL DEFAULT '{}', PRIMARY KEY (person, lesson, step))""",
     ),
 )
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from workbench.resources import home
 from workbench.workspace.database import Database
+from workbench.workspace.learning import Learning
 from workbench.workspace.plain import plain
 from workbench.workspace.runs import Runs
 from workbench.workspace.sets import DemonstrationSets
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Workspace:
-    """Demonstration sets, edits, runs, notes and drafts of one folder; safe to use from any number of threads."""
+    """Demonstration sets, edits, runs, notes, drafts and the progress of learners of one folder; safe to use from any number of threads."""
 
     bin_days = BIN_DAYS
     """How long what was deleted can be put back."""
@@ -35,6 +36,7 @@ class Workspace:
         self._database = Database(self.folder)
         self.sets = DemonstrationSets(self._database)
         self.runs = Runs(self._database)
+        self.learning = Learning(self._database)
         clean(self._database)
 
     @cached_property

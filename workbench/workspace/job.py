@@ -90,6 +90,7 @@ class Job:
         self._work, self._jobs = work, jobs
         self.tabs: set[str] = set()
         self.seen = time.monotonic()
+        self.asked = time.time()
         self.is_kept = False
         self._lock = threading.Lock()
         self._over = threading.Event()

@@ -190,7 +190,11 @@ def _nothing() -> None:
     """Components need a callback for a state to be known; the value is read from session_state."""
 
 
-def browser(page: str) -> None:
-    """Close the menu of a narrow screen once another page is chosen, let Back go back, remember who is here. Draw it in the sidebar."""
+def browser(page: str, shows: Sequence[object] = ()) -> None:
+    """Close the menu of a narrow screen once another page is chosen, let Back go back, remember who is here. Draw it in the sidebar.
+
+    shows: a number that is new each time, and the keys of buttons that a lesson presses one after the other, as a person would;
+    `key=Word` is the button of that word within the key.
+    """
     is_known = COOKIE in st.context.cookies
-    _BROWSER(key="browser", data={"page": page, "cookie": "" if is_known else f"{COOKIE}={word()}"})
+    _BROWSER(key="browser", data={"page": page, "cookie": "" if is_known else f"{COOKIE}={word()}", "shows": list(shows)})

@@ -52,6 +52,11 @@ def enter(menu: Sequence[StreamlitPage]) -> None:
         st.switch_page(next(item for item in menu if item.title == asked))
 
 
+def ask_for(title: str) -> None:
+    """Go to a page once this run's callbacks are through: for callbacks, which cannot switch pages themselves."""
+    st.session_state[_ASKED] = title
+
+
 def page(title: str, question: str) -> None:
     """Draw the title and the question that the page answers."""
     if not _drawn.is_set():

@@ -129,6 +129,20 @@ def settings_of(slot: Slot[Settings, Any]) -> Settings | None:
     return None if kept is None else kept.settings
 
 
+def since(began: float) -> dict[str, Kept[Any, Any]]:
+    """Whole results that this tab asked for since a time (seconds since 1970), by slot, also those that no page has drawn yet."""
+    bench = state().bench
+    found = {name: kept for name, kept in bench.kept.items() if kept.asked >= began and not kept.is_partial}
+    for name in list(bench.slots):
+        job = _job_of(Slot(name), bench)
+        if job is not None and job.asked >= began and job.snapshot().is_over:
+            try:
+                found[name] = Kept(job.result(0), backend().asked.get(job.id), asked=job.asked)
+            except (Cancelled, RetouchError):  # its own place says so
+                continue
+    return found
+
+
 def _kept(slot: Slot[Settings, Result]) -> Kept[Settings, Result] | None:
     return _bench(slot).kept.get(slot.name)
 
@@ -247,12 +261,12 @@ def _collect(slot: Slot[Any, Any], bench: Bench) -> None:
     except Cancelled as cancelled:
         bench.failed[slot.name] = None
         if cancelled.best is not None:
-            bench.kept[slot.name] = Kept(cancelled.best, _told(slot, cancelled.best, job.id), is_partial=True)
+            bench.kept[slot.name] = Kept(cancelled.best, _told(slot, cancelled.best, job.id), is_partial=True, asked=job.asked)
     except RetouchError as error:
         bench.failed[slot.name] = error
     else:
         bench.failed.pop(slot.name, None)
-        bench.kept[slot.name] = Kept(value, _told(slot, value, job.id))
+        bench.kept[slot.name] = Kept(value, _told(slot, value, job.id), asked=job.asked)
     if bench.slots.get(slot.name) == job.id:
         del bench.slots[slot.name]
     backend().jobs.taken(job, tab() or "")

@@ -36,13 +36,14 @@ Part = TypeVar("Part")
 class Kept(Generic[Settings, Result]):
     """A result with the settings that it came from; `is_partial` if the job was cancelled and this is the best it had.
 
-    `at` is when the tab received it, in seconds.
+    `at` is when the tab received it, in seconds; `asked` when its job was asked for, in seconds since 1970.
     """
 
     value: Result
     settings: Settings | None = None
     is_partial: bool = False
     at: float = field(default_factory=time.monotonic)
+    asked: float = field(default_factory=time.time)
 
 
 @dataclass(eq=False)
@@ -71,7 +72,7 @@ class State:
     """The choices of a tab and of its person, `owner`. Lanes, edit, layer, jobs and results are those on its model, which has a bench each.
 
     `bad_link` is what was wrong with the URL; `is_unread` as long as nobody has looked whether the edits that it names are there;
-    `connection` the name under which the tab is connected.
+    `connection` the name under which the tab is connected; `lesson` the one that travels along; `classroom` the class whose link it was.
     """
 
     model: str = FIRST
@@ -83,6 +84,8 @@ class State:
     bad_link: RetouchError | None = None
     is_unread: bool = True
     connection: str = ""
+    lesson: str = ""
+    classroom: str = ""
 
     @property
     def bench(self) -> Bench:
@@ -213,6 +216,8 @@ def as_url(now: State) -> dict[str, str]:
         "on": write_lanes([lane for lane in now.lanes if lane.prompting is None]),
         "jobs": _write_jobs(now.bench),
         "tab": _write_jobs(now.tab),
+        "lesson": now.lesson,
+        "class": now.classroom,
     }
     return {name: value for name, value in told.items() if value}
 
@@ -226,6 +231,8 @@ def _from_url() -> State:
     given = st.query_params
     new = State(given.get("model", "") or FIRST, given.get("set", ""), given.get("method", ""))
     new.edit = given.get("edit", "")
+    # Names alone: whether there is such a lesson or class is seen when the panel is drawn.
+    new.lesson, new.classroom = given.get("lesson", "")[:80], given.get("class", "")[:80]
     try:
         asked = read_lanes(given.get("on", ""))
         new.lanes = asked[:MAX_LANES]

@@ -1,1 +1,1 @@
-"""Lessons on the page Learn."""
+"""Lessons: the page Learn, and the panel that travels with the learner."""

@@ -1,0 +1,165 @@
+"""The lesson that a person follows in this tab: where it stands, what was done since its step began, and the way to its start."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import streamlit as st
+
+from pages._ui.kit import frame, jobs, loading, scope
+from pages._ui.kit.asked_model import AskedModel
+from pages._ui.kit.backend import backend, session
+from pages._ui.kit.state import part, state, turn_to
+from workbench.lessons.attempt import Attempt
+from workbench.lessons.course import Course, course
+from workbench.lessons.facts import met, told
+from workbench.lessons.lesson import Lesson, Step
+from workbench.resources import home
+
+if TYPE_CHECKING:
+    from workbench.workspace.learning import Learning, StepRecord
+
+
+@dataclass
+class Following:
+    """What this tab knows of its lesson: the records of its steps, which step is looked at (None: the first that is not done), what *show
+    me* presses, and what could not be written."""
+
+    of_tab = True
+
+    lesson: str = ""
+    records: dict[int, StepRecord] = field(default_factory=dict)
+    at: int | None = None
+    shows: tuple[object, ...] = ()
+    n_shown: int = 0
+    error: Exception | None = None
+
+
+def lessons() -> Course:
+    """The course, with the lessons of this workspace."""
+    return course(home())
+
+
+def store() -> Learning | None:
+    """Where progress is kept; None while nothing is open yet."""
+    opened = backend().sessions.get("embedded") or session()
+    return None if opened is None else opened.workspace.learning
+
+
+def lesson_on() -> Lesson | None:
+    """The lesson that is on, if there is one of that name."""
+    return lessons().lessons.get(state().lesson)
+
+
+def follow(lesson: Lesson, at: int | None = None) -> None:
+    """Turn a lesson on, at a step or the first that is not done, and go to its start: for callbacks."""
+    mine = part(Following)
+    state().lesson = mine.lesson = lesson.id
+    mine.records, mine.at, mine.shows = {}, at, ()
+    if (learning := store()) is not None:
+        mine.records = {one.step: one for one in learning.steps(state().owner, lesson.id)}
+    go_to(lesson, lesson.steps[step_at(lesson)])
+
+
+def leave() -> None:
+    """Turn the lesson off; what was done is kept."""
+    state().lesson = ""
+    part(Following).shows = ()
+
+
+def step_at(lesson: Lesson) -> int:
+    """The step that is looked at."""
+    mine, learning = part(Following), store()
+    if mine.lesson != lesson.id and learning is not None:  # a link, or a reload
+        mine.lesson, mine.at, mine.shows = lesson.id, None, ()
+        mine.records = {one.step: one for one in learning.steps(state().owner, lesson.id)}
+    if mine.at is not None and mine.at < len(lesson.steps):
+        return mine.at
+    undone = (i for i in range(len(lesson.steps)) if i not in mine.records or mine.records[i].done is None)
+    return next(undone, len(lesson.steps) - 1)
+
+
+def record(lesson: Lesson, at: int, learning: Learning) -> StepRecord:
+    """The record of a step; its time begins when it is first looked at."""
+    mine = part(Following)
+    mine.at = at  # who has done it stays, to see what they did
+    if at not in mine.records:
+        mine.records[at] = learning.begin(state().owner, lesson.id, at)
+        if any(condition.reading.fact.startswith("scope.") for condition in lesson.steps[at].check):
+            scope.clear()  # what was picked before is no answer
+    return mine.records[at]
+
+
+def note(learning: Learning, one: StepRecord, **told_of_it: Any) -> None:
+    """Write down what happened at a step, and read it again."""
+    mine = part(Following)
+    try:
+        learning.note(one, **told_of_it)
+    except Exception as error:  # a workspace that refuses never costs a step
+        mine.error = error
+    mine.records[one.step] = next((new for new in learning.steps(one.person, one.lesson) if new.step == one.step), one)
+
+
+def attempt(lesson: Lesson, one: StepRecord) -> Attempt:
+    """What this person did since the step began, on a model of the lesson; earlier results, and others', are not in it."""
+    kept = {name: value for name, value in (one.facts or {}).items() if value is not None}
+    if not lesson.runs_on(state().model):
+        return Attempt(kept=kept)
+    mine = part(Following)
+    first = min((known.began for known in mine.records.values()), default=one.began)
+    earlier = jobs.since(first)
+    fresh = {name: found for name, found in earlier.items() if found.asked >= one.began}
+    made = {str((known.facts or {}).get("edit", "")) for known in mine.records.values()}
+    made |= {_edit(found.value) for found in earlier.values()}
+    return Attempt(
+        results={name: found.value for name, found in fresh.items()},
+        settings={name: found.settings for name, found in fresh.items()},
+        earlier={name: found.value for name, found in earlier.items()},
+        scope=tuple(scope.picked()),
+        edits=frozenset(made - {""}),
+        kept=kept,
+    )
+
+
+def _edit(value: Any) -> str:
+    """The id of the edit that a result made, empty if it made none."""
+    fitted: Any = getattr(value, "fitted", None)
+    return "" if fitted is None else str(fitted.edit.id)
+
+
+def evidence(step: Step, now: Attempt) -> Mapping[str, Any]:
+    """What a step was passed with: the facts that it asks for, and the edit that was made."""
+    found: dict[str, Any] = {str(reading): told(now, reading) for reading in step.readings}
+    edits = [_edit(value) for value in now.results.values()]
+    return found | {"edit": next((edit for edit in edits if edit), "")}
+
+
+def has_passed(step: Step, one: StepRecord, now: Attempt) -> bool:
+    """Whether what was done since the step began is what it asks for, now or once before."""
+    return one.done is not None or bool(one.facts) or met(now, step.check)
+
+
+def go_to(lesson: Lesson, step: Step) -> None:
+    """Set what the step begins with, as its link would, and go to its page: for callbacks. Nothing is run."""
+    start, now = step.start, state()
+    if not lesson.runs_on(now.model):
+        if lesson.model in backend().sessions:
+            turn_to(lesson.model)
+        else:
+            loading.load(AskedModel(lesson.model))
+    now.set_name, now.method = start.set or now.set_name, start.method or now.method
+    if start.knobs:
+        scope.hand_knobs(start.method, start.knobs, "the lesson")
+    st.session_state.update(start.controls)
+    frame.ask_for(start.page)
+
+
+def show(lesson: Lesson, step: Step) -> None:
+    """Go to the step's start, and let the browser press there what a person would: for callbacks."""
+    mine = part(Following)
+    go_to(lesson, step)
+    mine.n_shown += 1
+    mine.shows = (int(time.time() * 1000) + mine.n_shown, *step.press)

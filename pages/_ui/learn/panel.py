@@ -1,0 +1,136 @@
+"""The lesson beside every page: its task, its hints, whether it is done, the way back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from pages._ui.kit import frame
+from pages._ui.kit.glossary import tip
+from pages._ui.kit.state import part, state
+from pages._ui.kit.words import plain
+from pages._ui.learn import following, questions
+from pages._ui.learn.following import Following
+from workbench.lessons.facts import lacking
+
+if TYPE_CHECKING:
+    from workbench.lessons.attempt import Attempt
+    from workbench.lessons.lesson import Lesson, Step
+    from workbench.workspace.learning import Learning, StepRecord
+
+
+def shows() -> tuple[object, ...]:
+    """What the browser presses to show the step: a number that is new each time, and keys of buttons."""
+    return part(Following).shows
+
+
+def beside(title: str, page: Callable[[], None]) -> None:
+    """Draw a page, and beside it, on a narrow screen above it, the lesson that is on."""
+    lesson = following.lesson_on()
+    if lesson is None:
+        page()
+        return
+    with st.container(key="with-lesson"):
+        panel, whole = st.columns([2, 7], gap="large")
+    with whole:
+        page()
+    with panel, st.container(border=True, key="lesson"):
+        _panel(lesson, title)
+
+
+def _panel(lesson: Lesson, title: str) -> None:
+    learning = following.store()
+    if learning is None:
+        st.caption(f"{lesson.title}: the lesson begins once the model is there.")
+        return
+    at = following.step_at(lesson)
+    one = following.record(lesson, at, learning)
+    now = following.attempt(lesson, one)
+    step = lesson.steps[at]
+    passed = following.has_passed(step, one, now)
+    if passed and not one.facts:
+        following.note(learning, one, facts=following.evidence(step, now))
+        one = part(Following).records[at]
+    if passed and one.done is None and (step.question is None or one.answer == questions.RIGHT):
+        following.note(learning, one, done=True)
+        one = part(Following).records[at]
+    _head(lesson, at)
+    st.markdown(f"**{step.task}**")
+    st.markdown(step.idea, help=tip(step.idea))
+    if not passed and title != step.start.page:
+        label = f"Go to {step.start.page}"
+        st.button(label, key="lesson-go", type="primary", on_click=following.go_to, args=(lesson, step), width="stretch")
+    _state(step, now, passed=passed)
+    if not passed:
+        _hints(lesson, step, one, learning)
+    elif one.done is None:
+        questions.draw(learning, step, one, now)
+    else:
+        questions.answered(step, now)
+        questions.seen(learning, step, one)
+    _foot(lesson, at, one)
+    if (error := part(Following).error) is not None:
+        frame.problem(error, "lesson")
+
+
+def _head(lesson: Lesson, at: int) -> None:
+    records = part(Following).records
+    done = [i in records and records[i].done is not None for i in range(len(lesson.steps))]
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.markdown(f":primary[{plain(lesson.title)}]", width="stretch")
+        st.button("Leave", key="lesson-leave", type="tertiary", on_click=following.leave, help="What you have done is kept.")
+    dots = "".join(f'<i class="{"done" if is_done else ""} {"now" if i == at else ""}"></i>' for i, is_done in enumerate(done))
+    st.html(f'<div class="steps">{dots}<span>Step {at + 1} of {len(done)}</span></div>')
+
+
+def _state(step: Step, now: Attempt, *, passed: bool) -> None:
+    """Whether it is done; else what of it was done and is not enough."""
+    if passed:
+        st.markdown(":green[:material/check_circle: **Done**, by your own run.]")
+        return
+    for told in lacking(now, step):
+        st.markdown(f":orange[:material/pending:] Not yet. {plain(told)}")
+
+
+def _hints(lesson: Lesson, step: Step, one: StepRecord, learning: Learning) -> None:
+    """A nudge, then a suggestion, then the controls themselves are pressed."""
+    for hint in step.hints[: one.hints]:
+        st.caption(hint)
+    with st.container(horizontal=True):
+        if one.hints < len(step.hints):
+            st.button("Hint", key="lesson-hint", icon=":material/lightbulb:", on_click=_climb, args=(learning, one))
+        st.button(
+            "Show me", key="lesson-show", icon=":material/play_circle:", type="tertiary", on_click=_show,
+            args=(lesson, step, one, learning), help="Presses the page's own buttons for you.",
+        )  # fmt: skip
+
+
+def _climb(learning: Learning, one: StepRecord) -> None:
+    following.note(learning, one, hints=one.hints + 1)
+
+
+def _show(lesson: Lesson, step: Step, one: StepRecord, learning: Learning) -> None:
+    following.note(learning, one, hints=3)
+    following.show(lesson, step)
+
+
+def _foot(lesson: Lesson, at: int, one: StepRecord) -> None:
+    last = at == len(lesson.steps) - 1
+    if one.done is not None and last:
+        st.markdown(f":material/flag: **Now you can:** {lesson.can}")
+        after = following.lessons().after(lesson.id)
+        if after is not None and not state().classroom:
+            st.button(f"Next: {after.title}", key="lesson-after", type="primary", on_click=following.follow, args=(after,), width="stretch")
+        st.button("All lessons", key="lesson-all", on_click=frame.ask_for, args=("Learn",), width="stretch")
+    elif one.done is not None:
+        st.button("Next step", key="lesson-next", type="primary", on_click=_step, args=(lesson, at + 1), width="stretch")
+    if at:
+        st.button("Back one step", key="lesson-back", type="tertiary", icon=":material/arrow_back:", on_click=_step, args=(lesson, at - 1))
+
+
+def _step(lesson: Lesson, at: int) -> None:
+    mine = part(Following)
+    mine.at, mine.shows = at, ()
+    following.go_to(lesson, lesson.steps[at])

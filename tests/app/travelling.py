@@ -1,0 +1,27 @@
+"""A page with the panel of the lesson beside it: AppTest runs a page's file alone, without the app that draws the panel."""
+
+import sys
+from pathlib import Path
+
+import streamlit as st
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from pages._ui.kit import frame, state  # noqa: E402
+from pages._ui.learn import panel  # noqa: E402
+
+state.state()
+frame._drawn.set()
+asked = st.session_state.pop("asked-page", None)
+if asked is not None:
+    st.session_state["at-page"] = asked
+title = st.session_state.get("at-page", "Learn")
+
+
+def page() -> None:
+    path = ROOT / "pages" / f"{title.lower()}.py"
+    exec(compile(path.read_text(encoding="utf-8"), str(path), "exec"), {"__name__": "__main__", "__file__": str(path)})
+
+
+panel.beside(title, page)

@@ -1,0 +1,135 @@
+"""What a lesson is: steps with a task, a known-good start, hints, and conditions on what the learner really did."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Operator = Literal[">=", "<=", ">", "<", "=", "has"]
+READING = re.compile(r"([a-z_]+\.[a-z_]+)(?:\(([^()]*)\))?")
+# What stands between braces in a text, or behind the operator of a condition, is a fact of the learner's own work.
+PLACE = re.compile(r"\{([^{}]+)\}")
+
+PAGES = (
+    "Start", "Model", "Inspect", "Demonstrations", "Edit", "Compare", "Spectra", "Senses", "Evaluate", "Library", "Learn",
+)  # fmt: skip
+"""The pages that a step may begin on, by their titles."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A fact by its name, perhaps with what it is asked about: `heads.score(induction)`."""
+
+    fact: str
+    of: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.fact}({self.of})" if self.of else self.fact
+
+
+def readings_in(text: str) -> tuple[Reading, ...]:
+    """The facts that a text names in braces."""
+    matches = (READING.fullmatch(name.strip()) for name in PLACE.findall(text))
+    return tuple(Reading(match[1], match[2] or "") for match in matches if match)
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What has to hold of a fact: `heads.score(induction) >= 0.5`, `compare.prompt has carrots`, `circuit.recovered > {circuit.random}`."""
+
+    reading: Reading
+    operator: Operator
+    value: float | str | Reading
+
+    def __str__(self) -> str:
+        value = f"{{{self.value}}}" if isinstance(self.value, Reading) else self.value
+        return f"{self.reading} {self.operator} {value}"
+
+
+@dataclass(frozen=True)
+class Start:
+    """A known-good start: a page with its settings, as a link has them. Nothing is run.
+
+    `controls` are values of the page's controls by their keys; `knobs` those of the method's form.
+    """
+
+    page: str
+    set: str = ""
+    method: str = ""
+    knobs: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    controls: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One answer of a question; right always, or where the condition holds of the learner's own work. `reply` may name facts in braces."""
+
+    say: str
+    reply: str
+    right: bool | Condition
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question with answers to choose from; each is answered out of the learner's own run."""
+
+    ask: str
+    answers: tuple[Answer, ...]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One task: an idea of two sentences, where it starts, what has to come of it, two hints, and the controls that *show me* presses.
+
+    `explains` are the technical words that this step tells; `saw` asks for what the learner saw, in words of their own.
+    """
+
+    task: str
+    idea: str
+    start: Start
+    check: tuple[Condition, ...]
+    hints: tuple[str, str]
+    press: tuple[str, ...]
+    question: Question | None = None
+    explains: tuple[str, ...] = ()
+    saw: str = ""
+
+    @property
+    def readings(self) -> tuple[Reading, ...]:
+        """Every fact that its conditions and its question ask for."""
+        answers = self.question.answers if self.question else ()
+        conditions = [*self.check, *(answer.right for answer in answers if isinstance(answer.right, Condition))]
+        found = [condition.reading for condition in conditions]
+        found += [condition.value for condition in conditions if isinstance(condition.value, Reading)]
+        found += [reading for answer in answers for reading in readings_in(answer.reply)]
+        return tuple(dict.fromkeys(found))
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A number that stands in a lesson's texts, and the fact that it is, after *show me* of a step on the shipped model."""
+
+    text: str
+    step: int
+    reading: Reading
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """A unit of so many minutes on a model that ships, or on one of `real`; `can` is what the learner can do after it."""
+
+    id: str
+    title: str
+    minutes: int
+    about: str
+    can: str
+    steps: tuple[Step, ...]
+    model: str = "embedded"
+    real: tuple[str, ...] = ()
+    figures: tuple[Figure, ...] = ()
+
+    def runs_on(self, model: str) -> bool:
+        """Whether what is done on a model counts."""
+        return model == self.model or model in self.real
