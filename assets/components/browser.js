@@ -32,7 +32,7 @@ function isBusy() {
 
 function button(key) {
   const [name, word] = key.split("=");
-  const all = [...document.querySelectorAll(`.st-key-${CSS.escape(name)} button:not([disabled])`)];
+  const all = [...document.querySelectorAll(`.st-key-${CSS.escape(name)} button:not([disabled])`)].filter((item) => item.offsetParent);
   return word === undefined ? all[0] : all.find((item) => item.textContent.trim() === word);
 }
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 
-Value = float | str | bool
-Work = TypeVar("Work")
+FactValue = float | str | bool
+ReadResult = Callable[[Any, str], FactValue | None]
+"""How a fact is read off a result, perhaps for what it is asked about."""
+
 _NONE: Mapping[str, Any] = {}
 
 
@@ -25,25 +27,25 @@ class Attempt:
     earlier: Mapping[str, Any] = field(default_factory=lambda: _NONE)
     scope: tuple[str, ...] = ()
     edits: frozenset[str] = frozenset()
-    kept: Mapping[str, Value] = field(default_factory=lambda: _NONE)
+    kept: Mapping[str, FactValue] = field(default_factory=lambda: _NONE)
 
 
 @dataclass(frozen=True)
-class Fact:
+class NamedFact:
     """A fact: what it is in words, and how it is read; None as long as nothing was done that tells it."""
 
     words: str
-    read: Callable[[Attempt, str], Value | None]
+    read: Callable[[Attempt, str], FactValue | None]
 
 
-class Vocabulary(dict[str, Fact]):
+class Vocabulary(dict[str, NamedFact]):
     """The facts by name: a closed list, so that a lesson is data and runs nothing."""
 
-    def of(self, place: str, name: str, words: str) -> Callable[[Callable[[Any, str], Value | None]], Callable[[Any, str], Value | None]]:
+    def of(self, place: str, name: str, words: str) -> Callable[[ReadResult], ReadResult]:
         """Add a fact that is read off the result of one place alone. Raises: ValueError: the name is taken."""
 
-        def add(read: Callable[[Any, str], Value | None]) -> Callable[[Any, str], Value | None]:
-            def told(attempt: Attempt, of: str) -> Value | None:
+        def add(read: ReadResult) -> ReadResult:
+            def told(attempt: Attempt, of: str) -> FactValue | None:
                 found = attempt.results.get(place)
                 return None if found is None else read(found, of)
 
@@ -52,8 +54,8 @@ class Vocabulary(dict[str, Fact]):
 
         return add
 
-    def add(self, name: str, words: str, read: Callable[[Attempt, str], Value | None]) -> None:
+    def add(self, name: str, words: str, read: Callable[[Attempt, str], FactValue | None]) -> None:
         """Add a fact of the whole attempt. Raises: ValueError: the name is taken."""
         if name in self:
             raise ValueError(f"The fact {name} stands twice.")
-        self[name] = Fact(words, read)
+        self[name] = NamedFact(words, read)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from workbench.lessons.attempt import Attempt, Value, Vocabulary
+from workbench.lessons.attempt import Attempt, FactValue, Vocabulary
 
 if TYPE_CHECKING:
     from workbench.evaluate.comparison import Comparison
@@ -30,7 +30,7 @@ class Outcome(Protocol):
     def settings(self) -> Any: ...
 
 
-def add_to(facts: Vocabulary) -> None:
+def add_editing(facts: Vocabulary) -> None:
     """Add them to a vocabulary."""
     _fit(facts)
     _measured(facts, "fit", "fit", lambda found: found.evaluation)
@@ -44,31 +44,31 @@ def _fit(facts: Vocabulary) -> None:
     at = "fit"
 
     @facts.of(at, "fit.method", "The method")
-    def _(found: Outcome, of: str) -> Value:
+    def _(found: Outcome, of: str) -> FactValue:
         return found.fitted.edit.header.method
 
     @facts.of(at, "fit.set", "The set")
-    def _(found: Outcome, of: str) -> Value:
+    def _(found: Outcome, of: str) -> FactValue:
         return str(found.settings.source)
 
     @facts.of(at, "fit.dose", "The dose")
-    def _(found: Outcome, of: str) -> Value:
+    def _(found: Outcome, of: str) -> FactValue:
         return float(found.settings.dose)
 
     @facts.of(at, "fit.knob", "The knob")
-    def _(found: Outcome, of: str) -> Value | None:
+    def _(found: Outcome, of: str) -> FactValue | None:
         value: Any = found.fitted.edit.header.config.get(of)
         if isinstance(value, bool | str) or value is None:
             return value
         return float(value) if isinstance(value, int | float) else ", ".join(map(str, value))
 
     @facts.of(at, "fit.number", "The fit's own number")
-    def _(found: Outcome, of: str) -> Value | None:
+    def _(found: Outcome, of: str) -> FactValue | None:
         value = found.fitted.report.scalars.get(of)
         return None if value is None else float(value)
 
     @facts.of(at, "fit.largest", "The largest value")
-    def _(found: Outcome, of: str) -> Value | None:
+    def _(found: Outcome, of: str) -> FactValue | None:
         """The largest first value of the arrays of a name: `cumulative_plus` of every layer."""
         values = [array.flat[0] for name, array in found.fitted.report.arrays.items() if name.partition("[")[0] == of and array.size]
         return float(max(values)) if values else None
@@ -77,20 +77,20 @@ def _fit(facts: Vocabulary) -> None:
 def _measured(facts: Vocabulary, place: str, name: str, of_result: Callable[[Any], Evaluation | None]) -> None:
     """What an evaluation says of the first edit: after a fit, and on Evaluate."""
 
-    def fact(end: str, words: str, read: Callable[[Evaluation, str], Value | None]) -> None:
+    def fact(end: str, words: str, read: Callable[[Evaluation, str], FactValue | None]) -> None:
         @facts.of(place, f"{name}.{end}", words)
-        def _(found: Any, of: str) -> Value | None:
+        def _(found: Any, of: str) -> FactValue | None:
             measured = of_result(found)
             return None if measured is None else read(measured, of)
 
-    def value(kind: Callable[[Evaluation], int | None]) -> Callable[[Evaluation, str], Value | None]:
-        def read(found: Evaluation, of: str) -> Value | None:
+    def value(kind: Callable[[Evaluation], int | None]) -> Callable[[Evaluation, str], FactValue | None]:
+        def read(found: Evaluation, of: str) -> FactValue | None:
             metric, lane = _metric(found, of), kind(found)
             return None if metric is None or lane is None else float(metric.values[lane].estimate)
 
         return read
 
-    def gain(found: Evaluation, of: str) -> Value | None:
+    def gain(found: Evaluation, of: str) -> FactValue | None:
         metric, lane = _metric(found, of), _edit(found)
         change = None if metric is None or lane is None else metric.changes[lane]
         return None if change is None else float(change.estimate)
@@ -127,26 +127,26 @@ def _compare(facts: Vocabulary) -> None:
     at = "compare"
 
     @facts.of(at, "compare.prompt", "What was asked")
-    def _(found: Comparison, of: str) -> Value:
+    def _(found: Comparison, of: str) -> FactValue:
         return " / ".join(map(str, found.prompts))
 
     @facts.of(at, "compare.lanes", "The number of lanes")
-    def _(found: Comparison, of: str) -> Value:
+    def _(found: Comparison, of: str) -> FactValue:
         return len(found.lanes)
 
     @facts.of(at, "compare.base", "What the untouched model says")
-    def _(found: Comparison, of: str) -> Value:
+    def _(found: Comparison, of: str) -> FactValue:
         return found.texts[0][0].text.strip()
 
     @facts.of(at, "compare.last", "What the last lane says")
-    def _(found: Comparison, of: str) -> Value:
+    def _(found: Comparison, of: str) -> FactValue:
         return found.texts[0][-1].text.strip()
 
-    def mine(attempt: Attempt, of: str) -> Value | None:
+    def mine(attempt: Attempt, of: str) -> FactValue | None:
         found = attempt.results.get(at)
         return None if found is None else float(len(_mine(found, attempt.edits)))
 
-    def changed(attempt: Attempt, of: str) -> Value | None:
+    def changed(attempt: Attempt, of: str) -> FactValue | None:
         """Prompts on which a lane of one's own edit says something else than the base."""
         found = attempt.results.get(at)
         if found is None or not (lanes := _mine(found, attempt.edits)):
@@ -166,19 +166,19 @@ def _sweep(facts: Vocabulary) -> None:
     at = "sweep"
 
     @facts.of(at, "sweep.doses", "The number of doses")
-    def _(found: DoseSweep, of: str) -> Value:
+    def _(found: DoseSweep, of: str) -> FactValue:
         return len(found.doses)
 
     @facts.of(at, "sweep.best_dose", "The dose with the highest score")
-    def _(found: DoseSweep, of: str) -> Value:
+    def _(found: DoseSweep, of: str) -> FactValue:
         return found.doses[_best(found)]
 
     @facts.of(at, "sweep.best", "The highest score")
-    def _(found: DoseSweep, of: str) -> Value:
+    def _(found: DoseSweep, of: str) -> FactValue:
         return float(found.metrics[0].values[_best(found)].estimate)
 
     @facts.of(at, "sweep.damage", "The damage at the largest dose")
-    def _(found: DoseSweep, of: str) -> Value | None:
+    def _(found: DoseSweep, of: str) -> FactValue | None:
         metric = next((metric for metric in found.metrics if "kl" in metric.name.lower()), None)
         return None if metric is None else float(metric.values[-1].estimate)
 
@@ -197,21 +197,21 @@ def _contest(facts: Vocabulary) -> None:
         return max(gains, default=None)
 
     @facts.of(at, "contest.edits", "The number of edits")
-    def _(found: EqualDamage, of: str) -> Value:
+    def _(found: EqualDamage, of: str) -> FactValue:
         return sum(bool(one.label.edit_ids) and one.label.prompting is None for one in found.standings[1:])
 
     @facts.of(at, "contest.prompts", "The number of prompts beside them")
-    def _(found: EqualDamage, of: str) -> Value:
+    def _(found: EqualDamage, of: str) -> FactValue:
         return sum(one.label.prompting is not None and not one.label.edit_ids for one in found.standings[1:])
 
     @facts.of(at, "contest.best_edit", "The best edit's score")
-    def _(found: EqualDamage, of: str) -> Value | None:
+    def _(found: EqualDamage, of: str) -> FactValue | None:
         return gain(found, lambda label: bool(label.edit_ids) and label.prompting is None)
 
     @facts.of(at, "contest.best_prompt", "The best prompt's score")
-    def _(found: EqualDamage, of: str) -> Value | None:
+    def _(found: EqualDamage, of: str) -> FactValue | None:
         return gain(found, lambda label: label.prompting is not None and not label.edit_ids)
 
     @facts.of(at, "contest.base", "The score of the untouched model")
-    def _(found: EqualDamage, of: str) -> Value:
+    def _(found: EqualDamage, of: str) -> FactValue:
         return float(found.standings[0].gain.estimate)

@@ -19,7 +19,7 @@ PAGES = (
 
 
 @dataclass(frozen=True)
-class Reading:
+class FactRef:
     """A fact by its name, perhaps with what it is asked about: `heads.score(induction)`."""
 
     fact: str
@@ -29,27 +29,27 @@ class Reading:
         return f"{self.fact}({self.of})" if self.of else self.fact
 
 
-def readings_in(text: str) -> tuple[Reading, ...]:
+def readings_in(text: str) -> tuple[FactRef, ...]:
     """The facts that a text names in braces."""
     matches = (READING.fullmatch(name.strip()) for name in PLACE.findall(text))
-    return tuple(Reading(match[1], match[2] or "") for match in matches if match)
+    return tuple(FactRef(match[1], match[2] or "") for match in matches if match)
 
 
 @dataclass(frozen=True)
-class Condition:
+class Claim:
     """What has to hold of a fact: `heads.score(induction) >= 0.5`, `compare.prompt has carrots`, `circuit.recovered > {circuit.random}`."""
 
-    reading: Reading
+    reading: FactRef
     operator: Operator
-    value: float | str | Reading
+    value: float | str | FactRef
 
     def __str__(self) -> str:
-        value = f"{{{self.value}}}" if isinstance(self.value, Reading) else self.value
+        value = f"{{{self.value}}}" if isinstance(self.value, FactRef) else self.value
         return f"{self.reading} {self.operator} {value}"
 
 
 @dataclass(frozen=True)
-class Start:
+class StepStart:
     """A known-good start: a page with its settings, as a link has them. Nothing is run.
 
     `controls` are values of the page's controls by their keys; `knobs` those of the method's form.
@@ -63,12 +63,12 @@ class Start:
 
 
 @dataclass(frozen=True)
-class Answer:
+class AnswerOption:
     """One answer of a question; right always, or where the condition holds of the learner's own work. `reply` may name facts in braces."""
 
     say: str
     reply: str
-    right: bool | Condition
+    right: bool | Claim
 
 
 @dataclass(frozen=True)
@@ -76,11 +76,11 @@ class Question:
     """A question with answers to choose from; each is answered out of the learner's own run."""
 
     ask: str
-    answers: tuple[Answer, ...]
+    answers: tuple[AnswerOption, ...]
 
 
 @dataclass(frozen=True)
-class Step:
+class LessonStep:
     """One task: an idea of two sentences, where it starts, what has to come of it, two hints, and the controls that *show me* presses.
 
     `explains` are the technical words that this step tells; `saw` asks for what the learner saw, in words of their own.
@@ -88,8 +88,8 @@ class Step:
 
     task: str
     idea: str
-    start: Start
-    check: tuple[Condition, ...]
+    start: StepStart
+    check: tuple[Claim, ...]
     hints: tuple[str, str]
     press: tuple[str, ...]
     question: Question | None = None
@@ -97,12 +97,12 @@ class Step:
     saw: str = ""
 
     @property
-    def readings(self) -> tuple[Reading, ...]:
+    def readings(self) -> tuple[FactRef, ...]:
         """Every fact that its conditions and its question ask for."""
         answers = self.question.answers if self.question else ()
-        conditions = [*self.check, *(answer.right for answer in answers if isinstance(answer.right, Condition))]
+        conditions = [*self.check, *(answer.right for answer in answers if isinstance(answer.right, Claim))]
         found = [condition.reading for condition in conditions]
-        found += [condition.value for condition in conditions if isinstance(condition.value, Reading)]
+        found += [condition.value for condition in conditions if isinstance(condition.value, FactRef)]
         found += [reading for answer in answers for reading in readings_in(answer.reply)]
         return tuple(dict.fromkeys(found))
 
@@ -113,7 +113,7 @@ class Figure:
 
     text: str
     step: int
-    reading: Reading
+    reading: FactRef
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ class Lesson:
     minutes: int
     about: str
     can: str
-    steps: tuple[Step, ...]
+    steps: tuple[LessonStep, ...]
     model: str = "embedded"
     real: tuple[str, ...] = ()
     figures: tuple[Figure, ...] = ()

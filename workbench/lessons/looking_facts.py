@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from workbench.lessons.attempt import Attempt, Value, Vocabulary
+from workbench.lessons.attempt import Attempt, FactValue, Vocabulary
 
 if TYPE_CHECKING:
     from workbench.lenses.attention import AttentionPatterns
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _STREAM = 0  # of `PatchingEffects.streams`: the residual stream
 
 
-def add_to(facts: Vocabulary) -> None:
+def add_looking(facts: Vocabulary) -> None:
     """Add them to a vocabulary."""
     _lens(facts)
     _attention(facts)
@@ -34,39 +34,39 @@ def _lens(facts: Vocabulary) -> None:
     lens = "logit_lens"
 
     @facts.of(lens, "lens.prompt", "The prompt")
-    def _(found: LogitLens, of: str) -> Value:
+    def _(found: LogitLens, of: str) -> FactValue:
         return _text(found.tokens)
 
     @facts.of(lens, "lens.tokens", "The number of tokens")
-    def _(found: LogitLens, of: str) -> Value:
+    def _(found: LogitLens, of: str) -> FactValue:
         return len(_said(found.tokens))
 
     @facts.of(lens, "lens.words", "The number of words")
-    def _(found: LogitLens, of: str) -> Value:
+    def _(found: LogitLens, of: str) -> FactValue:
         return len(_text(found.tokens).split())
 
     @facts.of(lens, "lens.layers", "The number of layers")
-    def _(found: LogitLens, of: str) -> Value:
+    def _(found: LogitLens, of: str) -> FactValue:
         return sum(name.endswith("_pre") for name in found.entries)
 
     @facts.of(lens, "lens.answer", "The model's next token")
-    def _(found: LogitLens, of: str) -> Value:
+    def _(found: LogitLens, of: str) -> FactValue:
         return str(found.top_texts[0, -1, -1, 0]).strip()
 
     @facts.of(lens, "lens.share", "The probability of the model's next token")
-    def _(found: LogitLens, of: str) -> Value:
+    def _(found: LogitLens, of: str) -> FactValue:
         return float(found.top_probabilities[0, -1, -1, 0])
 
     @facts.of(lens, "lens.early", "The likeliest token before the first layer")
-    def _(found: LogitLens, of: str) -> Value:
+    def _(found: LogitLens, of: str) -> FactValue:
         return str(found.top_texts[0, 0, -1, 0]).strip()
 
     @facts.of(lens, "lens.decided", "The layer after which the answer leads and stays in front")
-    def _(found: LogitLens, of: str) -> Value:
+    def _(found: LogitLens, of: str) -> FactValue:
         return _decided(found)
 
     @facts.of(lens, "lens.lanes", "The number of lanes")
-    def _(found: LogitLens, of: str) -> Value:
+    def _(found: LogitLens, of: str) -> FactValue:
         return len(found.lanes)
 
 
@@ -84,20 +84,20 @@ def _attention(facts: Vocabulary) -> None:
     at = "attention"
 
     @facts.of(at, "attention.prompt", "The prompt")
-    def _(found: AttentionPatterns, of: str) -> Value:
+    def _(found: AttentionPatterns, of: str) -> FactValue:
         return _text(found.tokens)
 
     @facts.of(at, "attention.repeats", "The number of tokens in a row that the prompt says twice")
-    def _(found: AttentionPatterns, of: str) -> Value:
+    def _(found: AttentionPatterns, of: str) -> FactValue:
         return _repeats(_said(found.tokens))
 
     @facts.of(at, "attention.head", "The head that looks most as asked")
-    def _(found: AttentionPatterns, of: str) -> Value | None:
+    def _(found: AttentionPatterns, of: str) -> FactValue | None:
         best = _best_kind(found, of)
         return None if best is None else best[0]
 
     @facts.of(at, "attention.score", "The share of its attention that goes there")
-    def _(found: AttentionPatterns, of: str) -> Value | None:
+    def _(found: AttentionPatterns, of: str) -> FactValue | None:
         best = _best_kind(found, of)
         return None if best is None else best[1]
 
@@ -129,27 +129,27 @@ def _attribution(facts: Vocabulary) -> None:
     at = "attribution"
 
     @facts.of(at, "attribution.total", "The difference between target and distractor")
-    def _(found: Any, of: str) -> Value:
+    def _(found: Any, of: str) -> FactValue:
         return float(found["component"].difference[0])
 
     @facts.of(at, "attribution.sum", "The sum of all bars")
-    def _(found: Any, of: str) -> Value:
+    def _(found: Any, of: str) -> FactValue:
         return float(found["component"].values[0].sum())
 
     @facts.of(at, "attribution.target", "The target")
-    def _(found: Any, of: str) -> Value:
+    def _(found: Any, of: str) -> FactValue:
         return str(found["component"].target).strip()
 
     @facts.of(at, "attribution.best", "The component that pushes most")
-    def _(found: Any, of: str) -> Value:
+    def _(found: Any, of: str) -> FactValue:
         return _pushes(found["component"])[0]
 
     @facts.of(at, "attribution.head", "The head that pushes the target most")
-    def _(found: Any, of: str) -> Value:
+    def _(found: Any, of: str) -> FactValue:
         return _pushes(found["head"])[0]
 
     @facts.of(at, "attribution.push", "What that head adds to the target")
-    def _(found: Any, of: str) -> Value:
+    def _(found: Any, of: str) -> FactValue:
         return _pushes(found["head"])[1]
 
 
@@ -172,33 +172,33 @@ def _address(label: str) -> str:
 
 def _heads(facts: Vocabulary) -> None:
     @facts.of("heads", "heads.best", "The best head")
-    def _(found: HeadScores, of: str) -> Value | None:
+    def _(found: HeadScores, of: str) -> FactValue | None:
         best = _top(found, of)
         return None if best is None else f"{best[0]}.{best[1]}"
 
     @facts.of("heads", "heads.score", "The best head's score")
-    def _(found: HeadScores, of: str) -> Value | None:
+    def _(found: HeadScores, of: str) -> FactValue | None:
         best = _top(found, of)
         return None if best is None else best[2]
 
     @facts.of("heads", "heads.chance", "The score of a head that attends evenly")
-    def _(found: HeadScores, of: str) -> Value | None:
+    def _(found: HeadScores, of: str) -> FactValue | None:
         return float(found.chance[found.kinds.index(of)]) if of in found.kinds else None
 
     @facts.of("induction", "induction.heads", "The number of induction heads")
-    def _(found: tuple[HeadScores, InductionProof], of: str) -> Value:
+    def _(found: tuple[HeadScores, InductionProof], of: str) -> FactValue:
         return len(found[1].heads)
 
     @facts.of("induction", "induction.whole", "The share that the whole model repeats rightly")
-    def _(found: tuple[HeadScores, InductionProof], of: str) -> Value:
+    def _(found: tuple[HeadScores, InductionProof], of: str) -> FactValue:
         return found[1].whole
 
     @facts.of("induction", "induction.without", "The share that it repeats without these heads")
-    def _(found: tuple[HeadScores, InductionProof], of: str) -> Value:
+    def _(found: tuple[HeadScores, InductionProof], of: str) -> FactValue:
         return found[1].without
 
     @facts.of("induction", "induction.random", "The share that it repeats without as many other heads")
-    def _(found: tuple[HeadScores, InductionProof], of: str) -> Value:
+    def _(found: tuple[HeadScores, InductionProof], of: str) -> FactValue:
         return sum(found[1].random) / len(found[1].random)
 
 
@@ -210,40 +210,40 @@ def _patching(facts: Vocabulary) -> None:
     at = "patching"
 
     @facts.of(at, "patching.measured", "Measured rather than estimated")
-    def _(found: PatchingEffects, of: str) -> Value:
+    def _(found: PatchingEffects, of: str) -> FactValue:
         return not found.is_estimate
 
     @facts.of(at, "patching.clean", "The clean prompt's difference between target and distractor")
-    def _(found: PatchingEffects, of: str) -> Value:
+    def _(found: PatchingEffects, of: str) -> FactValue:
         return float(found.clean[0])
 
     @facts.of(at, "patching.corrupt", "The corrupted prompt's difference between target and distractor")
-    def _(found: PatchingEffects, of: str) -> Value:
+    def _(found: PatchingEffects, of: str) -> FactValue:
         return float(found.corrupt[0])
 
     @facts.of(at, "patching.changed", "The number of tokens in which both prompts differ")
-    def _(found: PatchingEffects, of: str) -> Value:
+    def _(found: PatchingEffects, of: str) -> FactValue:
         return sum(one != other for one, other in zip(found.clean_tokens, found.corrupt_tokens))
 
     @facts.of(at, "patching.head", "The head that brings back most")
-    def _(found: PatchingEffects, of: str) -> Value:
+    def _(found: PatchingEffects, of: str) -> FactValue:
         layer, head = divmod(int(found.heads[0].argmax()), found.heads.shape[2])
         return f"{layer}.{head}"
 
     @facts.of(at, "patching.head_share", "The share of the answer that the best head alone brings back")
-    def _(found: PatchingEffects, of: str) -> Value:
+    def _(found: PatchingEffects, of: str) -> FactValue:
         return float(found.heads[0].max())
 
     @facts.of(at, "patching.first_token", "The token where the stream of the first layer brings back most")
-    def _(found: PatchingEffects, of: str) -> Value:
+    def _(found: PatchingEffects, of: str) -> FactValue:
         return found.clean_tokens[int(found.streams[0, _STREAM, 0].argmax())].strip()
 
     @facts.of(at, "patching.last_token", "The token where the stream of the last layer brings back most")
-    def _(found: PatchingEffects, of: str) -> Value:
+    def _(found: PatchingEffects, of: str) -> FactValue:
         return found.clean_tokens[int(found.streams[0, _STREAM, -1].argmax())].strip()
 
     @facts.of(at, "patching.moves", "The layer from which on the last token holds most of the answer")
-    def _(found: PatchingEffects, of: str) -> Value | None:
+    def _(found: PatchingEffects, of: str) -> FactValue | None:
         return next((float(i) for i, line in enumerate(found.streams[0, _STREAM]) if line[-1] > 0.5), None)
 
 
@@ -251,30 +251,30 @@ def _circuit(facts: Vocabulary) -> None:
     at = "circuit"
 
     @facts.of(at, "circuit.edges", "The number of edges kept")
-    def _(found: Circuit, of: str) -> Value:
+    def _(found: Circuit, of: str) -> FactValue:
         return len(found.edges)
 
     @facts.of(at, "circuit.all_edges", "The number of all edges")
-    def _(found: Circuit, of: str) -> Value:
+    def _(found: Circuit, of: str) -> FactValue:
         return found.n_edges
 
     @facts.of(at, "circuit.recovered", "The share of the answer that the edges alone bring back")
-    def _(found: Circuit, of: str) -> Value:
+    def _(found: Circuit, of: str) -> FactValue:
         return found.recovered
 
     @facts.of(at, "circuit.random", "The most that as many random edges bring back")
-    def _(found: Circuit, of: str) -> Value:
+    def _(found: Circuit, of: str) -> FactValue:
         return max(line[found.sizes.index(len(found.edges))] for line in found.random)
 
     @facts.of(at, "circuit.heads", "The number of heads in the circuit")
-    def _(found: Circuit, of: str) -> Value:
+    def _(found: Circuit, of: str) -> FactValue:
         return len(found.heads)
 
 
 def _scope(facts: Vocabulary) -> None:
     facts.add("scope.heads", "The number of heads in the scope", lambda attempt, of: float(len(_picked(attempt))))
 
-    def score(attempt: Attempt, kind: str) -> Value | None:
+    def score(attempt: Attempt, kind: str) -> FactValue | None:
         scored = attempt.earlier.get("heads") or (attempt.earlier.get("induction") or (None,))[0]
         if scored is None or kind not in scored.kinds:
             return None
@@ -284,7 +284,7 @@ def _scope(facts: Vocabulary) -> None:
 
     facts.add("scope.score", "The best score of a head in the scope", score)
 
-    def of_circuit(attempt: Attempt, of: str) -> Value | None:
+    def of_circuit(attempt: Attempt, of: str) -> FactValue | None:
         found = attempt.earlier.get("circuit")
         return None if found is None else float(sum(f"{layer}.{head}" in found.heads for layer, head in _picked(attempt)))
 

@@ -12,12 +12,12 @@ import yaml
 
 from workbench.errors import BadLesson
 from workbench.lessons.facts import FACTS
-from workbench.lessons.lesson import PAGES, PLACE, READING, Answer, Condition, Figure, Lesson, Question, Reading, Start, Step
+from workbench.lessons.lesson import PAGES, PLACE, READING, AnswerOption, Claim, FactRef, Figure, Lesson, LessonStep, Question, StepStart
 
 Item = TypeVar("Item")
 _CONDITION = re.compile(rf"({READING.pattern})\s+(>=|<=|>|<|=|has)\s+(.+)")
 _ID = re.compile(r"[a-z][a-z0-9-]*")
-WORDS = 60
+MOST_WORDS = 60
 """Most words of a text of one step."""
 
 
@@ -41,10 +41,10 @@ class Place:
         return " ".join(str(self.node.value).split())
 
     def prose(self) -> str:
-        """A text that a learner reads: of at most `WORDS` words, and each fact that it names in braces exists."""
+        """A text that a learner reads: of at most `MOST_WORDS` words, and each fact that it names in braces exists."""
         told = self.text()
-        if (n := len(told.split())) > WORDS:
-            raise self.wrong(f"has {n} words; a text of a step has at most {WORDS}.", "Shorten it, or make two steps of it.")
+        if (n := len(told.split())) > MOST_WORDS:
+            raise self.wrong(f"has {n} words; a text of a step has at most {MOST_WORDS}.", "Shorten it, or make two steps of it.")
         for name in PLACE.findall(told):
             self.reading(name)
         return told
@@ -63,16 +63,16 @@ class Place:
         except yaml.YAMLError as error:
             raise self.wrong(f"is no plain value: {error}.") from error
 
-    def reading(self, told: str) -> Reading:
+    def reading(self, told: str) -> FactRef:
         """A fact that exists."""
         match = READING.fullmatch(told.strip())
         if match is None or match[1] not in FACTS:
             near = get_close_matches(told.partition("(")[0], FACTS, n=1)
             listed = f"Did you mean {near[0]}?" if near else f"Known: {', '.join(sorted(FACTS))}."
             raise self.wrong(f"there is no fact {told.strip()!r}.", listed)
-        return Reading(match[1], match[2] or "")
+        return FactRef(match[1], match[2] or "")
 
-    def condition(self) -> Condition:
+    def condition(self) -> Claim:
         """`FACT OPERATOR VALUE`; a value in braces is another fact."""
         match = _CONDITION.fullmatch(self.text())
         if match is None:
@@ -80,11 +80,11 @@ class Place:
         reading, value = self.reading(match[1]), match[5].strip()
         braced = PLACE.fullmatch(value)
         if braced:
-            return Condition(reading, _operator(match[4]), self.reading(braced[1]))
+            return Claim(reading, _operator(match[4]), self.reading(braced[1]))
         number = re.fullmatch(r"-?[0-9]+(\.[0-9]+)?", value)
         if match[4] in (">=", "<=", ">", "<") and number is None:
             raise self.wrong(f"{match[4]} needs a number, not {value!r}.")
-        return Condition(reading, _operator(match[4]), float(value) if number else value)
+        return Claim(reading, _operator(match[4]), float(value) if number else value)
 
     def each(self, read: Callable[[Place], Item]) -> tuple[Item, ...]:
         """What `read` makes of every item of a list."""
@@ -106,8 +106,8 @@ class Place:
             if name in found:
                 raise at.wrong(f"has the field {name!r} twice.", "Keep one of them.")
             found[name] = Place(value, self.file, f"{self.field}.{name}" if self.field else name)
-        if lacking := [name for name in needed if name not in found]:
-            raise self.wrong(f"lacks {', '.join(lacking)}.", "Add what is lacking; CONTRIBUTING.md shows a whole lesson.")
+        if absent := [name for name in needed if name not in found]:
+            raise self.wrong(f"lacks {', '.join(absent)}.", "Add what is lacking; CONTRIBUTING.md shows a whole lesson.")
         return found
 
     def values(self) -> dict[str, Any]:
@@ -157,12 +157,12 @@ def _lesson(at: Place) -> Lesson:
     )  # fmt: skip
 
 
-def _step(at: Place) -> Step:
+def _step(at: Place) -> LessonStep:
     parts = at.parts(("task", "idea", "start", "check", "hints", "press"), ("question", "explains", "saw"))
     hints = parts["hints"].each(Place.prose)
     if len(hints) != 2:
         raise parts["hints"].wrong(f"has {len(hints)} hints.", "Write two, a nudge and a suggestion; the third is *show me*, by `press`.")
-    return Step(
+    return LessonStep(
         parts["task"].prose(), parts["idea"].prose(), _start(parts["start"]), parts["check"].each(Place.condition), (hints[0], hints[1]),
         parts["press"].each(Place.text),
         _question(parts["question"]) if "question" in parts else None,
@@ -171,12 +171,13 @@ def _step(at: Place) -> Step:
     )  # fmt: skip
 
 
-def _start(at: Place) -> Start:
+def _start(at: Place) -> StepStart:
     parts = at.parts(("page",), ("set", "method", "knobs", "controls"))
     if (page := parts["page"].text()) not in PAGES:
         raise parts["page"].wrong(f"there is no page {page!r}.", f"Pages: {', '.join(PAGES)}.")
-    texts = {name: parts[name].text() for name in ("page", "set", "method") if name in parts}
-    return Start(**texts, **{name: parts[name].values() for name in ("knobs", "controls") if name in parts})
+    chosen, method = (parts[name].text() if name in parts else "" for name in ("set", "method"))
+    knobs, controls = (parts[name].values() if name in parts else {} for name in ("knobs", "controls"))
+    return StepStart(page, chosen, method, knobs, controls)
 
 
 def _question(at: Place) -> Question:
@@ -189,10 +190,10 @@ def _question(at: Place) -> Question:
     return Question(parts["ask"].prose(), answers)
 
 
-def _answer(at: Place) -> Answer:
+def _answer(at: Place) -> AnswerOption:
     parts = at.parts(("say", "reply"), ("right", "if"))
-    right: bool | Condition = "right" in parts and parts["right"].plain() is True
-    return Answer(parts["say"].prose(), parts["reply"].prose(), parts["if"].condition() if "if" in parts else right)
+    right: bool | Claim = "right" in parts and parts["right"].plain() is True
+    return AnswerOption(parts["say"].prose(), parts["reply"].prose(), parts["if"].condition() if "if" in parts else right)
 
 
 def _figure(at: Place) -> Figure:

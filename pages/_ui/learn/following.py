@@ -15,8 +15,8 @@ from pages._ui.kit.backend import backend, session
 from pages._ui.kit.state import part, state, turn_to
 from workbench.lessons.attempt import Attempt
 from workbench.lessons.course import Course, course
-from workbench.lessons.facts import met, told
-from workbench.lessons.lesson import Lesson, Step
+from workbench.lessons.facts import met, value_of
+from workbench.lessons.lesson import Lesson, LessonStep
 from workbench.resources import home
 
 if TYPE_CHECKING:
@@ -130,19 +130,19 @@ def _edit(value: Any) -> str:
     return "" if fitted is None else str(fitted.edit.id)
 
 
-def evidence(step: Step, now: Attempt) -> Mapping[str, Any]:
+def evidence(step: LessonStep, now: Attempt) -> Mapping[str, Any]:
     """What a step was passed with: the facts that it asks for, and the edit that was made."""
-    found: dict[str, Any] = {str(reading): told(now, reading) for reading in step.readings}
+    found: dict[str, Any] = {str(reading): value_of(now, reading) for reading in step.readings}
     edits = [_edit(value) for value in now.results.values()]
     return found | {"edit": next((edit for edit in edits if edit), "")}
 
 
-def has_passed(step: Step, one: StepRecord, now: Attempt) -> bool:
+def has_passed(step: LessonStep, one: StepRecord, now: Attempt) -> bool:
     """Whether what was done since the step began is what it asks for, now or once before."""
     return one.done is not None or bool(one.facts) or met(now, step.check)
 
 
-def go_to(lesson: Lesson, step: Step) -> None:
+def go_to(lesson: Lesson, step: LessonStep) -> None:
     """Set what the step begins with, as its link would, and go to its page: for callbacks. Nothing is run."""
     start, now = step.start, state()
     if not lesson.runs_on(now.model):
@@ -157,7 +157,7 @@ def go_to(lesson: Lesson, step: Step) -> None:
     frame.ask_for(start.page)
 
 
-def show(lesson: Lesson, step: Step) -> None:
+def show(lesson: Lesson, step: LessonStep) -> None:
     """Go to the step's start, and let the browser press there what a person would: for callbacks."""
     mine = part(Following)
     go_to(lesson, step)

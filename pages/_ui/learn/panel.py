@@ -13,11 +13,11 @@ from pages._ui.kit.state import part, state
 from pages._ui.kit.words import plain
 from pages._ui.learn import following, questions
 from pages._ui.learn.following import Following
-from workbench.lessons.facts import lacking
+from workbench.lessons.facts import not_yet
 
 if TYPE_CHECKING:
     from workbench.lessons.attempt import Attempt
-    from workbench.lessons.lesson import Lesson, Step
+    from workbench.lessons.lesson import Lesson, LessonStep
     from workbench.workspace.learning import Learning, StepRecord
 
 
@@ -62,7 +62,7 @@ def _panel(lesson: Lesson, title: str) -> None:
     if not passed and title != step.start.page:
         label = f"Go to {step.start.page}"
         st.button(label, key="lesson-go", type="primary", on_click=following.go_to, args=(lesson, step), width="stretch")
-    _state(step, now, passed=passed)
+    _state(step, one, now, passed=passed)
     if not passed:
         _hints(lesson, step, one, learning)
     elif one.done is None:
@@ -78,23 +78,24 @@ def _panel(lesson: Lesson, title: str) -> None:
 def _head(lesson: Lesson, at: int) -> None:
     records = part(Following).records
     done = [i in records and records[i].done is not None for i in range(len(lesson.steps))]
-    with st.container(horizontal=True, vertical_alignment="center"):
-        st.markdown(f":primary[{plain(lesson.title)}]", width="stretch")
-        st.button("Leave", key="lesson-leave", type="tertiary", on_click=following.leave, help="What you have done is kept.")
+    st.markdown(f":primary[{plain(lesson.title)}]")
     dots = "".join(f'<i class="{"done" if is_done else ""} {"now" if i == at else ""}"></i>' for i, is_done in enumerate(done))
-    st.html(f'<div class="steps">{dots}<span>Step {at + 1} of {len(done)}</span></div>')
+    with st.container(horizontal=True, vertical_alignment="center", key="lesson-head"):
+        st.html(f'<div class="steps">{dots}<span>Step {at + 1} of {len(done)}</span></div>')
+        st.button("Leave", key="lesson-leave", type="tertiary", on_click=following.leave, help="What you have done is kept.")
 
 
-def _state(step: Step, now: Attempt, *, passed: bool) -> None:
+def _state(step: LessonStep, one: StepRecord, now: Attempt, *, passed: bool) -> None:
     """Whether it is done; else what of it was done and is not enough."""
     if passed:
-        st.markdown(":green[:material/check_circle: **Done**, by your own run.]")
+        left = " One question is left." if one.done is None and step.question is not None else ""
+        st.markdown(f":green[:material/check_circle: **Done**, by your own run.]{left}")
         return
-    for told in lacking(now, step):
+    for told in not_yet(now, step):
         st.markdown(f":orange[:material/pending:] Not yet. {plain(told)}")
 
 
-def _hints(lesson: Lesson, step: Step, one: StepRecord, learning: Learning) -> None:
+def _hints(lesson: Lesson, step: LessonStep, one: StepRecord, learning: Learning) -> None:
     """A nudge, then a suggestion, then the controls themselves are pressed."""
     for hint in step.hints[: one.hints]:
         st.caption(hint)
@@ -111,7 +112,7 @@ def _climb(learning: Learning, one: StepRecord) -> None:
     following.note(learning, one, hints=one.hints + 1)
 
 
-def _show(lesson: Lesson, step: Step, one: StepRecord, learning: Learning) -> None:
+def _show(lesson: Lesson, step: LessonStep, one: StepRecord, learning: Learning) -> None:
     following.note(learning, one, hints=3)
     following.show(lesson, step)
 

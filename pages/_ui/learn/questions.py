@@ -8,24 +8,24 @@ import streamlit as st
 
 from pages._ui.kit.words import plain
 from pages._ui.learn import following
-from workbench.lessons.facts import filled, holds
-from workbench.lessons.lesson import Answer, Condition
+from workbench.lessons.facts import filled_in, holds
+from workbench.lessons.lesson import AnswerOption, Claim
 
 if TYPE_CHECKING:
     from workbench.lessons.attempt import Attempt
-    from workbench.lessons.lesson import Step
+    from workbench.lessons.lesson import LessonStep
     from workbench.workspace.learning import Learning, StepRecord
 
 RIGHT = "right"
 """What a record's answer begins as once the question is answered rightly."""
 
 
-def is_right(answer: Answer, now: Attempt) -> bool:
+def is_right(answer: AnswerOption, now: Attempt) -> bool:
     """Whether an answer is right, where it depends of the learner's own work."""
-    return holds(now, answer.right) if isinstance(answer.right, Condition) else answer.right
+    return holds(now, answer.right) if isinstance(answer.right, Claim) else answer.right
 
 
-def draw(learning: Learning, step: Step, one: StepRecord, now: Attempt) -> None:
+def draw(learning: Learning, step: LessonStep, one: StepRecord, now: Attempt) -> None:
     """The question and its answers; what was answered wrongly is answered from the run."""
     question = step.question
     if question is None:
@@ -37,14 +37,14 @@ def draw(learning: Learning, step: Step, one: StepRecord, now: Attempt) -> None:
     )  # fmt: skip
     said = next((answer for answer in question.answers if answer.say == one.answer), None)
     if said is not None:
-        st.markdown(f":orange[:material/help:] {plain(filled(said.reply, now))}")
+        st.markdown(f":orange[:material/help:] {plain(filled_in(said.reply, now))}")
 
 
 def _key(one: StepRecord) -> str:
     return f"lesson-answer-{one.lesson}-{one.step}"
 
 
-def _take(learning: Learning, step: Step, one: StepRecord, now: Attempt) -> None:
+def _take(learning: Learning, step: LessonStep, one: StepRecord, now: Attempt) -> None:
     """Note the answer that was chosen; a wrong one is kept in its own words, for whoever teaches."""
     at = st.session_state.get(_key(one))
     if at is None or step.question is None:
@@ -56,16 +56,16 @@ def _take(learning: Learning, step: Step, one: StepRecord, now: Attempt) -> None
         following.note(learning, one, answer=answer.say, wrong=one.wrong + 1)
 
 
-def answered(step: Step, now: Attempt) -> None:
+def answered(step: LessonStep, now: Attempt) -> None:
     """What the right answer is, and why."""
     if step.question is None:
         return
     right = next((answer for answer in step.question.answers if is_right(answer, now)), None)
     if right is not None:
-        st.caption(f"{step.question.ask} {right.say} {plain(filled(right.reply, now))}")
+        st.caption(f"{step.question.ask} {right.say} {plain(filled_in(right.reply, now))}")
 
 
-def seen(learning: Learning, step: Step, one: StepRecord) -> None:
+def seen(learning: Learning, step: LessonStep, one: StepRecord) -> None:
     """The box for what the learner saw; it is kept when they leave it."""
     key = f"lesson-saw-{one.lesson}-{one.step}"
     if key not in st.session_state:
