@@ -22,7 +22,7 @@ MOST_WORDS = 60
 
 
 @dataclass(frozen=True)
-class Place:
+class YamlPlace:
     """A value of a file and where it stands."""
 
     node: Any
@@ -86,26 +86,26 @@ class Place:
             raise self.wrong(f"{match[4]} needs a number, not {value!r}.")
         return Claim(reading, _operator(match[4]), float(value) if number else value)
 
-    def each(self, read: Callable[[Place], Item]) -> tuple[Item, ...]:
+    def each(self, read: Callable[[YamlPlace], Item]) -> tuple[Item, ...]:
         """What `read` makes of every item of a list."""
         if not isinstance(self.node, yaml.SequenceNode) or not self.node.value:
             raise self.wrong("needs a list of at least one.", "Begin each item on a line of its own with a dash.")
-        return tuple(read(Place(item, self.file, f"{self.field}[{i + 1}]")) for i, item in enumerate(self.node.value))
+        return tuple(read(YamlPlace(item, self.file, f"{self.field}[{i + 1}]")) for i, item in enumerate(self.node.value))
 
-    def parts(self, needed: Iterable[str], other: Iterable[str] = ()) -> Mapping[str, Place]:
+    def parts(self, needed: Iterable[str], other: Iterable[str] = ()) -> Mapping[str, YamlPlace]:
         """The fields of a mapping: all that are needed, none that is unknown, each once."""
         if not isinstance(self.node, yaml.MappingNode):
             raise self.wrong(f"needs fields: {', '.join(needed)}.")
-        found: dict[str, Place] = {}
+        found: dict[str, YamlPlace] = {}
         known = [*needed, *other]
         for key, value in self.node.value:
-            name, at = str(key.value), Place(key, self.file, self.field)
+            name, at = str(key.value), YamlPlace(key, self.file, self.field)
             if name not in known:
                 near = get_close_matches(name, known, n=1)
                 raise at.wrong(f"knows no field {name!r}.", f"Did you mean {near[0]!r}?" if near else f"Fields: {', '.join(known)}.")
             if name in found:
                 raise at.wrong(f"has the field {name!r} twice.", "Keep one of them.")
-            found[name] = Place(value, self.file, f"{self.field}.{name}" if self.field else name)
+            found[name] = YamlPlace(value, self.file, f"{self.field}.{name}" if self.field else name)
         if absent := [name for name in needed if name not in found]:
             raise self.wrong(f"lacks {', '.join(absent)}.", "Add what is lacking; CONTRIBUTING.md shows a whole lesson.")
         return found
@@ -114,7 +114,7 @@ class Place:
         """A mapping of names to plain values."""
         if not isinstance(self.node, yaml.MappingNode):
             raise self.wrong("needs names with values.")
-        return {str(key.value): Place(value, self.file, f"{self.field}.{key.value}").plain() for key, value in self.node.value}
+        return {str(key.value): YamlPlace(value, self.file, f"{self.field}.{key.value}").plain() for key, value in self.node.value}
 
 
 def read_lesson(text: str, file: str) -> Lesson:
@@ -133,14 +133,14 @@ def read_lesson(text: str, file: str) -> Lesson:
         ) from error
     if node is None:
         raise BadLesson(f"{file} is empty.", "Write a lesson, or remove the file.")
-    return _lesson(Place(node, file, ""))
+    return _lesson(YamlPlace(node, file, ""))
 
 
 def _operator(text: str) -> Any:
     return text
 
 
-def _lesson(at: Place) -> Lesson:
+def _lesson(at: YamlPlace) -> Lesson:
     parts = at.parts(("id", "title", "minutes", "about", "can", "steps"), ("model", "real", "figures"))
     name = parts["id"].text()
     if not _ID.fullmatch(name):
@@ -153,25 +153,25 @@ def _lesson(at: Place) -> Lesson:
     return Lesson(
         name, parts["title"].text(), parts["minutes"].whole(), parts["about"].prose(), parts["can"].prose(), steps,
         parts["model"].text() if "model" in parts else "embedded",
-        parts["real"].each(Place.text) if "real" in parts else (), figures,
+        parts["real"].each(YamlPlace.text) if "real" in parts else (), figures,
     )  # fmt: skip
 
 
-def _step(at: Place) -> LessonStep:
+def _step(at: YamlPlace) -> LessonStep:
     parts = at.parts(("task", "idea", "start", "check", "hints", "press"), ("question", "explains", "saw"))
-    hints = parts["hints"].each(Place.prose)
+    hints = parts["hints"].each(YamlPlace.prose)
     if len(hints) != 2:
         raise parts["hints"].wrong(f"has {len(hints)} hints.", "Write two, a nudge and a suggestion; the third is *show me*, by `press`.")
     return LessonStep(
-        parts["task"].prose(), parts["idea"].prose(), _start(parts["start"]), parts["check"].each(Place.condition), (hints[0], hints[1]),
-        parts["press"].each(Place.text),
+        parts["task"].prose(), parts["idea"].prose(), _start(parts["start"]), parts["check"].each(YamlPlace.condition), (hints[0], hints[1]),
+        parts["press"].each(YamlPlace.text),
         _question(parts["question"]) if "question" in parts else None,
-        parts["explains"].each(Place.text) if "explains" in parts else (),
+        parts["explains"].each(YamlPlace.text) if "explains" in parts else (),
         parts["saw"].prose() if "saw" in parts else "",
     )  # fmt: skip
 
 
-def _start(at: Place) -> StepStart:
+def _start(at: YamlPlace) -> StepStart:
     parts = at.parts(("page",), ("set", "method", "knobs", "controls"))
     if (page := parts["page"].text()) not in PAGES:
         raise parts["page"].wrong(f"there is no page {page!r}.", f"Pages: {', '.join(PAGES)}.")
@@ -180,7 +180,7 @@ def _start(at: Place) -> StepStart:
     return StepStart(page, chosen, method, knobs, controls)
 
 
-def _question(at: Place) -> Question:
+def _question(at: YamlPlace) -> Question:
     parts = at.parts(("ask", "answers"))
     answers = parts["answers"].each(_answer)
     if len(answers) < 2:
@@ -190,12 +190,12 @@ def _question(at: Place) -> Question:
     return Question(parts["ask"].prose(), answers)
 
 
-def _answer(at: Place) -> AnswerOption:
+def _answer(at: YamlPlace) -> AnswerOption:
     parts = at.parts(("say", "reply"), ("right", "if"))
     right: bool | Claim = "right" in parts and parts["right"].plain() is True
     return AnswerOption(parts["say"].prose(), parts["reply"].prose(), parts["if"].condition() if "if" in parts else right)
 
 
-def _figure(at: Place) -> Figure:
+def _figure(at: YamlPlace) -> Figure:
     parts = at.parts(("text", "step", "fact"))
     return Figure(parts["text"].text(), parts["step"].whole(), parts["fact"].reading(parts["fact"].text()))
