@@ -163,8 +163,8 @@ def _step(at: YamlPlace) -> LessonStep:
     if len(hints) != 2:
         raise parts["hints"].wrong(f"has {len(hints)} hints.", "Write two, a nudge and a suggestion; the third is *show me*, by `press`.")
     return LessonStep(
-        parts["task"].prose(), parts["idea"].prose(), _start(parts["start"]), parts["check"].each(YamlPlace.condition), (hints[0], hints[1]),
-        parts["press"].each(YamlPlace.text),
+        parts["task"].prose(), parts["idea"].prose(), _start(parts["start"]), parts["check"].each(YamlPlace.condition),
+        (hints[0], hints[1]), parts["press"].each(YamlPlace.text),
         _question(parts["question"]) if "question" in parts else None,
         parts["explains"].each(YamlPlace.text) if "explains" in parts else (),
         parts["saw"].prose() if "saw" in parts else "",
