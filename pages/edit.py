@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from pages._ui.demonstrations import sets
-from pages._ui.edit import copy_as, fits, fitting, methods, where
+from pages._ui.edit import cards, copy_as, fits, fitting, methods, used, where
 from pages._ui.kit import frame, jobs
 from pages._ui.kit.backend import ready
 from pages._ui.kit.methods import method, obstacles
@@ -28,7 +28,7 @@ def main(session: Session) -> None:
     demonstrations = rows_of(session, chosen)
     if demonstrations is None:
         return
-    name = methods.cards(session, demonstrations)
+    name = cards.cards(session, demonstrations)
     known = method(name)
     blocked = obstacles(session, demonstrations)[name]
     texts = st.container()
@@ -43,17 +43,16 @@ def main(session: Session) -> None:
             frame.problem(problem, "knobs")
         stuck = bool(blocked) or problem is not None
         frame.act("Fit edit", fits.begin, settings, type="primary", key="fit", width="stretch", disabled=stuck)
-        if blocked:
-            st.caption(blocked[0].reason + " " + blocked[0].hint)
-        else:
-            st.caption(sets.what_is_used(demonstrations))
-        where.panel(demonstrations, known, None if stuck else methods.fitted(session, known, values), chat)
+        at = None if stuck else methods.fitted(session, known, values)
+        where.panel(demonstrations, known, at, chat)
         fits.by_validation(session, demonstrations, settings, blocked=stuck)
-        fits.presets_side_by_side(known, settings, blocked=bool(blocked))
     with texts:
         copy_as.panel(session, settings)
+    fits.presets_side_by_side(known, settings, blocked=bool(blocked))
     with picture:
         jobs.panel(fitting.FIT, fits.draw, settings=settings, nothing=_nothing, live=fits.live)
+        if not blocked:
+            used.panel(session, demonstrations, known, settings, at, is_readable=problem is None)
 
 
 def _nothing() -> None:

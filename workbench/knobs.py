@@ -33,7 +33,8 @@ class Knob:
 
     `main` marks the few that a form shows at once. `bounds` are inclusive. `choices` are the allowed texts. `kind` is the Python type
     that the value has: int, float, bool, str, or "ints"/"texts" for tuples; `optional` says that None ("choose for me") is allowed.
-    `names_layers`: the value is a layer of the model, or several, counted from 0.
+    `names_layers`: the value is a layer of the model, or several, counted from 0. `is_dose`: a dose does the same, so a form asks for one
+    of the two.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Knob:
     choices: tuple[str, ...] | None
     main: bool
     names_layers: bool
+    is_dose: bool
 
 
 def knob(
@@ -60,10 +62,11 @@ def knob(
     bounds: tuple[float, float] | None = None,
     main: bool = False,
     names_layers: bool = False,
+    is_dose: bool = False,
 ) -> Any:
     """Return a dataclass field that carries a knob's metadata."""
-    meta = {"label": label, "help": help, "symbol": symbol, "unit": unit, "bounds": bounds, "main": main, "names_layers": names_layers}
-    return dataclasses.field(default=default, metadata={_KEY: meta})
+    meta = {"label": label, "help": help, "symbol": symbol, "unit": unit, "bounds": bounds, "main": main}
+    return dataclasses.field(default=default, metadata={_KEY: {**meta, "names_layers": names_layers, "is_dose": is_dose}})
 
 
 @dataclass(frozen=True)

@@ -21,14 +21,13 @@ def test_a_change_of_the_table_is_a_version_on_disk_and_can_be_undone(app: Run, 
     test.session_state["retouch"].set_name = chosen
     fine(test.run())
     key = f"editor-{test.session_state['retouch'].tab.parts['Editor'].turn}"
-    from pages._ui.demonstrations import sets
-    from pages._ui.kit.rows import merged
+    from pages._ui.kit.rows import counts, merged
 
     session = fresh_backend.sessions["embedded"]
     base = session.demos(chosen)
     changed = merged(base, {"edited_rows": {0: {"positive": " w9"}}, "added_rows": [{"prompt": "w7 w8"}], "deleted_rows": [1]})
     session.demos.save(changed, key=chosen)
-    assert key and sets.what_is_used(changed)
+    assert key and counts(changed)
     assert session.demos(chosen)[0].positive == " w9" and len(session.demos(chosen)) == len(base)
     fine(test.run())
     fine(test.button(key="set-undo").click().run())

@@ -1,4 +1,4 @@
-"""Mean difference: its strength and its dose are one thing, so a form shows the dose and keeps the strength under More."""
+"""Mean difference: its strength and its dose are one thing, so a form asks for the dose alone."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ class AngularConfig:
         help="How far activations turn at dose 1, towards the good answers' direction; with turn = to, the angle from it that they end at. "
         "none: 20, or what moves neutral text by less than KL .1, if that is less.",
     )  # fmt: skip
-    turn: Literal["by", "to"] = knob("by", label="Turn", help="By the angle, or to the angle, wherever they were (paper).", main=True)
+    turn: Literal["by", "to"] = knob("by", label="Turn", help="By the angle, or to the angle, wherever they were (paper).")
     which: Literal["all", "opposed", "aligned"] = knob(
         "all", label="Which tokens", help="All, or those that lie against the good answers' direction, or along it (the paper's adaptive)."
     )

@@ -182,6 +182,8 @@ class Method:
     """What a design search varies, as `tries`; None: what `tries` or `draws` say, readings and gate with it."""
     cost: str = ""
     """Why many fits of it take long, in words; a design search has it on request alone. Empty: a fit takes a second or so."""
+    preset_says: Mapping[str, str] = field(default_factory=lambda: NOTHING)
+    """What each preset is, a sentence by name; `presets.told` knows those whose names mean the same everywhere."""
 
     def obstacles_of(self, model: LanguageModel) -> tuple[Obstacle, ...]:
         """Why this method cannot run on this model, whatever the demonstrations; empty if it can."""
@@ -289,6 +291,7 @@ def method(
     order: int = 100,
     designs: Tries | None = None,
     cost: str = "",
+    preset_says: Mapping[str, str] = NOTHING,
 ) -> Callable[[MethodT], MethodT]:
     """Register a fit function as a method; the arguments are the fields of `Method`."""
 
@@ -297,7 +300,7 @@ def method(
             raise ValueError(f"The method {name!r} is registered already.")
         _METHODS[name] = Method(
             name, title, summary, paper, config, edit, needs, presets, run, obstacles, proceed,
-            tries, draws, steps, top_dose, scopes, alone, without, order, designs, cost,
+            tries, draws, steps, top_dose, scopes, alone, without, order, designs, cost, preset_says,
         )  # fmt: skip
         return run
 

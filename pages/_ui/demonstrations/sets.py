@@ -10,7 +10,7 @@ import streamlit as st
 
 from pages._ui.demonstrations.filtering import Wanted, allowed, filters
 from pages._ui.kit import frame
-from pages._ui.kit.rows import MANY, Editor, counts, editor, merged, places_of
+from pages._ui.kit.rows import MANY, Editor, editor, merged, places_of
 from pages._ui.kit.state import part, state
 from pages._ui.kit.words import count, plain
 from workbench.conversations import Prompt
@@ -50,11 +50,6 @@ def _title(offer: Offer) -> str:
 
 def _pick(key: str) -> None:
     state().set_name = st.session_state[key]
-
-
-def what_is_used(demonstrations: Demonstrations) -> str:
-    """Which rows a fit reads."""
-    return f"Fits on the rows marked fit, chooses on validation, never sees test. This set: {counts(demonstrations)}."
 
 
 def table(session: Session, chosen: str, now: Demonstrations, version: int | None, found: Sequence[Check] = ()) -> None:

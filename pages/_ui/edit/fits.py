@@ -238,15 +238,32 @@ def _save(opened: Session, edit: Named, name: str, verdict: str) -> None:
 
 
 def presets_side_by_side(known: Method, settings: FitSettings, *, blocked: bool) -> None:
-    """Fit the first two presets with everything else equal, and put their numbers side by side."""
+    """What each preset is, in words; fit the first two with everything else equal, and put their numbers side by side."""
     names = list(known.presets)[:2]
-    if len(names) < 2 or blocked:
+    if not names:
         return
-    with st.expander(f"What would *{names[1]}* do?", key="presets"):
+    with st.expander("Presets side by side", key="presets"):
+        _in_words(known)
+        if len(names) < 2 or blocked:
+            return
         st.caption(f"Fits *{names[0]}* and *{names[1]}* with the same rows and seed.")
         wanted = tuple(replace(settings, config={}, preset=name) for name in names)
         frame.act("Fit both", _begin_both, wanted, key="fit-both")
         jobs.panel(PRESETS, _both, settings=wanted)
+
+
+def _in_words(known: Method) -> None:
+    """A sentence a preset, and which knobs it sets otherwise than the defaults."""
+    from workbench.methods.presets import told
+
+    for preset in told(known):
+        st.markdown(f"**{words.plain(preset.name)}**: {words.plain(preset.says)}")
+        sets = " · ".join(f"{label} {_said(value)}" for label, value in preset.sets.items())
+        st.caption(words.plain(sets or "Every knob as by default."))
+
+
+def _said(value: object) -> str:
+    return ", ".join(map(str, cast("Sequence[object]", value))) if isinstance(value, (list, tuple)) else str(value)
 
 
 def _begin_both(wanted: tuple[FitSettings, ...]) -> None:

@@ -1,4 +1,4 @@
-"""Cards of the registered methods, the form of the chosen one, its presets."""
+"""The form of the chosen method: its presets, three questions, the rest under *More*."""
 
 from __future__ import annotations
 
@@ -9,9 +9,7 @@ import streamlit as st
 
 from pages._ui.kit import scope
 from pages._ui.kit.doses import HELP, dose_slider
-from pages._ui.kit.forms import knob_form, released_form, shown, use_values
-from pages._ui.kit.methods import method, obstacles
-from pages._ui.kit.state import state
+from pages._ui.kit.forms import held, knob_form, put, released_form, shown, use_values
 from pages._ui.kit.words import plain
 from workbench.data.demonstrations import Demonstrations
 from workbench.settings import Rivals
@@ -21,49 +19,8 @@ if TYPE_CHECKING:
 
     from workbench.knobs import Knob
     from workbench.methods.registry import Method
-    from workbench.methods.shared.needs import Obstacle
     from workbench.methods.shared.reading import FittedAt
     from workbench.session import Session
-
-
-def cards(session: Session, demonstrations: Demonstrations) -> str:
-    """Draw a card a method, greyed with the reason when it cannot run here; return the chosen one's name."""
-    now, blocked = state(), obstacles(session, demonstrations)
-    free = [name for name in blocked if not blocked[name]]
-    if now.method not in blocked:
-        now.method = (free or list(blocked))[0]
-    with st.container(horizontal=True, key="methods", gap="xsmall"):
-        for name in sorted(blocked, key=lambda name: bool(blocked[name])):
-            _card(method(name), blocked[name], name == now.method, _found(session, name))
-    chosen = method(now.method)
-    if blocked[now.method]:
-        reason = blocked[now.method][0]
-        st.caption(f":orange[{plain(reason.reason)}] {plain(reason.hint)}")
-    else:
-        st.caption(f"**{plain(chosen.title)}.** {plain(chosen.summary)} {plain(chosen.paper)}")
-    return now.method
-
-
-def _found(session: Session, name: str) -> str:
-    """What the method was found to do on a real model; of the embedded ones the cards of their own tell."""
-    from workbench.methods.shared.evidence import evidence
-    from workbench.models.catalog import EMBEDDED
-
-    return "" if session.model.info.name in EMBEDDED else evidence(name)
-
-
-def _card(known: Method, blocked: Sequence[Obstacle], is_chosen: bool, found: str) -> None:
-    about = f"{blocked[0].reason} {blocked[0].hint}" if blocked else f"{known.summary} {found}".strip()
-    with st.container(border=True, key=f"method-{'on' if is_chosen else 'off'}-{known.name}", width=212, gap=None):
-        st.button(
-            known.title, key=f"choose-{known.name}", type="primary" if is_chosen else "tertiary", on_click=_choose, args=(known.name,),
-            disabled=bool(blocked), help=plain(about),
-        )  # fmt: skip
-        st.caption(f":orange[{plain(about)}]" if blocked else plain(about))
-
-
-def _choose(name: str) -> None:
-    state().method = name
 
 
 def dose_key(name: str) -> str:
@@ -80,26 +37,59 @@ def form(session: Session, known: Method) -> tuple[dict[str, Any], int, float]:
     """Draw presets and knobs; return the knobs' values, the seed, and the dose at which the fit is measured."""
     from workbench.knobs import knobs
 
-    items, key = knobs(known.config), f"knob-{known.name}"
-    if known.presets:
-        names = list(known.presets)
-        chosen = f"preset-{known.name}"
-        # None of them is chosen at first: a list would show its first one, whatever the knobs say.
-        few, more = st.segmented_control, partial(st.selectbox, index=None, placeholder="as set below")
-        (few if sum(map(len, names)) < 30 else more)(
-            "Preset", names, key=chosen, persist_state="session", on_change=lambda: _preset(items, known, chosen, key),
-            help="Sets every knob below. *paper* is what the authors published, the first is ours.",
-        )  # fmt: skip
-    info = session.model.info
+    items, key, info = knobs(known.config), f"knob-{known.name}", session.model.info
+    chosen = _presets(items, known, key)
     scope.fill(known, key=key, shown=shown, n_layers=info.n_layers, n_heads=info.n_heads)
-    values = knob_form(items, key=key, n_layers=info.n_layers) | released_form(known.config, key=key)
+    released = released_form(known.config, key=key, is_asked=chosen is not None and _is_released(known, chosen))
+    values = knob_form(items, key=key, n_layers=info.n_layers, after=lambda: _dose(items, known, key), more=_seed)
+    seed = int(values.pop("seed"))
+    return values | released, seed, float(st.session_state[dose_key(known.name)])
+
+
+def _presets(items: Sequence[Knob], known: Method, key: str) -> str | None:
+    """Choose a preset, which sets every knob; return the one chosen last, None if there is none."""
+    if not known.presets:
+        return None
+    names, chosen = list(known.presets), f"preset-{known.name}"
+    # None of them is chosen at first: a list would show its first one, whatever the knobs say.
+    few, more = st.segmented_control, partial(st.selectbox, index=None, placeholder="as set below")
+    return (few if sum(map(len, names)) < 30 else more)(
+        "Start from a preset", names, key=chosen, persist_state="session", on_change=lambda: _preset(items, known, chosen, key),
+        help="Sets every knob below. *paper* is what the authors published, the first is ours; *Presets side by side* tells them apart.",
+    )  # fmt: skip
+
+
+def _is_released(known: Method, preset: str) -> bool:
+    """Whether a preset does as released code does."""
+    from workbench.knobs import COMPAT, as_json, compat_of
+
+    compat = compat_of(known.config)
+    return compat is not None and bool(compat.words(as_json(known.configure(preset=preset))[COMPAT]))
+
+
+def _seed() -> dict[str, Any]:
     seed = st.number_input(
-        "Seed", 0, 2**31 - 1, 0, step=1, key="fit-seed", persist_state="session", help="The same seed gives the same edit."
+        "Seed", 0, 2**32 - 1, 0, step=1, key="fit-seed", persist_state="session", help="The same seed gives the same edit."
     )
+    return {"seed": seed}
+
+
+def _dose(items: Sequence[Knob], known: Method, key: str) -> None:
+    """The one control of how much: a knob that does the same is told beside it, where it is not as usual."""
     at = dose_key(known.name)
     st.session_state.setdefault(at, 1.0)
     dose = dose_slider("Dose", key=at, persist_state="session", help=f"How much of the edit is measured, saved and compared. {HELP}")
-    return values, int(seed), dose
+    for item in items:
+        value = held(item, key=key) if item.is_dose else item.default
+        if value != item.default:
+            times = f"{item.label} {value:g} at dose 1, so {dose * value:g} {item.unit} here."
+            with st.container(horizontal=True, vertical_alignment="center", key=f"strength-{known.name}"):
+                st.caption(plain(times))
+                st.button("As usual", key=f"usual-{known.name}", type="tertiary", on_click=_usual, args=(item, key))
+
+
+def _usual(item: Knob, key: str) -> None:
+    put(item, item.default, key=key)
 
 
 def fitted(session: Session, known: Method, values: dict[str, Any]) -> FittedAt | None:

@@ -14,23 +14,46 @@ AUTO = "choose for me"
 _SLIDER_STEPS = 200
 
 
-def knob_form(knobs: Sequence[Knob], *, key: str, n_layers: int | None = None) -> dict[str, Any]:
-    """Draw the form of some knobs and return its values by name.
+def knob_form(
+    knobs: Sequence[Knob], *, key: str, n_layers: int | None = None, after: Callable[[], None] | None = None,
+    more: Callable[[], Mapping[str, Any]] | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """Draw the form of some knobs and return its values by name. A knob that a dose stands for is not drawn, and keeps its value.
 
     Args:
         n_layers: makes the knob `layers` a choice of layer numbers.
+        after: draws what belongs to the main knobs and is none. more: draws what stands last under *More*, and returns its values.
     """
-    main = [knob for knob in knobs if knob.main] or list(knobs[:3])
-    rest = [knob for knob in knobs if knob not in main]
-    values = {knob.name: _field(knob, _key(key, knob), n_layers) for knob in main}
-    if rest:
+    drawn = [knob for knob in knobs if not knob.is_dose]
+    main = [knob for knob in drawn if knob.main] or drawn[:3]
+    rest = [knob for knob in drawn if knob not in main]
+    values = {knob.name: held(knob, key=key) for knob in knobs if knob.is_dose}
+    values |= {knob.name: _field(knob, _key(key, knob), n_layers) for knob in main}
+    if after is not None:
+        after()
+    if rest or more is not None:
         with st.expander(f"More ({len(rest)})", key=f"{key}-more"):
             values |= {knob.name: _field(knob, _key(key, knob), n_layers) for knob in rest}
+            values |= {} if more is None else more()
     return values
 
 
-def released_form(config: type, *, key: str) -> dict[str, Any]:
-    """Draw one line: whether to do as the released code does, with what that means; return the record `compat`, or nothing."""
+def held(knob: Knob, *, key: str) -> Any:
+    """The value of a knob that the form keeps and does not draw."""
+    return st.session_state.get(_key(key, knob), knob.default)
+
+
+def put(knob: Knob, value: Any, *, key: str) -> None:
+    """Set one knob of the form; call it before the form is drawn."""
+    st.session_state[_key(key, knob)] = shown(knob, value)
+
+
+def released_form(config: type, *, key: str, is_asked: bool = True) -> dict[str, Any]:
+    """Draw one line: whether to do as the released code does, with what that means; return the record `compat`, or nothing.
+
+    Args:
+        is_asked: draw the line also where the record is ours; else it stands only while something is as released.
+    """
     from workbench.knobs import COMPAT, as_json, compat_of
 
     compat = compat_of(config)
@@ -40,6 +63,8 @@ def released_form(config: type, *, key: str) -> dict[str, Any]:
     ours, official = as_json(compat.ours), as_json(compat.official)
     record = st.session_state.setdefault(at, ours)
     told = compat.words(record)
+    if not (told or is_asked):
+        return {COMPAT: record}
     # The switch follows the record, which presets and handed settings set too.
     st.session_state[switch] = bool(told)
     st.toggle(
@@ -54,7 +79,7 @@ def released_form(config: type, *, key: str) -> dict[str, Any]:
 def use_values(knobs: Sequence[Knob], values: Mapping[str, Any], *, key: str) -> None:
     """Set the form to the values of a whole config; call it from a callback, before the form is drawn."""
     for knob in knobs:
-        st.session_state[_key(key, knob)] = shown(knob, values[knob.name])
+        put(knob, values[knob.name], key=key)
     if "compat" in values:
         st.session_state[f"{key}-compat"] = values["compat"]
 

@@ -36,7 +36,6 @@ class AreConfig:
         label="Learning rate of the edit",
         help="Step size of the adapters that are the edit. The paper has 1e-4; raise it if they hardly grow.",
         bounds=(1e-6, 1e-1),
-        main=True,
     )
     keep: Literal["best_validation", "window", "last"] = knob(
         "best_validation",

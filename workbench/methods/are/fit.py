@@ -74,6 +74,10 @@ def _obstacles(model: LanguageModel, demonstrations: Demonstrations) -> tuple[Ob
             "min_steps_d": 0,
         },
     },
+    preset_says={
+        "retained": "Ours, with the prompts of the other side held as they were.",
+        "paper-log": "As the paper's log of a run shows it: fifty rounds, and the first at which a new discriminator fails.",
+    },
     obstacles=_obstacles,
     tries=lambda info: {"retention_kl": (0.0, 100.0)},
     scopes=lambda scope: {"adapter_blocks": scope.blocks, "read_blocks": scope.blocks},

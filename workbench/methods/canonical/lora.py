@@ -44,7 +44,6 @@ class LoraConfig(LoopConfig):
         help="How many of the layers change: a block around the middle.",
         unit="share",
         bounds=(0.05, 1.0),
-        main=True,
     )
     compat: LoraCompat = as_released(OFFICIAL_LORA)
 

@@ -56,12 +56,12 @@ class DirectionConfig:
         help="How many last tokens to try (read = last); none: three, or more in models of few blocks.",
         bounds=(1, 64),
         unit="tokens",
-        main=True,
     )
     read: Literal["last", "mean"] = read_knob("last", "mean", default="last")
     strength: float = knob(
         1.0,
         label="Strength",
+        is_dose=True,
         symbol="c",
         help="How often an added direction is added at dose 1: strength 2 at dose 1 is strength 1 at dose 2.",
         unit="times the direction",

@@ -56,6 +56,7 @@ class MeanDifferenceConfig:
     strength: float | None = knob(
         None,
         label="Strength",
+        is_dose=True,
         symbol="c",
         help="How often the mean difference is added at dose 1: strength 2 at dose 1 is strength 1 at dose 2, so the dose is the one to "
         "turn. none: 2, or what moves neutral text by less than KL .1, if that is less.",
@@ -67,7 +68,6 @@ class MeanDifferenceConfig:
         "none",
         label="Gate",
         help="Let the edit act only on tokens that a probe tells from neutral text: at all (hard) or by share (soft).",
-        main=True,
     )
     spare: SpareKind = knob("sinks", label="Spared tokens", help=HELP)
     read: ReadFrom = read_knob("last", "mean")

@@ -29,7 +29,6 @@ class HprConfig:
         label="Layers by",
         help="benefit: layers that help on validation rows within the damage limit. accuracy: the best probes, as the paper does. "
         "threshold: all probes above the least.",
-        main=True,
     )
     neutral_weight: float = knob(
         0.1,
@@ -46,7 +45,6 @@ class HprConfig:
         help="Edit exactly these; none: by the selection, in models of 30 million parameters and more around the one that a look at all "
         "finds.",
         bounds=(0, 399),
-        main=True,
     )
     max_damage: float = knob(
         0.02,

@@ -56,14 +56,12 @@ class SeaConfig:
         help="Subtract means and edit around them: each side's own (demonstrations), or one of all sides (grand). Without it "
         "the mean activation usually dominates, one direction is kept and dropped, and the edit does next to nothing. auto: "
         "demonstrations with the paper's law, grand with ours.",
-        main=True,
     )
     phi: Phi = knob(
         "none",
         label="Feature map",
         symbol="Φ",
         help="Bend every coordinate before directions are found and after (Φ-SEA), so that they need not be straight. Needs centre none.",
-        main=True,
     )
     layer_mode: LayerMode = knob(
         "middle",
@@ -196,6 +194,16 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "final_period": "keep",
         "phi": "squared_exponential",
     },
+}
+
+PRESET_SAYS: Mapping[str, str] = {
+    "centred": "The paper's law around the means of the activations, which would else take the only direction that is kept.",
+    "exclusive": "Drops what is the bad side's alone, and keeps the rest: for models of size.",
+    "phi-squared-exponential": "Bends every coordinate by a bell curve first, so that what is kept need not be straight.",
+    "phi-tanh": "Bends every coordinate by tanh first.",
+    "phi-elu": "Bends every coordinate below zero first, and keeps those above.",
+    "linear": "Restores no token's length, so that the edit folds into the weights exactly.",
+    "official-compat-bbq": "As the authors' released code does on their questions about groups of people.",
 }
 
 

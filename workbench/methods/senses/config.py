@@ -32,7 +32,6 @@ class SensesConfig(CanonicalConfig):
         label="Learning rate",
         help="Step size of Adam; none: 0.1 for a small vocabulary, 0.01 for a full one.",
         bounds=(1e-5, 1.0),
-        main=True,
     )
     n_neutral: int = knob(
         64, label="Neutral chunks", help="How many chunks of neutral text hold the model.", unit="chunks", bounds=(0, 3000)

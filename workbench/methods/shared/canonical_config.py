@@ -20,10 +20,8 @@ LEAST_STEPS = 8
 class CanonicalConfig:
     """Knobs of the loop over canonical examples (docs/methods/senses.md §3.1). `compat` differs from method to method."""
 
-    lr: float | None = knob(
-        None, label="Learning rate", help="Step size of Adam; none chooses by method and size.", bounds=(1e-9, 1.0), main=True
-    )
-    epochs: int = knob(10, label="Epochs", help="How often every example is seen.", unit="passes", bounds=(1, 100), main=True)
+    lr: float | None = knob(None, label="Learning rate", help="Step size of Adam; none chooses by method and size.", bounds=(1e-9, 1.0))
+    epochs: int = knob(10, label="Epochs", help="How often every example is seen.", unit="passes", bounds=(1, 100))
     kl_weight: float = knob(
         0.3,
         label="Hold on neutral text",

@@ -37,6 +37,21 @@ class Needs:
     parameters: bool = False
     sets: bool = False
 
+    @property
+    def in_words(self) -> str:
+        """What it needs, as people say it: `Needs a good and a bad answer to each of 4 prompts or more.`"""
+        rows = _ROWS[self.task].format(n=self.min_rows)
+        others = " or two sets of prompts" * self.sets
+        return f"Needs {rows}{others}{', and a Backpack' * self.senses}."
+
+
+_ROWS: dict[TaskKind, str] = {
+    "contrast": "a good and a bad answer to each of {n} prompts or more",
+    "label": "{n} prompts or more with the label that is right",
+    "concept": "{n} prompts or more of each of two kinds",
+    "canonical": "a few short examples of what should hold",
+}
+
 
 def lacking(title: str, needs: Needs, rows: Demonstrations, takers: Sequence[str]) -> list[Obstacle]:
     """Columns that rows to fit lack; of two sets of prompts a side that is too small, or that no sets will do.

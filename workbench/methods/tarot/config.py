@@ -31,7 +31,6 @@ class TarotConfig:
         symbol="E",
         help="Layers whose heads turn; none: as depth says, or all if heads are chosen.",
         bounds=(0, 399),
-        main=True,
     )
     depth: Literal["first", "all"] = knob(
         "all", label="Depth", help="Where to turn if no layers are named: everywhere, or in the first fifth, as the paper does.", main=True
@@ -50,14 +49,12 @@ class TarotConfig:
         symbol="f",
         help="What rises: the answer's probability, accuracy, margin over the next answer, logit gain, rank, log-likelihood of the whole "
         "label, or a classifier's score of generated text.",
-        main=True,
     )
     optimizer: Literal["auto", "random", "es", "turbo", "bo", "embedding"] = knob(
         "auto",
         label="Optimizer",
         help="turbo searches a region around the best, bo the whole box, by a model of the objective; es mutates the best; "
         "embedding searches few coordinates; random is the control. auto: turbo above 20 angles, else bo.",
-        main=True,
     )
     top_heads: int | None = knob(
         None,
@@ -65,7 +62,6 @@ class TarotConfig:
         help="Turn only the heads that matter most to the right answers; none: all.",
         unit="heads",
         bounds=(1, 512),
-        main=True,
     )
     n_train: int = knob(
         40,
@@ -74,7 +70,6 @@ class TarotConfig:
         help="Half answered right at first. What twenty teach (as in the paper) often holds for those twenty alone.",
         unit="prompts",
         bounds=(4, 200),
-        main=True,
     )
     variant: Variant = knob(
         "rotary",
@@ -174,6 +169,11 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     "relevant-heads": {"top_heads": 4},
     "evolution": {"optimizer": "es", "step": 0.3},
     "random-control": {"optimizer": "random"},
+}
+PRESET_SAYS: Mapping[str, str] = {
+    "first-fifth": "Turns heads in the first fifth of the layers alone, on twenty prompts, as the paper does.",
+    "relevant-heads": "Turns only the four heads that matter most to the right answers: few angles, a short search.",
+    "evolution": "Searches by changing the best angles a little, instead of by a model of the objective.",
 }
 
 

@@ -19,7 +19,17 @@ from workbench.data.demonstrations import Demonstrations
 from workbench.errors import BadKnob, FitFailed, NotEnoughData, RetouchError
 from workbench.methods.registry import FitReport, Fitted, header, method
 from workbench.methods.shared.needs import Needs, Obstacle
-from workbench.methods.tarot.config import PRESETS, TarotConfig, angle_space, edited_layers, listed_heads, narrowed, scoped, search_config
+from workbench.methods.tarot.config import (
+    PRESET_SAYS,
+    PRESETS,
+    TarotConfig,
+    angle_space,
+    edited_layers,
+    listed_heads,
+    narrowed,
+    scoped,
+    search_config,
+)
 from workbench.methods.tarot.edit import RotationEdit, fold_facts, value_bias
 from workbench.methods.tarot.generation import classifier_of
 from workbench.methods.tarot.heads import HeadEvidence, rank_heads
@@ -79,6 +89,7 @@ def proceed(
     edit=RotationEdit,
     needs=Needs(("prompt",), "label", min_rows=4, heads=True, sites=("head_z",)),
     presets=PRESETS,
+    preset_says=PRESET_SAYS,
     obstacles=obstacles,
     proceed=proceed,
     scopes=scoped,
