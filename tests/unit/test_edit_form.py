@@ -15,7 +15,7 @@ from workbench.data.demonstrations import Demonstrations
 from workbench.edits.engine import applied
 from workbench.errors import Obstructed
 from workbench.knobs import as_json, knobs
-from workbench.methods.presets import told
+from workbench.methods.shared.presets import told
 from workbench.methods.shared.reading import read_side
 from workbench.methods.shared.touched import touched
 from workbench.models.base import ModelInfo

@@ -254,7 +254,7 @@ def presets_side_by_side(known: Method, settings: FitSettings, *, blocked: bool)
 
 def _in_words(known: Method) -> None:
     """A sentence a preset, and which knobs it sets otherwise than the defaults."""
-    from workbench.methods.presets import told
+    from workbench.methods.shared.presets import told
 
     for preset in told(known):
         st.markdown(f"**{words.plain(preset.name)}**: {words.plain(preset.says)}")
