@@ -15,7 +15,7 @@ from workbench.data.demonstrations import Demonstrations
 from workbench.edits.engine import applied
 from workbench.errors import Obstructed
 from workbench.knobs import as_json, knobs
-from workbench.methods.shared.presets import told
+from workbench.methods.shared.presets import presets_of
 from workbench.methods.shared.reading import read_side
 from workbench.methods.shared.touched import touched
 from workbench.models.base import ModelInfo
@@ -38,7 +38,7 @@ def test_a_form_asks_two_things_beside_the_dose_and_no_knob_that_does_what_a_dos
 
 @every_method
 def test_every_preset_has_a_sentence_and_the_knobs_that_it_sets(known: Any) -> None:
-    found = told(known)
+    found = presets_of(known)
     assert [item.name for item in found] == list(known.presets)
     for item in found:
         assert item.says.endswith(".") and len(item.says) < 140
@@ -125,6 +125,8 @@ def test_of_a_method_that_settles_it_while_it_fits_nothing_is_marked(tiny_gpt2: 
 
 def test_presets_of_equal_configs_would_be_told_alike() -> None:
     sea = registered.get("sea")
-    centred = next(item for item in told(sea) if item.name == "centred")
+    centred = next(item for item in presets_of(sea) if item.name == "centred")
     assert as_json(sea.configure(preset="centred"))["keep"] == 0.99 == centred.sets["Share kept"]
-    assert "As released" in next(item for item in told(sea) if item.name == "official-compat").sets and "As released" not in centred.sets
+    assert (
+        "As released" in next(item for item in presets_of(sea) if item.name == "official-compat").sets and "As released" not in centred.sets
+    )

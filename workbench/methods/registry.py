@@ -183,7 +183,7 @@ class Method:
     cost: str = ""
     """Why many fits of it take long, in words; a design search has it on request alone. Empty: a fit takes a second or so."""
     preset_says: Mapping[str, str] = field(default_factory=lambda: NOTHING)
-    """What each preset is, a sentence by name; `shared.presets.told` knows those whose names mean the same everywhere."""
+    """What each preset is, a sentence by name; `shared.presets.presets_of` knows those whose names mean the same everywhere."""
 
     def obstacles_of(self, model: LanguageModel) -> tuple[Obstacle, ...]:
         """Why this method cannot run on this model, whatever the demonstrations; empty if it can."""

@@ -254,9 +254,9 @@ def presets_side_by_side(known: Method, settings: FitSettings, *, blocked: bool)
 
 def _in_words(known: Method) -> None:
     """A sentence a preset, and which knobs it sets otherwise than the defaults."""
-    from workbench.methods.shared.presets import told
+    from workbench.methods.shared.presets import presets_of
 
-    for preset in told(known):
+    for preset in presets_of(known):
         st.markdown(f"**{words.plain(preset.name)}**: {words.plain(preset.says)}")
         sets = " · ".join(f"{label} {_said(value)}" for label, value in preset.sets.items())
         st.caption(words.plain(sets or "Every knob as by default."))

@@ -30,7 +30,7 @@ class Preset:
     sets: Mapping[str, Any]
 
 
-def told(known: Method) -> tuple[Preset, ...]:
+def presets_of(known: Method) -> tuple[Preset, ...]:
     """The presets of a method, in their order; none for a method that has none."""
     return tuple(_told(known, name) for name in known.presets)
 
