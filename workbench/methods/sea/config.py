@@ -196,7 +196,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     },
 }
 
-PRESET_SAYS: Mapping[str, str] = {
+SEA_PRESETS_SAY: Mapping[str, str] = {
     "centred": "The paper's law around the means of the activations, which would else take the only direction that is kept.",
     "exclusive": "Drops what is the bad side's alone, and keeps the rest: for models of size.",
     "phi-squared-exponential": "Bends every coordinate by a bell curve first, so that what is kept need not be straight.",

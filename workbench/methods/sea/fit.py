@@ -26,7 +26,7 @@ from workbench.data.demonstrations import Demonstrations
 from workbench.data.sides import are_pairs
 from workbench.errors import FitFailed
 from workbench.methods.registry import FitReport, Fitted, Notice, header, method, with_notices
-from workbench.methods.sea.config import PRESET_SAYS, PRESETS, SeaConfig, listed_layers, resolved, tries, wanted_count
+from workbench.methods.sea.config import PRESETS, SEA_PRESETS_SAY, SeaConfig, listed_layers, resolved, tries, wanted_count
 from workbench.methods.sea.edit import SpectralEdit, mlp_facts
 from workbench.methods.sea.moments import Moments, cross_moments, side_moments
 from workbench.methods.sea.report import LayerFit, report
@@ -61,7 +61,7 @@ N_EXCLUSIVE = 2
     edit=SpectralEdit,
     needs=Needs(("prompt", "positive", "negative"), min_rows=2, sets=True),
     presets=PRESETS,
-    preset_says=PRESET_SAYS,
+    preset_says=SEA_PRESETS_SAY,
     tries=tries,
     scopes=lambda scope: {"layers": scope.blocks},
     without=without,

@@ -170,7 +170,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     "evolution": {"optimizer": "es", "step": 0.3},
     "random-control": {"optimizer": "random"},
 }
-PRESET_SAYS: Mapping[str, str] = {
+TAROT_PRESETS_SAY: Mapping[str, str] = {
     "first-fifth": "Turns heads in the first fifth of the layers alone, on twenty prompts, as the paper does.",
     "relevant-heads": "Turns only the four heads that matter most to the right answers: few angles, a short search.",
     "evolution": "Searches by changing the best angles a little, instead of by a model of the objective.",

@@ -20,8 +20,8 @@ from workbench.errors import BadKnob, FitFailed, NotEnoughData, RetouchError
 from workbench.methods.registry import FitReport, Fitted, header, method
 from workbench.methods.shared.needs import Needs, Obstacle
 from workbench.methods.tarot.config import (
-    PRESET_SAYS,
     PRESETS,
+    TAROT_PRESETS_SAY,
     TarotConfig,
     angle_space,
     edited_layers,
@@ -89,7 +89,7 @@ def proceed(
     edit=RotationEdit,
     needs=Needs(("prompt",), "label", min_rows=4, heads=True, sites=("head_z",)),
     presets=PRESETS,
-    preset_says=PRESET_SAYS,
+    preset_says=TAROT_PRESETS_SAY,
     obstacles=obstacles,
     proceed=proceed,
     scopes=scoped,
