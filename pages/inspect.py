@@ -31,6 +31,7 @@ def main(session: Session) -> None:
     """Prompt, target and distractor on top; below, one lens at a time, run when asked; the scope at the foot."""
     text = prompt(session, "Prompt", PROMPT, key="inspect-prompt", asks=ASKED)
     targets = target_fields(session, text, ((TARGET, ASKED_TARGET), (DISTRACTOR, ASKED_DISTRACTOR)))
+    heads.follow_link()
     name = st.segmented_control("Lens", list(TABS), default="Logit lens", key="inspect-lens", required=True, label_visibility="collapsed")
     TABS[name or "Logit lens"](session, text, targets)
     scope.tray()

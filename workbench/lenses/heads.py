@@ -123,6 +123,14 @@ def repeated_texts(model: LanguageModel, n: int, length: int, seed: int) -> list
     return found
 
 
+def attention_scores(
+    patterns: Float[Tensor, "layer head pos pos"], ids: Tensor
+) -> tuple[Float[np.ndarray, "kind layer head"], Float[np.ndarray, " kind"]]:
+    """Scores of one text's patterns for each of `HEAD_KINDS`, and of a head that attends evenly; NaN where the text has no such place."""
+    wanted = [_places(kind, ids) for kind in HEAD_KINDS]
+    return np.stack([_scores(patterns, places) for places in wanted]), np.array([_chance(places) for places in wanted])
+
+
 def _places(kind: str, ids: Tensor) -> Tensor:
     """1 where a head of this kind would look (query, key)."""
     pattern = _PATTERNS[kind](ids.cpu())

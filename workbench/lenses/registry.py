@@ -20,7 +20,8 @@ class LensNeeds:
     """Where a lens is and what it needs to look: TransformerLens's bridge, the senses of a Backpack, or activations that any network has.
 
     `hooks`: hook points of a block of the bridge that every layer must have (`some`: one layer at least). `sums`: what attention and MLP
-    return must add up to the stream. `apart`: what heads write must join the stream as it is, and the MLP read after the block's attention.
+    return must add up to the stream. `apart`: what heads write must join the stream as it is, and the MLP read after the block's attention;
+    `writes`: the first of these.
     """
 
     module: str
@@ -29,6 +30,7 @@ class LensNeeds:
     some: bool = False
     sums: bool = False
     apart: bool = False
+    writes: bool = False
     experts: bool = False
 
 
@@ -44,6 +46,10 @@ _LENSES: dict[str, LensNeeds] = {
     "activation_patching": LensNeeds("workbench.lenses.patching", "bridge", (*_STREAMS, *_HEADS)),
     "attribution_patching": LensNeeds("workbench.lenses.patching", "bridge", (*_STREAMS, *_HEADS)),
     "head_scores": LensNeeds("workbench.lenses.heads", "bridge", ("attn.hook_pattern",)),
+    "head_profile": LensNeeds("workbench.lenses.head_profile", "bridge", ("attn.hook_pattern", *_STREAMS, *_HEADS), sums=True, writes=True),
+    "head_card": LensNeeds(
+        "workbench.lenses.head_card", "bridge", ("attn.hook_pattern", "attn.hook_q", "attn.hook_k", *_HEADS), writes=True
+    ),
     "induction_proof": LensNeeds("workbench.lenses.induction", "bridge", ("attn.hook_pattern", *_HEADS)),
     "name_movers": LensNeeds("workbench.lenses.heads", "bridge", ("attn.hook_pattern", *_STREAMS, *_HEADS), sums=True),
     "head_ablation": LensNeeds("workbench.lenses.ablation", "bridge", _HEADS),
@@ -112,6 +118,8 @@ def _lacking(needs: LensNeeds, model: LanguageModel, name_of: str) -> str:
         return f"Edges are read head by head; {name_of} has parallel blocks."
     if needs.apart and not _heads_add_up(model):
         return f"Edges are read head by head; in {name_of} a norm stands between the heads and the stream."
+    if needs.writes and not _heads_add_up(model):
+        return f"It reads what each head writes; in {name_of} a norm stands between the heads and the stream."
     for hook in needs.hooks:
         without = [layer for layer in range(info.n_layers) if f"blocks.{layer}.{hook}" not in model.bridge_hooks]
         if len(without) > (info.n_layers - 1 if needs.some else 0):

@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Any
 import streamlit as st
 
 from pages._ui.inspect.attribution import head_grid
+from pages._ui.inspect.head_card import one_head
 from pages._ui.inspect.induction import induction
 from pages._ui.inspect.lenses import lane_choice
+from pages._ui.inspect.profile import profile
 from pages._ui.kit import frame, jobs, scope, words
 from pages._ui.kit.figures import figure_panel, table_panel
 from pages._ui.kit.lanes import Lanes, lanes_on, with_base
+from pages._ui.kit.state import state
 from workbench.conversations import Prompt
 
 if TYPE_CHECKING:
@@ -50,12 +53,25 @@ class Named:
 
 def heads(session: Session, prompt: Prompt, targets: tuple[str, ...]) -> None:
     """What each head does on repeated text, whether the model repeats by the induction heads, which heads carry a name to the answer."""
-    views = {"Kinds": _kinds, "Induction": induction, "Name movers": _movers}
-    view = st.segmented_control("View", list(views), default="Kinds", key="heads-view", required=True, label_visibility="collapsed")
-    views[view or "Kinds"](prompt, targets)
+    views = {"Kinds": _kinds, "Every score": profile, "One head": one_head, "Induction": _proof, "Name movers": _movers}
+    st.session_state.setdefault("heads-view", "Kinds")  # a link and a button choose it too
+    view = st.segmented_control("View", list(views), key="heads-view", required=True, label_visibility="collapsed")
+    views[view or "Kinds"](session, prompt, targets)
 
 
-def _kinds(prompt: Prompt, targets: tuple[str, ...]) -> None:
+def follow_link() -> None:
+    """Open the head that the tab's link named, once."""
+    if "head-followed" not in st.session_state:
+        st.session_state["head-followed"] = True
+        if state().head:
+            st.session_state["inspect-lens"], st.session_state["heads-view"] = "Heads", "One head"
+
+
+def _proof(_: Session, prompt: Prompt, targets: tuple[str, ...]) -> None:
+    induction(prompt, targets)
+
+
+def _kinds(_: Session, prompt: Prompt, targets: tuple[str, ...]) -> None:
     seed = st.number_input("Seed", 0, 2**31 - 1, 0, key="heads-seed", persist_state="session", width=140, help="Of the random sequences.")
     settings = Scored(int(seed), lanes_on())
     frame.act("Score the heads", _score, settings, type="primary", key="heads-run")
@@ -104,7 +120,7 @@ def _scored(found: HeadScores) -> None:
         )  # fmt: skip
 
 
-def _movers(prompt: Prompt, targets: tuple[str, ...]) -> None:
+def _movers(_: Session, prompt: Prompt, targets: tuple[str, ...]) -> None:
     settings = Named(prompt, targets, lanes_on())
     if len(targets) < 2:
         what = "The heads that carry a name from the prompt to the answer will stand here."

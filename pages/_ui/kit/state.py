@@ -58,6 +58,7 @@ class Bench:
     lanes: tuple[Lane, ...] = ()
     edit: str = ""
     layer: int | None = None
+    head: str = ""
     slots: dict[str, str] = field(default_factory=dict)
     kept: dict[str, Kept[Any, Any]] = field(default_factory=dict)
     failed: dict[str, Exception | None] = field(default_factory=dict)
@@ -116,6 +117,15 @@ class State:
     @layer.setter
     def layer(self, layer: int | None) -> None:
         self.bench.layer = layer
+
+    @property
+    def head(self) -> str:
+        """The head whose card was opened last, as `3.5`."""
+        return self.bench.head
+
+    @head.setter
+    def head(self, head: str) -> None:
+        self.bench.head = head
 
     @property
     def slots(self) -> dict[str, str]:
@@ -213,6 +223,7 @@ def as_url(now: State) -> dict[str, str]:
         "method": now.method,
         "edit": now.edit,
         "layer": "" if now.layer is None else str(now.layer),
+        "head": now.head,
         "on": write_lanes([lane for lane in now.lanes if lane.prompting is None]),
         "jobs": _write_jobs(now.bench),
         "tab": _write_jobs(now.tab),
@@ -246,6 +257,8 @@ def _from_url() -> State:
         new.bad_link = error
     if re.fullmatch("[0-9]{1,4}", given.get("layer", "")):
         new.layer = int(given["layer"])
+    if re.fullmatch("[0-9]{1,4}[.][0-9]{1,4}", given.get("head", "")):
+        new.head = given["head"]
     for name, bench in (("jobs", new.bench), ("tab", new.tab)):
         for told in given.get(name, "").split(","):
             slot, _, job = told.partition(":")

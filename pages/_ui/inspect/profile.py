@@ -1,0 +1,115 @@
+"""Inspect: every head's scores side by side, for one prompt, for a set, or for random text; the way to one head's card."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import streamlit as st
+
+from pages._ui.inspect import head_card
+from pages._ui.inspect.attribution import head_grid
+from pages._ui.kit import frame, jobs, scope, words
+from pages._ui.kit.figures import table_panel
+from workbench.conversations import Prompt
+
+if TYPE_CHECKING:
+    from workbench.lenses.head_profile import HeadProfile
+    from workbench.progress import Progress
+    from workbench.session import Session
+
+_ON = {"random": "Random text said twice", "prompt": "The prompt above", "set": "A set"}
+N_PROMPTS = 16
+PROFILE: jobs.Slot[Profiled, HeadProfile] = jobs.Slot("head-profile")
+
+
+@dataclass(frozen=True)
+class Profiled:
+    """What heads are scored on: random text from a seed, one prompt with its target and distractor, or the first prompts of a set."""
+
+    on: str
+    prompt: Prompt = ""
+    targets: tuple[str, ...] = ()
+    set_id: str = ""
+    seed: int = 0
+
+
+def profile(session: Session, prompt: Prompt, targets: tuple[str, ...]) -> None:
+    """Score every head in every way, in the untouched model."""
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        on = st.segmented_control("Read on", list(_ON), format_func=_ON.__getitem__, default="random", key="profile-on", required=True)
+        settings = _settings(session, on or "random", prompt, targets)
+        frame.act("Score every head", _score, settings, type="primary", key="profile-run")
+    if settings.on == "prompt" and len(targets) < 2:
+        st.caption("With a target and a distractor above, name movers are scored too.")
+    jobs.panel(
+        PROFILE, lambda found: _draw(found, prompt, targets), settings=settings,
+        nothing=lambda: frame.empty(
+            "A cell for every head will stand here, coloured by where it looks or by what it does with a word: "
+            "copies it, holds it down, or says the one that follows.",
+            "Press *Score every head*.", key="profile",
+        ),
+    )  # fmt: skip
+
+
+def _settings(session: Session, on: str, prompt: Prompt, targets: tuple[str, ...]) -> Profiled:
+    if on == "prompt":
+        return Profiled("prompt", prompt, targets if len(targets) == 2 else ())
+    if on == "random":
+        return Profiled("random", seed=int(st.session_state.get("heads-seed", 0)))
+    offers = {offer.id: offer.title for offer in session.demos.list()}
+    return Profiled("set", set_id=st.selectbox("Set", list(offers), format_func=offers.__getitem__, key="profile-set", width=260) or "")
+
+
+def _score(settings: Profiled) -> None:
+    def work(session: Session, progress: Progress) -> HeadProfile:
+        options: dict[str, Any] = {"seed": settings.seed, "progress": progress}
+        if settings.set_id:
+            options["texts"] = [row.prompt for row in list(session.demos(settings.set_id))[:N_PROMPTS]]
+        options |= dict(zip(("target", "distractor"), settings.targets))
+        return session.look("head_profile", settings.prompt, **options)
+
+    jobs.start(PROFILE, "Scoring every head", work, settings)
+
+
+def _draw(found: HeadProfile, prompt: Prompt, targets: tuple[str, ...]) -> None:
+    from workbench.lenses.head_profile import WORDS
+
+    known = [kind for kind in found.kinds if found.top(kind, 1)]
+    kind = st.pills("Colour the heads by", known, default=known[0], key="profile-kind", required=True) or known[0]
+    if kind not in known:
+        kind = known[0]
+    at = found.kinds.index(kind)
+    st.caption(WORDS[kind])
+    values = [[float(x) for x in line] for line in found.scores[at]]
+    layer, head, score = found.top(kind, 1)[0]
+    left, right = st.columns(2, gap="large")
+    with left:
+        picked = head_grid(values, key="profile-grid", scale=max(score, 1e-9), signed=False)
+        best = ", ".join(f"{i}.{j} ({x:.2f})" for i, j, x in found.top(kind, 3))
+        st.markdown(f"Most: {best}. Chance: {words.number(float(found.chance[at]))}.")
+    if picked is not None:
+        layer, head = picked
+    with right, st.container(border=True, key="drawer-profile"):
+        st.markdown(f"**Head {layer}.{head}**")
+        own = found.scores[:, layer, head]
+        st.dataframe(
+            [{"kind": name, "score": float(x), "chance": float(line), "rank among heads": _rank(found.scores[i], layer, head)}
+             for i, (name, x, line) in enumerate(zip(found.kinds, own, found.chance)) if x == x],
+            hide_index=True, width="stretch", key="profile-scores",
+        )  # fmt: skip
+        scope.verbs(layer, head, key="profile-scope")
+        st.button("Open its card", key="profile-card", icon=":material/id_card:", on_click=head_card.show,
+                  args=(head_card.Shown(prompt, layer, head, targets),))  # fmt: skip
+    with st.expander("All heads as a table, and as JSON"):
+        where = words.provenance(model=found.model, lane="the untouched model", seed=found.seed, n=words.count(found.n, "text"))
+        table_panel(found.rows(), where, key="profile-rows")
+        told = {"model": found.model, "n": found.n, "n_probes": found.n_probes, "n_followers": found.n_followers, "seed": found.seed}
+        told |= {"chance": dict(zip(found.kinds, (None if x != x else float(x) for x in found.chance))), "heads": found.rows()}
+        st.download_button("Records as JSON", json.dumps(told, indent=1), "retouch-heads.json", "application/json", key="profile-json",
+                           on_click="ignore")  # fmt: skip
+
+
+def _rank(scores: Any, layer: int, head: int) -> int:
+    return 1 + int((scores > scores[layer, head]).sum())
