@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from random import Random
 from typing import Any
 
 import pytest
@@ -89,6 +90,24 @@ def test_twenty_edges_of_the_embedded_model_tell_who_is_given_and_random_ones_do
     text = "When Kate and David were at the theatre, {} handed a mirror to"
     found = circuit(load("embedded"), text.format("David"), text.format("Kate"), " Kate", " David", n_edges=20)
     assert found.recovered > 0.8 and found.recovered == found.curve[found.sizes.index(20)]
-    assert max(abs(value) for line in found.random for value in line) < 0.2
+    assert max(abs(value) for line in found.random for value in line) < 0.3
     assert found.n_edges > 50 * 20
     assert set(found.heads) == {one[5:] for edge in found.edges for one in (edge.writer, edge.reader) if one.startswith("head ")}
+
+
+def hangs_together(graph: Graph, edges: Any) -> bool:
+    """Whether every edge is read by the logits, or by somebody who writes one of the edges."""
+    heard = {reader for writer, _ in edges for reader in graph.readers_of(writer)}
+    return all(reader.port == "logits" or reader in heard for _, reader in edges)
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+def test_random_circuits_hang_together_and_edges_drawn_one_by_one_do_not(tiny_models: Any, family: str) -> None:
+    graph = Graph(tiny_models[family].info)
+    every = graph.connected(10**6, Random(0))
+    assert len(set(every)) == graph.n_edges
+    for seed in range(20):
+        for size in (1, 7, 30):
+            found = graph.connected(size, Random(seed))
+            assert len(set(found)) == size and hangs_together(graph, found) and set(found) <= set(every)
+    assert not all(hangs_together(graph, Random(seed).sample(every, 7)) for seed in range(20))

@@ -2,14 +2,15 @@
 
 Law: an edge's share is its estimate (`residual_graph.carried`) over D_clean − D_corrupt, with D = logit(target) − logit(distractor) at
 the last token. `curve` is measured: every edge but the strongest `sizes` carries what the corrupted run wrote. Random circuits of the same
-size are drawn from all edges alike: what the strongest bring back counts as far as those do not.
+size hang together as a circuit does, paths from the logits to the embedding (`Graph.connected`): edges drawn one by one would hardly
+meet, and bring nothing back whatever they are. What the strongest bring back counts as far as those do not.
 """
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from random import Random
 from typing import Any
 
 import torch
@@ -48,7 +49,7 @@ class Circuit:
     """The strongest edges, the largest first. `recovered` is the share of the effect that they bring back alone; 1 is all of it.
 
     `curve` is what circuits of `sizes` strongest edges bring back, `random` what each of `N_RANDOM` circuits of
-    as many edges, drawn at random, does.
+    as many edges does that are drawn at random and hang together.
     """
 
     model: str
@@ -117,8 +118,8 @@ def circuit(
 
             order = sorted(found.scores, key=lambda key: -abs(found.scores[key]))
             curve = tuple(brings_back(order[:size]) for size in sizes)
-            drawn = random.Random(seed)
-            chance = tuple(tuple(brings_back(drawn.sample(order, size)) for size in sizes) for _ in range(N_RANDOM))
+            drawn = Random(seed)
+            chance = tuple(tuple(brings_back(graph.connected(size, drawn)) for size in sizes) for _ in range(N_RANDOM))
     tell(1.0, "Done")
     texts = [token_texts(owner.tokenizer, row) for row in pair.ids]
     best = order[:n_edges]

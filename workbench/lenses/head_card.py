@@ -39,7 +39,7 @@ _WORDS = 500
 
 
 @dataclass(frozen=True)
-class Plane:
+class HeadPlane:
     """A pair of coordinates of the head's output: its share of the squared norm, and what each coordinate's direction says."""
 
     pair: tuple[int, int]
@@ -74,7 +74,7 @@ class HeadCard:
     without: Without
     composition: tuple[tuple[str, str, float], ...]
     even: dict[str, float]
-    planes: tuple[Plane, ...]
+    planes: tuple[HeadPlane, ...]
 
     @property
     def rest(self) -> float:
@@ -213,12 +213,12 @@ def _looks_for(
 
 def _planes(
     model: BridgeModel, z: Float[Tensor, "pos d_head"], matrix: Float[Tensor, "d_head d_model"], k: int, most: int = 4
-) -> tuple[Plane, ...]:
+) -> tuple[HeadPlane, ...]:
     if z.shape[1] % 2:
         return ()
     energy = z.square().sum(0).view(-1, 2).sum(-1)
     share = energy / energy.sum().clamp_min(1e-12)
     return tuple(
-        Plane((2 * i, 2 * i + 1), float(share[i]), *(direction_tokens(model, matrix[2 * i + side], k) for side in (0, 1)))
+        HeadPlane((2 * i, 2 * i + 1), float(share[i]), *(direction_tokens(model, matrix[2 * i + side], k) for side in (0, 1)))
         for i in share.topk(min(most, len(share))).indices.tolist()
     )

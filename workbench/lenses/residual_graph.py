@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Generator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from random import Random
 from typing import Any, Literal, final
 
 import torch
@@ -67,6 +68,36 @@ class Graph:
             return len(self.writers)
         own = self.n_heads if port == "mlp" and not self._info.parallel_blocks else 0
         return 1 + layer * (self.n_heads + 1) + own
+
+    def readers_of(self, writer: int) -> list[Reader]:
+        """Where a writer reads: the ports of a head, keys and values perhaps shared, or the input of an MLP; the embedding nowhere."""
+        layer, head = self.writers[writer]
+        if layer < 0:
+            return []
+        if head is None:
+            return [Reader(layer, "mlp")]
+        shared = head * self._info.n_key_value_heads // max(1, self._info.n_heads)
+        return [Reader(layer, "q", head), Reader(layer, "k", shared), Reader(layer, "v", shared)]
+
+    def connected(self, size: int, draw: Random) -> list[EdgeKey]:
+        """`size` edges at random that hang together: paths from the logits back to the embedding, each step to any writer before it.
+
+        A path that would be longer than what is left ends early, still joined to the logits.
+        """
+        if size >= self.n_edges:
+            return [
+                (w, Reader(layer, port, r)) for layer, port, n in self.ports() for w in range(self.before(layer, port)) for r in range(n)
+            ]
+        end = self.ports()[-1]
+        found: dict[EdgeKey, None] = {}
+        while len(found) < size:
+            reader: Reader | None = Reader(end[0], end[1])
+            while reader is not None and len(found) < size:
+                writer = draw.randrange(self.before(reader.layer, reader.port))
+                found[writer, reader] = None
+                readers = self.readers_of(writer)
+                reader = draw.choice(readers) if readers else None
+        return list(found)
 
     @property
     def n_edges(self) -> int:

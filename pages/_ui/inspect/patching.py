@@ -178,7 +178,7 @@ def _circuit(found: Circuit) -> None:
     where = words.provenance(model=found.model, lane="the untouched model", n="1 pair of prompts")
     chance = [line[found.sizes.index(len(found.edges))] for line in found.random]
     says = f"{len(found.edges)} of {found.n_edges} edges alone bring {found.recovered:.0%} of the effect back (measured); "
-    says += f"as many drawn at random bring at most {max(chance):.0%}."
+    says += f"as many that hang together at random bring at most {max(chance):.0%}."
     look = "Width is the size of an edge, estimated from a gradient. Follow the thick ones down from the logits."
     figure_panel(circuit_graph(found), found.rows(), where, key="circuit", says=says, look_for=look)
     if heads := found.heads:
@@ -188,6 +188,6 @@ def _circuit(found: Circuit) -> None:
             for j, (size, at) in enumerate(zip(found.sizes, found.curve))]  # fmt: skip
     figure_panel(
         circuit_curve(found), rows, words.provenance(model=found.model, n="1 pair of prompts", seed=found.seed), key="circuit-curve",
-        look_for="The line that rises early is a small circuit. The dotted ones say what as many edges of any kind bring back.",
+        look_for="The line that rises early is a small circuit. The dotted ones are as many edges that hang together at random.",
     )  # fmt: skip
     table_panel(found.rows(), where, key="circuit-edges")
