@@ -16,7 +16,7 @@ from workbench.lenses.alone import values_alone, words_alone
 from workbench.lenses.attention import attention
 from workbench.lenses.bridged import edited_bridge
 from workbench.lenses.head_card import head_card
-from workbench.lenses.head_profile import KIND_WORDS, head_profile
+from workbench.lenses.head_profile import SCORE_WORDS, head_profile
 from workbench.lenses.heads import head_scores, name_movers
 from workbench.models.direction_tokens import direction_tokens
 from workbench.models.tokens import TokenBatch, running
@@ -108,7 +108,7 @@ def test_movers_are_attention_by_the_sign_of_the_push_and_records_are_json(tiny_
     found, movers = head_profile(tiny_gpt2, prompt, target="w3", distractor="w7"), name_movers(tiny_gpt2, prompt, "w3", "w7")
     both = [found.scores[found.kinds.index(kind)] for kind in ("name mover", "negative mover")]
     np.testing.assert_allclose(both[0] + both[1], movers.attention[0], atol=1e-6)
-    assert np.array_equal(both[0] > 0, movers.push[0] > 0) and found.kinds == tuple(KIND_WORDS)
+    assert np.array_equal(both[0] > 0, movers.push[0] > 0) and found.kinds == tuple(SCORE_WORDS)
     rows = json.loads(json.dumps(found.rows(), allow_nan=False))
     assert len(rows) == 12 and rows[5]["head"] == "1.1" and rows[0]["successor"] is None
     best = found.top("name mover", 1)[0]

@@ -31,7 +31,7 @@ from workbench.models.token_texts import token_ids
 from workbench.progress import Progress, silent
 from workbench.shapes import Float, Tensor
 
-KIND_WORDS = {
+SCORE_WORDS = {
     "previous token": "Share of its attention that goes to the token before.",
     "duplicate token": "Share of its attention that goes to earlier places of the same token.",
     "induction": "Share of its attention that goes to what came after the earlier place of the same token.",
@@ -125,7 +125,7 @@ def head_profile(
         found |= {"name mover": looks * (push > 0), "negative mover": looks * (push < 0)}
         chance |= dict.fromkeys(("name mover", "negative mover"), 1 / batches[0].ids.shape[1])
     tell(1.0, "Done")
-    kinds = tuple(kind for kind in KIND_WORDS if kind in found)
+    kinds = tuple(kind for kind in SCORE_WORDS if kind in found)
     counts = (len(batches), len(probes), len(followers))
     return HeadProfile(
         owner.info.name, kinds, np.stack([found[kind] for kind in kinds]), np.array([chance[kind] for kind in kinds]), *counts, seed

@@ -74,14 +74,14 @@ def _score(settings: Profiled) -> None:
 
 
 def _draw(found: HeadProfile, prompt: Prompt, targets: tuple[str, ...]) -> None:
-    from workbench.lenses.head_profile import KIND_WORDS
+    from workbench.lenses.head_profile import SCORE_WORDS
 
     known = [kind for kind in found.kinds if found.top(kind, 1)]
     kind = st.pills("Colour the heads by", known, default=known[0], key="profile-kind", required=True) or known[0]
     if kind not in known:
         kind = known[0]
     at = found.kinds.index(kind)
-    st.caption(KIND_WORDS[kind])
+    st.caption(SCORE_WORDS[kind])
     values = [[float(x) for x in line] for line in found.scores[at]]
     layer, head, score = found.top(kind, 1)[0]
     left, right = st.columns(2, gap="large")
