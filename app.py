@@ -24,7 +24,10 @@ MENU = (
     ("Evaluate", "evaluate.py", ":material/fact_check:"),
     ("Library", "library.py", ":material/inventory_2:"),
     ("Learn", "learn.py", ":material/school:"),
+    ("Story", "story.py", ":material/badge:"),
 )
+# One edit's own page: other pages and links lead there, and the menu, which is of the loop, does not.
+HIDDEN = ("Story",)
 
 
 def main() -> None:
@@ -35,7 +38,9 @@ def main() -> None:
     backend.boot()
     state.state()
     menu = [
-        st.Page(PAGES / file, title=title, icon=icon, default=title == "Start") for title, file, icon in MENU if (PAGES / file).exists()
+        st.Page(PAGES / file, title=title, icon=icon, default=title == "Start", visibility="hidden" if title in HIDDEN else "visible")
+        for title, file, icon in MENU
+        if (PAGES / file).exists()
     ]
     chosen = st.navigation(menu, expanded=True)
     frame.enter(menu)

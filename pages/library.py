@@ -10,6 +10,7 @@ import streamlit as st
 from pages._ui.compare import restoring
 from pages._ui.kit import frame, words
 from pages._ui.kit.backend import ready
+from pages._ui.kit.lanes import story_link
 from pages._ui.kit.state import state
 from pages._ui.library import deletions, exports, history
 
@@ -77,6 +78,7 @@ def _one(session: Session, item: EditInfo) -> None:
             state().edit = item.id
             st.session_state["spectra-edits"] = [item.id]
             st.switch_page("pages/spectra.py")
+        story_link(item.id, key="library-story")
         with st.popover("Rename"):
             name = st.text_input("New name", item.name, key=f"rename-{item.id}")
             frame.act("Rename edit", _rename, session, item.id, name, key=f"rename-go-{item.id}", disabled=not name.strip())

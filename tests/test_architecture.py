@@ -46,6 +46,7 @@ GUESTS: dict[str, tuple[str, ...]] = {
     "pages/start": ("edit", "inspect"),
     "pages/_ui/compare": ("demonstrations",),
     "pages/_ui/edit": ("evaluate",),
+    "pages/_ui/story": ("edit", "evaluate"),
     "pages/_ui/evaluate": ("demonstrations",),
 }
 

@@ -13,6 +13,7 @@ from workbench.errors import BadLane, Obstructed
 from workbench.evaluate.comparison import Comparison, compare
 from workbench.evaluate.dose import CoherentDose, DoseSweep, dose_sweep, max_coherent_dose
 from workbench.evaluate.evaluation import Evaluation, evaluation
+from workbench.evaluate.moved import moved_rows
 from workbench.evaluate.protocol.ensemble import EnsembleSummary, ensemble_protocol
 from workbench.evaluate.protocol.rules import Rules
 from workbench.evaluate.protocol.scores import CanonicalSummary, protocol
@@ -88,7 +89,9 @@ class Measuring:
             "shuffled": settings.shuffled,
             "seconds": settings.seconds,
         }
-        title, outputs = f"{lane_label(lanes[0])} on {rows.name}", {"rows": found.rows()}
+        title = f"{lane_label(lanes[0])} on {rows.name}"
+        told = {"sentence": found.verdict.sentence, "detail": found.verdict.detail}
+        outputs = {"rows": found.rows(), "verdict": told, "moved": moved_rows(found.benefit, 1)}
         self.recorder.run("evaluate", title, model.info.name, inputs, outputs=outputs, metrics=found.metrics())
         return found
 

@@ -11,7 +11,7 @@ import streamlit as st
 from pages._ui.compare import acting, running, texts
 from pages._ui.kit import frame, jobs, words
 from pages._ui.kit.doses import dose_slider
-from pages._ui.kit.lanes import known_edits, lane_name, own_dose, usable_lanes
+from pages._ui.kit.lanes import known_edits, lane_name, own_dose, story_link, usable_lanes
 from pages._ui.kit.said import prompt_lane
 from pages._ui.kit.state import MAX_LANES, option, state
 from workbench.edits.lane import HIGHEST_DOSE, LOWEST_DOSE, Lane, Named, valid_dose
@@ -43,6 +43,7 @@ def lane_controls(session: Session) -> tuple[tuple[Lane, ...], acting.Acts]:
             st.session_state[slider] = edit.written_dose
             name = f"{'ABCDE'[i]}  {known[edit.key]}"
             dose_slider(f"Dose of {words.plain(name)}", key=slider, on_change=_dose, args=(i, j, slider))
+            story_link(edit.key, key=f"compare-story-{i}-{j}")
         acting.control(session, lane, i, known)
     prompt_lane(session, _add, key="compare")
     return lanes, acting.acts(lanes)

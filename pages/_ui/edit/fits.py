@@ -15,6 +15,7 @@ from pages._ui.evaluate import evaluations
 from pages._ui.kit import frame, jobs, scope, words
 from pages._ui.kit.backend import session
 from pages._ui.kit.figures import figure_panel, table_panel
+from pages._ui.kit.lanes import story_link
 from pages._ui.kit.methods import method
 from pages._ui.kit.state import part, state
 from workbench.data.demonstrations import Demonstrations
@@ -196,6 +197,7 @@ def _verbs(opened: Session | None, outcome: FitOutcome) -> None:
             save_popover(opened, outcome.edit, dose, outcome.evaluation.plain if outcome.evaluation else "")
         if st.button("Look at its spectra", key="fit-spectra"):
             st.switch_page("pages/spectra.py")
+        story_link(outcome.edit, key="fit-story")
         if method(outcome.settings.method).proceed is not None:
             _search_on(outcome)
 

@@ -13,7 +13,7 @@ from pages._ui.evaluate.choosing import edits_chosen
 from pages._ui.evaluate.prompts import beside_prompts
 from pages._ui.kit import frame, jobs, words
 from pages._ui.kit.doses import dose_slider
-from pages._ui.kit.lanes import Lanes, edit_name, known_edits, own_dose, usable_lanes
+from pages._ui.kit.lanes import Lanes, edit_name, known_edits, own_dose, story_link, usable_lanes
 from pages._ui.kit.state import state
 from workbench.data.demonstrations import Split
 from workbench.edits.lane import Lane, Named
@@ -83,6 +83,7 @@ def _lanes(session: Session, edits: list[str]) -> Lanes:
         key = f"evaluate-dose-{edit}"
         st.session_state.setdefault(key, on[edit] if edit in on else own_dose(session, edit))
         dose = dose_slider(f"Dose of {words.plain(edit_name(session, edit))}", key=key, persist_state="session")
+        story_link(edit, key=f"evaluate-story-{edit}")
         lanes.append(Lane((Named(edit, dose),)))
     return tuple(lanes)
 

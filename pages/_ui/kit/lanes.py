@@ -6,12 +6,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import streamlit as st
+
 from pages._ui.kit.backend import session
 from pages._ui.kit.state import state
 from workbench.edits.lane import Lane, Named
 from workbench.errors import UnknownName
 
 if TYPE_CHECKING:
+    from workbench.edits.base import Edit
     from workbench.session import Session
 
 Lanes = tuple[Lane, ...]
@@ -21,13 +24,17 @@ def known_edits(session: Session) -> dict[str, str]:
     """Names by id of every edit that fits this model: fits of this process first, the newest first, then the saved ones."""
     mine = session.model.fingerprint
     kept = [item for item in session.edits() if item.model.same_model(mine)]
-    saved, fits = {item.id: item.name for item in kept}, {item.fit for item in kept}
+    saved, fits = {item.id: item.name for item in kept}, {item.fit: item.name for item in reversed(kept)}
     fresh = {
-        item.edit.id: f"{item.edit.header.method.replace('_', ' ')} {item.edit.id[:4]}" + " (not saved)" * (item.edit.id not in fits)
+        item.edit.id: f"{fits[item.edit.id]}, as fitted" if item.edit.id in fits else f"{_plain_name(item.edit)} (not saved)"
         for item in session.shelf.fitted()
         if item.edit.id not in saved and item.edit.header.model.same_model(mine)
     }
     return {**fresh, **saved}
+
+
+def _plain_name(edit: Edit) -> str:
+    return f"{edit.header.method.replace('_', ' ')} {edit.id[:4]}"
 
 
 def own_dose(session: Session, edit: str) -> float:
@@ -40,7 +47,8 @@ def edit_name(session: Session, edit: str) -> str:
 
     A folder is never read here: links name edits, and what they name is drawn.
     """
-    names = {item.id: item.name for item in session.edits()}
+    saved = session.edits()
+    names = {item.fit: item.name for item in reversed(saved)} | {item.id: item.name for item in saved}
     return names.get(edit) or known_edits(session).get(edit, edit[:8])
 
 
@@ -60,6 +68,13 @@ def check_link() -> None:
 def lane_name(session: Session, lane: Lane) -> str:
     """What to call a lane: the names of its edits, and what it says before prompts."""
     return " + ".join([*(edit_name(session, edit) for edit in lane.keys), *([lane.prompting.label] if lane.prompting else [])])
+
+
+def story_link(edit: str, *, key: str) -> None:
+    """The way to everything about one edit."""
+    if st.button("All about it", key=key, icon=":material/badge:", type="tertiary", help="Its verdict, rows, texts, spectra and origin."):
+        state().edit = edit
+        st.switch_page("pages/story.py")
 
 
 def lanes_on() -> Lanes:

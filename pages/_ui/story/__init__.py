@@ -1,0 +1,1 @@
+"""What the page Story shows of one edit."""
