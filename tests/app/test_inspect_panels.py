@@ -195,7 +195,11 @@ def test_heads_fill_the_heads_knob_where_there_is_one_and_else_their_layers(app:
     assert test.multiselect(key="knob-tarot-layers").value == []
     test.session_state["retouch"].method = "mean_difference"
     fine(test.run())
-    assert test.multiselect(key="knob-mean_difference-layers").value == [1, 2]
+    assert test.text_input(key="knob-mean_difference-heads").value == "1.2, 2.0" and "heads whole" not in texts(test)
+    test.session_state["retouch"].method = "sea"
+    fine(test.run())
+    assert test.multiselect(key="knob-sea-layers").value == [1, 2]
+    assert "SEA takes the layers of these heads whole; Mean difference and TaRot act on heads alone." in texts(test)
 
 
 def test_places_that_the_model_lacks_are_left_out_in_words(app: Run, fresh_backend: Any) -> None:

@@ -77,16 +77,23 @@ def clear() -> None:
 
 
 def hand_over(addresses: Sequence[str]) -> None:
-    """Give layers and heads to the Edit page's form; heads alone choose the method that can turn heads."""
+    """Give layers and heads to the Edit page's form; heads alone choose a method that acts on heads, unless the tab's own does."""
     layers = tuple(int(name) for name in addresses if "." not in name)
     heads = tuple(name for name in addresses if "." in name)
     part(Scope).handed = Handed(layers=layers, heads=heads)
     if layers or heads:
         state().layer = layers[0] if layers else int(heads[0].split(".")[0])
     if heads and not layers:
-        from workbench.methods import ordered
+        able = [method.name for method in _on_heads()]
+        state().method = state().method if state().method in able else next(iter(able), state().method)
 
-        state().method = next((method.name for method in ordered() if method.needs.heads), state().method)
+
+def _on_heads() -> list[Method]:
+    """The methods that act on single heads, and not on their layers whole."""
+    from workbench.methods import ordered
+    from workbench.methods.registry import Scope as Places
+
+    return [method for method in ordered() if "heads" in method.scopes(Places((), ((0, 0),)))]
 
 
 def hand_knobs(method: str, values: Mapping[str, Any], source: str, *, said: str = "") -> None:
@@ -147,12 +154,21 @@ def fill(method: Method, *, key: str, shown: Callable[[Knob, Any], Any], n_layer
         if not values:
             st.caption(f"From {handed.source}: {handed.words}. This method has no knob for them, or the model has no such place.")
         elif all(st.session_state.get(name) == value for name, value in values.items()):
-            st.caption(f"From {handed.source}: {handed.words}.")
+            st.caption(f"From {handed.source}: {handed.words}.{_widened(method, handed, wanted)}")
         else:
             st.button(f"Use {handed.words} from {handed.source}", key="handed-use", on_click=st.session_state.update, args=(values,))
         defaults = {f"{key}-{knob.name}": shown(knob, knob.default) for knob in items if knob.name in wanted}
         defaults |= {f"{key}-{COMPAT}": as_json(compat.ours)} if compat is not None and COMPAT in wanted else {}
         st.button("Forget", key="handed-forget", type="tertiary", on_click=_forget, args=(defaults,))
+
+
+def _widened(method: Method, handed: Handed, wanted: Mapping[str, Any]) -> str:
+    """That a method takes the layers of heads whole, and which do not."""
+    if not handed.heads or wanted.get("heads"):
+        return ""
+    others = words.listed([one.title for one in _on_heads() if one.name != method.name])
+    way = "hand over heads without layers" if "heads" in wanted else f"{others} act on heads alone"
+    return f" {method.title} takes the layers of these heads whole; {way}."
 
 
 def _wanted(method: Method, handed: Handed, n_layers: int, n_heads: int) -> Mapping[str, Any]:

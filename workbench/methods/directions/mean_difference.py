@@ -7,7 +7,7 @@ do as well as pairs of answers.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, Self, final
 
@@ -17,11 +17,12 @@ import torch
 from workbench.data.demonstrations import Demonstrations
 from workbench.data.sides import two_sides
 from workbench.edits.base import Edit, ExportTarget, Header, Possible, Refused, edit_kind
-from workbench.errors import CorruptEdit
+from workbench.errors import BadKnob, CorruptEdit
 from workbench.knobs import existing_layers, knob
-from workbench.methods.registry import Curve, FitReport, Fitted, Notice, header, method
+from workbench.methods.registry import Curve, FitReport, Fitted, Notice, Scope, header, method
 from workbench.methods.shared.gating import TRIED_GATES, GateKind, gated
 from workbench.methods.shared.harmless import harmless_dose
+from workbench.methods.shared.heads import head_pairs
 from workbench.methods.shared.layers import SMALL, layer_pairs, single_layers
 from workbench.methods.shared.left_out import gone, owners
 from workbench.methods.shared.needs import Needs
@@ -36,6 +37,7 @@ from workbench.shapes import Activations, Float, Tensor
 from workbench.sites import Site
 
 DEFAULT_STRENGTH = 2.0
+_STREAM, _HEADS = "resid_post", "head_z"
 
 
 @dataclass(frozen=True)
@@ -71,9 +73,16 @@ class MeanDifferenceConfig:
     )
     spare: SpareKind = knob("sinks", label="Spared tokens", help=HELP)
     read: ReadFrom = read_knob("last", "mean")
+    heads: tuple[str, ...] | None = knob(
+        None,
+        label="Heads",
+        help="Move what these heads alone give, written layer.head, before the output matrix mixes them; none: the residual stream.",
+    )
 
     def fits_at(self, info: ModelInfo) -> tuple[int, ...]:
         """The layers that are moved; none where the fit looks for one."""
+        if self.heads is not None:
+            return tuple(sorted({layer for layer, _ in head_pairs(self.heads, info)}))
         by_depth = (_by_depth(info.n_layers),) if info.n_parameters < SMALL else ()
         return by_depth if self.layers is None else self.layers
 
@@ -82,9 +91,14 @@ class MeanDifferenceConfig:
 @final
 @dataclass(frozen=True)
 class AdditionEdit(Edit):
-    """Add a fixed vector to the residual stream after some layers."""
+    """Add a fixed vector to the residual stream after some layers, or to what all heads of a layer give, side by side (`facts`: site)."""
 
-    vectors: Mapping[int, Float[Tensor, " d_model"]]
+    vectors: Mapping[int, Float[Tensor, " width"]]
+
+    @property
+    def site_kind(self) -> str:
+        """The kind of site that it acts at."""
+        return str(self.header.facts.get("site", _STREAM))
 
     def tensors(self) -> Mapping[str, Tensor]:
         return {f"layer{layer}.vector": vector for layer, vector in self.vectors.items()}
@@ -95,16 +109,19 @@ class AdditionEdit(Edit):
         missing = [layer for layer in layers if f"layer{layer}.vector" not in tensors]
         if missing or len(layers) != len(tensors):
             raise CorruptEdit(f"An addition edit of layers {layers} has tensors {sorted(tensors)}.", "Restore the folder from a copy.")
+        if header.facts.get("site", _STREAM) not in (_STREAM, _HEADS):
+            raise CorruptEdit(f"An addition edit at {header.facts['site']!r} is none.", "Restore the folder from a copy.")
         return cls(header, {layer: tensors[f"layer{layer}.vector"] for layer in layers})
 
     def at_dose(self, dose: float) -> tuple[Operation, ...]:
         where: str = self.header.facts.get("where", "all")
         return tuple(
-            TransformAt(Site("resid_post", layer), _adder(dose * vector), vector.numel(), where) for layer, vector in self.vectors.items()
+            TransformAt(Site(self.site_kind, layer), _adder(dose * vector), vector.numel(), where) for layer, vector in self.vectors.items()
         )
 
     def exports(self) -> Mapping[ExportTarget, Possible | Refused]:
-        reason = "It adds to the residual stream after a block, where no bias of the file format acts on all architectures alike."
+        place = "the residual stream after a block" if self.site_kind == _STREAM else "what heads give"
+        reason = f"It adds to {place}, where no bias of the file format acts on all architectures alike."
         return {
             "checkpoint": Refused(reason),
             "peft": Refused("It is not a low-rank change of weights."),
@@ -136,9 +153,10 @@ def without(
     Ref: docs/methods/shared.md §9.8. Raises: NotFinite, as the fit.
     """
     rows = demonstrations.split("fit")
-    sites = {layer: Site("resid_post", layer) for layer in edit.vectors}
+    sites = {layer: Site(edit.site_kind, layer) for layer in edit.vectors}
     read = read_sides(model, two_sides(rows), list(sites.values()), settled_reading(config.read, model.info), progress)
-    sides = {layer: (good.double().cpu(), bad.double().cpu()) for layer, (good, bad) in zip(edit.vectors, read.values())}
+    masks = _masks(config, model.info)
+    sides = {layer: tuple(masks(layer, x.double().cpu()) for x in both) for layer, both in zip(edit.vectors, read.values())}
     whole = {layer: good.mean(0) - bad.mean(0) for layer, (good, bad) in sides.items()}
     added = {layer: float(edit.vectors[layer].double().cpu() @ v / (v @ v)) for layer, v in whole.items()}
     good_of, bad_of = owners(rows).values()
@@ -148,6 +166,41 @@ def without(
             for layer, (good, bad) in sides.items()
         }
         yield row, replace(edit, vectors={layer: v.to(edit.vectors[layer]) for layer, v in left.items()})
+
+
+def _masks(config: MeanDifferenceConfig, info: ModelInfo) -> Callable[[int, Tensor], Tensor]:
+    """Set to zero what heads give that are not among the named; the stream stays as it is."""
+    heads = None if config.heads is None else head_pairs(config.heads, info)
+
+    def masked(layer: int, x: Float[Tensor, "*row width"]) -> Float[Tensor, "*row width"]:
+        if heads is None:
+            return x
+        kept = torch.zeros(info.n_heads, dtype=x.dtype, device=x.device)
+        kept[[head for at, head in heads if at == layer]] = 1
+        return x * kept.repeat_interleave(info.d_head)
+
+    return masked
+
+
+def _scoped(scope: Scope) -> Mapping[str, Any]:
+    """Picked heads alone are the heads that move; else the stream behind the picked layers does."""
+    if scope.layers:
+        return {"layers": scope.blocks, "heads": None}
+    return {"layers": None, "heads": tuple(f"{layer}.{head}" for layer, head in scope.heads)}
+
+
+def _places(model: LanguageModel, config: MeanDifferenceConfig) -> tuple[int, ...] | None:
+    """The layers that the config names, by themselves or by their heads; None where it names neither."""
+    if config.heads is None:
+        return None if config.layers is None else existing_layers("layers", config.layers, model.info.n_layers)
+    if config.layers is not None:
+        raise BadKnob("Layers and heads are both named.", "Leave layers empty to move heads, or heads empty to move the stream.")
+    layers, there = config.fits_at(model.info), model.layers_of(_HEADS)
+    lacking = [layer for layer in layers if layer not in there]
+    if not layers or lacking:
+        what = f"Layer {lacking[0]} shows no heads." if lacking else "No head is named."
+        raise BadKnob(what, "Write layer.head, or leave heads empty to move the stream.")
+    return layers
 
 
 @method(
@@ -164,7 +217,7 @@ def without(
         "gate": TRIED_GATES,
     },
     designs=lambda info: {"layers": (*single_layers(info.n_layers), *layer_pairs(info.n_layers))},  # the strength is the dose
-    scopes=lambda scope: {"layers": scope.blocks},
+    scopes=_scoped,
     top_dose=4.0,
     without=without,
     order=2,
@@ -173,18 +226,17 @@ def fit(model: LanguageModel, demonstrations: Demonstrations, config: MeanDiffer
     """Fit one vector a layer from the rows of split `fit`.
 
     Raises:
-        NotFinite: as `record.gather`.
+        NotFinite: as `record.gather`. BadKnob: no such layer or head, or both are named.
     """
-    rows = demonstrations.split("fit")
-    n = model.info.n_layers
-    reading, start = settled_reading(config.read, model.info), Start(_by_depth(n))
-    if config.layers is None:
+    rows, named = demonstrations.split("fit"), _places(model, config)
+    reading, start = settled_reading(config.read, model.info), Start(_by_depth(model.info.n_layers))
+    if named is None:
         start = start_layer(model, demonstrations, reading, start.layer, progress.part(0.0, 0.5))
-    layers = (start.layer,) if config.layers is None else existing_layers("layers", config.layers, n)
-    sites = [Site("resid_post", layer) for layer in layers]
+    layers, kind, masks = named or (start.layer,), _STREAM if config.heads is None else _HEADS, _masks(config, model.info)
+    sites = [Site(kind, layer) for layer in layers]
     read = read_sides(model, two_sides(rows), sites, reading, progress.part(0.5, 0.95))
-    differences = {layer: good.double().mean(0) - bad.double().mean(0) for layer, (good, bad) in zip(layers, read.values())}
-    facts = {"layers": list(layers), "where": config.where}
+    differences = {layer: masks(layer, good.double().mean(0) - bad.double().mean(0)) for layer, (good, bad) in zip(layers, read.values())}
+    facts = {"layers": list(layers), "where": config.where, **({} if kind == _STREAM else {"site": kind})}
     plain = AdditionEdit(header("mean_difference", model, demonstrations, config, seed, facts), {})
     strength, notices = _strength(model, plain, differences, demonstrations, config, seed)
     notices = (*start.notices, *notices)

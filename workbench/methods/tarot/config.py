@@ -10,6 +10,7 @@ from typing import Any, Literal
 from workbench.errors import BadKnob
 from workbench.knobs import as_released, existing_layers, knob
 from workbench.methods.registry import Scope
+from workbench.methods.shared.heads import head_pairs
 from workbench.methods.tarot.compat import OFFICIAL, TarotCompat
 from workbench.models.base import LanguageModel, ModelInfo
 from workbench.numerics.rotations import AngleSpace, Tie, Variant
@@ -183,17 +184,7 @@ def listed_heads(config: TarotConfig, info: ModelInfo) -> tuple[tuple[int, int],
     Raises:
         BadKnob: a head is not written layer.head, or the model does not have it.
     """
-    if config.heads is None:
-        return None
-    pairs: list[tuple[int, int]] = []
-    for text in config.heads:
-        layer, dot, head = text.partition(".")
-        if not (dot and layer.isdigit() and head.isdigit() and int(layer) < info.n_layers and int(head) < info.n_heads):
-            raise BadKnob(
-                f"{text!r} is no head of a model with {info.n_layers} layers of {info.n_heads} heads.", "Write layer.head, for example 3.5."
-            )
-        pairs.append((int(layer), int(head)))
-    return tuple(sorted(set(pairs)))
+    return None if config.heads is None else head_pairs(config.heads, info)
 
 
 def angle_space(config: TarotConfig, model: LanguageModel, heads: tuple[tuple[int, int], ...] | None) -> AngleSpace:
