@@ -45,6 +45,9 @@ def main() -> None:
     chosen = st.navigation(menu, expanded=True)
     frame.enter(menu)
     loading.take_model()
+    if (why := backend.workspace_problem()) is not None:  # nothing works without one, so it stands in place of every page
+        frame.problem(why, "workspace")
+        return
     lanes.check_link()
     with st.sidebar:
         bar = st.container(key="statusbar")

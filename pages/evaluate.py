@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import streamlit as st
@@ -14,27 +15,30 @@ if TYPE_CHECKING:
     from workbench.session import Session
 
 ASKED = "evaluate-ask"
-VIEWS = {
-    "Edits": edits.evaluate,
-    "At equal damage": contest.compete,
-    "Design": design.search,
-    "Which did it": influence.blame,
-    "Off target": off_target.spread,
-    "Dose plane": plane.turn,
-    "Long watch": watch.follow,
-    "Canonical examples": protocol.compare,
+QUESTIONS = {
+    "Is it real?": {"Edits": edits.evaluate, "At equal damage": contest.compete, "Canonical examples": protocol.compare},
+    "Which is best?": {"Design": design.search, "Dose plane": plane.turn},
+    "Why, and what else?": {"Which did it": influence.blame, "Off target": off_target.spread, "Long watch": watch.follow},
 }
 
 
 def main(session: Session) -> None:
-    """Edits that are made, any of them at equal damage, the demonstrations behind one, or methods by the protocol of canonical examples."""
-    if (asked := st.session_state.pop(ASKED, None)) is not None:  # a button of one view asks for another
-        st.session_state["evaluate-view"] = asked
-    st.session_state.setdefault("evaluate-view", "Edits")
-    view = st.segmented_control(
-        "View", list(VIEWS), key="evaluate-view", required=True, label_visibility="collapsed", persist_state="session"
-    )
-    VIEWS[view or "Edits"](session)
+    """Edits that are made, the search for a better one, or the causes and side effects of one."""
+    now = st.session_state
+    if (asked := now.pop(ASKED, None)) is not None:  # a button of one view asks for another
+        now["evaluate-question"] = next(question for question, views in QUESTIONS.items() if asked in views)
+        now["evaluate-view"] = asked
+    now.setdefault("evaluate-question", next(iter(QUESTIONS)))
+    question = _chosen("Question", QUESTIONS, key="evaluate-question")
+    views = QUESTIONS[question]
+    if now.get("evaluate-view") not in views:
+        now["evaluate-view"] = next(iter(views))
+    views[_chosen("View", views, key="evaluate-view")](session)
+
+
+def _chosen(label: str, options: Mapping[str, object], *, key: str) -> str:
+    chosen = st.segmented_control(label, list(options), key=key, required=True, label_visibility="collapsed", persist_state="session")
+    return chosen or next(iter(options))
 
 
 frame.page("Evaluate", __doc__ or "")

@@ -70,6 +70,16 @@ def fine(test: AppTest) -> AppTest:
     return test
 
 
+def evaluate_view(test: AppTest, view: str) -> AppTest:
+    """The page Evaluate at one of its views, by way of the question that it answers."""
+    questions = test.segmented_control(key="evaluate-question")
+    for question in questions.options:
+        fine(test.segmented_control(key="evaluate-question").set_value(question).run())
+        if view in test.segmented_control(key="evaluate-view").options:
+            return fine(test.segmented_control(key="evaluate-view").set_value(view).run())
+    raise KeyError(view)
+
+
 def settled(test: AppTest, limit_s: float = 60) -> AppTest:
     """Run again until no job runs: AppTest has no timers."""
     from pages._ui.kit.backend import backend

@@ -7,7 +7,7 @@ from typing import Any
 
 from streamlit.testing.v1 import AppTest
 
-from tests.app.conftest import fine, own_set, settled, texts
+from tests.app.conftest import evaluate_view, fine, own_set, settled, texts
 from tests.conftest import taught_rows
 from workbench.evaluate.design.record import DesignSearch
 from workbench.figures.design import design_front
@@ -19,7 +19,7 @@ def test_a_search_draws_its_front_and_a_point_is_opened_pinned_and_compared(app:
     test = app("evaluate")
     chosen = own_set(fresh_backend, 60, taught_rows)
     test.session_state["retouch"].set_name = chosen
-    fine(test.segmented_control(key="evaluate-view").set_value("Design").run())
+    evaluate_view(test, "Design")
     assert "will stand here" in texts(test)
     model = fresh_backend.sessions["embedded"].model.info.name
     fine(test.multiselect(key=f"design-methods-{chosen}-{model}").set_value(["mean_difference", "hpr"]).run())

@@ -7,7 +7,7 @@ from typing import Any
 
 from streamlit.testing.v1 import AppTest
 
-from tests.app.conftest import fine, settled, texts
+from tests.app.conftest import evaluate_view, fine, settled, texts
 from tests.app.test_pages import fitted
 
 Run = Callable[..., AppTest]
@@ -17,7 +17,7 @@ def test_an_edits_demonstrations_are_followed_to_the_rows_and_some_are_dropped(a
     test = fitted(app, fresh_backend, 60)
     edit = test.session_state["retouch"].edit
     fine(test.switch_page("pages/evaluate.py").run())
-    fine(test.segmented_control(key="evaluate-view").set_value("Which did it").run())
+    evaluate_view(test, "Which did it")
     assert test.selectbox(key="influence-edit").value == edit
     fine(test.button(key="influence-run").click().run())
     found = texts(settled(test))
@@ -31,5 +31,5 @@ def test_an_edits_demonstrations_are_followed_to_the_rows_and_some_are_dropped(a
 
 def test_an_edit_of_another_set_is_not_offered(app: Run, fresh_backend: Any) -> None:
     test = app("evaluate")
-    fine(test.segmented_control(key="evaluate-view").set_value("Which did it").run())
+    evaluate_view(test, "Which did it")
     assert "No edit at hand was fitted on this set" in texts(test)

@@ -1,10 +1,12 @@
-"""The browser's first page must not wait for torch."""
+"""The browser's first page must not wait for torch, and says what keeps it from opening."""
 
 from __future__ import annotations
 
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 CODE = """
@@ -24,3 +26,16 @@ def test_the_parts_of_pages_import_without_torch() -> None:
 def test_the_check_would_see_torch() -> None:
     done = subprocess.run([sys.executable, "-c", "import torch" + CODE], cwd=ROOT, capture_output=True, text=True, timeout=240, check=True)
     assert "torch" in done.stdout
+
+
+def test_a_workspace_of_a_newer_version_is_named_on_every_page_and_no_page_is_empty(app: Any, tmp_path: Path) -> None:
+    """It was an empty page once: the state of lanes is read from the workspace before any page is drawn."""
+    home = tmp_path / "home"
+    home.mkdir(exist_ok=True)
+    with sqlite3.connect(home / "retouch.sqlite") as db:
+        db.execute("PRAGMA user_version = 99")
+    test = app()
+    for page in ("start", "library"):
+        assert not test.exception
+        assert any("has schema 99" in str(item.value) for item in (*test.text, *test.markdown, *test.error)), page
+        test = test.switch_page("pages/library.py").run()

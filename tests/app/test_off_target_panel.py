@@ -7,7 +7,7 @@ from typing import Any
 
 from streamlit.testing.v1 import AppTest
 
-from tests.app.conftest import fine, settled, texts
+from tests.app.conftest import evaluate_view, fine, settled, texts
 from tests.app.test_pages import fitted
 
 Run = Callable[..., AppTest]
@@ -17,7 +17,7 @@ def test_an_edit_is_measured_on_a_protected_set(app: Run, fresh_backend: Any) ->
     test = fitted(app, fresh_backend, 60)
     edit, chosen = test.session_state["retouch"].edit, test.session_state["retouch"].set_name
     fine(test.switch_page("pages/evaluate.py").run())
-    fine(test.segmented_control(key="evaluate-view").set_value("Off target").run())
+    evaluate_view(test, "Off target")
     assert test.button(key="off-target-run").disabled
     test.multiselect(key="off-target-edits").set_value([edit]).run()
     fine(test.multiselect(key="off-target-kept").set_value([chosen]).run())

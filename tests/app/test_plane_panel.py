@@ -7,7 +7,7 @@ from typing import Any
 
 from streamlit.testing.v1 import AppTest
 
-from tests.app.conftest import fine, settled, texts
+from tests.app.conftest import evaluate_view, fine, settled, texts
 from tests.app.test_pages import fitted
 
 Run = Callable[..., AppTest]
@@ -16,7 +16,7 @@ Run = Callable[..., AppTest]
 def test_an_edit_stands_in_the_plane_of_its_layer(app: Run, fresh_backend: Any) -> None:
     test = fitted(app, fresh_backend)
     fine(test.switch_page("pages/evaluate.py").run())
-    fine(test.segmented_control(key="evaluate-view").set_value("Dose plane").run())
+    evaluate_view(test, "Dose plane")
     fine(test.button(key="plane-run").click().run())
     found = texts(settled(test))
     assert "of the plane is safe" in found and "From earlier settings" not in found

@@ -9,7 +9,7 @@ from streamlit.testing.v1 import AppTest
 
 from pages._ui.edit import methods
 from pages._ui.kit import said
-from tests.app.conftest import fine, own_set, settled, texts
+from tests.app.conftest import evaluate_view, fine, own_set, settled, texts
 from tests.app.test_pages import fitted
 
 Run = Callable[..., AppTest]
@@ -86,7 +86,7 @@ def test_methods_edits_and_prompts_compete_at_equal_damage(app: Run, fresh_backe
     test = fitted(app, fresh_backend, 60)
     edit = test.session_state["retouch"].edit
     fine(test.switch_page("pages/evaluate.py").run())
-    fine(test.segmented_control(key="evaluate-view").set_value("At equal damage").run())
+    evaluate_view(test, "At equal damage")
     chosen = test.session_state["retouch"].set_name
     model = fresh_backend.sessions["embedded"].model.info.name
     test.multiselect(key=f"contest-methods-{chosen}-{model}").set_value(["mean_difference"]).run()

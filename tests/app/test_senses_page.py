@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from tests.app.conftest import fine, settled, texts
+from tests.app.conftest import evaluate_view, fine, settled, texts
 from tests.conftest import words
 from workbench.errors import FitFailed
 from workbench.evaluate.protocol.compat import OFFICIAL
@@ -76,7 +76,7 @@ def protocol(app: Run, fresh_backend: Any, monkeypatch: pytest.MonkeyPatch) -> t
     test = app("evaluate")
     session = fresh_backend.sessions["embedded"]
     made = session.demos.save(canonical_rows()).id
-    fine(test.segmented_control(key="evaluate-view").set_value("Canonical examples").run())
+    evaluate_view(test, "Canonical examples")
     assert "will stand here" in texts(test) and "Not on this set" in "".join(item.label for item in test.expander)
     fine(test.selectbox(key="protocol-set").set_value(made).run())
     assert test.multiselect[0].value == ["senses"]

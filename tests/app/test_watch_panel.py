@@ -7,7 +7,7 @@ from typing import Any
 
 from streamlit.testing.v1 import AppTest
 
-from tests.app.conftest import fine, settled, texts
+from tests.app.conftest import evaluate_view, fine, settled, texts
 from tests.app.test_pages import fitted
 from tests.conftest import words
 
@@ -18,7 +18,7 @@ def test_an_edit_is_watched_beside_the_untouched_model(app: Run, fresh_backend: 
     test = fitted(app, fresh_backend)
     edit = test.session_state["retouch"].edit
     fine(test.switch_page("pages/evaluate.py").run())
-    fine(test.segmented_control(key="evaluate-view").set_value("Long watch").run())
+    evaluate_view(test, "Long watch")
     fine(test.text_area(key="watch-prompt").set_value(" ").run())
     assert test.button(key="watch-run").disabled
     test.multiselect(key="watch-edits").set_value([edit]).run()

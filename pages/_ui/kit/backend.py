@@ -22,7 +22,7 @@ from pages._ui.kit.asked_model import AskedModel, shown
 from pages._ui.kit.person import is_open, tab
 from pages._ui.kit.state import FIRST, LOAD, models_in_use, state, turn_to
 from pages._ui.kit.words import count, listed
-from workbench.errors import Busy, NotEnoughMemory
+from workbench.errors import Busy, NotEnoughMemory, RetouchError
 from workbench.progress import Progress
 from workbench.resources import home
 from workbench.workspace.job import Job, Work
@@ -200,6 +200,16 @@ def boot() -> None:
 def session() -> Session | None:
     """The session of this tab's model; None while it is not open."""
     return backend().sessions.get(state().model)
+
+
+def workspace_problem() -> RetouchError | None:
+    """What keeps this tab's workspace from being opened; None while nothing is known of it."""
+    try:
+        if (found := session()) is not None:
+            found.workspace  # noqa: B018 - it is opened when it is first asked for
+    except RetouchError as error:
+        return error
+    return None
 
 
 def ready() -> Session | None:
