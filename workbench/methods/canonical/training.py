@@ -229,7 +229,8 @@ def fit_by_loop(
         seen.checked(evaluation_losses(trainee.logits, asked, model.device), asked)
         if config.keeps(seen.rise, seen.success, seen.kept):
             seen.kept, edit = epoch, trainee.edit(header)
-        progress(epoch / config.epochs, f"Epoch {epoch} of {config.epochs}", loss=seen.train[-1], general_loss_rise=seen.rise[-1])
+        told: dict[str, object] = {"epoch": epoch, "loss": seen.train[-1], "general_loss_rise": seen.rise[-1]}
+        progress(epoch / config.epochs, f"Epoch {epoch} of {config.epochs}", **told)
     scalars = seen.scalars(len(items), len(asked), sum(map(len, apart)) - len(apart), time.perf_counter() - started)
     scalars["n_parameters"] = float(sum(p.numel() for p in trainee.parameters))
     notices = seen.notices(has_neutral=bool(held), borrowed=borrowed)

@@ -94,7 +94,8 @@ def fit(model: LanguageModel, demonstrations: Demonstrations, config: SensesConf
         rise = watch.note(delta)
         if config.keeps(watch.seen.rise, watch.seen.success, watch.seen.kept):
             kept, watch.seen.kept = delta.clone(), epoch
-        progress(0.5 + 0.5 * epoch / config.epochs, f"Epoch {epoch} of {config.epochs}", loss=watch.seen.train[-1], general_loss_rise=rise)
+        told: dict[str, object] = {"epoch": epoch, "loss": watch.seen.train[-1], "general_loss_rise": rise}
+        progress(0.5 + 0.5 * epoch / config.epochs, f"Epoch {epoch} of {config.epochs}", **told)
     facts = {"n_senses": model.n_senses, "epoch": watch.seen.kept, "lr": settings.loop.lr, "penalty": settings.penalty}
     top = header("senses", model, demonstrations, config, seed, facts)
     edit = SenseEdit(top, problem.selection.token_ids, problem.selection.sense_ids, kept.cpu().to(stored(config)))
