@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from pages._ui.kit import frame, jobs, scope, words
+from pages._ui.kit.backend import session
 from pages._ui.kit.figures import figure_panel
 from pages._ui.kit.layers import layer_choice
 
@@ -17,10 +18,16 @@ if TYPE_CHECKING:
     from workbench.methods.registry import FitReport
     from workbench.progress import Progress
     from workbench.session import Session
+    from workbench.workspace.recut import Recut
 
 N_TEXTS = 24
 # Its settings are the two edits.
 ANGLES: jobs.Slot[tuple[str, str], EditAngles] = jobs.Slot("angles")
+
+
+Cut = tuple[str, tuple[tuple[str, int], ...]]
+# Its settings are the edit and the numbers of directions.
+RECUT: jobs.Slot[Cut, Recut] = jobs.Slot("recut")
 
 
 def has_cut(report: FitReport) -> bool:
@@ -35,6 +42,7 @@ def movable_cut(loaded: Edit, report: FitReport, source: str, *, prefix: str) ->
     arrays = report.arrays
     layer = layer_choice(arrays["layers"], f"{prefix}-layer")
     at = [int(x) for x in arrays["layers"]].index(layer)
+    _take_click(f"{prefix}-cut", {side: f"{prefix}-{side}-{layer}" for side in ("plus", "minus")})
     fitted = {side: int(arrays[f"k_{side}"][at]) for side in ("plus", "minus")}
     chosen = {
         side: _slider(word, fitted[side], int(arrays[f"rank_{side}"][at]), f"{prefix}-{side}-{layer}")
@@ -54,10 +62,13 @@ def movable_cut(loaded: Edit, report: FitReport, source: str, *, prefix: str) ->
     ]
     figure_panel(
         spectrum(arrays, layer, chosen["plus"], chosen["minus"]), rows, source, key=f"{prefix}-cut", says=says,
-        look_for="Move a cut to where its curve bends: what lies beyond is shared by nearly all directions, and noise.",
+        look_for="Click a mark, and the cut moves there. Move it to where its curve bends: what lies beyond is shared by nearly all "
+        "directions, and noise.", selects=True,
     )  # fmt: skip
     # A report names these arrays after the knobs that set them.
     knobs = {f"k_{side}": n for side, n in chosen.items()}
+    if knobs.keys() <= loaded.header.config.keys() and chosen != fitted:
+        _says_with(loaded, knobs, prefix)
     if knobs.keys() <= loaded.header.config.keys() and st.button(
         "Fit with this cut", key=f"{prefix}-refit", disabled=chosen == fitted, help="The same numbers in every edited layer."
     ):
@@ -65,11 +76,69 @@ def movable_cut(loaded: Edit, report: FitReport, source: str, *, prefix: str) ->
         st.switch_page("pages/edit.py")
 
 
+def _take_click(key: str, sliders: Mapping[str, str]) -> None:
+    """Move a cut to the mark that was clicked in the figure; each click counts once, and the sliders stay free after it."""
+    event = st.session_state.get(f"{key}-plot")
+    points = ((event or {}).get("selection") or {}).get("points", []) if hasattr(event, "get") else []
+    picked = [(int(point["curve_number"]), int(point["x"])) for point in points if "curve_number" in point][-1:]
+    if picked != st.session_state.get(f"{key}-clicked", []):
+        st.session_state[f"{key}-clicked"] = picked
+        for curve, direction in picked:
+            st.session_state[list(sliders.values())[curve]] = direction
+
+
+def _says_with(loaded: Edit, knobs: Mapping[str, int], prefix: str) -> None:
+    """Fit with the cut as it stands now, and show what the model says, beside the edit as it is."""
+    source = _source(loaded)
+    if not source:
+        st.caption("The set that it was fitted on is not here, so this cut cannot be tried.")
+        return
+    wanted = (loaded.id, tuple(sorted(knobs.items())))
+    if jobs.settings_of(RECUT) != wanted and not jobs.is_running(RECUT) and st.session_state.get(f"{prefix}-tried") != wanted:
+        st.session_state[f"{prefix}-tried"] = wanted  # one that failed is not begun again at every rerun
+        _try(loaded.id, source, dict(knobs), wanted)
+    told = jobs.settings_of(RECUT)
+    if told is None or told[0] == loaded.id:  # of two edits side by side each has its own
+        jobs.panel(RECUT, _texts, settings=wanted)
+
+
+def _source(loaded: Edit) -> str:
+    """The id of the set with the rows of an edit's fit, if it is still here."""
+    opened = session()
+    if opened is None:
+        return ""
+    from workbench.workspace.story import edit_story
+
+    story = edit_story(opened.shelf, opened.workspace, loaded.id)
+    return next((offer.id for offer in opened.demos.list() if story.demonstrations in (offer.id, offer.title)), "")
+
+
+def _try(edit: str, source: str, knobs: dict[str, int], wanted: Cut) -> None:
+    def work(opened: Session, progress: Progress) -> Recut:
+        from workbench.workspace.recut import recut
+
+        return recut(opened.model, opened.load_edit(edit), opened.demos.resolve(source), knobs, progress=progress)
+
+    jobs.start(RECUT, "Fitting with this cut", work, wanted)
+
+
+def _texts(found: Recut) -> None:
+    """Three texts after each prompt, side by side."""
+    rows = [
+        {"prompt": prompt, "untouched": base.strip(), "as fitted": was.strip(), "with this cut": now.strip(), "differs": was != now}
+        for prompt, (base, was, now) in zip(found.prompts, found.texts)
+    ]
+    n = sum(bool(row["differs"]) for row in rows)
+    st.caption(f"With this cut, {n} of {len(rows)} held-out answers differ from those of the edit as fitted.")
+    st.dataframe(rows, hide_index=True, width="stretch", key=f"recut-{found.edit.id}")
+
+
 def _slider(label: str, fitted: int, rank: int, key: str) -> int:
     if rank <= 1:
         st.caption(f"{label}: {fitted}, all there are.")
         return fitted
-    return st.slider(label, 1, rank, fitted, key=key)
+    st.session_state.setdefault(key, fitted)
+    return st.slider(label, 1, rank, key=key)
 
 
 def _said(knobs: Mapping[str, int]) -> str:
