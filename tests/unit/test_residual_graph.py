@@ -111,3 +111,20 @@ def test_random_circuits_hang_together_and_edges_drawn_one_by_one_do_not(tiny_mo
             found = graph.connected(size, Random(seed))
             assert len(set(found)) == size and hangs_together(graph, found) and set(found) <= set(every)
     assert not all(hangs_together(graph, Random(seed).sample(every, 7)) for seed in range(20))
+
+
+def test_the_strongest_edges_hang_together_and_with_several_gradients_the_estimate_is_the_mean_of_theirs(tiny_models: Any) -> None:
+    model = tiny_models["llama"]
+    pair, graph = model.tokens([CLEAN, CORRUPT]), Graph(model.info)
+    with edited_bridge(model) as bridge, split_inputs(bridge):
+        one, many = (carried(bridge, graph, pair.ids[:1], pair.ids[1:], metric, steps) for steps in (1, 40))
+        ends = [float(metric(bridge(row)).double()) for row in (pair.ids[:1], pair.ids[1:])]
+    for size in (1, 9, 40):
+        found = graph.strongest(one.scores, size)
+        assert len(set(found)) == size and hangs_together(graph, found)
+    assert not hangs_together(graph, sorted(one.scores, key=lambda key: -abs(one.scores[key]))[:9])
+    assert set(graph.strongest(one.scores, 10**6)) == set(one.scores)
+    # Integrated gradients add up: what the embedding's readers carry along the whole way is the whole difference, up to the step.
+    last = [sum(value for (_, reader), value in found.scores.items() if reader.port == "logits") for found in (one, many)]
+    assert abs(last[1] - (ends[0] - ends[1])) < abs(last[0] - (ends[0] - ends[1]))
+    assert one.scores != many.scores

@@ -1,7 +1,8 @@
 """The graph of the residual stream: who writes, who reads, how much each pair carries, and what is left when pairs are cut.
 
-Law: edge (writer w, reader r) carries (a_clean[w] − a_corrupt[w]) · ∂D/∂(input of r), summed over positions; the gradient is the corrupted
-run's. Cutting it gives r the corrupted run's a[w] in place of the running one, exactly: what enters r is a sum over its writers.
+Law: edge (writer w, reader r) carries (a_clean[w] − a_corrupt[w]) · ∂D/∂(input of r), summed over positions; the gradient is the
+corrupted run's, or the mean of several between both runs. Cutting it gives r the corrupted run's a[w] in place of the running one,
+exactly: what enters r is a sum over its writers.
 Readers are a head's queries, a key-value head's keys and values (one for several heads under grouped queries), an MLP, and the logits.
 Differs: TransformerLens's `attribution_patch` and `faithfulness` have the same law, an edge a position, and refuse grouped queries; here
 positions are summed at once, its `cache_activation_and_gradient` reads both runs, and keys and values are read where the bridge forks them.
@@ -10,7 +11,8 @@ Ref: edge attribution patching, arXiv 2310.10348; faithfulness as in arXiv 2403.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Generator
+import heapq
+from collections.abc import Callable, Collection, Generator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from random import Random
@@ -79,6 +81,27 @@ class Graph:
         shared = head * self._info.n_key_value_heads // max(1, self._info.n_heads)
         return [Reader(layer, "q", head), Reader(layer, "k", shared), Reader(layer, "v", shared)]
 
+    def strongest(self, scores: Mapping[EdgeKey, float], size: int) -> list[EdgeKey]:
+        """The `size` strongest edges that hang together: from the logits back, always the strongest that a writer so far, or they, read."""
+        coming: dict[Reader, list[EdgeKey]] = {}
+        for edge in scores:
+            coming.setdefault(edge[1], []).append(edge)
+        open_edges: list[tuple[float, int, EdgeKey]] = []
+        place = {edge: i for i, edge in enumerate(scores)}
+
+        def attach(reader: Reader) -> None:
+            for edge in coming.pop(reader, ()):
+                heapq.heappush(open_edges, (-abs(scores[edge]), place[edge], edge))
+
+        attach(Reader(*self.ports()[-1][:2]))
+        found: list[EdgeKey] = []
+        while open_edges and len(found) < size:
+            edge = heapq.heappop(open_edges)[2]
+            found.append(edge)
+            for reader in self.readers_of(edge[0]):
+                attach(reader)
+        return found
+
     def connected(self, size: int, draw: Random) -> list[EdgeKey]:
         """`size` edges at random that hang together: paths from the logits back to the embedding, each step to any writer before it.
 
@@ -145,8 +168,10 @@ class Carried:
     scores: dict[EdgeKey, float]
 
 
-def carried(bridge: Any, graph: Graph, clean: TokenIds, corrupt: TokenIds, metric: EdgeMetric) -> Carried:
-    """Estimate every edge from two forwards and one gradient.
+def carried(bridge: Any, graph: Graph, clean: TokenIds, corrupt: TokenIds, metric: EdgeMetric, steps: int = 1) -> Carried:
+    """Estimate every edge from two runs and the mean of `steps` gradients on the way from the corrupted embedding to the clean one.
+
+    One step is the gradient of the corrupted run alone (edge attribution patching); more follow what saturates (with integrated gradients).
 
     Raises:
         Obstructed: what the heads and MLPs write is not what joins the stream, so a sum of edges is no effect.
@@ -154,17 +179,31 @@ def carried(bridge: Any, graph: Graph, clean: TokenIds, corrupt: TokenIds, metri
     last = graph.hook(len(graph.writers) // (graph.n_heads + 1) - 1, "logits")
     names = [*graph.writing(), *(graph.hook(layer, port) for layer, port, _ in graph.ports())]
     good = cache_activation_and_gradient(bridge, clean, metric, [*graph.writing(), last], compute_gradient=False)
-    # The parameters need no gradient, so the graph has to begin at the embedding.
-    handle = bridge.hook_dict["hook_embed"].register_forward_pre_hook(lambda _, args: (args[0].detach().requires_grad_(), *args[1:]))
-    try:
-        with torch.enable_grad():
-            bad = cache_activation_and_gradient(bridge, corrupt, metric, names)
-    finally:
-        handle.remove()
+    bad = _followed(bridge, corrupt, metric, names, None)
     told = graph.written(bad.activations)
     moved = graph.written(good.activations) - told
     _add_up(moved, (good.activations[last] - bad.activations[last])[0])
-    return Carried(told, _scores(graph, moved, bad))
+    scores = _scores(graph, moved, bad)
+    for k in range(1, steps):
+        shift = k / steps * (good.activations["hook_embed"] - bad.activations["hook_embed"])
+        more = _scores(graph, moved, _followed(bridge, corrupt, metric, names, shift))
+        scores = {key: value + more[key] for key, value in scores.items()}
+    return Carried(told, {key: value / steps for key, value in scores.items()})
+
+
+def _followed(bridge: Any, ids: TokenIds, metric: EdgeMetric, names: list[str], shift: Tensor | None) -> GradientCache:
+    """One run's activations and gradients, its embedding perhaps moved."""
+
+    def begin(_: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        x = args[0].detach() if shift is None else args[0].detach() + shift.detach()
+        return (x.requires_grad_(), *args[1:])  # the parameters need no gradient, so the graph has to begin here
+
+    handle = bridge.hook_dict["hook_embed"].register_forward_pre_hook(begin)
+    try:
+        with torch.enable_grad():
+            return cache_activation_and_gradient(bridge, ids, metric, names)
+    finally:
+        handle.remove()
 
 
 def _scores(graph: Graph, moved: Float[Tensor, "writer pos d_model"], bad: GradientCache) -> dict[EdgeKey, float]:

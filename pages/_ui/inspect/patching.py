@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from workbench.session import Session
 
 _PLACES = {"resid_pre": "Residual stream", "attn_out": "Attention", "mlp_out": "MLP", "heads": "Heads"}
+# More edges than these are a tangle; the table has them all.
+_DRAWN = 40
 PATCHING: jobs.Slot[Patched, PatchingEffects] = jobs.Slot("patching")
 CIRCUIT: jobs.Slot[Traced, Circuit] = jobs.Slot("circuit")
 
@@ -152,7 +154,7 @@ def circuit(session: Session, prompt: Prompt, targets: tuple[str, ...]) -> None:
     corrupt = corrupted(session, prompt, targets)
     if corrupt is None:
         return
-    n = st.select_slider("Edges", [5, 10, 20, 30, 50, 100], 20, key="circuit-n", persist_state="session", width=320)
+    n = st.select_slider("Edges", [5, 10, 20, 30, 50, 100, 200, 600, 2000], 20, key="circuit-n", persist_state="session", width=320)
     settings = Traced(prompt, corrupt, targets, n)
     frame.act("Trace the circuit", _trace, settings, type="primary", key="circuit-run")
     jobs.panel(
@@ -179,10 +181,15 @@ def _circuit(found: Circuit) -> None:
     chance = [line[found.sizes.index(len(found.edges))] for line in found.random]
     says = f"{len(found.edges)} of {found.n_edges} edges alone bring {found.recovered:.0%} of the effect back (measured); "
     says += f"as many that hang together at random bring at most {max(chance):.0%}."
-    look = "Width is the size of an edge, estimated from a gradient. Follow the thick ones down from the logits."
-    figure_panel(circuit_graph(found), found.rows(), where, key="circuit", says=says, look_for=look)
-    if heads := found.heads:
-        label = f"Add its {words.count(len(heads), 'head')} to scope"
+    more = next(((size, at) for size, at in zip(found.sizes, found.curve) if size > len(found.edges) and at > found.recovered), None)
+    if found.recovered < 0.5 and more is not None:
+        says += f" The strongest {more[0]} bring {more[1]:.0%}: with more edges above, a larger circuit."
+    look = "Width is the size of an edge, estimated from gradients. Follow the thick ones down from the logits."
+    figure_panel(circuit_graph(found, _DRAWN), found.rows(), where, key="circuit", says=says, look_for=look)
+    if heads := found.strongest_heads():
+        label = f"Add its {words.count(len(heads), 'head')} to scope" if len(heads) == len(found.heads) else (
+            f"Add the {len(heads)} of its {len(found.heads)} heads that carry most to scope"
+        )  # fmt: skip
         st.button(label, key="circuit-scope", icon=":material/add:", on_click=scope.add, args=heads)
     rows = [{"edges": size, "strongest": at} | {f"random {i + 1}": line[j] for i, line in enumerate(found.random)}
             for j, (size, at) in enumerate(zip(found.sizes, found.curve))]  # fmt: skip
