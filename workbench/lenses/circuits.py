@@ -1,7 +1,7 @@
 """Which components speak to which: the edges of the residual graph that bring a clean answer back, and how much they bring back alone.
 
 Law: an edge's share is its estimate (`residual_graph.carried`) over D_clean − D_corrupt, with D = logit(target) − logit(distractor) at
-the last token, gradients taken at `STEPS` points between both runs (integrated gradients, arXiv 2403.17806): with that of the corrupted run
+the last token, gradients taken at `N_GRADIENTS` points between both runs (integrated gradients, arXiv 2403.17806): with that of the corrupted run
 alone 600 edges of a model of 135 million parameters brought 15 % back, so 72 %. The strongest edges are those that hang together
 (`Graph.strongest`). `curve` is measured: every edge but these carries what the corrupted run wrote. Random circuits of the same
 size hang together as a circuit does, paths from the logits to the embedding (`Graph.connected`): edges drawn one by one would hardly
@@ -31,7 +31,7 @@ _PORTS = {"q": "Q", "k": "K", "v": "V"}
 # Circuits of these parts and multiples of the asked size are measured beside it.
 _SPREAD = (0.25, 0.5, 1, 2, 4)
 N_RANDOM = 4
-STEPS = 5
+N_GRADIENTS = 5
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ def circuit(
     pair, asked = prompt_pair(owner, clean, corrupt), logit_difference(owner, target, distractor)
     graph, done = Graph(owner.info), [0]
     sizes = tuple(sorted({min(graph.n_edges, max(1, round(n_edges * part))) for part in _SPREAD}))
-    n_forwards = 3 + STEPS + len(sizes) * (1 + N_RANDOM)
+    n_forwards = 3 + N_GRADIENTS + len(sizes) * (1 + N_RANDOM)
 
     def metric(logits: Tensor) -> Tensor:
         done[0] += 1
@@ -124,7 +124,7 @@ def circuit(
             good, bad = (float(metric(bridge(pair.ids[i : i + 1]))) for i in (0, 1))
         whole = gap(good, bad)
         with split_inputs(bridge):
-            found = carried(bridge, graph, pair.ids[:1], pair.ids[1:], metric, STEPS)
+            found = carried(bridge, graph, pair.ids[:1], pair.ids[1:], metric, N_GRADIENTS)
 
             def brings_back(kept: Sequence[EdgeKey]) -> float:
                 return (float(metric(alone(bridge, graph, pair.ids[:1], found.corrupt, kept))) - bad) / whole
