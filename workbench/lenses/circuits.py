@@ -1,9 +1,9 @@
 """Which components speak to which: the edges of the residual graph that bring a clean answer back, and how much they bring back alone.
 
 Law: an edge's share is its estimate (`residual_graph.carried`) over D_clean − D_corrupt, with D = logit(target) − logit(distractor) at
-the last token, gradients taken at `N_GRADIENTS` points between both runs (integrated gradients, arXiv 2403.17806): with that of the corrupted run
-alone 600 edges of a model of 135 million parameters brought 15 % back, so 72 %. The strongest edges are those that hang together
-(`Graph.strongest`). `curve` is measured: every edge but these carries what the corrupted run wrote. Random circuits of the same
+the last token, gradients taken at `N_GRADIENTS` points between both runs (integrated gradients, arXiv 2403.17806): with that of the
+corrupted run alone 600 edges of a model of 135 million parameters brought 15 % back, so 70 %. The strongest edges are those that hang
+together (`Graph.strongest`). `curve` is measured: every edge but these carries what the corrupted run wrote. Random circuits of the same
 size hang together as a circuit does, paths from the logits to the embedding (`Graph.connected`): edges drawn one by one would hardly
 meet, and bring nothing back whatever they are. What the strongest bring back counts as far as those do not.
 """
