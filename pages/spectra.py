@@ -57,9 +57,10 @@ def _one(session: Session, edit: str, name: str) -> None:
         return
     loaded = session.load_edit(edit)
     fits.notices(report)
-    if panels.has_cut(report):
+    has_cut = panels.has_cut(report)
+    if has_cut:
         panels.movable_cut(loaded, report, fits.caption(loaded), prefix=f"cut-{edit}")
-    fits.pictures(report, fits.caption(loaded), prefix=f"spectra-{edit}")
+    fits.pictures(report, fits.caption(loaded), prefix=f"spectra-{edit}", drawn_already="spectrum-" if has_cut else "")
 
 
 frame.page("Spectra", __doc__ or "")

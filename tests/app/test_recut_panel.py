@@ -24,6 +24,7 @@ def test_a_moved_cut_is_fitted_and_what_the_model_says_stands_beside(app: Run, f
     fine(test.run())
     slider = test.slider(key=f"cut-{edit}-plus-1")
     assert "held-out answers differ" not in texts(test), "nothing is fitted before the cut is moved"
+    assert not [tab.label for tab in test.tabs if tab.label.startswith("Singular spectra")], "no figure stands there twice"
     fine(slider.set_value(slider.value + 1 if slider.value < slider.max else slider.value - 1).run())
     fine(settled(test).run())
     assert "held-out answers differ from those of the edit as fitted" in texts(test)

@@ -13,7 +13,6 @@ from workbench.edits.base import Edit
 from workbench.errors import Obstructed, UnknownKnob
 from workbench.models.base import LanguageModel
 from workbench.progress import Progress
-from workbench.sampling import Sampling
 from workbench.workspace.rendering import as_read
 
 
@@ -55,7 +54,7 @@ def recut(
     fitted = known.fit(model, read, known.configure({**head.config, **cut}), seed=head.seed, progress=tell.part(0.0, 0.6))
     moved = fitted.edit.dosed(edit.dose)
     prompts = list(held.first(n_prompts).prompts())
-    sampling = Sampling(max_new_tokens=max_new_tokens, stop=("\n",))
+    sampling = model.generation.sampling(max_new_tokens=max_new_tokens, temperature=0.0)
     lanes = generate(model, prompts, [(), (edit,), (moved,)], sampling, progress=tell.part(0.6, 1.0))
     texts = tuple((base.text, was.text, now.text) for base, was, now in zip(*lanes))
     return Recut(moved, tuple(map(str, prompts)), texts)

@@ -152,12 +152,16 @@ def notices(report: FitReport) -> None:
                 st.caption(words.plain(notice.why))
 
 
-def pictures(report: FitReport, source: str, *, prefix: str = "fit") -> None:
-    """The pictures of a fit, a tab each; below, its tables and numbers."""
+def pictures(report: FitReport, source: str, *, prefix: str = "fit", drawn_already: str = "") -> None:
+    """The pictures of a fit, a tab each; below, its tables and numbers.
+
+    Args:
+        drawn_already: how the names of pictures begin that the page shows elsewhere: no figure stands there twice.
+    """
     from workbench.figures.reports import report_pictures as drawn
     from workbench.figures.theme import title_of
 
-    shown = drawn(report)
+    shown = [picture for picture in drawn(report) if not drawn_already or not picture.name.startswith(drawn_already)]
     names = [title_of(picture.figure) or picture.name for picture in shown]
     tabs = st.tabs([*names, *report.tables, "numbers"]) if shown or report.tables else [st.container()]
     for picture, tab in zip(shown, tabs):
