@@ -8,7 +8,7 @@ from pathlib import Path
 import streamlit as st
 
 from pages._ui.kit import backend, components, frame, lanes, loading, state, status
-from pages._ui.learn import panel
+from pages._ui.learn import classes, panel
 
 PAGES = Path(__file__).resolve().parent / "pages"
 # Title, file, icon; in the order of the loop: load, inspect, collect, fit, compare, measure, keep.
@@ -37,11 +37,15 @@ def main() -> None:
     frame.styles()
     backend.boot()
     state.state()
+    classroom = classes.joined() if backend.workspace_problem() is None else None
     menu = [
-        st.Page(PAGES / file, title=title, icon=icon, default=title == "Start", visibility="hidden" if title in HIDDEN else "visible")
+        st.Page(
+            PAGES / file, title=title, icon=icon, default=title == "Start",
+            visibility="visible" if title not in HIDDEN and classes.is_offered(title, classroom) else "hidden",
+        )
         for title, file, icon in MENU
         if (PAGES / file).exists()
-    ]
+    ]  # fmt: skip
     chosen = st.navigation(menu, expanded=True)
     frame.enter(menu)
     loading.take_model()

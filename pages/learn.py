@@ -8,12 +8,12 @@ import streamlit as st
 
 from pages._ui.kit import frame
 from pages._ui.kit.backend import ready
-from pages._ui.learn import contents, mine
+from pages._ui.learn import classes, contents, mine
 
 if TYPE_CHECKING:
     from workbench.session import Session
 
-VIEWS = {"Lessons": contents.lessons, "What I did": mine.progress}
+VIEWS = {"Lessons": contents.lessons, "What I did": mine.progress, "Words": contents.glossary, "Teach": classes.teach}
 
 
 def main(session: Session) -> None:

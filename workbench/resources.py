@@ -13,6 +13,7 @@ ASSETS = ROOT / "assets"
 COMPONENTS, LESSONS, MODELS, SETS, STYLES = (ASSETS / name for name in ("components", "lessons", "models", "data", "styles"))
 BATTERY, DAMAGE = ASSETS / "battery", ASSETS / "damage"
 CARDS = ASSETS / "cards"
+GLOSSARY = ASSETS / "glossary.yaml"
 FOUND = BATTERY / "found.json"
 RECOMMENDED = MODELS / "recommended.json"
 EMBEDDED = {"embedded": MODELS / "retouch-gpt", "embedded-backpack": MODELS / "retouch-backpack"}

@@ -9,10 +9,11 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from pages._ui.kit import frame, state  # noqa: E402
-from pages._ui.learn import panel  # noqa: E402
+from pages._ui.learn import classes, panel  # noqa: E402
 
 state.state()
 frame._drawn.set()
+classes.joined()
 asked = st.session_state.pop("asked-page", None)
 if asked is not None:
     st.session_state["at-page"] = asked

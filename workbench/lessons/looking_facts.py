@@ -148,6 +148,10 @@ def _attribution(facts: Vocabulary) -> None:
     def _(found: Any, of: str) -> FactValue:
         return _pushes(found["head"])[0]
 
+    @facts.of(at, "attribution.layer", "The layer of that head")
+    def _(found: Any, of: str) -> FactValue:
+        return float(_pushes(found["head"])[0].partition(".")[0])
+
     @facts.of(at, "attribution.push", "What that head adds to the target")
     def _(found: Any, of: str) -> FactValue:
         return _pushes(found["head"])[1]
@@ -235,16 +239,22 @@ def _patching(facts: Vocabulary) -> None:
         return float(found.heads[0].max())
 
     @facts.of(at, "patching.first_token", "The token where the stream of the first layer brings back most")
-    def _(found: PatchingEffects, of: str) -> FactValue:
-        return found.clean_tokens[int(found.streams[0, _STREAM, 0].argmax())].strip()
+    def _(found: PatchingEffects, of: str) -> FactValue | None:
+        return _strongest(found, 0)
 
     @facts.of(at, "patching.last_token", "The token where the stream of the last layer brings back most")
-    def _(found: PatchingEffects, of: str) -> FactValue:
-        return found.clean_tokens[int(found.streams[0, _STREAM, -1].argmax())].strip()
+    def _(found: PatchingEffects, of: str) -> FactValue | None:
+        return _strongest(found, -1)
 
     @facts.of(at, "patching.moves", "The layer from which on the last token holds most of the answer")
     def _(found: PatchingEffects, of: str) -> FactValue | None:
         return next((float(i) for i, line in enumerate(found.streams[0, _STREAM]) if line[-1] > 0.5), None)
+
+
+def _strongest(found: PatchingEffects, layer: int) -> str | None:
+    """The token at which the stream of a layer brings back most; an estimate does not know every place."""
+    line = found.streams[0, _STREAM, layer]
+    return None if (line != line).any() else found.clean_tokens[int(line.argmax())].strip()
 
 
 def _circuit(facts: Vocabulary) -> None:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from pages._ui.kit import frame
-from pages._ui.kit.glossary import tip
+from pages._ui.kit.glossary import KNOWN, tip
 from pages._ui.kit.state import state
-from pages._ui.kit.words import count, plain
+from pages._ui.kit.words import count, markdown, plain
 from pages._ui.learn import following
 
 if TYPE_CHECKING:
@@ -28,6 +28,21 @@ def lessons(session: Session) -> None:
         _row(learning, lesson, i + 1, done.get(lesson.id, 0), is_next=lesson.id == first)
     for i, problem in enumerate(found.problems):
         frame.problem(problem, f"lesson-{i}")
+
+
+def glossary(session: Session) -> None:
+    """Every technical word: one sentence, at most one formula, and the lesson that explains it."""
+    sought = st.text_input("Find a word", key="glossary-find", placeholder="as placebo").strip().casefold()
+    found = following.lessons().lessons
+    for term, one in KNOWN.items():
+        if sought not in term.casefold() and sought not in one.says.casefold():
+            continue
+        with st.container(horizontal=True, vertical_alignment="center"):
+            formula = f" `{one.formula}`" if one.formula else ""
+            st.markdown(f"**{plain(term)}** {markdown(one.says)}{formula}", width="stretch")
+            if one.lesson in found:
+                label, key = f"Lesson: {found[one.lesson].title}", f"glossary-{term.replace(' ', '-')}"
+                st.button(label, key=key, type="tertiary", on_click=following.follow, args=(found[one.lesson],))
 
 
 def _row(learning: Learning, lesson: Lesson, number: int, n_done: int, *, is_next: bool) -> None:

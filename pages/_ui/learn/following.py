@@ -20,13 +20,13 @@ from workbench.lessons.lesson import Lesson, LessonStep
 from workbench.resources import home
 
 if TYPE_CHECKING:
-    from workbench.workspace.learning import Learning, StepRecord
+    from workbench.workspace.learning import ClassLink, Learning, StepRecord
 
 
 @dataclass
 class Following:
     """What this tab knows of its lesson: the records of its steps, which step is looked at (None: the first that is not done), what *show
-    me* presses, and what could not be written."""
+    me* presses, the class whose link was followed, and what could not be written."""
 
     of_tab = True
 
@@ -35,6 +35,7 @@ class Following:
     at: int | None = None
     shows: tuple[object, ...] = ()
     n_shown: int = 0
+    joined: ClassLink | None = None
     error: Exception | None = None
 
 
@@ -146,15 +147,20 @@ def go_to(lesson: Lesson, step: LessonStep) -> None:
     """Set what the step begins with, as its link would, and go to its page: for callbacks. Nothing is run."""
     start, now = step.start, state()
     if not lesson.runs_on(now.model):
-        if lesson.model in backend().sessions:
-            turn_to(lesson.model)
-        else:
-            loading.load(AskedModel(lesson.model))
+        turn_to_model(lesson.model)
     now.set_name, now.method = start.set or now.set_name, start.method or now.method
     if start.knobs:
         scope.hand_knobs(start.method, start.knobs, "the lesson")
     st.session_state.update(start.controls)
     frame.ask_for(start.page)
+
+
+def turn_to_model(name: str) -> None:
+    """Put the tab on a model; one that is not in memory is loaded, and turned to once it is there."""
+    if name in backend().sessions:
+        turn_to(name)
+    else:
+        loading.load(AskedModel(name))
 
 
 def show(lesson: Lesson, step: LessonStep) -> None:

@@ -11,7 +11,7 @@ from pages._ui.kit import frame
 from pages._ui.kit.glossary import tip
 from pages._ui.kit.state import part, state
 from pages._ui.kit.words import plain
-from pages._ui.learn import following, questions
+from pages._ui.learn import classes, following, questions
 from pages._ui.learn.following import Following
 from workbench.lessons.facts import not_yet
 
@@ -57,6 +57,8 @@ def _panel(lesson: Lesson, title: str) -> None:
         following.note(learning, one, done=True)
         one = part(Following).records[at]
     _head(lesson, at)
+    if state().classroom:
+        classes.name_of(learning)
     st.markdown(f"**{step.task}**")
     st.markdown(step.idea, help=tip(step.idea))
     if not passed and title != step.start.page:
