@@ -13,6 +13,7 @@ from pages._ui.kit.asked_model import AskedModel
 from pages._ui.kit.backend import backend, session
 from pages._ui.kit.cards import FitCard
 from pages._ui.kit.state import state, turn_to
+from pages._ui.learn import tour
 from workbench.settings import Rivals
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ def recent(opened: Session) -> None:
 
 
 frame.page("Start", __doc__ or "")
+tour.offer()
 with st.container(horizontal=True, key="cards", gap="medium"):
     first = cards.card(FitCard, "truthful")
     if offer("truthful", first.title, first.text, first.verb, primary=True):

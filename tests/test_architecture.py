@@ -43,7 +43,7 @@ GUESTS: dict[str, tuple[str, ...]] = {
     "pages/edit": ("demonstrations",),
     "pages/library": ("compare",),
     "pages/spectra": ("edit",),
-    "pages/start": ("edit", "inspect"),
+    "pages/start": ("edit", "inspect", "learn"),
     "pages/_ui/compare": ("demonstrations",),
     "pages/_ui/edit": ("evaluate",),
     "pages/_ui/story": ("edit", "evaluate"),

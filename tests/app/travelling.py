@@ -22,7 +22,17 @@ title = st.session_state.get("at-page", "Learn")
 
 def page() -> None:
     path = ROOT / "pages" / f"{title.lower()}.py"
-    exec(compile(path.read_text(encoding="utf-8"), str(path), "exec"), {"__name__": "__main__", "__file__": str(path)})
+    real, st.switch_page = st.switch_page, go
+    try:
+        exec(compile(path.read_text(encoding="utf-8"), str(path), "exec"), {"__name__": "__main__", "__file__": str(path)})
+    finally:
+        st.switch_page = real
+
+
+def go(path: str) -> None:
+    """As `st.switch_page`, which knows the pages of an app alone."""
+    st.session_state["at-page"] = Path(path).stem.title()
+    st.rerun()
 
 
 panel.beside(title, page)

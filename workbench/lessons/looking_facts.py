@@ -33,6 +33,14 @@ def add_looking(facts: Vocabulary) -> None:
 def _lens(facts: Vocabulary) -> None:
     lens = "logit_lens"
 
+    @facts.of("next", "next.answer", "The likeliest next token")
+    def _(found: Sequence[tuple[str, float]], of: str) -> FactValue:
+        return found[0][0].strip()
+
+    @facts.of("next", "next.share", "Its probability")
+    def _(found: Sequence[tuple[str, float]], of: str) -> FactValue:
+        return found[0][1]
+
     @facts.of(lens, "lens.prompt", "The prompt")
     def _(found: LogitLens, of: str) -> FactValue:
         return _text(found.tokens)

@@ -104,6 +104,11 @@ class Learning:
             row = db.execute("SELECT name FROM learners WHERE person = ?", (person,)).fetchone()
         return "" if row is None else str(row["name"])
 
+    def is_new(self, person: str) -> bool:
+        """Whether a person has begun, joined and said nothing yet."""
+        with self._database.read() as db:
+            return db.execute("SELECT 1 FROM learners WHERE person = ?", (person,)).fetchone() is None
+
     def call(self, person: str, name: str) -> None:
         """Note what a person calls themselves. Raises: StorageFailed."""
         with self._database.write() as db:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import streamlit as st
@@ -56,7 +57,7 @@ def _new(learning: Learning) -> None:
     frame.act("Make the link", _make, learning, lesson, model, pages, key="class-make", type="primary", disabled=bool(lacking))
 
 
-def _make(learning: Learning, lesson: str, model: str, pages: list[str]) -> None:
+def _make(learning: Learning, lesson: str, model: str, pages: Sequence[str]) -> None:
     learning.new_class(state().owner, lesson, model, pages)
 
 

@@ -25,7 +25,7 @@ def lessons(session: Session) -> None:
     frame.meaning("Each lesson is done on the real pages: a panel goes along with you, and ticks what your own runs show.", "learn")
     first = next((one.id for one in found.lessons.values() if done.get(one.id, 0) < len(one.steps)), "")
     for i, lesson in enumerate(found.lessons.values()):
-        _row(learning, lesson, i + 1, done.get(lesson.id, 0), is_next=lesson.id == first)
+        _row(learning, lesson, i, done.get(lesson.id, 0), is_next=lesson.id == first)
     for i, problem in enumerate(found.problems):
         frame.problem(problem, f"lesson-{i}")
 
@@ -50,7 +50,7 @@ def _row(learning: Learning, lesson: Lesson, number: int, n_done: int, *, is_nex
     with st.container(border=True, key=f"course-{lesson.id}"), st.container(horizontal=True, vertical_alignment="center"):
         with st.container(width="stretch"):
             sign = ":green[:material/check_circle:] " if n_done == n else ""
-            st.markdown(f"{sign}**{number}. {plain(lesson.title)}**")
+            st.markdown(f"{sign}**{f'{number}. ' if number else ''}{plain(lesson.title)}**")
             far = f"{n_done} of {count(n, 'step')} done" if n_done else count(n, "step")
             st.caption(f"{lesson.about} {lesson.minutes} minutes · {far}", help=tip(lesson.about))
         if n_done == n:

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
-from pages._ui.kit import frame, jobs, loading, scope
+from pages._ui.kit import frame, jobs, loading, scope, words
 from pages._ui.kit.asked_model import AskedModel
 from pages._ui.kit.backend import backend, session
+from pages._ui.kit.methods import method
 from pages._ui.kit.state import part, state, turn_to
 from workbench.lessons.attempt import Attempt
 from workbench.lessons.course import Course, course
@@ -149,8 +150,12 @@ def go_to(lesson: Lesson, step: LessonStep) -> None:
     if not lesson.runs_on(now.model):
         turn_to_model(lesson.model)
     now.set_name, now.method = start.set or now.set_name, start.method or now.method
-    if start.knobs:
-        scope.hand_knobs(start.method, start.knobs, "the lesson")
+    if start.method:  # the whole form: what an earlier step has set is not left in it
+        from workbench.knobs import as_json
+
+        known = method(start.method)
+        said = words.listed([f"{name.replace('_', ' ')} = {value}" for name, value in start.knobs.items()]) or known.title
+        scope.hand_knobs(start.method, as_json(known.configure(dict(start.knobs))), "the lesson", said=said)
     st.session_state.update(start.controls)
     frame.ask_for(start.page)
 

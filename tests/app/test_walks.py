@@ -1,0 +1,138 @@
+"""Every lesson on the embedded model: *show me* presses what solves each step, and wrong attempts of each do not pass."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import streamlit as st
+from streamlit.testing.v1 import AppTest
+
+from tests.app.conftest import fine, settled, texts
+from workbench.lessons.attempt import Attempt
+from workbench.lessons.course import course
+from workbench.lessons.facts import met, value_of
+from workbench.lessons.lesson import Lesson, LessonStep
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+LESSONS = course().lessons
+PAIR = ("When Kate and David were at the theatre, David handed a mirror to",
+        "When Kate and David were at the theatre, Kate handed a mirror to", " Kate", " David")  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def one(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """The process's backend with the embedded model itself."""
+    from pages._ui.edit import fitting
+    from pages._ui.kit import backend
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RETOUCH_HOME", str(tmp_path_factory.mktemp("walks")))
+        patch.setattr(fitting, "VERDICT_S", 120.0)
+        st.cache_resource.clear()
+        found = backend.backend()
+        found.boot()
+        assert found.thread is not None
+        found.thread.join(120)
+        assert found.error is None, found.error
+        yield found
+        found.jobs.cancel_all()
+        st.cache_resource.clear()
+
+
+def _press(test: AppTest, key: str) -> AppTest:
+    name, _, word = key.partition("=")
+    return settled(fine(test.button(key=name).click().run()), 120)
+
+
+def _answer(test: AppTest, lesson: Lesson, i: int) -> None:
+    """Choose answers until one is right: exactly one is."""
+    step = lesson.steps[i]
+    if step.question is None:
+        return
+    for at in range(len(step.question.answers)):
+        if f"lesson-answer-{lesson.id}-{i}" in {item.key for item in test.radio}:
+            fine(test.radio(key=f"lesson-answer-{lesson.id}-{i}").set_value(at).run())
+            assert "–" not in "".join(item.value for item in test.markdown if ":material/help:" in item.value), "a fact is not there"
+
+
+@pytest.mark.parametrize("lesson", LESSONS.values(), ids=lambda lesson: lesson.id)
+def test_show_me_solves_every_step(one: Any, lesson: Lesson) -> None:
+    test = AppTest.from_file(str(Path(__file__).with_name("travelling.py")), default_timeout=120).run()
+    fine(test.button(key=f"learn-{lesson.id}").click().run())
+    for i, step in enumerate(lesson.steps):
+        assert step.task in texts(test) and "by your own run" not in texts(test), "nothing was run for this step"
+        fine(test.button(key="lesson-show").click().run())
+        _, *keys = test.session_state["retouch"].tab.parts["Following"].shows
+        for key in keys:
+            test = _press(test, key)
+        assert "by your own run" in texts(test), [item.value for item in test.markdown if "Not yet" in item.value]
+        _answer(test, lesson, i)
+        assert f"lesson-saw-{lesson.id}-{i}" in {item.key for item in test.text_area}, "no answer was right"
+        if i + 1 < len(lesson.steps):
+            fine(test.button(key="lesson-next").click().run())
+    assert "Now you can:" in texts(test)
+    records = one.sessions["embedded"].workspace.learning.steps(test.session_state["retouch"].owner, lesson.id)
+    assert len(records) == len(lesson.steps) and all(record.done for record in records)
+
+
+def passes(lesson: str, step: int, scope: tuple[str, ...] = (), edits: frozenset[str] = frozenset(), **results: Any) -> bool:
+    found = {name.replace("_", "-") if name == "equal_damage" else name: value for name, value in results.items()}
+    return met(Attempt(found, {}, found, scope, edits), LESSONS[lesson].steps[step - 1].check)
+
+
+@pytest.mark.parametrize("step", [pytest.param(step, id=f"{one.id}-{i}") for one in LESSONS.values() for i, step in enumerate(one.steps)])
+def test_nothing_done_passes_nothing(step: LessonStep) -> None:
+    assert not met(Attempt(), step.check)
+    assert all(value_of(Attempt(), reading) in (None, 0.0) for reading in step.readings)
+
+
+def test_wrong_looks_pass_nothing(one: Any) -> None:
+    look = one.sessions["embedded"].look
+    hello, cat, carrots = (look("logit_lens", text) for text in ("Hello world", "The cat", "Question: What do carrots help most? Answer:"))
+    assert not passes("stream", 1, logit_lens=hello) and not passes("stream", 1, logit_lens=cat)
+    assert not passes("stream", 2, logit_lens=cat) and not passes("stream", 2, attention=look("attention", "Hello world"))
+    assert not passes("lens", 1, logit_lens=hello) and not passes("lens", 2, logit_lens=carrots)
+    # The known wrong passes: a prompt that repeats itself was ticked by any prompt at all.
+    assert not passes("heads", 1, attention=look("attention", "Hello world")) and passes("heads", 1, attention=look("attention", "a b a b"))
+    swapped = {unit: look("direct_attribution", PAIR[0], " David", " Kate", unit=unit) for unit in ("component", "head")}
+    assert not passes("heads", 2, attribution=swapped) and not passes("stream", 3, attribution=swapped)
+    heads = look("head_scores", n=8, seed=0)
+    weakest = heads.scores[0, heads.kinds.index("induction")].argmin()
+    other = "{}.{}".format(*divmod(int(weakest), heads.scores.shape[3]))
+    assert not passes("induction", 1, attention=look("attention", "a b a b")) and not passes("induction", 2, scope=(other,), heads=heads)
+    assert not passes("induction", 2, heads=heads) and not passes("induction", 2, scope=("3",), heads=heads)
+    assert not passes("induction", 3, heads=heads)
+    turned = (PAIR[1], PAIR[0], *PAIR[2:])
+    for step in (1, 2):
+        assert not passes("patching", step, patching=look("attribution_patching", *PAIR))
+    assert not passes("patching", 1, patching=look("activation_patching", *turned))
+    few, many = (look("circuit", *PAIR, n_edges=n) for n in (5, 20))
+    assert not passes("circuit", 1, circuit=many) and not passes("circuit", 2, scope=few.heads, circuit=few)
+    assert not passes("circuit", 2, scope=("0.0", "5.5", "9.9"), circuit=many) and passes("circuit", 2, scope=many.heads, circuit=many)
+
+
+def test_wrong_fits_pass_nothing_and_a_comparison_needs_ones_own_edit(one: Any) -> None:
+    from pages._ui.edit import fitting
+    from workbench.progress import silent
+
+    session = one.sessions["embedded"]
+
+    def fit(name: str, knobs: dict[str, Any], dose: float) -> Any:
+        return fitting.fit(session, fitting.fit_settings("truthfulness", session.demos("truthfulness"), name, knobs, 0, dose), silent())
+
+    good, bad = fit("mean_difference", {"layers": [2]}, 2.0), fit("mean_difference", {"layers": [3]}, 4.0)
+    bare, centred = fit("sea", {"center": "none", "keep": 0.95}, 1.0), fit("sea", {"center": "grand", "gate": "hard"}, 2.0)
+    assert not passes("placebo", 1, fit=bad) and not passes("placebo", 1, fit=centred)
+    assert not passes("noise", 1, fit=good) and not passes("noise", 2, fit=bad)
+    assert not passes("sea", 1, fit=centred) and not passes("sea", 1, fit=good) and not passes("sea", 2, fit=bare)
+    carrots, own = "Question: What do carrots help most? Answer:", frozenset({good.edit})
+    lane = session.lane(good.fitted.edit.scaled(2.0))
+    right = session.compare(carrots, [lane])
+    assert passes("placebo", 2, edits=own, compare=right)
+    # The known wrong pass: any comparison of two lanes was one about carrots.
+    assert not passes("placebo", 2, edits=own, compare=session.compare("The cat", [lane]))
+    assert not passes("placebo", 2, compare=right) and not passes("placebo", 2, edits=frozenset({bad.edit}), compare=right)
+    assert not passes("placebo", 2, edits=own, compare=session.compare(carrots, []))
