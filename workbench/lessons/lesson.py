@@ -13,7 +13,7 @@ READING = re.compile(r"([a-z_]+\.[a-z_]+)(?:\(([^()]*)\))?")
 PLACE = re.compile(r"\{([^{}]+)\}")
 
 PAGES = (
-    "Start", "Model", "Inspect", "Demonstrations", "Edit", "Compare", "Spectra", "Senses", "Evaluate", "Library", "Learn",
+    "Start", "Model", "Inspect", "Demonstrations", "Edit", "Compare", "Spectra", "Senses", "Evaluate", "Library", "Learn", "Story",
 )  # fmt: skip
 """The pages that a step may begin on, by their titles."""
 

@@ -49,7 +49,7 @@ def enter(menu: Sequence[StreamlitPage]) -> None:
     _drawn.set()
     asked = st.session_state.pop(_ASKED, None)
     if asked is not None:
-        st.switch_page(next((item for item in menu if item.title == asked), menu[0]))  # a class's link may offer fewer pages
+        st.switch_page(next(item for item in menu if item.title == asked))
 
 
 def ask_for(title: str) -> None:

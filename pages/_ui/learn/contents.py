@@ -41,8 +41,8 @@ def glossary(session: Session) -> None:
             formula = f" `{one.formula}`" if one.formula else ""
             st.markdown(f"**{plain(term)}** {markdown(one.says)}{formula}", width="stretch")
             if one.lesson in found:
-                label, key = f"Lesson: {found[one.lesson].title}", f"glossary-{term.replace(' ', '-')}"
-                st.button(label, key=key, type="tertiary", on_click=following.follow, args=(found[one.lesson],))
+                lesson, key = found[one.lesson], f"glossary-{term.replace(' ', '-')}"
+                st.button("Lesson", key=key, type="tertiary", on_click=following.follow, args=(lesson,), help=plain(lesson.title))
 
 
 def _row(learning: Learning, lesson: Lesson, number: int, n_done: int, *, is_next: bool) -> None:

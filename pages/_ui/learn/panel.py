@@ -83,7 +83,7 @@ def _head(lesson: Lesson, at: int) -> None:
     st.markdown(f":primary[{plain(lesson.title)}]")
     dots = "".join(f'<i class="{"done" if is_done else ""} {"now" if i == at else ""}"></i>' for i, is_done in enumerate(done))
     with st.container(horizontal=True, vertical_alignment="center", key="lesson-head"):
-        st.html(f'<div class="steps">{dots}<span>Step {at + 1} of {len(done)}</span></div>')
+        st.html(f'<div class="steps">{dots}<span>Step {at + 1} of {len(done)}</span></div>', width="content")
         st.button("Leave", key="lesson-leave", type="tertiary", on_click=following.leave, help="What you have done is kept.")
 
 

@@ -20,10 +20,11 @@ def offer() -> None:
     learning, lesson = following.store(), following.lessons().lessons.get(TOUR)
     if learning is None or lesson is None or state().lesson or not learning.is_new(state().owner):
         return
-    with st.container(border=True, key="tour"), st.container(horizontal=True, vertical_alignment="center"):
-        st.markdown(f"**New here?** {lesson.about}", width="stretch")
-        st.button("Take the tour", key="tour-begin", icon=":material/tour:", on_click=following.follow, args=(lesson,))
-        st.button("Not now", key="tour-skip", type="tertiary", on_click=_skip, args=(learning,), help="It stays first on Learn.")
+    with st.container(border=True, key="tour"):
+        st.markdown(f"**New here?** {lesson.about} It takes two minutes, on the real pages.")
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.button("Take the tour", key="tour-begin", icon=":material/tour:", on_click=following.follow, args=(lesson,))
+            st.button("Not now", key="tour-skip", type="tertiary", on_click=_skip, args=(learning,), help="It stays first on Learn.")
 
 
 def _skip(learning: Learning) -> None:
