@@ -37,7 +37,7 @@ def main() -> None:
     frame.styles()
     backend.boot()
     state.state()
-    classroom = classes.joined() if backend.workspace_problem() is None else None
+    classroom = classes.joined()
     menu = [
         st.Page(
             PAGES / file, title=title, icon=icon, default=title == "Start",

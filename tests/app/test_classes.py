@@ -23,6 +23,7 @@ def test_a_class_is_made_followed_watched_and_begins_anew(app: Callable[..., App
     teacher = app("learn")
     fine(teacher.segmented_control(key="learn-view").set_value("Teach").run())
     assert "will stand here" in texts(teacher)
+    fine(teacher.selectbox(key="class-lesson").set_value("stream").run())
     fine(teacher.multiselect(key="class-pages-stream").set_value(list(PAGES)).run())
     fine(teacher.button(key="class-make").click().run())
     learning = fresh_backend.sessions["embedded"].workspace.learning

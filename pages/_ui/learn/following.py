@@ -14,6 +14,7 @@ from pages._ui.kit.asked_model import AskedModel
 from pages._ui.kit.backend import backend, session
 from pages._ui.kit.methods import method
 from pages._ui.kit.state import part, state, turn_to
+from workbench.errors import RetouchError
 from workbench.lessons.attempt import Attempt
 from workbench.lessons.course import Course, course
 from workbench.lessons.facts import met, value_of
@@ -46,9 +47,14 @@ def lessons() -> Course:
 
 
 def store() -> Learning | None:
-    """Where progress is kept; None while nothing is open yet."""
+    """Where progress is kept; None while nothing is open yet, or where the workspace cannot be opened, which the page says."""
     opened = backend().sessions.get("embedded") or session()
-    return None if opened is None else opened.workspace.learning
+    if opened is None:
+        return None
+    try:
+        return opened.workspace.learning
+    except RetouchError:
+        return None
 
 
 def lesson_on() -> Lesson | None:
