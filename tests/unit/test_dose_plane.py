@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from tests.conftest import contrast_rows, taught_rows
 from tests.made_edits import shift
 from workbench.cli.main import app
 from workbench.errors import BadKnob
-from workbench.evaluate.dose_plane import _point, dose_plane, turned_towards
+from workbench.evaluate.dose_plane import SAFE_NATS, _best, _point, dose_plane, turned_towards
 from workbench.figures.dose_plane import plane_figure as figure
 from workbench.methods import get
 from workbench.session import Session
@@ -53,6 +54,18 @@ def test_the_middle_of_the_plane_is_the_untouched_model_and_the_direction_gains(
     assert abs(found.gain[0, 1]) < 1e-6 and found.damage[0, 1] < 1e-9
     assert found.damage[2, 1] > found.damage[1, 1] > 0 and found.gain[2, 1] > found.gain[1, 1] > 0
     assert len(found.table()) == 9 and "safe" in found.sentence
+    # What is best is a point of the plane, and how it is reached is told; the limit itself is safe.
+    assert found.best is not None and found.gain_interval is not None
+    assert found.gain_interval.estimate == pytest.approx(float(found.gain[found.best]), abs=1e-9)
+    assert found.damage[found.best] <= found.limit
+    for length, tail in (
+        (1.0, "by turning by 40°."),
+        (1.25, "by turning by 40° and 25% longer."),
+        (0.8, "by turning by 40° and 20% shorter."),
+    ):
+        assert replace(found, best=(2, LENGTHS.index(length))).sentence.endswith(tail)
+    gains = np.array([[1.0, 1.1, 0.9, 1.0], [2.0, 2.1, 1.9, 2.0]])
+    assert _best(gains, np.array([0.0, SAFE_NATS]))[0] == 1 and _best(gains, np.array([0.0, SAFE_NATS * 1.01]))[0] == 0
     json.dumps(found.table())
 
 
