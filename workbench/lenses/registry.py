@@ -36,6 +36,7 @@ class LensNeeds:
 
 _STREAMS, _HEADS = ("hook_resid_pre", "hook_attn_out", "hook_mlp_out"), ("attn.hook_z",)
 _EDGES = ("hook_mlp_in", "attn.hook_result", "attn.hook_q_input")
+_MATRICES = ("attn.hook_q", "attn.hook_k", "attn.v.hook_out")
 _LENSES: dict[str, LensNeeds] = {
     "attention": LensNeeds("workbench.lenses.attention", "bridge", ("attn.hook_pattern",), some=True),
     "logit_lens": LensNeeds("workbench.lenses.logit_lens", "bridge", ("hook_resid_pre", "hook_resid_post")),
@@ -47,9 +48,7 @@ _LENSES: dict[str, LensNeeds] = {
     "attribution_patching": LensNeeds("workbench.lenses.patching", "bridge", (*_STREAMS, *_HEADS)),
     "head_scores": LensNeeds("workbench.lenses.heads", "bridge", ("attn.hook_pattern",)),
     "head_profile": LensNeeds("workbench.lenses.head_profile", "bridge", ("attn.hook_pattern", *_STREAMS, *_HEADS), sums=True, writes=True),
-    "head_card": LensNeeds(
-        "workbench.lenses.head_card", "bridge", ("attn.hook_pattern", "attn.hook_q", "attn.hook_k", *_HEADS), writes=True
-    ),
+    "head_card": LensNeeds("workbench.lenses.head_card", "bridge", ("attn.hook_pattern", *_MATRICES, *_HEADS), writes=True),
     "induction_proof": LensNeeds("workbench.lenses.induction", "bridge", ("attn.hook_pattern", *_HEADS)),
     "name_movers": LensNeeds("workbench.lenses.heads", "bridge", ("attn.hook_pattern", *_STREAMS, *_HEADS), sums=True),
     "head_ablation": LensNeeds("workbench.lenses.ablation", "bridge", _HEADS),
