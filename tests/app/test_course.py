@@ -103,6 +103,23 @@ def test_a_text_is_short_and_an_idea_has_two_sentences(step: LessonStep) -> None
     assert len(re.findall(r"[.!?](?=\s|$)", step.idea)) == 2, step.idea
 
 
+def numbers(step: LessonStep) -> list[str]:
+    """Numbers that stand in what a step tells; conditions and hints are tried by the walk through every lesson."""
+    answers = step.question.answers if step.question else ()
+    told = [step.task, step.idea, step.saw, *(answer.reply for answer in answers)]
+    return [found for text in told for found in re.findall(r"[0-9][0-9.]*", PLACE.sub("", text))]
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_every_number_that_a_step_tells_is_a_fact_of_the_learners_own_run(step: LessonStep) -> None:
+    assert numbers(step) == []
+
+
+def test_a_number_that_nobody_measured_would_be_seen() -> None:
+    (step,) = read_lesson(lesson("0.42 of them"), "x.yaml").steps
+    assert numbers(step) == ["0.42"]
+
+
 def early(lessons: list[Lesson]) -> list[str]:
     """Technical words that stand in a step before any step has explained them."""
     from pages._ui.kit.glossary import terms_in

@@ -108,15 +108,6 @@ class LessonStep:
 
 
 @dataclass(frozen=True)
-class Figure:
-    """A number that stands in a lesson's texts, and the fact that it is, after *show me* of a step on the shipped model."""
-
-    text: str
-    step: int
-    reading: FactRef
-
-
-@dataclass(frozen=True)
 class Lesson:
     """A unit of so many minutes on a model that ships, or on one of `real`; `can` is what the learner can do after it."""
 
@@ -128,7 +119,6 @@ class Lesson:
     steps: tuple[LessonStep, ...]
     model: str = "embedded"
     real: tuple[str, ...] = ()
-    figures: tuple[Figure, ...] = ()
 
     def runs_on(self, model: str) -> bool:
         """Whether what is done on a model counts."""

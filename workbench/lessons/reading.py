@@ -12,7 +12,7 @@ import yaml
 
 from workbench.errors import BadLesson
 from workbench.lessons.facts import FACTS
-from workbench.lessons.lesson import PAGES, PLACE, READING, AnswerOption, Claim, FactRef, Figure, Lesson, LessonStep, Question, StepStart
+from workbench.lessons.lesson import PAGES, PLACE, READING, AnswerOption, Claim, FactRef, Lesson, LessonStep, Question, StepStart
 
 Item = TypeVar("Item")
 _CONDITION = re.compile(rf"({READING.pattern})\s+(>=|<=|>|<|=|has)\s+(.+)")
@@ -141,19 +141,15 @@ def _operator(text: str) -> Any:
 
 
 def _lesson(at: YamlPlace) -> Lesson:
-    parts = at.parts(("id", "title", "minutes", "about", "can", "steps"), ("model", "real", "figures"))
+    parts = at.parts(("id", "title", "minutes", "about", "can", "steps"), ("model", "real"))
     name = parts["id"].text()
     if not _ID.fullmatch(name):
         raise parts["id"].wrong(f"{name!r} is no id.", "Use small letters, digits and dashes, a letter first.")
     steps = parts["steps"].each(_step)
-    figures = parts["figures"].each(_figure) if "figures" in parts else ()
-    for figure in figures:
-        if figure.step > len(steps):
-            raise parts["figures"].wrong(f"names step {figure.step} of {len(steps)}.")
     return Lesson(
         name, parts["title"].text(), parts["minutes"].whole(), parts["about"].prose(), parts["can"].prose(), steps,
         parts["model"].text() if "model" in parts else "embedded",
-        parts["real"].each(YamlPlace.text) if "real" in parts else (), figures,
+        parts["real"].each(YamlPlace.text) if "real" in parts else (),
     )  # fmt: skip
 
 
@@ -194,8 +190,3 @@ def _answer(at: YamlPlace) -> AnswerOption:
     parts = at.parts(("say", "reply"), ("right", "if"))
     right: bool | Claim = "right" in parts and parts["right"].plain() is True
     return AnswerOption(parts["say"].prose(), parts["reply"].prose(), parts["if"].condition() if "if" in parts else right)
-
-
-def _figure(at: YamlPlace) -> Figure:
-    parts = at.parts(("text", "step", "fact"))
-    return Figure(parts["text"].text(), parts["step"].whole(), parts["fact"].reading(parts["fact"].text()))
