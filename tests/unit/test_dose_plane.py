@@ -64,7 +64,7 @@ def test_the_middle_of_the_plane_is_the_untouched_model_and_the_direction_gains(
         (0.8, "by turning by 40° and 20% shorter."),
     ):
         assert replace(found, best=(2, LENGTHS.index(length))).sentence.endswith(tail)
-    gains = np.array([[1.0, 1.1, 0.9, 1.0], [2.0, 2.1, 1.9, 2.0]])
+    gains = np.stack([np.linspace(0.9, 1.1, 40), np.linspace(1.9, 2.1, 40)])
     assert _best(gains, np.array([0.0, SAFE_NATS]))[0] == 1 and _best(gains, np.array([0.0, SAFE_NATS * 1.01]))[0] == 0
     json.dumps(found.table())
 
