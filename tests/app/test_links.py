@@ -110,4 +110,4 @@ def test_a_fit_that_was_saved_at_another_dose_is_not_called_unsaved(app: Run, fr
     with acting_as(now.owner):
         assert known_edits(session)[edit].endswith("(not saved)")
         kept = session.save_edit(session.shelf.load(edit).dosed(2.0), "twice")
-        assert known_edits(session) == {edit: f"mean difference {edit[:4]}", kept.id: "twice"}
+        assert known_edits(session) == {edit: "twice, as fitted", kept.id: "twice"}, "the name is of the fit, the dose is told"
