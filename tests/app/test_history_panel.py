@@ -9,6 +9,7 @@ from streamlit.testing.v1 import AppTest
 
 from tests.app.conftest import fine, settled, texts
 from tests.app.test_compare_page import said, with_edit
+from workbench.workspace.people import acting_as
 
 Run = Callable[..., AppTest]
 
@@ -36,7 +37,8 @@ def test_a_run_is_opened_again_with_its_controls_and_the_same_texts(app: Run, fr
     assert "sampling.max_new_tokens" in set(table["what"])
     chosen[:] = [1]
     fine(test.run())
-    run = fresh_backend.sessions["embedded"].workspace.runs.list("compare")[1]
+    with acting_as(test.session_state["retouch"].owner):
+        run = fresh_backend.sessions["embedded"].workspace.runs.list("compare")[1]
     fine(test.text_input(key=f"run-note-{run.id}").set_value("as at first").run())
     fine(test.button(key="run-note-keep").click().run())
     fine(test.button(key="run-pin").click().run())

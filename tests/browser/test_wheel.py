@@ -112,7 +112,7 @@ def test_every_page_of_the_installed_app_opens_in_our_colours(installed: Install
     ready(page)
     titles = page.locator("[data-testid='stSidebarNavLink']").all_inner_texts()
     pages = {path.stem for path in (ROOT / "pages").glob("*.py") if path.stem != "__init__"}
-    assert {title.split()[-1].lower() for title in titles} == pages
+    assert {title.split()[-1].lower() for title in titles} == pages - {"story"}, "an edit's own page is led to, not listed"
     for title in titles:
         goto(page, title.split()[-1])
         assert page.locator("[data-testid='stException']").count() == 0, title

@@ -91,7 +91,7 @@ class Measuring:
         }
         title = f"{lane_label(lanes[0])} on {rows.name}"
         told = {"sentence": found.verdict.sentence, "detail": found.verdict.detail}
-        outputs = {"rows": found.rows(), "verdict": told, "moved": moved_rows(found.benefit, 1)}
+        outputs = {"rows": found.rows(), "verdict": told, "moved": moved_rows(found.benefit, 1) if len(found.lanes) > 1 else []}
         self.recorder.run("evaluate", title, model.info.name, inputs, outputs=outputs, metrics=found.metrics())
         return found
 
