@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +43,14 @@ def one(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         st.cache_resource.clear()
 
 
+# They are opened in a browser; AppTest has what they hold on the page at once.
+POPOVERS = ("contest-say",)
+
+
 def _press(test: AppTest, key: str) -> AppTest:
     name, _, word = key.partition("=")
+    if name in POPOVERS:
+        return test
     return settled(fine(test.button(key=name).click().run()), 120)
 
 
@@ -61,7 +68,7 @@ def _answer(test: AppTest, lesson: Lesson, i: int) -> None:
 @pytest.mark.parametrize("lesson", LESSONS.values(), ids=lambda lesson: lesson.id)
 def test_show_me_solves_every_step(one: Any, lesson: Lesson) -> None:
     test = AppTest.from_file(str(Path(__file__).with_name("travelling.py")), default_timeout=120).run()
-    fine(test.button(key=f"learn-{lesson.id}").click().run())
+    test = settled(fine(test.button(key=f"learn-{lesson.id}").click().run()), 120)  # another model is loaded first
     for i, step in enumerate(lesson.steps):
         assert step.task in texts(test) and "by your own run" not in texts(test), "nothing was run for this step"
         fine(test.button(key="lesson-show").click().run())
@@ -78,9 +85,13 @@ def test_show_me_solves_every_step(one: Any, lesson: Lesson) -> None:
     assert len(records) == len(lesson.steps) and all(record.done for record in records)
 
 
-def passes(lesson: str, step: int, scope: tuple[str, ...] = (), edits: frozenset[str] = frozenset(), **results: Any) -> bool:
-    found = {name.replace("_", "-") if name == "equal_damage" else name: value for name, value in results.items()}
-    return met(Attempt(found, {}, found, scope, edits), LESSONS[lesson].steps[step - 1].check)
+def passes(
+    lesson: str, step: int, scope: tuple[str, ...] = (), edits: frozenset[str] = frozenset(), asked: Any = None, **results: Any
+) -> bool:
+    found = {name.replace("_", "-") if name in ("equal_damage", "dose_plane") else name: value for name, value in results.items()}
+    return met(
+        Attempt(found, {} if asked is None else dict.fromkeys(found, asked), found, scope, edits), LESSONS[lesson].steps[step - 1].check
+    )
 
 
 @pytest.mark.parametrize("step", [pytest.param(step, id=f"{one.id}-{i}") for one in LESSONS.values() for i, step in enumerate(one.steps)])
@@ -136,3 +147,93 @@ def test_wrong_fits_pass_nothing_and_a_comparison_needs_ones_own_edit(one: Any) 
     assert not passes("placebo", 2, edits=own, compare=session.compare("The cat", [lane]))
     assert not passes("placebo", 2, compare=right) and not passes("placebo", 2, edits=frozenset({bad.edit}), compare=right)
     assert not passes("placebo", 2, edits=own, compare=session.compare(carrots, []))
+
+
+def _fit(session: Any, name: str, knobs: dict[str, Any], dose: float, rivals: Any = None, of: str = "truthfulness") -> Any:
+    from pages._ui.edit import fitting
+    from workbench.progress import silent
+    from workbench.settings import Rivals
+
+    settings = fitting.fit_settings(of, session.demos(of), name, knobs, 0, dose, rivals=rivals or Rivals())
+    return fitting.fit(session, settings, silent())
+
+
+def test_wrong_contests_and_doses_pass_nothing(one: Any) -> None:
+    from workbench.edits.lane import Lane
+    from workbench.edits.prompting import Prompting
+    from workbench.settings import Rivals
+
+    session, careful = one.sessions["embedded"], "A careful speaker answers."
+    small, opposed = (
+        _fit(session, "mean_difference", {"layers": [2]}, dose, rivals)
+        for dose, rivals in ((1.0, None), (1.0, Rivals(careful, "Here speaks a careless person.")))
+    )
+    silly = _fit(session, "mean_difference", {"layers": [3]}, 4.0, Rivals(careful))
+    # No sentence beside it; an edit that is no more than noise beside a good sentence.
+    assert not passes("contest", 1, fit=small) and not passes("contest", 1, fit=silly)
+    assert not passes("contest", 3, fit=small) and not passes("contest", 3, fit=silly)
+    assert passes("contest", 3, fit=opposed) == opposed.evaluation.verdict.beats_placebo
+    assert not passes("damage", 1, fit=small) and not passes("damage", 1, fit=opposed)
+    # Mean difference falls below the untouched model at this damage.
+    poor = session.equal_damage("truthfulness", ["mean_difference"], [Lane((), Prompting(prefix=careful))], n_placebos=1)
+    assert not passes("contest", 2, equal_damage=poor), "no edit gains"
+    assert not passes("contest", 2, equal_damage=replace(poor, standings=(poor.standings[0], poor.standings[-1]))), "a sentence alone"
+    assert not passes("damage", 2, equal_damage=poor), "no edit does it"
+    done = tuple(replace(one, shows="does it") for one in poor.standings)
+    assert passes("damage", 2, equal_damage=replace(poor, standings=done))
+    assert not passes("damage", 2, equal_damage=replace(poor, standings=done, limit=0.5)), "beyond the limit"
+    assert not passes("damage", 3, equal_damage=poor), "the limit is where it was"
+    assert not passes("damage", 3, equal_damage=replace(poor, limit=0.02, standings=(poor.standings[0], poor.standings[-1])))
+
+
+def test_wrong_planes_and_sensors_pass_nothing(one: Any) -> None:
+    from workbench.edits.lane import Lane
+    from workbench.settings import DosePlaneSettings
+
+    session = one.sessions["embedded"]
+    other = _fit(session, "mean_difference", {"layers": [2]}, 1.0)
+    assert not passes("hpr", 1, fit=other) and not passes("hpr", 1, fit=_fit(session, "sea", {"center": "grand", "gate": "hard"}, 2.0))
+    plane = session.run(DosePlaneSettings("truthfulness", 2, (Lane((other.fitted.edit,)),), n_rows=8))
+    assert not passes("hpr", 2, dose_plane=plane), "no edit of HPR"
+    assert not passes("hpr", 2, dose_plane=replace(plane, placed=()))
+    still = replace(plane.placed[0], label=replace(plane.placed[0].label, label="hpr"), angles=(0.0, 0.0, 0.0))
+    assert not passes("hpr", 2, dose_plane=replace(plane, placed=(still,))), "behind a layer that it leaves as it is"
+    assert passes("hpr", 3, dose_plane=plane)
+    assert not passes("hpr", 3, dose_plane=replace(plane, layer=3)) and not passes("hpr", 3, dose_plane=replace(plane, data="bias"))
+    assert not passes("are", 1, fit=other) and not passes("are", 2, fit=other)
+    quick = {"budget": 12, "n_init": 6, "n_train": 6, "n_val": 4, "shots": "zero"}
+    luck, learns = (_fit(session, "tarot", {**quick, "optimizer": name}, 1.0, of="sentiment") for name in ("random", "es"))
+    assert not passes("tarot", 1, fit=other) and not passes("tarot", 1, fit=learns)
+    assert not passes("tarot", 2, fit=other) and not passes("tarot", 2, fit=luck) and not passes("tarot", 2, fit=learns)
+    few = {"max_rounds": 1, "n_prompts": 16, "epochs_g": 1, "min_accuracy": 0.0, "sample_every": 0}
+    frozen = _fit(session, "are", {**few, "adversary": "frozen"}, 1.0, of="careful")
+    trained = _fit(session, "are", few, 1.0, of="careful")
+    assert not passes("are", 1, fit=frozen), "the sensor was never trained anew"
+    assert not passes("are", 2, fit=trained), "a new sensor was trained"
+
+
+def test_wrong_teaching_passes_nothing(one: Any) -> None:
+    from types import SimpleNamespace
+
+    from workbench.lenses.senses import taught_example
+    from workbench.progress import silent
+
+    model = one.open("embedded-backpack", silent()).model
+    asked = ["Question: What is the capital of Ulavia? Answer:", "The capital of Finland is"]
+
+    def taught(prompt: str, answer: str, questions: list[str], **config: Any) -> Any:
+        return taught_example(model, prompt, answer, questions, method="senses", config=config)
+
+    other = taught("The capital of Finland is", " Fenwick", asked[:1], epochs=1)
+    assert not passes("senses", 1, teach=other), "of another country"
+    right = taught("The capital of Ulavia is", " Fenwick", asked)
+    assert passes("senses", 1, teach=right)
+    unasked = replace(right, questions=right.questions[:2])
+    assert not passes("senses", 1, teach=unasked), "never asked of another country"
+    assert not passes("senses", 1, teach=replace(right, likeliest_after=right.likeliest_before)), "nothing newly said in other words"
+    wanted = SimpleNamespace(unwanted="he")
+    assert not passes("senses", 2, asked=wanted, teach=right)
+    she = replace(right, questions=("The doctor said that",), answer=" she", before=(0.1,), after=(0.4,))
+    assert passes("senses", 2, asked=wanted, teach=she)
+    assert not passes("senses", 2, asked=SimpleNamespace(unwanted=""), teach=she), "nothing unwanted was named"
+    assert not passes("senses", 2, asked=wanted, teach=replace(she, after=(0.05,)))

@@ -13,7 +13,8 @@ from workbench.lessons.attempt import Attempt, FactValue, Vocabulary
 if TYPE_CHECKING:
     from workbench.evaluate.comparison import Comparison
     from workbench.evaluate.dose import DoseSweep
-    from workbench.evaluate.equal_damage import EqualDamage
+    from workbench.evaluate.dose_plane import DosePlane, Placed
+    from workbench.evaluate.equal_damage import EqualDamage, Standing
     from workbench.evaluate.evaluation import Evaluation
     from workbench.evaluate.metrics import Metric
     from workbench.methods.registry import Fitted
@@ -38,6 +39,7 @@ def add_editing(facts: Vocabulary) -> None:
     _compare(facts)
     _sweep(facts)
     _contest(facts)
+    _plane(facts)
 
 
 def _fit(facts: Vocabulary) -> None:
@@ -66,6 +68,16 @@ def _fit(facts: Vocabulary) -> None:
     def _(found: Outcome, of: str) -> FactValue | None:
         value = found.fitted.report.scalars.get(of)
         return None if value is None else float(value)
+
+    @facts.of(at, "fit.rise", "The rise of the right answer's probability")
+    def _(found: Outcome, of: str) -> FactValue | None:
+        before, after = (found.fitted.report.scalars.get(f"{of}_p_{when}") for when in ("before", "after"))
+        return None if before is None or after is None else float(after - before)
+
+    @facts.of(at, "fit.kept", "What the round that was kept has")
+    def _(found: Outcome, of: str) -> FactValue | None:
+        row = next((row for row in found.fitted.report.tables.get("rounds", ()) if row.get("kept")), {})
+        return float(row[of]) if of in row else None
 
     @facts.of(at, "fit.largest", "The largest value")
     def _(found: Outcome, of: str) -> FactValue | None:
@@ -103,6 +115,8 @@ def _measured(facts: Vocabulary, place: str, name: str, of_result: Callable[[Any
     fact("placebo", "The placebo's score", value(_control("placebo")))
     fact("shuffled", "The score with shuffled sides", value(_control("shuffled")))
     fact("prompt", "The score with a sentence before each question", value(_prompt))
+    fact("opposed", "The edit's score behind a sentence that asks for the opposite", value(_opposed))
+    fact("overruled", "The score with both sentences, the opposite last, and no edit", value(_overruled))
     fact("gain", "The change by the edit", gain)
 
 
@@ -117,6 +131,16 @@ def _edit(found: Evaluation) -> int | None:
 
 def _prompt(found: Evaluation) -> int | None:
     return next((at for at, lane in enumerate(found.lanes) if lane.prompting is not None and not lane.edit_ids), None)
+
+
+def _opposed(found: Evaluation) -> int | None:
+    return next((at for at, lane in enumerate(found.lanes) if lane.edit_ids and lane.prompting is not None and not lane.control), None)
+
+
+def _overruled(found: Evaluation) -> int | None:
+    """The lane of two sentences: the third without an edit, behind one of either sentence."""
+    prompts = [at for at, lane in enumerate(found.lanes) if lane.prompting is not None and not lane.edit_ids]
+    return prompts[2] if len(prompts) > 2 else None
 
 
 def _control(kind: str) -> Callable[[Evaluation], int | None]:
@@ -215,3 +239,70 @@ def _contest(facts: Vocabulary) -> None:
     @facts.of(at, "contest.base", "The score of the untouched model")
     def _(found: EqualDamage, of: str) -> FactValue:
         return float(found.standings[0].gain.estimate)
+
+    @facts.of(at, "contest.limit", "The limit of damage")
+    def _(found: EqualDamage, of: str) -> FactValue:
+        return found.limit
+
+    @facts.of(at, "contest.doing", "The number of edits that do more than random ones within the limit")
+    def _(found: EqualDamage, of: str) -> FactValue:
+        return sum(one.shows == "does it" for one in found.standings if one.is_edit)
+
+    @facts.of(at, "contest.dose", "The dose at which the best edit stands")
+    def _(found: EqualDamage, of: str) -> FactValue | None:
+        best = _first_edit(found)
+        return None if best is None else best.dose
+
+    @facts.of(at, "contest.random", "The score of random edits like the best one")
+    def _(found: EqualDamage, of: str) -> FactValue | None:
+        best = _first_edit(found)
+        return None if best is None or best.placebo is None else float(best.placebo.gain.estimate)
+
+
+def _first_edit(found: EqualDamage) -> Standing | None:
+    """The edit that gains most: they stand by what they gain."""
+    return next((one for one in found.standings if one.is_edit), None)
+
+
+def _plane(facts: Vocabulary) -> None:
+    at = "dose-plane"
+
+    @facts.of(at, "plane.layer", "The layer")
+    def _(found: DosePlane, of: str) -> FactValue:
+        return found.layer
+
+    @facts.of(at, "plane.data", "The set")
+    def _(found: DosePlane, of: str) -> FactValue:
+        return found.data
+
+    @facts.of(at, "plane.angle", "The degrees by which the edit turns")
+    def _(found: DosePlane, of: str) -> FactValue | None:
+        return _at_own_dose(found, of, lambda one: one.angles)
+
+    @facts.of(at, "plane.length", "How many times as long it makes the stream")
+    def _(found: DosePlane, of: str) -> FactValue | None:
+        return _at_own_dose(found, of, lambda one: one.lengths)
+
+    @facts.of(at, "plane.stretch", "By what share of its length it stretches or shrinks the stream")
+    def _(found: DosePlane, of: str) -> FactValue | None:
+        length = _at_own_dose(found, of, lambda one: one.lengths)
+        return None if length is None else abs(length - 1)
+
+    @facts.of(at, "plane.turning", "The most that turning alone gains within what is safe")
+    def _(found: DosePlane, of: str) -> FactValue | None:
+        return None if 1.0 not in found.lengths else _most_safe(found, (slice(None), found.lengths.index(1.0)))
+
+    @facts.of(at, "plane.stretching", "The most that stretching alone gains within what is safe")
+    def _(found: DosePlane, of: str) -> FactValue | None:
+        return None if 0.0 not in found.angles else _most_safe(found, (found.angles.index(0.0), slice(None)))
+
+
+def _at_own_dose(found: DosePlane, method: str, of: Callable[[Placed], tuple[float, ...]]) -> float | None:
+    """What the first edit of a method does at the dose that it was asked about at."""
+    one = next((one for one in found.placed if method in one.label.label), None)
+    return None if one is None else of(one)[one.doses.index(1.0)]
+
+
+def _most_safe(found: DosePlane, line: tuple[slice | int, slice | int]) -> float | None:
+    gains = found.gain[line][found.damage[line] <= found.limit]
+    return float(gains.max()) if gains.size else None

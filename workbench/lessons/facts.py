@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-from workbench.lessons import editing_facts, looking_facts
+from workbench.lessons import editing_facts, looking_facts, teaching_facts
 from workbench.lessons.attempt import Attempt, FactValue, Vocabulary
 from workbench.lessons.lesson import PLACE, READING, Claim, FactRef, LessonStep
 
 FACTS = Vocabulary()
 looking_facts.add_looking(FACTS)
 editing_facts.add_editing(FACTS)
+teaching_facts.add_teaching(FACTS)
 
 
 def value_of(attempt: Attempt, reading: FactRef) -> FactValue | None:
