@@ -186,25 +186,35 @@ def test_wrong_contests_and_doses_pass_nothing(one: Any) -> None:
     assert not passes("damage", 3, equal_damage=replace(poor, limit=0.02, standings=(poor.standings[0], poor.standings[-1])))
 
 
-def test_wrong_planes_and_sensors_pass_nothing(one: Any) -> None:
-    from workbench.edits.lane import Lane
+def test_wrong_planes_pass_nothing(one: Any) -> None:
+    from workbench.edits.lane import Lane, Named
     from workbench.settings import DosePlaneSettings
 
     session = one.sessions["embedded"]
     other = _fit(session, "mean_difference", {"layers": [2]}, 1.0)
     assert not passes("hpr", 1, fit=other) and not passes("hpr", 1, fit=_fit(session, "sea", {"center": "grand", "gate": "hard"}, 2.0))
-    plane = session.run(DosePlaneSettings("truthfulness", 2, (Lane((other.fitted.edit,)),), n_rows=8))
+    plane = session.run(DosePlaneSettings("truthfulness", 2, (Lane((Named(other.edit, 1.0),)),), n_rows=8))
     assert not passes("hpr", 2, dose_plane=plane), "no edit of HPR"
     assert not passes("hpr", 2, dose_plane=replace(plane, placed=()))
     still = replace(plane.placed[0], label=replace(plane.placed[0].label, label="hpr"), angles=(0.0, 0.0, 0.0))
     assert not passes("hpr", 2, dose_plane=replace(plane, placed=(still,))), "behind a layer that it leaves as it is"
     assert passes("hpr", 3, dose_plane=plane)
     assert not passes("hpr", 3, dose_plane=replace(plane, layer=3)) and not passes("hpr", 3, dose_plane=replace(plane, data="bias"))
-    assert not passes("are", 1, fit=other) and not passes("are", 2, fit=other)
+
+
+def test_wrong_searches_pass_nothing(one: Any) -> None:
+    session = one.sessions["embedded"]
     quick = {"budget": 12, "n_init": 6, "n_train": 6, "n_val": 4, "shots": "zero"}
     luck, learns = (_fit(session, "tarot", {**quick, "optimizer": name}, 1.0, of="sentiment") for name in ("random", "es"))
+    other = _fit(session, "mean_difference", {"layers": [2]}, 1.0)
     assert not passes("tarot", 1, fit=other) and not passes("tarot", 1, fit=learns)
     assert not passes("tarot", 2, fit=other) and not passes("tarot", 2, fit=luck) and not passes("tarot", 2, fit=learns)
+
+
+def test_wrong_sensors_pass_nothing(one: Any) -> None:
+    session = one.sessions["embedded"]
+    other = _fit(session, "mean_difference", {"layers": [2]}, 1.0)
+    assert not passes("are", 1, fit=other) and not passes("are", 2, fit=other)
     few = {"max_rounds": 1, "n_prompts": 16, "epochs_g": 1, "min_accuracy": 0.0, "sample_every": 0}
     frozen = _fit(session, "are", {**few, "adversary": "frozen"}, 1.0, of="careful")
     trained = _fit(session, "are", few, 1.0, of="careful")
