@@ -149,12 +149,12 @@ def test_wrong_fits_pass_nothing_and_a_comparison_needs_ones_own_edit(one: Any) 
     assert not passes("placebo", 2, edits=own, compare=session.compare(carrots, []))
 
 
-def _fit(session: Any, name: str, knobs: dict[str, Any], dose: float, rivals: Any = None, of: str = "truthfulness") -> Any:
+def _fit(session: Any, name: str, knobs: dict[str, Any], dose: float, rivals: Any = None) -> Any:
     from pages._ui.edit import fitting
     from workbench.progress import silent
     from workbench.settings import Rivals
 
-    settings = fitting.fit_settings(of, session.demos(of), name, knobs, 0, dose, rivals=rivals or Rivals())
+    settings = fitting.fit_settings("truthfulness", session.demos("truthfulness"), name, knobs, 0, dose, rivals=rivals or Rivals())
     return fitting.fit(session, settings, silent())
 
 
@@ -200,26 +200,6 @@ def test_wrong_planes_pass_nothing(one: Any) -> None:
     assert not passes("hpr", 2, dose_plane=replace(plane, placed=(still,))), "behind a layer that it leaves as it is"
     assert passes("hpr", 3, dose_plane=plane)
     assert not passes("hpr", 3, dose_plane=replace(plane, layer=3)) and not passes("hpr", 3, dose_plane=replace(plane, data="bias"))
-
-
-def test_wrong_searches_pass_nothing(one: Any) -> None:
-    session = one.sessions["embedded"]
-    quick = {"budget": 12, "n_init": 6, "n_train": 6, "n_val": 4, "shots": "zero"}
-    luck, learns = (_fit(session, "tarot", {**quick, "optimizer": name}, 1.0, of="sentiment") for name in ("random", "es"))
-    other = _fit(session, "mean_difference", {"layers": [2]}, 1.0)
-    assert not passes("tarot", 1, fit=other) and not passes("tarot", 1, fit=learns)
-    assert not passes("tarot", 2, fit=other) and not passes("tarot", 2, fit=luck) and not passes("tarot", 2, fit=learns)
-
-
-def test_wrong_sensors_pass_nothing(one: Any) -> None:
-    session = one.sessions["embedded"]
-    other = _fit(session, "mean_difference", {"layers": [2]}, 1.0)
-    assert not passes("are", 1, fit=other) and not passes("are", 2, fit=other)
-    few = {"max_rounds": 1, "n_prompts": 16, "epochs_g": 1, "min_accuracy": 0.0, "sample_every": 0}
-    frozen = _fit(session, "are", {**few, "adversary": "frozen"}, 1.0, of="careful")
-    trained = _fit(session, "are", few, 1.0, of="careful")
-    assert not passes("are", 1, fit=frozen), "the sensor was never trained anew"
-    assert not passes("are", 2, fit=trained), "a new sensor was trained"
 
 
 def test_wrong_teaching_passes_nothing(one: Any) -> None:

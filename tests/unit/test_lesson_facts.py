@@ -80,25 +80,6 @@ def test_the_edit_behind_the_opposite_and_both_sentences_are_told_apart(tiny_gpt
     assert told("fit", fit(Rivals("", "w5 w6")), "fit.overruled") is None
 
 
-def test_the_round_that_was_kept_is_told_and_no_other() -> None:
-    rounds = ({"round": 0, "linear_accuracy": 0.9, "kept": False}, {"round": 1, "linear_accuracy": 0.8, "kept": True})
-
-    def fit(**tables: Any) -> Any:
-        return SimpleNamespace(fitted=SimpleNamespace(report=SimpleNamespace(tables=tables)))
-
-    assert told("fit", fit(rounds=rounds), "fit.kept", "linear_accuracy") == 0.8
-    assert told("fit", fit(rounds=rounds), "fit.kept", "elephant") is None
-    assert told("fit", fit(rounds=rounds[:1]), "fit.kept", "linear_accuracy") is None and told("fit", fit(), "fit.kept", "round") is None
-
-
-def test_a_rise_is_that_of_the_prompts_that_are_meant() -> None:
-    scalars = {"train_p_before": 0.2, "train_p_after": 0.6, "validation_p_before": 0.3, "validation_p_after": 0.2, "lone_p_after": 1.0}
-    found = SimpleNamespace(fitted=SimpleNamespace(report=SimpleNamespace(scalars=scalars)))
-    assert told("fit", found, "fit.rise", "train") == pytest.approx(0.4)
-    assert told("fit", found, "fit.rise", "validation") == pytest.approx(-0.1)
-    assert told("fit", found, "fit.rise", "lone") is None and told("fit", found, "fit.rise", "elephant") is None
-
-
 def test_what_was_taught_is_told_of_the_sentence_and_of_the_question_that_holds_a_word(tiny_backpack_model: Any) -> None:
     asked = [words(7, 12, 8), words(9, 10)]
     found = taught_example(tiny_backpack_model, words(12, 5, 6), " w40", asked, method="senses", config={"epochs": 3})

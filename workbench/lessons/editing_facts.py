@@ -69,16 +69,6 @@ def _fit(facts: Vocabulary) -> None:
         value = found.fitted.report.scalars.get(of)
         return None if value is None else float(value)
 
-    @facts.of(at, "fit.rise", "The rise of the right answer's probability")
-    def _(found: Outcome, of: str) -> FactValue | None:
-        before, after = (found.fitted.report.scalars.get(f"{of}_p_{when}") for when in ("before", "after"))
-        return None if before is None or after is None else float(after - before)
-
-    @facts.of(at, "fit.kept", "What the round that was kept has")
-    def _(found: Outcome, of: str) -> FactValue | None:
-        row = next((row for row in found.fitted.report.tables.get("rounds", ()) if row.get("kept")), {})
-        return float(row[of]) if of in row else None
-
     @facts.of(at, "fit.largest", "The largest value")
     def _(found: Outcome, of: str) -> FactValue | None:
         """The largest first value of the arrays of a name: `cumulative_plus` of every layer."""
