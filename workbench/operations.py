@@ -132,7 +132,7 @@ class TransformAt:
     where: the name of a position rule. gate: decides per token. spare: a norm bound; tokens with ‖x‖ above it stay bit-equal, since those
     carry the attention sink and moving them wrecks a model. sees_call: fn(x, forward) is a law over all tokens of a call, so that cached
     and full forwards differ. traceable: the same law without shapes or branches that depend on data, where `fn` has them, for a script to
-    record.
+    record. within: the coordinates outside of which fn leaves x as it is; None: it may move all.
     """
 
     site: Site
@@ -143,6 +143,7 @@ class TransformAt:
     spare: float | None = None
     sees_call: bool = False
     traceable: Callable[..., Float[Tensor, "batch pos width"]] | None = None
+    within: tuple[int, ...] | None = None
 
     @property
     def needs_forward(self) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from pages._ui.inspect import profile
 from tests.app.conftest import ROOT, fine, own_set, settled, texts
 
 Run = Callable[..., AppTest]
@@ -34,8 +35,11 @@ def test_every_score_on_random_text_a_prompt_and_a_set_leads_to_a_card(app: Run,
             fine(test.selectbox(key="profile-set").set_value(own).run())
     fine(test.button(key="profile-run").click().run())
     test = settled(test)
-    found = test.session_state["retouch"].kept["head-profile"].value
+    kept = test.session_state["retouch"].kept["head-profile"]
+    found = kept.value
     assert found.n == {"random": 8, "prompt": 1, "set": 16}[on] and ("name mover" in found.kinds) == (on == "prompt")
+    read_on = {"random": "random text said twice", "prompt": f"the prompt “{PROMPT}”", "set": "the first prompts of random words"}[on]
+    assert profile.records(found, kept.settings.words)["read_on"] == read_on and read_on in texts(test)
     fine(test.pills(key="profile-kind").set_value("copying").run())
     assert "Share of probe words" in texts(test) and "From earlier settings" not in texts(test)
     test.selectbox(key="profile-grid-row").set_value(1).run()
@@ -45,6 +49,16 @@ def test_every_score_on_random_text_a_prompt_and_a_set_leads_to_a_card(app: Run,
         fine(test.button(key="profile-card").click().run())
         test = settled(test)
         assert test.session_state["retouch"].kept["head-card"].value.head == 2 and "From the last token it looks" in texts(test)
+
+
+def test_an_empty_prompt_is_refused_and_not_read_as_random_text(app: Run) -> None:
+    test = heads(app, "Every score")
+    fine(test.segmented_control(key="profile-on").set_value("prompt").run())
+    for name in ("target", "distractor"):
+        test.text_input(key=f"inspect-{name}").set_value("")
+    fine(test.text_area(key="inspect-prompt").set_value("").run())
+    fine(test.button(key="profile-run").click().run())
+    assert "prompt is empty" in texts(settled(test)) and "head-profile" not in test.session_state["retouch"].kept
 
 
 def test_a_card_reads_the_chosen_head_and_goes_stale_with_its_prompt(app: Run) -> None:

@@ -96,6 +96,7 @@ REFUSED_JSON = {
     '{"method": "sea", "data": "x", "config": [1]}': "not an object of knobs",
     '{"method": "sea", "data": "x", "config": {"keep": 7}}': "keep = 7",
     '{"method": "sea", "data": "x", "chat": false, "system": "w9"}': "chat is off",
+    '{"method": "sea", "data": "x", "config": ' + "[" * 100_000 + "]" * 100_000 + "}": "brackets stand in brackets",
 }
 
 
@@ -123,6 +124,13 @@ REFUSED_PYTHON = {
     FIT.replace('"x"', '"x", {}, 3'): "Line 2: session.fit takes",
     FIT.replace('"x"', '"x", data="y"'): "Line 2: session.fit takes",
     FIT.replace('"x"', '"x", speed=3'): "Line 2: session.fit takes",
+    FIT.replace('"x"', '"x", {[]: 1}'): "an argument is no literal",
+    FIT.replace('"x"', '"x", {1: 2}'): "1 is no name of a knob",
+    FIT.replace('"x"', '"x", {"compat": {1: 2}}'): "1 is no name of a knob",
+    FIT.replace('"x"', f'"x", {"[" * 100_000}'): "no Python",
+    FIT.replace('"x"', f'"x", {"-" * 100_000}1'): "no Python|no literal",
+    FIT.replace("session.fit", "a." * 50_000 + "fit"): "no Python|no part",
+    FIT + 'session.fit("hpr", "y")': "Line 3: a second session.fit",
 }
 
 

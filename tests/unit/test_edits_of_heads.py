@@ -10,6 +10,7 @@ import torch
 
 from tests.conftest import contrast_rows, words
 from workbench.edits.engine import applied
+from workbench.edits.placebo import rotated
 from workbench.edits.store import load_edit, save
 from workbench.errors import BadKnob
 from workbench.methods import get, ordered
@@ -86,3 +87,24 @@ def test_a_scope_of_heads_is_honoured_by_these_methods_and_the_others_take_layer
     assert honour == {"mean_difference", "tarot"}
     assert get("mean_difference").scopes(Scope((1,), ((3, 0),))) == {"layers": (1, 3), "heads": None}
     assert get("sea").scopes(heads) == {"layers": (1, 3)} and get("lora").scopes(heads) == {}
+
+
+def test_the_placebo_of_heads_moves_these_heads_alone_and_each_token_as_far(tiny_gpt2: Any) -> None:
+    edit, d = METHOD.fit(tiny_gpt2, contrast_rows(), config(heads=("1.2", "1.3"))).edit, tiny_gpt2.info.d_head
+    real, placebo = (moved - base for base, moved in (moves(tiny_gpt2, one) for one in (edit, rotated(edit, 0))))
+    torch.testing.assert_close(real.norm(dim=-1), placebo.norm(dim=-1), atol=1e-5, rtol=0)
+    assert torch.count_nonzero(placebo[..., : 2 * d]) == 0, "the other heads of the layer give what they gave"
+    assert torch.cosine_similarity(real, placebo, dim=-1).abs().max() < 0.9
+    # Negative control: one of the whole stream is turned in all its width.
+    stream = rotated(METHOD.fit(tiny_gpt2, contrast_rows(), config(layers=(1,))).edit, 0)
+    base, moved = moves(tiny_gpt2, stream, "resid_post")
+    assert torch.count_nonzero((moved - base).abs() > 1e-6) == moved.numel()
+
+
+def moves(model: Any, edit: Any, kind: str = "head_z") -> tuple[torch.Tensor, torch.Tensor]:
+    """What a layer gives without an edit and with it."""
+    batch, site = model.tokens(words(12, 13, 14)), Site(kind, 1)
+    with torch.no_grad():
+        base = activations(model, batch, [site])[site]
+        with applied(model, edit):
+            return base, activations(model, batch, [site])[site]

@@ -122,6 +122,9 @@ def test_what_cannot_be_read_is_refused_by_name(tiny_gpt2: Any, tiny_backpack_mo
         head_profile(tiny_gpt2, words(1, 2), target="w5", distractor="w2")
     with pytest.raises(Obstructed):
         head_profile(tiny_backpack_model, words(1, 2))
+    for nothing in ({"prompt": ""}, {"prompt": "  "}, {"texts": []}):
+        with pytest.raises(BadPrompt, match="is empty|no text"):
+            head_profile(tiny_gpt2, **nothing)
 
 
 @pytest.mark.parametrize("family", ["gpt2", "llama", "qwen3"])

@@ -114,7 +114,7 @@ def look(
     takes = dict(list(inspect.signature(session.lens(lens)).parameters.items())[1:])
     options = _options(lens, takes, told, prompt)
     if asking.is_chat:
-        prompts = [name for name, item in takes.items() if str(item.annotation) == "Prompt" and name in options]
+        prompts = [name for name, item in takes.items() if str(item.annotation).startswith("Prompt") and name in options]
         if not prompts:
             raise BadKnob(f"The lens {lens} reads no prompt.", "Leave --chat, --system and --think out.")
         options |= {name: asking.put(options[name]) for name in prompts}

@@ -2,7 +2,8 @@
 
 `rotated` keeps an edit's tokens, gates, rank and size, and turns what it does into a random direction: at each site
 x + Δ(x) becomes x + QΔ(x) with one random orthogonal Q, so ‖Δ‖ is the same at every token and Δ spans a random subspace
-of equal rank. A delta ΔW becomes QΔW or ΔWQ, with the same singular values. Ref: docs/methods/shared.md §7.
+of equal rank; an edit of some heads is turned within their coordinates. A delta ΔW becomes QΔW or ΔWQ, with the same singular
+values. Ref: docs/methods/shared.md §7.
 """
 
 from __future__ import annotations
@@ -67,12 +68,15 @@ def rotation(width: int, seed: int) -> Float[Tensor, "width width"]:
 
 
 def _turned_transform(op: TransformAt, seed: int) -> TransformAt:
-    q = rotation(op.width, seed)
+    at = list(range(op.width) if op.within is None else op.within)
+    q = rotation(len(at), seed)
 
     def act(x: Activations, *forward: Forward) -> Activations:
         wide = x if x.dtype == torch.float64 else x.float()
-        moved = op.fn(x, *forward).to(wide.dtype) - wide
-        return (wide + moved @ q.T.to(wide)).type_as(x)
+        moved = (op.fn(x, *forward).to(wide.dtype) - wide)[..., at]
+        turned = wide.clone()
+        turned[..., at] += moved @ q.T.to(wide)
+        return turned.type_as(x)
 
     return replace(op, fn=act)
 

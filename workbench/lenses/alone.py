@@ -22,14 +22,25 @@ from workbench.sites import Site
 
 
 def words_alone(model: BridgeModel, ids: Sequence[int]) -> Float[Tensor, "token d_model"]:
-    """The stream behind block 0 of each token alone."""
+    """The stream behind block 0 of each token alone.
+
+    Raises:
+        UnknownSite: the model has no stream behind block 0.
+    """
     site = Site("resid_post", 0)
     with torch.no_grad():
         return activations(model, _rows(model, ids), [site])[site][:, 0]
 
 
 def values_alone(model: BridgeModel, ids: Sequence[int], layers: Sequence[int]) -> Float[Tensor, "token layer head d_head"]:
-    """Each head's value of each token alone: block 0 reads the token itself, every later one the stream behind block 0."""
+    """Each head's value of each token alone: block 0 reads the token itself, every later one the stream behind block 0.
+
+    Args:
+        layers: those that are read, in the order in which they stand in the result.
+
+    Raises:
+        UnknownSite: a layer is not there, or shows no heads.
+    """
     seen: dict[int, Tensor] = {}
     first: list[Tensor] = []
 
@@ -54,6 +65,9 @@ def read_alone(model: BridgeModel, rows: Float[Tensor, "row d_model"], layer: in
     """What one layer's attention makes of vectors that enter its block, each alone, at hook points of TransformerLens: (row, head, d_head).
 
     `names` are those of its attention: `hook_z` the value, `hook_q` and `hook_k` query and key before positions.
+
+    Raises:
+        KeyError: the bridge has no such layer or hook point, which `registry.require` tells by name before.
     """
     found: dict[str, Tensor] = {}
     batch = _rows(model, [int(model.tokenizer.eos_token_id or 0)] * len(rows))

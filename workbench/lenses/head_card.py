@@ -60,7 +60,9 @@ class Without:
 
 @dataclass(frozen=True)
 class HeadCard:
-    """One head. `strength` is ‖v_j W_O‖ a token; `composition` is (port, earlier head, score), the highest first; `even`: means."""
+    """One head. `strength` is ‖v_j W_O‖ a token; `composition` is (port, earlier head, score), those furthest above the mean of their port,
+    `even`, first.
+    """
 
     model: str
     layer: int

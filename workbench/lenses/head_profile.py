@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from workbench.conversations import Prompt
-from workbench.errors import BadKnob
+from workbench.errors import BadKnob, BadPrompt
 from workbench.lenses.alone import values_alone
 from workbench.lenses.bridged import bridged, edited_bridge, run
 from workbench.lenses.heads import HEAD_KINDS, attention_scores, name_movers, repeated_texts
@@ -88,9 +88,9 @@ class HeadProfile:
 
 def head_profile(
     model: LanguageModel,
-    prompt: Prompt = "",
+    prompt: Prompt | None = None,
     *,
-    texts: Sequence[Prompt] = (),
+    texts: Sequence[Prompt] | None = None,
     target: str = "",
     distractor: str = "",
     orders: Sequence[Sequence[str]] = ORDERS,
@@ -106,10 +106,14 @@ def head_profile(
 
     Raises:
         Obstructed: the model lacks what the lens reads (`registry.obstacles_of`). BadKnob: names without one prompt. BadPrompt: the target
-        does not stand in the prompt, or a word is not one token.
+        does not stand in the prompt, or a word is not one token; the prompt is empty, or there is no text.
     """
     owner, tell = bridged(model, "head_profile"), progress or silent()
-    given = [prompt] if str(prompt).strip() else list(texts)
+    given = list(texts or ()) if prompt is None else [prompt]
+    if prompt is None and texts is not None and not given:
+        raise BadPrompt("There is no text to score heads on.", "Give texts, or leave them out for random ones.")
+    if isinstance(prompt, str) and not prompt.strip():
+        raise BadPrompt("The prompt is empty.", "Write a prompt, or leave it out for random texts.")
     is_named = bool(target and distractor)
     if is_named and len(given) != 1:
         raise BadKnob(f"Name movers carry a name of one prompt, and there are {len(given)}.", "Give one prompt, or no target.")
@@ -198,8 +202,7 @@ def _written(model: BridgeModel, probes: list[int], pairs: list[tuple[int, int]]
         ranks: list[Tensor] = []
         for layer in layers:  # logits of one layer at a time: token × head × candidate
             logits = torch.einsum("thd,hdm,mc->thc", values[:, layer], writes[layer], reading)
-            order = logits.argsort(-1, descending=True).argsort(-1)
-            ranks.append(order)
+            ranks.append(logits.argsort(-1, descending=True).argsort(-1).cpu())
     rank = torch.stack(ranks, 1)  # token, layer, head, candidate
     last = len(candidates) - most
     place = {token: i for i, token in enumerate(heard)}

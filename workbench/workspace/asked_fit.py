@@ -100,6 +100,8 @@ def read_json(text: str) -> AskedFit:
     """
     try:
         told: object = json.loads(text)
+    except RecursionError as error:
+        raise BadKnob("This is no fit: brackets stand in brackets, deeper than any knob.", "Take the form's again.") from error
     except ValueError as error:
         raise BadKnob(f"This is no JSON: {error}.", "Mend it there, or take the form's again.") from error
     if not isinstance(told, dict):
@@ -134,9 +136,10 @@ def read_python(text: str) -> AskedFit:
     """
     try:
         body = ast.parse(text).body
-    except (SyntaxError, ValueError) as error:
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:  # the last two: brackets in brackets, or dots behind dots
         raise BadKnob(f"This is no Python: {error}.", f"Write {_FORM}") from error
     told: dict[str, object] = {}
+    called: set[str] = set()
     for line in body:
         if isinstance(line, ast.ImportFrom) and line.module == "workbench":
             continue
@@ -144,6 +147,9 @@ def read_python(text: str) -> AskedFit:
         name = _called(call.func) if isinstance(call, ast.Call) else ""
         if not isinstance(call, ast.Call) or name not in _CALLS:
             raise BadKnob(f"Line {line.lineno} is no part of a fit.", f"Write {_FORM}")
+        if name in called:
+            raise BadKnob(f"Line {line.lineno}: a second {name}; a form is one fit.", f"Write {_FORM}")
+        called.add(name)
         told |= _arguments(call, _CALLS[name])
     return _checked(told)
 
@@ -157,7 +163,10 @@ _IN_ORDER = {"open_session": 2, "session.fit": 3, "fitted.edit.dosed": 1}
 
 
 def _called(func: ast.expr) -> str:
-    return ast.unparse(func)
+    """A name with its dots; empty for anything else that can be called."""
+    if isinstance(func, ast.Attribute):
+        return f"{_called(func.value)}.{func.attr}"
+    return func.id if isinstance(func, ast.Name) else ""
 
 
 def _arguments(call: ast.Call, names: tuple[str, ...]) -> dict[str, object]:
@@ -170,7 +179,7 @@ def _arguments(call: ast.Call, names: tuple[str, ...]) -> dict[str, object]:
         raise BadKnob(f"Line {call.lineno}: {what}; the first {_IN_ORDER[name]} without their names.", f"Write {_FORM}")
     try:
         return {str(said): ast.literal_eval(value) for said, value in pairs}
-    except ValueError as error:
+    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError) as error:  # a list as a key, signs behind signs
         raise BadKnob(f"Line {call.lineno}: an argument is no literal.", "Write numbers, texts, lists and dictionaries out.") from error
 
 
@@ -185,9 +194,19 @@ def _checked(told: Mapping[str, object]) -> AskedFit:
         if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
             wanted = " or ".join("none" if kind is type(None) else _WORDS[kind] for kind in kinds)
             raise BadKnob(f"{name} = {value!r} is not {wanted}.", f"Give {wanted}.")
+    _check_names(told.get("config"))
     made = cast("Callable[..., AskedFit]", AskedFit)
     given: dict[str, Any] = dict(told)
     return made(**given)
+
+
+def _check_names(config: object) -> None:
+    """Knobs, and the switches of one, are named by texts. Raises: BadKnob."""
+    if isinstance(config, dict):
+        for name, value in cast("dict[object, object]", config).items():
+            if not isinstance(name, str):
+                raise BadKnob(f"{name!r} is no name of a knob.", "Write names of knobs in quotes.")
+            _check_names(value)
 
 
 _WORDS: Mapping[type, str] = {str: "a text", int: "a whole number", float: "a number", dict: "an object of knobs", bool: "true or false"}

@@ -57,6 +57,10 @@ class EditShelf:
                 del self._fitted[old]
                 self._run_of.pop(old, None)
 
+    def draft(self, edit: Edit) -> None:
+        """Keep at hand an edit that was not fitted, and so has neither a report nor a run."""
+        self.remember(Fitted(edit, FitReport()), None)
+
     def _beyond_share(self) -> list[tuple[str, str]]:
         """The oldest fits of the person who works here, as far as they are more than one person may have; never the newest."""
         mine = [key for key in self._fitted if key[0] == acting()]

@@ -39,7 +39,8 @@ def recut(
         cut: numbers of directions by the names of their knobs.
 
     Raises:
-        UnknownKnob: the method has no such knob. Obstructed: no row is held out. Others: as `Method.fit` and `decode.generate`.
+        UnknownKnob: the method has no such knob. Obstructed: no row is held out, or these are not the rows of its fit. Others: as
+            `Method.fit` and `decode.generate`.
     """
     head = edit.header
     known = registered.get(head.method)
@@ -51,6 +52,8 @@ def recut(
     held = read.split("test") or read.split("validation")
     if not len(held):
         raise Obstructed("No row of the set is held out, so there is nothing to answer.", "Mark some rows test on Demonstrations.")
+    if not rows.is_data_of(head.data, head.system):
+        raise Obstructed(f"{rows.name!r} is not the set that it was fitted on.", "Give the set of its fit, unchanged.")
     fitted = known.fit(model, read, known.configure({**head.config, **cut}), seed=head.seed, progress=tell.part(0.0, 0.6))
     moved = fitted.edit.dosed(edit.dose)
     prompts = list(held.first(n_prompts).prompts())

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from typing import Any, final
 
 from workbench.edits.base import Edit
+from workbench.errors import Obstructed
 from workbench.workspace.edit_shelf import EditShelf
 from workbench.workspace.edits import EditInfo
 from workbench.workspace.home import Workspace
 from workbench.workspace.runs import Run
+from workbench.workspace.shelf import Shelf
 
 _N = 1000
 
@@ -36,24 +38,29 @@ class EditStory:
         return "" if self.made is None else str(self.made.inputs.get("demonstrations", ""))
 
 
-def edit_story(shelf: EditShelf, workspace: Workspace, key: str) -> EditStory:
+def edit_story(shelf: EditShelf, workspace: Workspace, key: str, dose: float | None = None) -> EditStory:
     """Everything on record of an edit, by id, name or the id of its fit.
 
     Runs tell edits by their fit, so all doses of a fit have the same runs; a run that measured several lanes is about its first.
 
+    Args:
+        dose: of a fit that is asked for by its id, the dose that it is looked at; a saved edit has its own.
+
     Raises:
-        UnknownName: there is no such edit. Others: as `EditShelf.load`.
+        UnknownName: there is no such edit. Others: as `EditShelf.load`; BadDose.
     """
-    edit = shelf.load(key)
-    saved = workspace.edits.list()
-    info = next((item for item in saved if key in (item.id, item.name)), None) or next(
-        (item for item in saved if item.fit == edit.id), None
-    )
+    edit, saved = shelf.load(key), workspace.edits.list()
+    info = next((item for item in saved if key in (item.id, item.name)), None)
+    if info is not None:
+        edit = edit.dosed(info.dose)
+    elif dose is not None:
+        edit = edit.dosed(dose)
+    info = info or next((item for item in saved if (item.fit, item.dose) == (edit.id, edit.dose)), None)
     runs = sorted(workspace.runs.list(limit=_N), key=lambda run: -run.created)
     made = next((run for run in runs if run.kind == "fit" and run.outputs.get("edit") == edit.id), None)
     if made is None and info is not None and info.run_id is not None:  # somebody else's fit, whose edit is there for all
         made = workspace.runs.get(info.run_id)
-    measured = tuple(run for run in runs if run.kind == "evaluate" and [edit.id] == list(_edits(run))[:1] and _is_alone(run))
+    measured = tuple(run for run in runs if run.kind == "evaluate" and _first(run) == [edit.id])
     compared = tuple(run for run in runs if run.kind == "compare" and edit.id in _edits(run))
     return EditStory(edit, info.name if info else shelf.name(key), info, made, measured, compared)
 
@@ -66,7 +73,28 @@ def _edits(run: Run) -> Iterator[str]:
                 yield str(part["edit"])
 
 
-def _is_alone(run: Run) -> bool:
-    """Whether a run's first lane is one edit and says nothing before prompts."""
+def _first(run: Run) -> list[str | None]:
+    """The fits of a run's first lane; None stands for what it says before prompts."""
     first: list[Any] = next(iter(run.inputs.get("lanes", ())), [])
-    return len(first) == 1
+    return [part.get("edit") for part in first]
+
+
+def source_of(story: EditStory, demos: Shelf) -> str:
+    """The id of the set that holds the rows of an edit's fit, as they were.
+
+    Raises:
+        Obstructed: the set is not on record, not here any more, or was changed since: what is fitted or measured on other rows is no
+            statement about this fit.
+    """
+    name, head = story.demonstrations, story.edit.header
+    named = [offer.id for offer in demos.list() if name in (offer.id, offer.title)]
+    if not named:
+        what = f"The set of its fit, {name}, is not here" if name else "The set of its fit is not on record"
+        raise Obstructed(f"{what}, so nothing can be tried or measured on its rows.", "Bring the set to Demonstrations under that name.")
+    found = next((key for key in named if demos.get(key).is_data_of(head.data, head.system)), "")
+    if not found:
+        raise Obstructed(
+            f"The set of its fit, {name}, was changed since, so nothing can be tried or measured on its rows.",
+            "Go back to that version on Demonstrations, or fit again.",
+        )
+    return found

@@ -84,11 +84,9 @@ def _make(settings: Cell) -> None:
         source = given
 
     def work(session: Session, progress: Progress) -> Drafted:
-        from workbench.methods.registry import FitReport, Fitted
-
         cell = (settings.layer, settings.pos, settings.verb, source)
         draft = session.look("cell_edit", prompt, *cell, progress=progress.part(0.0, 0.5))
-        session.shelf.remember(Fitted(draft.edit, FitReport()), None)
+        session.shelf.draft(draft.edit)
         stacks = [*with_base(settings.lanes), Lane((Named(draft.edit.id, 1.0),))]
         return draft, session.look("logit_lens", prompt, targets=settings.targets, stacks=stacks, progress=progress.part(0.5, 1.0))
 

@@ -140,9 +140,7 @@ def _patch(settings: Put) -> None:
         pair, options = settings.pair, dict[str, Any](place=settings.place, head=settings.head)
         options |= dict(zip(("word", "distractor"), settings.targets))
         found = session.look("patch_lens", pair.source, pair.target, *settings.source, *settings.target, **options, progress=progress)
-        from workbench.methods.registry import FitReport, Fitted
-
-        session.shelf.remember(Fitted(found.draft.edit, FitReport()), None)
+        session.shelf.draft(found.draft.edit)
         return found
 
     jobs.start(PATCH, "Patching one cell", work, settings)

@@ -32,7 +32,15 @@ class Profiled:
     prompt: Prompt = ""
     targets: tuple[str, ...] = ()
     set_id: str = ""
+    title: str = ""
     seed: int = 0
+
+    @property
+    def words(self) -> str:
+        """What was read, in a few words."""
+        return {"random": "random text said twice", "prompt": f"the prompt “{self.prompt}”", "set": f"the first prompts of {self.title}"}[
+            self.on
+        ]
 
 
 def profile(session: Session, prompt: Prompt, targets: tuple[str, ...]) -> None:
@@ -59,16 +67,19 @@ def _settings(session: Session, on: str, prompt: Prompt, targets: tuple[str, ...
     if on == "random":
         return Profiled("random", seed=int(st.session_state.get("heads-seed", 0)))
     offers = {offer.id: offer.title for offer in session.demos.list()}
-    return Profiled("set", set_id=st.selectbox("Set", list(offers), format_func=offers.__getitem__, key="profile-set", width=260) or "")
+    chosen = st.selectbox("Set", list(offers), format_func=offers.__getitem__, key="profile-set", width=260)
+    return Profiled("set", set_id=chosen, title=offers[chosen])
 
 
 def _score(settings: Profiled) -> None:
     def work(session: Session, progress: Progress) -> HeadProfile:
         options: dict[str, Any] = {"seed": settings.seed, "progress": progress}
-        if settings.set_id:
+        if settings.on == "set":
             options["texts"] = [row.prompt for row in list(session.demos(settings.set_id))[:N_PROMPTS]]
+        if settings.on == "prompt":
+            options["prompt"] = settings.prompt
         options |= dict(zip(("target", "distractor"), settings.targets))
-        return session.look("head_profile", settings.prompt, **options)
+        return session.look("head_profile", **options)
 
     jobs.start(PROFILE, "Scoring every head", work, settings)
 
@@ -103,12 +114,21 @@ def _draw(found: HeadProfile, prompt: Prompt, targets: tuple[str, ...]) -> None:
         st.button("Open its card", key="profile-card", icon=":material/id_card:", on_click=head_card.show,
                   args=(head_card.Shown(prompt, layer, head, targets),))  # fmt: skip
     with st.expander("All heads as a table, and as JSON"):
-        where = words.provenance(model=found.model, lane="the untouched model", seed=found.seed, n=words.count(found.n, "text"))
+        settings = jobs.settings_of(PROFILE)
+        read_on = "" if settings is None else settings.words
+        where = words.provenance(model=found.model, lane="the untouched model", on=read_on, seed=found.seed, n=words.count(found.n, "text"))
         table_panel(found.rows(), where, key="profile-rows")
-        told = {"model": found.model, "n": found.n, "n_probes": found.n_probes, "n_followers": found.n_followers, "seed": found.seed}
-        told |= {"chance": dict(zip(found.kinds, (None if x != x else float(x) for x in found.chance))), "heads": found.rows()}
-        st.download_button("Records as JSON", json.dumps(told, indent=1), "retouch-heads.json", "application/json", key="profile-json",
-                           on_click="ignore")  # fmt: skip
+        st.download_button(
+            "Records as JSON", json.dumps(records(found, read_on), indent=1), "retouch-heads.json", "application/json", key="profile-json",
+            on_click="ignore",
+        )  # fmt: skip
+
+
+def records(found: HeadProfile, read_on: str) -> dict[str, Any]:
+    """A profile as JSON holds it, with what it was read on."""
+    counts = {"n": found.n, "n_probes": found.n_probes, "n_followers": found.n_followers, "seed": found.seed}
+    chance = dict(zip(found.kinds, (None if x != x else float(x) for x in found.chance)))
+    return {"model": found.model, "read_on": read_on, **counts, "chance": chance, "heads": found.rows()}
 
 
 def _rank(scores: Any, layer: int, head: int) -> int:

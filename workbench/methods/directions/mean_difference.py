@@ -115,8 +115,11 @@ class AdditionEdit(Edit):
 
     def at_dose(self, dose: float) -> tuple[Operation, ...]:
         where: str = self.header.facts.get("where", "all")
+        # At heads, the vector is zero where other heads stand.
+        within = {layer: None if self.site_kind == _STREAM else tuple(v.nonzero()[:, 0].tolist()) for layer, v in self.vectors.items()}
         return tuple(
-            TransformAt(Site(self.site_kind, layer), _adder(dose * vector), vector.numel(), where) for layer, vector in self.vectors.items()
+            TransformAt(Site(self.site_kind, layer), _adder(dose * vector), vector.numel(), where, within=within[layer])
+            for layer, vector in self.vectors.items()
         )
 
     def exports(self) -> Mapping[ExportTarget, Possible | Refused]:
