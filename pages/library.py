@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from pages._ui.compare import restoring
 from pages._ui.kit import frame, words
 from pages._ui.kit.backend import ready
 from pages._ui.kit.lanes import story_link
@@ -32,7 +31,7 @@ def main(session: Session) -> None:
         else:
             _edits(session, saved)
     with runs:
-        history.panel(session, restoring.restore)
+        history.panel(session)
     with deleted:
         deletions.panel(session)
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import TYPE_CHECKING
 
 import streamlit as st
 
 from pages._ui.edit import fitting, methods
-from pages._ui.kit import cards, frame, jobs, loading, scope
+from pages._ui.kit import cards, frame, jobs, loading, scope, words
 from pages._ui.kit.asked_model import AskedModel
 from pages._ui.kit.backend import backend, session
 from pages._ui.kit.cards import FitCard
@@ -57,18 +56,23 @@ def offer(name: str, title: str, text: str, verb: str, *, primary: bool = False)
         return st.button(verb, type="primary" if primary else "secondary", key=f"start-{name}")
 
 
+_OPENS = "Opens its page with its controls and what it came to, as they were."
+
+
 def recent(opened: Session) -> None:
     """What was done last in this workspace."""
     runs = opened.workspace.runs.list(limit=6)
     if not runs:
         st.caption("What you do is kept: your fits, comparisons and evaluations will be listed here.")
         return
-    table = [
-        {"when": datetime.fromtimestamp(run.created).strftime("%d %b %H:%M"), "kind": run.kind, "what": run.title, "model": run.model}
-        for run in runs
-    ]
-    st.dataframe(table, hide_index=True, width="stretch")
-    st.page_link("pages/library.py", label="Open one again: *Library*, *Runs*", icon=":material/history:")
+    with st.container(key="recent", gap=None):
+        for run in runs:
+            told = f"{words.ago(run.created)} · {run.kind} · {words.plain(run.title)} · {words.plain(str(run.model))}"
+            if st.button(told, key=f"recent-{run.id}", type="tertiary", icon=":material/history:", help=_OPENS):
+                from pages._ui.library.history import open_run  # the panels of three pages take a moment to import
+
+                open_run(opened, run)
+    st.page_link("pages/library.py", label="All of them: *Library*, *Runs*", icon=":material/list:")
 
 
 frame.page("Start", __doc__ or "")

@@ -41,11 +41,11 @@ NEIGHBOURS: dict[str, tuple[str, ...]] = {
 # Which folders of pages/_ui a page or a folder uses beside kit and itself.
 GUESTS: dict[str, tuple[str, ...]] = {
     "pages/edit": ("demonstrations",),
-    "pages/library": ("compare",),
     "pages/spectra": ("edit",),
-    "pages/start": ("edit", "inspect", "learn"),
+    "pages/start": ("edit", "inspect", "learn", "library"),
     "pages/_ui/compare": ("demonstrations",),
     "pages/_ui/edit": ("evaluate",),
+    "pages/_ui/library": ("compare", "edit", "evaluate"),
     "pages/_ui/story": ("edit", "evaluate"),
     "pages/_ui/evaluate": ("demonstrations",),
 }

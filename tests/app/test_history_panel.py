@@ -9,7 +9,10 @@ from streamlit.testing.v1 import AppTest
 
 from tests.app.conftest import fine, settled, texts
 from tests.app.test_compare_page import said, with_edit
+from tests.app.test_pages import fitted
+from workbench.workspace.overlays import overlays
 from workbench.workspace.people import acting_as
+from workbench.workspace.runs import Run as Kept
 
 Run = Callable[..., AppTest]
 
@@ -55,3 +58,78 @@ def test_a_run_is_opened_again_with_its_controls_and_the_same_texts(app: Run, fr
     fine(test.switch_page("pages/library.py").run())
     fine(test.text_input(key="runs-search").set_value("as at first").run())
     assert "1 run." in texts(test)
+
+
+def opened(test: AppTest, backend: Any, kind: str, at: int = 0) -> AppTest:
+    """Open a run of a kind from Start's recent work, the newest being 0, and stand on the page that it opens."""
+    with acting_as(test.session_state["retouch"].owner):
+        run = backend.sessions["embedded"].workspace.runs.list(kind)[at]
+    fine(test.switch_page("pages/start.py").run())
+    fine(test.button(key=f"recent-{run.id}").click().run())
+    page = {"fit": "edit", "compare": "compare"}.get(kind, "evaluate")
+    return fine(test.switch_page(f"pages/{page}.py").run())  # after a change of page AppTest has the new page's file alone
+
+
+def test_an_evaluation_is_opened_with_its_controls_and_its_result_and_nothing_is_run(app: Run, fresh_backend: Any) -> None:
+    test = fitted(app, fresh_backend)
+    edit = test.session_state["retouch"].edit
+    fine(test.switch_page("pages/evaluate.py").run())
+    fine(test.number_input(key="evaluate-placebos").set_value(1).run())
+    fine(test.slider(key=f"evaluate-dose-{edit}").set_value(2.0).run())
+    fine(test.button(key="evaluate").click().run())
+    was = settled(test).session_state["retouch"].kept["evaluate"].value
+    fine(test.slider(key=f"evaluate-dose-{edit}").set_value(0.5).run())
+    fine(test.number_input(key="evaluate-placebos").set_value(0).run())
+    fine(test.button(key="evaluate").click().run())
+    other = settled(test).session_state["retouch"].kept["evaluate"].value
+    assert other.metrics() != was.metrics()
+    test = opened(test, fresh_backend, "evaluate", 1)
+    again = test.session_state["retouch"].kept["evaluate"].value
+    assert again.metrics() == was.metrics() and again.verdict == was.verdict and not fresh_backend.jobs.active()
+    assert (test.slider(key=f"evaluate-dose-{edit}").value, test.number_input(key="evaluate-placebos").value) == (2.0, 1)
+    assert "From earlier settings" not in texts(test)
+    fine(test.number_input(key="evaluate-placebos").set_value(2).run())
+    assert "From earlier settings" in texts(test)
+
+
+def test_a_fit_is_opened_with_its_form_and_its_verdict_or_says_that_its_edit_is_gone(app: Run, fresh_backend: Any) -> None:
+    test = fitted(app, fresh_backend)
+    was = test.session_state["retouch"].kept["fit"].value
+    fine(test.number_input(key="fit-seed").set_value(7).run())
+    fine(test.button(key="fit").click().run())
+    assert settled(test).session_state["retouch"].kept["fit"].value.edit != was.edit
+    test = opened(test, fresh_backend, "fit", 1)
+    again = test.session_state["retouch"].kept["fit"].value
+    assert again.edit == was.edit and again.evaluation.verdict == was.evaluation.verdict and again.settings == was.settings
+    assert test.number_input(key="fit-seed").value == 0 and "From earlier settings" not in texts(test)
+    with acting_as(test.session_state["retouch"].owner):
+        shelf = fresh_backend.sessions["embedded"].shelf
+    shelf._fitted.clear()  # as after a restart: nobody saved it
+    test = opened(test, fresh_backend, "fit", 1)
+    assert "edit or edit folder" in texts(test) and "fit" not in test.session_state["retouch"].kept
+
+
+def test_a_run_of_another_model_is_not_opened_under_this_ones_name(app: Run, fresh_backend: Any) -> None:
+    test = app()
+    with acting_as(test.session_state["retouch"].owner):
+        run = fresh_backend.sessions["embedded"].workspace.runs.record("evaluate", "elsewhere", inputs={}, model="another")
+    fine(test.run())
+    fine(test.button(key=f"recent-{run.id}").click().run())
+    assert "This run is of another" in texts(test) and "evaluate" not in test.session_state["retouch"].kept
+
+
+def test_two_runs_lie_in_one_picture_where_both_have_it() -> None:
+    def run(kind: str, at: int, *, inputs: Any = None, outputs: Any = None, metrics: Any = None) -> Kept:
+        return Kept(str(at), kind, f"run {at}", 0.0, None, None, inputs or {}, outputs or {}, metrics or {}, {}, False, "", False)
+
+    def scored(at: int, value: float, metric: str = "mc1") -> Kept:
+        row = {"metric": metric, "lane": "sea × 1", "value": value, "low": None, "high": None, "n": 4, "unit": ""}
+        return run("evaluate", at, outputs={"rows": [row]})
+
+    (picture,) = overlays(scored(1, 0.2), scored(2, 0.4))
+    assert [(point.run, point.value) for point in picture.points] == [(0, 0.2), (1, 0.4)] and picture.title == "mc1"
+    swept = [run("sweep", at, inputs={"doses": [0, 1]}, metrics={"mc1": [at, None if at == 3 else 2]}) for at in range(4)]
+    (drawn,) = overlays(swept[1], swept[2])
+    assert [trace.y for trace in drawn.traces] == [(1, 2), (2, 2)] and drawn.traces[0].x == (0.0, 1.0)
+    assert overlays(swept[1], swept[3]) == () and overlays(scored(1, 0.1), swept[1]) == ()
+    assert overlays(scored(1, 0.1), scored(2, 0.1, "kl")) == ()

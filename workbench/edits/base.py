@@ -129,6 +129,8 @@ class Edit(Dosed):
     """The position rule at which it acts, in place of its own (empty): a lane's, which is not saved."""
     held_to: frozenset[int] | None = field(default=None, kw_only=True)
     """Held to these layers (None: all; −1: what acts before the first): to look at a part of an edit. It is not saved."""
+    called: str = field(default="", kw_only=True)
+    """The name that somebody gave it; empty: it goes by its method. It lies beside the edit in the workspace, not in it."""
 
     @abstractmethod
     def tensors(self) -> Mapping[str, Tensor]:
@@ -263,7 +265,8 @@ class Edit(Dosed):
         """The same edit with its tensors on a device."""
         moved = self.from_tensors(self.header, {name: tensor.to(device) for name, tensor in self.tensors().items()})
         gates = {site: Gate(gate.weight.to(device), gate.bias.to(device), gate.kind, gate.sharpness) for site, gate in self.gates.items()}
-        return replace(moved, dose=self.dose, gates=MappingProxyType(gates), spares=self.spares, where=self.where, held_to=self.held_to)
+        kept = {"spares": self.spares, "where": self.where, "held_to": self.held_to, "called": self.called}
+        return replace(moved, dose=self.dose, gates=MappingProxyType(gates), **kept)
 
     @final
     @property

@@ -37,9 +37,14 @@ def edits_of(lane: Lane) -> Stack:
 ACTING = {"prompt": " on the prompt", "generated": " on the answer", "last": " at the last token", "all": " everywhere"}
 
 
+def edit_name(edit: Edit) -> str:
+    """What records, figures and tables call an edit whatever its dose: the name it was given, else its method."""
+    return edit.called or edit.header.method
+
+
 def edit_label(edit: Edit) -> str:
-    """An edit in words: its method and dose, and where it acts if a lane says so."""
-    return f"{edit.header.method} × {edit.dose:.3g}{ACTING.get(edit.where, edit.where and f' at {edit.where}')}"
+    """An edit in words: its name and dose, and where it acts if a lane says so."""
+    return f"{edit_name(edit)} × {edit.dose:.3g}{ACTING.get(edit.where, edit.where and f' at {edit.where}')}"
 
 
 def lane_label(lane: Lane | Sequence[Edit]) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 
 from workbench.data.demonstrations import Demonstrations, Split
 from workbench.edits.base import Edit
-from workbench.edits.labels import LaneLabel, lane_labels
+from workbench.edits.labels import LaneLabel, edit_name, lane_labels
 from workbench.edits.lane import Lane, LanesLike
 from workbench.edits.placebo import rotated
 from workbench.edits.prompting import Prompting
@@ -100,7 +100,7 @@ def dose_sweep(
     rivals = [[0], *([len(lanes) + i] for i in range(len(others)))]
     return DoseSweep(
         model.info.name,
-        edit.header.method,
+        edit_name(edit),
         edit.id,
         demonstrations.name,
         split or "all",

@@ -66,6 +66,7 @@ class Contests:
             inputs,
             outputs={"rows": found.rows()},
             seed=settings.seed,
+            result=found,
         )
         return found
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from workbench.edits.base import Edit, Stack
 from workbench.edits.labels import stack_of
-from workbench.edits.lane import EditLike, Lane, LaneLike, LanesLike, Named, lane_of, lanes_of, valid_dose
+from workbench.edits.lane import Dosed, EditLike, Lane, LaneLike, LanesLike, Named, lane_of, lanes_of, valid_dose
 from workbench.edits.prompting import Prompting
 from workbench.edits.store import load_edit, save
 from workbench.errors import BadLane, NewerSchema, StorageFailed, UnknownName
@@ -92,7 +92,7 @@ class EditShelf:
         found = lane_of(given, self._is_name).loaded(self._loaded, self._shown)
         for edit in found.edits:
             valid_dose(edit.written_dose or 0.0)
-        return found
+        return replace(found, edits=tuple(self._called(edit, edit.key) for edit in found.edits))
 
     def read(self, text: str) -> Lane:
         """The lane of a text, its edits named; names that hold marks of the grammar are known. Raises: as `Lane.parse`."""
@@ -140,8 +140,18 @@ class EditShelf:
         return replace(edit, header=replace(head, model=replace(head.model, weights=model.weights, sampled=model.sampled)))
 
     def _loaded(self, edit: Named) -> Edit:
-        found = self.load(edit.name)
+        found = self._called(self.load(edit.name), edit.name)
         return found if edit.dose is None else found.dosed(edit.dose)
+
+    def _called(self, edit: Dosed, key: str) -> Dosed:
+        """The edit under the name that it has in the workspace now, where it is saved and was not named by another of its doses."""
+        if not isinstance(edit, Edit) or edit.called:
+            return edit
+        try:
+            saved = self._workspace().edits
+            return replace(edit, called=saved.info(key).name) if key in saved.known() else edit
+        except (StorageFailed, NewerSchema):  # a workspace that refuses costs no result
+            return edit
 
     def _shown(self, said: Prompting) -> Prompting:
         """The shots of a lane from their set."""

@@ -44,7 +44,7 @@ class Explaining:
             found = influence(model, read, edit, split=settings.split, n_refits=settings.n_refits, progress=progress)
         inputs = {"lanes": lanes_told([Lane((edit,))]), **data_told(rows), "split": settings.split, "n_refits": settings.n_refits}
         outputs = {"way": found.way, "demonstrations": found.table(), "rows": found.victim_table()}
-        self.fitting.recorder.run("influence", f"{found.edit} on {rows.name}", model.info.name, inputs, outputs=outputs)
+        self.fitting.recorder.run("influence", f"{found.edit} on {rows.name}", model.info.name, inputs, outputs=outputs, result=found)
         return found
 
     def refit(self, model: LanguageModel, settings: RefitSettings, progress: Progress | None) -> Refit:
@@ -78,7 +78,9 @@ class Explaining:
         found = off_target(model, edits, sets, protected=kept, split=settings.split, stacks=settings.stacks, progress=progress)
         inputs = {"lanes": lanes_told([Lane((edit,)) for edit in edits]), "sets": sorted(sets), "protected": kept}
         outputs = {"cells": found.table(), "stacks": found.stack_table()}
-        self.fitting.recorder.run("off target", f"{len(edits)} edits on {len(sets)} sets", model.info.name, inputs, outputs=outputs)
+        self.fitting.recorder.run(
+            "off target", f"{len(edits)} edits on {len(sets)} sets", model.info.name, inputs, outputs=outputs, result=found
+        )
         return found
 
     def dose_plane(self, model: LanguageModel, settings: DosePlaneSettings, progress: Progress | None) -> DosePlane:
@@ -90,7 +92,7 @@ class Explaining:
             found = dose_plane(model, rows, settings.layer, edits, split=settings.split, n_rows=settings.n_rows, progress=progress)
         inputs = {"lanes": lanes_told([Lane((edit,)) for edit in edits]), **data_told(rows), "layer": settings.layer, **how}
         about, outputs = f"layer {settings.layer} on {rows.name}", {"points": found.table()}
-        self.fitting.recorder.run("dose plane", about, model.info.name, inputs, outputs=outputs)
+        self.fitting.recorder.run("dose plane", about, model.info.name, inputs, outputs=outputs, result=found)
         return found
 
     def watch(
@@ -99,7 +101,7 @@ class Explaining:
         """Lanes that write on from one prompt. Raises: as `Session.watch`."""
         found = watch(model, prompt, list(lanes), most, sampling, progress=progress)
         inputs = {"prompt": prompt, "lanes": lanes_told(lanes), "max_new_tokens": most, "sampling": sampling or Sampling()}
-        self.fitting.recorder.run("watch", str(prompt)[:60], model.info.name, inputs, outputs={"rows": found.table()})
+        self.fitting.recorder.run("watch", str(prompt)[:60], model.info.name, inputs, outputs={"rows": found.table()}, result=found)
         return found
 
     def _single(self, lane: Lane) -> Edit:

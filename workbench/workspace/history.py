@@ -4,15 +4,28 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from importlib import import_module
 from typing import Any, cast
 
 from workbench.conversations import read_prompt
 from workbench.edits.lane import Lane, Named
-from workbench.errors import Obstructed
+from workbench.errors import Obstructed, StorageFailed
 from workbench.sampling import Sampling
-from workbench.settings import CompareSettings
-from workbench.workspace.runs import Run
+from workbench.settings import CompareSettings, EvaluateSettings
+from workbench.workspace.packing import TEXT, unpacked
+from workbench.workspace.runs import Run, Runs
 
+# The records that kinds of runs come to, by name: the list of runs needs none of them.
+_RESULTS: Mapping[str, str] = {
+    "compare": "workbench.evaluate.comparison.Comparison",
+    "evaluate": "workbench.evaluate.evaluation.Evaluation",
+    "sweep": "workbench.evaluate.dose.DoseSweep",
+    "equal damage": "workbench.evaluate.equal_damage.EqualDamage",
+    "watch": "workbench.evaluate.watch.Watch",
+    "influence": "workbench.evaluate.influence.Influence",
+    "off target": "workbench.evaluate.off_target.OffTarget",
+    "dose plane": "workbench.evaluate.dose_plane.DosePlane",
+}
 # Texts longer than this are no setting that a person compares by eye.
 _MOST = 300
 
@@ -35,6 +48,41 @@ def compare_settings(run: Run) -> CompareSettings:
         return CompareSettings(prompts, tuple(map(_lane, told["lanes"])), sampling, *how)
     except (KeyError, TypeError, ValueError) as error:
         raise Obstructed(f"The run {run.id} ({run.kind}) holds no comparison that could be run again.", "Choose another run.") from error
+
+
+def evaluate_settings(run: Run, source: str) -> EvaluateSettings:
+    """The settings of a recorded evaluation on a set as it is called now.
+
+    Raises:
+        Obstructed: it is a run of another kind.
+    """
+    told = run.inputs
+    if run.kind != "evaluate":
+        raise Obstructed(f"The run {run.id} ({run.kind}) is no evaluation.", "Choose another run.")
+    lanes, counts = recorded_lanes(run), {name: told[name] for name in ("n_placebos", "n_generations", "seconds") if name in told}
+    return EvaluateSettings(lanes, source, told.get("split"), shuffled=bool(told.get("shuffled")), **counts)
+
+
+def recorded_lanes(run: Run) -> tuple[Lane, ...]:
+    """The lanes of a run of any kind, their edits by the ids of their fits."""
+    return tuple(map(_lane, run.inputs.get("lanes", ())))
+
+
+def result_of(run: Run, runs: Runs) -> Any:
+    """What a run came to, as it was; None where none is on record: of other kinds, and of runs of versions before 0.3.
+
+    Raises:
+        StorageFailed: it cannot be read.
+    """
+    home = _RESULTS.get(run.kind)
+    if home is None or TEXT not in (arrays := runs.arrays(run.id)):
+        return None
+    module, _, name = home.rpartition(".")
+    try:
+        return unpacked(getattr(import_module(module), name), arrays)
+    except (KeyError, TypeError, ValueError) as error:
+        what = f"The result of run {run.id} cannot be read: {error}."
+        raise StorageFailed(what, "Another version wrote it, or its file was changed. Its settings are there: run it again.") from error
 
 
 def _lane(parts: Sequence[Mapping[str, Any]]) -> Lane:

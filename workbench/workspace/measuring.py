@@ -50,7 +50,7 @@ class Measuring:
         asked: dict[str, Any] = {"prompts": prompts, "lanes": lanes_told(lanes), "sampling": how}
         inputs: dict[str, Any] = asked | {"forced": forced, "frozen": frozen, "where": settings.where}
         outputs = {"rows": found.rows()}
-        self.recorder.run("compare", str(prompts[0])[:60], found.model, inputs, outputs=outputs, seed=found.sampling.seed)
+        self.recorder.run("compare", str(prompts[0])[:60], found.model, inputs, outputs=outputs, seed=found.sampling.seed, result=found)
         return found
 
     def evaluate(self, model: LanguageModel, settings: EvaluateSettings, progress: Progress | None) -> Evaluation:
@@ -92,7 +92,7 @@ class Measuring:
         title = f"{lane_label(lanes[0])} on {rows.name}"
         told = {"sentence": found.verdict.sentence, "detail": found.verdict.detail}
         outputs = {"rows": found.rows(), "verdict": told, "moved": moved_rows(found.benefit, 1) if len(found.lanes) > 1 else []}
-        self.recorder.run("evaluate", title, model.info.name, inputs, outputs=outputs, metrics=found.metrics())
+        self.recorder.run("evaluate", title, model.info.name, inputs, outputs=outputs, metrics=found.metrics(), result=found)
         return found
 
     def _shuffled(self, model: LanguageModel, lane: Lane, rows: Demonstrations, progress: Progress) -> Lane | str:
@@ -134,7 +134,7 @@ class Measuring:
         found = replace(found, notes=rendering_notes(model, read.prompts(), edits) + self.shelf.said_of(edits))
         inputs = {"lanes": lanes_told(every), **data_told(rows), "split": split, "doses": found.doses, "chat": read.is_chat}
         metrics = {item.name: [value.estimate for value in item.values] for item in found.metrics}
-        self.recorder.run("sweep", f"{found.edit} on {rows.name}", found.model, inputs, metrics=metrics)
+        self.recorder.run("sweep", f"{found.edit} on {rows.name}", found.model, inputs, metrics=metrics, result=found)
         return found
 
     def protocol(

@@ -11,6 +11,7 @@ from workbench.edits.lane import Lane
 from workbench.errors import NewerSchema, StorageFailed
 from workbench.methods.registry import Fitted, Notice, with_notices
 from workbench.workspace.home import Workspace
+from workbench.workspace.packing import packed
 from workbench.workspace.reports import record_fit
 
 Trouble = StorageFailed | NewerSchema
@@ -43,12 +44,15 @@ class Recorder:
         outputs: Mapping[str, Any] | None = None,
         metrics: Mapping[str, Any] | None = None,
         seed: int | None = None,
+        result: object = None,
     ) -> None:
-        """Record a run of any other kind."""
+        """Record a run of any other kind; `result` is what it came to, whole, for `history.result_of` to read back."""
         if not self._is_on:
             return
+        arrays = None if result is None else packed(result)
+        told = {"inputs": inputs, "outputs": outputs, "metrics": metrics, "arrays": arrays}
         try:
-            self._workspace().runs.record(kind, title, inputs=inputs, outputs=outputs, metrics=metrics, seed=seed, model=model)
+            self._workspace().runs.record(kind, title, **told, seed=seed, model=model)
         except (StorageFailed, NewerSchema) as error:
             self.troubles.append(error)
 

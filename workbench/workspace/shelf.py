@@ -65,6 +65,10 @@ class Shelf:
             for item in told
         )
 
+    def called(self, name: str) -> str:
+        """The id of the set that has an id or a title, as runs tell it; empty without one."""
+        return next((offer.id for offer in self.list() if name in (offer.id, offer.title)), "")
+
     def _shipped_ids(self) -> set[str]:
         return {offer.id for offer in self.shipped()}
 

@@ -1,12 +1,15 @@
-"""Compare: put the controls back as a recorded comparison had them, and run it again: the same settings give the same texts."""
+"""Compare: put the controls back as a recorded comparison had them, and its texts; where none are on record it is run again: the same
+settings give the same texts."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import streamlit as st
 
 from pages._ui.compare import acting, asking, drawing, running
+from pages._ui.kit.lanes import at_hand, known_edits
 from pages._ui.kit.state import MAX_LANES, option, part, state
 from workbench.conversations import Conversation
 
@@ -17,15 +20,26 @@ if TYPE_CHECKING:
 
 
 def restore(session: Session, run: Run) -> None:
-    """Restore a run; call it before the page is drawn. Raises: as `compare_settings`."""
-    from workbench.workspace.history import compare_settings
+    """Restore a run; call it before the page is drawn. Raises: as `compare_settings` and `result_of`."""
+    from workbench.workspace.history import compare_settings, result_of
 
-    settings = compare_settings(run)
+    told = compare_settings(run)
+    settings = replace(told, lanes=tuple(at_hand(session, lane) for lane in told.lanes))
+    found = result_of(run, session.workspace.runs)
     _lanes(settings)
     _prompts(settings)
     drawing.restore(session, settings.sampling, max(map(settings.prompts.count, settings.prompts), default=1))
-    # What was forced cannot be set by hand: it is run as it was, beside the controls.
-    running.begin(running.COMPARE, settings)
+    running.restore(settings, found, _shown(session, settings))
+
+
+def _shown(session: Session, settings: CompareSettings) -> CompareSettings:
+    """What the controls can say: no forced token, and no lane of an edit that is gone."""
+    known = known_edits(session)
+    here = [at for at, lane in enumerate(settings.lanes) if set(lane.keys) <= known.keys()]
+    where = tuple(settings.where[at] for at in here) if settings.where else ()
+    frozen = tuple(here.index(at) for at in settings.frozen if at in here)
+    lanes = tuple(settings.lanes[at] for at in here)
+    return replace(settings, lanes=lanes, forced=(), frozen=frozen, where=where if any(where) else ())
 
 
 def _lanes(settings: CompareSettings) -> None:

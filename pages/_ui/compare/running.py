@@ -50,6 +50,16 @@ def begin(slot: jobs.Slot[CompareSettings, Comparison], settings: CompareSetting
     jobs.start(slot, "Comparing", work, settings)
 
 
+def restore(settings: CompareSettings, found: Comparison | None, shown: CompareSettings) -> None:
+    """Show what a recorded comparison came to; where that is not on record, run it again. `shown` is what the controls can say of its
+    settings: as long as they say that, nothing is run anew."""
+    if found is None:
+        begin(COMPARE, settings)
+    else:
+        jobs.put(COMPARE, found, settings)
+    part(Asked).settings = shown
+
+
 def controls(settings: CompareSettings, is_greedy: bool) -> None:
     """Draw the buttons that run it, and the switch that lets moved controls do so; start what they ask for."""
     asked = part(Asked)

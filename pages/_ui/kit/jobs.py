@@ -80,9 +80,17 @@ def begin(
 
 
 def put(slot: Slot[Settings, Result], value: Result, settings: Settings) -> None:
-    """Show a result that another slot's job made along with its own."""
+    """Show a result that another slot's job made along with its own, or that is on record; a job that runs there is cancelled."""
+    cancel(slot)
+    _bench(slot).slots.pop(slot.name, None)
     drop(slot)
     _bench(slot).kept[slot.name] = Kept(value, settings)
+
+
+def fail(slot: Slot[Any, Any], error: RetouchError) -> None:
+    """Say where the result would be why there is none."""
+    drop(slot)
+    _bench(slot).failed[slot.name] = error
 
 
 def drop(slot: Slot[Any, Any]) -> None:

@@ -70,6 +70,18 @@ def lane_name(session: Session, lane: Lane) -> str:
     return " + ".join([*(edit_name(session, edit) for edit in lane.keys), *([lane.prompting.label] if lane.prompting else [])])
 
 
+def at_hand(session: Session, lane: Lane) -> Lane:
+    """A lane of a record, which tells edits by their fits, with the ids under which they are at hand: of a saved fit that of this dose,
+    else of another; an edit that is gone keeps the id of its fit."""
+    known, saved = known_edits(session), session.edits()
+
+    def here(fit: str, dose: float | None) -> str:
+        mine = sorted((item for item in saved if item.fit == fit), key=lambda item: item.dose != dose)
+        return fit if fit in known else next((item.id for item in mine), fit)
+
+    return replace(lane, edits=tuple(Named(here(key, dose), dose) for key, dose in lane.doses))
+
+
 def story_link(edit: str, *, key: str) -> None:
     """The way to everything about one edit."""
     if st.button("All about it", key=key, icon=":material/badge:", type="tertiary", help="Its verdict, rows, texts, spectra and origin."):

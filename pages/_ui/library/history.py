@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from pages._ui.kit import frame, scope, words
-from pages._ui.kit.state import state
-from workbench.errors import RetouchError
+from pages._ui.compare import restoring as compared
+from pages._ui.edit import restoring as fitted
+from pages._ui.evaluate import restoring as measured
+from pages._ui.kit import frame, words
+from pages._ui.kit.figures import figure_panel
+from workbench.errors import Obstructed, RetouchError
 
 if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
     from workbench.session import Session
+    from workbench.workspace.overlays import Overlay
     from workbench.workspace.runs import Run
 
-Restore = Callable[["Session", "Run"], None]
 _N = 200
-# Where a run of a kind is looked at.
-_PAGES = {"compare": "compare", "fit": "edit", "protocol": "evaluate"}
+# Where a run of a kind is opened; all others on Evaluate.
+_PAGES = {"compare": ("compare", compared.restore), "fit": ("edit", fitted.restore)}
 
 
-def panel(session: Session, restore: Restore) -> None:
+def panel(session: Session) -> None:
     """The runs, newest first, pinned ones before; one ticked can be opened and noted, two are laid beside each other."""
     from workbench.workspace.history import found_in
 
@@ -45,17 +50,17 @@ def panel(session: Session, restore: Restore) -> None:
     st.caption(f"{words.count(len(runs), 'run')}. Tick one to open it again, two to lay them beside each other.")
     chosen = [runs[i] for i in ticked if i < len(runs)][:2]
     if len(chosen) == 1:
-        _one(session, chosen[0], restore)
+        _one(session, chosen[0])
     elif len(chosen) == 2:
         _two(chosen)
 
 
-def _one(session: Session, run: Run, restore: Restore) -> None:
+def _one(session: Session, run: Run) -> None:
     st.header(words.plain(run.title), anchor=False)
     frame.source(words.provenance(kind=run.kind, model=run.model, seed=run.seed, run=run.id), "run-one")
     with st.container(horizontal=True, vertical_alignment="bottom"):
         if st.button("Open it again", type="primary", key="run-open", icon=":material/history:", help=_OPENS):
-            _open(session, run, restore)
+            open_run(session, run)
         label = "Unpin" if run.is_pinned else "Pin"
         pin = session.workspace.pin
         st.button(label, icon=":material/push_pin:", key="run-pin", on_click=pin, args=("run", run.id, not run.is_pinned))
@@ -65,32 +70,21 @@ def _one(session: Session, run: Run, restore: Restore) -> None:
         st.json({"inputs": run.inputs, "metrics": run.metrics, "outputs": run.outputs, "versions": run.versions}, expanded=1)
 
 
-_OPENS = "Puts the controls of its page back as they were; a comparison is run again, and gives the same texts."
+_OPENS = "Puts the controls of its page back as they were, and what it came to."
 
 
-def _open(session: Session, run: Run, restore: Restore) -> None:
-    """Go to the page of a run with its controls as they were."""
+def open_run(session: Session, run: Run) -> None:
+    """Go to the page of a run, with its controls and its result as they were; where that fails, say why."""
+    page, restore = _PAGES.get(run.kind, ("evaluate", measured.restore))
+    here = session.model.info.name
     try:
-        if run.kind == "compare":
-            restore(session, run)
-        elif run.kind == "fit":
-            state().set_name = str(run.inputs.get("demonstrations", ""))
-            scope.hand_knobs(str(run.inputs["method"]), dict(run.inputs["config"]), f"run {run.id}", said="all its knobs")
-            state().edit = str(run.outputs.get("edit", ""))
-        else:
-            _on_evaluate(run)
+        if run.model not in (None, here):
+            raise Obstructed(f"This run is of {run.model}; {here} is open.", "Open that model on the page Model, then this run again.")
+        restore(session, run)
     except RetouchError as error:
         frame.problem(error, "run-open")
         return
-    st.switch_page(f"pages/{_PAGES.get(run.kind, 'evaluate')}.py")
-
-
-def _on_evaluate(run: Run) -> None:
-    """The set and the lanes of a measurement."""
-    state().set_name = str(run.inputs.get("demonstrations", "") or state().set_name)
-    for lane in run.inputs.get("lanes", ()):
-        for edit in (item for item in lane if "edit" in item):
-            state().turn_on(str(edit["edit"]), float(edit["dose"]))
+    st.switch_page(f"pages/{page}.py")
 
 
 def _two(runs: Sequence[Run]) -> None:
@@ -101,12 +95,47 @@ def _two(runs: Sequence[Run]) -> None:
     st.header("What differs", anchor=False)
     for i, run in enumerate((one, other)):
         st.html(frame.lane_chip(i + 1, f"{run.title}, {_when(run.created)}"))
+    _overlaid(runs)
     found = differences(one, other)
     if not found:
         st.caption("Nothing: settings, versions and results are the same.")
         return
     rows = [{"what": row["what"], "A": _cell(row[one.id]), "B": _cell(row[other.id])} for row in found]
     st.dataframe(rows, hide_index=True, width="stretch", key="runs-differences")
+
+
+def _overlaid(runs: Sequence[Run]) -> None:
+    """What both runs drew, in one picture, each run in its colour."""
+    from workbench.workspace.overlays import overlays
+
+    found = {item.title: item for item in overlays(runs[0], runs[1])}
+    if not found:
+        return
+    shown = found[st.selectbox("Picture of", list(found), key="runs-picture", width=360)]
+    rows: list[dict[str, object]] = [
+        {"run": "AB"[one.run], "lane": one.lane, "value": one.value, "95 % low": one.low, "95 % high": one.high, "n": one.n}
+        for one in shown.points
+    ]
+    rows += [{"run": "AB"[one.run], "what": one.name, "x": x, "y": y} for one in shown.traces for x, y in zip(one.x, one.y)]
+    told = words.provenance(model=" and ".join(dict.fromkeys(str(run.model) for run in runs)), runs=" and ".join(run.id for run in runs))
+    look_for = "Bars that lie apart are runs that differ; those that overlap may differ by chance alone."
+    figure_panel(_picture(shown), rows, told, key="runs-overlay", look_for=look_for if shown.points else "")
+
+
+def _picture(shown: Overlay) -> go.Figure:
+    from workbench.figures.basic import IntervalBar, Line, intervals, lines
+
+    if shown.traces:
+        parts = [Line(f"{'AB'[one.run]} {one.name}", one.x, one.y, one.run + 1) for one in shown.traces]
+        return lines(shown.title, parts, shown.x_label, shown.y_label)
+    bars = [
+        IntervalBar(
+            f"{'AB'[one.run]} {one.lane}", one.value, one.value if one.low is None else one.low,
+            one.value if one.high is None else one.high, one.n, one.run + 1,
+        )
+        for one in shown.points
+    ]  # fmt: skip
+    return intervals(shown.title, bars, shown.x_label)
 
 
 def _cell(value: object) -> str:

@@ -110,7 +110,7 @@ def _source(loaded: Edit) -> str:
     from workbench.workspace.story import edit_story
 
     story = edit_story(opened.shelf, opened.workspace, loaded.id)
-    return next((offer.id for offer in opened.demos.list() if story.demonstrations in (offer.id, offer.title)), "")
+    return opened.demos.called(story.demonstrations)
 
 
 def _try(edit: str, source: str, knobs: dict[str, int], wanted: Cut) -> None:

@@ -154,7 +154,7 @@ def _lane(story: EditStory) -> Lane:
 
 def _source(session: Session, story: EditStory) -> str:
     """The set that it was fitted on, if it is still here."""
-    return next((offer.id for offer in session.demos.list() if story.demonstrations in (offer.id, offer.title)), "")
+    return session.demos.called(story.demonstrations)
 
 
 def _texts(session: Session, story: EditStory, fits_here: bool) -> None:
