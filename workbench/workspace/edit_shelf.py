@@ -9,8 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from workbench.edits.base import Edit, Stack
-from workbench.edits.labels import stack_of
-from workbench.edits.lane import Dosed, EditLike, Lane, LaneLike, LanesLike, Named, lane_of, lanes_of, valid_dose
+from workbench.edits.labels import edits_of, stack_of
+from workbench.edits.lane import EditLike, Lane, LaneLike, LanesLike, Named, lane_of, lanes_of, valid_dose
 from workbench.edits.prompting import Prompting
 from workbench.edits.store import load_edit, save
 from workbench.errors import BadLane, NewerSchema, StorageFailed, UnknownName
@@ -92,7 +92,7 @@ class EditShelf:
         found = lane_of(given, self._is_name).loaded(self._loaded, self._shown)
         for edit in found.edits:
             valid_dose(edit.written_dose or 0.0)
-        return replace(found, edits=tuple(self._called(edit, edit.key) for edit in found.edits))
+        return replace(found, edits=tuple(self._called(edit, edit.key) for edit in edits_of(found)))
 
     def read(self, text: str) -> Lane:
         """The lane of a text, its edits named; names that hold marks of the grammar are known. Raises: as `Lane.parse`."""
@@ -143,9 +143,9 @@ class EditShelf:
         found = self._called(self.load(edit.name), edit.name)
         return found if edit.dose is None else found.dosed(edit.dose)
 
-    def _called(self, edit: Dosed, key: str) -> Dosed:
+    def _called(self, edit: Edit, key: str) -> Edit:
         """The edit under the name that it has in the workspace now, where it is saved and was not named by another of its doses."""
-        if not isinstance(edit, Edit) or edit.called:
+        if edit.called:
             return edit
         try:
             saved = self._workspace().edits

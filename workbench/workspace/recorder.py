@@ -50,9 +50,10 @@ class Recorder:
         if not self._is_on:
             return
         arrays = None if result is None else packed(result)
-        told = {"inputs": inputs, "outputs": outputs, "metrics": metrics, "arrays": arrays}
         try:
-            self._workspace().runs.record(kind, title, **told, seed=seed, model=model)
+            self._workspace().runs.record(
+                kind, title, inputs=inputs, outputs=outputs, metrics=metrics, arrays=arrays, seed=seed, model=model
+            )
         except (StorageFailed, NewerSchema) as error:
             self.troubles.append(error)
 

@@ -112,14 +112,16 @@ def _overlaid(runs: Sequence[Run]) -> None:
     if not found:
         return
     shown = found[st.selectbox("Picture of", list(found), key="runs-picture", width=360)]
-    rows: list[dict[str, object]] = [
+    scores: list[dict[str, object]] = [
         {"run": "AB"[one.run], "lane": one.lane, "value": one.value, "95 % low": one.low, "95 % high": one.high, "n": one.n}
         for one in shown.points
     ]
-    rows += [{"run": "AB"[one.run], "what": one.name, "x": x, "y": y} for one in shown.traces for x, y in zip(one.x, one.y)]
+    curves: list[dict[str, object]] = [
+        {"run": "AB"[one.run], "what": one.name, "x": x, "y": y} for one in shown.traces for x, y in zip(one.x, one.y)
+    ]
     told = words.provenance(model=" and ".join(dict.fromkeys(str(run.model) for run in runs)), runs=" and ".join(run.id for run in runs))
     look_for = "Bars that lie apart are runs that differ; those that overlap may differ by chance alone."
-    figure_panel(_picture(shown), rows, told, key="runs-overlay", look_for=look_for if shown.points else "")
+    figure_panel(_picture(shown), [*scores, *curves], told, key="runs-overlay", look_for=look_for if shown.points else "")
 
 
 def _picture(shown: Overlay) -> go.Figure:
