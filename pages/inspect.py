@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from pages._ui.inspect import attribution, heads, lenses, patching
+from pages._ui.inspect import attribution, heads, lenses, nodes, patching, reader
+from pages._ui.inspect.blocked import blocked
 from pages._ui.inspect.targets import targets as target_fields
 from pages._ui.kit import frame, scope
 from pages._ui.kit.backend import ready
@@ -17,13 +18,16 @@ if TYPE_CHECKING:
 
 PROMPT, TARGET, DISTRACTOR = "Question: What do carrots help most? Answer:", " gut", " eyes"
 ASKED, ASKED_TARGET, ASKED_DISTRACTOR = "What is the capital of France? Answer in one word.", "Paris", "London"
+# A tab, and the lens that it needs; those of a tab with views are asked for by each view.
 TABS = {
-    "Logit lens": lenses.logit_lens,
-    "Attention": lenses.attention,
-    "Attribution": attribution.attribution,
-    "Patching": patching.patching,
-    "Heads": heads.heads,
-    "Circuit": patching.circuit,
+    "Logit lens": (lenses.logit_lens, "logit_lens"),
+    "Attention": (lenses.attention, "attention"),
+    "Attribution": (attribution.attribution, "direct_attribution"),
+    "Patching": (patching.patching, ""),
+    "Heads": (heads.heads, ""),
+    "Circuit": (patching.circuit, "circuit"),
+    "Nodes": (nodes.nodes, "node_table"),
+    "Reader": (reader.reader, "reader"),
 }
 
 
@@ -33,7 +37,9 @@ def main(session: Session) -> None:
     targets = target_fields(session, text, ((TARGET, ASKED_TARGET), (DISTRACTOR, ASKED_DISTRACTOR)))
     heads.follow_link()
     name = st.segmented_control("Lens", list(TABS), default="Logit lens", key="inspect-lens", required=True, label_visibility="collapsed")
-    TABS[name or "Logit lens"](session, text, targets)
+    draw, lens = TABS[name or "Logit lens"]
+    if not (lens and blocked(session, lens)):
+        draw(session, text, targets)
     scope.tray()
 
 

@@ -89,17 +89,19 @@ def _measured(
             tell(layer / n_layers, f"Silencing the heads of layer {layer}")
             for start in range(0, n_heads, size):
                 heads = range(start, min(start + size, n_heads))
-                logits = run.changed(layer, [(Site("head_z", layer), _silent(heads, d_head))])
+                logits = run.changed(layer, [(Site("head_z", layer), silenced(heads, d_head))])
                 found[layer, heads] = asked(logits[: len(heads), None]).cpu().numpy() - whole
     return found, whole
 
 
-def _silent(heads: Sequence[int], d_head: int) -> ReadWrite:
-    """Copy i loses the i-th of the heads."""
+def silenced(heads: Sequence[int | None], d_head: int) -> ReadWrite:
+    """Copy i loses the i-th of the heads; None leaves its heads as they are."""
 
     def act(z: Activations) -> Activations:
         x = z.clone()
         for row, head in enumerate(heads):
+            if head is None:
+                continue
             x[row, :, head * d_head : (head + 1) * d_head] = 0
         return x
 

@@ -27,7 +27,7 @@ from workbench.models.tokens import TokenBatch, running
 from workbench.progress import Progress, silent
 from workbench.shapes import Float, Tensor
 
-Unit = Literal["component", "head"]
+Unit = Literal["component", "head", "node"]
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,9 @@ def direct_attribution(
 ) -> DirectAttribution:
     """Attribute a difference of logits at the last token to the components that write it, under each stack of edits.
 
+    Args:
+        unit: component: embeddings, attention and MLP of each layer. head: the heads. node: the heads and the MLPs.
+
     Raises:
         Obstructed: the model has no TransformerLens bridge. BadPrompt: a word holds no token. Others: `engine.lanes`.
     """
@@ -89,19 +92,23 @@ def _attributed(
     model: BridgeModel, batch: TokenBatch, stack: Sequence[Edit], asked: LogitDifference, unit: Unit
 ) -> tuple[tuple[str, ...], np.ndarray, float]:
     last = model.info.n_layers - 1
-    parts = ["attn.hook_z"] if unit == "head" else ["hook_attn_out", "hook_mlp_out"]
+    parts = {"component": ["hook_attn_out", "hook_mlp_out"], "head": ["attn.hook_z"], "node": ["attn.hook_z", "hook_mlp_out"]}[unit]
     names = [f"blocks.{layer}.{part}" for layer in range(last + 1) for part in parts]
     names += [name for name in ("hook_embed", "hook_pos_embed") if name in model.bridge.hook_dict]
     with torch.no_grad(), edited_bridge(model, stack) as bridge, running(batch.forward()):
         names += [f"blocks.{last}.hook_resid_post"]
         logits, cache = bridge.run_with_cache(batch.ids, names_filter=names)
-        if unit == "head":
-            found, labels = cache.stack_head_results(layer=last + 1, pos_slice=-1, return_labels=True)
-        else:
+        if unit == "component":
             found, labels = cache.decompose_resid(apply_ln=False, pos_slice=-1, return_labels=True)
+        else:
+            found, labels = cache.stack_head_results(layer=last + 1, pos_slice=-1, return_labels=True)
         resid = cache[f"blocks.{last}.hook_resid_post"][0, -1].double()
         direction = asked.direction(bridge.W_U)
     components = found[:, 0].double()
+    if unit == "node":
+        mlps = [f"{layer}_mlp_out" for layer in range(last + 1)]
+        components = torch.cat([components, torch.stack([cache[f"blocks.{i}.hook_mlp_out"][0, -1].double() for i in range(last + 1)])])
+        labels = [*labels, *mlps]
     rest = resid - components.sum(0)
     whole = torch.cat([components, rest[None]])
     spoken = _normed(bridge.ln_final, whole, resid, float(bridge.cfg.eps)) @ direction

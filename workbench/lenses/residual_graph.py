@@ -179,20 +179,20 @@ def carried(bridge: Any, graph: Graph, clean: TokenIds, corrupt: TokenIds, metri
     last = graph.hook(len(graph.writers) // (graph.n_heads + 1) - 1, "logits")
     names = [*graph.writing(), *(graph.hook(layer, port) for layer, port, _ in graph.ports())]
     good = cache_activation_and_gradient(bridge, clean, metric, [*graph.writing(), last], compute_gradient=False)
-    bad = _followed(bridge, corrupt, metric, names, None)
+    bad = followed(bridge, corrupt, metric, names)
     told = graph.written(bad.activations)
     moved = graph.written(good.activations) - told
     _add_up(moved, (good.activations[last] - bad.activations[last])[0])
     scores = _scores(graph, moved, bad)
     for k in range(1, steps):
         shift = k / steps * (good.activations["hook_embed"] - bad.activations["hook_embed"])
-        more = _scores(graph, moved, _followed(bridge, corrupt, metric, names, shift))
+        more = _scores(graph, moved, followed(bridge, corrupt, metric, names, shift))
         scores = {key: value + more[key] for key, value in scores.items()}
     return Carried(told, {key: value / steps for key, value in scores.items()})
 
 
-def _followed(bridge: Any, ids: TokenIds, metric: EdgeMetric, names: list[str], shift: Tensor | None) -> GradientCache:
-    """One run's activations and gradients, its embedding perhaps moved."""
+def followed(bridge: Any, ids: TokenIds, metric: EdgeMetric, names: list[str], shift: Tensor | None = None) -> GradientCache:
+    """One run's activations and gradients at named hook points, its embedding perhaps moved."""
 
     def begin(_: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
         x = args[0].detach() if shift is None else args[0].detach() + shift.detach()
@@ -201,7 +201,8 @@ def _followed(bridge: Any, ids: TokenIds, metric: EdgeMetric, names: list[str], 
     handle = bridge.hook_dict["hook_embed"].register_forward_pre_hook(begin)
     try:
         with torch.enable_grad():
-            return cache_activation_and_gradient(bridge, ids, metric, names)
+            # The point that is most upstream gets no gradient where it is a view: the embedding stands before all others.
+            return cache_activation_and_gradient(bridge, ids, metric, list(dict.fromkeys(["hook_embed", *names])))
     finally:
         handle.remove()
 

@@ -8,6 +8,8 @@ from typing import Any
 
 from workbench.conversations import Prompt
 from workbench.edits.lane import LaneLike
+from workbench.lenses import registry as lens_registry
+from workbench.methods.shared.needs import Obstacle
 from workbench.models import catalog
 from workbench.models.base import LanguageModel
 from workbench.models.listing import Entry, entries
@@ -65,6 +67,10 @@ class OnModel(ABC):
     def capabilities(self) -> list[dict[str, str]]:
         """What works on this model and what does not, as table rows."""
         return capabilities(self.model)
+
+    def lens_obstacles(self, lens: str) -> tuple[Obstacle, ...]:
+        """Why a lens cannot look at this model, told before it is asked to; empty if it can. Raises: UnknownName."""
+        return lens_registry.obstacles_of(lens, self.model)
 
     def next_tokens(self, prompt: Prompt, k: int = 10, edits: LaneLike = ()) -> list[tuple[str, float]]:
         """The k likeliest next tokens with their probabilities, under a lane."""

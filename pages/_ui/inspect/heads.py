@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import streamlit as st
 
 from pages._ui.inspect.attribution import head_grid
+from pages._ui.inspect.blocked import blocked
 from pages._ui.inspect.head_card import one_head
 from pages._ui.inspect.induction import induction
 from pages._ui.inspect.lenses import lane_choice
@@ -53,10 +54,15 @@ class Named:
 
 def heads(session: Session, prompt: Prompt, targets: tuple[str, ...]) -> None:
     """What each head does on repeated text, whether the model repeats by the induction heads, which heads carry a name to the answer."""
-    views = {"Kinds": _kinds, "Every score": profile, "One head": one_head, "Induction": _proof, "Name movers": _movers}
+    views = {
+        "Kinds": (_kinds, "head_scores"), "Every score": (profile, "head_profile"), "One head": (one_head, "head_card"),
+        "Induction": (_proof, "induction_proof"), "Name movers": (_movers, "name_movers"),
+    }  # fmt: skip
     st.session_state.setdefault("heads-view", "Kinds")  # a link and a button choose it too
     view = st.segmented_control("View", list(views), key="heads-view", required=True, label_visibility="collapsed")
-    views[view or "Kinds"](session, prompt, targets)
+    draw, lens = views[view or "Kinds"]
+    if not blocked(session, lens):
+        draw(session, prompt, targets)
 
 
 def follow_link() -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from pages._ui.inspect.attribution import head_grid
+from pages._ui.inspect.blocked import blocked
 from pages._ui.inspect.lenses import lane_choice
 from pages._ui.inspect.pair import corrupted
 from pages._ui.inspect.patch_lens import patch_lens
@@ -54,11 +55,13 @@ class Traced:
 
 def patching(session: Session, prompt: Prompt, targets: tuple[str, ...]) -> None:
     """Put activations of the clean run into the corrupted run: every place by itself, or one cell into any other."""
-    views = {"Every place": _everywhere, "Cell by cell": patch_lens}
+    views = {"Every place": (_everywhere, "activation_patching"), "Cell by cell": (patch_lens, "patch_lens")}
     view = st.segmented_control(
         "View", list(views), default="Every place", key="patching-view", required=True, label_visibility="collapsed"
     )
-    views[view or "Every place"](session, prompt, targets)
+    draw, lens = views[view or "Every place"]
+    if not blocked(session, lens):
+        draw(session, prompt, targets)
 
 
 def _everywhere(session: Session, prompt: Prompt, targets: tuple[str, ...]) -> None:

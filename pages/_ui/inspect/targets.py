@@ -11,12 +11,11 @@ from workbench.conversations import Prompt
 from workbench.errors import BadPrompt, RetouchError
 
 if TYPE_CHECKING:
-    from workbench.lenses.logit_lens import LogitLens
     from workbench.progress import Progress
     from workbench.session import Session
 
 FIELDS = {"inspect-target": "Target", "inspect-distractor": "Distractor"}
-NEXT: jobs.Slot[Prompt, LogitLens] = jobs.Slot("next-tokens")
+NEXT: jobs.Slot[Prompt, list[tuple[str, float]]] = jobs.Slot("next-tokens")
 _MOST = 8
 
 
@@ -66,15 +65,15 @@ def _token(session: Session, key: str) -> str:
 
 
 def _look(prompt: Prompt) -> None:
-    def work(session: Session, progress: Progress) -> LogitLens:
-        return session.look("logit_lens", prompt, top_k=_MOST, progress=progress)
+    def work(session: Session, progress: Progress) -> list[tuple[str, float]]:
+        return session.next_tokens(prompt, _MOST)
 
     jobs.start(NEXT, "Reading the next token", work, prompt)
 
 
-def _choose(found: LogitLens) -> None:
-    said = [str(text) for text in found.top_texts[0, -1, -1]]
-    shares = dict(zip(said, found.top_probabilities[0, -1, -1].tolist()))
+def _choose(found: list[tuple[str, float]]) -> None:
+    shares = dict(found)
+    said = list(shares)
     with st.container(horizontal=True):
         for key, label in FIELDS.items():
             st.pills(

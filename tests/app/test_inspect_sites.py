@@ -1,0 +1,94 @@
+"""Inspect's reader and table of nodes: what will stand there, what stands there, a cell's numbers in its name, the way to the scope."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from tests.app.conftest import fine, own_set, settled, texts
+
+Run = Callable[..., AppTest]
+
+
+def on(app: Run, tab: str) -> AppTest:
+    test = app("inspect")
+    test.text_area(key="inspect-prompt").set_value("w1 w2 w3 w2 w5")
+    test.text_input(key="inspect-target").set_value("w1")
+    test.text_input(key="inspect-distractor").set_value("w2")
+    return fine(test.segmented_control(key="inspect-lens").set_value(tab).run())
+
+
+def press(test: AppTest, key: str) -> AppTest:
+    fine(test.button(key=key).click().run())
+    return settled(test)
+
+
+def test_a_site_is_read_on_the_prompt_and_one_of_its_numbers_on_a_set(app: Run, fresh_backend: Any) -> None:
+    test = on(app, "Reader")
+    assert "Every token will stand here" in texts(test)
+    fine(test.selectbox(key="reader-kind").set_value("head_z").run())
+    fine(test.selectbox(key="reader-head").set_value(2).run())
+    test = press(test, "reader-run")
+    found = test.session_state["retouch"].kept["reader"].value
+    assert found.site == "head_z@1.2" and found.unit is None and len(found.tokens) == 5
+    assert "None of the 5 tokens is massive" in texts(test) and "1 text, 5 tokens" in texts(test)
+    fine(test.selectbox(key="reader-strip-0-twin").set_value(3).run())
+    assert "norm" in texts(test) and test.button(key="reader-scope-add")
+    fine(test.button(key="reader-scope-add").click().run())
+    assert "In scope" in [button.label for button in test.button]
+    own_set(fresh_backend)
+    fine(test.segmented_control(key="reader-on").set_value("set").run())
+    fine(
+        test.selectbox(key="reader-set")
+        .set_value(test.selectbox(key="reader-set").options and next(iter(fresh_backend.sessions["embedded"].demos.list())).id)
+        .run()
+    )
+    fine(test.number_input(key="reader-unit").set_value(3).run())
+    assert "From earlier settings" in texts(test)
+    test = press(test, "reader-run")
+    found = test.session_state["retouch"].kept["reader"].value
+    assert found.unit == 3 and len(found.prompts) > 10 and "From earlier settings" not in texts(test)
+    assert len(test.dataframe) >= 1 and "number 3" in texts(test)
+
+
+def test_nodes_are_estimated_then_measured_and_one_is_traced_and_put_into_scope(app: Run) -> None:
+    test = press(on(app, "Nodes"), "nodes-estimate")
+    assert "measured node" not in texts(test) and "From earlier settings" not in texts(test)
+    test = press(test, "nodes-run")
+    said = texts(test)
+    assert "Of 10 measured nodes" in said or "Of 15 measured nodes" in said
+    fine(test.selectbox(key="nodes-grid-row").set_value(2).run())
+    fine(test.selectbox(key="nodes-grid-column").set_value(1).run())
+    assert "**Head 2.1**: lost without it" in texts(test)
+    test = press(test, "nodes-trace")
+    assert "reads for the target, by who wrote it" in texts(test)
+    fine(test.button(key="nodes-upstream-scope").click().run())
+    assert "Add these" in " ".join(button.label for button in test.button) and test.button(key="scope-fit")
+    fine(test.selectbox(key="nodes-grid-row").set_value(1).run())
+    assert "by who wrote it" not in texts(test), "another node has other writers"
+
+
+def test_without_a_target_there_is_nothing_to_measure(app: Run) -> None:
+    test = on(app, "Nodes")
+    test.text_input(key="inspect-distractor").set_value("")
+    fine(test.text_input(key="inspect-target").set_value("").run())
+    assert "Write a target above" in texts(test) and "nodes-run" not in {button.key for button in test.button}
+
+
+@pytest.mark.parametrize("tab", ["Circuit", "Nodes", "Attention"])
+def test_what_a_model_cannot_do_is_said_before_the_click_in_the_words_of_the_command_line(
+    app: Run, fresh_backend: Any, monkeypatch: pytest.MonkeyPatch, tab: str
+) -> None:
+    from workbench.lenses import registry
+    from workbench.methods.shared.needs import Obstacle
+
+    why = Obstacle("It reads what nobody shows.", "Load another model.")
+    monkeypatch.setattr(registry, "obstacles_of", lambda name, model: (why,))
+    test = on(app, tab)
+    assert "It reads what nobody shows" in texts(test) and "Load another model" in texts(test)
+    assert not {button.key for button in test.button} & {"circuit-run", "nodes-run", "nodes-estimate", "attention-run"}
+    told = {row["what"]: row["why"] for row in fresh_backend.sessions["embedded"].capabilities() if row["kind"] == "lens"}
+    assert set(told.values()) == {"It reads what nobody shows. Load another model."}
