@@ -11,9 +11,11 @@ import torch
 from tests.conftest import FAMILIES, contrast_rows, words
 from tests.operations import edit_of, shift
 from workbench.edits.engine import applied
-from workbench.errors import BadPrompt, UnknownName
+from workbench.errors import BadKnob, BadPrompt, UnknownName
 from workbench.lenses.attention import attention
+from workbench.lenses.bridged import edited_bridge
 from workbench.lenses.logit_lens import logit_lens
+from workbench.models.tokens import running
 from workbench.operations import AddToWeight
 from workbench.sites import Site
 
@@ -83,6 +85,31 @@ def test_an_edit_changes_no_entry_below_it_and_without_targets_there_are_none(ti
     assert lens.rows()[6]["top"] == str(lens.top_texts[0, 6, -1, 0])
     with pytest.raises(BadPrompt):
         logit_lens(tiny_gpt2, PROMPT, targets=[""])
+
+
+@pytest.mark.parametrize("family", ["gpt2", "gemma"])
+def test_every_entry_and_token_is_transformer_lens_own_readout_and_a_window_is_a_part_of_it(family: str, tiny_models: Any) -> None:
+    from transformer_lens.tools.analysis import logit_lens as theirs
+
+    model = tiny_models[family]
+    found, batch = logit_lens(model, PROMPT, targets=[" w5", " w9"], top_k=3), model.tokens(PROMPT)
+    with torch.no_grad(), edited_bridge(model) as bridge, running(batch.forward()):
+        top = theirs(bridge, batch.ids, positions=None, incl_mid=True, top_k=3, return_type="probs")
+        asked = theirs(bridge, batch.ids, positions=None, incl_mid=True, targets=[5, 9], return_type="log_probs")
+        whole = theirs(bridge, batch.ids, positions=None, incl_mid=True, return_type="log_probs").values[:, 0]
+    assert found.entries == tuple(top.labels) and found.n_tokens == batch.ids.shape[1]
+    assert np.array_equal(found.top_ids[0], top.readout.top_ids[:, 0].numpy())
+    assert np.allclose(found.top_probabilities[0], top.values[:, 0].numpy(), atol=1e-6)
+    assert np.allclose(found.entropy[0], top.readout.entropy[:, 0].numpy(), atol=1e-5)
+    assert np.allclose(found.target_log_probs[0], asked.values[:, 0].numpy(), atol=1e-5)
+    assert np.array_equal(found.target_ranks[0], asked.readout.target_ranks[:, 0].numpy())
+    assert np.allclose(found.kl[0], (whole.exp() * (whole - whole[-1])).sum(-1).numpy(), atol=1e-5)
+    assert (found.kl[0, -1] == 0).all() and found.kl[0, 0].min() > 1e-3
+    part = logit_lens(model, PROMPT, targets=[" w5"], top_k=3, window=(1, 3))
+    assert part.start == 1 and part.tokens == found.tokens[1:3]
+    assert np.array_equal(part.top_ids[0], found.top_ids[0, :, 1:3]) and np.allclose(part.kl[0], found.kl[0, :, 1:3], atol=1e-6)
+    with pytest.raises(BadKnob, match="window goes from token 9 to 12"):
+        logit_lens(model, PROMPT, window=(9, 12))
 
 
 def test_a_fitted_edit_is_labelled_with_method_and_dose(tiny_gpt2: Any) -> None:

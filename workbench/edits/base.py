@@ -307,7 +307,7 @@ Stack = tuple[Edit, ...]
 EditT = TypeVar("EditT", bound=type[Edit])
 _KINDS: dict[str, type[Edit]] = {}
 # Where kinds register themselves: rows above this one, so they are imported by name, and only when a file asks for a kind.
-_HOMES = ("workbench.methods", "workbench.edits.placebo", "workbench.edits.cell")
+_HOMES = ("workbench.methods", "workbench.edits.placebo", "workbench.edits.cell", "workbench.edits.steering")
 
 
 def edit_kind(name: str) -> Callable[[EditT], EditT]:

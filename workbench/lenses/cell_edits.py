@@ -18,6 +18,7 @@ from workbench.conversations import Prompt
 from workbench.edits.base import Header, network_of
 from workbench.edits.cell import CellEdit, cell_site
 from workbench.edits.engine import applied
+from workbench.edits.steering import SteeringEdit
 from workbench.errors import BadPrompt
 from workbench.models.base import LanguageModel
 from workbench.models.token_texts import one_token, token_ids, token_texts
@@ -32,10 +33,10 @@ STEERED_BY = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
 
 
 @dataclass(frozen=True)
-class CellDraft:
-    """An edit of one cell, and the likeliest next tokens with their probabilities, before and after."""
+class Draft:
+    """An edit made without a fit, and the likeliest next tokens with their probabilities, before and after."""
 
-    edit: CellEdit
+    edit: CellEdit | SteeringEdit
     before: tuple[tuple[str, float], ...]
     after: tuple[tuple[str, float], ...]
 
@@ -63,7 +64,7 @@ def cell_edit(
     *,
     top_k: int = 5,
     progress: Progress | None = None,
-) -> CellDraft:
+) -> Draft:
     """Make the edit of one cell and run it at once on its prompt.
 
     Args:
@@ -93,7 +94,7 @@ def cell_edit(
     with torch.no_grad(), applied(model, edit):
         moved = model.logits(batch)[0, -1]
     tell(1.0, "Done")
-    return CellDraft(edit, *(likeliest(model, logits, top_k) for logits in (told, moved)))
+    return Draft(edit, *(likeliest(model, logits, top_k) for logits in (told, moved)))
 
 
 def unmoved(model: LanguageModel, batch: TokenBatch, layer: int, pos: int, verb: Verb, given: str, **facts: str) -> CellEdit:

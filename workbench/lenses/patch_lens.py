@@ -19,7 +19,7 @@ import torch
 from workbench.conversations import Prompt
 from workbench.edits.cell import cell_site
 from workbench.errors import BadKnob, BadPrompt
-from workbench.lenses.cell_edits import CellDraft, likeliest, unmoved
+from workbench.lenses.cell_edits import Draft, likeliest, unmoved
 from workbench.lenses.logit_difference import logit_difference
 from workbench.models.base import LanguageModel
 from workbench.models.hooks import ReadWrite
@@ -73,7 +73,7 @@ class PatchLens:
     readout: StreamReadout
     moved: Float[np.ndarray, "entry pos"]
     cone: Bool[np.ndarray, "entry pos"]
-    draft: CellDraft
+    draft: Draft
     differences: tuple[float, float, float] | None
 
     @property
@@ -157,7 +157,7 @@ def patch_lens(
     cone[target_layer + 2 :, target_pos:] = True
     plain = unmoved(model, batch, target_layer, target_pos, "patch", str(source), source=f"{there}, token {source_pos}")
     vector = changed[target_layer + 1, target_pos] - base[target_layer + 1, target_pos]
-    draft = CellDraft(replace(plain, vector=vector.float()), *(likeliest(model, logits) for logits in (told, moved)))
+    draft = Draft(replace(plain, vector=vector.float()), *(likeliest(model, logits) for logits in (told, moved)))
     runs = () if asked is None else (_run(model, given)[1], told, moved)
     differences = tuple(float(asked(logits[None, None])[0]) for logits in runs) if asked is not None else None
     readout = _read(model, batch, changed, torch.from_numpy(cone), top_k, tell.part(0.4, 1.0))

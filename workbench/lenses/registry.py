@@ -56,6 +56,8 @@ _LENSES: dict[str, LensNeeds] = {
     "node_table": LensNeeds("workbench.lenses.nodes", "bridge", (*_STREAMS, *_HEADS), sums=True, writes=True),
     "upstream": LensNeeds("workbench.lenses.nodes", "bridge", (*_STREAMS, *_HEADS, *_EDGES), sums=True, apart=True),
     "reader": LensNeeds("workbench.lenses.reader", "any"),
+    "direction_card": LensNeeds("workbench.lenses.directions", "any"),
+    "steering": LensNeeds("workbench.lenses.directions", "any"),
     "routing": LensNeeds("workbench.lenses.routing", "any", experts=True),
     "layer_effects": LensNeeds("workbench.lenses.layer_effects", "any"),
     "concept_meter": LensNeeds("workbench.lenses.concept_meter", "any"),

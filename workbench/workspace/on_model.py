@@ -8,6 +8,7 @@ from typing import Any
 
 from workbench.conversations import Prompt
 from workbench.edits.lane import LaneLike
+from workbench.errors import BadPrompt
 from workbench.lenses import registry as lens_registry
 from workbench.methods.shared.needs import Obstacle
 from workbench.models import catalog
@@ -75,6 +76,13 @@ class OnModel(ABC):
     def next_tokens(self, prompt: Prompt, k: int = 10, edits: LaneLike = ()) -> list[tuple[str, float]]:
         """The k likeliest next tokens with their probabilities, under a lane."""
         return next_tokens(self.model, prompt, k, self.shelf.stack(edits))
+
+    def n_tokens(self, prompt: Prompt) -> int:
+        """How many tokens the model reads of a prompt; none of what it cannot read."""
+        try:
+            return int(self.model.tokens(prompt).ids.shape[1])
+        except BadPrompt:
+            return 0
 
     def token_texts(self, prompt: Prompt, continuation: str | None = None) -> tuple[tuple[str, ...], int]:
         """The tokens of a prompt and its continuation, and how many of them are the prompt's."""

@@ -16,7 +16,7 @@ from workbench.conversations import Prompt, Turn
 from workbench.edits.lane import Lane, Named
 
 if TYPE_CHECKING:
-    from workbench.lenses.cell_edits import CellDraft
+    from workbench.lenses.cell_edits import Draft
     from workbench.lenses.logit_lens import LogitLens
     from workbench.progress import Progress
     from workbench.session import Session
@@ -28,7 +28,7 @@ VERBS: dict[str, tuple[str, str, str]] = {
     "patch": ("Patch from", "another prompt", "What the cell as far from the end holds in another prompt."),
     "ablate": ("Ablate", "", "The mean of the other tokens in its place."),
 }
-Drafted = tuple["CellDraft", "LogitLens"]
+Drafted = tuple["Draft", "LogitLens"]
 DRAFT: jobs.Slot[Cell, Drafted] = jobs.Slot("cell-draft")
 
 
@@ -42,6 +42,7 @@ class Cell:
     verb: str
     given: str
     targets: tuple[str, ...]
+    window: tuple[int, int] | None
     lanes: Lanes
 
 
@@ -52,7 +53,10 @@ class Drafts:
     shown: set[str] = field(default_factory=set[str])
 
 
-def verbs(prompt: Prompt, layer: int, pos: int, targets: tuple[str, ...], shown: Callable[[LogitLens, Lanes], object]) -> None:
+def verbs(
+    prompt: Prompt, layer: int, pos: int, targets: tuple[str, ...], window: tuple[int, int] | None,
+    shown: Callable[[LogitLens, Lanes], object],
+) -> None:  # fmt: skip
     """Draw a cell's verbs and the draft that the last one made.
 
     Args:
@@ -68,7 +72,7 @@ def verbs(prompt: Prompt, layer: int, pos: int, targets: tuple[str, ...], shown:
             given = st.text_input(
                 "With", key=f"cell-{verb}", placeholder=asks, persist_state="session", label_visibility="collapsed", width=200
             )
-        settings = Cell(prompt, layer, pos, verb, given, targets, lanes_on())
+        settings = Cell(prompt, layer, pos, verb, given, targets, window, lanes_on())
         frame.act("Make the edit", _make, settings, type="primary", key="cell-make", disabled=bool(asks) and not given.strip())
     st.caption(VERBS[verb][2])
     kept = jobs.settings_of(DRAFT)
@@ -88,7 +92,8 @@ def _make(settings: Cell) -> None:
         draft = session.look("cell_edit", prompt, *cell, progress=progress.part(0.0, 0.5))
         session.shelf.draft(draft.edit)
         stacks = [*with_base(settings.lanes), Lane((Named(draft.edit.id, 1.0),))]
-        return draft, session.look("logit_lens", prompt, targets=settings.targets, stacks=stacks, progress=progress.part(0.5, 1.0))
+        options = {"targets": settings.targets, "window": settings.window}
+        return draft, session.look("logit_lens", prompt, **options, stacks=stacks, progress=progress.part(0.5, 1.0))
 
     jobs.start(DRAFT, "Making an edit of this cell", work, settings)
 
@@ -104,7 +109,7 @@ def _draft(made: Drafted, shown: Callable[[LogitLens, Lanes], object]) -> None:
     said(draft, words.plain(draft.says))
 
 
-def said(draft: CellDraft, says: str) -> None:
+def said(draft: Draft, says: str) -> None:
     """Draw what the model says with a draft and without it, in bars and a sentence, and what can be done with it."""
     from workbench.figures.basic import next_token_bars
 

@@ -10,7 +10,7 @@ import streamlit as st
 
 from pages._ui.inspect import cells
 from pages._ui.kit import frame, jobs, scope, words
-from pages._ui.kit.components import grid, token_strip
+from pages._ui.kit.components import MAX_COLUMNS, grid, token_strip
 from pages._ui.kit.figures import figure_panel
 from pages._ui.kit.lanes import Lanes, lanes_on, with_base
 from pages._ui.kit.state import state
@@ -34,6 +34,7 @@ class Read:
     prompt: Prompt
     lanes: Lanes
     targets: tuple[str, ...] = ()
+    window: tuple[int, int] | None = None
 
 
 class Labelled(Protocol):
@@ -45,8 +46,8 @@ class Labelled(Protocol):
 
 def logit_lens(session: Session, prompt: Prompt, targets: tuple[str, ...]) -> None:
     """What the model would say if it stopped after each layer."""
-    settings = Read(prompt, lanes_on(), targets)
     with st.container(horizontal=True, vertical_alignment="center"):
+        settings = Read(prompt, lanes_on(), targets, _part(session, prompt))
         frame.act("Read every layer", _read, settings, type="primary", key="lens-run")
         halves = st.toggle("Between attention and MLP too", key="lens-halves", persist_state="session")
     jobs.panel(
@@ -56,11 +57,25 @@ def logit_lens(session: Session, prompt: Prompt, targets: tuple[str, ...]) -> No
     )  # fmt: skip
 
 
+def _part(session: Session, prompt: Prompt) -> tuple[int, int] | None:
+    """Which tokens of a long prompt are read: its last ones at first. None: all of them."""
+    n = session.n_tokens(prompt)
+    if n <= MAX_COLUMNS:
+        return None
+    starts = [*range(0, n - MAX_COLUMNS, MAX_COLUMNS), n - MAX_COLUMNS]
+    first = st.select_slider(
+        "Tokens", starts, starts[-1], format_func=lambda i: f"{i} to {i + MAX_COLUMNS - 1} of {n}", key=f"lens-part-{n}", width=280,
+        help=f"Each layer and token costs as much as an answer: of a long prompt {MAX_COLUMNS} tokens are read at a time.",
+    )  # fmt: skip
+    return first, first + MAX_COLUMNS
+
+
 def _read(settings: Read) -> None:
     stacks = with_base(settings.lanes)
 
     def work(session: Session, progress: Progress) -> LogitLens:
-        return session.look("logit_lens", settings.prompt, targets=settings.targets, stacks=stacks, progress=progress)
+        options = {"targets": settings.targets, "window": settings.window}
+        return session.look("logit_lens", settings.prompt, **options, stacks=stacks, progress=progress)
 
     jobs.start(LOGIT_LENS, "Logit lens", work, settings)
 
@@ -91,10 +106,10 @@ def _cell(found: LogitLens, entry: int, pos: int) -> None:
     layer = _layer(found.entries[entry], 1 + max(int(n[: n.index("_")]) for n in found.entries if n[0].isdigit()))
     with st.container(border=True, key="drawer-lens"):
         with st.container(horizontal=True):
-            st.markdown(f"**{_entry(found.entries[entry])}**, token {pos}", width="content")
+            st.markdown(f"**{_entry(found.entries[entry])}**, token {found.start + pos}", width="content")
             st.text(words.token(found.tokens[pos]), width="content")
         if read is not None:
-            at = (read.prompt, -1 if layer is None else layer, pos, read.targets)
+            at = (read.prompt, -1 if layer is None else layer, found.start + pos, read.targets, read.window)
             cells.verbs(*at, lambda lens, lanes: jobs.put(LOGIT_LENS, lens, replace(read, lanes=lanes)))
         columns = st.columns(min(3, len(found.lanes)))
         top = 1.05 * float(found.top_probabilities[:, entry, pos].max())
@@ -105,7 +120,8 @@ def _cell(found: LogitLens, entry: int, pos: int) -> None:
                 figure = bars(f"{lane.label}: top {len(tops)}", tops, shares, "probability", lane=i, top=top)
                 rows = [{"token": a, "probability": b} for a, b in zip(tops, shares)]
                 figure_panel(figure, rows, words.provenance(model=found.model, lane=lane.label), key=f"lens-top-{i}")
-                st.caption(f"Entropy {words.number(float(found.entropy[i, entry, pos]))} nats")
+                entropy, kl = (words.number(float(x[i, entry, pos])) for x in (found.entropy, found.kl))
+                st.caption(f"Entropy {entropy} nats, KL to the last layer {kl} nats")
         if found.targets:
             _targets(found, pos)
         if layer is not None:
@@ -124,8 +140,8 @@ def _targets(found: LogitLens, pos: int) -> None:
         for e, name in kept.items()
     ]
     figure_panel(
-        target_path(found, pos, "log_prob", kept), rows, words.provenance(model=found.model, n="1 prompt", where=f"token {pos}"),
-        key="lens-targets",
+        target_path(found, pos, "log_prob", kept), rows,
+        words.provenance(model=found.model, n="1 prompt", where=f"token {found.start + pos}"), key="lens-targets",
         look_for="The layer where the target's line leaves the distractor's: there the answer is decided, and there an edit can act.",
     )  # fmt: skip
 

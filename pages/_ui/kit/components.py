@@ -118,38 +118,51 @@ def grid(
         start: the column that is scrolled into view at first.
         row_word, column_word: labels of the two selectors that do the same as a click.
     """
-    n, m = min(len(rows), MAX_ROWS), min(len(columns), MAX_COLUMNS)
-    chosen_row, chosen_column = (_twin_value(f"{key}-{part}", size) for part, size in (("row", n), ("column", m)))
-    chosen = None if chosen_row is None or chosen_column is None else (chosen_row, chosen_column)
+    top, n = _window(len(rows), MAX_ROWS, 0, f"{key}-rows", row_word)
+    left, m = _window(len(columns), MAX_COLUMNS, start or len(columns) - 1, f"{key}-columns", column_word)
+    down, across = range(top, top + n), range(left, left + m)
+    chosen_row, chosen_column = st.session_state.get(f"{key}-row"), st.session_state.get(f"{key}-column")
+    chosen = (chosen_row, chosen_column) if chosen_row in down and chosen_column in across else None
     cell = _clicked(key, "picked")
-    clicked = (int(cell[0]), int(cell[1])) if cell else None
-    picked = _newest(f"{key}-picked", clicked, st.session_state.get(f"{key}-drawn"), chosen)
-    if picked is not None and not (picked[0] < n and picked[1] < m):
+    # The browser counts within the window that it was given: a click that was seen before means nothing in another window.
+    clicked = (top + int(cell[0]), left + int(cell[1])) if cell and cell != st.session_state.get(f"{key}-drawn") else None
+    picked = _newest(f"{key}-picked", clicked, None, chosen)
+    if picked is not None and not (picked[0] in down and picked[1] in across):
         picked = None
-    st.session_state[f"{key}-drawn"] = clicked
+    st.session_state[f"{key}-drawn"] = cell
     data = {
-        "rows": [words.token(text) for text in rows[:n]],
-        "columns": [words.token(text) for text in columns[:m]],
-        "values": [list(line[:m]) for line in values[:n]],
-        "texts": None if texts is None else [[words.token(text) for text in line[:m]] for line in texts[:n]],
-        "hover": None if hover is None else [list(line[:m]) for line in hover[:n]],
-        "faint": None if faint is None else [list(line[:m]) for line in faint[:n]],
+        "rows": [words.token(rows[i]) for i in down],
+        "columns": [words.token(columns[j]) for j in across],
+        "values": [list(line[left : left + m]) for line in values[top : top + n]],
+        "texts": None if texts is None else [[words.token(text) for text in line[left : left + m]] for line in texts[top : top + n]],
+        "hover": None if hover is None else [list(line[left : left + m]) for line in hover[top : top + n]],
+        "faint": None if faint is None else [list(line[left : left + m]) for line in faint[top : top + n]],
         "signed": signed,
-        "start": min(start, m - 1),
+        "start": max(0, min(start - left, m - 1)),
         "scale": scale,
         "corner": corner,
-        "picked": None if picked is None else list(picked),
+        "picked": None if picked is None else [picked[0] - top, picked[1] - left],
     }
     _component("grid", '<div class="scroll"></div>')(data=data, key=key, on_picked_change=_nothing)
-    if len(rows) > n or len(columns) > m:
-        st.caption(f"The first {n} × {m} of {len(rows)} × {len(columns)} cells are shown.")
     with st.container(horizontal=True, key=f"{key}-twins"):
-        st.selectbox(row_word, range(n), index=None, format_func=lambda i: str(rows[i]), key=f"{key}-row", placeholder="Pick", width=160)
+        st.selectbox(row_word, down, index=None, format_func=lambda i: str(rows[i]), key=f"{key}-row", placeholder="Pick", width=160)
         st.selectbox(
-            column_word, range(m), index=None, format_func=[f"{j}  {words.token(text)}" for j, text in enumerate(columns[:m])].__getitem__,
-            key=f"{key}-column", placeholder="Pick", width=200,
+            column_word, across, index=None, format_func=lambda j: f"{j}  {words.token(columns[j])}", key=f"{key}-column",
+            placeholder="Pick", width=200,
         )  # fmt: skip
     return picked
+
+
+def _window(n: int, most: int, seen: int, key: str, word: str) -> tuple[int, int]:
+    """The first line that is shown and how many are, chosen where there are more than `most`; at first those around `seen`."""
+    if n <= most:
+        return 0, n
+    starts = [*range(0, n - most, most), n - most]
+    begin = max(first for first in starts if first <= seen)
+    told = st.select_slider(
+        f"{word}s {most} at a time", starts, begin, format_func=lambda i: f"{i} to {i + most - 1} of {n}", key=key, width=320
+    )
+    return told, most
 
 
 def text_editor(label: str, text: str, *, key: str, is_wrong: bool, on_typed: Callable[[str], None]) -> None:
