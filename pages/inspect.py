@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from pages._ui.inspect import attribution, directions, heads, lenses, nodes, patching, reader
+from pages._ui.inspect import attribution, directions, flow, heads, lenses, nodes, patching, reader
 from pages._ui.inspect.blocked import blocked
 from pages._ui.inspect.targets import targets as target_fields
 from pages._ui.kit import frame, scope
@@ -26,6 +26,7 @@ TABS = {
     "Patching": (patching.patching, ""),
     "Heads": (heads.heads, ""),
     "Circuit": (patching.circuit, "circuit"),
+    "Flow": (flow.flow, "flow"),
     "Nodes": (nodes.nodes, "node_table"),
     "Directions": (directions.directions, "direction_card"),
     "Reader": (reader.reader, "reader"),

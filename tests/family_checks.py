@@ -49,6 +49,7 @@ LENS_ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "upstream": (words(12, 13, 14, 12), "w1", "w2"),
     "direction_card": ("token: w1", 1),
     "steering": (words(12, 13, 14, 12), "token: w1", 1),
+    "flow": (words(12, 13, 14, 12),),
     "head_profile": (words(12, 13, 14, 12),),
     "head_card": (words(12, 13, 14, 12), 1, 0),
     "induction_proof": (),

@@ -39,13 +39,9 @@ def test_a_site_is_read_on_the_prompt_and_one_of_its_numbers_on_a_set(app: Run, 
     assert "norm" in texts(test) and test.button(key="reader-scope-add")
     fine(test.button(key="reader-scope-add").click().run())
     assert "In scope" in [button.label for button in test.button]
-    own_set(fresh_backend)
+    own = own_set(fresh_backend)
     fine(test.segmented_control(key="reader-on").set_value("set").run())
-    fine(
-        test.selectbox(key="reader-set")
-        .set_value(test.selectbox(key="reader-set").options and next(iter(fresh_backend.sessions["embedded"].demos.list())).id)
-        .run()
-    )
+    fine(test.selectbox(key="reader-set").set_value(own).run())
     fine(test.number_input(key="reader-unit").set_value(3).run())
     assert "From earlier settings" in texts(test)
     test = press(test, "reader-run")
@@ -69,6 +65,44 @@ def test_nodes_are_estimated_then_measured_and_one_is_traced_and_put_into_scope(
     assert "Add these" in " ".join(button.label for button in test.button) and test.button(key="scope-fit")
     fine(test.selectbox(key="nodes-grid-row").set_value(1).run())
     assert "by who wrote it" not in texts(test), "another node has other writers"
+
+
+def test_the_flow_is_traced_and_its_threshold_moves_without_another_run(app: Run) -> None:
+    test = press(on(app, "Flow"), "flow-run")
+    assert "Heads that carry most" in texts(test) and test.get("plotly_chart")
+    found = test.session_state["retouch"].kept["flow"].value
+    fine(test.selectbox(key="flow-grid-row").set_value(0).run())
+    fine(test.selectbox(key="flow-grid-column").set_value(4).run())
+    assert "Into layer 2, token 4" in "\n".join(item.value for item in test.text)
+    fine(test.slider(key="flow-threshold").set_value(0.2).run())
+    assert "From earlier settings" not in texts(test) and test.session_state["retouch"].kept["flow"].value is found
+    if found.heads(0.2):
+        fine(test.button(key="flow-scope").click().run())
+        assert test.button(key="scope-fit")
+
+
+def test_a_direction_is_described_compared_and_steered_by(app: Run, fresh_backend: Any) -> None:
+    test = on(app, "Directions")
+    own = own_set(fresh_backend, 40)
+    fine(test.run())
+    fine(test.selectbox(key="direction-along").set_value(own).run())
+    test = press(test, "direction-run")
+    found = test.session_state["retouch"].kept["direction"].value
+    assert found.name == "token w1" and found.tokens.promoted[0][0] == "w1" and found.auc is not None
+    assert "Texts that the direction was not made of" in texts(test) and "From earlier settings" not in texts(test)
+    test = press(test, "direction-steer")
+    now = test.session_state["retouch"]
+    draft = now.kept["direction-steer"].value
+    assert now.is_on(draft.edit.id) and draft.edit.header.facts["size"] == 0.5
+    fine(test.button(key="cell-off").click().run())
+    assert not test.session_state["retouch"].is_on(draft.edit.id), "who takes it off does not get it back"
+    fine(test.selectbox(key="direction-kind").set_value("edit").run())
+    test = press(test, "direction-run")
+    assert test.session_state["retouch"].kept["direction"].value.name.startswith("steering")
+    fine(test.selectbox(key="direction-kind").set_value("prompts").run())
+    assert test.button(key="direction-run").disabled, "another prompt is lacking"
+    fine(test.text_input(key="direction-other").set_value("w7 w8").run())
+    assert press(test, "direction-run").session_state["retouch"].kept["direction"].value.name.endswith("less w7 w8")
 
 
 def test_without_a_target_there_is_nothing_to_measure(app: Run) -> None:

@@ -65,7 +65,7 @@ def test_texts_that_it_was_not_made_of_lie_along_a_taught_direction_and_not_alon
     rows = taught_rows(40)
     for kind in ("mean", "probe"):
         found = direction_card(tiny_gpt2, kind, 2, demonstrations=rows)
-        assert found.auc is not None and found.auc.estimate > 0.9 and found.auc.low > 0.6, "one good and one bad answer to all"
+        assert found.auc is not None and found.auc.estimate > 0.9 and found.auc.low > 0.5, "one good and one bad answer to all"
         assert [one.projection for one in found.along] == sorted((one.projection for one in found.along), reverse=True)
         fitted = {f"{row.prompt}{row.positive}" for row in rows if row.split == "fit"}
         assert not fitted & {one.text for one in found.along}

@@ -55,6 +55,9 @@ _LENSES: dict[str, LensNeeds] = {
     "circuit": LensNeeds("workbench.lenses.circuits", "bridge", (*_STREAMS, *_HEADS, *_EDGES), sums=True, apart=True),
     "node_table": LensNeeds("workbench.lenses.nodes", "bridge", (*_STREAMS, *_HEADS), sums=True, writes=True),
     "upstream": LensNeeds("workbench.lenses.nodes", "bridge", (*_STREAMS, *_HEADS, *_EDGES), sums=True, apart=True),
+    "flow": LensNeeds(
+        "workbench.lenses.flow", "bridge", ("attn.hook_pattern", "attn.v.hook_out", *_STREAMS, *_HEADS), sums=True, apart=True
+    ),
     "reader": LensNeeds("workbench.lenses.reader", "any"),
     "direction_card": LensNeeds("workbench.lenses.directions", "any"),
     "steering": LensNeeds("workbench.lenses.directions", "any"),
