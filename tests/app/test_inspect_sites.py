@@ -86,8 +86,12 @@ def test_a_direction_is_described_compared_and_steered_by(app: Run, fresh_backen
     own = own_set(fresh_backend, 40)
     fine(test.run())
     fine(test.selectbox(key="direction-along").set_value(own).run())
+    beside = next(item for item in test.multiselect if item.label == "Compare it with")
+    assert beside.value == ["the refusal direction"]
+    fine(beside.set_value(["token w2"]).run())
     test = press(test, "direction-run")
     found = test.session_state["retouch"].kept["direction"].value
+    assert [name for name, _ in found.cosines] == ["token w2"] and "19 of 20 cases" in texts(test)
     assert found.name == "token w1" and found.tokens.promoted[0][0] == "w1" and found.auc is not None
     assert "Texts that the direction was not made of" in texts(test) and "From earlier settings" not in texts(test)
     test = press(test, "direction-steer")
@@ -97,6 +101,7 @@ def test_a_direction_is_described_compared_and_steered_by(app: Run, fresh_backen
     fine(test.button(key="cell-off").click().run())
     assert not test.session_state["retouch"].is_on(draft.edit.id), "who takes it off does not get it back"
     fine(test.selectbox(key="direction-kind").set_value("edit").run())
+    fine(next(item for item in test.multiselect if item.label == "Compare it with").set_value([]).run())
     test = press(test, "direction-run")
     assert test.session_state["retouch"].kept["direction"].value.name.startswith("steering")
     fine(test.selectbox(key="direction-kind").set_value("prompts").run())

@@ -100,16 +100,19 @@ def _made(session: Session, kind: str, prompt: Prompt, targets: tuple[str, ...],
         other = st.text_input("Another prompt", key="direction-other", width=300)
         return Made(kind, prompt, other) if other.strip() else None
     if kind == "head":
-        layer = st.selectbox("Layer", session.model.layers_of("head_z"), key="direction-head-layer", width=100)
+        layers = session.model.layers_of("head_z")
+        if not layers:
+            st.caption("This model shows no single heads.")
+            return None
+        layer = st.selectbox("Layer", layers, key="direction-head-layer", width=100)
         head = st.selectbox("Head", range(session.model.info.n_heads), key="direction-head", width=100)
-        return None if layer is None else Made(kind, prompt, head=f"{layer}.{head}")
+        return Made(kind, prompt, head=f"{layer}.{head}")
     known = known_edits(session) if kind == "edit" else sets
-    chosen = st.selectbox(
-        "Edit" if kind == "edit" else "Set", list(known), format_func=known.__getitem__, key=f"direction-{kind}", width=260
-    )
-    if chosen is None:
+    if not known:
         st.caption("There is no edit of this model yet: fit one, or make one of a cell.")
         return None
+    label = "Edit" if kind == "edit" else "Set"
+    chosen = st.selectbox(label, list(known), format_func=known.__getitem__, key=f"direction-{kind}", width=260)
     title = known[chosen] if kind == "edit" else f"{'probe' if kind == 'probe' else 'difference of means'} on {known[chosen]}"
     return Made(kind, prompt if kind == "edit" else "", source=chosen, title=title)
 

@@ -121,8 +121,8 @@ def grid(
     top, n = _window(len(rows), MAX_ROWS, 0, f"{key}-rows", row_word)
     left, m = _window(len(columns), MAX_COLUMNS, start or len(columns) - 1, f"{key}-columns", column_word)
     down, across = range(top, top + n), range(left, left + m)
-    chosen_row, chosen_column = st.session_state.get(f"{key}-row"), st.session_state.get(f"{key}-column")
-    chosen = (chosen_row, chosen_column) if chosen_row in down and chosen_column in across else None
+    told: list[Any] = [st.session_state.get(f"{key}-{side}") for side in ("row", "column")]
+    chosen = (int(told[0]), int(told[1])) if told[0] in down and told[1] in across else None
     cell = _clicked(key, "picked")
     # The browser counts within the window that it was given: a click that was seen before means nothing in another window.
     clicked = (top + int(cell[0]), left + int(cell[1])) if cell and cell != st.session_state.get(f"{key}-drawn") else None
@@ -147,7 +147,8 @@ def grid(
     with st.container(horizontal=True, key=f"{key}-twins"):
         st.selectbox(row_word, down, index=None, format_func=lambda i: str(rows[i]), key=f"{key}-row", placeholder="Pick", width=160)
         st.selectbox(
-            column_word, across, index=None, format_func=lambda j: f"{j}  {words.token(columns[j])}", key=f"{key}-column",
+            column_word, across, index=None, key=f"{key}-column",
+            format_func=[f"{j}  {words.token(text)}" for j, text in enumerate(columns)].__getitem__,
             placeholder="Pick", width=200,
         )  # fmt: skip
     return picked
