@@ -45,7 +45,7 @@ from workbench.record import activations
 from workbench.shapes import Float, Tensor
 from workbench.sites import Site
 
-Kind = Literal["token", "prompts", "head", "mean", "probe", "edit"]
+OriginKind = Literal["token", "prompts", "head", "mean", "probe", "edit"]
 SIZE = 0.5
 
 
@@ -53,7 +53,7 @@ SIZE = 0.5
 class Origin:
     """What a direction is made of. `given`: a token, a prompt; `other`: a token or prompt to take off; `head`: as 3.7; `rows`, `edit`."""
 
-    kind: Kind
+    kind: OriginKind
     given: Prompt = ""
     other: Prompt = ""
     head: str = ""
