@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from pages._ui.compare import asking, drawing, running, texts
+from pages._ui.compare import asking, drawing, places, running, texts
 from pages._ui.compare import lanes as comparing
 from pages._ui.kit import frame
 from pages._ui.kit.backend import ready
@@ -33,6 +33,7 @@ def main(session: Session) -> None:
 
     texts.panel(session, settings, look, _nothing)
     comparing.dose_strip(session, lanes, settings)
+    places.place_map(session, lanes)
 
 
 def _nothing() -> None:

@@ -11,7 +11,7 @@ from pages._ui.kit import frame, words
 from pages._ui.kit.backend import ready
 from pages._ui.kit.lanes import known_edits
 from pages._ui.kit.state import state
-from pages._ui.spectra import panels
+from pages._ui.spectra import moves, panels
 
 if TYPE_CHECKING:
     from workbench.session import Session
@@ -40,9 +40,10 @@ def main(session: Session) -> None:
         frame.empty("Pick an edit above to see its spectra.", key="pick")
         return
     now.edit = chosen[0]
-    for edit, column in zip(chosen, st.columns(len(chosen), gap="large")):
+    for at, (edit, column) in enumerate(zip(chosen, st.columns(len(chosen), gap="large"))):
         with column:
             _one(session, edit, known[edit])
+            moves.panel(session, edit, at=at)
     if len(chosen) == 2:
         panels.angles(chosen[0], chosen[1])
 

@@ -28,20 +28,25 @@ class Forward:
     """Positions of the running forward, one row a sequence.
 
     `real`: not padding. `prompt`: belongs to the prompt. `generated`: the last prompt token and every later one, whose outputs decide
-    generated tokens.
+    generated tokens. `since`: how many tokens after the last of the prompt, where it is 0.
     """
 
     real: Bool[Tensor, "batch pos"]
     prompt: Bool[Tensor, "batch pos"]
     generated: Bool[Tensor, "batch pos"]
+    since: Int[Tensor, "batch pos"]
 
     def rows(self, rows: slice) -> Forward:
         """What is known about some rows."""
-        return Forward(self.real[rows], self.prompt[rows], self.generated[rows])
+        return self.of(lambda part: part[rows])
 
     def on(self, device: torch.device) -> Forward:
         """The same on a device: layers of one network may lie on several."""
-        return self if self.real.device == device else Forward(self.real.to(device), self.prompt.to(device), self.generated.to(device))
+        return self if self.real.device == device else self.of(lambda part: part.to(device))
+
+    def of(self, take: Callable[[Tensor], Tensor]) -> Forward:
+        """What is known, each part of it through a function."""
+        return Forward(take(self.real), take(self.prompt), take(self.generated), take(self.since))
 
 
 def wide(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
@@ -83,6 +88,17 @@ def in_prompt(forward: Forward) -> Bool[Tensor, "batch pos"]:
 def in_answer(forward: Forward) -> Bool[Tensor, "batch pos"]:
     """The tokens from which those of the answer are decided."""
     return forward.generated
+
+
+def _first(n: int) -> None:
+    @position_rule(f"first {n}")
+    def at_the_beginning(forward: Forward) -> Bool[Tensor, "batch pos"]:
+        """The tokens from which the first n of the answer are decided."""
+        return forward.generated & (forward.since < n)
+
+
+for _n in (1, 4, 16):
+    _first(_n)
 
 
 @position_rule("last")

@@ -115,7 +115,8 @@ class EvaluateSettings(Runnable["Evaluation"]):
     """An evaluation of lanes on the rows of a split (None: all), beside placebos. `neutral` names a set; None is the one that ships.
 
     `chat` and `system` as in a fit; None is as the edits were fitted. `shuffled` fits the first edit again on shuffled sides, beside it.
-    `seconds`: as many rows and texts as about that time allows (None: all), drawn in a fixed order and judged once.
+    `seconds`: as many rows and texts as about that time allows (None: all), drawn in a fixed order and judged once. `where` as in a
+    comparison: of each lane, the position rule at which its edits act.
     """
 
     lanes: tuple[Lane, ...]
@@ -128,6 +129,7 @@ class EvaluateSettings(Runnable["Evaluation"]):
     system: str = ""
     shuffled: bool = False
     seconds: float | None = None
+    where: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from streamlit.testing.v1 import AppTest
 
 from tests.app.conftest import fine, own_set, settled, texts
 from tests.conftest import contrast_rows
+from workbench.data.cutting import first_sentence
 from workbench.data.demonstrations import Demonstrations
 from workbench.edits.lane import Lane, Named
 from workbench.workspace.people import acting_as
@@ -66,6 +67,18 @@ def test_several_draws_are_gone_through_and_drawn_anew_and_go_on(app: Run, fresh
     for button, at in (("next", 2), ("next", 3), ("next", 1), ("back", 3)):
         fine(test.button(key=f"compare-0-draw-{button}").click().run())
         assert f"Sample {at} of 3" in texts(test) and test.button(key=f"compare-{at - 1}-0-positive")
+    fine(test.button(key="compare-0-draw-good").click().run())
+    fine(test.button(key="compare-0-draw-bad").click().run())
+    assert "Sample 2 of 3" in texts(test) and "2 of 3 samples judged" in texts(test)
+    fine(test.button(key="compare-0-draw-back").click().run())
+    assert "this one is bad" in texts(test)
+    judged = next(offer for offer in fresh_backend.sessions["embedded"].demos.list() if offer.title.startswith("judged"))
+    (row,) = fresh_backend.sessions["embedded"].demos(judged.id).rows
+    assert (row.positive or "").strip() == first_sentence(drawn[2]).strip() and (row.negative or "").strip() == first_sentence(
+        drawn[0]
+    ).strip()
+    keys = [button.proto.shortcut for button in test.button if str(button.key).startswith("compare-0-draw")]
+    assert len(set(keys)) == 4, "a key has one meaning"
     fine(test.button(key="compare-more").click().run())
     longer = [one[0].text for one in said(settled(test)).texts]
     assert all(text.startswith(old) for text, old in zip(longer, drawn))

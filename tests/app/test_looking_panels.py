@@ -70,6 +70,22 @@ def test_the_cut_of_an_older_edit_fills_the_form_with_what_it_did_as_released(
     assert "As released:" not in texts(test)
 
 
+def test_what_an_edit_moves_is_drawn_when_asked_and_a_set_that_was_changed_is_refused(app: Run, fresh_backend: Any) -> None:
+    test = app("spectra")
+    edit = fit(fresh_backend, test, "mean_difference", layers=[1])
+    test = spectra(test, edit)
+    assert "each beside a random edit of equal size" in texts(test)
+    fine(test.button(key="moves-run").click().run())
+    told = texts(settled(test))
+    assert "is moved most: by" in told and "direction 1 holds 100% of the move" in told and "Farthest along it" in told
+    assert [tab.label for tab in test.tabs][-3:] == ["Layers", "Directions", "Answers"], "it changes no weight"
+    session = fresh_backend.sessions["embedded"]
+    chosen = next(offer.id for offer in session.demos.list() if not offer.is_shipped)
+    session.demos.save(session.demos(chosen).with_rows(session.demos(chosen).rows[1:]), key=chosen)
+    fine(test.button(key="moves-run").click().run())
+    assert "was changed since" in texts(settled(test))
+
+
 def test_an_edit_without_spectra_has_no_cut(app: Run, fresh_backend: Any) -> None:
     test = app("spectra")
     edit = fit(fresh_backend, test, "mean_difference", layers=[1])

@@ -146,13 +146,14 @@ def test_where_and_gate_select_positions(tiny: LanguageModel) -> None:
     site, d = Site("resid_post", tiny.info.n_layers - 1), tiny.info.d_model
     base = logits(tiny, batch)
     changed: dict[str, list[bool]] = {}
-    for where in ("all", "prompt", "generated", "last"):
+    for where in ("all", "prompt", "generated", "last", "first 1"):
         edit = made(tiny, lambda dose, where=where: (TransformAt(site, lambda x: x + 1 + x.roll(1, -1), d, where),))
         changed[where] = [not torch.equal(a, b) for a, b in zip(under(tiny, edit, batch=batch)[0], base[0])]
     assert changed["all"] == [True] * 5
     assert changed["prompt"] == [True, True, True, False, False]
     assert changed["generated"] == [False, False, True, True, True]
     assert changed["last"] == [False, False, False, False, True]
+    assert changed["first 1"] == [False, False, True, False, False]
     for bias, acts in ((-1e9, False), (1e9, True)):
         gate = Gate(torch.zeros(d), torch.tensor(bias))
         gated = shift(tiny).gated({Site("resid_post", 1): gate})

@@ -95,7 +95,7 @@ def test_a_script_edits_cached_generation_where_the_engine_does(tiny_gpt2: Any, 
 
     prompt = words(3, 7, 12, 5)
     texts: list[tuple[int, ...]] = []
-    for where in ("all", "prompt", "generated"):
+    for where in ("all", "prompt", "generated", "first 1", "first 4"):
         op = shift(32, where, site="resid_post@1")
         edit = edit_of(tiny_gpt2, replace(op, fn=lambda x, fn=op.fn: 0.5 * x + 0.5 * fn(x)))
         export(tiny_gpt2, edit, "script", tmp_path / where, fresh_process=False)

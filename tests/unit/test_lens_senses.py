@@ -11,7 +11,7 @@ import torch
 from tests.conftest import words
 from workbench.edits.engine import applied
 from workbench.errors import Obstructed
-from workbench.figures.senses import balls, before_after, contribution_map, moved_senses, reading_heatmap
+from workbench.figures.senses import balls, before_after, contribution_map, moved_senses, reading_heatmap, shared_direction
 from workbench.lenses.senses import sense_reading, senses, taught_example
 from workbench.methods.shared.sense_edit import scaled_senses
 
@@ -41,6 +41,24 @@ def test_a_sense_promotes_the_tokens_whose_embeddings_it_points_to(tiny_backpack
         assert found.promotes[sense][0] == f"w{int(scores[sense].argmax())}" or int(scores[sense].argmax()) == 99
         assert found.demotes[sense][0] == f"w{int(scores[sense].argmin())}" or int(scores[sense].argmin()) == 99
     assert np.allclose(np.diag(found.likeness), 1.0, atol=1e-5) and len(found.rows()) == 4
+
+
+def test_what_senses_share_is_told_from_what_each_says_beyond_it(tiny_backpack_model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, token = tiny_backpack_model, 12
+    vocabulary = model.embedding[: model.n_tokens].double()
+    unit = vocabulary / vocabulary.norm(dim=1, keepdim=True)
+    # Three senses say the word loudly, and each a word of its own; the fourth pushes the word away.
+    own = [30, 40, 50, 60]
+    table = torch.stack([(9.0 if i < 3 else -9.0) * unit[token] + unit[at] for i, at in enumerate(own)])
+    monkeypatch.setattr(type(model), "senses", lambda self, ids: table[None].float())
+    found = senses(model, "w12", top_k=3)
+    assert found.says_itself == (0, 1, 2) and found.ranks[3] > 50 and found.shared[0] == "w12"
+    assert [tokens[0] for tokens in found.beyond] == [f"w{at}" for at in own]
+    assert (found.along[:3] > 0.9).all() and found.along[3] < -0.9 and found.share > 0.9 > found.random_share > 0.25
+    # The negative control: what each promotes before the shared direction is taken out is the word alone.
+    assert [tokens[0] for tokens in found.promotes[:3]] == ["w12"] * 3
+    drawn = shared_direction(found)
+    assert "itself" in str(drawn.layout.title.text) and all("'" not in text for text in drawn.data[0].text)
 
 
 def test_a_factor_of_one_is_no_edit_and_zero_removes_the_sense(tiny_backpack_model: Any) -> None:

@@ -341,5 +341,8 @@ def sha256(tensor: Tensor) -> str:
     """Hash of a tensor's dtype, shape and bytes."""
     data = tensor.detach().cpu().contiguous()
     digest = hashlib.sha256(f"{data.dtype}{tuple(data.shape)}".encode())
-    digest.update(data.reshape(-1).view(torch.uint8).numpy().tobytes() if data.numel() else b"")
+    flat = data.reshape(-1)
+    if flat.numel() and flat.stride(0) != 1:  # one value may keep the stride of what it was taken from
+        flat = flat.clone(memory_format=torch.contiguous_format)
+    digest.update(flat.view(torch.uint8).numpy().tobytes() if data.numel() else b"")
     return digest.hexdigest()

@@ -52,11 +52,11 @@ class PlaceboEdit(Edit):
 
 
 def rotated(edit: Edit, seed: int) -> PlaceboEdit:
-    """Return a placebo of an edit, at its dose and behind its gates and bounds; another seed turns it elsewhere."""
+    """Return a placebo of an edit, at its dose and place, behind its gates and bounds; another seed turns it elsewhere."""
     told = {"kind": edit.kind, "method": edit.header.method, "seed": seed}
     facts = {**edit.header.facts, "placebo": told}
     header = replace(edit.header, method=f"placebo of {edit.header.method}", facts=facts)
-    return PlaceboEdit(header, edit, seed, dose=edit.dose, gates=edit.gates, spares=edit.spares)
+    return PlaceboEdit(header, edit, seed, dose=edit.dose, gates=edit.gates, spares=edit.spares, where=edit.where)
 
 
 @lru_cache(maxsize=32)

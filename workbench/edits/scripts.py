@@ -152,15 +152,15 @@ def recorded_source(op: TransformAt, dtype: torch.dtype) -> tuple[str, dict[str,
     def plain(x: Tensor) -> Tensor:
         return fn(x)
 
-    def seeing(x: Tensor, real: Tensor, prompt: Tensor, generated: Tensor) -> Tensor:
-        return fn(x, Forward(real, prompt, generated))
+    def seeing(x: Tensor, real: Tensor, prompt: Tensor, generated: Tensor, since: Tensor) -> Tensor:
+        return fn(x, Forward(real, prompt, generated, since))
 
     # Two rows of five tokens: sizes 0 and 1 would be taken for constants, everything above stands for any size.
     x, real = torch.randn(2, 5, op.width).to(dtype), torch.ones(2, 5, dtype=torch.bool)
     try:
         with torch.no_grad():
             traced = make_fx(seeing if op.sees_call else plain, tracing_mode="symbolic", _allow_non_fake_inputs=True)
-            graph = traced(x, real, real.clone(), real.clone()) if op.sees_call else traced(x)
+            graph = traced(x, real, real.clone(), real.clone(), real.long()) if op.sees_call else traced(x)
     except RuntimeError as error:
         raise UnsupportedExport(
             f"The edit at {op.site} decides by its data what it computes, so its calls cannot be written down once: "

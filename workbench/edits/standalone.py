@@ -74,6 +74,7 @@ class _Call:
 
     def __init__(self, model: nn.Module) -> None:
         self.forward: Forward | None = None
+        self._n_prompt = 0
         self._names = list(inspect.signature(model.forward).parameters)
         positions = [step for step in STEPS if step["kind"] == "transform" and (step["where"] != "all" or step["sees_call"])]
         if positions and not set(CACHES) & set(self._names):
@@ -92,7 +93,10 @@ class _Call:
         last = torch.zeros_like(real)
         last[:, -1] = True
         begun = cache is not None and int(cache.get_seq_length()) > 0
-        self.forward = Forward(real, real & (not begun), real if begun else last)
+        n_before = int(cache.get_seq_length()) if begun else 0
+        self._n_prompt = self._n_prompt if begun else ids.shape[1]
+        since = torch.arange(ids.shape[1], device=real.device) + n_before - (self._n_prompt - 1)
+        self.forward = Forward(real, real & (not begun), real if begun else last, since.expand_as(real))
 
 
 def _edited(step: dict[str, Any], known: dict[str, Tensor], call: _Call) -> Callable[[Tensor], Tensor]:
@@ -101,7 +105,7 @@ def _edited(step: dict[str, Any], known: dict[str, Tensor], call: _Call) -> Call
     columns = None if step["columns"] is None else slice(*step["columns"])
 
     def law(x: Tensor, *forward: Forward) -> Tensor:
-        return function(constants, x, *(mask for known in forward for mask in (known.real, known.prompt, known.generated)))
+        return function(constants, x, *(mask for known in forward for mask in (known.real, known.prompt, known.generated, known.since)))
 
     op = TransformAt(step["module"], law, step["width"], step["where"], gate, step["spare"], step["sees_call"])
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from workbench.figures import adversary, gate, running, spectra, turns
+from workbench.figures import adversary, gate, moves, running, spectra, turns
 from workbench.figures.basic import Line, lines
 from workbench.figures.picture import Picture, drawn_moving, drawn_pictures
 from workbench.methods.registry import Curve, FitReport
 from workbench.progress import Report
 
 # Each of these modules registers what it draws.
-PICTURED = (spectra, turns, adversary, gate, running)
+PICTURED = (spectra, turns, adversary, gate, running, moves)
 
 
 def report_pictures(report: FitReport) -> tuple[Picture, ...]:

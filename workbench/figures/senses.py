@@ -7,12 +7,16 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from workbench.figures.theme import LANE_SYMBOLS, UNSIGNED, lane_colour, signed_scale
+from workbench.figures.theme import LANE_SYMBOLS, PLACEBO_COLOUR, UNSIGNED, lane_colour, signed_scale
 
 
 def _names(tokens: Sequence[str]) -> list[str]:
     # Equal tokens at different places must stay different rows and columns.
-    return [f"{i} {token.replace(' ', '␣')}" for i, token in enumerate(tokens)]
+    return [f"{i} {_token(token)}" for i, token in enumerate(tokens)]
+
+
+def _token(text: str) -> str:
+    return text.replace(" ", "␣").replace("\n", "⏎")
 
 
 def reading_heatmap(reading: Any, sense: int, lane: int = 0) -> go.Figure:
@@ -43,21 +47,40 @@ def contribution_map(reading: Any, lane: int = 0) -> go.Figure:
             hovertemplate="sense %{x} of %{y}: %{z:+.2f}<extra></extra>",
         )
     )  # fmt: skip
-    name = reading.target.replace(" ", "␣")
+    name = _token(reading.target)
     figure.update_layout(title=f"Who makes {name} likely", height=140 + 24 * len(reading.tokens))
     figure.update_xaxes(title="sense", type="category")
     figure.update_yaxes(title="word", autorange="reversed")
     return figure
 
 
+def shared_direction(found: Any) -> go.Figure:
+    """How much of each sense lies along the direction that says the word itself: above zero it says the word, below it keeps it away."""
+    shown = [f"sense {i}" for i in range(len(found.along))]
+    figure = go.Figure(
+        go.Bar(
+            x=found.along.tolist(), y=shown, orientation="h", marker_color=[lane_colour(1 if x > 0 else 5) for x in found.along],
+            text=["  ".join(_token(token) for token in tokens[:3]) for tokens in found.beyond], textposition="outside", cliponaxis=False,
+            hovertemplate="%{y}: cosine %{x:.2f}; beyond it %{text}<extra></extra>",
+        )
+    )  # fmt: skip
+    # The mean square of random vectors' cosines with their own leading direction is its share.
+    chance = found.random_share**0.5
+    figure.add_vrect(x0=-chance, x1=chance, fillcolor=PLACEBO_COLOUR, opacity=0.25, line_width=0)
+    figure.update_layout(title=f"Which senses say {_token(found.word)} itself", height=110 + 26 * len(shown))
+    figure.update_xaxes(title="cosine with the direction that says the word", range=[-1.6, 1.6], tickvals=[-1, -0.5, 0, 0.5, 1])
+    figure.update_yaxes(autorange="reversed")
+    return figure
+
+
 def moved_senses(rows: Sequence[Mapping[str, Any]], limit: int = 16) -> go.Figure:
     """How far each sense moved, with the tokens that its move promotes."""
     shown = list(rows)[:limit]
-    names = [f"{row['word'].replace(' ', '␣')} · {row['sense']}" for row in shown]
+    names = [f"{_token(row['word'])} · {row['sense']}" for row in shown]
     figure = go.Figure(
         go.Bar(
             x=[row["moved"] for row in shown], y=names, orientation="h", marker_color=lane_colour(1),
-            text=[row["promotes"] for row in shown], textposition="auto",
+            text=["  ".join(map(_token, row["promotes"])) for row in shown], textposition="auto",
             hovertemplate="%{y} moved by %{x:.2f}; promotes %{text}<extra></extra>",
         )
     )  # fmt: skip

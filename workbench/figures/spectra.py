@@ -96,11 +96,15 @@ def _size_picture(arrays: Arrays, layers: Sequence[int], held: int) -> Picture:
             y=mean.tolist(),
             error_y={"type": "data", "symmetric": False, "array": (upper - mean).clip(0).tolist(), "arrayminus": [0.0] * len(layers)},
             marker_color=GOOD_COLOUR,
+            # One layer's bar would else fill the figure.
+            width=min(0.65, 0.18 * len(layers)),
+            text=[f"{value:.1%}" for value in mean],
+            textposition="inside" if len(layers) < 9 else "none",
             hovertemplate="%{x}: %{y:.3f}<extra></extra>",
         )
     )
     figure.update_layout(title="Edit size on held-out texts", height=280, showlegend=False)
-    figure.update_yaxes(title="‖Δ‖ / ‖h‖", rangemode="tozero")
+    figure.update_yaxes(title="length of the move, in lengths of the token (‖Δ‖ / ‖h‖)", rangemode="tozero")
     rows: list[dict[str, Any]] = [
         {"layer": layer, "mean": float(mean[i]), "95 % of tokens below": float(upper[i]), "cosine": float(arrays["edit_cosine"][i])}
         for i, layer in enumerate(layers)

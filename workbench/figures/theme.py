@@ -27,6 +27,9 @@ UNSIGNED = "Cividis"
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', 'DejaVu Sans', sans-serif"
 MONO = "ui-monospace, 'SF Mono', 'Cascadia Mono', 'DejaVu Sans Mono', Menlo, Consolas, monospace"
 
+# Pixels: what stands above a plot with one line of legend, one more line of it, the room of a narrow column, a sign, a character.
+_TOP, _LINE, _NARROW, _SIGN, _CHARACTER = 56, 20, 460, 46, 6.5
+
 
 def lane_colour(index: int) -> str:
     """Colour of a lane: 0 is the untouched model, 1 is edit A."""
@@ -91,8 +94,27 @@ def template(dark: bool = False) -> go.layout.Template:
 
 
 def themed(figure: go.Figure, *, dark: bool = False) -> go.Figure:
-    """Set the template on a figure and return it; a heatmap with a coloraxis of its own keeps its scale."""
+    """Set the template on a figure and return it; a heatmap with a coloraxis of its own keeps its scale.
+
+    A legend of several lines gets room under the title, and the figure as much more height.
+    """
+    layout: dict[str, Any] = figure.layout.to_plotly_json()
+    more = _LINE * (_legend_lines(figure, layout) - 1)
+    if more > 0 and "t" not in layout.get("margin", {}) and "y" not in layout.get("legend", {}):
+        figure.update_layout(margin_t=_TOP + more, height=layout["height"] + more if "height" in layout else None)
     return figure.update_layout(template=template(dark))
+
+
+def _legend_lines(figure: go.Figure, layout: dict[str, Any]) -> int:
+    """Into how many lines a legend breaks in a narrow column: from right to left above the plot, where the title stands too."""
+    traces: list[dict[str, Any]] = [trace.to_plotly_json() for trace in figure.data]
+    names = list(dict.fromkeys(str(one["name"]) for one in traces if one.get("name") and one.get("showlegend") is not False))
+    if layout.get("showlegend") is False or len(names) < 2:
+        return min(len(names), 1)
+    lines, left = 1, _NARROW
+    for width in (_SIGN + _CHARACTER * len(name) for name in names):
+        lines, left = (lines, left - width) if width <= left else (lines + 1, _NARROW - width)
+    return lines
 
 
 def title_of(figure: go.Figure) -> str:

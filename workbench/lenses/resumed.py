@@ -14,7 +14,6 @@ import torch
 from workbench.models.base import LanguageModel
 from workbench.models.hooks import ReadWrite
 from workbench.models.tokens import TokenBatch, running
-from workbench.operations import Forward
 from workbench.shapes import Activations, Float, Tensor
 from workbench.sites import Site
 
@@ -69,5 +68,5 @@ class Resumable:
             for block, (args, kwargs) in zip(self._model.blocks[layer:], self._calls[layer:]):
                 out: Any = block(x, *args, **kwargs)
                 x = out[0] if isinstance(out, tuple) else out
-        with running(Forward(forward.real[:, -1:], forward.prompt[:, -1:], forward.generated[:, -1:])):
+        with running(forward.of(lambda part: part[:, -1:])):
             return self._model.unembed(x[:, -1:])[:, -1]

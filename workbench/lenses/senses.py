@@ -29,10 +29,20 @@ from workbench.score import continuation_scores
 from workbench.shapes import Float
 from workbench.sites import Site
 
+N_DRAWS = 200
+"""Draws of random senses, for what the shared direction of nothing holds."""
+
 
 @dataclass(frozen=True)
 class WordSenses:
-    """The senses of one word: tokens that each promotes and demotes, by E·C(v)_l, and how alike the senses are (cosines)."""
+    """The senses of one word: tokens that each promotes and demotes, by E·C(v)_l, and how alike the senses are (cosines).
+
+    Most senses of most words say the word itself, or keep it from being said again, along one direction. `shared` holds the tokens of that
+    direction (the leading right singular vector of the senses, turned so that it promotes the word), `along` each sense's cosine with it,
+    `share` its share of all their squares, `random_share` that of as many random vectors of these lengths, a mean over draws. `beyond`
+    is what each sense promotes once that direction is taken out: there the senses differ. `ranks` says how many tokens each sense promotes
+    more than the word itself.
+    """
 
     model: str
     word: str
@@ -41,32 +51,68 @@ class WordSenses:
     demotes: tuple[tuple[str, ...], ...]
     norms: Float[np.ndarray, " sense"]
     likeness: Float[np.ndarray, "sense sense"]
+    ranks: tuple[int, ...]
+    shared: tuple[str, ...]
+    along: Float[np.ndarray, " sense"]
+    share: float
+    random_share: float
+    beyond: tuple[tuple[str, ...], ...]
+
+    @property
+    def says_itself(self) -> tuple[int, ...]:
+        """The senses that promote the word itself above every other token."""
+        return tuple(sense for sense, rank in enumerate(self.ranks) if rank == 0)
 
     def rows(self) -> list[dict[str, Any]]:
         """One table row a sense."""
         return [
-            {"sense": i, "promotes": "  ".join(up), "demotes": "  ".join(down), "length": float(self.norms[i])}
-            for i, (up, down) in enumerate(zip(self.promotes, self.demotes))
-        ]
+            {
+                "sense": i, "beyond what all share": "  ".join(map(_shown, self.beyond[i])),
+                "the word itself": f"{rank:,} tokens before it" if rank else "says it",
+                "along the shared": round(float(self.along[i]), 2),
+                "promotes": "  ".join(map(_shown, self.promotes[i])), "demotes": "  ".join(map(_shown, self.demotes[i])),
+                "length": float(self.norms[i]),
+            }
+            for i, rank in enumerate(self.ranks)
+        ]  # fmt: skip
+
+
+def _shown(token: str) -> str:
+    return token.replace(" ", "␣").replace("\n", "⏎")
 
 
 def senses(model: LanguageModel, word: str, *, top_k: int = 8, progress: Progress | None = None) -> WordSenses:
-    """Return what each sense of a word promotes, whatever the context.
+    """Return what each sense of a word promotes, whatever the context, and what it promotes beyond what all of them share.
 
     Raises:
         Obstructed: the model is no Backpack. BadPrompt: the word is not one token.
     """
     owner, tell = backpack(model), progress or silent()
     token = one_token(owner, word)
-    table = owner.senses(torch.tensor([token]))[0].float()  # (sense, d_model)
-    scores = table @ owner.embedding[: owner.n_tokens].float().T
-    k = min(top_k, owner.n_tokens)
-    up, down = scores.topk(k).indices, (-scores).topk(k).indices
-    unit = table / table.norm(dim=1, keepdim=True).clamp_min(1e-12)
+    table = owner.senses(torch.tensor([token]))[0].double()  # (sense, d_model)
+    vocabulary = owner.embedding[: owner.n_tokens].double()
+    scores, k = table @ vocabulary.T, min(top_k, owner.n_tokens)
+    axis = torch.linalg.svd(table, full_matrices=False).Vh[0]
+    axis = axis * torch.sign(vocabulary[token] @ axis)
+    rest = (table - (table @ axis)[:, None] * axis) @ vocabulary.T
+    lengths = table.norm(dim=1).clamp_min(1e-12)
+    up, down, beyond = scores.topk(k).indices, (-scores).topk(k).indices, rest.topk(k).indices
+    texts = [tuple(token_texts(owner.tokenizer, row) for row in part) for part in (up, down, beyond)]
+    unit = table / lengths[:, None]
     tell(1.0, "Done")
-    texts = [tuple(token_texts(owner.tokenizer, row) for row in part) for part in (up, down)]
-    name = token_texts(owner.tokenizer, [token])[0]
-    return WordSenses(owner.info.name, name, token, texts[0], texts[1], table.norm(dim=1).numpy(), (unit @ unit.T).numpy())
+    return WordSenses(
+        owner.info.name, token_texts(owner.tokenizer, [token])[0], token, texts[0], texts[1], lengths.numpy(), (unit @ unit.T).numpy(),
+        tuple(int(n) for n in (scores > scores[:, token : token + 1]).sum(1)),
+        token_texts(owner.tokenizer, (vocabulary @ axis).topk(min(4, k)).indices), (unit @ axis).numpy(),
+        float((table @ axis).square().sum() / table.square().sum()), _random_share(lengths, table.shape[1]), texts[2],
+    )  # fmt: skip
+
+
+def _random_share(lengths: Float[torch.Tensor, " sense"], width: int) -> float:
+    """The share of all squares that the leading direction of random vectors of these lengths holds, a mean over seeded draws."""
+    draws = torch.randn(N_DRAWS, len(lengths), width, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    drawn = draws / draws.norm(dim=2, keepdim=True) * lengths[:, None]
+    return float((torch.linalg.svdvals(drawn)[:, 0].square() / lengths.square().sum()).mean())
 
 
 @dataclass(frozen=True)

@@ -92,7 +92,7 @@ class EditShelf:
         found = lane_of(given, self._is_name).loaded(self._loaded, self._shown)
         for edit in found.edits:
             valid_dose(edit.written_dose or 0.0)
-        return replace(found, edits=tuple(self._called(edit, edit.key) for edit in edits_of(found)))
+        return replace(found, edits=tuple(map(self._called, edits_of(found))))
 
     def read(self, text: str) -> Lane:
         """The lane of a text, its edits named; names that hold marks of the grammar are known. Raises: as `Lane.parse`."""
@@ -143,13 +143,17 @@ class EditShelf:
         found = self._called(self.load(edit.name), edit.name)
         return found if edit.dose is None else found.dosed(edit.dose)
 
-    def _called(self, edit: Edit, key: str) -> Edit:
-        """The edit under the name that it has in the workspace now, where it is saved and was not named by another of its doses."""
+    def _called(self, edit: Edit, key: str = "") -> Edit:
+        """The edit under the name that it has in the workspace now, where it is saved and was not named by another of its doses.
+
+        key: what it was asked for by; its id, which takes a look at all its tensors, where it was given as itself.
+        """
         if edit.called:
             return edit
         try:
             saved = self._workspace().edits
-            return replace(edit, called=saved.info(key).name) if key in saved.known() else edit
+            known = saved.known()
+            return replace(edit, called=saved.info(key or edit.id).name) if known and (key or edit.id) in known else edit
         except (StorageFailed, NewerSchema):  # a workspace that refuses costs no result
             return edit
 

@@ -60,7 +60,9 @@ def evaluate_settings(run: Run, source: str) -> EvaluateSettings:
     if run.kind != "evaluate":
         raise Obstructed(f"The run {run.id} ({run.kind}) is no evaluation.", "Choose another run.")
     lanes, counts = recorded_lanes(run), {name: told[name] for name in ("n_placebos", "n_generations", "seconds") if name in told}
-    return EvaluateSettings(lanes, source, told.get("split"), shuffled=bool(told.get("shuffled")), **counts)
+    return EvaluateSettings(
+        lanes, source, told.get("split"), shuffled=bool(told.get("shuffled")), where=tuple(told.get("where", ())), **counts
+    )
 
 
 def recorded_lanes(run: Run) -> tuple[Lane, ...]:

@@ -43,8 +43,7 @@ class Measuring:
         lanes, prompts = self._loaded(settings.lanes), list(settings.prompts)
         edits = [edit for lane in lanes for edit in edits_of(lane)]
         notes = rendering_notes(model, prompts, edits) + self.shelf.said_of(edits)
-        rules = settings.where or ("",) * len(lanes)
-        placed = [replace(lane, edits=tuple(edit.acting(rule) for edit in edits_of(lane))) for lane, rule in zip(lanes, rules, strict=True)]
+        placed = _placed(lanes, settings.where)
         how, forced, frozen = settings.sampling, settings.forced, settings.frozen
         found = replace(compare(model, prompts, placed, how, forced=forced, frozen=frozen, progress=progress), notes=notes)
         asked: dict[str, Any] = {"prompts": prompts, "lanes": lanes_told(lanes), "sampling": how}
@@ -55,7 +54,7 @@ class Measuring:
 
     def evaluate(self, model: LanguageModel, settings: EvaluateSettings, progress: Progress | None) -> Evaluation:
         """Gain and damage of lanes beside placebos. Raises: as `Session.evaluate`."""
-        lanes = self._loaded(settings.lanes)
+        lanes = _placed(self._loaded(settings.lanes), settings.where)
         if not lanes:
             raise BadLane("There is no lane to evaluate.", "Give an edit, or several in a list; () is the untouched model.")
         edits = [edit for lane in lanes for edit in edits_of(lane)]
@@ -88,6 +87,7 @@ class Measuring:
             "n_generations": settings.n_generations,
             "shuffled": settings.shuffled,
             "seconds": settings.seconds,
+            "where": settings.where,
         }
         title = f"{lane_label(lanes[0])} on {rows.name}"
         told = {"sentence": found.verdict.sentence, "detail": found.verdict.detail}
@@ -173,6 +173,12 @@ class Measuring:
         """The largest dose at which the model still speaks. Raises: as `Session.coherent_dose`."""
         texts = neutral_for(self.demos, neutral, Demonstrations(()), model)
         return max_coherent_dose(model, self.shelf.edit(edit), texts, progress=progress, **options)
+
+
+def _placed(lanes: Sequence[Lane], rules: Sequence[str]) -> list[Lane]:
+    """Each lane with its edits acting where its position rule says; no rules: where they were fitted to."""
+    pairs = zip(lanes, rules or ("",) * len(lanes), strict=True)
+    return [replace(lane, edits=tuple(edit.acting(rule) for edit in edits_of(lane))) for lane, rule in pairs]
 
 
 def _rules(given: Any) -> Rules:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, final
 
 from workbench.edits.base import Edit
 from workbench.errors import Obstructed
+from workbench.methods.registry import FitReport, Fitted
+from workbench.methods.shared.gating import gated
+from workbench.models.base import LanguageModel
+from workbench.progress import Progress
 from workbench.workspace.edit_shelf import EditShelf
 from workbench.workspace.edits import EditInfo
 from workbench.workspace.home import Workspace
+from workbench.workspace.rendering import as_read
 from workbench.workspace.runs import Run
 from workbench.workspace.shelf import Shelf
 
@@ -98,3 +103,20 @@ def source_of(story: EditStory, demos: Shelf) -> str:
             "Go back to that version on Demonstrations, or fit again.",
         )
     return found
+
+
+def gated_as_fitted(
+    model: LanguageModel, shelf: EditShelf, workspace: Workspace, demos: Shelf, key: str, progress: Progress | None = None
+) -> str:
+    """Fit a probe at each site of an edit, on the rows of its fit, that decides token by token whether it acts; keep the gated edit at hand
+    and return its id.
+
+    Raises:
+        Obstructed: the rows are not here as they were (`source_of`). Others: as `gating.gated`.
+    """
+    story = edit_story(shelf, workspace, key)
+    rows = as_read(model, demos.resolve(source_of(story, demos)), bool(story.edit.header.rendered) or None, "", [story.edit])
+    fitted = gated(model, Fitted(story.edit.dosed(1.0), FitReport()), rows, seed=story.edit.header.seed, progress=progress)
+    edit = replace(fitted.edit, called=f"{story.name}, gated")
+    shelf.remember(replace(fitted, edit=edit), None)
+    return edit.id

@@ -8,18 +8,23 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from pages._ui.kit import words
+from pages._ui.kit import frame, jobs, words
 from pages._ui.kit.lanes import own_dose
 from pages._ui.kit.state import option, part, state
 from workbench.edits.lane import Dosed, Lane, Named
 
 if TYPE_CHECKING:
+    from workbench.progress import Progress
     from workbench.session import Session
 
 # Names of position rules, and what people call them; the empty one leaves an edit as it was fitted.
 PLACES: Mapping[str, str] = {
     "": "as it was fitted", "all": "everywhere", "prompt": "on the prompt", "generated": "on the answer", "last": "at the last token",
+    "first 1": "on the first token of the answer", "first 4": "on the first 4 tokens of the answer",
+    "first 16": "on the first 16 tokens of the answer",
 }  # fmt: skip
+GATE: jobs.Slot[str, str] = jobs.Slot("gate")
+"""Its settings are the edit, its result the edit with a probe."""
 Acts = tuple[tuple[int, ...], tuple[str, ...]]
 """Which lanes keep the base's attention, and the position rule of each: as `CompareSettings` takes them."""
 
@@ -30,6 +35,8 @@ class Acting:
 
     where: dict[tuple[str, ...], str] = field(default_factory=dict[tuple[str, ...], str])
     frozen: set[tuple[str, ...]] = field(default_factory=set[tuple[str, ...]])
+    ungated: dict[str, str] = field(default_factory=dict[str, str])
+    """Edits that got a probe here, and the one that each was without."""
 
 
 def acts(lanes: Sequence[Lane]) -> Acts:
@@ -58,7 +65,49 @@ def control(session: Session, lane: Lane, at: int, known: Mapping[str, str]) -> 
                 args=(option(lane), f"{key}-frozen"),
                 help="Every head looks where the untouched model does on this text: what the edit still does is not by looking elsewhere.",
             )  # fmt: skip
+        _gate(session, lane, at, key)
         _stacked(session, lane, at, known, key)
+
+
+def _gate(session: Session, lane: Lane, at: int, key: str) -> None:
+    """Let a probe decide token by token whether the lane's one edit acts; the gated edit takes its place, and gives it back."""
+    mine = part(Acting)
+    if len(lane.edits) != 1:
+        return
+    (edit,) = lane.keys
+    if edit in mine.ungated:
+        st.caption("A probe decides token by token: it acts where the text is like the answers of its demonstrations.")
+        st.button("Take the probe off", key=f"{key}-ungate", on_click=_swap, args=(at, edit, mine.ungated[edit]))
+        return
+    frame.act(
+        "Act only while a probe fires", _begin_gate, edit, key=f"{key}-gate",
+        help="Fits a probe at each site: answers of its demonstrations against neutral text, of which at most 1 % may pass (CAST).",
+    )  # fmt: skip
+    if jobs.settings_of(GATE) == edit or jobs.is_running(GATE):
+        jobs.panel(GATE, lambda gated: st.button("Use the gated edit", key=f"{key}-gated", on_click=_swap, args=(at, edit, gated)))
+    elif (error := state().failed.get(GATE.name)) is not None:
+        frame.problem(error, f"{key}-gate")
+
+
+def _begin_gate(edit: str) -> None:
+    def work(session: Session, progress: Progress) -> str:
+        from workbench.workspace.story import gated_as_fitted
+
+        return gated_as_fitted(session.model, session.shelf, session.workspace, session.demos, edit, progress)
+
+    jobs.start(GATE, "Fitting the probe", work, edit)
+
+
+def _swap(at: int, old: str, new: str) -> None:
+    """Put one edit in the place of another, at its dose, acting where that one did."""
+    mine, now = part(Acting), state()
+    lane = now.lanes[at]
+    given = replace(lane, edits=tuple(Named(new, dose) for _, dose in lane.doses))
+    if mine.ungated.pop(old, None) != new:
+        mine.ungated[new] = old
+    mine.where[option(given)] = mine.where.get(option(lane), "")
+    mine.frozen |= {option(given)} if option(lane) in mine.frozen else set()
+    now.lanes = tuple(given if i == at else one for i, one in enumerate(now.lanes))
 
 
 def _place(lane: tuple[str, ...], key: str) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
-from pages._ui.compare import asking, branching, concept_meter, known, running, token_drawer
+from pages._ui.compare import asking, branching, concept_meter, known, running, thumbing, token_drawer
 from pages._ui.kit import frame, jobs, words
 from pages._ui.kit.components import Bars, token_strip
 from pages._ui.kit.figures import table_panel
@@ -83,8 +83,9 @@ def draw(session: Session, found: Comparison, look: Look, of: CompareSettings | 
         st.caption(f":orange[{words.plain(note)}]")
     answers = known.known(session, found.prompts)
     groups = [[at for at, _ in group] for _, group in groupby(enumerate(found.prompts), key=lambda pair: pair[1])]
+    keyed = next((draws for draws in groups if len(draws) > 1 and look.key == running.COMPARE.name), None)  # a key has one meaning
     for draws in groups:
-        p = _shown_draw(draws, look.key)
+        p = thumbing.shown(session, found, draws, look.key, has_keys=draws is keyed)
         if len(groups) > 1:
             st.text(str(found.prompts[p]))
         known.told(answers[p])
@@ -97,23 +98,6 @@ def draw(session: Session, found: Comparison, look: Look, of: CompareSettings | 
         if of is not None:
             token_drawer.drawer(session, found, of, p, pinned, look.key)
     _below(found, look.key)
-
-
-def _shown_draw(draws: Sequence[int], key: str) -> int:
-    """Which of several draws of a prompt is shown: the buttons go round."""
-    if len(draws) == 1:
-        return draws[0]
-    name = f"{key}-{draws[0]}-draw"
-    at = int(st.session_state.get(name, 0)) % len(draws)
-    with st.container(horizontal=True, vertical_alignment="center", key=f"{name}-row"):
-        st.button("Previous", icon=":material/chevron_left:", key=f"{name}-back", on_click=_turn, args=(name, at - 1), type="tertiary")
-        st.text(f"Sample {at + 1} of {len(draws)}", width="content")
-        st.button("Next", icon=":material/chevron_right:", key=f"{name}-next", on_click=_turn, args=(name, at + 1), type="tertiary")
-    return draws[at]
-
-
-def _turn(name: str, to: int) -> None:
-    st.session_state[name] = to
 
 
 def _below(found: Comparison, key: str) -> None:

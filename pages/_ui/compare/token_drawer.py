@@ -134,16 +134,17 @@ def thumbs(session: Session, prompt: Prompt, text: str, key: str) -> None:
     with st.container(horizontal=True, gap="small"):
         for good, sign, word in ((True, ":material/thumb_up:", "positive"), (False, ":material/thumb_down:", "negative")):
             st.button(
-                word, icon=sign, key=f"{key}-{word}", type="tertiary", on_click=_judge, args=(session, prompt, text, good),
+                word, icon=sign, key=f"{key}-{word}", type="tertiary", on_click=judge, args=(session, prompt, text, good),
                 help=f"Adds to the demonstrations as a {word}: {words.plain(text.strip())}  \nPin a token to end it there.",
             )  # fmt: skip
 
 
-def _judge(session: Session, prompt: Prompt, text: str, good: bool) -> None:
-    """Add a judged answer; a prompt that has the other side already gets both in one row."""
+def judge(session: Session, prompt: Prompt, text: str, good: bool) -> bool:
+    """Add a judged answer, and say whether that worked; a prompt that has the other side already gets both in one row."""
     try:
         title = sets.judge(session, prompt, text, good)
     except Exception as error:  # shown as a toast; nothing else depends on it
         st.toast(words.plain(f"{error} {getattr(error, 'hint', '')}"))
-        return
+        return False
     st.toast(f"Added to {words.plain(title)} as a {'positive' if good else 'negative'}.")
+    return True

@@ -34,7 +34,7 @@ def known_edits(session: Session) -> dict[str, str]:
 
 
 def _plain_name(edit: Edit) -> str:
-    return f"{edit.header.method.replace('_', ' ')} {edit.id[:4]}"
+    return edit.called or f"{edit.header.method.replace('_', ' ')} {edit.id[:4]}"
 
 
 def own_dose(session: Session, edit: str) -> float:

@@ -155,14 +155,13 @@ def explore(session: Session) -> None:
 
 def _sliders(session: Session, found: WordSenses, text: Prompt) -> None:
     where = words.provenance(model=found.model, where=f"token {found.token}")
-    st.caption(f"What each sense of {words.plain(words.token(found.word))} promotes wherever the word is read.")
-    table_panel(found.rows(), where, key="sense-table")
+    _itself(found, where)
     columns, factors = st.columns(N_COLUMNS), {}
     for sense in range(len(found.promotes)):
         with columns[sense % N_COLUMNS]:
             key = f"sense-{found.token}-{sense}"
             factors[found.token, sense] = st.slider(f"Sense {sense}", 0.0, 3.0, 1.0, 0.1, key=key)
-            st.text(" ".join(words.token(text) for text in found.promotes[sense][:3]))
+            st.text(" ".join(words.token(text) for text in found.beyond[sense][:3]))
     from workbench.lenses.senses import backpack
     from workbench.methods.shared.sense_edit import scaled_senses
 
@@ -171,6 +170,24 @@ def _sliders(session: Session, found: WordSenses, text: Prompt) -> None:
     shown = [(name, [(words.token(token), share) for token, share in rows]) for name, rows in lanes]
     rows = [{"lane": name, "token": token, "probability": share} for name, part in shown for token, share in part]
     figure_panel(next_token_bars("Next token", shown), rows, words.provenance(model=found.model, n="1 prompt"), key="sense-next")
+
+
+def _itself(found: WordSenses, where: str) -> None:
+    """Which senses say the word itself, and what each says beyond that."""
+    from workbench.figures.senses import shared_direction
+
+    word, n, own = words.plain(words.token(found.word)), len(found.ranks), found.says_itself
+    others = words.plain(words.listed([words.token(token) for token in found.shared if token != found.word]))
+    many = f"{len(own) or 'None'} of {n} senses {'says' if len(own) < 2 else 'say'} {word} itself"
+    says = (
+        f"**{many}**, and words like it: {others}. The others keep it from being said again, or say something else. Beyond the one "
+        "direction that all share, each says what stands beside its bar."
+    )
+    figure_panel(
+        shared_direction(found), found.rows(), where, key="sense-shared", says=says,
+        look_for=f"One direction holds {found.share:.0%} of the senses' squares; of {n} random vectors of these lengths it would be "
+        f"{found.random_share:.0%} (grey). A bar within the grey has no more to do with the word itself than chance.",
+    )  # fmt: skip
 
 
 def reading(session: Session) -> None:

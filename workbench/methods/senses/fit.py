@@ -174,7 +174,7 @@ def sense_rows(model: BackpackModel, problem: SenseProblem, delta: Tensor, limit
                 "background": base,
                 "score": score,
                 "moved": float(norms[i]),
-                "promotes": ", ".join(repr(str(model.tokenizer.decode([int(t)]))) for t in promoted),
+                "promotes": [str(model.tokenizer.decode([int(t)])) for t in promoted],
             }
         )
     return tuple(rows)

@@ -1,8 +1,9 @@
 """What a TaRot fit can show: trajectory, health of the surrogate, angles, prompts before and after, and what went wrong.
 
-Arrays: `angles_rms` and `cosine` (layer, head) size of the turn and mean cos(z, z'); `relevance` (layer, head) evidence, where heads were
-ranked; `p_before`, `p_after` per training prompt, `p_before_validation`, `p_after_validation`; `points` (trial, dim) and `scalars` (trial,
-field), from which `Trials.from_tensors` resumes. Tables: `trials`, `finalists`, `confusion`. Ref: docs/methods/tarot.md §8.
+Arrays: `angles_rms` and `cosine` (layer, head) size of the turn and mean cos(z, z'), of `turned_layers` (layer); `relevance` (layer,
+head) evidence, where heads were ranked; `p_before`, `p_after` per training prompt, `p_before_validation`, `p_after_validation`; `points`
+(trial, dim) and `scalars` (trial, field), from which `Trials.from_tensors` resumes.
+Tables: `trials`, `finalists`, `confusion`. Ref: docs/methods/tarot.md §8.
 """
 
 from __future__ import annotations
@@ -99,7 +100,12 @@ def stopped_report(edit: RotationEdit, found: Found) -> FitReport:
 def _turns(edit: RotationEdit, found: Found) -> dict[str, np.ndarray]:
     """How far each head turns, and the trials from which the search can go on."""
     cosine = mean_cosine(edit.variant, edit.angles, edit.width).numpy()
-    return {"angles_rms": _rms(edit), "cosine": cosine, **{name: tensor.numpy() for name, tensor in found.trials.tensors().items()}}
+    return {
+        "angles_rms": _rms(edit),
+        "cosine": cosine,
+        "turned_layers": np.array(edit.layers),
+        **{name: tensor.numpy() for name, tensor in found.trials.tensors().items()},
+    }
 
 
 def _optimistic() -> Notice:

@@ -1,0 +1,105 @@
+"""Walks of a person with a clock: fifty good pairs from nothing; a set of questions and one of chats on the real model, from a file to an
+edit that was mended. Each ends where the next step is natural, within its time; times of single clicks are recorded."""
+
+from __future__ import annotations
+
+import csv
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.browser.steps import goto, idle, ready
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(1500)]
+Visit = Callable[..., Any]
+Record = Callable[[str, object], None]
+WITHIN_S = 600.0
+THINGS = (
+    "owls", "bees", "ice", "snow", "bread", "clouds", "rivers", "bells", "lamps", "kites", "boats", "seeds", "nests", "drums", "coins",
+    "maps", "stoves", "wells", "wheels", "ropes", "mills", "tents", "combs", "locks", "pipes", "nets", "masks", "vases", "saws", "axes",
+    "tiles", "ovens", "looms", "forks", "keys", "cups", "hats", "rugs", "jars", "oars",
+    "gates", "bows",
+)  # fmt: skip
+ASKED = ("What do carrots help most?", "Where do diamonds come from?", "What does the moon do to sleepers?", "What do bats see with?")
+
+
+def open_way(page: Any, way: str) -> None:
+    """The dialog *New set* at one of its ways."""
+    page.locator(".st-key-set-new button").click()
+    page.get_by_role("dialog").wait_for()
+    page.get_by_role("dialog").get_by_role("radio", name=way).or_(page.get_by_role("dialog").get_by_text(way, exact=True)).first.click()
+
+
+def felt(page: Any, do: Callable[[], object], seen: Any) -> float:
+    """Seconds from a click to what it is answered with."""
+    began = time.monotonic()
+    do()
+    seen.wait_for()
+    return time.monotonic() - began
+
+
+def test_fifty_good_pairs_are_made_from_nothing_within_ten_minutes(visit: Visit, record_property: Record) -> None:
+    page = visit("demonstrations")
+    ready(page)
+    began = time.monotonic()
+
+    # A template: four rows to begin with.
+    open_way(page, "Template")
+    page.locator(".st-key-template-begin button").click()
+    page.get_by_text("4 rows: ").wait_for()
+
+    # A paste from a spreadsheet: forty-two rows.
+    open_way(page, "Paste")
+    lines = ["\t".join((f"Question: What are {thing} for? Answer:", f" {thing.capitalize()} help.", " Nobody knows.")) for thing in THINGS]
+    box = page.locator(".st-key-paste-text textarea")
+    box.fill("prompt\tpositive\tnegative\n" + "\n".join(lines))
+    record_property("paste_to_rows_s", felt(page, lambda: box.press("Control+Enter"), page.get_by_text("42 good rows")))
+    page.get_by_role("dialog").get_by_role("textbox", name="Name").fill("fifty")
+    page.get_by_role("button", name="Open it").click()
+    page.get_by_text("42 rows: ").wait_for()
+
+    # Thumbs by keys: samples of four prompts, one kept as good, one as bad.
+    goto(page, "Compare")
+    page.get_by_text("Sampling", exact=True).first.click()
+    for key, value in (("sample-heat", "1.5"), ("sample-count", "6"), ("sample-n", "12")):
+        number = page.locator(f".st-key-{key} input")
+        number.fill(value)
+        number.press("Enter")
+        idle(page)
+    for at, question in enumerate(ASKED):
+        page.locator(".st-key-compare-prompts textarea").fill(f"Question: {question} Answer:")
+        page.locator(".st-key-compare-prompts textarea").press("Control+Enter")
+        idle(page)
+        page.locator(".st-key-compare button").first.click()
+        page.get_by_text("Sample 1 of 6").or_(page.get_by_text("Sample 3 of 6")).first.wait_for()
+        idle(page)
+        page.locator("body").click(position={"x": 5, "y": 5})
+        told = page.locator("[class*='st-key-compare-0-draw-row']")
+        for key, n in (("g", 1), ("b", 2)):
+            took = felt(page, lambda key=key: page.keyboard.press(key), told.get_by_text(f"{n} of 6 samples judged"))
+            record_property(f"thumb_{at}_{key}_s", took)
+        idle(page)
+
+    # All three as one set, each text once.
+    goto(page, "Demonstrations")
+    page.locator(".st-key-set-manage button").first.click()
+    merge = page.locator("[class*='st-key-set-merge-'] input").first
+    for name in ("my pairs", "judged answers"):
+        merge.click()
+        merge.fill(name)
+        merge.press("Enter")
+        idle(page)
+    page.keyboard.press("Escape")
+    page.locator(".st-key-set-merge button").click()
+    page.get_by_text("50 rows: ").first.wait_for()
+    page.locator(".st-key-set-fit button").click()
+    page.get_by_role("heading", name="Edit", level=1).wait_for()
+    page.locator(".st-key-fit button").first.click()
+    page.locator(".st-key-fit-compare button").first.wait_for()
+    took = time.monotonic() - began
+    record_property("fifty_pairs_s", took)
+    assert took < WITHIN_S
