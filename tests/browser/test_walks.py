@@ -3,11 +3,8 @@ edit that was mended. Each ends where the next step is natural, within its time;
 
 from __future__ import annotations
 
-import csv
-import json
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest

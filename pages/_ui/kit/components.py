@@ -35,6 +35,7 @@ def _component(name: str, html: str) -> ComponentRenderer:
     return v2.component(f"retouch_{name}", html=html, js=js, css=css)
 
 
+_DRAG_LINES = v2.component("retouch_drag_lines", js=(COMPONENTS / "drag_lines.js").read_text(encoding="utf-8"))
 _BROWSER = v2.component("retouch_browser", js=(COMPONENTS / "browser.js").read_text(encoding="utf-8"))
 
 
@@ -176,6 +177,22 @@ def text_editor(label: str, text: str, *, key: str, is_wrong: bool, on_typed: Ca
     draw(
         data={"text": text, "label": label, "wrong": is_wrong}, key=key, on_typed_change=lambda: on_typed(str(_clicked(key, "typed") or ""))
     )
+
+
+def drag_lines(figure: str, told: object, *, key: str, on_moved: Callable[[int, float], None]) -> None:
+    """Listen to the lines of a figure that can be dragged (`figure_panel`, `drags`); `on_moved` gets which one was let go, in the order in
+    which they were added, and where on the x axis, before the page is drawn anew.
+
+    Args:
+        figure: the figure's container. told: what the figure is drawn from: it is looked for again when that changes.
+    """
+
+    def moved() -> None:
+        found = _clicked(key, "moved")
+        if found is not None:
+            on_moved(int(found[0]), float(found[1]))
+
+    _DRAG_LINES(data={"figure": figure, "told": told}, key=key, on_moved_change=moved)
 
 
 def _twin_value(key: str, size: int) -> int | None:

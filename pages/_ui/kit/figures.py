@@ -34,6 +34,7 @@ def figure_panel(
     height: int | None = None,
     alt: str = "",
     selects: bool = False,
+    drags: bool = False,
 ) -> None:
     """Draw a figure.
 
@@ -44,6 +45,7 @@ def figure_panel(
         says: what it means, in one sentence. look_for: what to look for, for those who see it the first time.
         alt: the takeaway for screen readers; `says` by default.
         selects: points can be picked with a lasso or a box; read them with `selected`.
+        drags: its lines can be dragged; `components.drag_lines` listens.
     """
     from workbench.figures.theme import themed, title_of
 
@@ -55,7 +57,7 @@ def figure_panel(
         if view == "Table":
             st.dataframe(list(table), hide_index=True, width="stretch", key=f"{key}-table")
         else:
-            _plot(figure, key, alt or says or title_of(figure) or "Figure", selects)
+            _plot(figure, key, alt or says or title_of(figure) or "Figure", selects, drags)
         if says:
             meaning(says, key)
         with st.container(horizontal=True, vertical_alignment="center", key=f"{key}-foot"):
@@ -75,10 +77,12 @@ def _words(figure: go.Figure) -> str:
     return " ".join(str(text) for text in (figure.layout.title.text, *axes) if text)
 
 
-def _plot(figure: go.Figure, key: str, alt: str, selects: bool) -> None:
+def _plot(figure: go.Figure, key: str, alt: str, selects: bool, drags: bool) -> None:
     config = {**_CONFIG, "toImageButtonOptions": {**_CONFIG["toImageButtonOptions"], "filename": f"retouch-{key}"}}
     if selects:
         config |= {"modeBarButtonsToRemove": [name for name in _CONFIG["modeBarButtonsToRemove"] if name not in _PICKING]}
+    if drags:
+        config |= {"edits": {"shapePosition": True}}
     picking: dict[str, Any] = {"on_select": "rerun", "selection_mode": ("points", "box", "lasso")} if selects else {}
     st.plotly_chart(figure, key=f"{key}-plot", config=config, theme=None, alt=alt, **picking)
 

@@ -9,6 +9,7 @@ import streamlit as st
 
 from pages._ui.kit import frame, jobs, scope, words
 from pages._ui.kit.backend import session
+from pages._ui.kit.components import drag_lines
 from pages._ui.kit.figures import figure_panel
 from pages._ui.kit.layers import layer_choice
 
@@ -62,9 +63,15 @@ def movable_cut(loaded: Edit, report: FitReport, source: str, *, prefix: str) ->
     ]
     figure_panel(
         spectrum(arrays, layer, chosen["plus"], chosen["minus"]), rows, source, key=f"{prefix}-cut", says=says,
-        look_for="Click a mark, and the cut moves there. Move it to where its curve bends: what lies beyond is shared by nearly all "
-        "directions, and noise.", selects=True,
+        look_for="Drag a line, or click a mark, and the cut moves there. Move it to where its curve bends: what lies beyond is shared by "
+        "nearly all directions, and noise.", selects=True, drags=True,
     )  # fmt: skip
+    keys, ranks = [f"{prefix}-{side}-{layer}" for side in chosen], [int(arrays[f"rank_{side}"][at]) for side in chosen]
+
+    def moved(line: int, x: float) -> None:
+        st.session_state[keys[line]] = min(ranks[line], max(1, round(x - 0.5)))  # a line stands behind the last direction taken
+
+    drag_lines(f"figure-{prefix}-cut", [layer, *chosen.values()], key=f"{prefix}-drag", on_moved=moved)
     # A report names these arrays after the knobs that set them.
     knobs = {f"k_{side}": n for side, n in chosen.items()}
     if knobs.keys() <= loaded.header.config.keys() and chosen != fitted:
