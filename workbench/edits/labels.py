@@ -34,8 +34,14 @@ def edits_of(lane: Lane) -> Stack:
     return stack
 
 
-ACTING = {"prompt": " on the prompt", "generated": " on the answer", "last": " at the last token", "all": " everywhere"}
-ACTING |= {"first 1": " on the first token of the answer"} | {f"first {n}": f" on the first {n} tokens of the answer" for n in (4, 16)}
+ACTING = {
+    "prompt": " on the prompt",
+    "generated": " on the answer",
+    "last": " at the last token",
+    "all": " everywhere",
+    "first 1": " on the first token of the answer",
+    **{f"first {n}": f" on the first {n} tokens of the answer" for n in (4, 16)},
+}
 
 
 def edit_name(edit: Edit) -> str:

@@ -92,8 +92,8 @@ class _Call:
         real = torch.ones_like(ids, dtype=torch.bool) if mask is None or mask.ndim != 2 else mask[:, -ids.shape[1] :].bool()
         last = torch.zeros_like(real)
         last[:, -1] = True
-        begun = cache is not None and int(cache.get_seq_length()) > 0
-        n_before = int(cache.get_seq_length()) if begun else 0
+        n_before = 0 if cache is None else int(cache.get_seq_length())
+        begun = n_before > 0
         self._n_prompt = self._n_prompt if begun else ids.shape[1]
         since = torch.arange(ids.shape[1], device=real.device) + n_before - (self._n_prompt - 1)
         self.forward = Forward(real, real & (not begun), real if begun else last, since.expand_as(real))

@@ -107,7 +107,7 @@ def themed(figure: go.Figure, *, dark: bool = False) -> go.Figure:
 
 def _legend_lines(figure: go.Figure, layout: dict[str, Any]) -> int:
     """Into how many lines a legend breaks in a narrow column: from right to left above the plot, where the title stands too."""
-    traces: list[dict[str, Any]] = [trace.to_plotly_json() for trace in figure.data]
+    traces: list[dict[str, Any]] = [trace.to_plotly_json() for trace in figure.select_traces()]
     names = list(dict.fromkeys(str(one["name"]) for one in traces if one.get("name") and one.get("showlegend") is not False))
     if layout.get("showlegend") is False or len(names) < 2:
         return min(len(names), 1)

@@ -134,9 +134,13 @@ def thumbs(session: Session, prompt: Prompt, text: str, key: str) -> None:
     with st.container(horizontal=True, gap="small"):
         for good, sign, word in ((True, ":material/thumb_up:", "positive"), (False, ":material/thumb_down:", "negative")):
             st.button(
-                word, icon=sign, key=f"{key}-{word}", type="tertiary", on_click=judge, args=(session, prompt, text, good),
+                word, icon=sign, key=f"{key}-{word}", type="tertiary", on_click=_judge, args=(session, prompt, text, good),
                 help=f"Adds to the demonstrations as a {word}: {words.plain(text.strip())}  \nPin a token to end it there.",
             )  # fmt: skip
+
+
+def _judge(session: Session, prompt: Prompt, text: str, good: bool) -> None:
+    judge(session, prompt, text, good)
 
 
 def judge(session: Session, prompt: Prompt, text: str, good: bool) -> bool:
