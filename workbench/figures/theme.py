@@ -6,9 +6,12 @@ Figures carry no colour for the ground: the page gives it, light or dark. `theme
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import plotly.graph_objects as go
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 # Base, then edits A to E: Okabe and Ito's colours, told apart by all common kinds of colour blindness.
 LANE_COLOURS = ("#6B7280", "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00")
@@ -107,8 +110,8 @@ def themed(figure: go.Figure, *, dark: bool = False) -> go.Figure:
 
 def _legend_lines(figure: go.Figure, layout: dict[str, Any]) -> int:
     """Into how many lines a legend breaks in a narrow column: from right to left above the plot, where the title stands too."""
-    traces: list[dict[str, Any]] = [trace.to_plotly_json() for trace in figure.select_traces()]
-    names = list(dict.fromkeys(str(one["name"]) for one in traces if one.get("name") and one.get("showlegend") is not False))
+    traces = cast("Sequence[Any]", figure.data)
+    names = list(dict.fromkeys(str(one.name) for one in traces if one.name and one.showlegend is not False))
     if layout.get("showlegend") is False or len(names) < 2:
         return min(len(names), 1)
     lines, left = 1, _NARROW
