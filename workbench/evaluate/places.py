@@ -15,7 +15,7 @@ from workbench.evaluate.evaluation import Evaluation
 from workbench.evaluate.metrics import Metric
 from workbench.numerics.intervals import Interval
 
-PLACES = ("", "all", "prompt", "generated", "first 1", "first 4", "first 16")
+COMPARED_PLACES = ("", "all", "prompt", "generated", "first 1", "first 4", "first 16")
 """The position rules that are compared; the empty one is the edit's own. `last` is none of them: scored texts are read whole, written ones
 token by token, and their last token is not the same."""
 _DAMAGE = ("own_kl_nats", "kl_nats")

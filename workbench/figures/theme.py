@@ -111,7 +111,7 @@ def themed(figure: go.Figure, *, dark: bool = False) -> go.Figure:
 def _legend_lines(figure: go.Figure, layout: dict[str, Any]) -> int:
     """Into how many lines a legend breaks in a narrow column: from right to left above the plot, where the title stands too."""
     traces = cast("Sequence[Any]", figure.data)
-    names = list(dict.fromkeys(str(one.name) for one in traces if one.name and one.showlegend is not False))
+    names = list(dict.fromkeys(str(one.name) for one in traces if one.name and getattr(one, "showlegend", None) is not False))
     if layout.get("showlegend") is False or len(names) < 2:
         return min(len(names), 1)
     lines, left = 1, _NARROW

@@ -28,7 +28,7 @@ from workbench.record import gather
 from workbench.shapes import Bool, Float, Tensor
 from workbench.sites import Site
 
-N_TEXTS = 64
+N_ANSWERS = 64
 N_DIRECTIONS = 6
 N_FARTHEST = 3
 # A layer that moves by less than this share of its length is not edited; its directions would be rounding.
@@ -125,7 +125,7 @@ def _texts(demonstrations: Demonstrations) -> tuple[str, list[Prompt], list[str 
     names = concepts(demonstrations.split("fit"))
     for split in ("validation", "test", "fit"):
         sides = two_sides(demonstrations.split(split), names)
-        texts = [[*sides[side]][: N_TEXTS // 2] for side in SIDES]
+        texts = [[*sides[side]][: N_ANSWERS // 2] for side in SIDES]
         if any(texts):
             break
     else:

@@ -47,9 +47,9 @@ def place_map(session: Session, lanes: Sequence[Lane]) -> None:
 
 
 def _wanted(lane: Lane, chosen: str) -> EvaluateSettings:
-    from workbench.evaluate.places import PLACES  # imports torch, which the page has by now
+    from workbench.evaluate.places import COMPARED_PLACES  # imports torch, which the page has by now
 
-    return EvaluateSettings((lane,) * len(PLACES), chosen, n_placebos=1, n_generations=0, seconds=SECONDS, where=PLACES)
+    return EvaluateSettings((lane,) * len(COMPARED_PLACES), chosen, n_placebos=1, n_generations=0, seconds=SECONDS, where=COMPARED_PLACES)
 
 
 def _begin(wanted: EvaluateSettings) -> None:
