@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 from pathlib import Path
 
 import streamlit as st
@@ -47,6 +48,7 @@ def main() -> None:
         if (PAGES / file).exists()
     ]  # fmt: skip
     chosen = st.navigation(menu, expanded=True)
+    offered = [item for item in menu if item.title not in HIDDEN and classes.is_offered(item.title, classroom)]
     frame.enter(menu)
     loading.take_model()
     if (why := backend.workspace_problem()) is not None:  # nothing works without one, so it stands in place of every page
@@ -56,8 +58,9 @@ def main() -> None:
     with st.sidebar:
         bar = st.container(key="statusbar")
         components.browser(chosen.title, panel.shows())
+    draw = chosen.run if classes.is_offered(chosen.title, classroom) else partial(classes.elsewhere, chosen.title, offered)
     try:
-        panel.beside(chosen.title, chosen.run)
+        panel.beside(chosen.title, draw)
     except Exception as error:  # a page's own mistake: shown where the page is, never as a traceback
         logging.getLogger(__name__).exception("The page %s failed", chosen.title)
         frame.problem(error, "page")

@@ -13,7 +13,7 @@ import pytest
 from workbench.errors import BadLesson
 from workbench.lessons.course import course
 from workbench.lessons.lesson import PAGES, PLACE, Lesson, LessonStep
-from workbench.lessons.reading import MOST_WORDS, read_lesson
+from workbench.lessons.reading import MOST_WORDS, STATE, read_lesson
 
 ROOT = Path(__file__).resolve().parents[2]
 COURSE = course()
@@ -159,6 +159,16 @@ def lesson(word: str = "word", page: str = "Inspect", check: str = "lens.tokens 
     return PLAIN.format(word=word, page=page, check=check)
 
 
+def asked(says: str) -> str:
+    """The lesson with a question whose first answer says so."""
+    return lesson() + f"    question:\n      ask: Which?\n      answers:\n        - {{say: a, reply: b, {says}}}\n        - {{say: c, reply: d, right: true}}\n"
+
+
+def started(control: str) -> str:
+    """The lesson with a control in its start."""
+    return lesson(page=f"Inspect, controls: {{{control}}}")
+
+
 def test_a_word_that_is_too_early_would_be_seen() -> None:
     assert early([read_lesson(lesson(), "x.yaml")]) == []
     assert early([read_lesson(lesson("residual stream"), "x.yaml")]) == ["x-1: residual stream"]
@@ -178,6 +188,12 @@ def test_a_word_that_is_too_early_would_be_seen() -> None:
         (lesson().replace("id: x", "id: X 1"), 2, "id"),
         (lesson().replace("id: x", "id: 3"), 2, "id"),
         (lesson().replace("idea:", "task:"), 9, "task"),
+        (asked("right: yes please"), 17, "answers[1].right"),
+        (asked("right: 1"), 17, "answers[1].right"),
+        (asked("right: 2026-13-45"), 17, "answers[1].right"),
+        *((started(f"inspect-prompt: {odd}"), 10, "controls.inspect-prompt") for odd in ("2026-13-45", "!!int x", "!!bool x", "!!timestamp x")),
+        (started("retouch: 1"), 10, "steps[1].start.controls"),
+        ("[" * 5000, 0, "nested"),
         ("id: [", 1, "YAML"),
         ("- 1", 1, "needs fields"),
         ("", 0, "empty"),
@@ -188,6 +204,18 @@ def test_what_is_wrong_is_told_with_file_line_and_field(text: str, line: int, fi
         read_lesson(text, "x.yaml")
     assert "x.yaml" in str(caught.value) and field in str(caught.value) and caught.value.hint
     assert not line or f"line {line}" in str(caught.value)
+
+
+def test_what_is_refused_is_a_slip_of_what_is_read() -> None:
+    (step,) = read_lesson(asked("right: false"), "x.yaml").steps
+    assert step.question is not None and [answer.right for answer in step.question.answers] == [False, True]
+    assert read_lesson(started("inspect-prompt: 3"), "x.yaml").steps[0].start.controls == {"inspect-prompt": 3}
+
+
+def test_no_control_may_bear_the_key_of_what_a_tab_knows() -> None:
+    from pages._ui.kit import state
+
+    assert state._KEY == STATE
 
 
 def test_files_that_are_none_are_told_and_a_second_of_the_same_id_too(tmp_path: Path) -> None:

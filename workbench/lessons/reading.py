@@ -19,6 +19,8 @@ _CONDITION = re.compile(rf"({READING.pattern})\s+(>=|<=|>|<|=|has)\s+(.+)")
 _ID = re.compile(r"[a-z][a-z0-9-]*")
 MOST_WORDS = 60
 """Most words of a text of one step."""
+STATE = "retouch"
+"""Under what key the app keeps what a tab knows; no control has it."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +62,10 @@ class YamlPlace:
         loader = yaml.SafeLoader("")
         try:
             return loader.construct_object(self.node, deep=True)
-        except yaml.YAMLError as error:
-            raise self.wrong(f"is no plain value: {error}.") from error
+        # The loader lets through what its parts raise: month 13 of a date, `!!int x`, `!!bool x`, `!!timestamp x`.
+        except (yaml.YAMLError, ValueError, LookupError, AttributeError) as error:
+            told = " ".join(str(error).split())
+            raise self.wrong(f"is no plain value: {told}.", "Put a text between quotes.") from error
 
     def reading(self, told: str) -> FactRef:
         """A fact that exists."""
@@ -131,6 +135,8 @@ def read_lesson(text: str, file: str) -> Lesson:
         raise BadLesson(
             f"{file}{at} is no YAML: {getattr(error, 'problem', error)}.", "Mend the line; quotes help where a colon is."
         ) from error
+    except RecursionError as error:
+        raise BadLesson(f"{file} is nested too deeply to be read.", "A lesson nests a handful of levels; look for brackets.") from error
     if node is None:
         raise BadLesson(f"{file} is empty.", "Write a lesson, or remove the file.")
     return _lesson(YamlPlace(node, file, ""))
@@ -173,6 +179,8 @@ def _start(at: YamlPlace) -> StepStart:
         raise parts["page"].wrong(f"there is no page {page!r}.", f"Pages: {', '.join(PAGES)}.")
     chosen, method = (parts[name].text() if name in parts else "" for name in ("set", "method"))
     knobs, controls = (parts[name].values() if name in parts else {} for name in ("knobs", "controls"))
+    if STATE in controls:
+        raise parts["controls"].wrong(f"{STATE!r} is no control: what a tab knows lies there.", "Name a control of the page by its key.")
     return StepStart(page, chosen, method, knobs, controls)
 
 
@@ -188,5 +196,7 @@ def _question(at: YamlPlace) -> Question:
 
 def _answer(at: YamlPlace) -> AnswerOption:
     parts = at.parts(("say", "reply"), ("right", "if"))
-    right: bool | Claim = "right" in parts and parts["right"].plain() is True
+    right: Any = parts["right"].plain() if "right" in parts else False
+    if not isinstance(right, bool):
+        raise parts["right"].wrong(f"is {right!r}; true or false is needed.", "Write `right: true`, or leave the line out.")
     return AnswerOption(parts["say"].prose(), parts["reply"].prose(), parts["if"].condition() if "if" in parts else right)

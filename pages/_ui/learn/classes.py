@@ -16,6 +16,8 @@ from workbench.lessons.lesson import PAGES
 from workbench.workspace.learning import progress_csv
 
 if TYPE_CHECKING:
+    from streamlit.navigation.page import StreamlitPage
+
     from workbench.session import Session
     from workbench.workspace.learning import ClassLink, Learning
 
@@ -138,6 +140,14 @@ def joined() -> ClassLink | None:
 def is_offered(title: str, one: ClassLink | None) -> bool:
     """Whether the menu has a page: in a class, for who is not its teacher, those that its link names, and Learn."""
     return one is None or not one.pages or one.teacher == state().owner or title in (*one.pages, "Learn")
+
+
+def elsewhere(title: str, offered: Sequence[StreamlitPage]) -> None:
+    """In place of a page that the class does not have, however one came there: that it is not part of it, and the way to those that are."""
+    frame.page(title, "This page is not offered in this class.")
+    box = frame.empty("Your teacher chose the pages of this class.", "These are part of it:", key="not-offered")
+    for item in offered:
+        box.page_link(item, label=item.title, icon=item.icon)
 
 
 def name_of(learning: Learning) -> None:

@@ -18,7 +18,7 @@ from workbench.errors import RetouchError
 from workbench.lessons.attempt import Attempt
 from workbench.lessons.course import Course, course
 from workbench.lessons.facts import met, value_of
-from workbench.lessons.lesson import Lesson, LessonStep
+from workbench.lessons.lesson import Lesson, LessonStep, StepStart
 from workbench.resources import home
 
 if TYPE_CHECKING:
@@ -79,11 +79,15 @@ def leave() -> None:
 
 
 def step_at(lesson: Lesson) -> int:
-    """The step that is looked at."""
+    """The step that is looked at. What was done is read anew each time: another tab may have gone on, and a teacher let all begin anew."""
     mine, learning = part(Following), store()
-    if mine.lesson != lesson.id and learning is not None:  # a link, or a reload
-        mine.lesson, mine.at, mine.shows = lesson.id, None, ()
-        mine.records = {one.step: one for one in learning.steps(state().owner, lesson.id)}
+    if mine.lesson != lesson.id:  # a link, or a reload
+        mine.lesson, mine.at, mine.shows, mine.records = lesson.id, None, (), {}
+    if learning is not None:
+        found = {one.step: one for one in learning.steps(state().owner, lesson.id)}
+        if mine.records.keys() - found.keys():  # forgotten meanwhile
+            mine.at, mine.shows = None, ()
+        mine.records = found
     if mine.at is not None and mine.at < len(lesson.steps):
         return mine.at
     undone = (i for i in range(len(lesson.steps)) if i not in mine.records or mine.records[i].done is None)
@@ -102,13 +106,15 @@ def record(lesson: Lesson, at: int, learning: Learning) -> StepRecord:
 
 
 def note(learning: Learning, one: StepRecord, **told_of_it: Any) -> None:
-    """Write down what happened at a step, and read it again."""
+    """Write down what happened at a step, and read it again. A workspace that refuses is told in the panel, until it takes something."""
     mine = part(Following)
     try:
         learning.note(one, **told_of_it)
-    except Exception as error:  # a workspace that refuses never costs a step
+        mine.records[one.step] = next((new for new in learning.steps(one.person, one.lesson) if new.step == one.step), one)
+    except RetouchError as error:
         mine.error = error
-    mine.records[one.step] = next((new for new in learning.steps(one.person, one.lesson) if new.step == one.step), one)
+    else:
+        mine.error = None
 
 
 def attempt(lesson: Lesson, one: StepRecord) -> Attempt:
@@ -151,19 +157,35 @@ def has_passed(step: LessonStep, one: StepRecord, now: Attempt) -> bool:
 
 
 def go_to(lesson: Lesson, step: LessonStep) -> None:
-    """Set what the step begins with, as its link would, and go to its page: for callbacks. Nothing is run."""
-    start, now = step.start, state()
+    """Set what the step begins with, as its link would, and go to its page: for callbacks. Nothing is run.
+
+    A method or a knob that a teacher's lesson names and that does not exist is told in the panel.
+    """
+    start, now, mine = step.start, state(), part(Following)
     if not lesson.runs_on(now.model):
         turn_to_model(lesson.model)
-    now.set_name, now.method = start.set or now.set_name, start.method or now.method
-    if start.method:  # the whole form: what an earlier step has set is not left in it
-        from workbench.knobs import as_json
-
-        known = method(start.method)
-        said = words.listed([f"{name.replace('_', ' ')} = {value}" for name, value in start.knobs.items()]) or known.title
-        scope.hand_knobs(start.method, as_json(known.configure(dict(start.knobs))), "the lesson", said=said)
+    now.set_name, mine.error = start.set or now.set_name, None
+    try:
+        _hand_form(start)
+    except RetouchError as error:
+        mine.error = error
     st.session_state.update(start.controls)
     frame.ask_for(start.page)
+
+
+def _hand_form(start: StepStart) -> None:
+    """Give the whole form of a method to Edit, so that nothing is left in it of an earlier step.
+
+    Raises:
+        UnknownMethod, UnknownKnob, BadKnob: the lesson names what does not exist.
+    """
+    if not start.method:
+        return
+    from workbench.knobs import as_json
+
+    known = method(start.method)
+    said = words.listed([f"{name.replace('_', ' ')} = {value}" for name, value in start.knobs.items()]) or known.title
+    scope.hand_knobs(start.method, as_json(known.configure(dict(start.knobs))), "the lesson", said=said)
 
 
 def turn_to_model(name: str) -> None:
