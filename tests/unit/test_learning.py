@@ -70,6 +70,27 @@ def test_a_class_that_is_not_there_is_told_and_no_other_is_named(workspace: Work
     assert link.id not in str(caught.value)
 
 
+def test_what_was_begun_before_the_class_is_none_of_its_work_and_stays(workspace: Workspace) -> None:
+    learning = workspace.learning
+    learning.note(learning.begin("anna", "lens", 0), done=True, answer="of old")
+    link = learning.new_class("teacher", "lens", "embedded")
+    learning.join("anna", link.id)
+    (row,) = learning.table(link)
+    assert (row["done"], row["step"]) == (0, None) and learning.answers(link) == ()
+    learning.note(learning.begin("anna", "lens", 1), answer="new")
+    (row,) = learning.table(link)
+    assert (row["done"], row["step"]) == (0, 2) and [row["answer"] for row in learning.answers(link)] == ["new"]
+    learning.reset(link)
+    assert [one.answer for one in learning.steps("anna", "lens")] == ["of old"]
+
+
+@pytest.mark.parametrize("sign", ["=", "+", "-", "@", "\t", "\r"])
+def test_a_cell_that_begins_a_formula_is_quoted_and_another_is_not(sign: str) -> None:
+    (row,) = csv.DictReader(io.StringIO(progress_csv([{"saw": f"{sign}1"}]), newline=""))
+    (kept,) = csv.DictReader(io.StringIO(progress_csv([{"saw": f"1{sign}"}]), newline=""))
+    assert row["saw"] == f"'{sign}1" and kept["saw"] == f"1{sign}"
+
+
 def test_a_csv_runs_no_formula_of_a_learner(workspace: Workspace) -> None:
     learning = workspace.learning
     learning.note(learning.begin("anna", "lens", 0), saw='=HYPERLINK("x")')

@@ -147,31 +147,37 @@ class Learning:
         return found
 
     def table(self, of: ClassLink, now: float | None = None) -> tuple[dict[str, Any], ...]:
-        """Who of a class is where in its lesson: a row a learner, those who are stuck first.
+        """Who of a class is where in its lesson: a row a learner, those who are stuck first. What was begun before the class was made
+        is none of its work.
 
         now: seconds since 1970, the clock's where none are given.
         """
         at = time.time() if now is None else now
         with self._database.read() as db:
             people = db.execute("SELECT * FROM learners WHERE class = ? AND person != ? ORDER BY rowid", (of.id, of.teacher)).fetchall()
-            every = [_record(row) for row in db.execute("SELECT * FROM progress WHERE lesson = ? ORDER BY step", (of.lesson,))]
+            asked = "SELECT * FROM progress WHERE lesson = ? AND began >= ? ORDER BY step"
+            every = [_record(row) for row in db.execute(asked, (of.lesson, of.created))]
         rows = [_row(person, [one for one in every if one.person == person["person"]], at) for person in people]
         return tuple(sorted(rows, key=lambda row: not row["stuck"]))
 
     def answers(self, of: ClassLink) -> tuple[dict[str, Any], ...]:
-        """What a class answered and saw: a row a learner and step."""
+        """What a class answered and saw since it was made: a row a learner and step."""
         with self._database.read() as db:
             asked = """SELECT progress.*, learners.name FROM progress JOIN learners ON learners.person = progress.person
-                WHERE class = ? AND lesson = ? AND learners.person != ? ORDER BY step, learners.rowid"""
-            found = db.execute(asked, (of.id, of.lesson, of.teacher)).fetchall()
+                WHERE class = ? AND lesson = ? AND learners.person != ? AND began >= ? ORDER BY step, learners.rowid"""
+            found = db.execute(asked, (of.id, of.lesson, of.teacher, of.created)).fetchall()
         return tuple({"learner": _called(row), **_told(_record(row))} for row in found)
 
     def reset(self, of: ClassLink) -> int:
-        """Let a whole class begin the lesson anew; return how many learners that were. Raises: StorageFailed."""
+        """Let a whole class begin the lesson anew; return how many learners that were. What they did before it was made stays.
+
+        Raises: StorageFailed.
+        """
         with self._database.write() as db:
             mine = "SELECT person FROM learners WHERE class = ? AND person != ?"
             (n,) = db.execute(f"SELECT COUNT(*) FROM ({mine})", (of.id, of.teacher)).fetchone()
-            db.execute(f"DELETE FROM progress WHERE lesson = ? AND person IN ({mine})", (of.lesson, of.id, of.teacher))
+            gone = f"DELETE FROM progress WHERE lesson = ? AND began >= ? AND person IN ({mine})"
+            db.execute(gone, (of.lesson, of.created, of.id, of.teacher))
         return int(n)
 
     def own_rows(self, person: str) -> tuple[dict[str, Any], ...]:
@@ -186,14 +192,14 @@ def progress_csv(rows: Sequence[Mapping[str, Any]]) -> str:
     if not rows:
         return ""
     file = io.StringIO()
-    writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+    writer = csv.DictWriter(file, list(rows[0]))  # which quotes line ends of either kind
     writer.writeheader()
     writer.writerows({name: _cell(value) for name, value in row.items()} for row in rows)
     return file.getvalue()
 
 
 def _cell(value: Any) -> Any:
-    return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t") else value
+    return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") else value
 
 
 def _seen(db: sqlite3.Connection, person: str) -> None:
