@@ -99,8 +99,8 @@ def trouble(text: str) -> tuple[str, str] | None:
 
 
 def _begin(key: str, first: str, known: tuple[str, ...]) -> None:
-    """What a box says at first; a text that nobody changed goes with the switch."""
-    if st.session_state.get(key, "") in ("", *known):
+    """What a box says at first; a text that nobody changed goes with the switch, and a box that somebody emptied stays empty."""
+    if st.session_state.get(key) in (None, *(text for text in known if text)):
         st.session_state[key] = first
 
 
