@@ -10,7 +10,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from types import CodeType, FunctionType
+from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 from tests.mutants.mutations import ROOT, Mutant, changed, constants, functions
@@ -40,6 +40,12 @@ class Live:
     def put_module(self, path: str, module: ast.Module) -> None:
         """Give every function of a module the code that it has in another version of it."""
         self._put_codes(path, module, None)
+
+    @staticmethod
+    def imported(path: str, names: Mapping[str, Any]) -> bool:
+        """Whether a module's names hold the module of a path itself,."""
+        file = str(ROOT / path)
+        return any(isinstance(value, ModuleType) and getattr(value, "__file__", None) == file for value in names.values())
 
     def put(self, one: Mutant) -> None:
         """Make the running process behave as if the module had been imported with the mutant in it."""

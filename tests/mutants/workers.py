@@ -108,7 +108,10 @@ class Workers:
     def _begin(self, one: Mutant, first: pytest.Item, running: dict[int, _Running], live: Live) -> None:
         statement = statement_at(one.path, one.line)
         statements = [key for key in self._reaching if key[0] == one.path] if statement is None else [statement]
-        calling = sorted(set[pytest.Item]().union(*(self._reaching.get(key, ()) for key in statements)), key=self._took.__getitem__)
+        reaching = set[pytest.Item]().union(*(self._reaching.get(key, ()) for key in statements))
+        if statement is None:  # a constant may be read where no function of its module is called
+            reaching |= {item for item in self._took if live.imported(one.path, vars(item.getparent(pytest.Module).obj))}
+        calling = sorted(reaching, key=self._took.__getitem__)
         chosen, total = list[pytest.Item](), 0.0
         for item in calling:
             total += self._took[item]

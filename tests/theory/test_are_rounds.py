@@ -199,6 +199,11 @@ def test_15_the_discriminator_has_the_published_number_of_parameters() -> None:
 
     assert count("mlp", 20_480) == 10_487_298 == 20_480 * 512 + 512 + 1024 + 2
     assert count("linear", 64) == 130
+    # Weights and biases begin uniform between ∓ 1/√width, as torch begins them.
+    for drawn in Discriminator(1024, "mlp", 512, torch.Generator().manual_seed(0)).parameters():
+        bound = (1024 if drawn.shape[0] == 512 else 512) ** -0.5
+        ends = (float(drawn.min()) / bound, float(drawn.max()) / bound)
+        assert max(map(abs, ends)) <= 1 and (drawn.numel() < 100 or (ends[0] < -0.9 and ends[1] > 0.9))
 
 
 def test_16_weights_are_linear_in_the_dose_and_dose_zero_is_bit_identical(tiny_gpt2: Any, edit: AdapterEdit) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import replace
 from typing import Any
@@ -14,16 +15,18 @@ from tests.made_edits import shift
 from workbench.data.demonstrations import Demonstration, Demonstrations
 from workbench.edits.engine import applied
 from workbench.errors import CorruptEdit, FitFailed, NotEnoughData
+from workbench.evaluate.protocol.control import turned_edit
 from workbench.evaluate.protocol.ensemble import ensemble_losses
 from workbench.evaluate.protocol.measure import EngineMeter, LogitsMeter, SenseMeter, StepMeasured, canonical_task
 from workbench.evaluate.protocol.rules import OURS, in_ball, last_in_ball
-from workbench.evaluate.protocol.runs import Keeper, ProtocolRun, random_config
+from workbench.evaluate.protocol.runs import Keeper, ProtocolRun, _doses, random_config
 from workbench.evaluate.protocol.scores import CONTROL, canonical_record, protocol, winner
 from workbench.methods import get
 from workbench.methods.canonical.lora import layers_of
 from workbench.methods.shared.adapters import AdapterEdit
 from workbench.methods.shared.canonical_examples import canonical_items
 from workbench.methods.shared.sense_edit import SenseEdit, averaged, read_released, write_released
+from workbench.progress import silent
 
 SINGLE = 1e-4  # float32 sums of a few dozen terms of size 10
 
@@ -239,6 +242,23 @@ def test_a_method_without_epochs_runs_by_doses(tiny_gpt2: Any) -> None:
     paired = rows.with_rows(replace(row, negative=" w1") if row.positive else row for row in rows)
     (summary,) = protocol(tiny_gpt2, paired, "mean_difference", draws=1, seeds=(0,), n_general=4, epsilons=(1e-3,), control=False)
     assert in_ball(summary.records[0].rho, 1e-3) and 0 <= summary.records[0].epoch <= 13
+
+
+def test_doses_rise_by_half_a_doubling_up_to_the_methods_largest_and_begin_with_none(tiny_gpt2: Any) -> None:
+    rows, known = canonical_rows(), get("mean_difference")
+    paired = rows.with_rows(replace(row, negative=" w1") if row.positive else row for row in rows)
+    task = canonical_task(tiny_gpt2, paired, "fit")
+    keeper = Keeper({}, OURS, task.pair)
+    _, doses = _doses(known, tiny_gpt2, task, known.configure({}), 0, [(1, 2, 3)], silent(), keeper)
+    assert doses[0] == 0.0 and doses[-1] == known.top_dose
+    assert [b / a for a, b in itertools.pairwise(doses[1:])] == pytest.approx([2**0.5] * 12)
+
+
+def test_the_control_of_a_sense_edit_turns_all_its_vectors_by_one_rotation(sense_fit: Any) -> None:
+    edit, turned = sense_fit.edit, turned_edit(sense_fit.edit, 3)
+    gram, other = (one.delta.double() @ one.delta.double().T for one in (edit, turned))
+    assert torch.allclose(gram, other, atol=1e-5 * float(gram.abs().max())) and not torch.allclose(edit.delta, turned.delta)
+    assert not torch.equal(turned_edit(edit, 4).delta, turned.delta)
 
 
 @pytest.mark.slow

@@ -179,9 +179,10 @@ def test_subspaces_that_are_mostly_the_same_are_named(tiny_gpt2: Any) -> None:
 
 
 def test_lengths_that_separate_the_classes_are_named(tiny_gpt2: Any) -> None:
-    longer = ROWS.with_rows(dataclasses.replace(row, positive=f"{row.positive} w1 w2 w3") for row in ROWS)
-    notices = SEA.fit(tiny_gpt2, longer, SEA.configure({"max_new_tokens": 4})).report.notices
-    assert any("Length separates" in notice.text for notice in notices)
+    for side, said in (("positive", "good"), ("negative", "bad")):
+        longer = ROWS.with_rows(dataclasses.replace(row, **{side: f"{getattr(row, side)} w1 w2 w3"}) for row in ROWS)
+        notices = SEA.fit(tiny_gpt2, longer, SEA.configure({"max_new_tokens": 4})).report.notices
+        assert any(f"Length separates the classes: the {said} answer" in one.text and "in 100% of cases" in one.text for one in notices)
     assert not any("Length separates" in notice.text for notice in fitted(tiny_gpt2).report.notices)
 
 

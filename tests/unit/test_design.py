@@ -227,9 +227,16 @@ def test_the_front_and_the_winner_within_each_limit_are_the_planted_ones() -> No
     found = planted({0.01: 0.2, 0.05: 0.5, 0.06: 0.3, 0.3: 0.4, 0.4: 0.9, 2.0: 5.0})
     assert found.front == (0, 1, 4, 5)
     assert winners_of(found) == {0.02: 0, 0.1: 1, 0.5: 4}
+    turned = planted({0.4: 0.9, 0.01: 0.2, 0.05: 0.5})
+    assert turned.front == (1, 2, 0), "from the least damage up"
     assert winners_of(planted({0.01: 0.5, 0.05: 0.2})) == {LIMITS[0]: 0}, "one design wins once"
     told = "designs were measured on 24 validation prompts; **{}** on the front, better than the unedited model and beaten by no other"
-    for n, one, stand in ((6, found, "4** stand"), (1, planted({0.01: 0.5}), "1** stands"), (1, planted({0.01: -0.5}), "none** stands")):
+    for n, one, stand in (
+        (6, found, "4** stand"),
+        (1, planted({0.01: 0.5}), "1** stands"),
+        (2, planted({0.01: 0.2, 0.05: 0.5}), "2** stand"),
+        (1, planted({0.01: -0.5}), "none** stands"),
+    ):
         assert one.sentence == f"{n} of 9 {told.replace('{}**', stand)} in gain and damage."
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,8 +13,9 @@ from workbench.evaluate import budget, dose, dose_plane, equal_damage, metrics, 
 from workbench.evaluate.design import bench, space, winners
 from workbench.evaluate.protocol import scores
 from workbench.methods import choice
-from workbench.methods.shared import discriminator, gating, ground, layers, neutral, places, sparing, starts
+from workbench.methods.shared import canonical_examples, discriminator, gating, ground, layers, neutral, places, sparing, starts
 
+tasks = canonical_examples.TASK_THRESHOLDS
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "methods"
 TOLD = re.sub(r"\s+", " ", " ".join(path.read_text(encoding="utf-8") for path in sorted(DOCS.glob("*.md"))))
 
@@ -65,6 +67,10 @@ SENTENCES: dict[str, Callable[[], str]] = {
     ),
     "least steps of a discriminator": lambda: f"at least {discriminator.MIN_STEPS} steps",
     "balls": lambda: "ε is {}, {} or {}.".format(*(f"{one:.0e}".replace("e-0", "e-") for one in scores.EPSILONS)),
+    "thresholds of tasks": lambda: (
+        f"(new companies p > {short(round(math.exp(-tasks['new-companies']), 4))}, "
+        f"stereotypes p < {short(round(math.exp(tasks['stereotypes']), 4))})"
+    ),
     "the push": lambda: f"‖ε v_l‖ = {short(places.PUSH)} · median ‖h_l‖",
 }  # fmt: skip
 

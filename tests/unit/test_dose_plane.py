@@ -53,7 +53,7 @@ def test_the_middle_of_the_plane_is_the_untouched_model_and_the_direction_gains(
     assert found.gain.shape == found.damage.shape == (3, 3)
     assert abs(found.gain[0, 1]) < 1e-6 and found.damage[0, 1] < 1e-9
     assert found.damage[2, 1] > found.damage[1, 1] > 0 and found.gain[2, 1] > found.gain[1, 1] > 0
-    assert len(found.table()) == 9 and "safe" in found.sentence
+    assert len(found.table()) == 9 and "safe" in found.sentence and found.split == "validation"
     # What is best is a point of the plane, and how it is reached is told; the limit itself is safe.
     assert found.best is not None and found.gain_interval is not None
     assert found.gain_interval.estimate == pytest.approx(float(found.gain[found.best]), abs=1e-9)
@@ -92,6 +92,9 @@ def test_edits_stand_where_they_take_tokens(tiny_gpt2: Any) -> None:
     above = dose_plane(tiny_gpt2, TAUGHT, 0, [edit], angles=(0.0,), lengths=(1.0,)).placed[0]
     assert above.is_still, "an edit behind layer 1 leaves the stream behind layer 0 as it is"
     drawn = figure(found)
+    told = [row for row in found.table() if row["what"] == one.label.label]
+    assert [row["KL, nats a token"] for row in told] == [None, round(one.kl, 5), None]
+    assert [row["safe"] for row in told] == [None, one.kl <= found.limit, None]
     assert {one.label.label for one in found.placed} <= {trace.name[2:] for trace in drawn.data}
 
 
@@ -99,6 +102,10 @@ def test_edits_stand_where_they_take_tokens(tiny_gpt2: Any) -> None:
 def test_what_is_no_plane_is_refused_by_name(tiny_gpt2: Any, layer: int, angles: Any, lengths: Any) -> None:
     with pytest.raises(BadKnob):
         dose_plane(tiny_gpt2, TAUGHT, layer, angles=angles, lengths=lengths)
+
+
+def test_half_a_turn_is_the_most(tiny_gpt2: Any) -> None:
+    assert dose_plane(tiny_gpt2, TAUGHT, 1, angles=(180.0,), lengths=(1.0,)).damage.shape == (1, 1)
 
 
 def test_the_command_and_the_session_tell_the_same(tiny_gpt2: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

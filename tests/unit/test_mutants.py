@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 
 from tests.mutants.known import known
+from tests.mutants.live import Live
 from tests.mutants.mutations import ROOT, changed, constants, functions, places
 from tests.mutants.statements import noting, statement_at
 
@@ -29,6 +30,13 @@ def test_a_mutant_is_changed_within_the_statement_whose_tests_it_meets() -> None
 
 def test_constants_that_are_named_in_one_line_are_known_by_their_names() -> None:
     assert constants("A, B = 16, 100\nC = f(2)") == {"A": "16", "B": "100", "C": "f(2)"}
+
+
+def test_a_constant_meets_the_tests_of_modules_that_hold_its_module() -> None:
+    from tests.unit import test_documented_numbers as told
+
+    assert Live.imported("workbench/evaluate/design/space.py", vars(told))
+    assert not Live.imported("workbench/evaluate/forks.py", vars(told))
 
 
 def test_the_statements_of_a_function_note_themselves_as_they_are_reached() -> None:

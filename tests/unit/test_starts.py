@@ -13,11 +13,11 @@ from tests.conftest import taught_rows
 from tests.made_edits import draw, shift
 from workbench import record
 from workbench.data.demonstrations import Demonstration
-from workbench.data.sides import SIDES, two_sides
+from workbench.data.sides import SIDES, rows_of_sides, two_sides
 from workbench.methods import get
 from workbench.methods.hpr import fit as hpr
 from workbench.methods.shared import places, reading, starts
-from workbench.methods.shared.places import slopes
+from workbench.methods.shared.places import sides_held_apart, slopes
 from workbench.methods.shared.reading import tokens_of_side
 from workbench.methods.shared.starts import start_layer
 from workbench.progress import silent
@@ -115,3 +115,11 @@ def test_slopes_are_what_a_small_push_of_every_ordinary_token_changes_however_ma
         vector = 0.5 * draw(tiny_gpt2.info.d_model, seed=layer).double()
         by = (margin(push.dosed(0.01)) - margin(push.dosed(-0.01))) / 0.02
         assert by == pytest.approx(float(found[layer] @ vector), rel=0.02, abs=2e-3)
+
+
+def test_every_third_prompt_judges_and_the_other_texts_are_read(tiny_gpt2: Any) -> None:
+    rows = taught_rows(60)
+    held = set(sides_held_apart(rows, 3)[1])
+    for mask, side in zip(starts._looked_at(rows)[1], SIDES):
+        behind = rows_of_sides(rows)[side][: starts.MOST_ROWS]
+        assert [row in held for row in behind] == mask and 0 < sum(mask) < len(mask) / 2

@@ -9,8 +9,10 @@ import pytest
 import torch
 
 from tests.conftest import contrast_rows, words
+from workbench.data.passages import Passages
 from workbench.edits.engine import applied
 from workbench.methods import get
+from workbench.methods.shared import ground
 from workbench.methods.shared.ground import ground_of
 from workbench.methods.shared.validation import measured, neutral_kl
 
@@ -99,11 +101,11 @@ def test_margins_are_a_token_of_each_answer_and_a_prompts_rows_are_one_observati
 
 
 def test_the_ground_of_a_choice_holds_the_models_own_greedy_answers_of_which_the_answer_alone_counts(tiny_gpt2: Any) -> None:
-    ground = ground_of(tiny_gpt2, contrast_rows(), 0)
-    assert ground.source == "4 texts (the demonstrations) and 4 of the model's own answers" and len(ground.batch) == 8
-    for i in range(len(ground.batch)):
-        ids, counted = ground.batch.ids[i][ground.batch.mask[i]], ground.counted[i][ground.batch.mask[i]]
-        n = int(ground.batch.n_prompt[i])
+    found = ground_of(tiny_gpt2, contrast_rows(), 0)
+    assert found.source == "4 texts (the demonstrations) and 4 of the model's own answers" and len(found.batch) == 8
+    for i in range(len(found.batch)):
+        ids, counted = found.batch.ids[i][found.batch.mask[i]], found.counted[i][found.batch.mask[i]]
+        n = int(found.batch.n_prompt[i])
         assert counted.nonzero()[:, 0].tolist() == list(range(n - 1, len(ids)))  # of a given text all: its first token is its prompt
         if i < 4:
             assert n == 1
@@ -111,3 +113,21 @@ def test_the_ground_of_a_choice_holds_the_models_own_greedy_answers_of_which_the
         with torch.no_grad():
             said = tiny_gpt2.logits(tiny_gpt2.tokens(tiny_gpt2.tokenizer.decode(ids)))[0].argmax(-1)
         assert said[n - 1 : -1].tolist() == ids[n:].tolist() and len(ids) > n
+
+
+def test_a_model_that_reads_the_passages_is_measured_on_them_drawn_by_the_seed_and_goes_on_from_others(
+    tiny_gpt2: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = tuple(words(*range(10 + i % 40, 18 + i % 40 + i // 40)) for i in range(80))
+    monkeypatch.setattr(ground, "passages", lambda: Passages(texts, ()))
+    monkeypatch.setattr(ground, "reads_passages", lambda model: True)
+    found, other = (ground_of(tiny_gpt2, contrast_rows(), seed) for seed in (0, 1))
+    assert found.source == f"{ground.N_TEXTS} texts (shipped passages) and {ground.N_OWN} of the model's own answers"
+    said = [tiny_gpt2.tokenizer.decode(ids[mask]) for ids, mask in zip(found.batch.ids, found.batch.mask)]
+    given, own = said[: ground.N_TEXTS], said[ground.N_TEXTS :]
+    kept = set(Passages(texts, ()).read)
+    assert set(given) <= kept and len(set(given)) == ground.N_TEXTS, "no text that edits are measured on"
+    openings = {" ".join(text.split()[:6]) for text in kept - set(given)}
+    assert all(" ".join(text.split()[:6]) in openings for text in own)
+    again = [tiny_gpt2.tokenizer.decode(ids[mask]) for ids, mask in zip(other.batch.ids, other.batch.mask)]
+    assert set(again[: ground.N_TEXTS]) != set(given), "another seed draws others"
