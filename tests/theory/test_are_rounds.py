@@ -202,7 +202,7 @@ def test_15_the_discriminator_has_the_published_number_of_parameters() -> None:
     # Weights and biases begin uniform between ∓ 1/√width, as torch begins them.
     for drawn in Discriminator(1024, "mlp", 512, torch.Generator().manual_seed(0)).parameters():
         bound = (1024 if drawn.shape[0] == 512 else 512) ** -0.5
-        ends = (float(drawn.min()) / bound, float(drawn.max()) / bound)
+        ends = (float(drawn.detach().min()) / bound, float(drawn.detach().max()) / bound)
         assert max(map(abs, ends)) <= 1 and (drawn.numel() < 100 or (ends[0] < -0.9 and ends[1] > 0.9))
 
 
