@@ -199,7 +199,12 @@ def test_heads_fill_the_heads_knob_where_there_is_one_and_else_their_layers(app:
     test.session_state["retouch"].method = "sea"
     fine(test.run())
     assert test.multiselect(key="knob-sea-layers").value == [1, 2]
-    assert "SEA takes the layers of these heads whole; Mean difference and TaRot act on heads alone." in texts(test)
+    said = texts(test)
+    assert "SEA takes the layers of these heads whole; " in said and "act on these alone." in said
+    assert all(title in said.partition("heads whole; ")[2] for title in ("ARE", "LoRA", "Mean difference", "TaRot"))
+    test.session_state["retouch"].method = "lora"
+    fine(test.run())
+    assert test.text_input(key="knob-lora-parts").value == "1.2, 2.0"
 
 
 def test_places_that_the_model_lacks_are_left_out_in_words(app: Run, fresh_backend: Any) -> None:

@@ -86,7 +86,8 @@ def _turned_delta(op: AddToWeight, seed: int) -> AddToWeight:
     delta = op.delta
     if isinstance(delta, LowRank):
         out, inward = delta.shape
-        if out <= inward:
+        # An adapter that is held to some heads sees their columns alone: its placebo has to as well.
+        if out <= inward or bool((delta.a == 0).all(0).any()):
             return replace(op, delta=replace(delta, b=_turned(delta.b.T, seed).T))
         return replace(op, delta=replace(delta, a=_turned(delta.a, seed)))
     if isinstance(delta, Rows):

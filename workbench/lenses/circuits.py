@@ -76,6 +76,12 @@ class Circuit:
         names = {name.removeprefix("head ") for edge in self.edges for name in (edge.writer, edge.reader) if name.startswith("head ")}
         return tuple(sorted(names, key=lambda name: tuple(map(int, name.split(".")))))
 
+    @property
+    def mlps(self) -> tuple[str, ...]:
+        """The MLPs that write or read one of the edges, as `MLP 3`, in the order of the network."""
+        names = {name for edge in self.edges for name in (edge.writer, edge.reader) if name.startswith("MLP ")}
+        return tuple(sorted(names, key=lambda name: int(name.removeprefix("MLP "))))
+
     def strongest_heads(self, k: int = 8) -> tuple[str, ...]:
         """The k heads whose edges carry most, by the sum of their shares' sizes, in the order of the network."""
         carried = {head: 0.0 for head in self.heads}

@@ -17,6 +17,7 @@ from workbench.edits.base import Edit, Header, network_of
 from workbench.errors import Obstructed, UnknownMethod, UnknownName
 from workbench.knobs import as_json, check_layers, configured
 from workbench.methods.shared.needs import Needs, Obstacle, lacking
+from workbench.methods.shared.parts import Scope
 from workbench.models.base import LanguageModel, ModelInfo
 from workbench.models.chat import rendering_of
 from workbench.models.tokens import TokenBatch
@@ -121,19 +122,6 @@ class StepFunction(Protocol):
     def __call__(
         self, model: LanguageModel, train: Demonstrations, config: Any, neutral: Sequence[tuple[int, ...]], *, seed: int
     ) -> Iterator[Step]: ...
-
-
-@dataclass(frozen=True)
-class Scope:
-    """Places that somebody picked in a network: layers, and heads as (layer, head)."""
-
-    layers: tuple[int, ...] = ()
-    heads: tuple[tuple[int, int], ...] = ()
-
-    @property
-    def blocks(self) -> tuple[int, ...]:
-        """The layers, and those of the heads, in order."""
-        return tuple(sorted({*self.layers, *(layer for layer, _ in self.heads)}))
 
 
 ExtraObstacles = Callable[[LanguageModel, Demonstrations], tuple[Obstacle, ...]]

@@ -112,4 +112,4 @@ def _node(found: Flow, rows: list[dict[str, Any]], at: tuple[int, int]) -> None:
         chosen = st.selectbox("Head or MLP", carriers, key="flow-carrier", width=200) if carriers else None
         if chosen is not None:
             head = chosen.rpartition(".")[2] if chosen.startswith("head") else ""
-            scope.verbs(level - 1, int(head) if head else None, key="flow-node")
+            scope.verbs(level - 1, int(head) if head else None, key="flow-node", mlp=not head)

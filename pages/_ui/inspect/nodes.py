@@ -144,7 +144,7 @@ def _node(session: Session, found: NodeTable, lane: int, at: int, prompt: Prompt
     title = name if name.startswith("MLP") else f"Head {name}"
     st.markdown(f"**{title}**: {_told(found, lane, at)}.")
     layer, _, head = name.removeprefix("MLP ").partition(".")
-    scope.verbs(int(layer), int(head) if head else None, key="nodes-scope")
+    scope.verbs(int(layer), int(head) if head else None, key="nodes-scope", mlp=not head)
     if blocked(session, "upstream"):
         return
     settings = Traced(prompt, targets, name)
@@ -169,10 +169,11 @@ def _upstream(found: Upstream) -> None:
     if found.shared_by > 1 and not found.node.startswith("MLP"):
         st.caption(f"Keys and values are shared by {found.shared_by} heads, and count for all of them.")
     if names := _scoped(rows):
-        st.button(f"Add these {words.count(len(names), 'head')} to scope", key="nodes-upstream-scope", icon=":material/add:",
+        told = words.count(len(names), "head or MLP", "heads and MLPs")
+        st.button(f"Add these {told} to scope", key="nodes-upstream-scope", icon=":material/add:",
                   on_click=scope.add, args=names)  # fmt: skip
 
 
 def _scoped(rows: Sequence[dict[str, Any]]) -> tuple[str, ...]:
-    """The heads among writers, each once."""
-    return tuple(dict.fromkeys(str(row["from"]) for row in rows if "." in str(row["from"])))
+    """The heads and MLPs among writers, each once."""
+    return tuple(dict.fromkeys(str(row["from"]) for row in rows if row["from"] != "embedding"))

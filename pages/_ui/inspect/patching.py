@@ -193,7 +193,11 @@ def _circuit(found: Circuit) -> None:
         label = f"Add its {words.count(len(heads), 'head')} to scope" if len(heads) == len(found.heads) else (
             f"Add the {len(heads)} of its {len(found.heads)} heads that carry most to scope"
         )  # fmt: skip
-        st.button(label, key="circuit-scope", icon=":material/add:", on_click=scope.add, args=heads)
+        with st.container(horizontal=True):
+            st.button(label, key="circuit-scope", icon=":material/add:", on_click=scope.add, args=heads)
+            if mlps := found.mlps:
+                st.button(f"Add its {words.count(len(mlps), 'MLP')} too", key="circuit-mlps", icon=":material/add:", on_click=scope.add,
+                          args=mlps)  # fmt: skip
     rows = [{"edges": size, "strongest": at} | {f"random {i + 1}": line[j] for i, line in enumerate(found.random)}
             for j, (size, at) in enumerate(zip(found.sizes, found.curve))]  # fmt: skip
     figure_panel(

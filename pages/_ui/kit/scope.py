@@ -1,4 +1,4 @@
-"""The scope: layers and heads picked while looking, carried to the form that fits an edit."""
+"""The scope: layers, heads and MLPs picked while looking, carried to the form that fits an edit."""
 
 from __future__ import annotations
 
@@ -14,6 +14,11 @@ from workbench.knobs import Knob
 
 if TYPE_CHECKING:
     from workbench.methods import Method
+    from workbench.methods.registry import Scope as Places
+
+
+# Before the layer of an MLP that was picked.
+_MLP = "MLP "
 
 
 @dataclass
@@ -22,6 +27,7 @@ class Handed:
 
     layers: tuple[int, ...] = ()
     heads: tuple[str, ...] = ()
+    mlps: tuple[int, ...] = ()
     method: str = ""
     values: Mapping[str, Any] = field(default_factory=dict)
     source: str = "Inspect"
@@ -32,7 +38,7 @@ class Handed:
     def words(self) -> str:
         if self.said:
             return self.said
-        parts = [_told("layer", map(str, self.layers)), _told("head", self.heads)]
+        parts = [_told("layer", map(str, self.layers)), _told("head", self.heads), _told("MLP", map(str, self.mlps))]
         parts += [f"{name.replace('_', ' ')} = {_plain(value)}" for name, value in self.values.items()]
         return words.listed([part for part in parts if part])
 
@@ -55,15 +61,20 @@ def _told(what: str, names: Iterable[str]) -> str:
 
 
 def picked() -> list[str]:
-    """The picked addresses, `2` a layer, `3.5` a head, in their order in the network."""
-    return sorted(part(Scope).picked, key=lambda name: tuple(int(part) for part in name.split(".")))
+    """The picked addresses, `2` a layer, `3.5` a head, `MLP 3` an MLP, in their order in the network."""
+    return sorted(part(Scope).picked, key=_order)
+
+
+def _order(name: str) -> tuple[int, bool, int]:
+    layer, _, head = name.removeprefix(_MLP).partition(".")
+    return int(layer), name.startswith(_MLP), int(head or -1)
 
 
 def add(*addresses: str) -> None:
-    """Put layers or heads into the scope; the tab's layer is that of the last one."""
+    """Put layers, heads or MLPs into the scope; the tab's layer is that of the last one."""
     part(Scope).picked |= set(addresses)
     if addresses:
-        state().layer = int(addresses[-1].split(".")[0])
+        state().layer = _order(addresses[-1])[0]
 
 
 def remove(address: str) -> None:
@@ -77,23 +88,37 @@ def clear() -> None:
 
 
 def hand_over(addresses: Sequence[str]) -> None:
-    """Give layers and heads to the Edit page's form; heads alone choose a method that acts on heads, unless the tab's own does."""
-    layers = tuple(int(name) for name in addresses if "." not in name)
+    """Give places to the Edit page's form; heads and MLPs alone choose a method that acts on these alone, unless the tab's own does."""
+    layers = tuple(int(name) for name in addresses if name.isdigit())
     heads = tuple(name for name in addresses if "." in name)
-    part(Scope).handed = Handed(layers=layers, heads=heads)
-    if layers or heads:
-        state().layer = layers[0] if layers else int(heads[0].split(".")[0])
-    if heads and not layers:
-        able = [method.name for method in _on_heads()]
+    mlps = tuple(int(name.removeprefix(_MLP)) for name in addresses if name.startswith(_MLP))
+    part(Scope).handed = Handed(layers=layers, heads=heads, mlps=mlps)
+    if addresses:
+        state().layer = layers[0] if layers else _order(addresses[0])[0]
+    if addresses and not layers:
+        able = [method.name for method in _on_parts(heads, mlps)]
         state().method = state().method if state().method in able else next(iter(able), state().method)
 
 
-def _on_heads() -> list[Method]:
-    """The methods that act on single heads, and not on their layers whole."""
+def _on_parts(heads: Sequence[str], mlps: Sequence[int]) -> list[Method]:
+    """The methods that act on these heads and MLPs, and not on their layers whole."""
     from workbench.methods import ordered
+
+    places = _places(heads, mlps)
+    return [method for method in ordered() if _is_exact(method.scopes(places), heads, mlps)]
+
+
+def _is_exact(wanted: Mapping[str, Any], heads: Sequence[str], mlps: Sequence[int]) -> bool:
+    """Whether some knob names these very parts."""
+    names = {*heads, *(f"{_MLP}{layer}" for layer in mlps)}
+    return any(names == {str(item) for item in cast("Sequence[object]", value)} for value in wanted.values() if isinstance(value, tuple))
+
+
+def _places(heads: Sequence[str], mlps: Sequence[int] = (), layers: Sequence[int] = ()) -> Places:
     from workbench.methods.registry import Scope as Places
 
-    return [method for method in ordered() if "heads" in method.scopes(Places((), ((0, 0),)))]
+    pairs = [(int(layer), int(head)) for layer, _, head in (name.partition(".") for name in heads)]
+    return Places(tuple(layers), tuple(pairs), tuple(mlps))
 
 
 def hand_knobs(method: str, values: Mapping[str, Any], source: str, *, said: str = "") -> None:
@@ -102,16 +127,20 @@ def hand_knobs(method: str, values: Mapping[str, Any], source: str, *, said: str
     state().method = method
 
 
-def verbs(layer: int, head: int | None = None, *, key: str) -> None:
-    """The buttons of a picked cell: add it to the scope, or fit an edit there at once."""
-    name = str(layer) if head is None else f"{layer}.{head}"
-    what = f"layer {layer}" if head is None else f"head {name}"
+def verbs(layer: int, head: int | None = None, *, key: str, mlp: bool = False) -> None:
+    """The buttons of a picked cell: add it to the scope, or fit an edit there at once. `mlp`: it is that layer's MLP."""
+    name = f"{_MLP}{layer}" if mlp else str(layer) if head is None else f"{layer}.{head}"
+    what = _what(name)
     with st.container(horizontal=True):
         st.button("In scope" if name in picked() else f"Add {what} to scope", key=f"{key}-add", on_click=add, args=(name,),
                   disabled=name in picked(), icon=":material/add:")  # fmt: skip
         if st.button(f"Fit an edit at {what}", key=f"{key}-fit"):
             hand_over([name])
             st.switch_page("pages/edit.py")
+
+
+def _what(name: str) -> str:
+    return name if name.startswith(_MLP) else f"head {name}" if "." in name else f"layer {name}"
 
 
 def tray() -> None:
@@ -123,9 +152,8 @@ def tray() -> None:
             st.caption("Empty. Pick a cell above and add its layer or head; the form on Edit starts from what is here.")
             return
         for name in names:
-            what = f"head {name}" if "." in name else f"layer {name}"
             icon = ":material/close:"
-            st.button(what, key=f"scope-{name}", icon=icon, type="tertiary", on_click=remove, args=(name,), help="Take it out.")
+            st.button(_what(name), key=f"scope-{name}", icon=icon, type="tertiary", on_click=remove, args=(name,), help="Take it out.")
         st.button("Clear", key="scope-clear", on_click=clear)
         if st.button("Fit an edit here", key="scope-fit", type="primary"):
             hand_over(names)
@@ -163,21 +191,22 @@ def fill(method: Method, *, key: str, shown: Callable[[Knob, Any], Any], n_layer
 
 
 def _widened(method: Method, handed: Handed, wanted: Mapping[str, Any]) -> str:
-    """That a method takes the layers of heads whole, and which do not."""
-    if not handed.heads or wanted.get("heads"):
+    """That a method takes the layers of heads and MLPs whole, and which do not."""
+    if not (handed.heads or handed.mlps) or (not handed.layers and _is_exact(wanted, handed.heads, handed.mlps)):
         return ""
-    others = words.listed([one.title for one in _on_heads() if one.name != method.name])
-    way = "hand over heads without layers" if "heads" in wanted else f"{others} act on heads alone"
-    return f" {method.title} takes the layers of these heads whole; {way}."
+    able = _on_parts(handed.heads, handed.mlps)
+    others = words.listed([one.title for one in able if one.name != method.name])
+    way = "hand them over without layers" if any(one.name == method.name for one in able) else f"{others} act on these alone"
+    what = words.listed([*(["heads"] if handed.heads else []), *(["MLPs"] if handed.mlps else [])])
+    return f" {method.title} takes the layers of these {what} whole; {way}."
 
 
 def _wanted(method: Method, handed: Handed, n_layers: int, n_heads: int) -> Mapping[str, Any]:
     """What the method makes of the places, less those that the model lacks."""
-    from workbench.methods.registry import Scope as Places
-
-    pairs = [(int(layer), int(head)) for layer, _, head in (name.partition(".") for name in handed.heads)]
-    heads = tuple((layer, head) for layer, head in pairs if layer < n_layers and head < n_heads)
-    found = Places(tuple(layer for layer in handed.layers if layer < n_layers), heads)
+    told = _places(handed.heads).heads
+    heads = [f"{layer}.{head}" for layer, head in told if layer < n_layers and head < n_heads]
+    layers, mlps = ([layer for layer in some if layer < n_layers] for some in (handed.layers, handed.mlps))
+    found = _places(heads, mlps, layers)
     return method.scopes(found) if found.blocks else {}
 
 

@@ -11,6 +11,7 @@ from typing import ClassVar, Literal
 from workbench.errors import BadKnob
 from workbench.knobs import knob
 from workbench.methods.shared.discriminator import MIN_STEPS, Depth, block_span, blocks_read
+from workbench.methods.shared.parts import blocks_of, parts_knob
 from workbench.models.base import ModelInfo
 from workbench.sites import Site
 
@@ -91,6 +92,7 @@ class AreConfig:
         help="Blocks that get adapters, none of them above the deepest block read; none: as depth says.",
         bounds=(0, 399),
     )
+    parts: tuple[str, ...] | None = parts_knob()
     modules: tuple[str, ...] = knob(
         ("w_in", "w_out"),
         label="Edited matrices",
@@ -159,13 +161,17 @@ class AreConfig:
         Raises:
             BadKnob: a block above the deepest read block (its gradient would be zero).
         """
-        found = self.adapter_blocks if self.adapter_blocks is not None else block_span(*_EDITED[self.depth], n_layers)
+        if self.parts is not None and self.adapter_blocks is not None:
+            raise BadKnob("Blocks and parts of blocks are both named.", "Leave parts empty to edit whole blocks, or adapter_blocks empty.")
+        named = self.adapter_blocks if self.parts is None else blocks_of(self.parts)
+        found = named if named is not None else block_span(*_EDITED[self.depth], n_layers)
         top = max(self.reads(n_layers))
-        if self.adapter_blocks is None:
+        if named is None:
             found = tuple(block for block in found if block <= top) or (top,)
         if max(found) > top:
+            which = "adapter_blocks" if self.parts is None else "parts"
             raise BadKnob(
-                f"adapter_blocks = {max(found)} is above the deepest block read, {top}: no gradient reaches it.",
+                f"{which} = {max(found)} is above the deepest block read, {top}: no gradient reaches it.",
                 f"Choose blocks up to {top}, or read deeper.",
             )
         return tuple(Site(kind, block) for block in sorted(set(found)) for kind in self.modules)

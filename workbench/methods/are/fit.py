@@ -80,7 +80,11 @@ def _obstacles(model: LanguageModel, demonstrations: Demonstrations) -> tuple[Ob
     },
     obstacles=_obstacles,
     tries=lambda info: {"retention_kl": (0.0, 100.0)},
-    scopes=lambda scope: {"adapter_blocks": scope.blocks, "read_blocks": scope.blocks},
+    scopes=lambda scope: {
+        "adapter_blocks": None if scope.parts else scope.blocks,
+        "parts": scope.parts,
+        "read_blocks": scope.blocks,
+    },  # fmt: skip
     order=5,
     cost="each fit is a game of several rounds: minutes",
 )

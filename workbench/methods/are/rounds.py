@@ -23,6 +23,7 @@ from workbench.methods.shared import discriminator as adversary
 from workbench.methods.shared.adapters import AdapterEdit, Adapters, adapted_sites, relative_norms
 from workbench.methods.shared.concept import Concept
 from workbench.methods.shared.discriminator import ANTI, TARGET, Discriminator, Scaling
+from workbench.methods.shared.parts import part_sites
 from workbench.models.base import LanguageModel
 from workbench.models.tokens import TokenBatch
 from workbench.numerics.intervals import placements
@@ -88,8 +89,10 @@ class Contest:
         self.read_blocks = config.reads(model.info.n_layers)
         generator = torch.Generator().manual_seed(seed)
         asked = config.adapter_sites(model.info.n_layers)
-        sites = adapted_sites(model, sorted({site.layer for site in asked if site.layer is not None}), config.modules)
-        self.adapters = Adapters(model, sites, config.rank, config.alpha, generator)
+        inputs = None if config.parts is None else part_sites(model, config.parts)
+        blocks = sorted({site.layer for site in asked if site.layer is not None})
+        sites = adapted_sites(model, blocks, config.modules) if inputs is None else list(inputs)
+        self.adapters = Adapters(model, sites, config.rank, config.alpha, generator, inputs)
         self._train, self._validation = concept.train.tokens(model), concept.validation.tokens(model)
         self._is_target = concept.train.is_target.to(model.device)
         self._is_target_validation = concept.validation.is_target.to(model.device)

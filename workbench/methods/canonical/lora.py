@@ -24,6 +24,7 @@ from workbench.methods.shared.adapters import ATTENTION_MATRICES, MLP_MATRICES, 
 from workbench.methods.shared.canonical_examples import canonical_obstacles
 from workbench.methods.shared.layers import SMALL
 from workbench.methods.shared.needs import Needs
+from workbench.methods.shared.parts import part_sites, parts_knob
 from workbench.models.base import LanguageModel, ModelInfo
 from workbench.models.tokens import TokenBatch
 from workbench.progress import Progress
@@ -45,6 +46,7 @@ class LoraConfig(LoopConfig):
         unit="share",
         bounds=(0.05, 1.0),
     )
+    parts: tuple[str, ...] | None = parts_knob()
     compat: LoraCompat = as_released(OFFICIAL_LORA)
 
 
@@ -56,15 +58,16 @@ def layers_of(n_layers: int, span: float, official: bool = False) -> range:
 
 
 class AdapterTrainee:
-    """Adapters in training on both MLP matrices of some layers, or on attention's where the MLP is a mixture of experts."""
+    """Adapters in training on both MLP matrices of some layers, or on attention's where the MLP is a mixture of experts; or on parts."""
 
     def __init__(self, model: LanguageModel, config: LoraConfig, seed: int) -> None:
+        inputs = None if config.parts is None else part_sites(model, config.parts)
         layers = layers_of(model.info.n_layers, config.span, config.compat.lora_span == "c+1")
-        sites = adapted_sites(model, layers)
+        sites = adapted_sites(model, layers) if inputs is None else list(inputs)
         # The schedule draws from the bare seed; the adapters start elsewhere.
         generator = torch.Generator().manual_seed(seed + 1_000_003)
         narrow = min(min(model.weight(site).shape) for site in sites)
-        self._model, self._adapters = model, Adapters(model, sites, min(config.rank, narrow), ALPHA, generator)
+        self._model, self._adapters = model, Adapters(model, sites, min(config.rank, narrow), ALPHA, generator, inputs)
         if config.master == torch.bfloat16:
             for parameter in self._adapters.parameters():
                 parameter.data = parameter.data.bfloat16()
@@ -118,6 +121,7 @@ def steps(
     obstacles=canonical_obstacles,
     draws=draws,
     steps=steps,
+    scopes=lambda scope: {"parts": scope.parts or tuple(f"MLP {layer}" for layer in scope.blocks)},
     order=7,
     cost="each fit trains adapters epoch by epoch: a minute or more",
 )

@@ -186,8 +186,8 @@ def _masks(config: MeanDifferenceConfig, info: ModelInfo) -> Callable[[int, Tens
 
 
 def _scoped(scope: Scope) -> Mapping[str, Any]:
-    """Picked heads alone are the heads that move; else the stream behind the picked layers does."""
-    if scope.layers:
+    """Picked heads alone are the heads that move; else the stream behind the picked layers does, and those of picked MLPs."""
+    if scope.layers or scope.mlps:
         return {"layers": scope.blocks, "heads": None}
     return {"layers": None, "heads": tuple(f"{layer}.{head}" for layer, head in scope.heads)}
 

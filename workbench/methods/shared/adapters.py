@@ -78,8 +78,19 @@ class Adapters:
     a is Kaiming-uniform with slope √5, that is U(−1/√in, 1/√in), drawn from the generator; b is zero.
     """
 
-    def __init__(self, model: LanguageModel, sites: Sequence[Site | str], rank: int, alpha: float, generator: torch.Generator) -> None:
+    def __init__(
+        self,
+        model: LanguageModel,
+        sites: Sequence[Site | str],
+        rank: int,
+        alpha: float,
+        generator: torch.Generator,
+        inputs: Mapping[Site, Sequence[int] | None] | None = None,
+    ) -> None:
         """Make fresh adapters of scale alpha / rank.
+
+        Args:
+            inputs: which of a site's inputs its adapter sees, as a head's columns; the others' factors stay 0. None: all.
 
         Raises:
             UnknownSite: the model has no such weight. BadKnob: a site that is no matrix, or none at all.
@@ -89,6 +100,7 @@ class Adapters:
         self.scale = alpha / rank
         self._model = model
         self._parts: dict[Site, tuple[WeightSlot, nn.Parameter, nn.Parameter]] = {}
+        self._seen: dict[Site, Tensor] = {}
         dtype = torch.float64 if model.dtype == torch.float64 else torch.float32
         for site in map(site_of, sites):
             slot = model.weight(site)
@@ -97,6 +109,9 @@ class Adapters:
             out, into = slot.shape
             bound = into**-0.5
             a = ((torch.rand(rank, into, generator=generator, dtype=dtype) * 2 - 1) * bound).to(slot.parameter.device)
+            if (columns := (inputs or {}).get(site)) is not None:
+                self._seen[site] = torch.zeros(into, dtype=dtype, device=a.device).index_fill_(0, torch.tensor(columns, device=a.device), 1)
+                a = a * self._seen[site]
             self._parts[site] = (
                 slot,
                 nn.Parameter(a),
@@ -119,13 +134,17 @@ class Adapters:
 
     def attached(self) -> AbstractContextManager[None]:
         """Within this context, forwards of this thread carry the adapters, with gradients."""
-        terms = [(site, _training(slot, LowRank(a, b, self.scale))) for site, (slot, a, b) in self._parts.items()]
+        terms = [(site, _training(slot, LowRank(self._held(site, a), b, self.scale))) for site, (slot, a, b) in self._parts.items()]
         return self._model.intercepts([], terms)
 
     def factors(self) -> dict[Site, LowRank]:
         """A frozen copy of the factors as they are now."""
-        now = {site: (a.detach().clone(), b.detach().clone()) for site, (_, a, b) in self._parts.items()}
+        now = {site: (self._held(site, a).detach().clone(), b.detach().clone()) for site, (_, a, b) in self._parts.items()}
         return {site: LowRank(a, b, self.scale) for site, (a, b) in now.items()}
+
+    def _held(self, site: Site, a: Float[Tensor, "rank into"]) -> Float[Tensor, "rank into"]:
+        """The factor with what it may not see at 0: an optimiser that decays or rounds moves it back there too."""
+        return a * self._seen[site].to(a.dtype) if site in self._seen else a
 
     def gradient_norms(self) -> dict[Site, float]:
         """‖∂L/∂(a, b)‖ a site, 0 where nothing flowed back."""

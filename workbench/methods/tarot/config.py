@@ -230,8 +230,8 @@ def edited_layers(config: TarotConfig, info: ModelInfo) -> tuple[int, ...]:
 
 
 def scoped(scope: Scope) -> Mapping[str, Any]:
-    """Picked heads alone are the heads that turn, in place of whatever chose them before; else picked layers turn whole."""
-    if scope.layers:
+    """Picked heads alone are the heads that turn, in place of whatever chose them before; else layers, and those of MLPs, turn whole."""
+    if scope.layers or scope.mlps:
         return {"layers": scope.blocks}
     return {"heads": tuple(f"{layer}.{head}" for layer, head in scope.heads), "layers": None, "top_heads": None}
 
