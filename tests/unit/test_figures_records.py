@@ -56,10 +56,10 @@ def test_the_lens_puts_the_models_own_prediction_on_top(tiny_gpt2: Any, edit: An
     assert [line.line.color for line in paths] == list(LANE_COLOURS[:2])
     assert list(paths[1].y) == found.target_ranks[1, :, -1, 0].tolist()
     both = logit_lens(tiny_gpt2, PROMPT, [(), (edit,)], targets=[" w5", " w9"])
-    drawn = target_path(both, entries={0: "embedding", 6: "layer 1"}).data
+    drawn = target_path(both, entries={0: "embedding", 3: "layer 2"}).data
     looks = {(line.line.color, line.line.dash, line.marker.symbol) for line in drawn}
     assert len(looks) == 4 and len({line.line.dash for line in drawn[:2]}) == 2, "a target and its distractor are told apart without colour"
-    assert list(drawn[3].x) == ["embedding", "layer 1"] and list(drawn[3].y) == np.exp(both.target_log_probs[1, [0, 6], -1, 1]).tolist()
+    assert list(drawn[3].x) == ["embedding", "layer 2"] and list(drawn[3].y) == np.exp(both.target_log_probs[1, [0, 3], -1, 1]).tolist()
 
 
 def test_comparison_lines_are_the_tokens_differences(tiny_gpt2: Any, edit: Any) -> None:

@@ -75,7 +75,7 @@ def test_the_last_entry_of_the_logit_lens_is_the_models_own_prediction(family: s
 
 def test_an_edit_changes_no_entry_below_it_and_without_targets_there_are_none(tiny_gpt2: Any) -> None:
     edit = edit_of(tiny_gpt2, shift(32, site="resid_post@1"))
-    lens = logit_lens(tiny_gpt2, PROMPT, [(), (edit,)], top_k=200)
+    lens = logit_lens(tiny_gpt2, PROMPT, [(), (edit,)], top_k=200, halves=True)
     below = lens.entries.index("2_pre")
     assert np.array_equal(lens.top_probabilities[0, :below], lens.top_probabilities[1, :below])
     assert not np.allclose(lens.entropy[0, below:], lens.entropy[1, below:], atol=1e-3)
@@ -92,7 +92,7 @@ def test_every_entry_and_token_is_transformer_lens_own_readout_and_a_window_is_a
     from transformer_lens.tools.analysis import logit_lens as theirs
 
     model = tiny_models[family]
-    found, batch = logit_lens(model, PROMPT, targets=[" w5", " w9"], top_k=3), model.tokens(PROMPT)
+    found, batch = logit_lens(model, PROMPT, targets=[" w5", " w9"], top_k=3, halves=True), model.tokens(PROMPT)
     with torch.no_grad(), edited_bridge(model) as bridge, running(batch.forward()):
         top = theirs(bridge, batch.ids, positions=None, incl_mid=True, top_k=3, return_type="probs")
         asked = theirs(bridge, batch.ids, positions=None, incl_mid=True, targets=[5, 9], return_type="log_probs")
@@ -105,7 +105,10 @@ def test_every_entry_and_token_is_transformer_lens_own_readout_and_a_window_is_a
     assert np.array_equal(found.target_ranks[0], asked.readout.target_ranks[:, 0].numpy())
     assert np.allclose(found.kl[0], (whole.exp() * (whole - whole[-1])).sum(-1).numpy(), atol=1e-5)
     assert (found.kl[0, -1] == 0).all() and found.kl[0, 0].min() > 1e-3
-    part = logit_lens(model, PROMPT, targets=[" w5"], top_k=3, window=(1, 3))
+    part = logit_lens(model, PROMPT, targets=[" w5"], top_k=3, halves=True, window=(1, 3))
+    plain = logit_lens(model, PROMPT, targets=[" w5"], top_k=3)
+    whole_layers = [i for i, name in enumerate(found.entries) if not name.endswith("mid")]
+    assert plain.entries == tuple(found.entries[i] for i in whole_layers) and np.allclose(plain.kl[0], found.kl[0, whole_layers], atol=1e-6)
     assert part.start == 1 and part.tokens == found.tokens[1:3]
     assert np.array_equal(part.top_ids[0], found.top_ids[0, :, 1:3]) and np.allclose(part.kl[0], found.kl[0, :, 1:3], atol=1e-6)
     with pytest.raises(BadKnob, match="window goes from token 9 to 12"):

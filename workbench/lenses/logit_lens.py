@@ -76,12 +76,14 @@ def logit_lens(
     *,
     targets: Sequence[str] = (),
     top_k: int = 5,
+    halves: bool = False,
     window: tuple[int, int] | None = None,
     progress: Progress | None = None,
 ) -> LogitLens:
     """Return the logit lens of one prompt under each stack of edits.
 
     Args:
+        halves: read the stream between attention and MLP too (`3_mid`), where there is such a place: twice the cost.
         window: the first token that is read, and the one behind the last; all of them if None. Cost goes with their number.
 
     Raises:
@@ -98,7 +100,7 @@ def logit_lens(
     at, parts = slice(first, min(behind, n)), list[_Read]()
     for index, stack in enumerate(stacks):
         part = tell.part(index / len(stacks), (index + 1) / len(stacks))
-        parts.append(_read(owner, batch, stack, ids, min(top_k, owner.info.d_vocab), at, part))
+        parts.append(_read(owner, batch, stack, (ids, min(top_k, owner.info.d_vocab), halves), at, part))
     top_ids = np.stack([part.top_ids for part in parts])
     texts = {token: token_texts(owner.tokenizer, [token])[0] for token in np.unique(top_ids).tolist()}
     tell(1.0, "Done")
@@ -133,12 +135,17 @@ class _Read:
     ranks: np.ndarray
 
 
-def _read(model: BridgeModel, batch: TokenBatch, stack: Sequence[Edit], targets: list[int], top_k: int, at: slice, tell: Progress) -> _Read:
+def _read(
+    model: BridgeModel, batch: TokenBatch, stack: Sequence[Edit], asked: tuple[list[int], int, bool], at: slice, tell: Progress
+) -> _Read:
+    """Read one lane; `asked`: targets, how many top tokens, whether halves are read."""
+    targets, top_k, halves = asked
     layers = range(model.info.n_layers)
     # A parallel block has no middle, as attention and MLP read the same stream; TransformerLens names none in a state-space block.
     middle = ("hook_resid_mid", "attn.hook_out")
     mids = (
-        model.info.adds_up
+        halves
+        and model.info.adds_up
         and not model.info.parallel_blocks
         and all(f"blocks.{layer}.{hook}" in model.bridge_hooks for layer in layers for hook in middle)
     )

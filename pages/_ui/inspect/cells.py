@@ -28,6 +28,8 @@ VERBS: dict[str, tuple[str, str, str]] = {
     "patch": ("Patch from", "another prompt", "What the cell as far from the end holds in another prompt."),
     "ablate": ("Ablate", "", "The mean of the other tokens in its place."),
 }
+Shown = tuple[tuple[int, int] | None, bool]
+"""Which tokens of the prompt the lens shows, None for all, and whether it shows halves of layers."""
 Drafted = tuple["Draft", "LogitLens"]
 DRAFT: jobs.Slot[Cell, Drafted] = jobs.Slot("cell-draft")
 
@@ -42,7 +44,7 @@ class Cell:
     verb: str
     given: str
     targets: tuple[str, ...]
-    window: tuple[int, int] | None
+    shown: Shown
     lanes: Lanes
 
 
@@ -54,7 +56,7 @@ class Drafts:
 
 
 def verbs(
-    prompt: Prompt, layer: int, pos: int, targets: tuple[str, ...], window: tuple[int, int] | None,
+    prompt: Prompt, layer: int, pos: int, targets: tuple[str, ...], seen: Shown,
     shown: Callable[[LogitLens, Lanes], object],
 ) -> None:  # fmt: skip
     """Draw a cell's verbs and the draft that the last one made.
@@ -72,7 +74,7 @@ def verbs(
             given = st.text_input(
                 "With", key=f"cell-{verb}", placeholder=asks, persist_state="session", label_visibility="collapsed", width=200
             )
-        settings = Cell(prompt, layer, pos, verb, given, targets, window, lanes_on())
+        settings = Cell(prompt, layer, pos, verb, given, targets, seen, lanes_on())
         frame.act("Make the edit", _make, settings, type="primary", key="cell-make", disabled=bool(asks) and not given.strip())
     st.caption(VERBS[verb][2])
     kept = jobs.settings_of(DRAFT)
@@ -92,7 +94,7 @@ def _make(settings: Cell) -> None:
         draft = session.look("cell_edit", prompt, *cell, progress=progress.part(0.0, 0.5))
         session.shelf.draft(draft.edit)
         stacks = [*with_base(settings.lanes), Lane((Named(draft.edit.id, 1.0),))]
-        options = {"targets": settings.targets, "window": settings.window}
+        options = {"targets": settings.targets} | dict(zip(("window", "halves"), settings.shown))
         return draft, session.look("logit_lens", prompt, **options, stacks=stacks, progress=progress.part(0.5, 1.0))
 
     jobs.start(DRAFT, "Making an edit of this cell", work, settings)

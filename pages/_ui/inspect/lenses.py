@@ -35,6 +35,7 @@ class Read:
     lanes: Lanes
     targets: tuple[str, ...] = ()
     window: tuple[int, int] | None = None
+    halves: bool = False
 
 
 class Labelled(Protocol):
@@ -47,11 +48,12 @@ class Labelled(Protocol):
 def logit_lens(session: Session, prompt: Prompt, targets: tuple[str, ...]) -> None:
     """What the model would say if it stopped after each layer."""
     with st.container(horizontal=True, vertical_alignment="center"):
-        settings = Read(prompt, lanes_on(), targets, _part(session, prompt))
+        window = _part(session, prompt)
+        halves = st.toggle("Between attention and MLP too", key="lens-halves", persist_state="session", help="Costs as much again.")
+        settings = Read(prompt, lanes_on(), targets, window, halves)
         frame.act("Read every layer", _read, settings, type="primary", key="lens-run")
-        halves = st.toggle("Between attention and MLP too", key="lens-halves", persist_state="session")
     jobs.panel(
-        LOGIT_LENS, lambda found: _lens(found, halves), settings=settings,
+        LOGIT_LENS, _lens, settings=settings,
         nothing=lambda: frame.empty("A grid will stand here: a row a layer, a column a token, in each cell the likeliest next token.",
                                     "Press *Read every layer*.", key="lens"),
     )  # fmt: skip
@@ -74,16 +76,15 @@ def _read(settings: Read) -> None:
     stacks = with_base(settings.lanes)
 
     def work(session: Session, progress: Progress) -> LogitLens:
-        options = {"targets": settings.targets, "window": settings.window}
+        options = {"targets": settings.targets, "window": settings.window, "halves": settings.halves}
         return session.look("logit_lens", settings.prompt, **options, stacks=stacks, progress=progress)
 
     jobs.start(LOGIT_LENS, "Logit lens", work, settings)
 
 
-def _lens(found: LogitLens, halves: bool) -> None:
+def _lens(found: LogitLens) -> None:
     lane = lane_choice(found.lanes, "lens-lane")
-    kept = [i for i, name in enumerate(found.entries) if halves or not name.endswith("mid")]
-    kept.reverse()
+    kept = list(reversed(range(len(found.entries))))
     names = [_entry(found.entries[i]) for i in kept]
     tops = found.top_texts[lane][:, :, 0]
     shares = found.top_probabilities[lane][:, :, 0]
@@ -109,7 +110,7 @@ def _cell(found: LogitLens, entry: int, pos: int) -> None:
             st.markdown(f"**{_entry(found.entries[entry])}**, token {found.start + pos}", width="content")
             st.text(words.token(found.tokens[pos]), width="content")
         if read is not None:
-            at = (read.prompt, -1 if layer is None else layer, found.start + pos, read.targets, read.window)
+            at = (read.prompt, -1 if layer is None else layer, found.start + pos, read.targets, (read.window, read.halves))
             cells.verbs(*at, lambda lens, lanes: jobs.put(LOGIT_LENS, lens, replace(read, lanes=lanes)))
         columns = st.columns(min(3, len(found.lanes)))
         top = 1.05 * float(found.top_probabilities[:, entry, pos].max())
