@@ -114,7 +114,7 @@ def test_steering_adds_the_direction_at_every_token_and_its_size_is_in_norms(tin
         assert torch.equal(model.logits(batch)[0, -1], base)
     save(draft.edit, tmp_path / "e")
     back = load_edit(tmp_path / "e")
-    assert isinstance(back, SteeringEdit) and back.id == draft.edit.id and back.header.facts["direction"] == "token  w5 less  w9"
+    assert isinstance(back, SteeringEdit) and back.id == draft.edit.id and back.header.facts["direction"] == "token w5 less w9"
 
 
 def test_what_makes_no_direction_is_refused_by_name(tiny_gpt2: Any) -> None:

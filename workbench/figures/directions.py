@@ -16,7 +16,7 @@ def words_of(found: DirectionCard) -> go.Figure:
     for name, sign, side, colour in sides:
         figure.add_bar(
             y=[f"{sign}{i + 1} {shown(token)}" for i, (token, _) in enumerate(side)],
-            x=[by if sign == "+" else -by for _, by in side],
+            x=[by for _, by in side],
             orientation="h",
             name=name,
             marker_color=colour,

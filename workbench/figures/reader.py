@@ -10,7 +10,7 @@ from workbench.lenses.reader import SiteReading
 
 
 def spread(found: SiteReading, what: str, bins: int = 40) -> go.Figure:
-    """A histogram of every token's value, massive tokens among them, the lanes over one another on common bins; counts on a log axis."""
+    """A histogram of every token's value, massive tokens among them, the lanes over one another on common bins; many on a log axis."""
     low, high = float(np.min(found.values)), float(np.max(found.values))
     size = max(high - low, 1e-9) / bins
     figure = go.Figure()
@@ -24,5 +24,5 @@ def spread(found: SiteReading, what: str, bins: int = 40) -> go.Figure:
         )
     figure.update_layout(title=f"How the {what} at {found.site} is spread", barmode="overlay", height=320, showlegend=len(found.lanes) > 1)
     figure.update_xaxes(title=what)
-    figure.update_yaxes(title="tokens", type="log")
+    figure.update_yaxes(title="tokens", type="log" if len(found.tokens) > 200 else "linear")
     return figure

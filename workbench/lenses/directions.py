@@ -66,9 +66,9 @@ class Origin:
         """What to call it."""
         if self.title:
             return self.title
-        less = f" less {self.other}" if str(self.other).strip() else ""
+        less = f" less {str(self.other).strip()}" if str(self.other).strip() else ""
         own = {
-            "token": f"token {self.given}{less}", "prompts": f"“{self.given}”{less}", "head": f"head {self.head}",
+            "token": f"token {str(self.given).strip()}{less}", "prompts": f"“{self.given}”{less}", "head": f"head {self.head}",
             "mean": f"difference of means on {self.rows.name}" if self.rows else "", "edit": "an edit",
             "probe": f"probe on {self.rows.name}" if self.rows else "",
         }  # fmt: skip

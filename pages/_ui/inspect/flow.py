@@ -93,7 +93,7 @@ def _grid(found: Flow, edges: Any, weights: Any) -> tuple[int, int] | None:
         [f"weight {weights[i, j]:.2f}; " + ", ".join(coming.get((i, j), ["nothing flows here"])[:6]) for j in range(n)] for i in levels
     ]
     values = [[float(weights[i, j]) or None for j in range(n)] for i in levels]
-    texts = [[f"{weights[i, j]:.2f}" if weights[i, j] else "" for j in range(n)] for i in levels]
+    texts = [[f"{weights[i, j]:.2f}" if weights[i, j] else "·" for j in range(n)] for i in levels]
     names = ["embedding" if i == 0 else f"layer {i - 1}" for i in levels]
     picked = grid(names, list(found.tokens), values, key="flow-grid", texts=texts, hover=hover, corner="after", row_word="After")
     return None if picked is None else (levels[picked[0]], picked[1])

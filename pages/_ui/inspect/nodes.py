@@ -125,7 +125,7 @@ def _grid(found: NodeTable, lane: int, column: str, n_heads: int) -> int | None:
     table = [[None if x != x else float(x) for x in values[i : i + width]] for i in range(0, len(values), width)]
     hover = [[_told(found, lane, i + j) for j in range(width)] for i in range(0, len(values), width)]
     top = max((abs(x) for line in table for x in line if x is not None), default=1.0) or 1.0
-    texts = [["" if x is None else words.number(x) for x in line] for line in table]
+    texts = [["·" if x is None else words.number(x) for x in line] for line in table]
     layers, columns = [f"layer {i}" for i in range(len(table))], [*map(str, range(n_heads)), "MLP"]
     picked = grid(layers, columns, table, key="nodes-grid", scale=top, signed=column != "norm", texts=texts, hover=hover, corner="head",
                   column_word="Head or MLP")  # fmt: skip

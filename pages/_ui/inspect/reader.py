@@ -135,15 +135,17 @@ def _text(found: SiteReading) -> int:
 def _strip(found: SiteReading, lane: int, text: int, what: str) -> int | None:
     """Draw one text; return the picked token's place among all."""
     places, values, massive = found.places(text), found.values[lane], found.massive[lane]
-    top = max((abs(float(values[i])) for i in range(len(found.tokens)) if not massive[i]), default=0.0) or 1.0
-    signed = bool((values < 0).any())
+    ordinary = [float(values[i]) for i in range(len(found.tokens)) if not massive[i]] or [0.0]
+    signed = min(ordinary) < 0
+    low, top = (0.0, max(map(abs, ordinary)) or 1.0) if signed else (min(ordinary), max(ordinary))
     notes = [f"{what} {words.number(float(values[i]))}" + (", massive" if massive[i] else "") for i in places]
-    shades = [max(-1.0, min(1.0, float(values[i]) / top)) for i in places]
+    shades = [max(-1.0, min(1.0, (float(values[i]) - low) / max(top - low, 1e-12))) for i in places]
     marks = ["new" if massive[i] else "" for i in places]
     picked = token_strip(
         [found.tokens[i] for i in places], key=f"reader-strip-{text}", values=shades, signed=signed, notes=notes, marks=marks
     )
-    said = f"Colour: {what}, full at {words.number(top)}, the largest of tokens that are not massive."
+    begin = "blue below zero" if signed else f"none at {words.number(low)}"
+    said = f"Colour: {what}, {begin}, full at {words.number(top)}, the largest of tokens that are not massive."
     st.caption(said + (" Underlined: massive." if any(marks) else ""))
     return None if picked is None else places[picked]
 
