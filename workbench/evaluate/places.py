@@ -56,10 +56,10 @@ class PlaceMap:
         """What a person can repeat, in Markdown."""
         if self.best is None:
             return f"**At no place it gains beyond chance** ({self.title.lower()}, n={self.n}): where it acts is not what it lacks."
-        one = self.places[self.best]
+        one, score = self.places[self.best], self.title[0].lower() + self.title[1:]
         return (
-            f"**{one.label}** is the place to use: {self.title.lower()} {one.gain.words} against {self.base.words} untouched, at KL "
-            f"{one.damage.words} nats a token; no place gains more beyond chance, and those that gain as much cost no less."
+            f"**{one.label}** is the place to use: {score} {one.gain.words} against {self.base.words} untouched, at KL {one.damage.words} "
+            "nats a token; no place gains more beyond chance, and those that gain as much cost no less."
         )
 
     def rows(self) -> list[dict[str, Any]]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import plotly.graph_objects as go
+from plotly.subplots import make_subplots
 
 from workbench.figures.theme import LANE_COLOURS, PLACEBO_COLOUR
 
@@ -12,32 +14,36 @@ if TYPE_CHECKING:
     from workbench.evaluate.places import PlaceMap
     from workbench.numerics.intervals import Interval
 
+# Below this, in nats a token, a picture of damage would be one of rounding.
+_LEAST_KL = 1e-3
+
 
 def places(found: PlaceMap) -> go.Figure:
-    """A mark a place: damage to the right, the score upwards; random edits of equal size at the same places in grey."""
-    figure = go.Figure()
-    for at, one in enumerate(found.places):
-        is_best = at == found.best
-        figure.add_scatter(
-            x=[one.damage.estimate], y=[one.gain.estimate], error_x=_bars(one.damage), error_y=_bars(one.gain), mode="markers+text",
-            text=[one.label], textposition="top center", name=one.label, showlegend=False, cliponaxis=False,
-            marker={"size": 13 if is_best else 9, "color": LANE_COLOURS[1], "symbol": "star" if is_best else "circle"},
-            hovertemplate=f"{one.label}: %{{y:.3f}} at KL %{{x:.4f}}<extra></extra>",
-        )  # fmt: skip
+    """A row a place: what it gains at the left, beside a random edit of equal size there in grey; what it breaks at the right."""
+    figure = make_subplots(rows=1, cols=2, shared_yaxes=True, horizontal_spacing=0.06, column_widths=[0.6, 0.4])
+    names = [one.label for one in found.places]
     turned = [one for one in found.places if one.random is not None]
     figure.add_scatter(
-        x=[one.damage.estimate for one in turned], y=[one.random.estimate for one in turned if one.random], mode="markers",
-        name="random edit of equal size, at the damage of the edit", marker={"size": 8, "color": PLACEBO_COLOUR, "symbol": "circle-open"},
+        row=1, col=1, x=[one.random.estimate for one in turned if one.random], y=[one.label for one in turned], mode="markers",
+        name="random edit of equal size", marker={"size": 9, "color": PLACEBO_COLOUR, "symbol": "circle-open"},
     )  # fmt: skip
-    figure.add_hline(y=found.base.estimate, line={"dash": "dot", "color": PLACEBO_COLOUR}, annotation_text="untouched")
-    figure.update_layout(title="What each place gains, and what it breaks", height=380)
-    figure.update_xaxes(title=f"{found.damage_title} (nats a token)", rangemode="tozero")
-    figure.update_yaxes(title=found.title + (f" ({found.unit})" if found.unit else ""))
+    signs = ["star" if at == found.best else "circle" for at in range(len(names))]
+    for column, values, name in ((1, [one.gain for one in found.places], "the edit"), (2, [one.damage for one in found.places], "")):
+        figure.add_scatter(
+            row=1, col=column, x=[value.estimate for value in values], y=names, error_x=_bars(values), mode="markers", name=name,
+            showlegend=bool(name), cliponaxis=False, marker={"size": 11, "color": LANE_COLOURS[1], "symbol": signs},
+            hovertemplate="%{y}: %{x:.4f}<extra></extra>",
+        )  # fmt: skip
+    figure.add_vline(x=found.base.estimate, line={"dash": "dot", "color": PLACEBO_COLOUR}, row=1, col=1)  # pyright: ignore[reportArgumentType]
+    figure.update_layout(title="What each place gains, and what it breaks", height=130 + 34 * len(names), showlegend=True)
+    figure.update_xaxes(title=found.title + (f" ({found.unit})" if found.unit else ""), row=1, col=1)
+    top = max(_LEAST_KL, *(value.high for value in (one.damage for one in found.places) if not value.withheld), 0.0)
+    figure.update_xaxes(title=f"{found.damage_title} (nats/token)", range=[-0.03 * top, 1.08 * top], row=1, col=2)
+    figure.update_yaxes(autorange="reversed", type="category")
     return figure
 
 
-def _bars(value: Interval) -> dict[str, Any]:
-    if value.withheld:
-        return {"visible": False}
-    up, down = [value.high - value.estimate], [value.estimate - value.low]
-    return {"type": "data", "symmetric": False, "array": up, "arrayminus": down, "thickness": 1, "width": 3}
+def _bars(values: Sequence[Interval]) -> dict[str, Any]:
+    up = [0.0 if value.withheld else value.high - value.estimate for value in values]
+    down = [0.0 if value.withheld else value.estimate - value.low for value in values]
+    return {"type": "data", "symmetric": False, "array": up, "arrayminus": down, "thickness": 1.5, "width": 4}

@@ -56,20 +56,20 @@ def contribution_map(reading: Any, lane: int = 0) -> go.Figure:
 
 def shared_direction(found: Any) -> go.Figure:
     """How much of each sense lies along the direction that says the word itself: above zero it says the word, below it keeps it away."""
-    shown = [f"sense {i}" for i in range(len(found.along))]
+    shown = [f"{i}  {'  '.join(map(_token, tokens[:2]))}" for i, tokens in enumerate(found.beyond)]
+    said = ["  ".join(map(_token, tokens)) for tokens in found.beyond]
+    # The mean square of random vectors' cosines with their own leading direction is its share.
+    chance = found.random_share**0.5
     figure = go.Figure(
         go.Bar(
             x=found.along.tolist(), y=shown, orientation="h", marker_color=[lane_colour(1 if x > 0 else 5) for x in found.along],
-            text=["  ".join(_token(token) for token in tokens[:3]) for tokens in found.beyond], textposition="outside", cliponaxis=False,
-            hovertemplate="%{y}: cosine %{x:.2f}; beyond it %{text}<extra></extra>",
+            customdata=said, hovertemplate="cosine %{x:.2f}; beyond it %{customdata}<extra></extra>",
         )
     )  # fmt: skip
-    # The mean square of random vectors' cosines with their own leading direction is its share.
-    chance = found.random_share**0.5
-    figure.add_vrect(x0=-chance, x1=chance, fillcolor=PLACEBO_COLOUR, opacity=0.25, line_width=0)
-    figure.update_layout(title=f"Which senses say {_token(found.word)} itself", height=110 + 26 * len(shown))
-    figure.update_xaxes(title="cosine with the direction that says the word", range=[-1.6, 1.6], tickvals=[-1, -0.5, 0, 0.5, 1])
-    figure.update_yaxes(autorange="reversed")
+    figure.add_vrect(x0=-chance, x1=chance, fillcolor=PLACEBO_COLOUR, opacity=0.3, line_width=0, layer="below")
+    figure.update_layout(title=f"Which senses say {_token(found.word)} itself", height=110 + 24 * len(shown))
+    figure.update_xaxes(title="cosine with the direction that says the word", range=[-1.05, 1.05])
+    figure.update_yaxes(title="sense, and what it says beyond that", autorange="reversed")
     return figure
 
 

@@ -68,8 +68,8 @@ def _draw(found: PlaceMap, lane: Lane) -> None:
     told = words.provenance(model=found.model, data=found.data, n=found.n, split=found.split)
     figure_panel(
         places(found), found.rows(), told, key="places-figure",
-        look_for="Up is gained, right is broken. The star is the place to use: no other gains more beyond chance, and it breaks least. A "
-        "place at the height of the grey rings does what noise does.",
+        look_for="At the left, what is gained (dotted: untouched); at the right, what is broken. The star is the place to use: no other "
+        "gains more beyond chance, and it breaks least. A place at its grey ring does what noise does.",
     )  # fmt: skip
     if found.best is not None:
         rule = found.places[found.best].rule

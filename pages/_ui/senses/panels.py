@@ -181,7 +181,7 @@ def _itself(found: WordSenses, where: str) -> None:
     many = f"{len(own) or 'None'} of {n} senses {'says' if len(own) < 2 else 'say'} {word} itself"
     says = (
         f"**{many}**, and words like it: {others}. The others keep it from being said again, or say something else. Beyond the one "
-        "direction that all share, each says what stands beside its bar."
+        "direction that all share, each says what stands at its bar."
     )
     figure_panel(
         shared_direction(found), found.rows(), where, key="sense-shared", says=says,
