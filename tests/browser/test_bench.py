@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.browser.steps import compare, fit, idle, ready
+from tests.browser.steps import compare, fit, goto, idle, ready
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(600)]
 Visit = Callable[..., Any]
@@ -43,3 +43,19 @@ def test_a_moved_dose_is_heard_and_a_token_branches(visit: Visit, record_propert
     page.locator(".st-key-branch-0-1-0-1-strip .token").first.wait_for()
     tokens = [page.locator(f".st-key-branch-0-1-0-{lane}-strip .token").first.inner_text() for lane in range(2)]
     assert tokens[0] == tokens[1] != page.locator(".st-key-compare-0-1-strip .token").first.inner_text()
+
+
+def test_the_cut_of_a_spectrum_is_dragged_in_its_figure(visit: Visit) -> None:
+    page = visit(height=1400)
+    ready(page)
+    fit(page)
+    goto(page, "Spectra")
+    said = page.locator("[data-testid='stMain']").get_by_text("directions (").first
+    assert "As fitted" not in said.inner_text()
+    box = page.locator("[class*='st-key-figure-cut-'] .shapelayer path").first.bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x + 60, y, steps=8)
+    page.mouse.up()
+    page.locator("[data-testid='stMain']").get_by_text("As fitted: ").first.wait_for()
