@@ -117,7 +117,8 @@ def test_what_the_workspace_refused_is_told_until_it_takes_something(app: Callab
 
 
 @pytest.mark.parametrize(
-    ("start", "told"), [("method: elephant", "elephant"), ("method: sea, knobs: {trunk: 1}", "trunk"), ("method: sea, knobs: {keep: 7}", "keep")]
+    ("start", "told"),
+    [("method: elephant", "elephant"), ("method: sea, knobs: {trunk: 1}", "trunk"), ("method: sea, knobs: {keep: 7}", "keep")],
 )
 def test_a_form_that_a_teachers_lesson_gets_wrong_is_told_in_the_panel(app: Callable[..., AppTest], start: str, told: str) -> None:
     app()

@@ -161,7 +161,8 @@ def lesson(word: str = "word", page: str = "Inspect", check: str = "lens.tokens 
 
 def asked(says: str) -> str:
     """The lesson with a question whose first answer says so."""
-    return lesson() + f"    question:\n      ask: Which?\n      answers:\n        - {{say: a, reply: b, {says}}}\n        - {{say: c, reply: d, right: true}}\n"
+    answers = f"        - {{say: a, reply: b, {says}}}\n        - {{say: c, reply: d, right: true}}\n"
+    return f"{lesson()}    question:\n      ask: Which?\n      answers:\n{answers}"
 
 
 def started(control: str) -> str:
@@ -191,7 +192,10 @@ def test_a_word_that_is_too_early_would_be_seen() -> None:
         (asked("right: yes please"), 17, "answers[1].right"),
         (asked("right: 1"), 17, "answers[1].right"),
         (asked("right: 2026-13-45"), 17, "answers[1].right"),
-        *((started(f"inspect-prompt: {odd}"), 10, "controls.inspect-prompt") for odd in ("2026-13-45", "!!int x", "!!bool x", "!!timestamp x")),
+        *(
+            (started(f"inspect-prompt: {odd}"), 10, "controls.inspect-prompt")
+            for odd in ("2026-13-45", "!!int x", "!!bool x", "!!timestamp x")
+        ),
         (started("retouch: 1"), 10, "steps[1].start.controls"),
         ("[" * 5000, 0, "nested"),
         ("id: [", 1, "YAML"),

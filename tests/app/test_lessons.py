@@ -130,6 +130,17 @@ def test_another_persons_run_and_steps_are_not_mine(learn: AppTest) -> None:
     assert "Read the word." in texts(other) and "by your own run" not in texts(other)
 
 
+@pytest.mark.parametrize("is_mine", [True, False])
+def test_the_same_result_passes_a_step_of_the_person_whose_job_it_was_alone(learn: AppTest, fresh_backend: Any, is_mine: bool) -> None:
+    test, session = _begun(learn), fresh_backend.sessions["embedded"]
+    owner = test.session_state["retouch"].owner if is_mine else "somebody else"
+    work: Callable[[Any], Any] = lambda progress: session.look("logit_lens", "w1 w2")  # noqa: E731
+    job = fresh_backend.jobs.submit(work, title="Reading", owner=owner, kind="logit_lens")
+    assert job.wait(60)
+    test.session_state["retouch"].bench.slots["logit_lens"] = job.id  # a link may name any job
+    assert ("by your own run" in texts(fine(test.run()))) is is_mine
+
+
 def test_progress_is_there_in_another_tab_and_as_csv(learn: AppTest) -> None:
     test = _read(_begun(learn))
     fine(test.radio(key="lesson-answer-own-0").set_value(1).run())

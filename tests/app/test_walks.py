@@ -11,6 +11,7 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
+from pages._ui.learn.questions import is_right
 from tests.app.conftest import fine, settled, texts
 from workbench.lessons.attempt import Attempt
 from workbench.lessons.course import course
@@ -83,6 +84,10 @@ def test_show_me_solves_every_step(one: Any, lesson: Lesson) -> None:
     assert "Now you can:" in texts(test)
     records = one.sessions["embedded"].workspace.learning.steps(test.session_state["retouch"].owner, lesson.id)
     assert len(records) == len(lesson.steps) and all(record.done for record in records)
+    for step, record in zip(lesson.steps, records):
+        told = Attempt(kept={name: value for name, value in (record.facts or {}).items() if value is not None})
+        right = [answer.say for answer in step.question.answers if is_right(answer, told)] if step.question else [""]
+        assert len(right) == 1, (step.task, right)
 
 
 def passes(
@@ -105,6 +110,8 @@ def test_wrong_looks_pass_nothing(one: Any) -> None:
     hello, cat, carrots = (look("logit_lens", text) for text in ("Hello world", "The cat", "Question: What do carrots help most? Answer:"))
     assert not passes("stream", 1, logit_lens=hello) and not passes("stream", 1, logit_lens=cat)
     assert not passes("stream", 2, logit_lens=cat) and not passes("stream", 2, attention=look("attention", "Hello world"))
+    assert not passes("stream", 2, logit_lens=carrots), "signs are no pieces of a word"
+    assert passes("stream", 2, logit_lens=look("logit_lens", "Yesterday Kate and Zora saw the"))
     assert not passes("lens", 1, logit_lens=hello) and not passes("lens", 2, logit_lens=carrots)
     # The known wrong passes: a prompt that repeats itself was ticked by any prompt at all.
     assert not passes("heads", 1, attention=look("attention", "Hello world")) and passes("heads", 1, attention=look("attention", "a b a b"))
@@ -127,6 +134,8 @@ def test_wrong_looks_pass_nothing(one: Any) -> None:
 
 def test_wrong_fits_pass_nothing_and_a_comparison_needs_ones_own_edit(one: Any) -> None:
     from pages._ui.edit import fitting
+    from workbench.edits.lane import Lane
+    from workbench.edits.prompting import Prompting
     from workbench.progress import silent
 
     session = one.sessions["embedded"]
@@ -147,6 +156,27 @@ def test_wrong_fits_pass_nothing_and_a_comparison_needs_ones_own_edit(one: Any) 
     assert not passes("placebo", 2, edits=own, compare=session.compare("The cat", [lane]))
     assert not passes("placebo", 2, compare=right) and not passes("placebo", 2, edits=frozenset({bad.edit}), compare=right)
     assert not passes("placebo", 2, edits=own, compare=session.compare(carrots, []))
+    told = session.compare(carrots, [Lane(lane.edits, Prompting(prefix="A careful speaker answers."))])
+    assert not passes("placebo", 2, edits=own, compare=told), "a sentence stands beside the edit"
+
+
+def elsewhere(outcome: Any) -> Any:
+    """The same fit, as if it were on another set."""
+    return replace(outcome, settings=replace(outcome.settings, source="bias"))
+
+
+def test_lessons_on_truthfulness_take_no_other_set(one: Any) -> None:
+    from workbench.settings import Rivals
+
+    session, careful, careless = one.sessions["embedded"], "A careful speaker answers.", "Here speaks a careless person."
+    good, noise = _fit(session, "mean_difference", {"layers": [2]}, 1.0), _fit(session, "mean_difference", {"layers": [3]}, 4.0)
+    loud = _fit(session, "mean_difference", {"layers": [2]}, 5.0)
+    sea = _fit(session, "sea", {"center": "grand", "gate": "hard"}, 2.0, Rivals(careful, careless))
+    steps = {("tour", 3): good, ("placebo", 1): good, ("noise", 1): noise, ("noise", 2): good, ("contest", 1): sea, ("contest", 3): sea,
+             ("damage", 1): loud}  # fmt: skip
+    assert [(step, passes(*step, fit=fit)) for step, fit in steps.items()] == [(step, True) for step in steps]
+    assert [step for step, fit in steps.items() if passes(*step, fit=elsewhere(fit))] == []
+    assert not passes("noise", 2, fit=sea), "the same method is asked for"
 
 
 def _fit(session: Any, name: str, knobs: dict[str, Any], dose: float, rivals: Any = None) -> Any:
@@ -178,10 +208,16 @@ def test_wrong_contests_and_doses_pass_nothing(one: Any) -> None:
     poor = session.equal_damage("truthfulness", ["mean_difference"], [Lane((), Prompting(prefix=careful))], n_placebos=1)
     assert not passes("contest", 2, equal_damage=poor), "no edit gains"
     assert not passes("contest", 2, equal_damage=replace(poor, standings=(poor.standings[0], poor.standings[-1]))), "a sentence alone"
+    fine_ones = replace(
+        poor, standings=(replace(poor.standings[0], gain=replace(poor.standings[0].gain, estimate=0.0)), *poor.standings[1:])
+    )
+    assert passes("contest", 2, equal_damage=fine_ones) and not passes("contest", 2, equal_damage=replace(fine_ones, data="bias"))
+    assert not passes("contest", 2, equal_damage=replace(fine_ones, better="lower")), "the score is better the lower it is"
     assert not passes("damage", 2, equal_damage=poor), "no edit does it"
     done = tuple(replace(one, shows="does it") for one in poor.standings)
     assert passes("damage", 2, equal_damage=replace(poor, standings=done))
     assert not passes("damage", 2, equal_damage=replace(poor, standings=done, limit=0.5)), "beyond the limit"
+    assert not passes("damage", 2, equal_damage=replace(poor, standings=done, data="bias")), "another set"
     assert not passes("damage", 3, equal_damage=poor), "the limit is where it was"
     assert not passes("damage", 3, equal_damage=replace(poor, limit=0.02, standings=(poor.standings[0], poor.standings[-1])))
 
@@ -197,7 +233,12 @@ def test_wrong_planes_pass_nothing(one: Any) -> None:
     assert not passes("hpr", 2, dose_plane=plane), "no edit of HPR"
     assert not passes("hpr", 2, dose_plane=replace(plane, placed=()))
     still = replace(plane.placed[0], label=replace(plane.placed[0].label, label="hpr"), angles=(0.0, 0.0, 0.0))
-    assert not passes("hpr", 2, dose_plane=replace(plane, placed=(still,))), "behind a layer that it leaves as it is"
+    own = frozenset({other.edit})
+    assert not passes("hpr", 2, edits=own, dose_plane=replace(plane, placed=(still,))), "behind a layer that it leaves as it is"
+    turns = replace(still, angles=(1.0, 2.0, 4.0))
+    assert passes("hpr", 2, edits=own, dose_plane=replace(plane, placed=(turns,)))
+    assert not passes("hpr", 2, dose_plane=replace(plane, placed=(turns,))), "an edit that was there before"
+    assert not passes("hpr", 2, edits=frozenset({"another"}), dose_plane=replace(plane, placed=(turns,)))
     assert passes("hpr", 3, dose_plane=plane)
     assert not passes("hpr", 3, dose_plane=replace(plane, layer=3)) and not passes("hpr", 3, dose_plane=replace(plane, data="bias"))
 
@@ -221,6 +262,9 @@ def test_wrong_teaching_passes_nothing(one: Any) -> None:
     unasked = replace(right, questions=right.questions[:2])
     assert not passes("senses", 1, teach=unasked), "never asked of another country"
     assert not passes("senses", 1, teach=replace(right, likeliest_after=right.likeliest_before)), "nothing newly said in other words"
+    again = replace(right, questions=(right.questions[0], f"{right.questions[0]} ", right.questions[2]))
+    assert not passes("senses", 1, teach=again), "the taught sentence itself is none in other words"
+    assert not passes("senses", 1, teach=replace(again, questions=(right.questions[0], f"Yes. {right.questions[0]}", right.questions[2])))
     wanted = SimpleNamespace(unwanted="he")
     assert not passes("senses", 2, asked=wanted, teach=right)
     she = replace(right, questions=("The doctor said that",), answer=" she", before=(0.1,), after=(0.4,))

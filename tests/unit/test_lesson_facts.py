@@ -13,6 +13,7 @@ from tests.conftest import contrast_rows, taught_rows, words
 from tests.made_edits import shift
 from workbench.edits.lane import Lane
 from workbench.edits.prompting import Prompting
+from workbench.evaluate.comparison import compare
 from workbench.evaluate.dose_plane import dose_plane
 from workbench.evaluate.equal_damage import Contestant, equal_damage
 from workbench.evaluate.evaluation import evaluation
@@ -41,7 +42,14 @@ def test_a_contest_tells_its_limit_and_of_its_best_edit(tiny_gpt2: Any) -> None:
     assert told("equal-damage", replace(found, standings=tuple(shown)), "contest.doing") == 2, "edits alone, no prompt and no pair of both"
     still = [replace(one, shows="no more than noise") for one in found.standings]
     assert told("equal-damage", replace(found, standings=tuple(still)), "contest.doing") == 0
+    edit, prompt, base = (told("equal-damage", found, f"contest.{name}") for name in ("best_edit", "best_prompt", "base"))
+    assert told("equal-damage", found, "contest.gain") == edit - base and told("equal-damage", found, "contest.ahead") == edit - prompt
+    lower = replace(found, better="lower")
+    assert told("equal-damage", lower, "contest.best_edit") == min(one.gain.estimate for one in found.standings if one.is_edit)
+    assert told("equal-damage", lower, "contest.gain") == base - told("equal-damage", lower, "contest.best_edit")
+    assert told("equal-damage", found, "contest.data") == found.data
     bare = replace(found, standings=found.standings[:1])
+    assert told("equal-damage", bare, "contest.gain") is None and told("equal-damage", bare, "contest.ahead") is None
     assert told("equal-damage", bare, "contest.dose") is None and told("equal-damage", bare, "contest.random") is None
 
 
@@ -50,10 +58,15 @@ def test_a_plane_tells_what_turning_and_what_stretching_gain_and_where_an_edit_l
     (one,) = found.placed
     name = one.label.label
     assert told("dose-plane", found, "plane.layer") == 1 and told("dose-plane", found, "plane.data") == found.data
-    assert told("dose-plane", found, "plane.angle", name) == one.angles[1] > 0
-    assert told("dose-plane", found, "plane.length", name) == one.lengths[1]
-    assert told("dose-plane", found, "plane.stretch", name) == pytest.approx(abs(one.lengths[1] - 1))
-    assert told("dose-plane", found, "plane.angle", "elephant") is None and told("dose-plane", found, "plane.stretch", "elephant") is None
+    own = Attempt({"dose-plane": found}, edits=frozenset(one.label.edit_ids))
+
+    def placed(attempt: Attempt, fact: str, of: str) -> Any:
+        return value_of(attempt, FactRef(fact, of))
+
+    assert placed(own, "plane.angle", name) == one.angles[1] > 0 and placed(own, "plane.length", name) == one.lengths[1]
+    assert placed(own, "plane.stretch", name) == pytest.approx(abs(one.lengths[1] - 1))
+    for attempt, of in ((own, "elephant"), (Attempt({"dose-plane": found}), name), (Attempt(edits=own.edits), name)):
+        assert all(placed(attempt, f"plane.{fact}", of) is None for fact in ("angle", "length", "stretch"))
     gain, damage = np.arange(9.0).reshape(3, 3), np.zeros((3, 3))
     damage[2] = 1.0
     made = replace(found, gain=gain, damage=damage)
@@ -93,5 +106,38 @@ def test_what_was_taught_is_told_of_the_sentence_and_of_the_question_that_holds_
     assert told("teach", found, "teach.words") == found.report.scalars["n_words"] >= 1
     made = replace(found, likeliest_before=(" a", " a", " w40"), likeliest_after=(" w40", " w40", " w40"))
     assert told("teach", made, "teach.reached") == 1, "not the sentence itself, and none that said so before"
+    assert told("teach", made, "teach.reached", "w7") == 1 and told("teach", made, "teach.reached", "w9") == 0
+    itself = replace(made, questions=(made.questions[0], f"w2 {made.questions[0].upper()}", made.questions[2]))
+    assert told("teach", itself, "teach.reached") == 0, "what holds the taught sentence is no question in other words"
     attempt = Attempt({"teach": found}, {"teach": SimpleNamespace(unwanted=" w9 ")})
     assert value_of(attempt, FactRef("teach.unwanted")) == "w9" and value_of(Attempt(), FactRef("teach.unwanted")) is None
+
+
+@pytest.mark.parametrize(
+    ("tokens", "signs", "pieces"),
+    [
+        (("<|endoftext|>", "Question", ":", " What", "?"), 2, 0),
+        ((" Z", "ora", " saw", " the"), 0, 1),
+        (("An", "na", "'", "s", " 1", "2"), 1, 2),
+        (("Anna", " ", "saw"), 1, 0),
+        ((), 0, 0),
+    ],
+)
+def test_signs_and_pieces_of_words_are_counted_apart(tokens: tuple[str, ...], signs: int, pieces: int) -> None:
+    found = SimpleNamespace(tokens=tokens)
+    assert (told("logit_lens", found, "lens.signs"), told("logit_lens", found, "lens.pieces")) == (signs, pieces)
+
+
+def test_silencing_others_is_told_by_the_draw_that_costs_most() -> None:
+    proof = SimpleNamespace(heads=((1, 0),), whole=0.9, without=0.2, random=(0.8, 0.5, 0.7))
+    assert told("induction", (None, proof), "induction.random") == 0.5
+
+
+def test_a_lane_with_words_of_its_own_is_none_of_ones_edit(tiny_gpt2: Any) -> None:
+    edit = shift(tiny_gpt2)
+    alone = compare(tiny_gpt2, [words(3, 4)], [Lane((edit,)), Lane((edit,), Prompting(prefix="w3 w4"))])
+    beside = compare(tiny_gpt2, [words(3, 4)], [Lane((edit,), Prompting(prefix="w3 w4"))])
+    for found, mine, lanes in ((alone, 1, 2), (beside, 0, 1)):
+        attempt = Attempt({"compare": found}, edits=frozenset({edit.id}))
+        assert value_of(attempt, FactRef("compare.mine")) == mine and value_of(attempt, FactRef("compare.lanes")) == lanes
+        assert (value_of(attempt, FactRef("compare.changed")) is None) is (mine == 0)

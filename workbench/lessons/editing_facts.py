@@ -1,20 +1,14 @@
-"""Facts of what a learner fitted, compared and measured."""
+"""Facts of what a learner fitted, measured and compared."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
-
-import numpy as np
 
 from workbench.lessons.attempt import Attempt, FactValue, Vocabulary
 
 if TYPE_CHECKING:
     from workbench.evaluate.comparison import Comparison
-    from workbench.evaluate.dose import DoseSweep
-    from workbench.evaluate.dose_plane import DosePlane, Placed
-    from workbench.evaluate.equal_damage import EqualDamage, Standing
     from workbench.evaluate.evaluation import Evaluation
     from workbench.evaluate.metrics import Metric
     from workbench.methods.registry import Fitted
@@ -37,9 +31,6 @@ def add_editing(facts: Vocabulary) -> None:
     _measured(facts, "fit", "fit", lambda found: found.evaluation)
     _measured(facts, "evaluate", "evaluate", lambda found: found)
     _compare(facts)
-    _sweep(facts)
-    _contest(facts)
-    _plane(facts)
 
 
 def _fit(facts: Vocabulary) -> None:
@@ -144,17 +135,17 @@ def _compare(facts: Vocabulary) -> None:
     def _(found: Comparison, of: str) -> FactValue:
         return " / ".join(map(str, found.prompts))
 
-    @facts.of(at, "compare.lanes", "The number of lanes")
+    @facts.of(at, "compare.lanes", "The number of lanes without words of their own")
     def _(found: Comparison, of: str) -> FactValue:
-        return len(found.lanes)
+        return len(_unprompted(found))
 
     @facts.of(at, "compare.base", "What the untouched model says")
     def _(found: Comparison, of: str) -> FactValue:
         return found.texts[0][0].text.strip()
 
-    @facts.of(at, "compare.last", "What the last lane says")
+    @facts.of(at, "compare.last", "What the last lane without words of its own says")
     def _(found: Comparison, of: str) -> FactValue:
-        return found.texts[0][-1].text.strip()
+        return found.texts[0][_unprompted(found)[-1]].text.strip()
 
     def mine(attempt: Attempt, of: str) -> FactValue | None:
         found = attempt.results.get(at)
@@ -172,127 +163,11 @@ def _compare(facts: Vocabulary) -> None:
 
 
 def _mine(found: Comparison, edits: frozenset[str]) -> list[int]:
-    """The lanes with an edit of these; a saved one keeps the id of its fit as the beginning of its own."""
-    return [i for i, lane in enumerate(found.lanes) if edits & set(lane.edit_ids)]
+    """The lanes with an edit of these and nothing said beside it: a sentence may be what changed the answer. A saved edit keeps the id of
+    its fit as the beginning of its own."""
+    return [i for i in _unprompted(found) if edits & set(found.lanes[i].edit_ids)]
 
 
-def _sweep(facts: Vocabulary) -> None:
-    at = "sweep"
-
-    @facts.of(at, "sweep.doses", "The number of doses")
-    def _(found: DoseSweep, of: str) -> FactValue:
-        return len(found.doses)
-
-    @facts.of(at, "sweep.best_dose", "The dose with the highest score")
-    def _(found: DoseSweep, of: str) -> FactValue:
-        return found.doses[_best(found)]
-
-    @facts.of(at, "sweep.best", "The highest score")
-    def _(found: DoseSweep, of: str) -> FactValue:
-        return float(found.metrics[0].values[_best(found)].estimate)
-
-    @facts.of(at, "sweep.damage", "The damage at the largest dose")
-    def _(found: DoseSweep, of: str) -> FactValue | None:
-        metric = next((metric for metric in found.metrics if "kl" in metric.name.lower()), None)
-        return None if metric is None else float(metric.values[-1].estimate)
-
-
-def _best(found: DoseSweep) -> int:
-    values = [value.estimate for value in found.metrics[0].values]
-    return int(np.nanargmax(values if found.metrics[0].better != "lower" else [-value for value in values]))
-
-
-def _contest(facts: Vocabulary) -> None:
-    at = "equal-damage"
-
-    def gain(found: EqualDamage, wanted: Callable[[Any], bool]) -> float | None:
-        gains = [one.gain.estimate for one in found.standings[1:] if wanted(one.label)]
-        gains = [value for value in gains if not math.isnan(value)]
-        return max(gains, default=None)
-
-    @facts.of(at, "contest.edits", "The number of edits")
-    def _(found: EqualDamage, of: str) -> FactValue:
-        return sum(bool(one.label.edit_ids) and one.label.prompting is None for one in found.standings[1:])
-
-    @facts.of(at, "contest.prompts", "The number of prompts beside them")
-    def _(found: EqualDamage, of: str) -> FactValue:
-        return sum(one.label.prompting is not None and not one.label.edit_ids for one in found.standings[1:])
-
-    @facts.of(at, "contest.best_edit", "The best edit's score")
-    def _(found: EqualDamage, of: str) -> FactValue | None:
-        return gain(found, lambda label: bool(label.edit_ids) and label.prompting is None)
-
-    @facts.of(at, "contest.best_prompt", "The best prompt's score")
-    def _(found: EqualDamage, of: str) -> FactValue | None:
-        return gain(found, lambda label: label.prompting is not None and not label.edit_ids)
-
-    @facts.of(at, "contest.base", "The score of the untouched model")
-    def _(found: EqualDamage, of: str) -> FactValue:
-        return float(found.standings[0].gain.estimate)
-
-    @facts.of(at, "contest.limit", "The limit of damage")
-    def _(found: EqualDamage, of: str) -> FactValue:
-        return found.limit
-
-    @facts.of(at, "contest.doing", "The number of edits that do more than random ones within the limit")
-    def _(found: EqualDamage, of: str) -> FactValue:
-        return sum(one.shows == "does it" for one in found.standings if one.is_edit)
-
-    @facts.of(at, "contest.dose", "The dose at which the best edit stands")
-    def _(found: EqualDamage, of: str) -> FactValue | None:
-        best = _first_edit(found)
-        return None if best is None else best.dose
-
-    @facts.of(at, "contest.random", "The score of random edits like the best one")
-    def _(found: EqualDamage, of: str) -> FactValue | None:
-        best = _first_edit(found)
-        return None if best is None or best.placebo is None else float(best.placebo.gain.estimate)
-
-
-def _first_edit(found: EqualDamage) -> Standing | None:
-    """The edit that gains most: they stand by what they gain."""
-    return next((one for one in found.standings if one.is_edit), None)
-
-
-def _plane(facts: Vocabulary) -> None:
-    at = "dose-plane"
-
-    @facts.of(at, "plane.layer", "The layer")
-    def _(found: DosePlane, of: str) -> FactValue:
-        return found.layer
-
-    @facts.of(at, "plane.data", "The set")
-    def _(found: DosePlane, of: str) -> FactValue:
-        return found.data
-
-    @facts.of(at, "plane.angle", "The degrees by which the edit turns")
-    def _(found: DosePlane, of: str) -> FactValue | None:
-        return _at_own_dose(found, of, lambda one: one.angles)
-
-    @facts.of(at, "plane.length", "How many times as long it makes the stream")
-    def _(found: DosePlane, of: str) -> FactValue | None:
-        return _at_own_dose(found, of, lambda one: one.lengths)
-
-    @facts.of(at, "plane.stretch", "By what share of its length it stretches or shrinks the stream")
-    def _(found: DosePlane, of: str) -> FactValue | None:
-        length = _at_own_dose(found, of, lambda one: one.lengths)
-        return None if length is None else abs(length - 1)
-
-    @facts.of(at, "plane.turning", "The most that turning alone gains within what is safe")
-    def _(found: DosePlane, of: str) -> FactValue | None:
-        return None if 1.0 not in found.lengths else _most_safe(found, (slice(None), found.lengths.index(1.0)))
-
-    @facts.of(at, "plane.stretching", "The most that stretching alone gains within what is safe")
-    def _(found: DosePlane, of: str) -> FactValue | None:
-        return None if 0.0 not in found.angles else _most_safe(found, (found.angles.index(0.0), slice(None)))
-
-
-def _at_own_dose(found: DosePlane, method: str, of: Callable[[Placed], tuple[float, ...]]) -> float | None:
-    """What the first edit of a method does at the dose that it was asked about at."""
-    one = next((one for one in found.placed if method in one.label.label), None)
-    return None if one is None else of(one)[one.doses.index(1.0)]
-
-
-def _most_safe(found: DosePlane, line: tuple[slice | int, slice | int]) -> float | None:
-    gains = found.gain[line][found.damage[line] <= found.limit]
-    return float(gains.max()) if gains.size else None
+def _unprompted(found: Comparison) -> list[int]:
+    """The lanes that say nothing before the prompt; the untouched model is the first."""
+    return [i for i, lane in enumerate(found.lanes) if lane.prompting is None]

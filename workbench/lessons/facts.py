@@ -1,17 +1,18 @@
-"""Whether conditions hold of an attempt, and texts filled_in in with its facts."""
+"""Whether conditions hold of an attempt, and texts filled in with its facts."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable
 
-from workbench.lessons import editing_facts, looking_facts, teaching_facts
+from workbench.lessons import editing_facts, looking_facts, teaching_facts, weighing_facts
 from workbench.lessons.attempt import Attempt, FactValue, Vocabulary
 from workbench.lessons.lesson import PLACE, READING, Claim, FactRef, LessonStep
 
 FACTS = Vocabulary()
 looking_facts.add_looking(FACTS)
 editing_facts.add_editing(FACTS)
+weighing_facts.add_weighing(FACTS)
 teaching_facts.add_teaching(FACTS)
 
 

@@ -53,6 +53,15 @@ def _lens(facts: Vocabulary) -> None:
     def _(found: LogitLens, of: str) -> FactValue:
         return len(_text(found.tokens).split())
 
+    @facts.of(lens, "lens.signs", "The number of tokens that are signs")
+    def _(found: LogitLens, of: str) -> FactValue:
+        return sum(not _is_worded(token) for token in _said(found.tokens))
+
+    @facts.of(lens, "lens.pieces", "The number of tokens that go on with a word")
+    def _(found: LogitLens, of: str) -> FactValue:
+        said = _said(found.tokens)
+        return sum(one[-1:].isalnum() and other[:1].isalnum() for one, other in zip(said, said[1:]))
+
     @facts.of(lens, "lens.layers", "The number of layers")
     def _(found: LogitLens, of: str) -> FactValue:
         return sum(name.endswith("_pre") for name in found.entries)
@@ -72,6 +81,10 @@ def _lens(facts: Vocabulary) -> None:
     @facts.of(lens, "lens.decided", "The layer after which the answer leads and stays in front")
     def _(found: LogitLens, of: str) -> FactValue:
         return _decided(found)
+
+    @facts.of(lens, "lens.half", "Half of the layers")
+    def _(found: LogitLens, of: str) -> FactValue:
+        return sum(name.endswith("_pre") for name in found.entries) / 2
 
     @facts.of(lens, "lens.lanes", "The number of lanes")
     def _(found: LogitLens, of: str) -> FactValue:
@@ -136,11 +149,11 @@ def _repeats(tokens: Sequence[str]) -> float:
 def _attribution(facts: Vocabulary) -> None:
     at = "attribution"
 
-    @facts.of(at, "attribution.total", "The difference between target and distractor")
+    @facts.of(at, "attribution.total", "The difference between target and distractor, in logits")
     def _(found: Any, of: str) -> FactValue:
         return float(found["component"].difference[0])
 
-    @facts.of(at, "attribution.sum", "The sum of all bars")
+    @facts.of(at, "attribution.sum", "The sum of all bars, in logits")
     def _(found: Any, of: str) -> FactValue:
         return float(found["component"].values[0].sum())
 
@@ -160,7 +173,7 @@ def _attribution(facts: Vocabulary) -> None:
     def _(found: Any, of: str) -> FactValue:
         return float(_pushes(found["head"])[0].partition(".")[0])
 
-    @facts.of(at, "attribution.push", "What that head adds to the target")
+    @facts.of(at, "attribution.push", "What that head adds to the target, in logits")
     def _(found: Any, of: str) -> FactValue:
         return _pushes(found["head"])[1]
 
@@ -201,17 +214,17 @@ def _heads(facts: Vocabulary) -> None:
     def _(found: tuple[HeadScores, InductionProof], of: str) -> FactValue:
         return len(found[1].heads)
 
-    @facts.of("induction", "induction.whole", "The share that the whole model repeats rightly")
+    @facts.of("induction", "induction.whole", "The mean probability of the repeated token in the whole model")
     def _(found: tuple[HeadScores, InductionProof], of: str) -> FactValue:
         return found[1].whole
 
-    @facts.of("induction", "induction.without", "The share that it repeats without these heads")
+    @facts.of("induction", "induction.without", "Its mean probability without these heads")
     def _(found: tuple[HeadScores, InductionProof], of: str) -> FactValue:
         return found[1].without
 
-    @facts.of("induction", "induction.random", "The share that it repeats without as many other heads")
+    @facts.of("induction", "induction.random", "The least that any draw of as many other heads leaves of it")
     def _(found: tuple[HeadScores, InductionProof], of: str) -> FactValue:
-        return sum(found[1].random) / len(found[1].random)
+        return min(found[1].random)
 
 
 def _top(found: HeadScores, kind: str) -> tuple[int, int, float] | None:
@@ -225,11 +238,11 @@ def _patching(facts: Vocabulary) -> None:
     def _(found: PatchingEffects, of: str) -> FactValue:
         return not found.is_estimate
 
-    @facts.of(at, "patching.clean", "The clean prompt's difference between target and distractor")
+    @facts.of(at, "patching.clean", "The clean prompt's difference between target and distractor, in logits")
     def _(found: PatchingEffects, of: str) -> FactValue:
         return float(found.clean[0])
 
-    @facts.of(at, "patching.corrupt", "The corrupted prompt's difference between target and distractor")
+    @facts.of(at, "patching.corrupt", "The corrupted prompt's difference between target and distractor, in logits")
     def _(found: PatchingEffects, of: str) -> FactValue:
         return float(found.corrupt[0])
 
@@ -318,6 +331,11 @@ def _picked(attempt: Attempt) -> list[tuple[int, int]]:
 def _said(tokens: Sequence[str]) -> list[str]:
     """The tokens of a text without the mark that begins it."""
     return [token for token in tokens if not (token.startswith("<") and token.endswith(">"))]
+
+
+def _is_worded(token: str) -> bool:
+    """Whether a token holds a letter or a digit."""
+    return any(letter.isalnum() for letter in token)
 
 
 def _text(tokens: Sequence[str]) -> str:

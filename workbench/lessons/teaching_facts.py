@@ -36,8 +36,10 @@ def add_teaching(facts: Vocabulary) -> None:
 
     @facts.of(at, "teach.reached", "The number of questions in other words that newly get the ending")
     def _(found: Taught, of: str) -> FactValue:
-        pairs = zip(found.likeliest_before[1:], found.likeliest_after[1:])
-        return sum(_begins(found, now) and not _begins(found, then) for then, now in pairs)
+        """Of those that hold a word; one that holds the taught sentence itself is none in other words."""
+        told = zip(found.questions[1:], found.likeliest_before[1:], found.likeliest_after[1:])
+        asked = [(then, now) for question, then, now in told if _plain(of) in _plain(question) and not _repeats(found, question)]
+        return sum(_begins(found, now) and not _begins(found, then) for then, now in asked)
 
     @facts.of(at, "teach.senses", "The number of senses that moved")
     def _(found: Taught, of: str) -> FactValue | None:
@@ -58,6 +60,15 @@ def _question(found: Taught, word: str) -> int | None:
     if not word:
         return 0
     return next((i for i, question in enumerate(found.questions) if word.casefold() in question.casefold()), None)
+
+
+def _repeats(found: Taught, question: str) -> bool:
+    return _plain(found.questions[0]) in _plain(question)
+
+
+def _plain(text: str) -> str:
+    """A text by its words alone."""
+    return " ".join(text.casefold().split())
 
 
 def _begins(found: Taught, token: str) -> bool:
