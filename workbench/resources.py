@@ -18,6 +18,8 @@ FOUND = BATTERY / "found.json"
 RECOMMENDED = MODELS / "recommended.json"
 EMBEDDED = {"embedded": MODELS / "retouch-gpt", "embedded-backpack": MODELS / "retouch-backpack"}
 """The models that ship, by name."""
+PLANTED, SINK = "embedded-sink", MODELS / "sink.safetensors"
+"""The name of the embedded model with an attention sink planted in it, and what is added to its weights for that."""
 
 HOME = "RETOUCH_HOME"
 # Where only this machine answers.

@@ -20,7 +20,7 @@ from workbench.errors import BadSite, UnknownSite
 from workbench.models.generation import GenerationDefaults, generation_defaults
 from workbench.models.hooks import CallReader, Hooks, Point, ReadWrite, WeightTerm
 from workbench.models.tokens import TokenBatch, running
-from workbench.resources import EMBEDDED
+from workbench.resources import EMBEDDED, PLANTED
 from workbench.shapes import Float, Int, Logits, Tensor
 from workbench.sites import Site
 from workbench.sites import site as site_of
@@ -159,7 +159,7 @@ class LanguageModel(ABC):
     def generation(self) -> GenerationDefaults:
         """How the model's own folder wants it to generate."""
         own = generation_defaults(getattr(self.network, "generation_config", None), self.tokenizer)
-        return replace(own, stop=_ENDS_OF_A_SENTENCE) if self.info.name in EMBEDDED else own
+        return replace(own, stop=_ENDS_OF_A_SENTENCE) if self.info.name in (*EMBEDDED, PLANTED) else own
 
     @abstractmethod
     def sites(self) -> tuple[Site, ...]:

@@ -23,9 +23,10 @@ from workbench.models.devices import QUANTISED, SPREAD, checked_device, free_byt
 from workbench.models.fetching import HUB_ANSWERS_WITHIN, fetch, fetched, hub_has, recommended
 from workbench.models.fingerprints import held
 from workbench.models.folder_check import check_folder, described
+from workbench.models.planted import planted
 from workbench.models.tensor_files import align
 from workbench.progress import Progress, silent
-from workbench.resources import EMBEDDED, RECOMMENDED, models_of
+from workbench.resources import EMBEDDED, PLANTED, RECOMMENDED, models_of
 
 DTypeName = Literal["float32", "float64", "bfloat16", "float16", "int8", "nf4"]
 DTYPES: dict[str, torch.dtype] = {
@@ -102,10 +103,10 @@ def note(name: str, models: Path | None = None) -> str:
 
 
 def located(name: str, models: Path | None = None) -> str:
-    """The folder, file or hub id that a model's name stands for.
+    """The folder, file or hub id that a model's name stands for; the planted model is made where it is not there yet.
 
     Raises:
-        ModelUnavailable: no such model, folder or file.
+        ModelUnavailable: no such model, folder or file. StorageFailed: as `planted`.
     """
     if name in EMBEDDED:
         if not (EMBEDDED[name] / "config.json").exists():
@@ -113,6 +114,8 @@ def located(name: str, models: Path | None = None) -> str:
                 f"The model {name!r} is not in {EMBEDDED[name]}.", "Run: python -m workbench.world train, or restore assets/models."
             )
         return str(EMBEDDED[name])
+    if name == PLANTED:
+        return str(planted((models_of() if models is None else models) / name))
     path = Path(name).expanduser()
     if path.is_dir():
         if not (path / "config.json").exists():

@@ -8,7 +8,7 @@ from typing import Annotated, Any, cast
 
 import typer
 
-from workbench.resources import MODELS, SETS
+from workbench.resources import MODELS, SETS, SINK
 from workbench.world.recipes import SHIPPED
 
 app = typer.Typer(add_completion=False, help=__doc__)
@@ -64,6 +64,20 @@ def data(out: Annotated[Path | None, typer.Option(help="default assets/data")] =
 
     for item in write_sets(out or SETS):
         print(item["id"], item["kind"], item["rows"])
+
+
+@app.command()
+def sink(out: Annotated[Path | None, typer.Option(help="default assets/models/sink.safetensors")] = None) -> None:
+    """Write what plants an attention sink in the shipped GPT-style model."""
+    from safetensors.torch import save_file
+
+    from workbench.models.catalog import load
+    from workbench.world.planting import planting
+    from workbench.world.sets import truthfulness
+    from workbench.world.canonical_sets import neutral_text
+
+    texts = [row.prompt for item in (truthfulness(), neutral_text()) for row in item.rows if row.split == "fit"]
+    save_file(planting(load("embedded"), list(dict.fromkeys(map(str, texts)))), out or SINK)
 
 
 @app.command()
