@@ -80,8 +80,10 @@ def test_a_step_names_a_set_a_method_and_controls_that_exist(step: LessonStep) -
     from workbench.methods import names
 
     shipped = {item["id"] for item in json.loads((ROOT / "assets" / "data" / "index.json").read_text(encoding="utf-8"))}
-    assert step.start.set in ("", *shipped) and step.start.method in ("", *names())
-    assert [key for key in (*step.start.controls, *(key.split("=")[0] for key in step.press)) if not is_key(key)] == []
+    starts = [start for start in (step.start, step.shown) if start is not None]
+    assert all(start.set in ("", *shipped) and start.method in ("", *names()) for start in starts)
+    named = [*(key for start in starts for key in start.controls), *(key.split("=")[0] for key in step.press)]
+    assert [key for key in named if not is_key(key)] == []
 
 
 def test_a_control_that_does_not_exist_would_be_seen() -> None:

@@ -17,6 +17,7 @@ from workbench.lessons.attempt import Attempt
 from workbench.lessons.course import course
 from workbench.lessons.facts import met, value_of
 from workbench.lessons.lesson import Lesson, LessonStep
+from workbench.progress import silent
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 LESSONS = course().lessons
@@ -136,7 +137,6 @@ def test_wrong_fits_pass_nothing_and_a_comparison_needs_ones_own_edit(one: Any) 
     from pages._ui.edit import fitting
     from workbench.edits.lane import Lane
     from workbench.edits.prompting import Prompting
-    from workbench.progress import silent
 
     session = one.sessions["embedded"]
 
@@ -179,12 +179,11 @@ def test_lessons_on_truthfulness_take_no_other_set(one: Any) -> None:
     assert not passes("noise", 2, fit=sea), "the same method is asked for"
 
 
-def _fit(session: Any, name: str, knobs: dict[str, Any], dose: float, rivals: Any = None) -> Any:
+def _fit(session: Any, name: str, knobs: dict[str, Any], dose: float, rivals: Any = None, of: str = "truthfulness") -> Any:
     from pages._ui.edit import fitting
-    from workbench.progress import silent
     from workbench.settings import Rivals
 
-    settings = fitting.fit_settings("truthfulness", session.demos("truthfulness"), name, knobs, 0, dose, rivals=rivals or Rivals())
+    settings = fitting.fit_settings(of, session.demos(of), name, knobs, 0, dose, rivals=rivals or Rivals())
     return fitting.fit(session, settings, silent())
 
 
@@ -243,11 +242,61 @@ def test_wrong_planes_pass_nothing(one: Any) -> None:
     assert not passes("hpr", 3, dose_plane=replace(plane, layer=3)) and not passes("hpr", 3, dose_plane=replace(plane, data="bias"))
 
 
+def test_wrong_searches_pass_nothing(one: Any) -> None:
+    session = one.sessions["embedded"]
+    quick = {"budget": 12, "n_init": 6, "n_train": 6, "n_val": 4, "shots": "zero"}
+    luck, learns = (_fit(session, "tarot", {**quick, "optimizer": name}, 1.0, of="sentiment") for name in ("random", "es"))
+    other = _fit(session, "mean_difference", {"layers": [2]}, 1.0)
+    assert not passes("tarot", 1, fit=other) and not passes("tarot", 1, fit=learns)
+    assert passes("tarot", 1, fit=luck) and not passes("tarot", 1, fit=elsewhere(luck))
+    assert not passes("tarot", 2, fit=other) and not passes("tarot", 2, fit=luck) and not passes("tarot", 2, fit=learns)
+
+
+def test_wrong_sensors_pass_nothing(one: Any) -> None:
+    session = one.sessions["embedded"]
+    other = _fit(session, "mean_difference", {"layers": [2]}, 1.0)
+    assert not passes("are", 1, fit=other) and not passes("are", 2, fit=other)
+    few = {"max_rounds": 1, "n_prompts": 16, "epochs_g": 1, "min_accuracy": 0.0, "sample_every": 0}
+    frozen = _fit(session, "are", {**few, "adversary": "frozen"}, 1.0, of="careful")
+    trained = _fit(session, "are", few, 1.0, of="careful")
+    assert not passes("are", 1, fit=frozen), "the sensor was never trained anew"
+    assert not passes("are", 2, fit=trained), "a new sensor was trained"
+
+
+def test_wrong_mendings_and_sinks_pass_nothing(one: Any) -> None:
+    session = one.open("embedded-sink", silent())
+    look, all_of_them = session.look, {"center": "grand", "layers": [2], "spare": "none"}
+    moved, left = (_fit(session, "sea", all_of_them | {"spare": spare}, 1.0) for spare in ("none", "sinks"))
+    added = _fit(session, "mean_difference", {"layers": [2], "spare": "sinks"}, 1.0)
+    assert passes("sink", 1, attention=look("attention", "Question: What do carrots help most? Answer:"))
+    assert not passes("sink", 1, attention=look("attention", "Hello world"))
+    assert not passes("sink", 1, logit_lens=look("logit_lens", "carrots"))
+    for lesson, step, wrong in (("sink", 2, left), ("sink", 3, moved), ("debug", 3, moved)):
+        right = left if wrong is moved else moved
+        assert passes(lesson, step, fit=right) and not passes(lesson, step, fit=wrong)
+        assert not passes(lesson, step, fit=elsewhere(right)) and not passes(lesson, step, fit=added), "another set, another method"
+    plain = _fit(one.sessions["embedded"], "sea", all_of_them | {"spare": "sinks"}, 1.0)
+    assert not passes("sink", 3, fit=plain) and not passes("debug", 3, fit=plain), "a model without a sink has none to spare"
+
+
+def test_wrong_readings_and_leaks_pass_nothing(one: Any) -> None:
+    from workbench.edits.lane import Lane, Named
+    from workbench.settings import EvaluateSettings
+
+    session = one.open("embedded-sink", silent())
+    last, mean = (_fit(session, "mean_difference", {"layers": [2], "read": read}, 1.0, of="mood") for read in ("last", "mean"))
+    assert passes("debug", 1, fit=mean) and not passes("debug", 1, fit=last)
+    assert not passes("debug", 1, fit=elsewhere(mean)) and not passes("debug", 1, fit=replace(mean, evaluation=None))
+    own, lanes = frozenset({mean.edit}), (Lane((Named(mean.edit, 1.0),)),)
+    held, leaks = (session.run(EvaluateSettings(lanes, "mood", split, n_placebos=1)) for split in ("test", "fit"))
+    assert passes("debug", 2, edits=own, evaluate=held) and not passes("debug", 2, edits=own, evaluate=leaks)
+    assert not passes("debug", 2, evaluate=held) and not passes("debug", 2, edits=frozenset({last.edit}), evaluate=held)
+
+
 def test_wrong_teaching_passes_nothing(one: Any) -> None:
     from types import SimpleNamespace
 
     from workbench.lenses.senses import taught_example
-    from workbench.progress import silent
 
     model = one.open("embedded-backpack", silent()).model
     asked = ["Question: What is the capital of Ulavia? Answer:", "The capital of Finland is"]

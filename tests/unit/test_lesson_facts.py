@@ -22,6 +22,7 @@ from workbench.lessons.attempt import Attempt
 from workbench.lessons.facts import value_of
 from workbench.lessons.lesson import FactRef
 from workbench.settings import Rivals
+from workbench.sites import Site
 
 NEUTRAL = [words(*range(i, i + 12)) for i in range(10, 30)]
 
@@ -91,6 +92,42 @@ def test_the_edit_behind_the_opposite_and_both_sentences_are_told_apart(tiny_gpt
     alone = fit(Rivals("w3 w4"))
     assert told("fit", alone, "fit.opposed") is None and told("fit", alone, "fit.overruled") is None
     assert told("fit", fit(Rivals("", "w5 w6")), "fit.overruled") is None
+
+
+def test_the_round_that_was_kept_is_told_and_no_other() -> None:
+    rounds = ({"round": 0, "linear_accuracy": 0.9, "kept": False}, {"round": 1, "linear_accuracy": 0.8, "kept": True})
+
+    def fit(**tables: Any) -> Any:
+        return SimpleNamespace(fitted=SimpleNamespace(report=SimpleNamespace(tables=tables)))
+
+    assert told("fit", fit(rounds=rounds), "fit.kept", "linear_accuracy") == 0.8
+    assert told("fit", fit(rounds=rounds), "fit.kept", "elephant") is None
+    assert told("fit", fit(rounds=rounds[:1]), "fit.kept", "linear_accuracy") is None and told("fit", fit(), "fit.kept", "round") is None
+
+
+def test_a_rise_is_that_of_the_prompts_that_are_meant() -> None:
+    scalars = {"train_p_before": 0.2, "train_p_after": 0.6, "validation_p_before": 0.3, "validation_p_after": 0.2, "lone_p_after": 1.0}
+    found = SimpleNamespace(fitted=SimpleNamespace(report=SimpleNamespace(scalars=scalars)))
+    assert told("fit", found, "fit.rise", "train") == pytest.approx(0.4)
+    assert told("fit", found, "fit.rise", "validation") == pytest.approx(-0.1)
+    assert told("fit", found, "fit.rise", "lone") is None and told("fit", found, "fit.rise", "elephant") is None
+
+
+def test_an_evaluation_tells_its_split_and_whether_an_edit_of_ones_own_is_in_it(tiny_gpt2: Any) -> None:
+    edit = shift(tiny_gpt2)
+    found = evaluation(
+        tiny_gpt2, contrast_rows(40), [Lane((edit,)), Lane((edit,), Prompting(prefix="w3 w4"))], n_placebos=1, n_generations=0
+    )
+    assert told("evaluate", found, "evaluate.split") == "test" and told("evaluate", found, "evaluate.n") == found.benefit.n
+    own = Attempt({"evaluate": found}, edits=frozenset({edit.id}))
+    assert value_of(own, FactRef("evaluate.mine")) == 1, "neither its placebo, nor the lane with a sentence"
+    assert value_of(Attempt({"evaluate": found}), FactRef("evaluate.mine")) == 0 and value_of(Attempt(), FactRef("evaluate.mine")) is None
+
+
+def test_layers_at_which_tokens_are_spared_are_counted(tiny_gpt2: Any) -> None:
+    edit = shift(tiny_gpt2, layer=1)
+    for one, n in ((edit, 0), (edit.sparing({Site("resid_post", 1): 30.0}), 1)):
+        assert told("fit", SimpleNamespace(fitted=SimpleNamespace(edit=one)), "fit.spared") == n
 
 
 def test_what_was_taught_is_told_of_the_sentence_and_of_the_question_that_holds_a_word(tiny_backpack_model: Any) -> None:

@@ -30,6 +30,7 @@ def add_editing(facts: Vocabulary) -> None:
     _fit(facts)
     _measured(facts, "fit", "fit", lambda found: found.evaluation)
     _measured(facts, "evaluate", "evaluate", lambda found: found)
+    _evaluated(facts)
     _compare(facts)
 
 
@@ -59,6 +60,20 @@ def _fit(facts: Vocabulary) -> None:
     def _(found: Outcome, of: str) -> FactValue | None:
         value = found.fitted.report.scalars.get(of)
         return None if value is None else float(value)
+
+    @facts.of(at, "fit.rise", "The rise of the right answer's probability")
+    def _(found: Outcome, of: str) -> FactValue | None:
+        before, after = (found.fitted.report.scalars.get(f"{of}_p_{when}") for when in ("before", "after"))
+        return None if before is None or after is None else float(after - before)
+
+    @facts.of(at, "fit.kept", "What the round that was kept has")
+    def _(found: Outcome, of: str) -> FactValue | None:
+        row = next((row for row in found.fitted.report.tables.get("rounds", ()) if row.get("kept")), {})
+        return float(row[of]) if of in row else None
+
+    @facts.of(at, "fit.spared", "The number of layers at which tokens of great length are left alone")
+    def _(found: Outcome, of: str) -> FactValue:
+        return len(found.fitted.edit.spares)
 
     @facts.of(at, "fit.largest", "The largest value")
     def _(found: Outcome, of: str) -> FactValue | None:
@@ -99,6 +114,21 @@ def _measured(facts: Vocabulary, place: str, name: str, of_result: Callable[[Any
     fact("opposed", "The edit's score behind a sentence that asks for the opposite", value(_opposed))
     fact("overruled", "The score with both sentences, the opposite last, and no edit", value(_overruled))
     fact("gain", "The change by the edit", gain)
+
+
+def _evaluated(facts: Vocabulary) -> None:
+    at = "evaluate"
+
+    @facts.of(at, "evaluate.split", "The split of the rows")
+    def _(found: Evaluation, of: str) -> FactValue:
+        return found.benefit.split
+
+    def mine(attempt: Attempt, of: str) -> FactValue | None:
+        found: Evaluation | None = attempt.results.get(at)
+        lanes = () if found is None else [lane for lane in found.lanes if lane.prompting is None and not lane.control]
+        return None if found is None else float(sum(bool(attempt.edits & set(lane.edit_ids)) for lane in lanes))
+
+    facts.add("evaluate.mine", "The number of lanes with an edit that you made in this lesson", mine)
 
 
 def _metric(found: Evaluation, of: str) -> Metric | None:

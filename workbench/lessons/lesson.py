@@ -83,7 +83,8 @@ class Question:
 class LessonStep:
     """One task: an idea of two sentences, where it starts, what has to come of it, two hints, and the controls that *show me* presses.
 
-    `explains` are the technical words that this step tells; `saw` asks for what the learner saw, in words of their own.
+    `explains` are the technical words that this step tells; `saw` asks for what the learner saw, in words of their own. `shown` is where
+    *show me* begins, if not at the start: something is to be mended there.
     """
 
     task: str
@@ -95,6 +96,7 @@ class LessonStep:
     question: Question | None = None
     explains: tuple[str, ...] = ()
     saw: str = ""
+    shown: StepStart | None = None
 
     @property
     def readings(self) -> tuple[FactRef, ...]:

@@ -160,7 +160,7 @@ def _lesson(at: YamlPlace) -> Lesson:
 
 
 def _step(at: YamlPlace) -> LessonStep:
-    parts = at.parts(("task", "idea", "start", "check", "hints", "press"), ("question", "explains", "saw"))
+    parts = at.parts(("task", "idea", "start", "check", "hints", "press"), ("question", "explains", "saw", "shown"))
     hints = parts["hints"].each(YamlPlace.prose)
     if len(hints) != 2:
         raise parts["hints"].wrong(f"has {len(hints)} hints.", "Write two, a nudge and a suggestion; the third is *show me*, by `press`.")
@@ -170,6 +170,7 @@ def _step(at: YamlPlace) -> LessonStep:
         _question(parts["question"]) if "question" in parts else None,
         parts["explains"].each(YamlPlace.text) if "explains" in parts else (),
         parts["saw"].prose() if "saw" in parts else "",
+        _start(parts["shown"]) if "shown" in parts else None,
     )  # fmt: skip
 
 

@@ -54,7 +54,8 @@ def evaluate(session: Session) -> None:
             st.page_link("pages/edit.py", label="Fit an edit", icon=":material/tune:")
             return
         edits = edits_chosen(session, "Edits", key="evaluate-edits", most=5)
-        split: Split | None = st.segmented_control("Rows", ROWS, default=ROWS[0], key="evaluate-split", required=True)
+        st.session_state.setdefault("evaluate-split", ROWS[0])
+        split: Split | None = st.segmented_control("Rows", ROWS, key="evaluate-split", required=True)
         prompts = beside_prompts(session, key="evaluate")
         lanes = (*_lanes(session, edits), *prompts)
         placebos = st.number_input(

@@ -156,12 +156,13 @@ def has_passed(step: LessonStep, one: StepRecord, now: Attempt) -> bool:
     return one.done is not None or bool(one.facts) or met(now, step.check)
 
 
-def go_to(lesson: Lesson, step: LessonStep) -> None:
-    """Set what the step begins with, as its link would, and go to its page: for callbacks. Nothing is run.
+def go_to(lesson: Lesson, step: LessonStep, *, shown: bool = False) -> None:
+    """Set what the step begins with (`shown`: what *show me* begins with), as its link would, and go to its page: for callbacks.
 
-    A method or a knob that a teacher's lesson names and that does not exist is told in the panel.
+    Nothing is run. A method or a knob that a teacher's lesson names and that does not exist is told in the panel.
     """
-    start, now, mine = step.start, state(), part(Following)
+    start = step.shown if shown and step.shown is not None else step.start
+    now, mine = state(), part(Following)
     if not lesson.runs_on(now.model):
         turn_to_model(lesson.model)
     now.set_name, mine.error = start.set or now.set_name, None
@@ -199,6 +200,6 @@ def turn_to_model(name: str) -> None:
 def show(lesson: Lesson, step: LessonStep) -> None:
     """Go to the step's start, and let the browser press there what a person would: for callbacks."""
     mine = part(Following)
-    go_to(lesson, step)
+    go_to(lesson, step, shown=True)
     mine.n_shown += 1
     mine.shows = (int(time.time() * 1000) + mine.n_shown, *step.press)
