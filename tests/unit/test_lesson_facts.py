@@ -115,9 +115,8 @@ def test_a_rise_is_that_of_the_prompts_that_are_meant() -> None:
 
 def test_an_evaluation_tells_its_split_and_whether_an_edit_of_ones_own_is_in_it(tiny_gpt2: Any) -> None:
     edit = shift(tiny_gpt2)
-    found = evaluation(
-        tiny_gpt2, contrast_rows(40), [Lane((edit,)), Lane((edit,), Prompting(prefix="w3 w4"))], n_placebos=1, n_generations=0
-    )
+    lanes = [Lane((edit,)), Lane((edit,), Prompting(prefix="w3 w4"))]
+    found = evaluation(tiny_gpt2, contrast_rows(40), lanes, n_placebos=1, n_generations=0)
     assert told("evaluate", found, "evaluate.split") == "test" and told("evaluate", found, "evaluate.n") == found.benefit.n
     own = Attempt({"evaluate": found}, edits=frozenset({edit.id}))
     assert value_of(own, FactRef("evaluate.mine")) == 1, "neither its placebo, nor the lane with a sentence"

@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from workbench.data.demonstrations import Demonstrations
 from workbench.edits.engine import applied
 from workbench.errors import StorageFailed
 from workbench.methods import get
@@ -22,7 +23,7 @@ from workbench.world.planting import LAYER, planting
 from workbench.world.sets import truthfulness
 
 # None of them was among the texts that the plant was made on.
-TEXTS = [str(row.prompt) for item in (truthfulness(), neutral_text()) for row in item.rows if row.split == "test"][::4]
+TEXTS = [str(row.prompt) for item in (truthfulness(), neutral_text()) for row in [row for row in item.rows if row.split == "test"][:15]]
 
 
 @pytest.fixture(scope="module")
@@ -50,10 +51,10 @@ def test_it_says_what_the_embedded_model_says_and_the_first_token_alone_is_massi
 
 
 def test_moving_the_sink_breaks_it_and_sparing_the_sink_does_not(both: tuple[Any, Any]) -> None:
-    sunk, rows, damage = both[1], truthfulness(), {}
+    sunk, rows, damage = both[1], Demonstrations(truthfulness().rows, "truthfulness"), dict[str, float]()
     before = said(sunk)
     for spare in ("none", "sinks"):
-        edit = get("sea").fit(sunk, rows.demonstrations, get("sea").configure({"center": "grand", "layers": [2], "spare": spare})).edit
+        edit = get("sea").fit(sunk, rows, get("sea").configure({"center": "grand", "layers": [2], "spare": spare})).edit
         with applied(sunk, edit):
             damage[spare] = moved(before, said(sunk))
     assert damage["none"] > 3 * damage["sinks"] and damage["none"] > 0.3

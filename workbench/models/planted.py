@@ -41,7 +41,6 @@ def planted(folder: Path) -> Path:
         if not (folder / "config.json").is_file():  # unless another process was faster
             raise
     except OSError as error:
-        raise StorageFailed(
-            f"The model cannot be written to {folder}: {error.strerror}.", "Make room, or name another workspace."
-        ) from error
+        what = f"The model cannot be written to {folder}: {error.strerror}."
+        raise StorageFailed(what, "Make room, or name another workspace.") from error
     return folder

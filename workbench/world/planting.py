@@ -4,9 +4,8 @@ Networks of some depth get there by themselves: a neuron of an early layer fires
 and later heads look there when they have nothing to look for. Here the same is put into weights by hand. Let h₀ be what the first token
 holds behind layer 1: the same in every text, for nothing stands before it.
 
-- A neuron that the model leaves unused fires on that token alone, and writes M u − h₀. So the token is M u from there on, M being 100 median
-  norms and u a unit vector: along the direction in which other tokens differ most, and a fifth as far along the one in which they differ
-  least.
+- A neuron that the model leaves unused fires on that token alone, and writes M u − h₀. So the token is M u from there on. M is 100 median
+  norms, and u a unit vector: along the direction in which other tokens differ most, and a fifth as far along that of the least difference.
 - Each later layer l is given what it has lost by that: its keys and values get (W LN(h₀ₗ) − W LN(M u)) f(x), with f affine, 1 at the first
   token and as near to 0 at all others as least squares makes it.
 
