@@ -72,12 +72,9 @@ def sink(out: Annotated[Path | None, typer.Option(help="default assets/models/si
     from safetensors.torch import save_file
 
     from workbench.models.catalog import load
-    from workbench.world.canonical_sets import neutral_text
-    from workbench.world.planting import planting
-    from workbench.world.sets import truthfulness
+    from workbench.world.planting import planting, planting_texts
 
-    texts = [row.prompt for item in (truthfulness(), neutral_text()) for row in item.rows if row.split == "fit"]
-    save_file(planting(load("embedded"), list(dict.fromkeys(map(str, texts)))), out or SINK)
+    save_file(planting(load("embedded"), planting_texts()), out or SINK)
 
 
 @app.command()

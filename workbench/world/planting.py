@@ -22,8 +22,12 @@ import torch
 
 from workbench.models.base import LanguageModel
 from workbench.shapes import Float, Tensor
+from workbench.world.canonical_sets import neutral_text
+from workbench.world.sets import truthfulness
 
 LAYER, TIMES, LEAST = 1, 100.0, 0.2
+MOST = 128
+"""Most texts of a set that are read."""
 _RIDGE = 1e-4
 
 
@@ -33,6 +37,11 @@ class _Read:
 
     first: Float[Tensor, " d_model"]
     others: Float[Tensor, "token d_model"]
+
+
+def planting_texts() -> list[str]:
+    """What is read for it: questions and neutral texts of split fit."""
+    return [str(row.prompt) for item in (truthfulness(), neutral_text()) for row in [row for row in item.rows if row.split == "fit"][:MOST]]
 
 
 def planting(model: LanguageModel, texts: list[str]) -> dict[str, Float[Tensor, "..."]]:
