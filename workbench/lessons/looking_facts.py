@@ -173,6 +173,10 @@ def _attribution(facts: Vocabulary) -> None:
     def _(found: Any, of: str) -> FactValue:
         return float(_pushes(found["head"])[0].partition(".")[0])
 
+    @facts.of(at, "attribution.half", "Half of the layers")
+    def _(found: Any, of: str) -> FactValue:
+        return (1 + max(int(_address(label).partition(".")[0]) for label in found["head"].labels if "H" in label and label[0] == "L")) / 2
+
     @facts.of(at, "attribution.push", "What that head adds to the target, in logits")
     def _(found: Any, of: str) -> FactValue:
         return _pushes(found["head"])[1]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import Any, TypeVar
 
@@ -17,6 +17,7 @@ from workbench.lessons.lesson import PAGES, PLACE, READING, AnswerOption, Claim,
 Item = TypeVar("Item")
 _CONDITION = re.compile(rf"({READING.pattern})\s+(>=|<=|>|<|=|has)\s+(.+)")
 _ID = re.compile(r"[a-z][a-z0-9-]*")
+_NEEDED, _OTHER = ("task", "idea", "start", "check", "hints", "press"), ("question", "explains", "saw", "shown")
 MOST_WORDS = 60
 """Most words of a text of one step."""
 STATE = "retouch"
@@ -152,6 +153,8 @@ def _lesson(at: YamlPlace) -> Lesson:
     if not _ID.fullmatch(name):
         raise parts["id"].wrong(f"{name!r} is no id.", "Use small letters, digits and dashes, a letter first.")
     steps = parts["steps"].each(_step)
+    if "real" not in parts and any(step.real is not None for step in steps):
+        raise at.wrong("lacks real, and a step has it.", "Name the models that the real steps are for: real: [smollm2-135m]")
     return Lesson(
         name, parts["title"].text(), parts["minutes"].whole(), parts["about"].prose(), parts["can"].prose(), steps,
         parts["model"].text() if "model" in parts else "embedded",
@@ -160,7 +163,16 @@ def _lesson(at: YamlPlace) -> Lesson:
 
 
 def _step(at: YamlPlace) -> LessonStep:
-    parts = at.parts(("task", "idea", "start", "check", "hints", "press"), ("question", "explains", "saw", "shown"))
+    parts = at.parts(_NEEDED, (*_OTHER, "real"))
+    step = _one_step(parts)
+    if "real" not in parts:
+        return step
+    own = parts["real"].parts((), (*_NEEDED, *_OTHER))
+    kept = {name: part for name, part in parts.items() if name != "shown" or "start" not in own}
+    return replace(step, real=_one_step({**kept, **own}))
+
+
+def _one_step(parts: Mapping[str, YamlPlace]) -> LessonStep:
     hints = parts["hints"].each(YamlPlace.prose)
     if len(hints) != 2:
         raise parts["hints"].wrong(f"has {len(hints)} hints.", "Write two, a nudge and a suggestion; the third is *show me*, by `press`.")

@@ -113,7 +113,8 @@ def switch(session: Session, key: str) -> Chat:
     told = (
         "The model was made for conversations: your text becomes a turn of the user, by its own template. Off: a text that it goes on with."
     )
-    return Chat(st.toggle("Chat", True, key=f"{key}-chat", persist_state="session", help=told))
+    st.session_state.setdefault(f"{key}-chat", True)  # a link, a lesson or a button may have set it before
+    return Chat(st.toggle("Chat", key=f"{key}-chat", persist_state="session", help=told))
 
 
 def system_turn(session: Session, key: str, chat: Chat) -> Chat:

@@ -58,13 +58,14 @@ def store() -> Learning | None:
 
 
 def lesson_on() -> Lesson | None:
-    """The lesson that is on, if there is one of that name."""
-    return lessons().lessons.get(state().lesson)
+    """The lesson that is on, if there is one of that name, as it is done on this tab's model."""
+    found = lessons().lessons.get(state().lesson)
+    return None if found is None else found.on(state().model)
 
 
 def follow(lesson: Lesson, at: int | None = None) -> None:
     """Turn a lesson on, at a step or the first that is not done, and go to its start: for callbacks."""
-    mine = part(Following)
+    mine, lesson = part(Following), lesson.on(state().model)
     state().lesson = mine.lesson = lesson.id
     mine.records, mine.at, mine.shows = {}, at, ()
     if (learning := store()) is not None:
