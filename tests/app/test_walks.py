@@ -21,7 +21,7 @@ from workbench.lessons.lesson import Lesson, LessonStep
 from workbench.progress import silent
 from workbench.resources import home
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 LESSONS = course().lessons
 PAIR = ("When Kate and David were at the theatre, David handed a mirror to",
         "When Kate and David were at the theatre, Kate handed a mirror to", " Kate", " David")  # fmt: skip
@@ -55,7 +55,7 @@ def _press(test: AppTest, key: str) -> AppTest:
     name, _, word = key.partition("=")
     if name in POPOVERS:
         return test
-    return settled(fine(test.button(key=name).click().run()), 120)
+    return settled(fine(test.button(key=name).click().run()), 600)
 
 
 def _answer(test: AppTest, lesson: Lesson, i: int) -> None:
@@ -92,7 +92,7 @@ def _walk(one: Any, lesson: Lesson, model: str) -> None:
     test = AppTest.from_file(str(Path(__file__).with_name("travelling.py")), default_timeout=120).run()
     test.session_state["retouch"].model = model
     lesson = lesson.on(model)
-    test = settled(fine(fine(test.run()).button(key=f"learn-{lesson.id}").click().run()), 120)  # another model is loaded first
+    test = settled(fine(fine(test.run()).button(key=f"learn-{lesson.id}").click().run()), 600)  # another model is loaded first
     for i, step in enumerate(lesson.steps):
         assert step.task in texts(test) and "by your own run" not in texts(test), "nothing was run for this step"
         fine(test.button(key="lesson-show").click().run())
