@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from pages._ui.inspect import attribution, directions, flow, heads, lenses, nodes, patching, reader
+from pages._ui.inspect import attribution, directions, flow, heads, lenses, nodes, patching, reader, several
 from pages._ui.inspect.blocked import blocked
 from pages._ui.inspect.targets import targets as target_fields
 from pages._ui.kit import frame, scope
@@ -31,6 +31,8 @@ TABS = {
     "Directions": (directions.directions, "direction_card"),
     "Reader": (reader.reader, "reader"),
 }
+# Tabs whose numbers can be had over several prompts, and which of them.
+SEVERAL = {"Logit lens": "layers", "Attribution": "component", "Nodes": "head"}
 
 
 def main(session: Session) -> None:
@@ -42,6 +44,8 @@ def main(session: Session) -> None:
     draw, lens = TABS[name or "Logit lens"]
     if not (lens and blocked(session, lens)):
         draw(session, text, targets)
+        if name in SEVERAL:
+            several.several(session, lens, SEVERAL[name])
     scope.tray()
 
 

@@ -110,6 +110,22 @@ def test_a_direction_is_described_compared_and_steered_by(app: Run, fresh_backen
     assert press(test, "direction-run").session_state["retouch"].kept["direction"].value.name.endswith("less w7 w8")
 
 
+@pytest.mark.parametrize(("tab", "key", "what"), [("Logit lens", "logit_lens", "layers"), ("Nodes", "node_table", "head")])
+def test_the_prompts_of_a_set_are_read_together_with_mean_and_spread(app: Run, fresh_backend: Any, tab: str, key: str, what: str) -> None:
+    test = on(app, tab)
+    own = own_set(fresh_backend)
+    fine(test.run())
+    fine(test.selectbox(key=f"several-set-{key}").set_value(own).run())
+    fine(test.select_slider(key=f"several-n-{key}").set_value(8).run())
+    test = press(test, f"several-run-{key}")
+    found = test.session_state["retouch"].kept["several"].value
+    assert found.what == what and found.n == 8 and "From earlier settings" not in texts(test)
+    if what == "head":
+        fine(test.selectbox(key="several-grid-row").set_value(1).run())
+        fine(test.selectbox(key="several-grid-column").set_value(2).run())
+        assert "**Head 1.2**: mean" in texts(test) and "spread" in texts(test)
+
+
 def test_without_a_target_there_is_nothing_to_measure(app: Run) -> None:
     test = on(app, "Nodes")
     test.text_input(key="inspect-distractor").set_value("")

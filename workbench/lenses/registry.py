@@ -53,6 +53,7 @@ _LENSES: dict[str, LensNeeds] = {
     "name_movers": LensNeeds("workbench.lenses.heads", "bridge", ("attn.hook_pattern", *_STREAMS, *_HEADS), sums=True),
     "head_ablation": LensNeeds("workbench.lenses.ablation", "bridge", _HEADS),
     "circuit": LensNeeds("workbench.lenses.circuits", "bridge", (*_STREAMS, *_HEADS, *_EDGES), sums=True, apart=True),
+    "over_rows": LensNeeds("workbench.lenses.over_rows", "bridge", (*_STREAMS, *_HEADS), sums=True),
     "node_table": LensNeeds("workbench.lenses.nodes", "bridge", (*_STREAMS, *_HEADS), sums=True, writes=True),
     "upstream": LensNeeds("workbench.lenses.nodes", "bridge", (*_STREAMS, *_HEADS, *_EDGES), sums=True, apart=True),
     "flow": LensNeeds(

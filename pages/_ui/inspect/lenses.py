@@ -85,7 +85,7 @@ def _read(settings: Read) -> None:
 def _lens(found: LogitLens) -> None:
     lane = lane_choice(found.lanes, "lens-lane")
     kept = list(reversed(range(len(found.entries))))
-    names = [_entry(found.entries[i]) for i in kept]
+    names = [entry_word(found.entries[i]) for i in kept]
     tops = found.top_texts[lane][:, :, 0]
     shares = found.top_probabilities[lane][:, :, 0]
     st.caption("Cell: likeliest next token. Colour: its probability. The top row is the model's own answer.")
@@ -107,7 +107,7 @@ def _cell(found: LogitLens, entry: int, pos: int) -> None:
     layer = _layer(found.entries[entry], 1 + max(int(n[: n.index("_")]) for n in found.entries if n[0].isdigit()))
     with st.container(border=True, key="drawer-lens"):
         with st.container(horizontal=True):
-            st.markdown(f"**{_entry(found.entries[entry])}**, token {found.start + pos}", width="content")
+            st.markdown(f"**{entry_word(found.entries[entry])}**, token {found.start + pos}", width="content")
             st.text(words.token(found.tokens[pos]), width="content")
         if read is not None:
             at = (read.prompt, -1 if layer is None else layer, found.start + pos, read.targets, (read.window, read.halves))
@@ -133,7 +133,7 @@ def _cell(found: LogitLens, entry: int, pos: int) -> None:
 def _targets(found: LogitLens, pos: int) -> None:
     from workbench.figures.logit_lens import target_path
 
-    kept = {i: _entry(name) for i, name in enumerate(found.entries) if not name.endswith("mid")}
+    kept = {i: entry_word(name) for i, name in enumerate(found.entries) if not name.endswith("mid")}
     rows = [
         {"lane": lane.label, "target": target, "after": name, "log p (nats)": float(found.target_log_probs[i, e, pos, t])}
         for i, lane in enumerate(found.lanes)
@@ -232,8 +232,8 @@ def lane_choice(lanes: Sequence[Labelled], key: str) -> int:
     return st.segmented_control("Lane", range(len(lanes)), format_func=lambda i: lanes[i].label, default=0, key=key, required=True) or 0
 
 
-def _entry(name: str) -> str:
-    """`3_pre` is what layer 2 left behind, `3_mid` what layer 3's attention left."""
+def entry_word(name: str) -> str:
+    """An entry of the logit lens as people say it: `3_pre` is what layer 2 left behind, `3_mid` what layer 3's attention left."""
     at, _, kind = name.partition("_")
     if name == "0_pre":
         return "embedding"

@@ -1,0 +1,107 @@
+"""A lens over several prompts: the mean of each layer's, head's or part's number over the rows of a set, and how far rows lie apart.
+
+A row counts where its good and its bad answer are one token each: they are the target and the distractor of its own prompt. `layers` are
+the logit lens' log p(target) − log p(distractor) at the last token after each layer, nats; the other kinds are those of direct attribution.
+`spread` is the standard deviation over rows, `low` and `high` the ends of the mean's 95 % interval, NaN where rows are too few for one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from workbench.data.demonstrations import Demonstration, Demonstrations
+from workbench.edits.base import Edit
+from workbench.edits.labels import LaneLabel, lane_labels
+from workbench.errors import NotEnoughData
+from workbench.lenses.attribution import direct_attribution
+from workbench.lenses.bridged import bridged
+from workbench.lenses.logit_lens import logit_lens
+from workbench.models.base import LanguageModel
+from workbench.models.token_texts import token_ids
+from workbench.numerics.intervals import mean_interval
+from workbench.progress import Progress, silent
+from workbench.shapes import Float
+
+What = Literal["layers", "component", "head", "node"]
+MOST_ROWS, LEAST_ROWS = 32, 3
+
+
+@dataclass(frozen=True)
+class OverRows:
+    """Numbers by label (an entry of the logit lens, a component, a head) over `n` rows; `left_out` had answers of several tokens."""
+
+    model: str
+    lanes: tuple[LaneLabel, ...]
+    data: str
+    what: What
+    labels: tuple[str, ...]
+    mean: Float[np.ndarray, "lane label"]
+    spread: Float[np.ndarray, "lane label"]
+    low: Float[np.ndarray, "lane label"]
+    high: Float[np.ndarray, "lane label"]
+    n: int
+    left_out: int
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One table row a label and lane."""
+        return [
+            {"lane": lane.label, "what": label, "mean": float(self.mean[i, j]), "spread": float(self.spread[i, j]),
+             "low": _told(self.low[i, j]), "high": _told(self.high[i, j]), "n": self.n}
+            for i, lane in enumerate(self.lanes)
+            for j, label in enumerate(self.labels)
+        ]  # fmt: skip
+
+
+def _told(x: float) -> float | None:
+    return None if np.isnan(x) else float(x)
+
+
+def over_rows(
+    model: LanguageModel,
+    demonstrations: Demonstrations,
+    stacks: Sequence[Sequence[Edit]] = ((),),
+    *,
+    what: What = "component",
+    most: int = MOST_ROWS,
+    progress: Progress | None = None,
+) -> OverRows:
+    """Read each row of a set by itself, under each stack of edits, and put the rows together.
+
+    Raises:
+        Obstructed: the model lacks what the lens reads. NotEnoughData: fewer than `LEAST_ROWS` rows have two answers of one token each.
+    """
+    owner, tell = bridged(model, "over_rows"), progress or silent()
+    pairs = [row for row in demonstrations if row.positive and row.negative]
+    kept = [row for row in pairs if all(len(token_ids(owner, str(text))) == 1 for text in (row.positive, row.negative))]
+    if len(kept) < LEAST_ROWS:
+        raise NotEnoughData(
+            f"{len(kept)} of {len(demonstrations)} rows of {demonstrations.name!r} have two answers of one token each.",
+            f"At least {LEAST_ROWS} are needed: write answers of one word, with their space.",
+        )
+    rows = kept[:most]
+    found: list[np.ndarray] = []
+    labels: tuple[str, ...] = ()
+    for i, row in enumerate(rows):
+        labels, values = _read(owner, row, stacks, what, tell.part(i / len(rows), (i + 1) / len(rows)))
+        found.append(values)
+    every = np.stack(found)  # row, lane, label
+    ends = np.array([[mean_interval(every[:, i, j]).bounds for j in range(len(labels))] for i in range(len(stacks))], dtype=float)
+    tell(1.0, "Done")
+    told = (every.mean(0), every.std(0, ddof=1), ends[..., 0], ends[..., 1], len(rows), len(pairs) - len(kept))
+    return OverRows(owner.info.name, lane_labels(stacks), demonstrations.name, what, labels, *told)
+
+
+def _read(
+    model: LanguageModel, row: Demonstration, stacks: Sequence[Sequence[Edit]], what: What, tell: Progress
+) -> tuple[tuple[str, ...], Float[np.ndarray, "lane label"]]:
+    good, bad = str(row.positive), str(row.negative)
+    if what != "layers":
+        told = direct_attribution(model, row.prompt, good, bad, stacks, unit=what, progress=tell)
+        return told.labels, told.values
+    n = model.tokens(row.prompt).ids.shape[1]
+    lens = logit_lens(model, row.prompt, stacks, targets=[good, bad], top_k=1, window=(n - 1, n), progress=tell)
+    return lens.entries, lens.target_log_probs[:, :, 0, 0] - lens.target_log_probs[:, :, 0, 1]
