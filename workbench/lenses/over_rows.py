@@ -27,7 +27,7 @@ from workbench.progress import Progress, silent
 from workbench.shapes import Float
 
 What = Literal["layers", "component", "head", "node"]
-MOST_ROWS, LEAST_ROWS = 32, 3
+MOST_PAIRS, LEAST_PAIRS = 32, 3
 
 
 @dataclass(frozen=True)
@@ -66,21 +66,21 @@ def over_rows(
     stacks: Sequence[Sequence[Edit]] = ((),),
     *,
     what: What = "component",
-    most: int = MOST_ROWS,
+    most: int = MOST_PAIRS,
     progress: Progress | None = None,
 ) -> OverRows:
     """Read each row of a set by itself, under each stack of edits, and put the rows together.
 
     Raises:
-        Obstructed: the model lacks what the lens reads. NotEnoughData: fewer than `LEAST_ROWS` rows have two answers of one token each.
+        Obstructed: the model lacks what the lens reads. NotEnoughData: fewer than `LEAST_PAIRS` rows have two answers of one token each.
     """
     owner, tell = bridged(model, "over_rows"), progress or silent()
     pairs = [row for row in demonstrations if row.positive and row.negative]
     kept = [row for row in pairs if all(len(token_ids(owner, str(text))) == 1 for text in (row.positive, row.negative))]
-    if len(kept) < LEAST_ROWS:
+    if len(kept) < LEAST_PAIRS:
         raise NotEnoughData(
             f"{len(kept)} of {len(demonstrations)} rows of {demonstrations.name!r} have two answers of one token each.",
-            f"At least {LEAST_ROWS} are needed: write answers of one word, with their space.",
+            f"At least {LEAST_PAIRS} are needed: write answers of one word, with their space.",
         )
     rows = kept[:most]
     found: list[np.ndarray] = []
