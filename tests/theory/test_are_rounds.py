@@ -22,7 +22,7 @@ from workbench.methods.are.rounds import Contest, Round
 from workbench.methods.registry import header
 from workbench.methods.shared.adapters import AdapterEdit, matrix_of
 from workbench.methods.shared.concept import concept_of
-from workbench.methods.shared.discriminator import Discriminator
+from workbench.methods.shared.discriminator import Discriminator, train_discriminator
 from workbench.progress import silent
 from workbench.score import text_scores
 
@@ -204,6 +204,16 @@ def test_15_the_discriminator_has_the_published_number_of_parameters() -> None:
         bound = (1024 if drawn.shape[0] == 512 else 512) ** -0.5
         ends = (float(drawn.detach().min()) / bound, float(drawn.detach().max()) / bound)
         assert max(map(abs, ends)) <= 1 and (drawn.numel() < 100 or (ends[0] < -0.9 and ends[1] > 0.9))
+
+
+@pytest.mark.parametrize(("eps", "share"), [(1e-8, 1.0), (1e6, 0.0)])
+def test_the_first_step_of_a_discriminator_moves_every_weight_that_counts_by_its_rate(eps: float, share: float) -> None:
+    draw = torch.Generator().manual_seed(0)
+    made, r = Discriminator(8, "linear", 4, draw), torch.randn(40, 8, generator=draw)
+    before = [p.detach().clone() for p in made.parameters()]
+    train_discriminator(made, r, r[:, 0] > 0, lr=0.01, eps=eps, epochs=1, batch_size=40, generator=draw, min_steps=1)
+    moved = torch.cat([(p.detach() - old).abs().flatten() for p, old in zip(made.parameters(), before)])
+    assert torch.allclose(moved, torch.full_like(moved, 0.01 * share), atol=1e-4), "Adam, one step of a whole batch"
 
 
 def test_16_weights_are_linear_in_the_dose_and_dose_zero_is_bit_identical(tiny_gpt2: Any, edit: AdapterEdit) -> None:

@@ -242,6 +242,9 @@ def test_a_method_without_epochs_runs_by_doses(tiny_gpt2: Any) -> None:
     paired = rows.with_rows(replace(row, negative=" w1") if row.positive else row for row in rows)
     (summary,) = protocol(tiny_gpt2, paired, "mean_difference", draws=1, seeds=(0,), n_general=4, epsilons=(1e-3,), control=False)
     assert in_ball(summary.records[0].rho, 1e-3) and 0 <= summary.records[0].epoch <= 13
+    told, one = summary.row(), summary.records[0]
+    assert told["general loss rise"] == one.rho - 1 and told["change"] == one.success - one.success0
+    assert (told["hard negatives rise"], told["rest rise"]) == (one.hn - one.hn0, one.rest - one.rest0)
 
 
 def test_doses_rise_by_half_a_doubling_up_to_the_methods_largest_and_begin_with_none(tiny_gpt2: Any) -> None:

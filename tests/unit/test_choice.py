@@ -20,6 +20,7 @@ from workbench.errors import BadKnob, NoEffect, NotEnoughData
 from workbench.evaluate.benefit import benefit
 from workbench.methods import choice, get
 from workbench.methods.choice import Candidate, Choice, chosen, settle
+from workbench.methods.shared.layers import layer_pairs, single_layers
 from workbench.methods.shared.validation import Measured, measured
 from workbench.progress import Cancelled, Progress, Report
 from workbench.session import Session
@@ -178,6 +179,32 @@ def test_while_it_chooses_the_best_gain_so_far_is_told_and_the_doses_rise(tiny_g
     first = max(one.measured.margin for one in found.candidates if one.values["layers"] == (1,) and one.measured.margins)
     assert told == [None, pytest.approx(first - found.base.margin)]
     assert list(choice.DOSES) == sorted(set(choice.DOSES)) and 1.0 in choice.DOSES, "as fitted among them"
+
+
+def test_every_trial_is_fitted_with_the_preset_and_the_seed_that_were_asked_for(tiny_gpt2: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    known, seen = get("mean_difference"), list[tuple[float, int]]()
+
+    def run(model: Any, rows: Any, config: Any, *rest: Any, **options: Any) -> Any:
+        seeds = [one for one in (*rest, *options.values()) if isinstance(one, int)]
+        seen.append((config.strength, seeds[0]))
+        return known.run(model, rows, config, *rest, **options)
+
+    spied = replace(known, run=run, presets={**known.presets, "strong": {"strength": 3.0}})
+    monkeypatch.setattr(choice, "get", lambda name: spied)
+    for preset, seed, told in (("strong", 7, (3.0, 7)), (None, None, None)):
+        seen.clear()
+        options = {"preset": preset} if seed is None else {"preset": preset, "seed": seed}
+        chosen(tiny_gpt2, "mean_difference", ROWS, over={"layers": ((0,), (1,))}, doses=(1.0,), max_damage=100.0, **options)
+        assert len(seen) == 3, "two trials, and the best once more"
+        if told is not None:
+            assert set(seen) == {told}
+        else:
+            assert {number for _, number in seen} == {0} and all(strength != 3.0 for strength, _ in seen)
+
+
+def test_the_layers_of_a_grid_are_those_of_the_depths() -> None:
+    assert [single_layers(n) for n in (12, 3, 1)] == [((4,), (6,), (8,), (10,)), ((1,), (2,)), ((0,),)]
+    assert [layer_pairs(n) for n in (12, 3, 1)] == [((4, 5), (6, 7), (8, 9), (10, 11)), ((1, 2),), ()]
 
 
 def test_grids_name_layers_that_exist(tiny_gpt2: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from tests.conftest import contrast_rows, words
 from workbench.data.passages import Passages
 from workbench.edits.engine import applied
 from workbench.methods import get
-from workbench.methods.shared import ground
+from workbench.methods.shared import ground, neutral
 from workbench.methods.shared.ground import ground_of
 from workbench.methods.shared.validation import measured, neutral_kl
 
@@ -131,3 +132,19 @@ def test_a_model_that_reads_the_passages_is_measured_on_them_drawn_by_the_seed_a
     assert all(" ".join(text.split()[:6]) in openings for text in own)
     again = [tiny_gpt2.tokenizer.decode(ids[mask]) for ids, mask in zip(other.batch.ids, other.batch.mask)]
     assert set(again[: ground.N_TEXTS]) != set(given), "another seed draws others"
+
+
+def test_samples_like_the_demonstrations_are_left_out_while_eight_others_are_left(tiny_gpt2: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = contrast_rows().with_rows(replace(row, neutral=None) for row in contrast_rows())
+    like = f"{rows.split('fit')[0].prompt} w70"
+    fine = [words(60 + i, *range(70, 76)) for i in range(10)]
+
+    def kept(n: int) -> set[str]:
+        drawn = [SimpleNamespace(text=text, ids=tuple(tiny_gpt2.tokenizer(text)["input_ids"])) for text in [like, *fine[:n]]]
+        monkeypatch.setattr(neutral.memo, "once", lambda *_: drawn)
+        found = neutral.neutral_of(tiny_gpt2, rows, 0)
+        assert found.source == "the model's own samples" and set(found.fit).isdisjoint(found.held)
+        return {*found.fit, *found.held}
+
+    assert kept(9) == set(fine[:9]) and kept(neutral.MIN_TEXTS) == set(fine[: neutral.MIN_TEXTS])
+    assert kept(neutral.MIN_TEXTS - 1) == {like, *fine[: neutral.MIN_TEXTS - 1]}, "control: too few, so all"
