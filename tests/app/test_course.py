@@ -89,7 +89,7 @@ def test_a_step_names_a_set_a_method_and_controls_that_exist(step: LessonStep) -
 
 
 def test_a_control_that_does_not_exist_would_be_seen() -> None:
-    assert is_key("lens-run") and is_key("fit-dose-sea") and not is_key("elephant-run")
+    assert is_key("lens-run") and is_key("fit-dose-sea") and not is_key("elephant-walk")
     assert is_said("Fit edit", sources()) and is_said("Add … to scope", 'f"Add {what} to scope"')
     assert not is_said("Fit an elephant", sources())
 
