@@ -8,6 +8,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +128,15 @@ def tiny(request: pytest.FixtureRequest, tiny_models: dict[str, Any]) -> Any:
 @pytest.fixture
 def tiny_gpt2(tiny_models: dict[str, Any]) -> Any:
     return tiny_models["gpt2"]
+
+
+@pytest.fixture(autouse=True)
+def nobody() -> Iterator[None]:
+    """A test that draws a part of a page by itself acts as a tab's person in this thread; the next one begins as nobody."""
+    from workbench.workspace.people import acting_as
+
+    with acting_as(""):
+        yield
 
 
 def words(*numbers: int) -> str:
