@@ -1,16 +1,25 @@
 """What a person does with files on the real model: a set of questions and one of chats are imported, fitted, compared as chat, branched,
-mended by a span of an answer, and fitted again. Shared by the browser tests and whoever times the walk by hand."""
+mended by a span of an answer, and fitted again.
+
+    python -m tests.browser.real_steps WORKSPACE      # where smollm2-135m lies; prints seconds a step
+
+It takes minutes on two cores, so it is run by hand; the same steps on the embedded model are in the browser tests of each page.
+"""
 
 from __future__ import annotations
 
 import csv
 import json
+import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.browser.steps import goto, idle
+from tests.browser.conftest import FLAGS, Server, needed_chromium
+from tests.browser.steps import goto, idle, ready
+from tests.real_wheel import NAME
 
 Record = Callable[[str, object], None]
 FACTS = (
@@ -141,3 +150,32 @@ def walk(page: Any, folder: Path, record: Record) -> None:
     branched(page)
     mended(page, record, "chats")
     record("real_walk_s", round(time.monotonic() - began, 1))
+
+
+def main() -> None:
+    """The walk in a browser of its own, on a model that is in the workspace."""
+    from playwright.sync_api import sync_playwright
+
+    def told(name: str, value: object) -> None:
+        print(name, value, flush=True)
+
+    with tempfile.TemporaryDirectory() as room, sync_playwright() as play:
+        home = Path(room)
+        (home / "workspace").symlink_to(Path(sys.argv[1]).resolve())
+        server = Server(home)
+        browser = play.chromium.launch(executable_path=needed_chromium(), headless=True, args=FLAGS)
+        try:
+            page = browser.new_page(viewport={"width": 1280, "height": 900})
+            page.set_default_timeout(120_000)
+            page.goto(server.url)
+            ready(page)
+            page.locator(".st-key-start-real button").click()
+            page.locator(".st-key-statusbar").get_by_text(f"{NAME} ·").wait_for(timeout=300_000)
+            walk(page, home, told)
+        finally:
+            browser.close()
+            server.stop()
+
+
+if __name__ == "__main__":
+    main()

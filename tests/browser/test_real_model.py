@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from tests.browser.conftest import Server, needed_chromium
-from tests.browser.real_steps import walk
 from tests.browser.steps import goto, idle, ready
 from tests.real_wheel import NAME, folder_of_wheel
 from tests.stand_in import leading_to
@@ -78,11 +77,3 @@ def test_three_tabs_that_ask_for_one_model_share_one_load(visit: Any, server: Se
     for tab in tabs:
         bar(tab).get_by_text("embedded-backpack ·").wait_for()
     assert "Traceback" not in Path(server.log.name).read_text()
-
-
-def test_questions_and_chats_are_fitted_compared_branched_and_mended(visit: Any, tmp_path: Path, record_property: Any) -> None:
-    page = visit()
-    ready(page)
-    page.locator(".st-key-start-real button").click()
-    bar(page).get_by_text(f"{NAME} ·").wait_for(timeout=300_000)
-    walk(page, tmp_path, record_property)

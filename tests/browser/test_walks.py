@@ -1,5 +1,5 @@
-"""Walks of a person with a clock: fifty good pairs from nothing; a set of questions and one of chats on the real model, from a file to an
-edit that was mended. Each ends where the next step is natural, within its time; times of single clicks are recorded."""
+"""A walk of a person with a clock: fifty good pairs from nothing, up to the edit that they give; times of single clicks are recorded. The
+walk on the real model is run by hand (`real_steps`)."""
 
 from __future__ import annotations
 
