@@ -157,7 +157,8 @@ def main() -> None:
     from playwright.sync_api import sync_playwright
 
     def told(name: str, value: object) -> None:
-        print(name, value, flush=True)
+        sys.stdout.write(f"{name} {value}\n")
+        sys.stdout.flush()
 
     with tempfile.TemporaryDirectory() as room, sync_playwright() as play:
         home = Path(room)
