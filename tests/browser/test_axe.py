@@ -15,7 +15,19 @@ SERIOUS = ("serious", "critical")
 
 
 def findings(page: Any) -> list[str]:
-    """Serious and critical violations on the page as it is, each with the first element it is about."""
+    """Serious and critical violations on the page as it is, each with the first element it is about.
+
+    What is gone a moment later was being drawn anew: Streamlit pales such parts, and no one reads them so.
+    """
+    found = _read(page)
+    if not found:
+        return []
+    page.wait_for_timeout(3000)
+    again = set(_read(page))
+    return [one for one in found if one in again]
+
+
+def _read(page: Any) -> list[str]:
     page.evaluate(AXE_SCRIPT)
     found = page.evaluate("async () => await axe.run({resultTypes: ['violations']})")
     return [f"{one['id']}: {one['nodes'][0]['html'][:120]}" for one in found["violations"] if one["impact"] in SERIOUS]
