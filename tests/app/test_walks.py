@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +15,7 @@ from streamlit.testing.v1 import AppTest
 
 from pages._ui.learn.questions import is_right
 from tests.app.conftest import fine, settled, texts
-from tests.real_wheel import NAME, get_real
+from tests.real_wheel import NAME, got_once
 from workbench.lessons.attempt import Attempt
 from workbench.lessons.course import course
 from workbench.lessons.facts import met, value_of
@@ -75,9 +77,10 @@ def test_show_me_solves_every_step(one: Any, lesson: Lesson) -> None:
 
 
 @pytest.fixture(scope="module")
-def real(one: Any) -> str:
+def real(one: Any, tmp_path_factory: pytest.TempPathFactory) -> str:
     """The real model, got into the workspace and open."""
-    get_real(home())
+    workspace, _ = got_once(tmp_path_factory)
+    shutil.copytree(workspace / "models" / NAME, home() / "models" / NAME, copy_function=os.link)
     one.open(NAME, silent())
     return NAME
 

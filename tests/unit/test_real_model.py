@@ -11,7 +11,7 @@ import torch
 
 from benchmarks import real
 from tests.made_edits import made
-from tests.real_wheel import NAME, get_real, real_model
+from tests.real_wheel import NAME, got_once, real_model
 from workbench.conversations import Conversation, Turn, as_chat
 from workbench.data import damage
 from workbench.data.sources import read
@@ -33,11 +33,10 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """The real model as `models get` leaves it in a fresh workspace."""
-    tmp_path = tmp_path_factory.mktemp("real")
-    told = get_real(tmp_path)
-    assert Path(told["folder"]) == tmp_path / "models" / NAME and "Apache-2.0" in told["note"] and "four-bit" in told["note"]
-    assert os.listdir(tmp_path / "models") == [NAME]
-    return load(NAME, models=tmp_path / "models")
+    workspace, told = got_once(tmp_path_factory)
+    assert Path(told["folder"]) == workspace / "models" / NAME and "Apache-2.0" in told["note"] and "four-bit" in told["note"]
+    assert os.listdir(workspace / "models") == [NAME]
+    return load(NAME, models=workspace / "models")
 
 
 def test_the_real_model_is_got_without_a_hub_and_says_paris(model: Any) -> None:
