@@ -5,14 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-import pytest
 from streamlit.testing.v1 import AppTest
 
 from tests.app.conftest import fine, settled, texts
 from tests.app.test_compare_page import said, with_edit
-from workbench.evaluate.metrics import mean_metric
-from workbench.evaluate.places import _best
 from workbench.workspace.people import acting_as
 
 Run = Callable[..., AppTest]
@@ -35,22 +31,6 @@ def test_the_map_of_places_takes_the_place_that_it_recommends_or_none(app: Run, 
     fine(test.button(key="places-use").click().run())
     rule = found.places[found.best].rule
     assert rule == "" or test.selectbox(key=f"acts-{edit}-where").value == rule
-
-
-CASES = [
-    ((0, 1, 1, 1), (0, 3, 2, 1), 2),
-    ((0, 1, 1, 0), (0, 3, 2, 1), 1),
-    ((0, 0, 0, 0), (0, 1, 1, 1), None),
-    ((0, -1, -1, 0), (0, 1, 2, 1), None),
-]
-
-
-@pytest.mark.parametrize(("gain", "damage", "best"), CASES)
-def test_of_places_that_gain_as_much_the_one_that_breaks_least_is_best(gain: Any, damage: Any, best: int | None) -> None:
-    noise = np.random.default_rng(0).normal(size=40) * 0.01
-    score = mean_metric("margin", "Margin", np.array(gain)[:, None] + noise * np.arange(4)[:, None], "nats", "higher")
-    cost = mean_metric("kl_nats", "KL", np.array(damage)[:, None] + noise, "nats", "lower")
-    assert _best(score, cost, [1, 2, 3]) == best
 
 
 def test_a_lane_acts_while_a_probe_fires_and_gives_its_edit_back(app: Run, fresh_backend: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -154,3 +155,19 @@ def test_a_matrix_that_no_layer_has_is_refused_with_those_there_are(tiny_gpt2: A
         adapted_sites(tiny_gpt2, (0, 1), ("w_gate",))
     n = tiny_gpt2.info.n_layers
     assert f"w_in in layers {', '.join(map(str, range(n)))}" in caught.value.hint and "w_gate" not in caught.value.hint
+
+
+def test_a_mixture_of_experts_says_why_peft_cannot_take_its_mlp_and_no_other_network_does(tiny_gpt2: Any) -> None:
+    low = LowRank(torch.zeros(1, 32), torch.zeros(32, 1))
+    for network, sites, refused in (("mixture", ("w_in",), True), ("mixture", ("w_o",), False), ("", ("w_in",), False)):
+        facts = {"network": network} if network else {}
+        edit = AdapterEdit(Header("made", {}, tiny_gpt2.fingerprint, "none", 0, {}, facts), {Site(kind, 1): low for kind in sites})
+        told = edit.exports()
+        assert ("those of the experts" in getattr(told["peft"], "reason", "")) == refused
+        assert not hasattr(told["checkpoint"], "reason") and not hasattr(told["script"], "reason")
+
+
+def test_a_composition_names_the_data_of_all_its_parts(tiny_gpt2: Any) -> None:
+    one, other = (edit_of(tiny_gpt2, trained(tiny_gpt2, seed)) for seed in (1, 2))
+    other = AdapterEdit(replace(other.header, data="another"), other.factors)
+    assert composed([one, other]).header.data == f"{one.header.data}+another"

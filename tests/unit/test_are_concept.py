@@ -118,3 +118,10 @@ def test_where_all_of_a_side_ask_the_same_texts_that_ask_the_same_are_parted(tin
     concept = concept_of(tiny_gpt2, Demonstrations((*same, *tagged(30, "b", 60)), "scarce"))
     assert {"target", "anti_target"} == set(concept.train.sides) == set(concept.validation.sides)
     assert len(concept.train) >= 4
+
+
+def test_a_prompt_is_shown_with_its_continuation(tiny_gpt2: Any) -> None:
+    train = concept_of(tiny_gpt2, concept_rows(), n_prompts=8).train
+    bare, whole = replace(train, ends=None), replace(train, ends=tuple(f" w{i}" for i in range(len(train))))
+    assert [bare.whole(i) for i in range(2)] == [str(text) for text in train.texts[:2]]
+    assert [whole.whole(i) for i in range(2)] == [f"{text} w{i}" for i, text in enumerate(train.texts[:2])]

@@ -35,6 +35,8 @@ def test_an_item_holds_the_tokens_that_its_loss_reads(tiny_gpt2: Any) -> None:
     both, good = canonical_items(tiny_gpt2, [ROW, replace(ROW, negative=None)])
     assert (both.kind, both.prompt, both.good, both.bad) == ("good-v-bad", (1, 2, 3), (4, 5), (6,))
     assert (good.kind, good.good, good.bad) == ("good", (4, 5), None)
+    (named,) = canonical_items(tiny_gpt2, [replace(ROW, loss="good")])
+    assert (named.kind, named.good, named.bad) == ("good", (4, 5), None), "a side that its loss does not read"
 
 
 def test_rows_that_cannot_be_trained_on_are_named_with_what_to_do(tiny_gpt2: Any) -> None:

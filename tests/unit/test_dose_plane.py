@@ -84,6 +84,7 @@ def test_edits_stand_where_they_take_tokens(tiny_gpt2: Any) -> None:
     edit = get("mean_difference").fit(tiny_gpt2, TAUGHT, get("mean_difference").configure({"layers": (1,), "strength": 2.0})).edit
     found = dose_plane(tiny_gpt2, TAUGHT, 1, [edit, shift(tiny_gpt2, seed=4)], angles=ANGLES, lengths=LENGTHS)
     one = found.placed[0]
+    assert "of split validation" in found.why, "what may have chosen the edit is told"
     assert one.doses == (0.5, 1.0, 2.0) and list(one.angles) == sorted(one.angles) and one.angles[0] > 0 and not one.is_still
     assert one.share == 1.0
     rare = dose_plane(tiny_gpt2, TAUGHT, 1, [gated_edit(tiny_gpt2)], angles=(0.0,), lengths=(1.0,)).placed[0]

@@ -15,6 +15,7 @@ from workbench.edits.store import load_edit, save
 from workbench.errors import BadKnob
 from workbench.methods import get, ordered
 from workbench.methods.registry import Scope
+from workbench.methods.shared.heads import head_pairs
 from workbench.progress import silent
 from workbench.record import activations
 from workbench.sites import Site
@@ -109,3 +110,11 @@ def moves(model: Any, edit: Any, kind: str = "head_z") -> tuple[torch.Tensor, to
         base = activations(model, batch, [site])[site]
         with applied(model, edit):
             return base, activations(model, batch, [site])[site]
+
+
+def test_the_first_layer_and_head_that_a_model_lacks_are_refused(tiny_gpt2: Any) -> None:
+    info = tiny_gpt2.info
+    assert head_pairs([f"{info.n_layers - 1}.{info.n_heads - 1}", "0.0"], info) == ((0, 0), (info.n_layers - 1, info.n_heads - 1))
+    for name in (f"{info.n_layers}.0", f"0.{info.n_heads}", "1", "1.x"):
+        with pytest.raises(BadKnob, match="is no head of a model with"):
+            head_pairs([name], info)

@@ -97,6 +97,7 @@ def test_lanes_controls_and_prompts_stand_beside_one_another_each_at_its_own_dos
     table, numbers = found.table(), found.rows()
     assert [row["lane"] for row in table] == names == [row["lane"] for row in numbers]
     assert all(value is not None for row in table for value in row.values()), "what is not there is an empty cell"
+    assert [(row["gain_low"], row["gain_high"]) for row in numbers] == [one.gain.bounds for one in found.standings]
     assert all(np.isfinite(row["tail_nats"]) for row in numbers) and numbers[0]["tail_nats"] == 0
 
 

@@ -8,14 +8,17 @@ from typing import Any
 import pytest
 import torch
 
-from tests.conftest import taught_rows
+from tests.conftest import taught_rows, words
+from workbench.conversations import Conversation, Turn
+from workbench.data.passages import Passages
 from workbench.errors import FitFailed
 from workbench.methods import get
 from workbench.methods.directions import mean_difference
-from workbench.methods.shared import harmless, reading, starts
+from workbench.methods.shared import ground, harmless, reading, starts
 from workbench.methods.shared.ground import few_texts
 from workbench.methods.shared.harmless import MOST_DAMAGE, harmless_dose
 from workbench.methods.shared.validation import neutral_kl
+from workbench.models.tokens import prompt_ids
 
 ROWS = taught_rows(30)
 
@@ -92,3 +95,23 @@ def test_our_law_drops_one_direction_where_two_move_neutral_text_too_far(
     assert [notice.level for notice in told] == ([level] if level else [])
     named = method.fit(tiny_gpt2, ROWS, method.configure({"k_minus": 2})).edit
     assert next(iter(named.laws.values())).drop.shape[1] == 2, "a number that is named is kept"  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("template", [None, "{% for m in messages %}<e> {{ m.role }} w1 {{ m.content }} {% endfor %}w3"])
+def test_a_quick_look_reads_shipped_passages_and_chats_where_the_model_has_a_template(
+    tiny_gpt2: Any, monkeypatch: pytest.MonkeyPatch, template: str | None
+) -> None:
+    shipped = Passages(tuple(words(*range(i, i + 6)) for i in range(1, 60)), ((words(1, 2), words(3)),) * 9)
+    monkeypatch.setattr(ground, "passages", lambda: shipped)
+    monkeypatch.setitem(ground._reading, tiny_gpt2, True)
+    monkeypatch.setattr(tiny_gpt2.tokenizer, "chat_template", template)
+    found = few_texts(tiny_gpt2, ROWS, 0)
+    heads = [ids[mask].tolist() for ids, mask in zip(found.batch.ids, found.batch.mask)]
+    texts = shipped.read[:: len(shipped.read) // ground.N_FEW_TEXTS][: ground.N_FEW_TEXTS]
+    asked = [*texts, *([] if template is None else [chat_of(*shipped.chats[0])] * ground.N_FEW_CHATS)]
+    assert heads == [prompt_ids(tiny_gpt2.tokenizer, text) for text in asked] and found.source == f"{len(asked)} shipped passages"
+    assert found.batch.n_prompt.tolist() == [1] * len(asked) and torch.equal(found.counted, found.batch.mask)
+
+
+def chat_of(asked: str, told: str) -> Conversation:
+    return Conversation((Turn("user", asked), Turn("assistant", told)))

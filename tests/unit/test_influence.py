@@ -14,11 +14,13 @@ from tests.conftest import contrast_rows, taught_rows
 from tests.made_edits import low_rank
 from workbench.data.demonstrations import Demonstrations
 from workbench.errors import BadKnob, BadLane, FittedRows, NotEnoughData, Obstructed, UnknownName
+from workbench.evaluate import halves
 from workbench.evaluate import influence as module
 from workbench.evaluate.benefit import Benefit, benefit
 from workbench.evaluate.influence import Influence, Refit, influence
 from workbench.evaluate.metrics import mean_metric
 from workbench.evaluate.slopes import asked, margins, sites_of
+from workbench.knobs import knobs
 from workbench.methods import get
 from workbench.progress import silent
 from workbench.session import Session
@@ -140,6 +142,9 @@ def test_a_table_row_counts_whom_a_demonstration_harms_and_a_victim_is_named_wit
     told = found.victim_table()
     assert {row["id"]: row["prompt"] for row in told} == {rows[at].id: str(rows[at].prompt) for at in (4, 5)}
     assert all(row["after"] < row["before"] for row in told) and told[0]["behind it"]
+    unnamed = tuple(replace(row, id="") for row in rows.rows[:3])
+    told = replace(found, demonstrations=unnamed).victim_table()
+    assert str(unnamed[0].prompt) in told[0]["behind it"], "without an id a demonstration goes by its prompt"
 
 
 @pytest.mark.parametrize("n", [3, 4])
@@ -220,3 +225,15 @@ def test_the_command_says_it_and_fits_again(tiny_gpt2: Any, tmp_path: Path, monk
     assert "row-0" in told.output and "The new fit is edit" in told.output
     odd = CliRunner().invoke(app, ["influence", edit.id, str(path), "--refits", "5"])
     assert odd.exit_code == 2
+
+
+def test_refits_hold_the_layers_that_a_fit_found_in_the_knobs_own_shape(tiny_gpt2: Any) -> None:
+    for name in ("mean_difference", "refusal_direction"):
+        method = get(name)
+        config = method.configure({})
+        edit = method.fit(tiny_gpt2, taught_rows(60), config).edit
+        held = halves._held(edit, config)
+        ((knob, told),) = [(one.name, getattr(held, one.name)) for one in knobs(type(config)) if one.names_layers]
+        facts = edit.header.facts
+        assert told == (tuple(facts["layers"]) if knob == "layers" else facts["layer"]), name
+        assert held == method.configure({knob: told}), "a config that a person could have given"

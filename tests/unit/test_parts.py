@@ -99,3 +99,8 @@ def test_parts_that_the_model_lacks_and_none_at_all_are_refused(tiny_gpt2: Any) 
         get("are").configure({"parts": "1.2", "adapter_blocks": "1"}).adapter_sites(3)
     with pytest.raises(BadKnob, match="parts = 2 is above"):
         get("are").configure({"parts": "2.1", "read_blocks": "1"}).adapter_sites(3)
+
+
+def test_the_first_head_that_a_layer_lacks_is_refused(tiny_gpt2: Any) -> None:
+    with pytest.raises(BadKnob, match="of 4 heads"):
+        part_sites(tiny_gpt2, (f"0.{tiny_gpt2.info.n_heads}",))

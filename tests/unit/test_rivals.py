@@ -130,3 +130,9 @@ def test_what_a_rival_breaks_stands_beside_what_the_edit_breaks() -> None:
     gain = scored(20, 90, 100, 0, 0, 70)
     for told in (rival_sentences(gain, side, 1), Evaluation(gain, side, (None,) * 6, 0).rivals):
         assert f"On neutral text it moves the model by {moved.values[2].words} nats/token, the edit by {moved.values[1].words}." in told[0]
+
+
+@pytest.mark.parametrize(("rival", "judged"), [(0, "does more than the edit"), (60, "does less than the edit")])
+def test_where_less_is_better_the_rival_that_scores_less_does_more(rival: int, judged: str) -> None:
+    told, *_ = rival_sentences(scored(80, 30, rival, 90, 90, 30, better="lower"), None, 1)
+    assert f"**{judged}**" in told

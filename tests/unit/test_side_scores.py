@@ -6,10 +6,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from scipy.stats import norm
 
 from tests.conftest import words
 from workbench.data.demonstrations import Demonstration, Demonstrations
+from workbench.edits.lane import Lane
+from workbench.edits.prompting import Prompting
 from workbench.evaluate.benefit import benefit
 from workbench.evaluate.sides import side_metrics
 
@@ -57,3 +60,19 @@ def test_sides_that_tags_alone_tell_are_scored(tiny_gpt2: Any) -> None:
     found = benefit(tiny_gpt2, Demonstrations(tuple(rows), "two files"), [()], split="test")
     assert [metric.name for metric in found.metrics] == ["side_gap_nats", "side_auc"]
     assert found.metrics[0].n == len({row.prompt for row in rows if row.split == "test"})  # a text of both sides counts once
+
+
+def test_what_a_lane_says_before_a_text_is_read_and_not_scored(tiny_gpt2: Any) -> None:
+    rows = [
+        Demonstration(words(i, i + 1, i + 2, i + 3), tags=(f"concept:{name}",), split="test", id=f"{name}{i}")
+        for i, name in zip(range(3, 15), ("happy", "sad") * 6)
+    ]
+    said = Prompting(prefix=words(20, 21, 22))
+    found = benefit(tiny_gpt2, Demonstrations(tuple(rows), "two files"), [Lane((), said)], split="test").metrics[0]
+    batch = tiny_gpt2.tokens([said.on(row.prompt) for row in rows])
+    with torch.no_grad():
+        log_p = tiny_gpt2.logits(batch)[:, :-1].log_softmax(-1).gather(-1, batch.ids[:, 1:, None])[..., 0]
+    told = log_p[:, -3:].mean(1).double().numpy()  # the text's own tokens but its first
+    happy = np.array([row.tags[0].endswith("happy") for row in rows])
+    wanted = told[happy].mean() - told[~happy].mean()
+    assert abs(found.values[1].estimate) == pytest.approx(abs(wanted), abs=1e-4)

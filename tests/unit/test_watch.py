@@ -115,6 +115,7 @@ def test_a_watch_ends_with_the_context_and_a_session_keeps_it(tiny_gpt2: Any, tm
     edit = shift(tiny_gpt2)
     found = session.watch(words(11, 12), [edit])
     assert [row["lane"] for row in found.table()][0] == "base"
+    assert [row["mean entropy"] for row in found.table()] == [round(float(one.entropy.mean()), 3) for one in found.texts]
     for one in found.texts:
         assert one.ended in ("loop", "end", "context") and len(one.ids) <= tiny_gpt2.info.n_ctx
     assert [run.kind for run in session.workspace.runs.list()] == ["watch"]
