@@ -282,6 +282,27 @@ def test_wrong_planes_pass_nothing(one: Any) -> None:
     assert not passes("hpr", 3, dose_plane=replace(plane, layer=3)) and not passes("hpr", 3, dose_plane=replace(plane, data="bias"))
 
 
+def test_wrong_searches_pass_nothing(one: Any) -> None:
+    session = one.sessions["embedded"]
+    quick = {"budget": 12, "n_init": 6, "n_train": 6, "n_val": 4, "shots": "zero"}
+    luck, learns = (_fit(session, "tarot", {**quick, "optimizer": name}, 1.0, of="sentiment") for name in ("random", "es"))
+    other = _fit(session, "mean_difference", {"layers": [2]}, 1.0)
+    assert not passes("tarot", 1, fit=other) and not passes("tarot", 1, fit=learns)
+    assert passes("tarot", 1, fit=luck) and not passes("tarot", 1, fit=elsewhere(luck))
+    assert not passes("tarot", 2, fit=other) and not passes("tarot", 2, fit=luck) and not passes("tarot", 2, fit=learns)
+
+
+def test_wrong_sensors_pass_nothing(one: Any) -> None:
+    session = one.sessions["embedded"]
+    other = _fit(session, "mean_difference", {"layers": [2]}, 1.0)
+    assert not passes("are", 1, fit=other) and not passes("are", 2, fit=other)
+    few = {"max_rounds": 1, "n_prompts": 16, "epochs_g": 1, "min_accuracy": 0.0, "sample_every": 0}
+    frozen = _fit(session, "are", {**few, "adversary": "frozen"}, 1.0, of="careful")
+    trained = _fit(session, "are", few, 1.0, of="careful")
+    assert not passes("are", 1, fit=frozen), "the sensor was never trained anew"
+    assert not passes("are", 2, fit=trained), "a new sensor was trained"
+
+
 def test_wrong_mendings_and_sinks_pass_nothing(one: Any) -> None:
     session = one.open("embedded-sink", silent())
     look, all_of_them = session.look, {"center": "grand", "layers": [2], "spare": "none"}

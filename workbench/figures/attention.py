@@ -46,7 +46,8 @@ def attention_distance(found: AttentionPatterns, lane: int) -> go.Figure:
 
 def head_grid(z: np.ndarray, layers: Sequence[int], title: str, unit: str, *, signed: bool = False) -> go.Figure:
     """A value a head: layers down, heads across."""
-    limit = float(max(1e-9, np.nanmax(np.abs(z)))) if z.size else 1.0
+    known = np.abs(z[np.isfinite(z)])
+    limit = float(max(1e-9, known.max())) if known.size else 1.0
     figure = go.Figure(
         go.Heatmap(
             z=z,

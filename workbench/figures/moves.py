@@ -104,8 +104,10 @@ def rotation_map(report: FitReport) -> tuple[Picture, ...]:
         for i, j in np.ndindex(*rms.shape)
     ]
     i, j = np.unravel_index(int(rms.argmax()), rms.shape)
-    typical = float(np.median(rms[rms > 0])) if (rms > 0).any() else 0.0
-    says = f"Head {layers[i]}.{j} is turned most, by {rms[i, j]:.2f} radians; half of those that turn, turn by {typical:.2f} or more."
+    says = "No head is turned: the search found nothing better than the untouched model."
+    if (rms > 0).any():
+        typical = float(np.median(rms[rms > 0]))
+        says = f"Head {layers[i]}.{j} is turned most, by {rms[i, j]:.2f} radians; half of those that turn, turn by {typical:.2f} or more."
     look_for = (
         "A search that found something turns a few heads far. Where all are of one colour, it has turned everything a little, as a random "
         "point of its box would."
