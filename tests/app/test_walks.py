@@ -174,17 +174,15 @@ def test_wrong_looks_pass_nothing(one: Any) -> None:
 
 
 def test_wrong_fits_pass_nothing_and_a_comparison_needs_ones_own_edit(one: Any) -> None:
-    from pages._ui.edit import fitting
     from workbench.edits.lane import Lane
     from workbench.edits.prompting import Prompting
 
     session = one.sessions["embedded"]
-
-    def fit(name: str, knobs: dict[str, Any], dose: float) -> Any:
-        return fitting.fit(session, fitting.fit_settings("truthfulness", session.demos("truthfulness"), name, knobs, 0, dose), silent())
-
-    good, bad = fit("mean_difference", {"layers": [2]}, 2.0), fit("mean_difference", {"layers": [3]}, 4.0)
-    bare, centred = fit("sea", {"center": "none", "keep": 0.95}, 1.0), fit("sea", {"center": "grand", "gate": "hard"}, 2.0)
+    good, bad = _fit(session, "mean_difference", {"layers": [2]}, 2.0), _fit(session, "mean_difference", {"layers": [3]}, 4.0)
+    bare, centred = (
+        _fit(session, "sea", {"center": "none", "keep": 0.95}, 1.0),
+        _fit(session, "sea", {"center": "grand", "gate": "hard"}, 2.0),
+    )
     assert not passes("placebo", 1, fit=bad) and not passes("placebo", 1, fit=centred)
     assert not passes("noise", 1, fit=good) and not passes("noise", 2, fit=bad)
     assert not passes("sea", 1, fit=centred) and not passes("sea", 1, fit=good) and not passes("sea", 2, fit=bare)
@@ -219,12 +217,24 @@ def test_lessons_on_truthfulness_take_no_other_set(one: Any) -> None:
     assert not passes("noise", 2, fit=sea), "the same method is asked for"
 
 
-def _fit(session: Any, name: str, knobs: dict[str, Any], dose: float, rivals: Any = None, of: str = "truthfulness") -> Any:
+_FITS: dict[tuple[Any, ...], Any] = {}
+
+
+def _fit(
+    session: Any, name: str, knobs: dict[str, Any], dose: float, rivals: Any = None, of: str = "truthfulness", measured: bool = True
+) -> Any:
+    """What *Fit edit* gives; the same fit is made once for all tests of this module."""
     from pages._ui.edit import fitting
     from workbench.settings import Rivals
 
-    settings = fitting.fit_settings(of, session.demos(of), name, knobs, 0, dose, rivals=rivals or Rivals())
-    return fitting.fit(session, settings, silent())
+    asked = (session.model.info.name, name, repr(knobs), dose, rivals, of, measured)
+    if asked not in _FITS:
+        settings = fitting.fit_settings(of, session.demos(of), name, knobs, 0, dose, rivals=rivals or Rivals())
+        if measured:
+            _FITS[asked] = fitting.fit(session, settings, silent())
+        else:
+            _FITS[asked] = fitting._unmeasured(session.run(settings), settings)
+    return _FITS[asked]
 
 
 def test_wrong_contests_and_doses_pass_nothing(one: Any) -> None:
@@ -285,7 +295,7 @@ def test_wrong_planes_pass_nothing(one: Any) -> None:
 def test_wrong_searches_pass_nothing(one: Any) -> None:
     session = one.sessions["embedded"]
     quick = {"budget": 12, "n_init": 6, "n_train": 6, "n_val": 4, "shots": "zero"}
-    luck, learns = (_fit(session, "tarot", {**quick, "optimizer": name}, 1.0, of="sentiment") for name in ("random", "es"))
+    luck, learns = (_fit(session, "tarot", {**quick, "optimizer": name}, 1.0, of="sentiment", measured=False) for name in ("random", "es"))
     other = _fit(session, "mean_difference", {"layers": [2]}, 1.0)
     assert not passes("tarot", 1, fit=other) and not passes("tarot", 1, fit=learns)
     assert passes("tarot", 1, fit=luck) and not passes("tarot", 1, fit=elsewhere(luck))
@@ -297,8 +307,8 @@ def test_wrong_sensors_pass_nothing(one: Any) -> None:
     other = _fit(session, "mean_difference", {"layers": [2]}, 1.0)
     assert not passes("are", 1, fit=other) and not passes("are", 2, fit=other)
     few = {"max_rounds": 1, "n_prompts": 16, "epochs_g": 1, "min_accuracy": 0.0, "sample_every": 0}
-    frozen = _fit(session, "are", {**few, "adversary": "frozen"}, 1.0, of="careful")
-    trained = _fit(session, "are", few, 1.0, of="careful")
+    frozen = _fit(session, "are", {**few, "adversary": "frozen"}, 1.0, of="careful", measured=False)
+    trained = _fit(session, "are", few, 1.0, of="careful", measured=False)
     assert not passes("are", 1, fit=frozen), "the sensor was never trained anew"
     assert not passes("are", 2, fit=trained), "a new sensor was trained"
 
