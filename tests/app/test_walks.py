@@ -85,7 +85,12 @@ def real(one: Any, tmp_path_factory: pytest.TempPathFactory) -> str:
     return NAME
 
 
-@pytest.mark.parametrize("lesson", [lesson for lesson in LESSONS.values() if NAME in lesson.real], ids=lambda lesson: lesson.id)
+# Those whose looks and fits take a minute there are walked when asked: RETOUCH_ALL_LESSONS=1.
+QUICK = tuple(LESSONS) if os.environ.get("RETOUCH_ALL_LESSONS") else ("stream", "lens", "heads")
+REAL = [one for one in LESSONS.values() if NAME in one.real and one.id in QUICK]
+
+
+@pytest.mark.parametrize("lesson", REAL, ids=lambda lesson: lesson.id)
 def test_show_me_solves_every_step_on_the_real_model_too(one: Any, real: str, lesson: Lesson) -> None:
     _walk(one, lesson, real)
 
