@@ -17,7 +17,8 @@ from workbench.edits.placebo import rotated
 from workbench.edits.prompting import Prompting
 from workbench.errors import BadKnob, BadLane, NotEnoughData, UnknownMethod
 from workbench.evaluate.benefit import benefit
-from workbench.evaluate.equal_damage import CLOSE, Contestant, equal_damage, even_doses
+from workbench.evaluate.equal_damage import CLOSE, Contestant, _room, equal_damage, even_doses
+from workbench.evaluate.metrics import mean_metric, share_metric
 from workbench.evaluate.side_effects import side_effects
 from workbench.methods import get, registry
 from workbench.operations import TransformAt
@@ -176,8 +177,18 @@ def test_what_is_told_beside_the_table_is_all_that_is_missing_from_it(tiny_gpt2:
     assert whole.told == (
         "3 rows were fitted", "senses was not fitted: no Backpack", f"{label} has no fit on shuffled sides: it refused them", "a note",
     )  # fmt: skip
-    assert replace(found, standings=found.standings[:1]).told == ()
+    assert replace(found, standings=found.standings[:1], notes=()).told == ()
     one = replace(found.standings[1], shows="does it")
     for n, verb in ((1, "**1** does"), (2, "**2** do"), (0, "**none** does")):
         assert f"{verb} what was asked" in replace(found, standings=(found.standings[0], *[one] * n)).sentence
     assert whole.table()[1]["shuffled sides"] == "not fitted" and whole.table()[0]["shuffled sides"] == ""
+
+
+@pytest.mark.parametrize(
+    ("right", "better", "told"), [(57, "higher", True), (50, "higher", False), (3, "lower", True), (30, "lower", False)]
+)
+def test_a_score_that_has_no_room_for_a_gain_says_so(right: int, better: Any, told: bool) -> None:
+    hits = np.arange(60)[None] < np.array([[right], [right]])
+    notes = _room(share_metric("mc1", "MC1", hits, better))
+    assert bool(notes) == told and (not told or "57 of 60 right" in notes[0])
+    assert _room(mean_metric("margin", "Margin", hits.astype(float), "nats", better)) == ()

@@ -26,7 +26,7 @@ from workbench.evaluate.metrics import Metric
 from workbench.evaluate.side_effects import side_effects
 from workbench.evaluate.verdict import judged
 from workbench.models.base import LanguageModel
-from workbench.numerics.intervals import Interval
+from workbench.numerics.intervals import Interval, paired_share_interval
 from workbench.progress import Progress, silent
 
 TAIL_NATS = 0.1
@@ -290,8 +290,19 @@ def equal_damage(
     tell(1.0, "Done")
     return EqualDamage(
         model.info.name, demonstrations.name, split or "all", limit, score.title, score.unit, score.better,
-        tuple(found[lane] for lane in whole), gain.why,
+        tuple(found[lane] for lane in whole), gain.why, notes=_room(score),
     )  # fmt: skip
+
+
+def _room(score: Metric) -> tuple[str, ...]:
+    """Where even a lane without a mistake could not be told from the untouched model, that is said."""
+    if not score.is_share or score.better == "neither":
+        return ()
+    right = score.per_item[0] == (1.0 if score.better == "higher" else 0.0)
+    if paired_share_interval(right, np.ones_like(right)).excludes_zero:
+        return ()
+    best = f"The untouched model has {right.sum()} of {len(right)} right: even a lane without a mistake would gain no more than chance"
+    return (f"{best}. This score has no room for a gain here; a harder set has.",)
 
 
 def _rank(score: Metric, lane: int) -> float:

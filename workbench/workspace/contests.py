@@ -56,7 +56,7 @@ class Contests:
                 progress=tell.part(0.6, 1.0),
             )  # fmt: skip
         notes = rendering_notes(model, read.prompts(), edits) + shelf.said_of(edits)
-        found = replace(found, refused=refused, notes=notes)
+        found = replace(found, refused=refused, notes=notes + found.notes)
         inputs = {"lanes": lanes_told([*(Lane((edit,)) for edit in edits), *lanes]), **data_told(rows), "split": settings.split}
         inputs |= {"limit": settings.limit, "n_placebos": settings.n_placebos, "shuffled": settings.shuffled, "chat": read.is_chat}
         self.fitting.recorder.run(
