@@ -67,9 +67,9 @@ def _worth(chosen: Bool[np.ndarray, "fit demonstration"], scores: Float[np.ndarr
 def _held(edit: Edit, config: Any) -> Any:
     """The config with the layers that the fit found named, so that every refit acts where it did."""
     facts = edit.header.facts
-    layers: tuple[int, ...] = tuple(facts["layers"]) if facts.get("layers") else (facts["layer"],) if "layer" in facts else ()
+    layers: list[int] = list(facts.get("layers", ())) or [facts[name] for name in ("layer",) if name in facts]
     values = {
-        item.name: layers if item.kind == "ints" else layers[0]
+        item.name: tuple(layers) if item.kind == "ints" else layers[0]
         for item in knobs(type(config))
         if item.names_layers and getattr(config, item.name) is None and (item.kind == "ints" or len(layers) == 1)
     }
