@@ -67,7 +67,7 @@ def _worth(chosen: Bool[np.ndarray, "fit demonstration"], scores: Float[np.ndarr
 def _held(edit: Edit, config: Any) -> Any:
     """The config with the layers that the fit found named, so that every refit acts where it did."""
     facts = edit.header.facts
-    layers: list[int] = list(facts.get("layers", ())) or [facts[name] for name in ("layer",) if name in facts]
+    layers: list[int] = list(facts.get("layers") or ([facts["layer"]] if "layer" in facts else []))
     values = {
         item.name: tuple(layers) if item.kind == "ints" else layers[0]
         for item in knobs(type(config))
