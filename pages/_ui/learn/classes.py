@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
@@ -80,17 +80,28 @@ def _table(learning: Learning, one: ClassLink) -> None:
     lesson = following.lessons().lessons.get(one.lesson)
     n = len(lesson.steps) if lesson is not None else 0
     finished = sum(row["done"] == n for row in rows)
-    frame.meaning(f"{count(len(rows), 'learner')}: {finished} through, {stuck} stuck.", "class")
+    before = sum(row["done"] < n <= row["done"] + row["done before"] for row in rows)
+    earlier = f" {count(before, 'learner')} had been through before the class began." if before else ""
+    frame.meaning(f"{count(len(rows), 'learner')}: {finished} through, {stuck} stuck.{earlier}", "class")
     shown = [
         {
             "learner": row["learner"],
-            "where": "through" if row["done"] == n else f"step {row['step']}" if row["step"] else f"step {row['done'] + 1}",
+            "where": _where(row, n),
             **{name: row[name] for name in ("done", "minutes at this step", "hints", "wrong answers")},
             "": "stuck" if row["stuck"] else "" if row["here"] else "away",
         }
         for row in rows
     ]
     st.dataframe(shown, hide_index=True, width="stretch", key="class-table")
+
+
+def _where(row: Mapping[str, Any], n: int) -> str:
+    """At which of n steps a learner is; who did all or the rest before the class was made is said to be through before."""
+    if row["done"] == n:
+        return "through"
+    if row["step"] is None and row["done"] + row["done before"] >= n:
+        return "through before"
+    return f"step {row['step'] or row['done'] + row['done before'] + 1}"
 
 
 def _answers(learning: Learning, one: ClassLink) -> None:
