@@ -101,3 +101,24 @@ def own_set(backend: Any, n: int = 24, rows: Callable[[int], Any] = contrast_row
     """Put a set of the tiny model's words into the workspace; return its id."""
     session = backend.sessions["embedded"]
     return session.demos.save(rows(n)).id
+
+
+@pytest.fixture(scope="module")
+def one(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """The process's backend with the embedded model itself."""
+    from pages._ui.edit import fitting
+    from pages._ui.kit import backend
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RETOUCH_HOME", str(tmp_path_factory.mktemp("walks")))
+        patch.setattr(fitting, "VERDICT_S", 120.0)
+        patch.setattr(fitting, "SHORT_FIT_S", 0.0)  # no lesson asks for the fit on shuffled sides
+        st.cache_resource.clear()
+        found = backend.backend()
+        found.boot()
+        assert found.thread is not None
+        found.thread.join(120)
+        assert found.error is None, found.error
+        yield found
+        found.jobs.cancel_all()
+        st.cache_resource.clear()
