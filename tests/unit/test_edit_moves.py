@@ -94,6 +94,9 @@ def test_a_map_of_turned_heads_names_the_head_that_turns_most() -> None:
     (picture,) = rotation_map(FitReport(arrays=arrays))
     assert picture.says.startswith("Head 7.2 is turned most, by 0.50") and len(picture.rows) == 6
     assert np.isnan(np.array(picture.figure.data[0].z, dtype=float)[0, 1]), "a head that is not turned stays blank"
+    (still,) = rotation_map(FitReport(arrays={**arrays, "angles_rms": np.zeros((2, 3))}))
+    assert still.says == "No head is turned: this edit leaves the model as it is."
+    assert np.isnan(np.array(still.figure.data[0].z, dtype=float)).all()
 
 
 def test_a_legend_of_several_lines_gets_room_under_the_title() -> None:

@@ -76,7 +76,7 @@ def test_what_was_begun_before_the_class_is_none_of_its_work_and_stays(workspace
     link = learning.new_class("teacher", "lens", "embedded")
     learning.join("anna", link.id)
     (row,) = learning.table(link)
-    assert (row["done"], row["step"], row["done before"]) == (0, None, 1) and learning.answers(link) == ()
+    assert (row["done"], row["step"], row["begun before"]) == (0, None, 1) and learning.answers(link) == ()
     learning.note(learning.begin("anna", "lens", 1), answer="new")
     (row,) = learning.table(link)
     assert (row["done"], row["step"]) == (0, 2) and [row["answer"] for row in learning.answers(link)] == ["new"]
@@ -86,13 +86,13 @@ def test_what_was_begun_before_the_class_is_none_of_its_work_and_stays(workspace
 
 @pytest.mark.parametrize(
     ("step", "done", "before", "where"),
-    [(None, 0, 0, "step 1"), (None, 0, 1, "step 2"), (None, 0, 2, "through before"), (None, 1, 1, "through before"),
+    [(None, 0, 0, "step 1"), (None, 0, 1, "step 2"), (None, 0, 2, "through, begun before"), (None, 1, 1, "through, begun before"),
      (2, 1, 0, "step 2"), (None, 2, 0, "through")],
 )  # fmt: skip
 def test_a_teacher_reads_where_a_learner_is_and_who_was_through_before(step: int | None, done: int, before: int, where: str) -> None:
     from pages._ui.learn.classes import _where
 
-    assert _where({"step": step, "done": done, "done before": before}, 2) == where
+    assert _where({"step": step, "done": done, "begun before": before}, 2) == where
 
 
 @pytest.mark.parametrize("sign", ["=", "+", "-", "@", "\t", "\r"])

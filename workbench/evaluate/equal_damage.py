@@ -302,7 +302,7 @@ def _room(score: Metric) -> tuple[str, ...]:
     if paired_share_interval(right, np.ones_like(right)).excludes_zero:
         return ()
     best = f"The untouched model has {right.sum()} of {len(right)} right: even a lane without a mistake would gain no more than chance"
-    return (f"{best}. This score has no room for a gain here; a harder set has.",)
+    return (f"{best}. On these rows this score cannot show a gain; on a harder set, or on more rows, it can.",)
 
 
 def _rank(score: Metric, lane: int) -> float:

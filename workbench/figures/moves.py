@@ -104,7 +104,7 @@ def rotation_map(report: FitReport) -> tuple[Picture, ...]:
         for i, j in np.ndindex(*rms.shape)
     ]
     i, j = np.unravel_index(int(rms.argmax()), rms.shape)
-    says = "No head is turned: the search found nothing better than the untouched model."
+    says = "No head is turned: this edit leaves the model as it is."
     if (rms > 0).any():
         typical = float(np.median(rms[rms > 0]))
         says = f"Head {layers[i]}.{j} is turned most, by {rms[i, j]:.2f} radians; half of those that turn, turn by {typical:.2f} or more."

@@ -148,19 +148,20 @@ class Learning:
 
     def table(self, of: ClassLink, now: float | None = None) -> tuple[dict[str, Any], ...]:
         """Who of a class is where in its lesson: a row a learner, those who are stuck first. What was begun before the class was made
-        is none of its work; how many steps were done then is told apart.
+        is none of its work; how many of those steps are done is told apart.
 
         now: seconds since 1970, the clock's where none are given.
         """
         at = time.time() if now is None else now
         with self._database.read() as db:
             people = db.execute("SELECT * FROM learners WHERE class = ? AND person != ? ORDER BY rowid", (of.id, of.teacher)).fetchall()
-            every = [_record(row) for row in db.execute("SELECT * FROM progress WHERE lesson = ? ORDER BY step", (of.lesson,))]
+            asked = "SELECT * FROM progress WHERE lesson = ? AND person IN (SELECT person FROM learners WHERE class = ?) ORDER BY step"
+            every = [_record(row) for row in db.execute(asked, (of.lesson, of.id))]
         rows = []
         for person in people:
             mine = [one for one in every if one.person == person["person"]]
             earlier = sum(one.began < of.created and one.done is not None for one in mine)
-            rows.append({**_row(person, [one for one in mine if one.began >= of.created], at), "done before": earlier})
+            rows.append({**_row(person, [one for one in mine if one.began >= of.created], at), "begun before": earlier})
         return tuple(sorted(rows, key=lambda row: not row["stuck"]))
 
     def answers(self, of: ClassLink) -> tuple[dict[str, Any], ...]:

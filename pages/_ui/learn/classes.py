@@ -80,8 +80,8 @@ def _table(learning: Learning, one: ClassLink) -> None:
     lesson = following.lessons().lessons.get(one.lesson)
     n = len(lesson.steps) if lesson is not None else 0
     finished = sum(row["done"] == n for row in rows)
-    before = sum(row["done"] < n <= row["done"] + row["done before"] for row in rows)
-    earlier = f" {count(before, 'learner')} had been through before the class began." if before else ""
+    before = sum(row["done"] < n <= row["done"] + row["begun before"] for row in rows)
+    earlier = f" {count(before, 'learner')} had begun before the class was made, and got through." if before else ""
     frame.meaning(f"{count(len(rows), 'learner')}: {finished} through, {stuck} stuck.{earlier}", "class")
     shown = [
         {
@@ -96,12 +96,12 @@ def _table(learning: Learning, one: ClassLink) -> None:
 
 
 def _where(row: Mapping[str, Any], n: int) -> str:
-    """At which of n steps a learner is; who did all or the rest before the class was made is said to be through before."""
+    """At which of n steps a learner is; who is through, but not by work of this class alone, is told apart."""
     if row["done"] == n:
         return "through"
-    if row["step"] is None and row["done"] + row["done before"] >= n:
-        return "through before"
-    return f"step {row['step'] or row['done'] + row['done before'] + 1}"
+    if row["step"] is None and row["done"] + row["begun before"] >= n:
+        return "through, begun before"
+    return f"step {row['step'] or row['done'] + row['begun before'] + 1}"
 
 
 def _answers(learning: Learning, one: ClassLink) -> None:
