@@ -11,10 +11,13 @@ from pages._ui.kit import frame, jobs, words
 from pages._ui.kit.figures import figure_panel, table_panel
 from pages._ui.kit.frame import meaning
 from pages._ui.kit.lanes import known_edits
+from pages._ui.kit.state import state
 from workbench.settings import InfluenceSettings, RefitSettings
 
 if TYPE_CHECKING:
-    from workbench.data.demonstrations import Demonstrations, Split
+    from collections.abc import Sequence
+
+    from workbench.data.demonstrations import Demonstration, Demonstrations, Split
     from workbench.evaluate.influence import Influence, Refit
     from workbench.session import Session
 
@@ -23,6 +26,16 @@ AGAIN: jobs.Slot[RefitSettings, Refit] = jobs.Slot("refit-without")
 _SPLITS: tuple[Split, ...] = ("validation", "test")
 _FOREMOST = 8
 """Demonstrations that are ticked at first, at most: those that lower the mean score beyond chance."""
+_ASKED = "influence-asked"
+
+
+def ask(edit: str, prompt: str = "", split: str = "") -> None:
+    """Turn to this view for an edit that was fitted on the tab's set, with the row of a prompt chosen among those of a split."""
+    now = st.session_state
+    now["influence-edit"], now[_ASKED], now["evaluate-ask"] = edit, prompt, "Which did it"
+    if split in _SPLITS:
+        now[f"influence-split-{state().set_name}"] = split
+    st.switch_page("pages/evaluate.py")
 
 
 def blame(session: Session) -> None:
@@ -34,6 +47,8 @@ def blame(session: Session) -> None:
         settings = _settings(session, *picked)
         if settings is not None:
             frame.act("Find which did it", _begin, settings, type="primary", key="influence-run", width="stretch")
+            if asked := st.session_state.get(_ASKED):
+                st.caption(f"Then the row “{words.plain(asked)}” is opened.")
     with picture:
         jobs.panel(INFLUENCE, lambda found: _draw(found, settings), settings=settings, nothing=_nothing)
 
@@ -52,8 +67,10 @@ def _settings(session: Session, chosen: str, rows: Demonstrations) -> InfluenceS
     if not there:
         st.caption("No row of this set is marked validation or test.")
         return None
+    if st.session_state.get(key := f"influence-split-{chosen}") not in there:
+        st.session_state[key] = there[0]
     said = st.segmented_control(
-        "Rows", there, default=there[0], key=f"influence-split-{chosen}", required=True,
+        "Rows", there, key=key, required=True,
         help="Demonstrations that are dropped for what they do to test rows have been chosen on them: then no row is left to check on.",
     )  # fmt: skip
     split: Split = "test" if (said or there[0]) == "test" else "validation"
@@ -81,9 +98,59 @@ def _draw(found: Influence, settings: InfluenceSettings | None) -> None:
         says=f"{found.title}: how much each row would lose without each demonstration. Blue ones take from it, vermilion ones give.",
         look_for="A blue column harms many rows: drop it. A blue cell in a row that is harmed is what harmed it.",
     )  # fmt: skip
+    _row(found, settings)
     table_panel(found.table(), caption, key="influence-table")
     if settings is not None:
         _offer(found, settings)
+
+
+def _row(found: Influence, settings: InfluenceSettings | None) -> None:
+    """One of the rows, the harmed ones first, with the demonstrations that take most from it."""
+    key, order = f"influence-row-{found.edit_id}-{found.split}", [*found.victims]
+    if settings is not None and settings == jobs.settings_of(INFLUENCE) and (asked := st.session_state.pop(_ASKED, "")):
+        mine = [j for j, row in enumerate(found.rows) if str(row.prompt) == asked]
+        order += [j for j in mine if j not in order]
+        if mine:
+            st.session_state[key] = mine[0]
+        else:
+            st.caption(f"The row “{words.plain(asked)}” is not among these {len(found.rows)}: it is of another set or split.")
+    if (kept := st.session_state.get(key)) is not None and kept not in order:
+        order.append(kept)
+    if not order:
+        return
+    row = st.selectbox("A harmed row", order, format_func=lambda j: _told(found, j), key=key, index=None, placeholder="Choose one")
+    if row is None:
+        return
+    behind, change = found.behind(row, _FOREMOST), float(found.after[row] - found.before[row])
+    taken = float(found.matrix[list(behind), row].sum())
+    moved = "loses" if change < 0 else "gains"
+    who = f"**{words.count(len(behind), 'demonstration')}** {'takes' if len(behind) == 1 else 'take'} {-taken:.2g} nats from it"
+    meaning(f"It {moved} {abs(change):.2g} nats under the edit. {who if behind else 'No demonstration takes from it'}.", "influence-row")
+    if not behind:
+        return
+    told = [(found.demonstrations[i], float(found.matrix[i, row])) for i in behind]
+    st.dataframe([_said(one) | {"influence": value} for one, value in told], hide_index=True, width="stretch", key="influence-behind")
+    st.button("Choose these to drop", key="influence-tick", on_click=_tick, args=(_dropping(found), [_name(one) for one, _ in told]))
+
+
+def _told(found: Influence, j: int) -> str:
+    return f"{words.plain(str(found.rows[j].prompt))}: {found.before[j]:.2f} → {found.after[j]:.2f}"
+
+
+def _said(row: Demonstration) -> dict[str, object]:
+    return {"id": row.id, "prompt": str(row.prompt), "positive": row.positive, "negative": row.negative}
+
+
+def _name(row: Demonstration) -> str:
+    return row.id or str(row.prompt)
+
+
+def _dropping(found: Influence) -> str:
+    return f"influence-drop-{found.edit_id}"
+
+
+def _tick(key: str, names: Sequence[str]) -> None:
+    st.session_state[key] = list(names)
 
 
 def _way(found: Influence) -> str:
@@ -93,9 +160,9 @@ def _way(found: Influence) -> str:
 
 
 def _offer(found: Influence, settings: InfluenceSettings) -> None:
-    names = {row.id or str(row.prompt): f"{row.id} {row.prompt}".strip() for row in (found.demonstrations[i] for i in found.order)}
-    key, first = f"influence-drop-{found.edit_id}", [found.demonstrations[i] for i in found.harmful[:_FOREMOST]]
-    st.session_state.setdefault(key, [row.id or str(row.prompt) for row in first])
+    names = {_name(row): f"{row.id} {row.prompt}".strip() for row in (found.demonstrations[i] for i in found.order)}
+    key, first = _dropping(found), [found.demonstrations[i] for i in found.harmful[:_FOREMOST]]
+    st.session_state.setdefault(key, [_name(row) for row in first])
     drop = st.multiselect("Demonstrations to drop", list(names), format_func=names.__getitem__, key=key)
     again = RefitSettings(settings.lane, settings.source, tuple(drop))
     frame.act("Drop these and refit", _refit, again, key="influence-refit", disabled=not drop)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
+from pages._ui.evaluate import influence
 from pages._ui.kit import words
 from pages._ui.kit.figures import as_csv
 from pages._ui.kit.state import MAX_LANES, state
@@ -43,15 +44,17 @@ def draw_rows(benefit: Benefit, *, key: str) -> None:
             shown, hide_index=True, width="stretch", column_config=_COLUMNS, key=f"{key}-rows-table", on_select="rerun",
             selection_mode="single-row",
         ).selection["rows"]  # fmt: skip
-        st.caption(f"{words.count(len(shown), 'row')}. Choose one to open it in Compare.")
+        st.caption(f"{words.count(len(shown), 'row')}. Choose one to open it in Compare, or to see the demonstrations behind it.")
         with st.container(horizontal=True):
             chosen = shown[picked[0]] if picked and picked[0] < len(shown) else None
             if st.button("Open in Compare", key=f"{key}-rows-open", disabled=chosen is None) and chosen is not None:
                 _open(benefit.lanes[at], str(chosen["prompt"]))
             if len(benefit.lanes[at].edit_ids) == 1 and st.button(
-                "Which demonstrations did it", key=f"{key}-rows-blame", help="Who pushes which row, and the fit again without them."
+                "Which demonstrations did it",
+                key=f"{key}-rows-blame",
+                help="Who pushes this row, or which, and the fit again without them.",
             ):
-                _blame(benefit.lanes[at].edit_ids[0])
+                influence.ask(benefit.lanes[at].edit_ids[0], "" if chosen is None else str(chosen["prompt"]), benefit.split)
             st.download_button("CSV", lambda: as_csv(shown), "retouch-rows.csv", "text/csv", key=f"{key}-rows-csv", type="tertiary")
 
 
@@ -89,9 +92,3 @@ def _open(lane: LaneLabel, prompt: str) -> None:
         now.lanes = (*now.lanes, lane.lane)[-MAX_LANES:]
     st.session_state["compare-prompts"] = prompt
     st.switch_page("pages/compare.py")
-
-
-def _blame(edit: str) -> None:
-    st.session_state["influence-edit"] = edit
-    st.session_state["evaluate-ask"] = "Which did it"
-    st.switch_page("pages/evaluate.py")

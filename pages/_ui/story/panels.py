@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 import streamlit as st
 
 from pages._ui.edit import fits
-from pages._ui.evaluate import evaluations
+from pages._ui.evaluate import evaluations, influence
 from pages._ui.kit import frame, jobs, scope, words
 from pages._ui.kit.figures import table_panel
 from pages._ui.kit.frame import meaning
@@ -87,14 +87,15 @@ def _rename(session: Session, edit: str, name: str) -> None:
 
 def _verdict(session: Session, story: EditStory, fits_here: bool) -> None:
     """The last measurement on record; where there is none, the sentence it was saved with, and the way to one."""
+    source = _source(session, story) if fits_here else ""
     if story.measured:
-        _recorded(story.measured[0], story)
+        _recorded(story.measured[0], story, source)
     elif story.info is not None and story.info.verdict:
         meaning(words.plain(story.info.verdict), "story")
         st.caption("Said when it was saved; no measurement of it is on record here.")
     else:
         st.caption("It was not measured yet.")
-    if not fits_here or not (source := _source(session, story)):
+    if not source:
         return
     wanted = EvaluateSettings((_lane(story),), source, seconds=SECONDS)
     frame.act("Measure it again" if story.measured else "Measure it on held-out rows", _measure, wanted, key="story-measure")
@@ -112,7 +113,7 @@ def _measure(wanted: EvaluateSettings) -> None:
     jobs.start(MEASURED, "Measuring", lambda session, progress: session.run(wanted, progress=progress), wanted, heavy=True)
 
 
-def _recorded(run: Run, story: EditStory) -> None:
+def _recorded(run: Run, story: EditStory, source: str) -> None:
     told: Mapping[str, str] = run.outputs.get("verdict") or {}
     if told:
         meaning(words.markdown(told["sentence"]), "story")
@@ -125,21 +126,27 @@ def _recorded(run: Run, story: EditStory) -> None:
         model=run.model, **facts, run=f"run {run.id}", others=f"{words.count(others, 'older one')}" if others else ""
     )
     table_panel(_rounded(run.outputs.get("rows", ())), told_of, key="story-rows")
-    _harmed(run.outputs.get("moved", ()))
+    _harmed(run.outputs.get("moved", ()), story.edit.id, str(run.inputs.get("split")), source)
 
 
-def _harmed(rows: Sequence[Mapping[str, Any]]) -> None:
-    """The rows that it harms, the worst first."""
+def _harmed(rows: Sequence[Mapping[str, Any]], edit: str, split: str, source: str) -> None:
+    """The rows that it harms, the worst first, and the way to the demonstrations behind a chosen one, where the set of its fit is here."""
     harmed = [row for row in rows if row["moved"] == "wrong way" or str(row["turned"]).endswith("wrong")]
     if not rows:
         return
     st.markdown(f"**{words.count(len(harmed), 'row')} of {len(rows):,}** moved the wrong way.")
     if harmed:
         shown = ("prompt", "turned", "before", "after", "gain", "answer before", "answer after", "tags")
-        st.dataframe(
+        picked = st.dataframe(
             _rounded([{name: row.get(name, "") for name in shown} for row in harmed]), hide_index=True, width="stretch", key="story-harmed",
-            height=min(280, 38 + 35 * len(harmed)),
-        )  # fmt: skip
+            height=min(280, 38 + 35 * len(harmed)), on_select="rerun", selection_mode="single-row",
+        ).selection["rows"]  # fmt: skip
+        chosen = harmed[picked[0]] if picked and picked[0] < len(harmed) else None
+        if source and st.button(
+            "Which demonstrations did it", key="story-blame", help="Those behind the chosen row, or all, and the fit again without them."
+        ):
+            state().set_name = source
+            influence.ask(edit, "" if chosen is None else str(chosen["prompt"]), split)
 
 
 def _rounded(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
