@@ -17,6 +17,7 @@ import types
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin
 
 from workbench.errors import BadKnob, UnknownKnob
@@ -87,6 +88,7 @@ def as_released(official: object) -> Any:
     return dataclasses.field(default=type(official)(), metadata={_OFFICIAL: official})
 
 
+@cache
 def compat_of(config: type) -> Compat | None:
     """Return the switches of a config class; None where it has no such record."""
     for field in dataclasses.fields(config):
@@ -95,6 +97,7 @@ def compat_of(config: type) -> Compat | None:
     return None
 
 
+@cache
 def knobs(config: type) -> tuple[Knob, ...]:
     """Return the knobs of a config class, in the order of its fields, without the switches of its record `compat`."""
     hints = typing.get_type_hints(config)

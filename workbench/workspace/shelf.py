@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,6 @@ class Shelf:
 
     def __init__(self, workspace: Callable[[], Workspace], shipped: Path = SETS) -> None:
         self._workspace, self._folder = workspace, shipped
-        self._read: dict[str, Demonstrations] = {}
 
     def shipped(self) -> tuple[Offer, ...]:
         """The sets that ship, in the order of their index."""
@@ -110,13 +110,7 @@ class Shelf:
         if key not in self._shipped_ids():
             self.info(key)
             return self._workspace().sets.get(key, version)
-        if key not in self._read:
-            imported = read(self._folder / f"{key}.jsonl")
-            broken = [problem for problem in imported.problems if problem.row is None]
-            if broken:
-                raise BadDemonstrations(f"The shipped set {key}: {broken[0]}", "Restore assets/data from a copy.")
-            self._read[key] = Demonstrations(imported.demonstrations.rows, key)
-        return self._read[key]
+        return _shipped(self._folder, key)
 
     def __call__(self, key: str) -> Demonstrations:
         """The rows of a set: `session.demos("truthfulness")`. Raises: as `get`."""
@@ -244,6 +238,16 @@ class Shelf:
     def restore(self, set_id: str) -> SetInfo:
         """Take a set out of the bin; a name that another set has by now gets a number."""
         return self._workspace().sets.restore(set_id, self._shipped_ids())
+
+
+@cache
+def _shipped(folder: Path, key: str) -> Demonstrations:
+    """A set that ships, read once for all people of a process."""
+    imported = read(folder / f"{key}.jsonl")
+    broken = [problem for problem in imported.problems if problem.row is None]
+    if broken:
+        raise BadDemonstrations(f"The shipped set {key}: {broken[0]}", "Restore assets/data from a copy.")
+    return Demonstrations(imported.demonstrations.rows, key)
 
 
 Files = Sequence[tuple[str | Path | bytes, str | None]]

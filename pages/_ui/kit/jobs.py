@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, is_dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -22,7 +22,9 @@ from workbench.workspace.jobs import GONE_S
 if TYPE_CHECKING:
     from workbench.session import Session
 
-POLL_S = 0.4
+POLL_S, POLL_LATER_S, POLL_WAITING_S = 0.4, 1.0, 2.0
+"""Seconds between two looks at a job: while it is young, later, and while it waits. A look runs the script; a class has thirty tabs."""
+_YOUNG_S = 10.0
 Settings = TypeVar("Settings")
 Result = TypeVar("Result")
 
@@ -175,7 +177,7 @@ def panel(
     if is_running(slot):
         if (refused := failed.get(slot.name)) is not None:  # another one, that was asked for meanwhile
             problem(refused, slot.name)
-        _watch(slot, live)
+        _watched(slot, live)
         return
     collect(slot)
     kept = _kept(slot)
@@ -220,11 +222,23 @@ def _equal(one: object, other: object) -> bool:
     return one == other
 
 
-@st.fragment(run_every=POLL_S)
-def _watch(slot: Slot[Any, Any], live: Callable[[Snapshot], None] | None) -> None:
+def looks_every_s(shots: Iterable[Snapshot]) -> float:
+    """How often a tab looks at jobs: as the one that wants it most."""
+    every = [POLL_WAITING_S if shot.state == "queued" else POLL_S if shot.elapsed_s < _YOUNG_S else POLL_LATER_S for shot in shots]
+    return min(every, default=POLL_S)
+
+
+def _watched(slot: Slot[Any, Any], live: Callable[[Snapshot], None] | None) -> None:
+    job = _job(slot)
+    shots = () if job is None else (job.snapshot(),)
+    waits = any(shot.state == "queued" for shot in shots)
+    st.fragment(_watch, run_every=looks_every_s(shots))(slot, live, waits)
+
+
+def _watch(slot: Slot[Any, Any], live: Callable[[Snapshot], None] | None, waits: bool) -> None:
     job = _job(slot)
     shot = None if job is None else job.snapshot()
-    if job is None or shot is None or shot.is_over:
+    if job is None or shot is None or shot.is_over or (waits and shot.state != "queued"):
         st.rerun()
     with st.container(key=f"running-{slot.name}"):
         doing = f"{shot.title}: {waiting(shot) if shot.state == 'queued' else shot.doing}"

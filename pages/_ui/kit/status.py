@@ -8,7 +8,7 @@ import streamlit as st
 
 from pages._ui.kit.backend import backend, session
 from pages._ui.kit.frame import act, lane_chip
-from pages._ui.kit.jobs import waiting
+from pages._ui.kit.jobs import looks_every_s, waiting
 from pages._ui.kit.lanes import edit_name, usable_lanes
 from pages._ui.kit.state import state
 from pages._ui.kit.words import parameters, seconds
@@ -24,8 +24,9 @@ _ON = '<div class="on">● EDIT ON</div>'
 
 def status_bar() -> None:
     """Draw the status bar; it moves by itself while something runs."""
-    busy = backend().is_booting or any(not job.snapshot().is_over for job in _mine())
-    st.fragment(_bar, run_every=0.5 if busy else None)(busy)
+    shots = [shot for shot in (job.snapshot() for job in _mine()) if not shot.is_over]
+    busy = backend().is_booting or bool(shots)
+    st.fragment(_bar, run_every=looks_every_s(shots) if busy else None)(busy)
 
 
 def badge() -> None:
