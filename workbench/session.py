@@ -40,6 +40,7 @@ from workbench.methods.registry import FitReport, Fitted
 from workbench.models.base import LanguageModel
 from workbench.models.token_texts import token_ids
 from workbench.progress import Progress
+from workbench.resources import EMBEDDED, PLANTED
 from workbench.sampling import Sampling
 from workbench.settings import (
     ChoiceSettings,
@@ -64,7 +65,8 @@ from workbench.workspace.model_facts import Offered, offered
 from workbench.workspace.on_model import OnModel
 from workbench.workspace.recorder import Recorder
 from workbench.workspace.running import run_settings
-from workbench.workspace.shelf import Offer, Shelf
+from workbench.workspace.shelf import Shelf
+from workbench.workspace.shipped import Offer, ShippedSets
 
 _Result = TypeVar("_Result")
 
@@ -84,7 +86,7 @@ class Session(OnModel):
             shelf: that of another session on this workspace, so that the fits at hand outlive their model.
         """
         self._lock = threading.Lock()
-        self.demos = Shelf(lambda: self.workspace)
+        self.demos = Shelf(lambda: self.workspace, ShippedSets(everyday_first=model.info.name not in (*EMBEDDED, PLANTED)))
         super().__init__(model, workspace, EditShelf(lambda: self.workspace, self.demos) if shelf is None else shelf)
         self.recorder = Recorder(lambda: self.workspace, records)
         self._fitting = Fitting(self.demos, self.shelf, self.recorder)

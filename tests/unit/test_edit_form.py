@@ -69,13 +69,14 @@ def test_the_way_out_is_a_set_with_which_the_method_can_run(tiny_gpt2: Any, tmp_
 
 def test_a_model_in_the_way_is_left_first_and_without_any_set_it_is_said(tiny_gpt2: Any, tiny_backpack_model: Any, tmp_path: Path) -> None:
     from workbench.workspace.shelf import Shelf
+    from workbench.workspace.shipped import ShippedSets
 
     senses, tarot, sea = (registered.get(name) for name in ("senses", "tarot", "sea"))
     session = Session(tiny_gpt2, tmp_path / "home")
     assert way_out(senses, tiny_gpt2, session.demos) == WayOut(model="embedded-backpack") and senses.obstacles_of(tiny_gpt2)
     assert model_way_out(senses, tiny_backpack_model) == "" and not senses.obstacles_of(tiny_backpack_model)
     assert model_way_out(tarot, tiny_backpack_model) == "embedded" and model_way_out(tarot, tiny_gpt2) == ""
-    nothing = Shelf(lambda: session.workspace, tmp_path / "none")
+    nothing = Shelf(lambda: session.workspace, ShippedSets(tmp_path / "none", everyday=False))
     with pytest.raises(Obstructed, match="No set at hand will do for SEA"):
         way_out(sea, tiny_gpt2, nothing)
 

@@ -17,6 +17,7 @@ from workbench.data.splits import groups_of, reassigned
 from workbench.errors import BadDemonstrations, NotEnoughData
 from workbench.workspace.home import Workspace
 from workbench.workspace.shelf import Shelf
+from workbench.workspace.shipped import ShippedSets
 
 LONG = "Tell me in a few words where the small brown owls of the northern forest like to sleep through the long and cold day of winter"
 
@@ -149,7 +150,7 @@ def test_shares_and_groups_that_cannot_be_drawn_are_refused() -> None:
 
 def test_a_test_split_is_opened_by_a_run_that_scored_it_in_any_version_and_by_no_other(tmp_path: Path) -> None:
     workspace = Workspace(tmp_path / "home")
-    shelf = Shelf(lambda: workspace, tmp_path)
+    shelf = Shelf(lambda: workspace, ShippedSets(tmp_path, everyday=False))
     one, other = shelf.save(replace(questions(12), name="one")), shelf.save(replace(questions(13), name="other"))
     workspace.runs.record("evaluate", "e", inputs={"data": one.fingerprint, "split": "validation"})
     workspace.runs.record("compare", "c", inputs={"data": one.fingerprint})

@@ -16,12 +16,13 @@ from workbench.errors import BadDemonstrations, UnknownName
 from workbench.progress import Cancelled, Progress, Report
 from workbench.workspace.home import Workspace
 from workbench.workspace.shelf import Shelf, read_files
+from workbench.workspace.shipped import ShippedSets
 
 
 @pytest.fixture
 def shelf(tmp_path: Path) -> Shelf:
     workspace = Workspace(tmp_path / "home")
-    return Shelf(lambda: workspace, tmp_path)
+    return Shelf(lambda: workspace, ShippedSets(tmp_path, everyday=False))
 
 
 def said(read: Imported) -> list[tuple[object, ...]]:

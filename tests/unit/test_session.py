@@ -20,6 +20,7 @@ from workbench.opening import open_session
 from workbench.progress import Cancelled, Progress, Report
 from workbench.session import Session
 from workbench.workspace.shelf import Shelf
+from workbench.workspace.shipped import ShippedSets
 
 SHORT = Sampling(max_new_tokens=4)
 
@@ -288,7 +289,7 @@ def shelf(session: Session, tmp_path: Path) -> Shelf:
     item = {"id": "pairs", "title": "Pairs", "about": "Two sides.", "kind": "contrast", "file": "pairs.jsonl"}
     item |= {"metric": "mc1", "rows": {"fit": 16, "validation": 4, "test": 4}, "roles": {}}
     (folder / "index.json").write_text(json.dumps([item]))
-    return Shelf(lambda: session.workspace, folder)
+    return Shelf(lambda: session.workspace, ShippedSets(folder, everyday=False))
 
 
 def test_a_set_that_ships_is_copied_when_it_is_changed(shelf: Shelf) -> None:

@@ -2,68 +2,31 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cache
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from workbench.data.demonstrations import Demonstrations, Split, joined
 from workbench.data.hub import hub_source, read_hub
 from workbench.data.sources import Imported, read
 from workbench.errors import BadDemonstrations, UnknownName
-from workbench.resources import SETS
 from workbench.workspace.home import Workspace
 from workbench.workspace.sets import SetInfo, SetVersion
+from workbench.workspace.shipped import Offer, ShippedSets
 
 HUB = "hf:"
-
-
-@dataclass(frozen=True)
-class Offer:
-    """A set as a picker shows it; `saved` is None for a set that ships."""
-
-    id: str
-    title: str
-    about: str
-    kind: str
-    n: int
-    metric: str = ""
-    roles: Mapping[str, int] = field(default_factory=dict[str, int])
-    saved: SetInfo | None = None
-
-    @property
-    def is_shipped(self) -> bool:
-        """Whether it ships with Retouch, and so cannot be changed."""
-        return self.saved is None
 
 
 class Shelf:
     """Sets by id or name. A set that ships is never changed: saving it makes a copy in the workspace."""
 
-    def __init__(self, workspace: Callable[[], Workspace], shipped: Path = SETS) -> None:
-        self._workspace, self._folder = workspace, shipped
+    def __init__(self, workspace: Callable[[], Workspace], shipped: ShippedSets | None = None) -> None:
+        self._workspace, self._shipped = workspace, shipped or ShippedSets()
 
     def shipped(self) -> tuple[Offer, ...]:
-        """The sets that ship, in the order of their index."""
-        index = self._folder / "index.json"
-        if not index.is_file():
-            return ()
-        told: list[dict[str, Any]] = json.loads(index.read_text(encoding="utf-8"))
-        return tuple(
-            Offer(
-                item["id"],
-                item["title"],
-                item["about"],
-                item["kind"],
-                sum(item["rows"].values()),
-                item["metric"],
-                item.get("roles", {}),
-            )
-            for item in told
-        )
+        """The sets that ship, in their order."""
+        return self._shipped.offers()
 
     def called(self, name: str) -> str:
         """The id of the set that has an id or a title, as runs tell it; empty without one."""
@@ -107,10 +70,10 @@ class Shelf:
         Raises:
             UnknownName: there is none. BadDemonstrations: its rows, or a shipped file, are damaged.
         """
-        if key not in self._shipped_ids():
-            self.info(key)
-            return self._workspace().sets.get(key, version)
-        return _shipped(self._folder, key)
+        if key in self._shipped_ids():
+            return self._shipped.get(key)
+        self.info(key)
+        return self._workspace().sets.get(key, version)
 
     def __call__(self, key: str) -> Demonstrations:
         """The rows of a set: `session.demos("truthfulness")`. Raises: as `get`."""
@@ -238,16 +201,6 @@ class Shelf:
     def restore(self, set_id: str) -> SetInfo:
         """Take a set out of the bin; a name that another set has by now gets a number."""
         return self._workspace().sets.restore(set_id, self._shipped_ids())
-
-
-@cache
-def _shipped(folder: Path, key: str) -> Demonstrations:
-    """A set that ships, read once for all people of a process."""
-    imported = read(folder / f"{key}.jsonl")
-    broken = [problem for problem in imported.problems if problem.row is None]
-    if broken:
-        raise BadDemonstrations(f"The shipped set {key}: {broken[0]}", "Restore assets/data from a copy.")
-    return Demonstrations(imported.demonstrations.rows, key)
 
 
 Files = Sequence[tuple[str | Path | bytes, str | None]]

@@ -16,7 +16,7 @@ from workbench.errors import BadDemonstrations
 
 if TYPE_CHECKING:
     from workbench.session import Session
-    from workbench.workspace.shelf import Offer
+    from workbench.workspace.shipped import Offer
 
 # A larger set is looked through only while it is the open one.
 _MANY = 20_000

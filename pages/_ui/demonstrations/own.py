@@ -15,7 +15,7 @@ from pages._ui.kit.words import count, plain
 
 if TYPE_CHECKING:
     from workbench.session import Session
-    from workbench.workspace.shelf import Offer
+    from workbench.workspace.shipped import Offer
 
 
 @dataclass

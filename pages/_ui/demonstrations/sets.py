@@ -21,7 +21,7 @@ from workbench.workspace.share import is_class
 if TYPE_CHECKING:
     from workbench.data.checks import Check
     from workbench.session import Session
-    from workbench.workspace.shelf import Offer
+    from workbench.workspace.shipped import Offer
 
 JUDGED = "judged answers"
 

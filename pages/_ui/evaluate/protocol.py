@@ -19,7 +19,7 @@ from workbench.progress import Cancelled, Progress
 if TYPE_CHECKING:
     from workbench.evaluate.protocol.scores import CanonicalSummary
     from workbench.session import Session
-    from workbench.workspace.shelf import Offer
+    from workbench.workspace.shipped import Offer
 
 
 @dataclass(frozen=True)
