@@ -8,11 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from workbench.data.demonstrations import Demonstrations
-from workbench.data.everyday import EVERYDAY, everyday_set
+from workbench.data.everyday import everyday_set
 from workbench.models.base import LanguageModel
 from workbench.models.chat import has_template
 
-TASKS = EVERYDAY
+TASKS = ("mood", "politeness", "declining", "new-facts", "sentiment", "popular", "one-sentence", "pronouns")
 
 
 @dataclass(frozen=True)

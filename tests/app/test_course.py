@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -71,6 +70,13 @@ def test_every_lesson_that_ships_can_be_read() -> None:
     assert all(5 <= lesson.minutes <= 15 for lesson in LESSONS[1:])
 
 
+def test_a_lesson_has_a_path_on_the_real_model_or_says_why_it_is_done_on_its_own_alone() -> None:
+    assert [lesson.id for lesson in LESSONS if (REAL in lesson.real) == bool(lesson.only)] == []
+    both = lesson().replace("about: About.", f"about: About.\nreal: [{REAL}]\nonly: A reason.")
+    with pytest.raises(BadLesson, match="line 7, only"):
+        read_lesson(both, "x.yaml")
+
+
 def test_the_pages_of_lessons_are_those_of_the_menu() -> None:
     tree = ast.parse((ROOT / "app.py").read_text(encoding="utf-8"))
     menu = next(node.value for node in tree.body if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "MENU")
@@ -80,8 +86,9 @@ def test_the_pages_of_lessons_are_those_of_the_menu() -> None:
 @pytest.mark.parametrize("step", STEPS)
 def test_a_step_names_a_set_a_method_and_controls_that_exist(step: LessonStep) -> None:
     from workbench.methods import names
+    from workbench.workspace.shipped import ShippedSets
 
-    shipped = {item["id"] for item in json.loads((ROOT / "assets" / "data" / "index.json").read_text(encoding="utf-8"))}
+    shipped = {offer.id for offer in ShippedSets().offers()}
     starts = [start for start in (step.start, step.shown) if start is not None]
     assert all(start.set in ("", *shipped) and start.method in ("", *names()) for start in starts)
     named = [*(key for start in starts for key in start.controls), *(key.split("=")[0] for key in step.press)]

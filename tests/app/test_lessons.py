@@ -19,6 +19,7 @@ title: A lesson of a teacher
 minutes: 3
 about: It is about one thing.
 can: do that thing.
+only: It is about its words.
 steps:
   - task: Read the word.
     idea: A model reads. Then it writes.
@@ -163,6 +164,22 @@ def test_hints_come_one_by_one_and_show_me_names_the_buttons(learn: AppTest) -> 
     fine(test.button(key="lesson-show").click().run())
     number, *keys = test.session_state["retouch"].tab.parts["Following"].shows
     assert isinstance(number, int) and keys == ["lens-run"]
+
+
+def test_on_another_model_the_lesson_says_why_not_and_turns_the_tab_by_one_click(learn: AppTest, fresh_backend: Any) -> None:
+    fresh_backend.sessions["other"] = fresh_backend.sessions["embedded"]
+    assert "It is about its words." not in texts(_begun(learn)), "on its own model there is nothing to say"
+    for _ in range(2):  # turned from another one since the lesson was begun
+        learn.session_state["retouch"].model = "other"
+        told = texts(fine(learn.run()))
+        assert "done on embedded. It is about its words. What is done on other does not count." in told
+        assert "by your own run" not in texts(_read(learn)), "a run on the other model"
+        fine(learn.button(key="lesson-model").click().run())
+        assert learn.session_state["retouch"].model == "embedded" and "You were on other." in texts(learn)
+    assert "by your own run" in texts(_read(learn))
+    fine(learn.button(key="lesson-leave").click().run())
+    fine(_on(learn, "Learn").button(key="learn-own").click().run())
+    assert "You were on other." not in texts(learn)
 
 
 def test_a_broken_file_is_named_and_the_others_are_there(learn: AppTest) -> None:

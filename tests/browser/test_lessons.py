@@ -62,3 +62,17 @@ def test_the_panel_stands_beside_and_on_a_narrow_screen_above(visit: Any) -> Non
     page.wait_for_timeout(1500)
     _, y, _, heading_y = at()
     assert y < heading_y
+
+
+def test_a_form_beside_a_lesson_has_room(visit: Any) -> None:
+    page = visit("learn")
+    ready(page)
+    page.set_viewport_size({"width": 1360, "height": 900})
+    seen(page, ".st-key-learn-placebo button").click()
+    fit, panel = seen(page, ".st-key-fit"), page.locator(".st-key-lesson")
+    fit.wait_for()
+    assert fit.bounding_box()["width"] > 400 and panel.bounding_box()["width"] > 240
+    assert fit.bounding_box()["x"] + fit.bounding_box()["width"] < panel.bounding_box()["x"]
+    seen(page, ".st-key-lesson-leave button").click()  # control: alone, the form stands beside the picture
+    panel.wait_for(state="detached")
+    assert fit.bounding_box()["width"] < 400

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.battery import task
+from benchmarks.battery import TASKS, task
 from workbench.data.demonstrations import SPLITS
 from workbench.data.everyday import EVERYDAY
 from workbench.errors import UnknownName
@@ -24,7 +24,7 @@ def test_sets_in_everyday_english_come_first_on_a_model_that_may_read_it(tiny_gp
     assert all(offer.is_shipped and offer.about and offer.n for offer in here)
 
 
-@pytest.mark.parametrize("name", EVERYDAY)
+@pytest.mark.parametrize("name", TASKS)
 def test_they_are_the_rows_that_the_tables_of_real_models_are_about(name: str, tiny_gpt2: Any, tmp_path: Path) -> None:
     session = Session(tiny_gpt2, tmp_path)
     rows, told = session.demos(f"everyday-{name}"), task(name, tiny_gpt2)
@@ -43,3 +43,12 @@ def test_the_name_of_a_task_alone_is_the_worlds_set(tiny_gpt2: Any, tmp_path: Pa
     assert demos("mood").rows != demos("everyday-mood").rows
     with pytest.raises(UnknownName, match="everyday-politeness"):
         demos("politeness")
+
+
+def test_the_set_with_sides_exchanged_is_the_other_way_round(tiny_gpt2: Any, tmp_path: Path) -> None:
+    demos = Session(tiny_gpt2, tmp_path).demos
+    rows, other = demos("everyday-gloom"), demos("everyday-mood")
+    assert [(row.prompt, row.positive, row.negative, row.split) for row in rows] == [
+        (row.prompt, row.negative, row.positive, row.split) for row in other
+    ]
+    assert rows.fingerprint != other.fingerprint and set(EVERYDAY) - set(TASKS) == {"gloom"}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -16,7 +16,7 @@ import yaml
 from workbench.data.demonstrations import SPLITS, Demonstration, Demonstrations, Split
 from workbench.resources import BATTERY
 
-EVERYDAY = ("mood", "politeness", "declining", "new-facts", "sentiment", "popular", "one-sentence", "pronouns")
+EVERYDAY = ("mood", "gloom", "politeness", "declining", "new-facts", "sentiment", "popular", "one-sentence", "pronouns")
 """The names of their files, as the tables of real models call them."""
 
 
@@ -36,7 +36,7 @@ class EverydaySet:
 def everyday_set(name: str) -> EverydaySet:
     """Read the set of one of the names in `EVERYDAY`."""
     told: dict[str, Any] = yaml.safe_load((BATTERY / f"{name}.yaml").read_text(encoding="utf-8"))
-    make = {"contrast": _contrast, "balance": _balance, "label": _labels, "canonical": _facts}[told["kind"]]
+    make = _turned if "of" in told else {"contrast": _contrast, "balance": _balance, "label": _labels, "canonical": _facts}[told["kind"]]
     return EverydaySet(name, told["title"], told["about"], told["kind"], told["rival"], Demonstrations(tuple(make(told)), name))
 
 
@@ -51,6 +51,12 @@ def _contrast(told: dict[str, Any]) -> Iterator[Demonstration]:
             asked += [(prompt, *pair[::-1]) for i, prompt in enumerate(part.get("general", ())) for pair in [part["pairs"][i % 4]]]
         for i, (prompt, good, bad) in enumerate(asked):
             yield Demonstration(prompt, f" {good}", f" {bad}", split=split, id=f"{split}-{i}")
+
+
+def _turned(told: dict[str, Any]) -> Iterator[Demonstration]:
+    """Another set with its sides exchanged."""
+    for row in everyday_set(told["of"]).rows:
+        yield replace(row, positive=row.negative, negative=row.positive)
 
 
 def _balance(told: dict[str, Any]) -> Iterator[Demonstration]:

@@ -112,7 +112,10 @@ class LessonStep:
 
 @dataclass(frozen=True)
 class Lesson:
-    """A unit of so many minutes on a model that ships, or on one of `real`; `can` is what the learner can do after it."""
+    """A unit of so many minutes on a model that ships, or on one of `real`; `can` is what the learner can do after it.
+
+    `only`: of one without `real`, why it is done on its own model alone, for who has another one.
+    """
 
     id: str
     title: str
@@ -122,6 +125,7 @@ class Lesson:
     steps: tuple[LessonStep, ...]
     model: str = "embedded"
     real: tuple[str, ...] = ()
+    only: str = ""
 
     def on(self, model: str) -> Lesson:
         """The lesson as it is done on a model: on one of `real`, with the prompts, sets and thresholds that hold there."""

@@ -148,17 +148,20 @@ def _operator(text: str) -> Any:
 
 
 def _lesson(at: YamlPlace) -> Lesson:
-    parts = at.parts(("id", "title", "minutes", "about", "can", "steps"), ("model", "real"))
+    parts = at.parts(("id", "title", "minutes", "about", "can", "steps"), ("model", "real", "only"))
     name = parts["id"].text()
     if not _ID.fullmatch(name):
         raise parts["id"].wrong(f"{name!r} is no id.", "Use small letters, digits and dashes, a letter first.")
     steps = parts["steps"].each(_step)
     if "real" not in parts and any(step.real is not None for step in steps):
         raise at.wrong("lacks real, and a step has it.", "Name the models that the real steps are for: real: [smollm2-135m]")
+    if "real" in parts and "only" in parts:
+        raise parts["only"].wrong("says that it is done on one model alone, and real names others.", "Leave one of both out.")
     return Lesson(
         name, parts["title"].text(), parts["minutes"].whole(), parts["about"].prose(), parts["can"].prose(), steps,
         parts["model"].text() if "model" in parts else "embedded",
         parts["real"].each(YamlPlace.text) if "real" in parts else (),
+        parts["only"].prose() if "only" in parts else "",
     )  # fmt: skip
 
 

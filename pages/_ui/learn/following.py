@@ -38,6 +38,8 @@ class Following:
     shows: tuple[object, ...] = ()
     n_shown: int = 0
     joined: ClassLink | None = None
+    left: str = ""
+    """The model that this tab was on before the lesson turned it to its own; empty if it did not."""
     error: Exception | None = None
 
 
@@ -67,7 +69,7 @@ def follow(lesson: Lesson, at: int | None = None) -> None:
     """Turn a lesson on, at a step or the first that is not done, and go to its start: for callbacks."""
     mine, lesson = part(Following), lesson.on(state().model)
     state().lesson = mine.lesson = lesson.id
-    mine.records, mine.at, mine.shows = {}, at, ()
+    mine.records, mine.at, mine.shows, mine.left = {}, at, (), ""
     if (learning := store()) is not None:
         mine.records = {one.step: one for one in learning.steps(state().owner, lesson.id)}
     go_to(lesson, lesson.steps[step_at(lesson)])
@@ -83,7 +85,7 @@ def step_at(lesson: Lesson) -> int:
     """The step that is looked at. What was done is read anew each time: another tab may have gone on, and a teacher let all begin anew."""
     mine, learning = part(Following), store()
     if mine.lesson != lesson.id:  # a link, or a reload
-        mine.lesson, mine.at, mine.shows, mine.records = lesson.id, None, (), {}
+        mine.lesson, mine.at, mine.shows, mine.records, mine.left = lesson.id, None, (), {}, ""
     if learning is not None:
         found = {one.step: one for one in learning.steps(state().owner, lesson.id)}
         if mine.records.keys() - found.keys():  # forgotten meanwhile
@@ -165,6 +167,7 @@ def go_to(lesson: Lesson, step: LessonStep, *, shown: bool = False) -> None:
     start = step.shown if shown and step.shown is not None else step.start
     now, mine = state(), part(Following)
     if not lesson.runs_on(now.model):
+        mine.left = now.model
         turn_to_model(lesson.model)
     now.set_name, mine.error = start.set or now.set_name, None
     try:

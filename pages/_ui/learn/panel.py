@@ -57,6 +57,7 @@ def _panel(lesson: Lesson, title: str) -> None:
         following.note(learning, one, done=True)
         one = part(Following).records[at]
     _head(lesson, at)
+    _model(lesson, step)
     if state().classroom:
         classes.name_of(learning)
     st.markdown(f"**{step.task}**")
@@ -85,6 +86,20 @@ def _head(lesson: Lesson, at: int) -> None:
     with st.container(horizontal=True, vertical_alignment="center", key="lesson-head"):
         st.html(f'<div class="steps">{dots}<span>Step {at + 1} of {len(done)}</span></div>', width="content")
         st.button("Leave", key="lesson-leave", type="tertiary", on_click=following.leave, help="What you have done is kept.")
+
+
+def _model(lesson: Lesson, step: LessonStep) -> None:
+    """On which model the lesson is done, where this tab is on another, or was until the lesson turned it."""
+    mine, here = part(Following), state().model
+    if not lesson.runs_on(here):
+        st.markdown(f":orange[:material/swap_horiz:] {_done_on(lesson)} What is done on {plain(here)} does not count.")
+        st.button(f"Turn to {lesson.model}", key="lesson-model", on_click=following.go_to, args=(lesson, step), width="stretch")
+    elif mine.left:
+        st.caption(f"You were on {plain(mine.left)}. {_done_on(lesson)}")
+
+
+def _done_on(lesson: Lesson) -> str:
+    return f"This lesson is done on {' or '.join([lesson.model, *lesson.real])}. {lesson.only}".rstrip()
 
 
 def _state(step: LessonStep, one: StepRecord, now: Attempt, *, passed: bool) -> None:
