@@ -150,3 +150,10 @@ def test_a_link_of_no_class_is_told(app: Callable[..., AppTest]) -> None:
     app()
     learner = _visit(**{"class": "nowhere"})
     assert "No class 'nowhere'" in texts(learner) and learner.session_state["retouch"].classroom == ""
+
+
+@pytest.mark.parametrize(("address", "is_alone"), [("http://127.0.0.1:8501/learn", True), ("http://lab-3:8501/learn", False), ("", False)])
+def test_a_teacher_is_told_where_a_link_leads_to_this_machine_alone(address: str, is_alone: bool) -> None:
+    from pages._ui.learn.classes import _reached
+
+    assert ("this machine alone" in _reached(address)) is is_alone and ("--class" in _reached(address)) is is_alone

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import streamlit as st
 
@@ -13,6 +14,7 @@ from pages._ui.kit.words import count, plain
 from pages._ui.learn import following
 from workbench.errors import RetouchError
 from workbench.lessons.lesson import PAGES
+from workbench.resources import LOOPBACK
 from workbench.workspace.learning import progress_csv
 
 if TYPE_CHECKING:
@@ -68,7 +70,16 @@ def _link(one: ClassLink) -> None:
     address = str(st.context.url or "").split("?")[0].rstrip("/")
     st.code(f"{address.removesuffix('/learn')}/learn?class={one.id}", language=None)
     what = f"It opens the lesson on {plain(one.model)}, with {count(len(one.pages), 'page')}. "
-    st.caption(what + "Use the address under which learners reach this machine.")
+    st.caption(what + _reached(address))
+
+
+def _reached(address: str) -> str:
+    """What a teacher has to know before others follow a link to an address."""
+    host = urlsplit(address).hostname
+    if host not in LOOPBACK:
+        return "Use the address under which learners reach this machine."
+    start = "retouch app --address 0.0.0.0 --class"
+    return f":orange[{host} is this machine alone.] For a class start `{start}`, come here by this machine's name, and copy the link."
 
 
 def _table(learning: Learning, one: ClassLink) -> None:
