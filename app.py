@@ -10,6 +10,7 @@ import streamlit as st
 
 from pages._ui.kit import backend, components, frame, lanes, loading, state, status
 from pages._ui.learn import classes, panel
+from pages._ui.library import rail
 
 PAGES = Path(__file__).resolve().parent / "pages"
 # Title, file, icon; in the order of the loop: load, inspect, collect, fit, compare, measure, keep.
@@ -55,9 +56,11 @@ def main() -> None:
         frame.problem(why, "workspace")
         return
     lanes.check_link()
+    rail.take()
     with st.sidebar:
         bar = st.container(key="statusbar")
         components.browser(chosen.title, panel.shows())
+        beside = st.container(key="rail-place")
     draw = chosen.run if classes.is_offered(chosen.title, classroom) else partial(classes.elsewhere, chosen.title, offered)
     try:
         panel.beside(chosen.title, draw)
@@ -69,6 +72,8 @@ def main() -> None:
     # After the page: what the page just started is shown at once.
     with bar:
         status.status_bar()
+    with beside:
+        rail.rail()
     status.badge()
     state.keep_url()
 

@@ -61,7 +61,9 @@ def _one(session: Session, edit: str, name: str) -> None:
     has_cut = panels.has_cut(report)
     if has_cut:
         panels.movable_cut(loaded, report, fits.caption(loaded), prefix=f"cut-{edit}")
-    fits.pictures(report, fits.caption(loaded), prefix=f"spectra-{edit}", drawn_already="spectrum-" if has_cut else "")
+    # How far layers move and where answers go stands below of every edit, beside a random one.
+    elsewhere = ("edit-size", "moved-", *(("spectrum-",) if has_cut else ()))
+    fits.pictures(report, fits.caption(loaded), prefix=f"spectra-{edit}", drawn_already=elsewhere)
 
 
 frame.page("Spectra", __doc__ or "")

@@ -8,6 +8,7 @@ from typing import Any
 from streamlit.testing.v1 import AppTest
 
 from tests.app.conftest import evaluate_view, fine, own_set, settled, texts
+from tests.app.test_history_panel import opened
 from tests.conftest import taught_rows
 from workbench.evaluate.design.record import DesignSearch
 from workbench.figures.design import design_front
@@ -45,3 +46,9 @@ def test_a_search_draws_its_front_and_a_point_is_opened_pinned_and_compared(app:
     fine(test.button(key="design-compare").click().run())
     (lane,) = test.session_state["retouch"].lanes
     assert lane.doses[0][1] == design.dose
+    test.session_state["retouch"].kept.clear()
+    test = opened(test, fresh_backend, "design")
+    again = test.session_state["retouch"].kept["design"].value
+    assert again == kept and design_front(again, {"mean_difference": "Mean difference"}) == drawn
+    assert test.select_slider(key="design-trials").value == 20 and not test.toggle(key="design-control").value
+    assert "From earlier settings" not in texts(test) and not fresh_backend.jobs.active()

@@ -133,3 +133,41 @@ def test_two_runs_lie_in_one_picture_where_both_have_it() -> None:
     assert [trace.y for trace in drawn.traces] == [(1, 2), (2, 2)] and drawn.traces[0].x == (0.0, 1.0)
     assert overlays(swept[1], swept[3]) == () and overlays(scored(1, 0.1), swept[1]) == ()
     assert overlays(scored(1, 0.1), scored(2, 0.1, "kl")) == ()
+
+
+def open_rail(test: AppTest) -> AppTest:
+    """A run with the rail open: AppTest sends no state of what folds."""
+    test.session_state["rail"] = True
+    return fine(test.run())
+
+
+def test_the_rail_beside_every_page_is_folded_and_then_opens_a_run_as_it_was(app: Run, fresh_backend: Any, monkeypatch: Any) -> None:
+    from workbench.workspace.runs import Runs
+
+    read: list[int] = []
+    honest = Runs.list
+    test, _ = with_edit(app, fresh_backend)
+    was = said(test)
+    with acting_as(test.session_state["retouch"].owner):
+        (run,) = fresh_backend.sessions["embedded"].workspace.runs.list("compare")
+        other = fresh_backend.sessions["embedded"].workspace.runs.record("evaluate", "elsewhere", inputs={}, model="another")
+    monkeypatch.setattr(Runs, "list", lambda self, *a, **k: read.append(1) or honest(self, *a, **k))
+    fine(test.number_input(key="sample-n").set_value(5).run())
+    assert said(settled(test)).texts != was.texts
+    fine(test.switch_page("app.py").run())  # the app with its frame, at Start: a page alone has no rail in AppTest
+    n = len(read)
+    open_rail(test)
+    assert len(read) == 2 * n + 1  # folded it reads no run: Start's own list is all
+    test.button(key=f"rail-{other.id}").click()
+    open_rail(test)
+    assert "This run is of another" in texts(test) and said(test).texts != was.texts and test.title[0].value == "Start"
+    test.text_input(key="rail-search").set_value("no such words")
+    open_rail(test)
+    assert "No run says that." in texts(test) and not any(str(button.key).startswith("rail-") for button in test.button)
+    test.text_input(key="rail-search").set_value("")
+    open_rail(test)
+    test.button(key=f"rail-{run.id}").click()
+    open_rail(test)
+    test = settled(fine(test.switch_page("pages/compare.py").run()))
+    assert said(test).texts == was.texts and test.number_input(key="sample-n").value == was.sampling.max_new_tokens
+    assert "From earlier settings" not in texts(test) and "This run is of another" not in texts(test)

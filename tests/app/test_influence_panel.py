@@ -8,6 +8,7 @@ from typing import Any
 from streamlit.testing.v1 import AppTest
 
 from tests.app.conftest import evaluate_view, fine, settled, texts
+from tests.app.test_history_panel import opened
 from tests.app.test_pages import fitted
 
 Run = Callable[..., AppTest]
@@ -26,7 +27,15 @@ def test_an_edits_demonstrations_are_followed_to_the_rows_and_some_are_dropped(a
     worst = kept.demonstrations[kept.order[0]]
     fine(test.multiselect(key=f"influence-drop-{edit}").set_value([worst.id]).run())
     fine(test.button(key="influence-refit").click().run())
-    assert "Without 1 demonstration" in texts(settled(test))
+    was = texts(settled(test))
+    assert "Without 1 demonstration" in was
+    fine(test.multiselect(key=f"influence-drop-{edit}").set_value([]).run())
+    test.session_state["retouch"].kept.clear()
+    test = opened(test, fresh_backend, "refit")
+    assert test.multiselect(key=f"influence-drop-{edit}").value == [worst.id]
+    again = texts(test)
+    told = [line for line in was.splitlines() if "Without 1 demonstration" in line or "held-out rows the edit harms" in line]
+    assert len(told) == 2 and all(line in again for line in told) and "From earlier settings" not in again
 
 
 def test_an_edit_of_another_set_is_not_offered(app: Run, fresh_backend: Any) -> None:

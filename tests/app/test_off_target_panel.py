@@ -8,6 +8,7 @@ from typing import Any
 from streamlit.testing.v1 import AppTest
 
 from tests.app.conftest import evaluate_view, fine, settled, texts
+from tests.app.test_history_panel import opened
 from tests.app.test_pages import fitted
 
 Run = Callable[..., AppTest]
@@ -24,3 +25,9 @@ def test_an_edit_is_measured_on_a_protected_set(app: Run, fresh_backend: Any) ->
     fine(test.button(key="off-target-run").click().run())
     found = texts(settled(test))
     assert "beyond a random edit of equal size" in found and "Protected sets" in found and "From earlier settings" not in found
+    was = test.session_state["retouch"].kept["off-target"].value
+    fine(test.multiselect(key="off-target-kept").set_value([]).run())
+    test = opened(test, fresh_backend, "off target")
+    assert test.session_state["retouch"].kept["off-target"].value.table() == was.table()
+    assert test.multiselect(key="off-target-kept").value == [chosen] and test.multiselect(key="off-target-edits").value == [edit]
+    assert "From earlier settings" not in texts(test)

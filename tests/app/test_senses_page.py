@@ -11,6 +11,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from tests.app.conftest import evaluate_view, fine, settled, texts
+from tests.app.test_history_panel import opened
 from tests.conftest import words
 from workbench.errors import FitFailed
 from workbench.evaluate.protocol.compat import OFFICIAL
@@ -97,7 +98,7 @@ SENSES = {"senses", "senses, random direction"}
 
 
 def test_methods_are_compared_at_equal_degradation_and_a_run_can_be_cancelled(
-    protocol: tuple[AppTest, Any], monkeypatch: pytest.MonkeyPatch
+    protocol: tuple[AppTest, Any], fresh_backend: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     test, session = protocol
 
@@ -115,6 +116,12 @@ def test_methods_are_compared_at_equal_degradation_and_a_run_can_be_cancelled(
     test = compared(test, ["senses"])
     table = test.dataframe[0].value
     assert set(table["method"]) == SENSES and len(table) == 6 and "predicted tokens" in texts(test)
+    test.number_input(key="protocol-draws").set_value(2)
+    fine(test.toggle(key="protocol-rules-as-released").set_value(True).run())
+    assert "From earlier settings" in texts(test)
+    test = opened(test, fresh_backend, "protocol")
+    assert test.dataframe[0].value.equals(table) and "From earlier settings" not in texts(test)
+    assert test.number_input(key="protocol-draws").value == 1 and not test.toggle(key="protocol-rules-as-released").value
     fine(test.multiselect[0].set_value([]).run())
     assert test.button(key="protocol-run").disabled and test.multiselect[0].value == []
 

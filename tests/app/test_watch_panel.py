@@ -8,6 +8,7 @@ from typing import Any
 from streamlit.testing.v1 import AppTest
 
 from tests.app.conftest import evaluate_view, fine, settled, texts
+from tests.app.test_history_panel import opened
 from tests.app.test_pages import fitted
 from tests.conftest import words
 
@@ -26,3 +27,10 @@ def test_an_edit_is_watched_beside_the_untouched_model(app: Run, fresh_backend: 
     fine(test.button(key="watch-run").click().run())
     found = texts(settled(test))
     assert "base: " in found and "after" in found and "From earlier settings" not in found
+    was = test.session_state["retouch"].kept["watch"].value
+    fine(test.text_area(key="watch-prompt").set_value(words(13)).run())
+    fine(test.select_slider(key="watch-tokens").set_value(100).run())
+    test = opened(test, fresh_backend, "watch")
+    again = test.session_state["retouch"].kept["watch"].value
+    assert [one.text for one in again.texts] == [one.text for one in was.texts] and "From earlier settings" not in texts(test)
+    assert test.text_area(key="watch-prompt").value == words(11, 12) and test.select_slider(key="watch-tokens").value == 400

@@ -195,3 +195,14 @@ def test_the_exclusive_law_drops_what_the_bad_side_has_beyond_the_kept_space() -
     omega = (torch.eye(d) - kept @ kept.T) @ (base.T @ bad / n)
     assert float((torch.linalg.svd(omega)[0][:, :1].T @ outside).abs()) > 1 - 1e-9
     assert found["bad"].outside(kept, 9).shape[1] <= 4 - 3 + 0
+
+
+def test_the_noise_beside_a_spectrum_is_a_random_matrix_and_a_spectrum_that_falls_is_not() -> None:
+    drawn = torch.linalg.svdvals(torch.randn(200, 200, generator=torch.Generator().manual_seed(0), dtype=torch.float64))
+    noise = torch.from_numpy(spectra.noise_values(200, float(drawn.square().sum())))
+    assert noise.square().sum() == pytest.approx(float(drawn.square().sum()), rel=1e-9)
+    assert (noise - drawn).abs().max() < 0.05 * drawn[0]  # 200 values lie within a few hundredths of their law
+    falling = 0.9 ** torch.arange(200, dtype=torch.float64)
+    unlike = torch.from_numpy(spectra.noise_values(200, float(falling.square().sum())))
+    assert (unlike - falling).abs().max() > 0.5 * falling[0]
+    assert spectra.noise_values(0, 0.0).shape == (0,)

@@ -7,6 +7,7 @@ import math
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -24,9 +25,11 @@ from workbench.methods.tarot.generation import WordClassifier
 from workbench.methods.tarot.heads import rank_heads
 from workbench.methods.tarot.objective import AngleObjective, by_length, generation_objective, scores
 from workbench.methods.tarot.prefix import Prefix
+from workbench.methods.tarot.report import random_turns
 from workbench.methods.tarot.task import Task, chosen_rows, label_of, labels_of, task_of
 from workbench.models.base import LanguageModel
 from workbench.models.tokens import TokenBatch, running
+from workbench.numerics.rotations import AngleSpace
 from workbench.progress import Cancelled, Progress, silent
 from workbench.search import Trials
 
@@ -165,6 +168,15 @@ def test_a_fit_reports_selects_on_validation_and_repeats(tiny_gpt2: LanguageMode
     assert first.report.scalars["best_objective"] >= first.report.scalars["first_objective"]
     assert len(first.report.tables["trials"]) == 12
     assert fitted(tiny_gpt2, seed=1).edit.id != first.edit.id
+
+
+def test_a_report_tells_how_far_a_random_point_of_the_box_turns_the_heads() -> None:
+    space = AngleSpace("rotary", (1, 2), 4, 8, bound=0.5, heads=((1, 0), (2, 3), (2, 1)))
+    turns = random_turns(space)
+    assert len(turns) == 3 and (np.diff(turns) < 0).all(), "only heads that may turn, the farthest first"
+    # Uniform in [-b, b] has the root mean square b/√3; over four angles a head it is a little less in the mean.
+    assert turns.mean() == pytest.approx(0.5 / 3**0.5, rel=0.1) and turns.max() < 0.5
+    assert random_turns(replace(space, bound=0.1)).max() < 0.1
 
 
 def test_a_fit_resumes_from_its_trials(tiny_gpt2: LanguageModel) -> None:

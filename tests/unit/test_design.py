@@ -264,7 +264,9 @@ def test_winners_stand_beside_random_edits_with_n_and_interval(tiny_gpt2: Any) -
         trial = found.trials[won.trial]
         assert trial.tail_nats <= won.limit and won.gain.n == len(set(ROWS.split("test").prompts()))
         assert won.gain.estimate - won.placebo.estimate == pytest.approx(won.ahead.estimate, abs=1e-6)
-        assert not won.gain.withheld and won.kind and won.fitted.edit.header.data == ROWS.fingerprint
+        assert not won.gain.withheld and won.kind and won.edit_id
+    assert [fit.edit.id for fit in found.fits] == [won.edit_id for won in found.winners]
+    assert all(fit.edit.header.data == ROWS.fingerprint for fit in found.fits)
     table = found.winner_rows()
     assert all(row["n"] and row["edit"] and "[" in row["gain, test"] for row in table)
     assert found.winners[-1].kind in found.sentence

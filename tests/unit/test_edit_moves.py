@@ -94,6 +94,10 @@ def test_a_map_of_turned_heads_names_the_head_that_turns_most() -> None:
     (picture,) = rotation_map(FitReport(arrays=arrays))
     assert picture.says.startswith("Head 7.2 is turned most, by 0.50") and len(picture.rows) == 6
     assert np.isnan(np.array(picture.figure.data[0].z, dtype=float)[0, 1]), "a head that is not turned stays blank"
+    (told,) = rotation_map(FitReport(arrays={**arrays, "angles_random": np.array([0.3, 0.25, 0.2, 0.1, 0.1, 0.1])}))
+    bars, random = told.figure.data[1:]
+    assert list(bars.customdata) == ["7.2", "4.0"] and list(bars.y) == [0.5, 0.1] and len(random.y) == 6
+    assert "of a random point of its box: 0.30 and 0.15" in told.says and "box" not in picture.says
     (still,) = rotation_map(FitReport(arrays={**arrays, "angles_rms": np.zeros((2, 3))}))
     assert still.says == "No head is turned: this edit leaves the model as it is."
     assert np.isnan(np.array(still.figure.data[0].z, dtype=float)).all()

@@ -51,6 +51,7 @@ def test_every_kind_of_result_is_read_back_as_it_was(tiny_gpt2: Any, tmp_path: P
         "equal damage": session.equal_damage(rows, lanes=[edit], n_placebos=1),
         "dose plane": session.dose_plane(rows, 1, [edit], n_rows=4),
         "influence": session.influence(edit, rows, n_refits=2),
+        "refit": session.refit_without(edit, rows, [rows.split("fit")[0].id or str(rows.split("fit")[0].prompt)]).benefit,
     }
     for kind, value in found.items():
         runs = session.workspace.runs

@@ -3,6 +3,7 @@ heads by how far they turn. A random edit of equal size stands beside each in gr
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -59,9 +60,13 @@ def direction_shares(found: EditMoves, layer: int) -> go.Figure:
 
 
 def sides_moved(found: EditMoves, layer: int) -> go.Figure:
-    """Both sides on the two leading directions of the moves, before and after."""
+    """Both sides on the two leading directions of the moves, before and after; where a random edit would take them in grey."""
     one = found.at(layer)
     figure = moved(one.before, one.after, found.is_good, layer)
+    figure.add_scatter(
+        x=one.random[:, 0].tolist(), y=one.random[:, 1].tolist(), name="by a random edit of equal size", mode="markers", row=1, col=2,
+        marker={"color": PLACEBO_COLOUR, "size": 5, "symbol": np.where(found.is_good, "circle-open", "x-thin-open").tolist()},
+    )  # fmt: skip
     figure.update_layout(title=f"Where held-out answers go, layer {layer}")
     figure.update_xaxes(title="along direction 1")
     figure.update_yaxes(title="along direction 2", row=1, col=1)
@@ -92,13 +97,19 @@ def weight_spectrum(one: WeightMove) -> go.Figure:
 
 @pictures_of("angles_rms", "cosine", "turned_layers")
 def rotation_map(report: FitReport) -> tuple[Picture, ...]:
-    """Layers by heads: how far each head turns; those that are not turned stay blank."""
+    """Layers by heads: how far each head turns; those that are not turned stay blank. Below, the heads in order beside a random point's.
+
+    A report of a version before 0.3 has no random points.
+    """
     rms, cosine = (np.asarray(report.arrays[name], dtype=float) for name in ("angles_rms", "cosine"))
     if rms.ndim != 2 or not rms.size:
         return ()
     turned = np.where(rms > 0, rms, np.nan)
     layers = [int(layer) for layer in report.arrays["turned_layers"]]
     figure = head_grid(turned, layers, "How far each head is turned", "radians")
+    random = np.asarray(report.arrays.get("angles_random", ()), dtype=float)
+    if random.size:
+        figure = _beside_random(figure, turned, layers, random)
     rows = [
         {"layer": layers[i], "head": int(j), "root mean square angle": float(rms[i, j]), "cosine of z and z'": float(cosine[i, j])}
         for i, j in np.ndindex(*rms.shape)
@@ -107,12 +118,38 @@ def rotation_map(report: FitReport) -> tuple[Picture, ...]:
     says = "No head is turned: this edit leaves the model as it is."
     if (rms > 0).any():
         typical = float(np.median(rms[rms > 0]))
-        says = f"Head {layers[i]}.{j} is turned most, by {rms[i, j]:.2f} radians; half of those that turn, turn by {typical:.2f} or more."
+        says = f"Head {layers[i]}.{j} is turned most, by {rms[i, j]:.2f} radians; half of those that turn, turn by {typical:.2f} or more"
+        says += f" (of a random point of its box: {random.max():.2f} and {np.median(random):.2f})." if random.size else "."
     look_for = (
-        "A search that found something turns a few heads far. Where all are of one colour, it has turned everything a little, as a random "
-        "point of its box would."
+        "Bars that begin above the grey line and end below it: a few heads are turned far. Bars along it: no more than a random turn."
     )
     return (Picture("rotation-map", figure, rows, says, look_for),)
+
+
+def _beside_random(grid: go.Figure, turned: np.ndarray, layers: Sequence[int], random: np.ndarray) -> go.Figure:
+    """The grid, and under it its heads from the farthest turned on, beside those of a random point."""
+    below = 220
+    above = int(grid.layout.height)  # pyright: ignore[reportAttributeAccessIssue]
+    figure = make_subplots(rows=2, cols=1, row_heights=[above, below], vertical_spacing=70 / (above + below))
+    (cells,) = grid.data
+    share = above / (above + below)
+    figure.add_trace(cells.update(colorbar={"title": "radians", "len": share, "y": 1.0, "yanchor": "top"}), row=1, col=1)
+    order = [(i, j) for i, j in zip(*np.unravel_index(np.argsort(-np.nan_to_num(turned), axis=None), turned.shape)) if turned[i, j] > 0]
+    names = [f"{layers[i]}.{j}" for i, j in order]
+    figure.add_bar(
+        x=list(range(1, len(order) + 1)), y=[float(turned[i, j]) for i, j in order], name="this edit", marker_color=LANE_COLOURS[1],
+        customdata=names, hovertemplate="head %{customdata}: %{y:.3f} radians<extra></extra>", row=2, col=1,
+    )  # fmt: skip
+    figure.add_scatter(
+        x=list(range(1, len(random) + 1)), y=random.tolist(), mode="lines", name="a random point of its box",
+        line={"color": PLACEBO_COLOUR, "dash": "dot"}, row=2, col=1,
+    )  # fmt: skip
+    figure.update_layout(title=grid.layout.title, height=above + below + 40)  # pyright: ignore[reportAttributeAccessIssue]
+    figure.update_xaxes(grid.layout.xaxis.to_plotly_json(), row=1, col=1)  # pyright: ignore[reportAttributeAccessIssue]
+    figure.update_yaxes(grid.layout.yaxis.to_plotly_json(), row=1, col=1)  # pyright: ignore[reportAttributeAccessIssue]
+    figure.update_xaxes(title="head, the farthest turned first", row=2, col=1)
+    figure.update_yaxes(title="radians", rangemode="tozero", row=2, col=1)
+    return figure
 
 
 def direction_rows(found: EditMoves, layer: int) -> list[dict[str, Any]]:

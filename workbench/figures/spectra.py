@@ -13,6 +13,7 @@ from workbench.figures.basic import Line, lines
 from workbench.figures.picture import Arrays, Picture, pictures_of
 from workbench.figures.theme import LANE_COLOURS, PLACEBO_COLOUR
 from workbench.methods.registry import FitReport
+from workbench.numerics.spectra import noise_values
 
 GOOD_COLOUR, BAD_COLOUR = LANE_COLOURS[1], LANE_COLOURS[5]
 _SIDES = (("plus", "good side, kept", GOOD_COLOUR, "solid"), ("minus", "bad side, dropped", BAD_COLOUR, "dash"))
@@ -46,12 +47,15 @@ def _spectrum_picture(arrays: Arrays, layer: int, i: int, n: int) -> Picture:
         for side, cut in (("plus", k), ("minus", m))
         for j, (value, total) in enumerate(zip(arrays[f"spectrum_{side}[{layer}]"], arrays[f"cumulative_{side}[{layer}]"]))
     ]
-    look = "Filled marks are taken, open ones are not. A single mark far above the rest is the mean activation, not a contrast."
+    look = (
+        "Filled marks are taken, open ones are not. A single mark far above the rest is the mean activation, not a contrast. Open marks "
+        "above the grey line hold more than noise would."
+    )
     return Picture(f"spectrum-{layer}", spectrum(arrays, layer, k, m), rows, says, look)
 
 
 def spectrum(arrays: Arrays, layer: int, k_plus: int, k_minus: int) -> go.Figure:
-    """Singular values of both cross-covariances on a log axis; filled up to the cut, open beyond."""
+    """Singular values of both cross-covariances on a log axis; filled up to the cut, open beyond, beside noise of that size."""
     figure = go.Figure()
     for (side, name, colour, dash), cut in zip(_SIDES, (k_plus, k_minus)):
         values = arrays[f"spectrum_{side}[{layer}]"]
@@ -69,6 +73,15 @@ def spectrum(arrays: Arrays, layer: int, k_plus: int, k_minus: int) -> go.Figure
             hovertemplate="direction %{x}: %{y:.3g}, %{customdata:.2%} up to here<extra>" + name + "</extra>",
         )
         figure.add_vline(x=cut + 0.5, line={"color": colour, "dash": dash, "width": 1})
+    # Behind both sides, whose numbers are what a click names.
+    for (side, _, _, dash), cut in zip(_SIDES, (k_plus, k_minus)):
+        values = arrays[f"spectrum_{side}[{layer}]"]
+        beyond = values[cut:][values[cut:] > values[0] * _FLOOR]
+        figure.add_scatter(
+            x=list(range(cut + 1, cut + 1 + len(beyond))), y=noise_values(len(beyond), float(np.square(beyond).sum())).tolist(),
+            mode="lines", name="as noise as large as what is left out", legendgroup="noise", showlegend=side == "plus", hoverinfo="skip",
+            line={"color": PLACEBO_COLOUR, "dash": dash, "width": 1},
+        )  # fmt: skip
     figure.update_layout(title=f"Singular spectra, layer {layer}", height=320)
     figure.update_xaxes(title="direction")
     figure.update_yaxes(title="singular value", type="log")

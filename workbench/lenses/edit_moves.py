@@ -49,13 +49,15 @@ class Direction:
 
 @dataclass(frozen=True)
 class LayerMoves:
-    """One layer: directions of the edit, the shares of a random edit's directions, and where the texts lie on the two leading ones."""
+    """One layer: directions of the edit, the shares of a random edit's directions, and where the texts lie on the two leading ones, with
+    `random` under a random edit."""
 
     layer: int
     directions: tuple[Direction, ...]
     random_shares: tuple[float, ...]
     before: Float[np.ndarray, "text 2"]
     after: Float[np.ndarray, "text 2"]
+    random: Float[np.ndarray, "text 2"]
 
 
 @dataclass(frozen=True)
@@ -152,8 +154,8 @@ def _layer(
     centred = (base - base.mean(0)) @ directions.T  # (text, k)
     told = [_direction(model, v, float(share), along, names) for v, share, along in zip(directions, shares, centred.T)]
     plane = directions[:2] if len(directions) > 1 else torch.cat([directions, torch.zeros_like(directions)])
-    before, after = ((x - base.mean(0)) @ plane.T for x in (base, edited))
-    return numbers, LayerMoves(site.layer or 0, tuple(told), tuple(random_shares.tolist()), before.numpy(), after.numpy())
+    before, after, by_chance = (((x - base.mean(0)) @ plane.T).numpy() for x in (base, edited, random))
+    return numbers, LayerMoves(site.layer or 0, tuple(told), tuple(random_shares.tolist()), before, after, by_chance)
 
 
 def _directions(moves: Float[Tensor, "text d_model"]) -> tuple[Float[Tensor, "k d_model"], Float[Tensor, " k"]]:

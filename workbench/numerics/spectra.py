@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import final
 
+import numpy as np
 import torch
 
 from workbench.shapes import Float, Tensor
@@ -158,3 +159,17 @@ def without(a: Float[Tensor, "d_model k"], b: Float[Tensor, "d_model m"]) -> Flo
     rest = a.double() - b.double() @ (b.double().T @ a.double())
     u, s, _ = torch.linalg.svd(rest, full_matrices=False)
     return torch.where(s > 1e-8, u, torch.zeros_like(u))
+
+
+def noise_values(rank: int, squares: float) -> Float[np.ndarray, " rank"]:
+    """Singular values of a square random matrix, descending: of a rank, and with a sum of squares.
+
+    Quantiles of the quarter-circle law, F(x) = (x √(4 − x²) / 2 + 2 arcsin(x / 2)) / π on [0, 2]. Ref: Marchenko and Pastur 1967, the
+    square case.
+    """
+    if rank == 0:
+        return np.zeros(0)
+    x = np.linspace(0.0, 2.0, 4097)
+    law = (x * np.sqrt(4 - x**2) / 2 + 2 * np.arcsin(x / 2)) / np.pi
+    values = np.interp(1 - (np.arange(rank) + 0.5) / rank, law, x)
+    return values * np.sqrt(squares / np.square(values).sum())

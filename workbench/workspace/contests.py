@@ -59,6 +59,7 @@ class Contests:
         found = replace(found, refused=refused, notes=notes + found.notes)
         inputs = {"lanes": lanes_told([*(Lane((edit,)) for edit in edits), *lanes]), **data_told(rows), "split": settings.split}
         inputs |= {"limit": settings.limit, "n_placebos": settings.n_placebos, "shuffled": settings.shuffled, "chat": read.is_chat}
+        inputs |= {"methods": settings.methods, "asked": lanes_told(lanes)}
         self.fitting.recorder.run(
             "equal damage",
             f"{len(edits)} edits on {rows.name}",

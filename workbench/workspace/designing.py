@@ -47,12 +47,14 @@ class Designing:
                 model, read, settings.methods, neutral, trials=settings.trials, control=settings.control, seed=settings.seed,
                 known=known, keep=keep, progress=progress,
             )  # fmt: skip
-        winners = tuple(replace(one, fitted=self.fitting.kept(one.fitted, rows, settings.system)) for one in found.winners)
-        found = replace(found, winners=winners)
+        fits = tuple(self.fitting.kept(one, rows, settings.system) for one in found.fits)
+        winners = tuple(replace(one, edit_id=fit.edit.id) for one, fit in zip(found.winners, fits, strict=True))
+        found = replace(found, winners=winners, fits=fits)
         inputs = {**data_told(rows), "methods": found.methods, "trials": settings.trials, "control": settings.control}
         recorder.run(
             "design", f"{len(found.trials)} trials on {rows.name}", model.info.name, inputs | {"chat": read.is_chat},
             outputs={"rows": found.rows(), "winners": found.winner_rows()}, seed=settings.seed,
+            result=replace(found, fits=()),
         )  # fmt: skip
         return found
 

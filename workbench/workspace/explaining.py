@@ -62,7 +62,9 @@ class Explaining:
         found = Refit(again, settings.drop, measured)
         inputs = {"lanes": lanes_told([Lane((edit,))]), **data_told(rows), "split": settings.split, "drop": settings.drop}
         outputs = {"edit": again.id, "metrics": {one.name: [value.estimate for value in one.values] for one in measured.metrics}}
-        self.fitting.recorder.run("refit", f"without {len(settings.drop)} of {rows.name}", model.info.name, inputs, outputs=outputs)
+        self.fitting.recorder.run(
+            "refit", f"without {len(settings.drop)} of {rows.name}", model.info.name, inputs, outputs=outputs, result=measured
+        )
         return found
 
     def off_target(self, model: LanguageModel, settings: OffTargetSettings, progress: Progress | None) -> OffTarget:
@@ -76,7 +78,8 @@ class Explaining:
             sets[name] = as_read(model, rows, None, "", edits)
             kept += [name] if len(sets) > len(settings.sources) else []
         found = off_target(model, edits, sets, protected=kept, split=settings.split, stacks=settings.stacks, progress=progress)
-        inputs = {"lanes": lanes_told([Lane((edit,)) for edit in edits]), "sets": sorted(sets), "protected": kept}
+        inputs = {"lanes": lanes_told([Lane((edit,)) for edit in edits]), "sets": list(sets), "protected": kept}
+        inputs |= {"split": settings.split, "stacks": settings.stacks}
         outputs = {"cells": found.table(), "stacks": found.stack_table()}
         self.fitting.recorder.run(
             "off target", f"{len(edits)} edits on {len(sets)} sets", model.info.name, inputs, outputs=outputs, result=found

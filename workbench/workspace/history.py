@@ -25,7 +25,12 @@ _RESULTS: Mapping[str, str] = {
     "influence": "workbench.evaluate.influence.Influence",
     "off target": "workbench.evaluate.off_target.OffTarget",
     "dose plane": "workbench.evaluate.dose_plane.DosePlane",
+    "design": "workbench.evaluate.design.record.DesignSearch",
+    "refit": "workbench.evaluate.benefit.Benefit",
+    "protocol": "workbench.evaluate.protocol.scores.CanonicalSummary",
 }
+# Of these a run comes to several, as a tuple.
+_SEVERAL = ("protocol",)
 # Texts longer than this are no setting that a person compares by eye.
 _MOST = 300
 
@@ -67,7 +72,12 @@ def evaluate_settings(run: Run, source: str) -> EvaluateSettings:
 
 def recorded_lanes(run: Run) -> tuple[Lane, ...]:
     """The lanes of a run of any kind, their edits by the ids of their fits."""
-    return tuple(map(_lane, run.inputs.get("lanes", ())))
+    return lanes_read(run.inputs.get("lanes", ()))
+
+
+def lanes_read(told: Sequence[Sequence[Mapping[str, Any]]]) -> tuple[Lane, ...]:
+    """Lanes as `recorder.lanes_told` wrote them."""
+    return tuple(map(_lane, told))
 
 
 def result_of(run: Run, runs: Runs) -> Any:
@@ -81,7 +91,8 @@ def result_of(run: Run, runs: Runs) -> Any:
         return None
     module, _, name = home.rpartition(".")
     try:
-        return unpacked(getattr(import_module(module), name), arrays)
+        kind: Any = getattr(import_module(module), name)
+        return unpacked(tuple[kind, ...] if run.kind in _SEVERAL else kind, arrays)
     except (KeyError, TypeError, ValueError) as error:
         what = f"The result of run {run.id} cannot be read: {error}."
         raise StorageFailed(what, "Another version wrote it, or its file was changed. Its settings are there: run it again.") from error

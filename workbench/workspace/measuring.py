@@ -145,7 +145,7 @@ class Measuring:
         found = protocol(model, rows, method, progress=progress, rules=rules, **options)
         outputs = {"rows": [item.row() for item in found]}
         inputs = {"method": method, **data_told(rows), **options, "rules": as_json(rules)}
-        self.recorder.run("protocol", f"{method} on {rows.name}", model.info.name, inputs, outputs=outputs)
+        self.recorder.run("protocol", f"{method} on {rows.name}", model.info.name, inputs, outputs=outputs, result=found)
         return found
 
     def ensemble(
@@ -164,7 +164,7 @@ class Measuring:
         found, alone = ensemble_protocol(big, model, rows, method, rules=rules, progress=progress, **options)
         outputs = {"rows": [item.row() for item in (*found, *alone)]}
         inputs = {"big": big.info.name, **data_told(rows), **options, "rules": as_json(rules)}
-        self.recorder.run("protocol", f"ensemble with {big.info.name} on {rows.name}", model.info.name, inputs, outputs=outputs)
+        self.recorder.run("ensemble", f"{rows.name} with {big.info.name}", model.info.name, inputs, outputs=outputs)
         return found, alone
 
     def coherent_dose(

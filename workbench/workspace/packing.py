@@ -54,10 +54,16 @@ def _told(value: Any, arrays: dict[str, np.ndarray]) -> Any:
         fields = [field.name for field in dataclasses.fields(value) if field.init]
         return {"of": type(value).__name__, "fields": {name: _told(getattr(value, name), arrays) for name in fields}}
     if isinstance(value, Mapping):
-        return {"map": [[_told(key, arrays), _told(item, arrays)] for key, item in cast("Mapping[Any, Any]", value).items()]}
+        return {"map": [[_told(key, arrays), _item(item, arrays)] for key, item in cast("Mapping[Any, Any]", value).items()]}
     if isinstance(value, (list, tuple)):
         return [_told(item, arrays) for item in cast("list[Any]", value)]
     raise TypeError(f"A {type(value).__name__} is no part of a record that can be written down.")
+
+
+def _item(value: Any, arrays: dict[str, np.ndarray]) -> Any:
+    """A value of a mapping, whose annotation often tells no tuple from a list, as with values of knobs."""
+    told = _told(value, arrays)
+    return {"tuple": told} if isinstance(value, tuple) else told
 
 
 def _read(hint: Any, told: Any, arrays: Mapping[str, np.ndarray]) -> Any:
@@ -72,6 +78,8 @@ def _read(hint: Any, told: Any, arrays: Mapping[str, np.ndarray]) -> Any:
         return float(known["float"])
     if "array" in known:
         return arrays[known["array"]]
+    if "tuple" in known:
+        return tuple(_read(hint, known["tuple"], arrays))
     if "map" in known:
         key, item = next((get_args(one) for one in _members(hint) if len(get_args(one)) == 2), (Any, Any))
         return {_read(key, name, arrays): _read(item, value, arrays) for name, value in known["map"]}

@@ -152,7 +152,7 @@ def notices(report: FitReport) -> None:
                 st.caption(words.plain(notice.why))
 
 
-def pictures(report: FitReport, source: str, *, prefix: str = "fit", drawn_already: str = "") -> None:
+def pictures(report: FitReport, source: str, *, prefix: str = "fit", drawn_already: tuple[str, ...] = ()) -> None:
     """The pictures of a fit, a tab each; below, its tables and numbers.
 
     Args:
@@ -161,7 +161,7 @@ def pictures(report: FitReport, source: str, *, prefix: str = "fit", drawn_alrea
     from workbench.figures.reports import report_pictures as drawn
     from workbench.figures.theme import title_of
 
-    shown = [picture for picture in drawn(report) if not drawn_already or not picture.name.startswith(drawn_already)]
+    shown = [picture for picture in drawn(report) if not picture.name.startswith(drawn_already)]
     names = [title_of(picture.figure) or picture.name for picture in shown]
     tabs = st.tabs([*names, *report.tables, "numbers"]) if shown or report.tables else [st.container()]
     for picture, tab in zip(shown, tabs):

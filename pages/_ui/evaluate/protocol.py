@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
 from pages._ui.kit import frame, jobs, words
 from pages._ui.kit.figures import figure_panel, table_panel
-from pages._ui.kit.forms import knob_form, released_form
+from pages._ui.kit.forms import knob_form, released_form, use_values
 from pages._ui.kit.methods import method, obstacles
 from workbench.errors import BadDemonstrations, RetouchError
 from workbench.figures.senses import balls
@@ -44,6 +44,9 @@ class Compared:
     refused: Mapping[str, RetouchError]
 
 
+_RULES = "protocol-rules"
+# How β is chosen is a matter of lending edits, which the command line does.
+_LENDING = "beta_data"
 PROTOCOL: jobs.Slot[Contest, Compared] = jobs.Slot("protocol")
 
 
@@ -85,11 +88,19 @@ def _settings(session: Session, sets: dict[str, str]) -> Contest:
         "Seeds", 1, 10, 5, key="protocol-seeds", persist_state="session",
         help="Fits on the test pair with the winner. A method that draws nothing at random gives the same edit for each.",
     )  # fmt: skip
-    # How β is chosen is a matter of lending edits, which the command line does.
-    rules = knob_form([knob for knob in knobs(Rules) if knob.name != "beta_data"], key="protocol-rules")
-    rules |= released_form(Rules, key="protocol-rules")
+    rules = knob_form([knob for knob in knobs(Rules) if knob.name != _LENDING], key=_RULES)
+    rules |= released_form(Rules, key=_RULES)
     told = tuple(sorted((name, value) for name, value in rules.items() if value is not None))
     return Contest(session.model.info.name, session.model.fingerprint.weights, chosen, tuple(methods), int(draws), int(seeds), told)
+
+
+def put_rules(told: Mapping[str, Any]) -> tuple[tuple[str, object], ...]:
+    """Set the form to the rules of a recorded run; return them as a contest holds them."""
+    from workbench.evaluate.protocol.rules import Rules
+    from workbench.knobs import knobs
+
+    use_values([knob for knob in knobs(Rules) if knob.name != _LENDING], told, key=_RULES)
+    return tuple(sorted((name, value) for name, value in told.items() if name != _LENDING and value is not None))
 
 
 def _methods(session: Session, chosen: str) -> tuple[dict[str, str], dict[str, str]]:

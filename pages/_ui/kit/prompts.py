@@ -57,6 +57,15 @@ def prompt(session: Session, label: str, default: str, *, key: str, asks: str = 
     return found
 
 
+def put_back(found: Prompt, *, key: str) -> None:
+    """Make a box say a prompt that it once said; call it before the box is drawn."""
+    talk = isinstance(found, Conversation)
+    told = {key: found.asked if talk else found, f"{key}-chat": talk, f"{key}-system": (found.system or "") if talk else ""}
+    if talk and found.thinking is not None:
+        told[f"{key}-thinking"] = found.thinking
+    st.session_state.update(told)
+
+
 def chat_of(session: Session, key: str) -> Chat:
     """How a box that was drawn puts its text, for callbacks: they run before it is drawn again."""
     from workbench.models.chat import has_template, thinks

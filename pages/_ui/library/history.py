@@ -75,16 +75,26 @@ _OPENS = "Puts the controls of its page back as they were, and what it came to."
 
 def open_run(session: Session, run: Run) -> None:
     """Go to the page of a run, with its controls and its result as they were; where that fails, say why."""
-    page, restore = _PAGES.get(run.kind, ("evaluate", measured.restore))
-    here = session.model.info.name
     try:
-        if run.model not in (None, here):
-            raise Obstructed(f"This run is of {run.model}; {here} is open.", "Open that model on the page Model, then this run again.")
-        restore(session, run)
+        page = reopened(session, run)
     except RetouchError as error:
         frame.problem(error, "run-open")
         return
-    st.switch_page(f"pages/{page}.py")
+    st.switch_page(page)
+
+
+def reopened(session: Session, run: Run) -> str:
+    """The page of a run, whose controls and result are put back as they were; call it before that page is drawn.
+
+    Raises:
+        Obstructed: the run is of another model, or has no page. Else as the page's `restore`.
+    """
+    page, restore = _PAGES.get(run.kind, ("evaluate", measured.restore))
+    here = session.model.info.name
+    if run.model not in (None, here):
+        raise Obstructed(f"This run is of {run.model}; {here} is open.", "Open that model on the page Model, then this run again.")
+    restore(session, run)
+    return f"pages/{page}.py"
 
 
 def _two(runs: Sequence[Run]) -> None:

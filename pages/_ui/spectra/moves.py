@@ -125,13 +125,21 @@ def _answers(found: EditMoves, where: str, key: str) -> None:
     layer = layer_choice([one.layer for one in found.moved], f"{key}-answers-layer")
     one = found.at(layer)
     rows = [
-        {"answer": "good" if good else "bad", "before, 1": a[0], "before, 2": a[1], "after, 1": b[0], "after, 2": b[1]}
-        for good, a, b in zip(found.is_good.tolist(), one.before.tolist(), one.after.tolist())
+        {
+            "answer": "good" if good else "bad",
+            "before, 1": a[0],
+            "before, 2": a[1],
+            "after, 1": b[0],
+            "after, 2": b[1],
+            "random, 1": c[0],
+            "random, 2": c[1],
+        }
+        for good, a, b, c in zip(found.is_good.tolist(), one.before.tolist(), one.after.tolist(), one.random.tolist())
     ]
     figure_panel(
         sides_moved(found, layer), rows, where, key=f"{key}-answers",
         look_for="Bad answers (crosses) that come to lie among the good ones: the edit takes them over. Both sides moved alike: it pushes "
-        "everything.",
+        "everything. Grey marks are where chance would put them.",
     )  # fmt: skip
 
 
@@ -144,6 +152,7 @@ def _weights(found: WeightMoves, where: str, key: str) -> None:
         figure_panel(
             weights_moved(found), found.rows(), where, key=f"{key}-weights",
             says=f"{largest.site} changes most, by {largest.size:.2%} of its size.",
+            look_for="One long bar: that matrix carries the edit. Bars of one length: it is spread over all of them.",
         )  # fmt: skip
     with right:
         names = [one.site for one in found.moves]

@@ -63,8 +63,8 @@ def movable_cut(loaded: Edit, report: FitReport, source: str, *, prefix: str) ->
     ]
     figure_panel(
         spectrum(arrays, layer, chosen["plus"], chosen["minus"]), rows, source, key=f"{prefix}-cut", says=says,
-        look_for="Drag a line, or click a mark, and the cut moves there. Move it to where its curve bends: what lies beyond is shared by "
-        "nearly all directions, and noise.", selects=True, drags=True,
+        look_for="Drag a line, or click a mark, and the cut moves there. Move it to where the curve bends towards the grey line, which is "
+        "noise as large as what is left out: open marks far above it are left out though they hold something.", selects=True, drags=True,
     )  # fmt: skip
     keys, ranks = [f"{prefix}-{side}-{layer}" for side in chosen], [int(arrays[f"rank_{side}"][at]) for side in chosen]
 
@@ -91,7 +91,8 @@ def _take_click(key: str, sliders: Mapping[str, str]) -> None:
     if picked != st.session_state.get(f"{key}-clicked", []):
         st.session_state[f"{key}-clicked"] = picked
         for curve, direction in picked:
-            st.session_state[list(sliders.values())[curve]] = direction
+            if curve < len(sliders):  # behind them lies the grey reference
+                st.session_state[list(sliders.values())[curve]] = direction
 
 
 def _says_with(loaded: Edit, knobs: Mapping[str, int], prefix: str) -> None:
@@ -201,4 +202,7 @@ def _angles(found: EditAngles) -> None:
             look_for="Near 1: both edits push the same way there, and together they push twice. At the grey line: nothing in common.",
         )  # fmt: skip
     with left:
-        figure_panel(angle_layers(found), found.rows(), where, key="angles-layers")
+        figure_panel(
+            angle_layers(found), found.rows(), where, key="angles-layers",
+            look_for="Layers whose line stands clearly above the grey one: there both edits work in the same directions.",
+        )  # fmt: skip

@@ -24,7 +24,7 @@ class Winner:
     """The design of most gain within a limit of damage, measured once on test rows and on neutral text that the search did not read.
 
     `trial` is its place among the trials. `gain` is paired against the unedited model, `ahead` against random edits of its size, whose own
-    gain is `placebo`; nats a token. `kind` is a verdict's.
+    gain is `placebo`; nats a token. `kind` is a verdict's. `edit_id` names its edit, whose dose is the design's.
     """
 
     limit: float
@@ -35,12 +35,7 @@ class Winner:
     tail: Interval
     mean: Interval
     kind: VerdictKind
-    fitted: Fitted = field(compare=False, repr=False)
-
-    @property
-    def edit_id(self) -> str:
-        """The edit's id; its dose is the design's."""
-        return self.fitted.edit.id
+    edit_id: str
 
 
 @dataclass(frozen=True)
@@ -48,7 +43,7 @@ class DesignSearch:
     """Trials in the order in which they were measured, out of `n_designs`; the search's and those of its random control.
 
     `n_asked` trials were asked for. `winners` is empty until all are measured; `why_none` says why it then is, or what else is to be known
-    of them.
+    of them. `fits` are the winners', in their order; none in a search that was read from its record.
     """
 
     model: str
@@ -65,6 +60,7 @@ class DesignSearch:
     why_none: str = ""
     costs: tuple[tuple[str, str], ...] = ()
     is_whole: bool = False
+    fits: tuple[Fitted, ...] = field(default=(), compare=False, repr=False)
 
     @cached_property
     def values(self) -> np.ndarray:

@@ -78,9 +78,9 @@ def judged_once(
         score = mean_metric("gain", "Gain in margin", lanes, "nats/token", "higher")
         tail = shortfall_interval(tokens.per_item[1 + i], np.asarray(tokens.texts))
         mean = texts.metric("kl_nats").values[1 + i]
-        told = (score.between(1, 0), score.between(2, 0), score.between(1, 2), tail, mean, judged(score, 1, 2)[0], fits[i])
+        told = (score.between(1, 0), score.between(2, 0), score.between(1, 2), tail, mean, judged(score, 1, 2)[0], fits[i].edit.id)
         winners.append(Winner(limit, at, *told))
-    return replace(found, winners=tuple(winners), why_none=held.why, is_whole=True)
+    return replace(found, winners=tuple(winners), why_none=held.why, is_whole=True, fits=tuple(fits))
 
 
 def _of_whole(fitted: Fitted, demonstrations: Demonstrations) -> Fitted:

@@ -209,7 +209,7 @@ class _Work:
     def so_far(self, found: Found) -> Fitted:
         """The best of a search that was stopped, as the search valued it: nothing more is run."""
         edit = self.edit(found.trials.best.point)
-        return Fitted(edit, stopped_report(edit, found))
+        return Fitted(edit, stopped_report(edit, found, self.space))
 
     def _selected(self, found: Found, config: TarotConfig) -> HeadSelection:
         """Return the best by validation accuracy; ties by mean p, then by the smaller turn. Ref: docs/methods/tarot.md §3.7."""

@@ -1,8 +1,9 @@
 """What a TaRot fit can show: trajectory, health of the surrogate, angles, prompts before and after, and what went wrong.
 
 Arrays: `angles_rms` and `cosine` (layer, head) size of the turn and mean cos(z, z'), of `turned_layers` (layer); `relevance` (layer,
-head) evidence, where heads were ranked; `p_before`, `p_after` per training prompt, `p_before_validation`, `p_after_validation`; `points`
-(trial, dim) and `scalars` (trial, field), from which `Trials.from_tensors` resumes.
+head) evidence, where heads were ranked; `angles_random` (head that may turn) turns of a random point of the box, the farthest first, in
+the mean over points; `p_before`, `p_after` per training prompt, `p_before_validation`, `p_after_validation`; `points` (trial, dim) and
+`scalars` (trial, field), from which `Trials.from_tensors` resumes.
 Tables: `trials`, `finalists`, `confusion`. Ref: docs/methods/tarot.md §8.
 """
 
@@ -23,10 +24,12 @@ from workbench.methods.tarot.heads import HeadEvidence
 from workbench.methods.tarot.objective import AngleObjective
 from workbench.methods.tarot.task import Chosen, label_of
 from workbench.models.base import LanguageModel
-from workbench.numerics.rotations import mean_cosine
+from workbench.numerics.rotations import AngleSpace, Variant, mean_cosine
 from workbench.search import Found, health
 from workbench.shapes import Float, Tensor
 
+BOX_POINTS = 64
+"""Random points of the box that a map of turns is laid beside."""
 BLIND = 0.1
 """Rank correlation of forecast and outcome below which a surrogate cannot be said to have guided the search."""
 
@@ -74,7 +77,7 @@ def report(
     before_after, arrays = _answers("train", train, both)
     scalars = {**_counts(chosen), "angles": float(space.dim), "calls": float(len(trials))}
     scalars |= {"best_objective": trials.best.value, "first_objective": trials.rows[0].value, **before_after}
-    arrays |= _turns(edit, found)
+    arrays |= _turns(edit, found, space)
     if evidence is not None:
         arrays["relevance"] = evidence.relevance.numpy()
     if validation is not None:
@@ -89,19 +92,20 @@ def report(
     return FitReport(scalars, _curves(found), arrays, tables, notices)
 
 
-def stopped_report(edit: RotationEdit, found: Found) -> FitReport:
+def stopped_report(edit: RotationEdit, found: Found, space: AngleSpace) -> FitReport:
     """Return what a search that was stopped can show: its trials, from which it can go on; nothing was answered with its best."""
     scalars = {"calls": float(len(found.trials)), "best_objective": found.trials.best.value, "first_objective": found.trials.rows[0].value}
     scalars |= _health(found)
     notices = (*_search_notices(found, scalars), _optimistic())
-    return FitReport(scalars, _curves(found), _turns(edit, found), {"trials": tuple(found.trials.table())}, notices)
+    return FitReport(scalars, _curves(found), _turns(edit, found, space), {"trials": tuple(found.trials.table())}, notices)
 
 
-def _turns(edit: RotationEdit, found: Found) -> dict[str, np.ndarray]:
+def _turns(edit: RotationEdit, found: Found, space: AngleSpace) -> dict[str, np.ndarray]:
     """How far each head turns, and the trials from which the search can go on."""
     cosine = mean_cosine(edit.variant, edit.angles, edit.width).numpy()
     return {
-        "angles_rms": _rms(edit),
+        "angles_rms": _rms(edit.variant, edit.angles),
+        "angles_random": random_turns(space),
         "cosine": cosine,
         "turned_layers": np.array(edit.layers),
         **{name: tensor.numpy() for name, tensor in found.trials.tensors().items()},
@@ -134,9 +138,16 @@ def _answers(split: str, objective: AngleObjective, both: Tensor) -> tuple[dict[
     return scalars, {f"p_before{suffix}": p[0].numpy(), f"p_after{suffix}": p[1].numpy()}
 
 
-def _rms(edit: RotationEdit) -> np.ndarray:
-    moved = edit.angles - 1 if edit.variant == "scale" else edit.angles
+def _rms(variant: Variant, angles: Float[Tensor, "... angle"]) -> np.ndarray:
+    moved = angles - 1 if variant == "scale" else angles
     return moved.square().mean(-1).sqrt().numpy()
+
+
+def random_turns(space: AngleSpace) -> Float[np.ndarray, " head"]:
+    """How far points drawn anywhere in the box turn each head that may turn, the farthest first, in the mean over `BOX_POINTS` points."""
+    points = torch.rand(BOX_POINTS, space.dim, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    turns = _rms(space.variant, space.angles(points)).reshape(BOX_POINTS, -1)
+    return np.sort(turns[:, (space.owner >= 0).any(-1).flatten().numpy()], axis=1)[:, ::-1].mean(0)
 
 
 def _curves(found: Found) -> tuple[Curve, ...]:

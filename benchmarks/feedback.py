@@ -1,0 +1,197 @@
+"""How soon the app answers an action, and what texts and geometry cost on a real model.
+
+    python -m benchmarks.feedback app [--rounds 5]                       # the embedded model: each action beside a run that changes nothing
+    python -m benchmarks.feedback model --model smollm2-135m [--rounds 3]   # 24 tokens beside generate(); geometry of 256 texts
+
+`first`: seconds until the page changes, `whole`: until it is drawn; both by the clock, without a browser. `processor`: what the server used
+until then. On a machine that others share the last is the truer one, and the difference to the run that changes nothing truer still.
+Aims (two quiet cores): first change of each action 0.3 s; dose to new text 1 s; 24 tokens at most 1.25 × generate(); 256 texts 30 s.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
+from streamlit.proto.WidgetStates_pb2 import WidgetState
+
+from benchmarks.streamlit_client import SocketTab
+from tests.browser.conftest import Server
+from workbench.data.demonstrations import Demonstrations
+from workbench.lenses.geometry import demonstration_geometry
+from workbench.models.catalog import load
+from workbench.sampling import Sampling
+from workbench.session import Session
+
+_PAGES = ("model", "inspect", "demonstrations", "edit", "compare", "spectra", "evaluate", "library", "learn", "")
+_TOKENS, _TEXTS = 24, 256
+
+
+@dataclass
+class Watched:
+    """A server with a tab, and when the page last changed: a message that says the same as at its place before is no change."""
+
+    server: Server
+    tab: SocketTab
+    began: float = 0.0
+    first: float | None = None
+    texts: list[str] = field(default_factory=list)
+
+    def look(self, raw: bytes) -> None:
+        """Note a message: the first that draws something, and what strips of tokens say."""
+        message = ForwardMsg()
+        message.ParseFromString(raw)
+        if message.WhichOneof("type") != "delta":
+            return
+        if self.first is None:
+            self.first = time.monotonic() - self.began
+        drawn = message.delta.new_element
+        if drawn.WhichOneof("type") == "bidi_component" and '"tokens"' in (told := drawn.bidi_component.json):
+            self.texts.append(told)
+
+    def used(self) -> float:
+        """Processor seconds of the server and what it started."""
+        mine = psutil.Process(self.server.process.pid)
+        return sum(sum(one.cpu_times()[:2]) for one in (mine, *mine.children(recursive=True)))
+
+    async def quiet(self) -> None:
+        """Wait until nothing runs: a running job's fragment would count."""
+        before = self.used()
+        while True:
+            await asyncio.sleep(1.0)
+            if (now := self.used()) - before < 0.1:
+                return
+            before = now
+
+    async def act(self, do: Callable[[], Coroutine[Any, Any, float]]) -> tuple[float, float, float]:
+        """Do something; seconds until the first change and until the page is drawn, and processor seconds."""
+        await self.quiet()
+        used, self.began, self.first = self.used(), time.monotonic(), None
+        whole = await do()
+        return self.first or whole, whole, self.used() - used
+
+
+def _number(tab: SocketTab, key: str, value: float) -> None:
+    """Move a slider."""
+    state = WidgetState(id=tab.ids[key])
+    state.double_array_value.data.append(value)
+    tab.values[key] = state
+
+
+async def _prepared(one: Watched) -> str:
+    """Fit by the first card, turn the edit on, and compare once; the key of its dose."""
+    tab = one.tab
+    await tab.open()
+    await tab.click("start-truthful", 300)
+    while "fit-compare" not in tab.ids:
+        await asyncio.sleep(1.0)
+        await tab.run(120)
+    await one.quiet()
+    await tab.run(120)
+    await tab.click("fit-compare", 120)
+    await tab.run(120)
+    await tab.click("compare", 120)
+    await one.quiet()
+    await tab.run(120)
+    return next(key for key in tab.ids if key.startswith("dose-"))
+
+
+async def app(rounds: int) -> list[dict[str, Any]]:
+    """Every action so many times; medians."""
+    found: dict[str, list[tuple[float, float, float]]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        server = Server(Path(folder))
+        try:
+            tab = SocketTab(server.url, "retouch_person=" + "0" * 32)
+            one = Watched(server, tab)
+            tab.look = one.look
+            dose = await _prepared(one)
+            for i in range(rounds):
+                found.setdefault("nothing changes (Compare)", []).append(await one.act(lambda: tab.run(120)))
+                _number(tab, dose, 0.5 + 0.25 * (i % 5))
+                before = list(one.texts[-2:])
+                found.setdefault("dose to new text", []).append(await one.act(lambda: tab.run(120)))
+                if one.texts[-2:] == before:
+                    found.setdefault("dose: text came later", []).append((0.0, 0.0, 0.0))
+                found.setdefault("Compare", []).append(await one.act(lambda: tab.click("compare", 120)))
+                for page in _PAGES:
+                    name = f"to {page or 'start'}"
+                    found.setdefault(name, []).append(await one.act(lambda page=page: tab.go(page)))
+                await tab.go("compare")
+            await tab.close()
+        finally:
+            server.stop()
+    return [
+        {"action": name, **{what: round(statistics.median(each), 3) for what, each in zip(("first", "whole", "processor"), zip(*times))},
+         "n": len(times)}
+        for name, times in found.items()
+    ]  # fmt: skip
+
+
+def model(name: str, rounds: int) -> list[dict[str, Any]]:
+    """Texts beside `generate()`, and geometry, in processor seconds."""
+    loaded = load(name)
+    with tempfile.TemporaryDirectory() as folder:
+        session, rows = Session(loaded, Path(folder)), list[dict[str, Any]]()
+        prompt = "The lighthouse keeper looked out over the sea and"
+        batch, how = loaded.tokens(prompt), Sampling(_TOKENS)
+        pairs = session.demos("truthfulness").rows[: _TEXTS // 2]
+        network: Any = loaded.network
+        end = network.generation_config.eos_token_id
+        end = end[0] if isinstance(end, list) else end
+        network.generation_config.eos_token_id = None  # both write as many tokens
+
+        def plain() -> None:
+            with torch.no_grad():
+                network.generate(
+                    input_ids=batch.ids, attention_mask=batch.mask.long(), max_new_tokens=_TOKENS, min_new_tokens=_TOKENS,
+                    do_sample=False, pad_token_id=end,
+                )  # fmt: skip
+
+        def texts() -> None:
+            session.generate(prompt, sampling=how)
+
+        ratios = [_processor(texts) / _processor(plain) for _ in range(rounds + 1)][1:]
+        rows.append({"what": f"{_TOKENS} tokens over generate()", "value": round(statistics.median(ratios), 3), "n": rounds})
+        ratios = [_processor(lambda: session.compare(prompt, [()], how)) / _processor(plain) for _ in range(rounds)]
+        rows.append(
+            {
+                "what": f"{_TOKENS} tokens with what Compare shows of each, over generate()",
+                "value": round(statistics.median(ratios), 3),
+                "n": rounds,
+            }
+        )
+        took = _processor(lambda: demonstration_geometry(loaded, Demonstrations(tuple(pairs), "pairs")))
+        rows.append({"what": f"geometry of {2 * len(pairs)} texts, s", "value": round(took, 1), "n": 1})
+    return rows
+
+
+def _processor(do: Callable[[], object]) -> float:
+    began = time.process_time()
+    do()
+    return time.process_time() - began
+
+
+def main() -> None:
+    """Measure what the command line names, and print a line each."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("app", "model"))
+    parser.add_argument("--model", default="smollm2-135m")
+    parser.add_argument("--rounds", type=int, default=3)
+    asked = parser.parse_args()
+    for row in asyncio.run(app(asked.rounds)) if asked.what == "app" else model(asked.model, asked.rounds):
+        print(row)
+
+
+if __name__ == "__main__":
+    main()
