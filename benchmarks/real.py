@@ -58,7 +58,7 @@ METHODS = {
 """What the table calls a method: its registry name. All run with their defaults."""
 WORTH: dict[str, tuple[str, ...]] = {
     "ARE": ("mood", "politeness", "declining"),
-    "HPR": ("mood", "politeness", "popular"),
+    "HPR": ("mood", "politeness", "declining", "popular", "one-sentence"),
     "LoRA": ("new-facts", "declining", "pronouns"),
     "TaRot": ("sentiment", "popular", "pronouns"),
     "angular": ("mood", "politeness"),
@@ -66,7 +66,7 @@ WORTH: dict[str, tuple[str, ...]] = {
 """Where a method runs that is not run everywhere: on tasks of the kind that its paper is about."""
 QUICK = ("mean difference", "SEA")
 N_PLACEBOS = 2
-REFIT_WITHIN_S = 300.0
+REFIT_WITHIN_S = 900.0
 """A fit that took more processor time is not fitted again on shuffled sides; the table says so."""
 MOST_KL = 0.1
 """Beyond this on neutral text and own answers an edit breaks the model, whatever it does."""
