@@ -62,6 +62,13 @@ def test_the_panel_stands_beside_and_on_a_narrow_screen_above(visit: Any) -> Non
     page.wait_for_timeout(1500)
     _, y, _, heading_y = at()
     assert y < heading_y
+    # The answer is the last column: it is in view at first, however narrow the screen.
+    seen(page, ".st-key-lens-run button").click()
+    scroll = page.locator(".st-key-lens-grid .scroll")
+    scroll.locator("thead th").last.wait_for()
+    page.wait_for_timeout(500)
+    edge, last = scroll.bounding_box(), scroll.locator("thead th").last.bounding_box()
+    assert last["x"] + last["width"] <= edge["x"] + edge["width"] + 1 and scroll.evaluate("x => x.scrollLeft") > 0
 
 
 def test_a_form_beside_a_lesson_has_room(visit: Any) -> None:

@@ -62,7 +62,7 @@ def answered(step: LessonStep, now: Attempt) -> None:
         return
     right = next((answer for answer in step.question.answers if is_right(answer, now)), None)
     if right is not None:
-        st.caption(f"{step.question.ask} {right.say} {plain(filled_in(right.reply, now))}")
+        st.caption(f"{step.question.ask} {right.say.rstrip('.')}. {plain(filled_in(right.reply, now))}")
 
 
 def seen(learning: Learning, step: LessonStep, one: StepRecord) -> None:
