@@ -1,7 +1,8 @@
 """How soon the app answers an action, and what texts and geometry cost on a real model.
 
     python -m benchmarks.feedback app [--rounds 5]                       # the embedded model: each action beside a run that changes nothing
-    python -m benchmarks.feedback model --model smollm2-135m [--rounds 3]   # 24 tokens beside generate(); geometry of 256 texts
+    python -m benchmarks.feedback texts [--model smollm2-135m] [--rounds 3]   # 24 tokens beside generate()
+    python -m benchmarks.feedback geometry [--model smollm2-135m]        # of 256 texts
 
 `first`: seconds until the page changes, `whole`: until it is drawn; both by the clock, without a browser. `processor`: what the server used
 until then. On a machine that others share the last is the truer one, and the difference to the run that changes nothing truer still.
@@ -18,7 +19,7 @@ import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import psutil
 import torch
@@ -138,42 +139,43 @@ async def app(rounds: int) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def model(name: str, rounds: int) -> list[dict[str, Any]]:
-    """Texts beside `generate()`, and geometry, in processor seconds."""
+def texts(name: str, rounds: int) -> list[dict[str, Any]]:
+    """Texts beside `generate()`, in processor seconds: as written, and with what Compare shows of each token."""
+    loaded = load(name)
+    prompt, how, network = "The lighthouse keeper looked out over the sea and", Sampling(_TOKENS), cast("Any", loaded.network)
+    batch, end = loaded.tokens(prompt), loaded.tokenizer.eos_token_id
+    loaded.tokenizer.eos_token_id = network.generation_config.eos_token_id = None  # all write as many tokens
+
+    def plain() -> None:
+        with torch.no_grad():
+            network.generate(
+                input_ids=batch.ids, attention_mask=batch.mask.long(), max_new_tokens=_TOKENS, min_new_tokens=_TOKENS, do_sample=False,
+                pad_token_id=end,
+            )  # fmt: skip
+
+    with tempfile.TemporaryDirectory() as folder:
+        session = Session(loaded, Path(folder))
+        ways: dict[str, Callable[[], object]] = {
+            "written": lambda: session.generate(prompt, sampling=how),
+            "with what Compare shows": lambda: session.compare(prompt, [()], how),
+        }
+        found: dict[str, list[float]] = {}
+        for at in range(rounds + 1):
+            for told, way in ways.items():
+                ratio = _processor(way) / _processor(plain)
+                found.setdefault(told, []).extend([ratio] if at else [])  # the first round warms up
+    return [
+        {"what": f"{_TOKENS} tokens {told}, over generate()", "value": round(statistics.median(every), 3)} for told, every in found.items()
+    ]
+
+
+def geometry(name: str) -> list[dict[str, Any]]:
+    """Geometry of so many texts, in processor seconds."""
     loaded = load(name)
     with tempfile.TemporaryDirectory() as folder:
-        session, rows = Session(loaded, Path(folder)), list[dict[str, Any]]()
-        prompt = "The lighthouse keeper looked out over the sea and"
-        batch, how = loaded.tokens(prompt), Sampling(_TOKENS)
-        pairs = session.demos("truthfulness").rows[: _TEXTS // 2]
-        network: Any = loaded.network
-        end = network.generation_config.eos_token_id
-        end = end[0] if isinstance(end, list) else end
-        network.generation_config.eos_token_id = None  # both write as many tokens
-
-        def plain() -> None:
-            with torch.no_grad():
-                network.generate(
-                    input_ids=batch.ids, attention_mask=batch.mask.long(), max_new_tokens=_TOKENS, min_new_tokens=_TOKENS,
-                    do_sample=False, pad_token_id=end,
-                )  # fmt: skip
-
-        def texts() -> None:
-            session.generate(prompt, sampling=how)
-
-        ratios = [_processor(texts) / _processor(plain) for _ in range(rounds + 1)][1:]
-        rows.append({"what": f"{_TOKENS} tokens over generate()", "value": round(statistics.median(ratios), 3), "n": rounds})
-        ratios = [_processor(lambda: session.compare(prompt, [()], how)) / _processor(plain) for _ in range(rounds)]
-        rows.append(
-            {
-                "what": f"{_TOKENS} tokens with what Compare shows of each, over generate()",
-                "value": round(statistics.median(ratios), 3),
-                "n": rounds,
-            }
-        )
+        pairs = Session(loaded, Path(folder)).demos("truthfulness").rows[: _TEXTS // 2]
         took = _processor(lambda: demonstration_geometry(loaded, Demonstrations(tuple(pairs), "pairs")))
-        rows.append({"what": f"geometry of {2 * len(pairs)} texts, s", "value": round(took, 1), "n": 1})
-    return rows
+    return [{"what": f"geometry of {2 * len(pairs)} texts, s", "value": round(took, 1)}]
 
 
 def _processor(do: Callable[[], object]) -> float:
@@ -185,11 +187,12 @@ def _processor(do: Callable[[], object]) -> float:
 def main() -> None:
     """Measure what the command line names, and print a line each."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("app", "model"))
+    parser.add_argument("what", choices=("app", "texts", "geometry"))
     parser.add_argument("--model", default="smollm2-135m")
     parser.add_argument("--rounds", type=int, default=3)
     asked = parser.parse_args()
-    for row in asyncio.run(app(asked.rounds)) if asked.what == "app" else model(asked.model, asked.rounds):
+    do = {"app": lambda: asyncio.run(app(asked.rounds)), "texts": lambda: texts(asked.model, asked.rounds)}
+    for row in do.get(asked.what, lambda: geometry(asked.model))():
         print(row)
 
 

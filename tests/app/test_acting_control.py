@@ -19,6 +19,7 @@ def test_a_lane_acts_where_its_control_says_and_keeps_the_bases_attention_if_ask
     fine(test.selectbox(key=f"acts-{edit}-where").set_value("generated").run())
     test = settled(test)
     assert said(test).lanes[1].label == "mean_difference × 1 on the answer"
+    assert "Dashed: the tokens that it acts at" in texts(test)
     fine(test.toggle(key=f"acts-{edit}-frozen").set_value(True).run())
     test = settled(test)
     assert said(test).lanes[1].label == "mean_difference × 1 on the answer, the base's attention"
@@ -26,7 +27,7 @@ def test_a_lane_acts_where_its_control_says_and_keeps_the_bases_attention_if_ask
     assert not [button for button in test.button if button.key == "compare-0-1-layers"], "that is of edits as they were fitted"
     fine(test.toggle(key=f"acts-{edit}-frozen").set_value(False).run())
     fine(test.selectbox(key=f"acts-{edit}-where").set_value("").run())
-    assert said(settled(test)).lanes[1].label == "mean_difference × 1"
+    assert said(settled(test)).lanes[1].label == "mean_difference × 1" and "Dashed: the tokens" not in texts(test)
 
 
 def test_edits_are_stacked_in_a_lane_and_turned_round(app: Run, fresh_backend: Any) -> None:

@@ -17,7 +17,7 @@ from workbench.errors import Obstructed
 from workbench.knobs import as_json, knobs
 from workbench.methods.shared.presets import presets_of
 from workbench.methods.shared.reading import read_side
-from workbench.methods.shared.touched import touched
+from workbench.methods.shared.touched import acted_on, touched
 from workbench.models.base import ModelInfo
 from workbench.progress import silent
 from workbench.record import gather
@@ -129,3 +129,13 @@ def test_presets_of_equal_configs_would_be_told_alike() -> None:
     found = {item.name: item.sets for item in presets_of(sea)}
     assert as_json(sea.configure(preset="centred"))["keep"] == 0.99 == found["centred"]["Share kept"]
     assert "As released" in found["official-compat"] and "As released" not in found["centred"]
+
+
+def test_where_a_rule_acts_is_told_token_by_token() -> None:
+    def told(rule: str) -> str:
+        return "".join("x" if on else "." for on in acted_on(rule, 7, 4))
+
+    assert (told("all"), told("prompt"), told("generated")) == ("xxxxxxx", "xxxx...", "...xxxx")
+    assert (told("first 1"), told("first 4"), told("last")) == ("...x...", "...xxxx", "...xxxx")
+    with pytest.raises(KeyError):
+        acted_on("nowhere", 7, 4)

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
+from pages._ui.compare import running
 from pages._ui.kit import frame, jobs, words
+from pages._ui.kit.components import token_strip
 from pages._ui.kit.lanes import own_dose
 from pages._ui.kit.state import option, part, state
 from workbench.edits.lane import Dosed, Lane, Named
@@ -59,6 +61,7 @@ def control(session: Session, lane: Lane, at: int, known: Mapping[str, str]) -> 
             key=f"{key}-where", on_change=_place, args=(option(lane), f"{key}-where"),
             help="For edits of activations; an edit of weights acts at every token. A gate of the fit decides token by token beside it.",
         )  # fmt: skip
+        _drawn(session, lane, at, mine.where.get(option(lane), ""), key)
         if lane.prompting is None:
             st.toggle(
                 "Keep the base's attention", option(lane) in mine.frozen, key=f"{key}-frozen", on_change=_freeze,
@@ -67,6 +70,20 @@ def control(session: Session, lane: Lane, at: int, known: Mapping[str, str]) -> 
             )  # fmt: skip
         _gate(session, lane, at, key)
         _stacked(session, lane, at, known, key)
+
+
+def _drawn(session: Session, lane: Lane, at: int, rule: str, key: str) -> None:
+    """The rule on the tokens of what the lane said last; where it acts as it was fitted, Edit shows that."""
+    from workbench.methods.shared.touched import acted_on
+
+    found, of = jobs.result(running.COMPARE), jobs.settings_of(running.COMPARE)
+    if not rule or found is None or of is None or [one.keys for one in of.lanes[at : at + 1]] != [lane.keys]:
+        return
+    asked, said = found.prompts[0], [token.text for token in found.texts[0][at + 1].tokens]
+    tokens, n_prompt = session.token_texts(lane.prompting.on(asked) if lane.prompting else asked)
+    acts = acted_on(rule, n_prompt + len(said), n_prompt)
+    token_strip([*tokens, *said], key=f"{key}-drawn", marks=["write" if on else "" for on in acts], twin=False)
+    st.caption("Dashed: the tokens that it acts at. The prompt's last one decides the first of the answer.")
 
 
 def _gate(session: Session, lane: Lane, at: int, key: str) -> None:

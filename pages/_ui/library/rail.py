@@ -6,7 +6,7 @@ Folded it costs nothing: no run is read, and no page's panels are imported, befo
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import streamlit as st
 
@@ -24,10 +24,12 @@ _OPENS = "Opens its page with its controls and what it came to, as they were."
 
 @dataclass
 class Rail:
-    """The run that was asked for in the rail, by id, and why the last one could not be opened."""
+    """The run that was asked for in the rail, by id, why the last one could not be opened, and whether the rail is open: on every page."""
 
+    of_tab: ClassVar[bool] = True
     asked: str = ""
     error: RetouchError | None = None
+    is_open: bool = False
 
 
 def take() -> None:
@@ -49,9 +51,11 @@ def take() -> None:
 @st.fragment
 def rail() -> None:
     """Draw the rail, folded at first; to open it draws nothing else anew."""
-    folded = st.expander("Recent runs", icon=":material/history:", key="rail", on_change="rerun", type="compact")
     mine = part(Rail)
-    if (opened := session()) is None or not (folded.open or mine.error):
+    st.session_state.setdefault("rail", mine.is_open)  # Streamlit forgets it with each change of page
+    folded = st.expander("Recent runs", icon=":material/history:", key="rail", on_change="rerun", type="compact")
+    mine.is_open = bool(folded.open)
+    if (opened := session()) is None or not mine.is_open:
         return
     with folded:
         if mine.error is not None:
@@ -60,7 +64,7 @@ def rail() -> None:
             _runs(opened, mine)
         except RetouchError as error:  # the workspace may be locked or full; the page beside it still works
             frame.problem(error, "rail-runs")
-        st.page_link("pages/library.py", label="All runs: pin, note, compare two", icon=":material/list:")
+        st.page_link("pages/library.py", label="All runs", icon=":material/list:")
 
 
 def _runs(opened: Session, mine: Rail) -> None:

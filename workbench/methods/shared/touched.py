@@ -4,13 +4,31 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch
+
 from workbench.knobs import COMPAT
 from workbench.methods.shared.reading import settled_reading
 from workbench.models.base import ModelInfo
+from workbench.operations import POSITION_RULES, Forward
 
 # What an edit's position rules mean where a row of one answer is read whole.
 _WHERE = {"all": "every token", "prompt": "the prompt's tokens", "last": "the last token"}
 _WHERE["generated"] = "the prompt's last token and the answer's"
+
+
+def acted_on(rule: str, n_tokens: int, n_prompt: int) -> tuple[bool, ...]:
+    """At which of the tokens of a prompt and its answer a position rule lets an edit act, the row being read as it was generated: token by
+    token after the prompt, whose last token decides the answer's first.
+
+    Args:
+        rule: one of `POSITION_RULES` (a KeyError else: names are this package's own). n_tokens: of both. n_prompt: of the prompt.
+    """
+    at = torch.arange(n_tokens)[None]
+    since = (at - (n_prompt - 1)).clamp_min(0)
+    called = Forward(torch.ones_like(at, dtype=torch.bool), at < n_prompt, at >= n_prompt - 1, since)
+    if rule == "last":  # of each call: the prompt's, then every token by itself
+        return tuple(called.generated[0].tolist())
+    return tuple(POSITION_RULES[rule](called)[0].tolist())
 
 
 class Touched(NamedTuple):
