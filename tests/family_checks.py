@@ -33,6 +33,8 @@ CLOSE = 1e-5  # of the largest logit: float32 rounding in another batch shape
 LENS_ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "attention": (words(12, 13, 14, 12),),
     "logit_lens": (words(12, 13, 14, 12),),
+    "jacobian_fit": (),
+    "jacobian_lens": (words(12, 13, 14, 12),),
     "direct_attribution": (words(12, 13, 14, 12), "w1", "w2"),
     "activation_patching": (words(12, 13, 14), words(15, 13, 14), "w1", "w2"),
     "attribution_patching": (words(12, 13, 14), words(15, 13, 14), "w1", "w2"),

@@ -60,6 +60,7 @@ from workbench.workspace.edits import EditInfo
 from workbench.workspace.explaining import Explaining
 from workbench.workspace.fitting import Fitting
 from workbench.workspace.home import Workspace
+from workbench.workspace.lens_fits import looked
 from workbench.workspace.measuring import Measuring
 from workbench.workspace.model_facts import Offered, offered
 from workbench.workspace.on_model import OnModel
@@ -202,9 +203,14 @@ class Session(OnModel):
         return lens_registry.lens(name)
 
     def look(self, lens: str, *args: Any, stacks: LanesLike | None = None, **options: Any) -> Any:
-        """Look through a lens, at each lane; arguments, result and errors are those of the function of that name in `lenses/`."""
+        """Look through a lens, at each lane; arguments, result and errors are those of the function of that name in `lenses/`.
+
+        A lens that needs a fit takes the one that the workspace keeps for this model; without one it is fitted first, and kept.
+        """
         if stacks is not None:
             options["stacks"] = [stack_of(lane) for lane in self.shelf.lanes(stacks)]
+        if lens_registry.fits(lens) or lens_registry.read_through(lens):
+            return looked(self.workspace.folder, self.model, lens, args, options)
         return self.lens(lens)(self.model, *args, **options)
 
     def generate(

@@ -33,6 +33,7 @@ Doing = Callable[[Session, Progress], object]
 TARGETS = " w11", " w12"
 LENSES: dict[str, Doing] = {
     "logit_lens": lambda on, tell: on.look("logit_lens", words(*range(12)), progress=tell),
+    "jacobian_lens": lambda on, tell: on.look("jacobian_lens", words(*range(12)), progress=tell),
     "attention": lambda on, tell: on.look("attention", words(*range(12)), progress=tell),
     "head_scores": lambda on, tell: on.look("head_scores", n=20, progress=tell),
     "induction_proof": lambda on, tell: on.look("induction_proof", n=20, progress=tell),

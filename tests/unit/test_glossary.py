@@ -17,7 +17,7 @@ TECHNICAL = (
     """
 placebo|interval|KL|MC1|MC2|MC3|perplexity|dose|held-out|nats|greedy|seed|split|margin|shuffled|logit lens|rank|AUC|temperature|token|layer
 probe|gate|patching|attribution|circuit|spectra|residual stream|senses|shots|system message|template|validation|verdict|neutral text|lane
-cosine|coherent|repetition|log-probability|balls|imbalance|top k|top p|confound|sinks|activations|scree|as released|logits
+cosine|coherent|repetition|log-probability|balls|imbalance|top k|top p|confound|sinks|activations|scree|as released|logits|Jacobian lens
 """.strip()
     .replace("\n", "|")
     .split("|")

@@ -8,7 +8,7 @@ rows of the vocabulary are held.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +29,8 @@ from workbench.progress import Progress, silent
 from workbench.shapes import Float, Int, Tensor
 
 _AT_ONCE = 128
+Through = Callable[[Sequence[str], Tensor], tuple[list[str], Tensor]]
+"""From the names of entries and their streams to those that are read, and what is read for them."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,7 @@ class LogitLens:
 
     `entropy` is in nats over the whole vocabulary, `kl` nats from what an entry says to what the last one does; `target_ranks` count from
     0. Targets are single tokens. `start` is the prompt's token that stands first here, `n_tokens` how many the prompt has.
+    `fitted_on` says what the matrices that the streams went through were fitted on; nothing where they were read as they are.
     """
 
     model: str
@@ -53,6 +56,7 @@ class LogitLens:
     target_ranks: Int[np.ndarray, "lane entry pos target"]
     start: int
     n_tokens: int
+    fitted_on: str = ""
 
     def rows(self, pos: int = -1) -> list[dict[str, Any]]:
         """The lens at one position as table rows, lane by lane and entry by entry."""
@@ -90,7 +94,22 @@ def logit_lens(
         Obstructed: the model has no TransformerLens bridge. BadPrompt: a target is not one token. BadKnob: the window holds no token of the
             prompt. Others: `engine.lanes`.
     """
-    owner, tell = bridged(model, "logit_lens"), progress or silent()
+    return lens_through(model, prompt, stacks, "logit_lens", (targets, top_k, halves), window, progress or silent())
+
+
+def lens_through(
+    model: LanguageModel,
+    prompt: Prompt,
+    stacks: Sequence[Sequence[Edit]],
+    name: str,
+    asked: tuple[Sequence[str], int, bool],
+    window: tuple[int, int] | None,
+    tell: Progress,
+    carried: Through | None = None,
+    fitted_on: str = "",
+) -> LogitLens:
+    """A lens of this kind by its name; `asked`: targets, how many top tokens, whether halves are read. Others, errors: as `logit_lens`."""
+    owner, (targets, top_k, halves) = bridged(model, name), asked
     batch = owner.tokens(prompt)
     n = batch.ids.shape[1]
     first, behind = (0, n) if window is None else window
@@ -100,7 +119,7 @@ def logit_lens(
     at, parts = slice(first, min(behind, n)), list[_Read]()
     for index, stack in enumerate(stacks):
         part = tell.part(index / len(stacks), (index + 1) / len(stacks))
-        parts.append(_read(owner, batch, stack, (ids, min(top_k, owner.info.d_vocab), halves), at, part))
+        parts.append(_read(owner, batch, stack, (ids, min(top_k, owner.info.d_vocab), halves, carried), at, part))
     top_ids = np.stack([part.top_ids for part in parts])
     texts = {token: token_texts(owner.tokenizer, [token])[0] for token in np.unique(top_ids).tolist()}
     tell(1.0, "Done")
@@ -119,6 +138,7 @@ def logit_lens(
         np.stack([part.ranks for part in parts]),
         first,
         n,
+        fitted_on,
     )
 
 
@@ -136,10 +156,15 @@ class _Read:
 
 
 def _read(
-    model: BridgeModel, batch: TokenBatch, stack: Sequence[Edit], asked: tuple[list[int], int, bool], at: slice, tell: Progress
+    model: BridgeModel,
+    batch: TokenBatch,
+    stack: Sequence[Edit],
+    asked: tuple[list[int], int, bool, Through | None],
+    at: slice,
+    tell: Progress,
 ) -> _Read:
-    """Read one lane; `asked`: targets, how many top tokens, whether halves are read."""
-    targets, top_k, halves = asked
+    """Read one lane; `asked`: targets, how many top tokens, whether halves are read, and what streams go through before they are."""
+    targets, top_k, halves, carried = asked
     layers = range(model.info.n_layers)
     # A parallel block has no middle, as attention and MLP read the same stream; TransformerLens names none in a state-space block.
     middle = ("hook_resid_mid", "attn.hook_out")
@@ -155,6 +180,8 @@ def _read(
     with torch.no_grad(), edited_bridge(model, stack) as bridge, running(batch.forward()):
         cache = bridge.run_with_cache(batch.ids, names_filter=names)[1]
         whole, labels = cache.accumulated_resid(layer=None, incl_mid=mids, apply_ln=False, return_labels=True)
+        if carried is not None:
+            labels, whole = carried(labels, whole)
         normed = cache.apply_ln_to_stack(whole, layer=None, has_batch_dim=True, recompute_ln=True)[:, 0, at]
         size, n = max(1, _AT_ONCE // len(labels)), normed.shape[1]
         parts: list[tuple[Tensor, ...]] = []

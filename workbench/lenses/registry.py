@@ -21,7 +21,8 @@ class LensNeeds:
 
     `hooks`: hook points of a block of the bridge that every layer must have (`some`: one layer at least). `sums`: what attention and MLP
     return must add up to the stream. `apart`: what heads write must join the stream as it is, and the MLP read after the block's attention;
-    `writes`: the first of these.
+    `writes`: the first of these. `asks`: a function of its module that tells what else stands in the way. `fit`: the lens whose result it
+    reads through, which a session keeps for each model.
     """
 
     module: str
@@ -32,6 +33,8 @@ class LensNeeds:
     apart: bool = False
     writes: bool = False
     experts: bool = False
+    asks: str = ""
+    fit: str = ""
 
 
 _STREAMS, _HEADS = ("hook_resid_pre", "hook_attn_out", "hook_mlp_out"), ("attn.hook_z",)
@@ -40,6 +43,8 @@ _MATRICES = ("attn.hook_q", "attn.hook_k", "attn.v.hook_out")
 _LENSES: dict[str, LensNeeds] = {
     "attention": LensNeeds("workbench.lenses.attention", "bridge", ("attn.hook_pattern",), some=True),
     "logit_lens": LensNeeds("workbench.lenses.logit_lens", "bridge", ("hook_resid_pre", "hook_resid_post")),
+    "jacobian_fit": LensNeeds("workbench.lenses.jacobian_fit", "bridge", ("hook_resid_pre", "hook_resid_post"), asks="obstacle"),
+    "jacobian_lens": LensNeeds("workbench.lenses.jacobian_lens", "bridge", fit="jacobian_fit"),
     "cell_edit": LensNeeds("workbench.lenses.cell_edits", "any"),
     "stream_readout": LensNeeds("workbench.lenses.patch_lens", "any"),
     "patch_lens": LensNeeds("workbench.lenses.patch_lens", "any"),
@@ -87,6 +92,16 @@ def lens(name: str) -> Callable[..., Any]:
     return getattr(importlib.import_module(_needs(name).module), name)
 
 
+def fits(name: str) -> bool:
+    """Whether a lens makes what another reads through. Raises: UnknownName."""
+    return _needs(name) in [_LENSES[needs.fit] for needs in _LENSES.values() if needs.fit]
+
+
+def read_through(name: str) -> str:
+    """The lens whose result a lens reads through; empty if it needs none. Raises: UnknownName."""
+    return _needs(name).fit
+
+
 def obstacles_of(name: str, model: LanguageModel) -> tuple[Obstacle, ...]:
     """Why a lens cannot look at this model, and what to load; empty if it can.
 
@@ -94,6 +109,8 @@ def obstacles_of(name: str, model: LanguageModel) -> tuple[Obstacle, ...]:
         UnknownName: there is no such lens.
     """
     needs, name_of = _needs(name), f"{model.info.name} ({model.info.architecture})"
+    if needs.fit:
+        return obstacles_of(needs.fit, model)
     if needs.network == "backpack" and not model.info.has_senses:
         return (Obstacle(f"It needs a Backpack; {model.info.name} has no senses.", "Load embedded-backpack."),)
     if needs.experts and not model.info.n_experts:
@@ -135,7 +152,7 @@ def _lacking(needs: LensNeeds, model: LanguageModel, name_of: str) -> str:
             return f"It reads {hook} in {'a' if needs.some else 'every'} layer, and {name_of} shows none in {where}."
     if needs.sums and not info.adds_up:
         return f"It takes the stream apart, and in {name_of} what attention and MLP return is not all that joins it."
-    return ""
+    return getattr(importlib.import_module(needs.module), needs.asks)(model) if needs.asks else ""
 
 
 def _heads_add_up(model: LanguageModel) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from workbench.conversations import Prompt
 from workbench.edits.lane import LaneLike
@@ -19,7 +19,11 @@ from workbench.progress import Progress
 from workbench.resources import models_of
 from workbench.workspace.edit_shelf import EditShelf
 from workbench.workspace.home import Workspace
+from workbench.workspace.lens_fits import kept_fit
 from workbench.workspace.model_facts import capabilities, next_tokens, weight_bytes
+
+if TYPE_CHECKING:
+    from workbench.lenses.jacobian_fit import JacobianFit
 
 
 class OnModel(ABC):
@@ -72,6 +76,10 @@ class OnModel(ABC):
     def lens_obstacles(self, lens: str) -> tuple[Obstacle, ...]:
         """Why a lens cannot look at this model, told before it is asked to; empty if it can. Raises: UnknownName."""
         return lens_registry.obstacles_of(lens, self.model)
+
+    def lens_fit(self) -> JacobianFit | None:
+        """The Jacobian lens that was fitted on this model last; None if none was. Raises: StorageFailed: its file is damaged."""
+        return kept_fit(self.workspace.folder, self.model)
 
     def next_tokens(self, prompt: Prompt, k: int = 10, edits: LaneLike = ()) -> list[tuple[str, float]]:
         """The k likeliest next tokens with their probabilities, under a lane."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
@@ -28,8 +28,8 @@ VERBS: dict[str, tuple[str, str, str]] = {
     "patch": ("Patch from", "another prompt", "What the cell as far from the end holds in another prompt."),
     "ablate": ("Ablate", "", "The mean of the other tokens in its place."),
 }
-Shown = tuple[tuple[int, int] | None, bool]
-"""Which tokens of the prompt the lens shows, None for all, and whether it shows halves of layers."""
+Shown = tuple[str, Mapping[str, Any]]
+"""The lens, and which part of the prompt it shows, as its arguments."""
 Drafted = tuple["Draft", "LogitLens"]
 DRAFT: jobs.Slot[Cell, Drafted] = jobs.Slot("cell-draft")
 
@@ -94,8 +94,9 @@ def _make(settings: Cell) -> None:
         draft = session.look("cell_edit", prompt, *cell, progress=progress.part(0.0, 0.5))
         session.shelf.draft(draft.edit)
         stacks = [*with_base(settings.lanes), Lane((Named(draft.edit.id, 1.0),))]
-        options = {"targets": settings.targets} | dict(zip(("window", "halves"), settings.shown))
-        return draft, session.look("logit_lens", prompt, **options, stacks=stacks, progress=progress.part(0.5, 1.0))
+        lens, part = settings.shown
+        seen = session.look(lens, prompt, targets=settings.targets, **part, stacks=stacks, progress=progress.part(0.5, 1.0))
+        return draft, seen
 
     jobs.start(DRAFT, "Making an edit of this cell", work, settings)
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import streamlit as st
 
-from pages._ui.inspect import cells
+from pages._ui.inspect import cells, jacobian
+from pages._ui.inspect.blocked import blocked
 from pages._ui.kit import frame, jobs, scope, words
 from pages._ui.kit.components import MAX_COLUMNS, grid, token_strip
 from pages._ui.kit.figures import figure_panel
+from pages._ui.kit.glossary import tip
 from pages._ui.kit.lanes import Lanes, lanes_on, with_base
 from pages._ui.kit.state import state
 from workbench.conversations import Prompt
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from workbench.progress import Progress
     from workbench.session import Session
 
+_BY = {"logit_lens": "Logit lens", "jacobian_lens": "Jacobian lens"}
+_CELL = ("likeliest next token", "the token that what the layer holds comes to most, here or later in the text")
 LOGIT_LENS: jobs.Slot[Read, LogitLens] = jobs.Slot("logit_lens")
 ATTENTION: jobs.Slot[Read, AttentionPatterns] = jobs.Slot("attention")
 
@@ -36,6 +40,8 @@ class Read:
     targets: tuple[str, ...] = ()
     window: tuple[int, int] | None = None
     halves: bool = False
+    lens: str = "logit_lens"
+    fitted_on: str = ""
 
 
 class Labelled(Protocol):
@@ -46,11 +52,25 @@ class Labelled(Protocol):
 
 
 def logit_lens(session: Session, prompt: Prompt, targets: tuple[str, ...]) -> None:
-    """What the model would say if it stopped after each layer."""
+    """What the model would say if it stopped after each layer, or what the layers behind make of what each holds."""
+    lens = st.segmented_control(
+        "Read by",
+        list(_BY),
+        format_func=_BY.__getitem__,
+        default="logit_lens",
+        key="lens-by",
+        required=True,
+        help=tip("logit lens Jacobian lens"),
+    )
+    lens = lens or "logit_lens"
+    fit = None
+    if lens == "jacobian_lens" and (blocked(session, lens) or (fit := jacobian.fitted(session)) is None):
+        return
     with st.container(horizontal=True, vertical_alignment="center"):
-        window = _part(session, prompt)
-        halves = st.toggle("Between attention and MLP too", key="lens-halves", persist_state="session", help="Costs as much again.")
-        settings = Read(prompt, lanes_on(), targets, window, halves)
+        window, halves = _part(session, prompt), False
+        if fit is None:
+            halves = st.toggle("Between attention and MLP too", key="lens-halves", persist_state="session", help="Costs as much again.")
+        settings = Read(prompt, lanes_on(), targets, window, halves, lens, "" if fit is None else fit.told)
         frame.act("Read every layer", _read, settings, type="primary", key="lens-run")
     jobs.panel(
         LOGIT_LENS, _lens, settings=settings,
@@ -76,10 +96,14 @@ def _read(settings: Read) -> None:
     stacks = with_base(settings.lanes)
 
     def work(session: Session, progress: Progress) -> LogitLens:
-        options = {"targets": settings.targets, "window": settings.window, "halves": settings.halves}
-        return session.look("logit_lens", settings.prompt, **options, stacks=stacks, progress=progress)
+        return session.look(settings.lens, settings.prompt, targets=settings.targets, **_shown(settings), stacks=stacks, progress=progress)
 
-    jobs.start(LOGIT_LENS, "Logit lens", work, settings)
+    jobs.start(LOGIT_LENS, _BY[settings.lens], work, settings)
+
+
+def _shown(settings: Read) -> dict[str, Any]:
+    """What a lens shows of a prompt, as its arguments; halves of layers only the logit lens has."""
+    return {"window": settings.window} | ({"halves": settings.halves} if settings.lens == "logit_lens" else {})
 
 
 def _lens(found: LogitLens) -> None:
@@ -88,7 +112,7 @@ def _lens(found: LogitLens) -> None:
     names = [entry_word(found.entries[i]) for i in kept]
     tops = found.top_texts[lane][:, :, 0]
     shares = found.top_probabilities[lane][:, :, 0]
-    st.caption("Cell: likeliest next token. Colour: its probability. The top row is the model's own answer.")
+    st.caption(f"Cell: {_CELL[bool(found.fitted_on)]}. Colour: its probability. The top row is the model's own answer.")
     left, right = st.columns(2, gap="large")
     with left:
         picked = grid(
@@ -111,7 +135,7 @@ def _cell(found: LogitLens, entry: int, pos: int) -> None:
             st.markdown(f"**{entry_word(found.entries[entry])}**, token {found.start + pos}", width="content")
             st.text(words.token(found.tokens[pos]), width="content")
         if read is not None:
-            at = (read.prompt, -1 if layer is None else layer, found.start + pos, read.targets, (read.window, read.halves))
+            at = (read.prompt, -1 if layer is None else layer, found.start + pos, read.targets, (read.lens, _shown(read)))
             cells.verbs(*at, lambda lens, lanes: jobs.put(LOGIT_LENS, lens, replace(read, lanes=lanes)))
         columns = st.columns(min(3, len(found.lanes)))
         top = 1.05 * float(found.top_probabilities[:, entry, pos].max())
@@ -121,7 +145,9 @@ def _cell(found: LogitLens, entry: int, pos: int) -> None:
                 shares = [float(x) for x in found.top_probabilities[i, entry, pos]]
                 figure = bars(f"{lane.label}: top {len(tops)}", tops, shares, "probability", lane=i, top=top)
                 rows = [{"token": a, "probability": b} for a, b in zip(tops, shares)]
-                figure_panel(figure, rows, words.provenance(model=found.model, lane=lane.label), key=f"lens-top-{i}")
+                figure_panel(
+                    figure, rows, words.provenance(model=found.model, lane=lane.label, fitted=found.fitted_on), key=f"lens-top-{i}"
+                )
                 entropy, kl = (words.number(float(x[i, entry, pos])) for x in (found.entropy, found.kl))
                 st.caption(f"Entropy {entropy} nats, KL to the last layer {kl} nats")
         if found.targets:
@@ -143,7 +169,7 @@ def _targets(found: LogitLens, pos: int) -> None:
     ]
     figure_panel(
         target_path(found, pos, "log_prob", kept), rows,
-        words.provenance(model=found.model, n="1 prompt", where=f"token {found.start + pos}"), key="lens-targets",
+        words.provenance(model=found.model, n="1 prompt", where=f"token {found.start + pos}", fitted=found.fitted_on), key="lens-targets",
         look_for="The layer where the target's line leaves the distractor's: there the answer is decided, and there an edit can act.",
     )  # fmt: skip
 

@@ -17,7 +17,8 @@ from workbench.conversations import Conversation, Turn
 from workbench.data.demonstrations import Demonstrations
 from workbench.data.passages import passages
 from workbench.decode import Sampling, generate
-from workbench.methods.shared.neutral import neutral_of
+from workbench.errors import BadPrompt
+from workbench.methods.shared.neutral import neutral_of, own_texts
 from workbench.models.base import LanguageModel
 from workbench.models.chat import has_template
 from workbench.models.tokens import TokenBatch, prompt_ids
@@ -59,6 +60,26 @@ def fitting(model: LanguageModel, texts: Sequence[str], room: int | None = None)
     """Those of some texts that have two tokens or more and fit into `room` tokens, or into the model's context."""
     lengths = [len(ids) for ids in model.tokenizer(list(texts))["input_ids"]]
     return [text for text, n in zip(texts, lengths) if 1 < n <= (model.info.n_ctx if room is None else room)]
+
+
+def plain_texts(model: LanguageModel, n: int, least: int) -> tuple[list[str], str]:
+    """`n` texts of at least so many different tokens, of the kind that the model reads, and in words what they are: passages that no edit
+    is measured on, or, where it does not read these, what it writes itself.
+
+    Raises: BadPrompt: there are not so many.
+    """
+
+    def long(texts: Sequence[str]) -> list[str]:
+        rows = model.tokenizer(list(texts))["input_ids"] if texts else []
+        return [text for text, ids in zip(texts, rows) if len(set(ids)) >= least]
+
+    found, what = long(fitting(model, passages().read)) if reads_passages(model) else [], "of the shipped passages"
+    if len(found) < n:
+        found, what = long([text for text in own_texts(model, 0) if text.strip()]), "of its own texts"
+    if len(found) < n:
+        had = f"of those at hand {len(found)} have {least} different tokens or more"
+        raise BadPrompt(f"{n} texts are asked for; {had}.", "Ask for fewer, or give texts.")
+    return found[:: len(found) // n][:n], f"{n} {what}"
 
 
 def few_texts(model: LanguageModel, demonstrations: Demonstrations, seed: int) -> Ground:

@@ -9,7 +9,7 @@ import torch
 from workbench import memo
 from workbench.conversations import Prompt
 from workbench.data.demonstrations import Demonstrations, neutral_texts
-from workbench.decode import Sampling, generate
+from workbench.decode import Generated, Sampling, generate
 from workbench.models.base import LanguageModel
 from workbench.models.token_texts import token_ids
 from workbench.shapes import Bool, Tensor
@@ -38,14 +38,25 @@ def neutral_of(model: LanguageModel, demonstrations: Demonstrations, seed: int) 
     texts = list(neutral_texts(rows))
     if len(texts) >= MIN_TEXTS:
         return _halves(texts, "the demonstrations")
-    start = model.tokenizer.bos_token or model.tokenizer.eos_token or str(demonstrations[0].prompt).split()[0]
-    sampling = Sampling(max_new_tokens=min(40, model.info.n_ctx - 8), temperature=1.0, seed=seed)
-    drawn = memo.once(("samples", id(model), start, sampling), lambda: generate(model, [start] * N_SAMPLES, sampling=sampling)[0])
+    drawn = _samples(model, seed, str(demonstrations[0].prompt).split()[0])
     ends = {_end(model, row.prompt) for row in rows}
     kept = [item.text for item in drawn if len(item.ids) > 3 and item.text.strip() and not _holds(item.ids, ends)]
     if len(kept) < MIN_TEXTS:
         kept = [item.text for item in drawn if len(item.ids) > 3 and item.text.strip()]
     return _halves(list(dict.fromkeys(kept)), "the model's own samples")
+
+
+def own_texts(model: LanguageModel, seed: int) -> tuple[str, ...]:
+    """Texts that the model writes itself at temperature 1 behind its first token; of those alike one. Raises: BadPrompt: it has none."""
+    drawn = _samples(model, seed, "")
+    return tuple(dict.fromkeys(item.text for item in drawn))
+
+
+def _samples(model: LanguageModel, seed: int, else_behind: str) -> tuple[Generated, ...]:
+    """`N_SAMPLES` of the model's own texts behind its first token, or behind a word where the tokenizer has none."""
+    start = model.tokenizer.bos_token or model.tokenizer.eos_token or else_behind
+    sampling = Sampling(max_new_tokens=min(40, model.info.n_ctx - 8), temperature=1.0, seed=seed)
+    return memo.once(("samples", id(model), start, sampling), lambda: generate(model, [start] * N_SAMPLES, sampling=sampling)[0])
 
 
 def sampled_positions(mask: Bool[Tensor, "batch pos"], n: int, seed: int) -> Bool[Tensor, "batch pos"]:
