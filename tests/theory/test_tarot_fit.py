@@ -24,11 +24,10 @@ from workbench.methods.tarot.fit import constant_answer, fit_rotation
 from workbench.methods.tarot.generation import WordClassifier
 from workbench.methods.tarot.heads import rank_heads
 from workbench.methods.tarot.objective import AngleObjective, by_length, generation_objective, scores
-from workbench.methods.tarot.prefix import Prefix
 from workbench.methods.tarot.report import random_turns
-from workbench.methods.tarot.task import Task, chosen_rows, label_of, labels_of, task_of
+from workbench.methods.tarot.task import Task, beginnings, chosen_rows, label_of, labels_of, task_of
 from workbench.models.base import LanguageModel
-from workbench.models.tokens import TokenBatch, running
+from workbench.models.tokens import TokenBatch
 from workbench.numerics.rotations import AngleSpace
 from workbench.progress import Cancelled, Progress, silent
 from workbench.search import Trials
@@ -76,26 +75,55 @@ def test_prompts_run_with_those_of_their_length_and_in_the_order_given() -> None
     assert batch.ids.shape == (2, 10) and batch.lengths.tolist() == [9, 10]
 
 
-def test_the_prefix_equals_the_whole_network_and_skips_the_lower_blocks(tiny: LanguageModel) -> None:
-    the_task = task(tiny)
+@pytest.mark.parametrize("name", ["prob", "loglik"])
+@pytest.mark.parametrize("shots", ["zero", "mix"])
+def test_the_prefix_equals_the_whole_network_and_skips_the_lower_blocks(tiny: LanguageModel, name: str, shots: str) -> None:
+    the_task = task(tiny, shots=shots)
     ran: list[int] = []
-    with_prefix = objective_of(tiny, the_task, layers=(2,))
-    without = objective_of(tiny, the_task, keeps_prefix=False, layers=(2,))
+    with_prefix = objective_of(tiny, the_task, layers=(2,), objective=name)
+    without = objective_of(tiny, the_task, keeps_prefix=False, layers=(2,), objective=name)
     points = torch.rand(2, with_prefix.space.dim, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    base, hooks = logits(tiny), tiny.hook_count()
     torch.testing.assert_close(with_prefix.per_prompt(points), without.per_prompt(points), atol=CLOSE, rtol=0)
     with tiny.intercept("head_z@0", lambda x: ran.append(1)):
         with_prefix.per_prompt(points)
         assert not ran
         without.per_prompt(points)
         assert ran
-    base, hooks = logits(tiny), tiny.hook_count()
-    prefix = Prefix.of(tiny, the_task.prompts, 2)
-    with torch.no_grad(), running(the_task.prompts.forward()):
-        same = prefix.network(1).run(the_task.prompts)[0][:, -1]
-        whole = tiny.run(the_task.prompts)[0][:, -1]
-    torch.testing.assert_close(same, whole, atol=CLOSE, rtol=0)
     assert torch.equal(logits(tiny), base)
     assert tiny.hook_count() == hooks
+
+
+def test_demonstrations_that_several_prompts_show_run_once_a_candidate(tiny: LanguageModel) -> None:
+    def tokens_run(the_task: Task, keeps_prefix: bool) -> int:
+        objective, ran = objective_of(tiny, the_task, keeps_prefix, layers=(1, 2)), [0]
+        point = torch.rand(1, objective.space.dim, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+        objective.per_prompt(point)
+
+        def count(x: Tensor) -> None:
+            ran[0] += x.shape[0] * x.shape[1]
+
+        with tiny.intercept("head_z@2", count):
+            objective.per_prompt(point)
+        return ran[0]
+
+    shown, alone = task(tiny, 12, "six"), task(tiny, 12, "zero")
+    longest, whole = max(map(len, alone.prompts.real_ids)), int(shown.prompts.lengths.sum())
+    assert tokens_run(shown, True) <= int(shown.prompts.lengths.max()) + 12 * (longest + 1) < whole / 2
+    assert tokens_run(shown, False) >= whole
+    assert tokens_run(alone, True) == alone.prompts.ids.numel(), "prompts that show nothing run as they are"
+
+
+def test_a_beginning_is_what_all_behind_as_many_demonstrations_have_in_common(tiny_gpt2: LanguageModel) -> None:
+    the_task = task(tiny_gpt2, 12)
+    prompts, found = the_task.prompts.real_ids, beginnings(the_task)
+    assert set(the_task.shown) == {0, 2, 4, 6}
+    for i, (ids, n) in enumerate(zip(prompts, found)):
+        others = [prompts[j] for j, shown in enumerate(the_task.shown) if shown == the_task.shown[i]]
+        assert all(other[:n] == ids[:n] for other in others) if n < len(ids) else not the_task.shown[i] or len(others) == 1
+    assert beginnings(replace(the_task, shown=tuple(range(12)))) == list(map(len, prompts)), "what stands alone has nothing in common"
+    twins = replace(the_task, prompts=the_task.prompts.rows(torch.tensor([0] * 12)), shown=(2,) * 12)
+    assert beginnings(twins) == [len(prompts[0])] * 12, "a prompt's last token is always read"
 
 
 def test_the_objective_repeats_exactly_and_flattens_as_the_bound_closes(tiny_gpt2: LanguageModel) -> None:
@@ -117,7 +145,7 @@ def test_the_objective_repeats_exactly_and_flattens_as_the_bound_closes(tiny_gpt
 def test_scores_mean_what_they_say() -> None:
     values = torch.tensor([[[0.0, 2.0, 1.0, -1.0]]])
     batch = TokenBatch.of([[0]], None)
-    the_task = Task((), batch, batch, torch.tensor([2]), torch.tensor([[2, 3, -1]]), torch.tensor([0.25]))
+    the_task = Task((), batch, batch, torch.tensor([2]), torch.tensor([[2, 3, -1]]), torch.tensor([0.25]), (0,))
     got = {name: float(scores(the_task, values, name, "vocabulary")) for name in ("prob", "accuracy", "margin", "logit_gain", "rank")}
     assert got["prob"] == pytest.approx(math.exp(1) / (1 + math.exp(2) + math.exp(1) + math.exp(-1)), abs=1e-6)
     assert (got["accuracy"], got["margin"], got["logit_gain"], got["rank"]) == (0.0, -1.0, 0.75, -1.0)

@@ -78,7 +78,7 @@ def side_by_side(n_tokens: int) -> int:
 
 def bundles(batch: TokenBatch) -> Iterator[Bundle]:
     """Cut rows into bundles. They don't depend on lanes, so that what was kept of one evaluation serves another."""
-    ids = [row[mask].tolist() for row, mask in zip(batch.ids, batch.mask)]
+    ids = batch.real_ids
     by_prompt: dict[tuple[int, ...], list[int]] = {}
     for i, (row, n) in enumerate(zip(ids, batch.n_prompt.tolist())):
         by_prompt.setdefault(tuple(row[:n]), []).append(i)

@@ -114,6 +114,18 @@ def _without(value: Any, cache: Any) -> Any:
     return _CACHE if cache is not None and value is cache else value
 
 
+def onward(
+    model: LanguageModel, fork: int, done: Pass, x: Float[Tensor, "lane_row pos d_model"], n_lanes: int, cache: Any
+) -> Float[Tensor, "lane_row pos d_model"]:
+    """What leaves the last block where `x` enters block `fork`, lane after lane; keys and values of the blocks that ran join `cache`."""
+    n_rows = len(done.batch)
+    with running(done.batch.repeat(n_lanes).forward(done.n_before)):
+        for block, (args, kwargs) in zip(model.blocks[fork:], done.calls[fork:]):
+            out: Any = block(x, *_repeated(args, n_lanes, n_rows, cache), **_repeated(kwargs, n_lanes, n_rows, cache))
+            x = out[0] if isinstance(out, tuple) else out
+    return x
+
+
 class Group:
     """Lanes that fork at one block and run side by side from there."""
 
@@ -129,7 +141,7 @@ class Group:
 
     def from_here(self, done: Pass, cache: Any) -> Float[Tensor, "lane_row pos d_model"]:
         """What leaves the last block, lane after lane; keys and values of the blocks that ran are added to `cache`."""
-        n, n_rows = len(self._stacks), len(done.batch)
+        n = len(self._stacks)
         forward = done.batch.forward(done.n_before)
         parts: list[Tensor] = []
         for first in self._first:
@@ -137,12 +149,8 @@ class Group:
             for op in first:
                 x = _acted(op, x, forward)
             parts.append(x)
-        x = torch.cat(parts)
-        with running(done.batch.repeat(n).forward(done.n_before)), self._entered():
-            for block, (args, kwargs) in zip(self._model.blocks[self.fork :], done.calls[self.fork :]):
-                out: Any = block(x, *_repeated(args, n, n_rows, cache), **_repeated(kwargs, n, n_rows, cache))
-                x = out[0] if isinstance(out, tuple) else out
-        return x
+        with self._entered():
+            return onward(self._model, self.fork, done, torch.cat(parts), n, cache)
 
     def logits_of(self, at: int, x: Float[Tensor, "lane token d_model"]) -> Float[Tensor, "token d_vocab"]:
         """The logits of one lane of the group; `x` are those of all."""

@@ -98,6 +98,11 @@ class TokenBatch:
         """Real tokens of each row."""
         return self.mask.sum(-1)
 
+    @property
+    def real_ids(self) -> list[list[int]]:
+        """The ids of each row, without its padding."""
+        return [row[mask].tolist() for row, mask in zip(self.ids, self.mask)]
+
     def forward(self, n_before: int = 0) -> Forward:
         """What a forward over the columns from `n_before` on knows about its positions."""
         at, n_prompt = self.positions, self.n_prompt[:, None]

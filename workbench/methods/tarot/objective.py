@@ -7,7 +7,6 @@ f(Theta) asked twice is the same number. Ref: docs/methods/tarot.md §3.3.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import final
 
@@ -16,10 +15,10 @@ import torch
 from workbench.conversations import Prompt
 from workbench.decode import Sampling, generate
 from workbench.edits.base import Edit
+from workbench.forks import Rows, runs_apart, widened
 from workbench.methods.tarot.config import TarotConfig
 from workbench.methods.tarot.edit import HEADS_KIND, MLP_KIND, turner
-from workbench.methods.tarot.prefix import Prefix
-from workbench.methods.tarot.task import Task, decided, masked_to
+from workbench.methods.tarot.task import Task, beginnings, decided, masked_to
 from workbench.models.base import LanguageModel
 from workbench.models.hooks import ReadWrite
 from workbench.models.tokens import TokenBatch, running
@@ -53,19 +52,26 @@ class AngleObjective:
             held: value biases that do not turn.
             redraw: the task of a call's number, where demonstrations are drawn anew at every call.
             calls_done: calls of a resumed search.
-            keeps_prefix: compute what lies below the first edited layer once; False is the slow reference.
+            keeps_prefix: compute what lies below the first edited layer once, and the demonstrations that stand before several prompts
+                once a candidate, where the model can be taken apart; False is the slow reference.
         """
         self.model, self.space, self.config, self.task, self.held = model, space, config, task, held
         self._redraw, self._calls, self._keeps_prefix = redraw, calls_done, keeps_prefix
 
     @cached_property
-    def _prompts(self) -> tuple[_Part, ...]:
-        """The prompts by length: those that stand alone do not pay for padding to those behind six demonstrations."""
-        return tuple(self._part(index, self.task.prompts.rows(index).trimmed()) for index in by_length(self.task.prompts.lengths))
+    def _prompts(self) -> Rows | None:
+        """The prompts, each with its answer token behind it; None where all is run anew."""
+        task = self.task
+        whole = [[*ids, answer] for ids, answer in zip(task.prompts.real_ids, task.answers.tolist())]
+        return self._kept(TokenBatch.of(whole, beginnings(task), self.model.device))
 
     @cached_property
-    def _whole(self) -> _Part:
-        return self._part(torch.arange(len(self.task)), self.task.whole)
+    def _whole(self) -> Rows | None:
+        return self._kept(self.task.whole)
+
+    def _kept(self, batch: TokenBatch) -> Rows | None:
+        is_apart = self._keeps_prefix and runs_apart(self.model)
+        return Rows(self.model, batch, min(self.space.layers)) if is_apart else None
 
     def __call__(self, points: Float[Tensor, "lane dim"]) -> Float[Tensor, " lane"]:
         """Return f of each point."""
@@ -98,28 +104,43 @@ class AngleObjective:
         return decided(self.task, logits, self.config.answers)[0].tolist()
 
     def _on(self, task: Task, point: Float[Tensor, " dim"]) -> Float[Tensor, ""]:
-        return AngleObjective(self.model, self.space, self.config, task, self.held)(point[None])[0]
+        return AngleObjective(self.model, self.space, self.config, task, self.held, keeps_prefix=False)(point[None])[0]
 
     def _scored(self, points: Float[Tensor, "lane dim"]) -> Float[Tensor, "lane row"]:
         if self.config.objective == "loglik":
-            return _log_likelihood(self.task.whole, self._logits(points, self._whole, last=False))
-        logits = self._last_logits(points)
-        return scores(self.task, logits, self.config.objective, self.config.answers)
+            return self._log_likelihood(points)
+        return scores(self.task, self._last_logits(points), self.config.objective, self.config.answers)
 
-    def _last_logits(self, points: Tensor) -> Float[Tensor, "lane row d_vocab"]:
-        parts = [self._logits(points, part, last=True) for part in self._prompts]
-        order = torch.cat([part.index for part in self._prompts]).argsort()
-        return torch.cat(parts, 1)[:, order.to(parts[0].device)]
+    @torch.no_grad()
+    def _last_logits(self, points: Float[Tensor, "lane dim"]) -> Float[Tensor, "lane row d_vocab"]:
+        kept, task = self._prompts, self.task
+        if kept is None:
+            index = by_length(task.prompts.lengths)
+            parts = [self._run(points, task.prompts.rows(rows).trimmed(), last=True)[:, :, -1] for rows in index]
+            return torch.cat(parts, 1)[:, torch.cat(index).argsort().to(parts[0].device)]
+        at = task.prompts.lengths - torch.tensor(beginnings(task), device=self.model.device)
+        with self.model.intercepts(self._hooks(points)):
+            x = kept.leaving(len(points))
+        return widened(self.model.unembed(x[:, torch.arange(len(task), device=x.device), at]))
 
-    def _logits(self, points: Tensor, part: _Part, *, last: bool) -> Tensor:
-        n_lanes = len(points)
-        model = self.model if part.prefix is None else part.prefix.network(n_lanes)
-        whole = part.batch.repeat(n_lanes)
+    @torch.no_grad()
+    def _log_likelihood(self, points: Float[Tensor, "lane dim"]) -> Float[Tensor, "lane row"]:
+        kept, whole = self._whole, self.task.whole
+        if kept is None:
+            return _log_likelihood(whole, self._run(points, whole, last=False))
+        with self.model.intercepts(self._hooks(points)):
+            log_p = widened(self.model.unembed(kept.leaving(len(points)))).log_softmax(-1)
+        found = torch.zeros(log_p.shape[:2], dtype=log_p.dtype, device=log_p.device)
+        for row, (ids, n) in enumerate(zip(whole.real_ids, whole.n_prompt.tolist())):
+            found[:, row] = log_p[:, row, torch.arange(len(ids) - n), ids[n:]].sum(-1)
+        return found
+
+    def _run(self, points: Float[Tensor, "lane dim"], batch: TokenBatch, *, last: bool) -> Float[Tensor, "lane row pos d_vocab"]:
+        """The logits of every position, or of the last alone, all run anew."""
+        whole = batch.repeat(len(points))
         with torch.no_grad(), self.model.intercepts(self._hooks(points)), running(whole.forward()):
-            logits = model.run(whole, last_only=last)[0]
-        logits = logits[:, -1] if last else logits
-        logits = logits if logits.dtype == torch.float64 else logits.float()
-        return logits.view(n_lanes, len(part.batch), *logits.shape[1:])
+            logits = self.model.run(whole, last_only=last)[0]
+        return widened(logits).unflatten(0, (len(points), len(batch)))
 
     def _hooks(self, points: Tensor) -> list[tuple[Site, ReadWrite]]:
         space = self.space
@@ -127,19 +148,6 @@ class AngleObjective:
         kind = MLP_KIND if space.variant == "mlp" else HEADS_KIND
         held: Sequence[Tensor | None] = [None] * len(space.layers) if self.held is None else list(self.held)
         return [(Site(kind, layer), turner(space.variant, angles[:, i], held[i])) for i, layer in enumerate(space.layers)]
-
-    def _part(self, index: Int[Tensor, " row"], batch: TokenBatch) -> _Part:
-        first = min(self.space.layers)
-        return _Part(index, batch, Prefix.of(self.model, batch, first) if first and self._keeps_prefix else None)
-
-
-@dataclass(frozen=True, eq=False)
-class _Part:
-    """Rows of a task that run as one batch, and their stream below the first edited layer."""
-
-    index: Int[Tensor, " row"]
-    batch: TokenBatch
-    prefix: Prefix | None
 
 
 def by_length(lengths: Int[Tensor, " row"]) -> list[Int[Tensor, " _row"]]:

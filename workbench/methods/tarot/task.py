@@ -6,6 +6,7 @@ is computed once, before the search.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -24,6 +25,8 @@ from workbench.shapes import Bool, Float, Int, Tensor
 POOL = 20
 MAX_LABELS = 20
 _AT_ONCE = 64
+LEAST_SHARED = 8
+"""Fewer tokens than this cost more to run apart than once a prompt."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +34,8 @@ class Task:
     """Hold prompts ready to be scored.
 
     `answers` is the token whose probability counts; `candidates` are the first tokens of the labels that a row chooses among, padded with
-    -1; `whole` appends the whole label to the prompt, for the log-likelihood of several tokens.
+    -1; `whole` appends the whole label to the prompt, for the log-likelihood of several tokens; `shown` is how many demonstrations stand
+    before each.
     """
 
     rows: tuple[Demonstration, ...]
@@ -40,6 +44,7 @@ class Task:
     answers: Int[Tensor, " row"]
     candidates: Int[Tensor, "row choice"]
     base_logit: Float[Tensor, " row"]
+    shown: tuple[int, ...]
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -131,9 +136,20 @@ def task_of(
     whole = TokenBatch.of([p + e for p, e in zip(prompts, ends)], lengths, model.device)
     known = answered or {}
     answers = torch.tensor([known.get(row, end[0]) for row, end in zip(rows, ends)], device=model.device)
-    task = Task(tuple(rows), short, whole, answers, _candidates(model, rows, labels, answers), torch.zeros(len(rows)))
+    task = Task(tuple(rows), short, whole, answers, _candidates(model, rows, labels, answers), torch.zeros(len(rows)), tuple(counts))
     base = torch.cat([last_logits(model, short.rows(slice(at, at + _AT_ONCE))) for at in range(0, len(rows), _AT_ONCE)])
     return replace(task, base_logit=base.gather(1, answers[:, None])[:, 0])
+
+
+def beginnings(task: Task) -> list[int]:
+    """How many tokens each prompt begins with like all others behind as many demonstrations; all of them where it is too few to matter."""
+    prompts, found = task.prompts.real_ids, task.prompts.lengths.tolist()
+    for n in set(task.shown):
+        rows = [row for row, shown in enumerate(task.shown) if shown == n]
+        shared = len(os.path.commonprefix([prompts[row] for row in rows]))
+        if len(rows) > 1 and LEAST_SHARED <= shared < min(found[row] for row in rows):
+            found = [shared if shown == n else length for shown, length in zip(task.shown, found)]
+    return found
 
 
 def last_logits(model: LanguageModel, batch: TokenBatch) -> Float[Tensor, "row d_vocab"]:
