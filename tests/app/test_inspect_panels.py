@@ -195,13 +195,13 @@ def test_heads_fill_the_heads_knob_where_there_is_one_and_else_their_layers(app:
     assert test.multiselect(key="knob-tarot-layers").value == []
     test.session_state["retouch"].method = "mean_difference"
     fine(test.run())
-    assert test.text_input(key="knob-mean_difference-heads").value == "1.2, 2.0" and "heads whole" not in texts(test)
+    assert test.text_input(key="knob-mean_difference-parts").value == "1.2, 2.0" and "heads whole" not in texts(test)
     test.session_state["retouch"].method = "sea"
     fine(test.run())
     assert test.multiselect(key="knob-sea-layers").value == [1, 2]
     said = texts(test)
-    assert "SEA takes the layers of these heads whole; " in said and "act on these alone." in said
-    assert all(title in said.partition("heads whole; ")[2] for title in ("ARE", "LoRA", "Mean difference", "TaRot"))
+    assert "SEA takes the layers of these heads whole. Just these are changed by " in said
+    assert all(title in said.partition("heads whole. ")[2] for title in ("ARE", "LoRA", "Mean difference", "TaRot"))
     test.session_state["retouch"].method = "lora"
     fine(test.run())
     assert test.text_input(key="knob-lora-parts").value == "1.2, 2.0"

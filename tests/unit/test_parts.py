@@ -10,13 +10,16 @@ import torch
 
 from tests.conftest import words
 from tests.contract.test_methods import QUICK, rows_for
+from tests.families import family_folder
 from workbench.edits.engine import applied
 from workbench.edits.placebo import rotated
 from workbench.edits.store import load_edit, save
 from workbench.errors import BadKnob
 from workbench.methods import get, ordered
+from workbench.methods.held import beyond, held_by
 from workbench.methods.registry import Scope
 from workbench.methods.shared.parts import part_sites
+from workbench.models.catalog import load
 from workbench.models.tokens import TokenBatch
 from workbench.record import activations
 from workbench.sites import Site
@@ -72,17 +75,40 @@ def test_mlps_and_heads_together_are_these_and_no_layers_whole(tiny_gpt2: Any, n
     assert not any((low.a == 0).all(0).any() for site, low in edit.factors.items() if site.kind != "w_o"), "an MLP is seen whole"
 
 
-def test_a_scope_of_heads_and_mlps_is_taken_exactly_by_the_methods_that_can_and_else_by_its_blocks() -> None:
-    scope = Scope((), ((1, 2), (0, 1)), (0,))
-    assert scope.parts == ("0.1", "MLP 0", "1.2") and scope.blocks == (0, 1) and Scope((2,), ((1, 2),)).parts is None
-    exact = {method.name for method in ordered() if scope.parts in method.scopes(scope).values()}
-    assert exact == {"lora", "are"}
-    for method in ordered():
-        told = method.scopes(scope)
-        assert set(told) <= set(method.config.__dataclass_fields__), "a scope sets knobs that there are"
-        method.configure(dict(told))
+HEADS, MLPS, BOTH = Scope((), ((1, 2), (0, 1))), Scope((), (), (0,)), Scope((), ((1, 2), (0, 1)), (0,))
+
+
+def test_a_scope_of_heads_and_mlps_is_held_to_by_the_methods_that_can(tiny_gpt2: Any) -> None:
+    assert BOTH.parts == ("0.1", "MLP 0", "1.2") and BOTH.blocks == (0, 1) and Scope((2,), ((1, 2),)).parts is None
+    weights = {"lora", "are"}
+    for scope, able in ((HEADS, {"mean_difference", "tarot"}), (MLPS, {"mean_difference", "tarot"}), (BOTH, {"mean_difference"})):
+        assert {method.name for method in held_by(tiny_gpt2, scope)} == able | weights
+        for method in ordered():
+            told = method.scopes(scope)
+            assert set(told) <= set(method.config.__dataclass_fields__), "a scope sets knobs that there are"
+            method.configure(dict(told))
+    assert get("mean_difference").scopes(BOTH) == {"layers": None, "parts": BOTH.parts}
+    assert get("mean_difference").scopes(Scope((1,), ((2, 0),))) == {"layers": (1, 2), "parts": None}
+    assert get("tarot").scopes(HEADS)["heads"] == ("0.1", "1.2") == get("tarot").scopes(BOTH)["heads"]
+    assert (get("tarot").scopes(MLPS)["variant"], get("tarot").scopes(MLPS)["layers"]) == ("mlp", (0,))
     assert get("lora").scopes(Scope((1, 2)))["parts"] == ("MLP 1", "MLP 2")
     assert get("are").scopes(Scope((1, 2))) == {"adapter_blocks": (1, 2), "parts": None, "read_blocks": (1, 2)}
+
+
+def test_why_a_method_changes_more_or_less_than_a_scope_is_told_before_a_fit(tiny_gpt2: Any, tmp_path: Path) -> None:
+    def reason(name: str, scope: Scope, model: Any = tiny_gpt2) -> str:
+        why = beyond(get(name), model, scope)
+        return "" if why is None else why.reason
+
+    assert reason("sea", HEADS) == "SEA takes the layers of these heads whole."
+    assert reason("tarot", BOTH) == "TaRot changes the heads of these alone, and leaves the others as they are."
+    assert "Layers were picked too" in reason("lora", Scope((2,), ((1, 2),)))
+    assert not reason("sea", Scope((1,))) and not reason("tarot", HEADS)
+    mixture = load(str(family_folder("mixtral", tmp_path / "model")))
+    assert "lacks: w_in@0, w_out@0" in reason("lora", MLPS, mixture)
+    assert not reason("mean_difference", MLPS, mixture) and "lora" not in {method.name for method in held_by(mixture, MLPS)}
+    with pytest.raises(BadKnob, match="has no w_in@0"):
+        part_sites(mixture, ("MLP 0",))
 
 
 @pytest.mark.parametrize("part", ["3", "x.1", "MLP", "MLP 1.2", "1.", "1.2.3"])

@@ -17,7 +17,7 @@ from workbench.edits.base import Edit, Header, network_of
 from workbench.errors import Obstructed, UnknownMethod, UnknownName
 from workbench.knobs import as_json, check_layers, configured
 from workbench.methods.shared.needs import Needs, Obstacle, lacking
-from workbench.methods.shared.parts import Scope
+from workbench.methods.shared.parts import Holds, Scope
 from workbench.models.base import LanguageModel, ModelInfo
 from workbench.models.chat import rendering_of
 from workbench.models.tokens import TokenBatch
@@ -160,6 +160,8 @@ class Method:
     """The largest dose at which the protocol still looks; 1 for what is used as it was fitted, or less."""
     scopes: Scopes = _nothing
     """What a scope means: values of knobs; nothing where no knob takes such places."""
+    holds: Holds = field(default_factory=Holds)
+    """To which heads and MLPs it can be held, and by which sites; none: it takes their layers, or all."""
     alone: Mapping[str, Any] = field(default_factory=lambda: NOTHING)
     """Knobs for a fit to rows that are all there is: none are apart to choose on."""
     without: WithoutFunction | None = None
@@ -274,6 +276,7 @@ def method(
     steps: StepFunction | None = None,
     top_dose: float = 1.0,
     scopes: Scopes = _nothing,
+    holds: Holds | None = None,
     alone: Mapping[str, Any] = NOTHING,
     without: WithoutFunction | None = None,
     order: int = 100,
@@ -288,7 +291,7 @@ def method(
             raise ValueError(f"The method {name!r} is registered already.")
         _METHODS[name] = Method(
             name, title, summary, paper, config, edit, needs, presets, run, obstacles, proceed,
-            tries, draws, steps, top_dose, scopes, alone, without, order, designs, cost, preset_says,
+            tries, draws, steps, top_dose, scopes, holds or Holds(), alone, without, order, designs, cost, preset_says,
         )  # fmt: skip
         return run
 

@@ -39,7 +39,7 @@ def form(session: Session, known: Method) -> tuple[dict[str, Any], int, float]:
 
     items, key, info = knobs(known.config), f"knob-{known.name}", session.model.info
     chosen = _presets(items, known, key)
-    scope.fill(known, key=key, shown=shown, n_layers=info.n_layers, n_heads=info.n_heads)
+    scope.fill(known, key=key, shown=shown, model=session.model)
     released = released_form(known.config, key=key, is_asked=chosen is not None and _is_released(known, chosen))
     values = knob_form(items, key=key, n_layers=info.n_layers, after=lambda: _dose(items, known, key), more=_seed)
     seed = int(values.pop("seed"))

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any, cast
 import streamlit as st
 
 from pages._ui.kit import words
+from pages._ui.kit.backend import session
 from pages._ui.kit.state import part, state
 from workbench.knobs import Knob
 
 if TYPE_CHECKING:
     from workbench.methods import Method
     from workbench.methods.registry import Scope as Places
+    from workbench.models.base import LanguageModel
 
 
 # Before the layer of an MLP that was picked.
@@ -96,22 +98,16 @@ def hand_over(addresses: Sequence[str]) -> None:
     if addresses:
         state().layer = layers[0] if layers else _order(addresses[0])[0]
     if addresses and not layers:
-        able = [method.name for method in _on_parts(heads, mlps)]
+        able = [method.name for method in _able(_places(heads, mlps))]
         state().method = state().method if state().method in able else next(iter(able), state().method)
 
 
-def _on_parts(heads: Sequence[str], mlps: Sequence[int]) -> list[Method]:
-    """The methods that act on these heads and MLPs, and not on their layers whole."""
-    from workbench.methods import ordered
+def _able(places: Places) -> tuple[Method, ...]:
+    """The methods that act on just these heads and MLPs."""
+    from workbench.methods.held import held_by
 
-    places = _places(heads, mlps)
-    return [method for method in ordered() if _is_exact(method.scopes(places), heads, mlps)]
-
-
-def _is_exact(wanted: Mapping[str, Any], heads: Sequence[str], mlps: Sequence[int]) -> bool:
-    """Whether some knob names these very parts."""
-    names = {*heads, *(f"{_MLP}{layer}" for layer in mlps)}
-    return any(names == {str(item) for item in cast("Sequence[object]", value)} for value in wanted.values() if isinstance(value, tuple))
+    opened = session()
+    return () if opened is None else held_by(opened.model, places)
 
 
 def _places(heads: Sequence[str], mlps: Sequence[int] = (), layers: Sequence[int] = ()) -> Places:
@@ -160,11 +156,11 @@ def tray() -> None:
             st.switch_page("pages/edit.py")
 
 
-def fill(method: Method, *, key: str, shown: Callable[[Knob, Any], Any], n_layers: int, n_heads: int) -> None:
+def fill(method: Method, *, key: str, shown: Callable[[Knob, Any], Any], model: LanguageModel) -> None:
     """Set the form's layers and heads to what was handed over, once a method, and say so above the form.
 
     Args:
-        shown: a knob's value as its widget holds it. n_layers, n_heads: of the model; places that it lacks are left out.
+        shown: a knob's value as its widget holds it. model: places that it lacks are left out.
     """
     handed = part(Scope).handed
     if handed is None or handed.method not in ("", method.name):
@@ -172,7 +168,7 @@ def fill(method: Method, *, key: str, shown: Callable[[Knob, Any], Any], n_layer
     from workbench.knobs import COMPAT, as_json, compat_of, knobs, renamed
 
     items, compat = knobs(method.config), compat_of(method.config)
-    wanted = renamed(method.config, handed.values) if handed.method else _wanted(method, handed, n_layers, n_heads)
+    wanted = renamed(method.config, handed.values) if handed.method else _wanted(method, handed, model.info.n_layers, model.info.n_heads)
     values = {f"{key}-{knob.name}": shown(knob, wanted[knob.name]) for knob in items if knob.name in wanted}
     values |= {f"{key}-{COMPAT}": wanted[COMPAT]} if COMPAT in wanted else {}
     if method.name not in handed.filled:
@@ -182,7 +178,7 @@ def fill(method: Method, *, key: str, shown: Callable[[Knob, Any], Any], n_layer
         if not values:
             st.caption(f"From {handed.source}: {handed.words}. This method has no knob for them, or the model has no such place.")
         elif all(st.session_state.get(name) == value for name, value in values.items()):
-            st.caption(f"From {handed.source}: {handed.words}.{_widened(method, handed, wanted)}")
+            st.caption(f"From {handed.source}: {handed.words}.{_widened(method, handed, model)}")
         else:
             st.button(f"Use {handed.words} from {handed.source}", key="handed-use", on_click=st.session_state.update, args=(values,))
         defaults = {f"{key}-{knob.name}": shown(knob, knob.default) for knob in items if knob.name in wanted}
@@ -190,15 +186,16 @@ def fill(method: Method, *, key: str, shown: Callable[[Knob, Any], Any], n_layer
         st.button("Forget", key="handed-forget", type="tertiary", on_click=_forget, args=(defaults,))
 
 
-def _widened(method: Method, handed: Handed, wanted: Mapping[str, Any]) -> str:
-    """That a method takes the layers of heads and MLPs whole, and which do not."""
-    if not (handed.heads or handed.mlps) or (not handed.layers and _is_exact(wanted, handed.heads, handed.mlps)):
+def _widened(method: Method, handed: Handed, model: LanguageModel) -> str:
+    """That an edit by a method changes more or less than the heads and MLPs that were handed over, and which methods change just these."""
+    from workbench.methods.held import beyond
+
+    places = _places(handed.heads, handed.mlps, handed.layers)
+    why = None if handed.method else beyond(method, model, places)
+    if why is None:
         return ""
-    able = _on_parts(handed.heads, handed.mlps)
-    others = words.listed([one.title for one in able if one.name != method.name])
-    way = "hand them over without layers" if any(one.name == method.name for one in able) else f"{others} act on these alone"
-    what = words.listed([*(["heads"] if handed.heads else []), *(["MLPs"] if handed.mlps else [])])
-    return f" {method.title} takes the layers of these {what} whole; {way}."
+    others = words.listed([one.title for one in _able(_places(handed.heads, handed.mlps))])
+    return f" {why.reason} {why.hint if handed.layers or not others else f'Just these are changed by {others}.'}"
 
 
 def _wanted(method: Method, handed: Handed, n_layers: int, n_heads: int) -> Mapping[str, Any]:

@@ -28,6 +28,7 @@ from workbench.methods.shared.adapters import ATTENTION_MATRICES, MLP_MATRICES, 
 from workbench.methods.shared.concept import Concept, concept_of
 from workbench.methods.shared.needs import Needs, Obstacle
 from workbench.methods.shared.neutral import neutral_of
+from workbench.methods.shared.parts import MATRICES
 from workbench.models.base import LanguageModel
 from workbench.progress import Cancelled, Progress
 
@@ -85,6 +86,7 @@ def _obstacles(model: LanguageModel, demonstrations: Demonstrations) -> tuple[Ob
         "parts": scope.parts,
         "read_blocks": scope.blocks,
     },  # fmt: skip
+    holds=MATRICES,
     order=5,
     cost="each fit is a game of several rounds: minutes",
 )

@@ -24,7 +24,7 @@ from workbench.methods.shared.adapters import ATTENTION_MATRICES, MLP_MATRICES, 
 from workbench.methods.shared.canonical_examples import canonical_obstacles
 from workbench.methods.shared.layers import SMALL
 from workbench.methods.shared.needs import Needs
-from workbench.methods.shared.parts import part_sites, parts_knob
+from workbench.methods.shared.parts import MATRICES, part_sites, parts_knob
 from workbench.models.base import LanguageModel, ModelInfo
 from workbench.models.tokens import TokenBatch
 from workbench.progress import Progress
@@ -122,6 +122,7 @@ def steps(
     draws=draws,
     steps=steps,
     scopes=lambda scope: {"parts": scope.parts or tuple(f"MLP {layer}" for layer in scope.blocks)},
+    holds=MATRICES,
     order=7,
     cost="each fit trains adapters epoch by epoch: a minute or more",
 )

@@ -7,8 +7,8 @@ do as well as pairs of answers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal, Self, final
 
 import numpy as np
@@ -22,10 +22,10 @@ from workbench.knobs import existing_layers, knob
 from workbench.methods.registry import Curve, FitReport, Fitted, Notice, Scope, header, method
 from workbench.methods.shared.gating import TRIED_GATES, GateKind, gated
 from workbench.methods.shared.harmless import harmless_dose
-from workbench.methods.shared.heads import head_pairs
 from workbench.methods.shared.layers import SMALL, layer_pairs, single_layers
 from workbench.methods.shared.left_out import gone, owners
 from workbench.methods.shared.needs import Needs
+from workbench.methods.shared.parts import Holds, parts_knob, parts_of
 from workbench.methods.shared.reading import ReadFrom, read_knob, read_sides, settled_reading
 from workbench.methods.shared.sparing import HELP, SpareKind, spared
 from workbench.methods.shared.starts import Start, start_layer
@@ -37,14 +37,17 @@ from workbench.shapes import Activations, Float, Tensor
 from workbench.sites import Site
 
 DEFAULT_STRENGTH = 2.0
-_STREAM, _HEADS = "resid_post", "head_z"
+_STREAM, _HEADS, _MLPS = "resid_post", "head_z", "mlp_out"
+_NAMES = {"layers": "layer", "mlps": "mlp"}
+"""The facts that say which layers have a vector, and how its tensor is named."""
+_HOLDS = Holds((_HEADS,), (_MLPS,))
 
 
 @dataclass(frozen=True)
 class MeanDifferenceConfig:
     """Knobs of mean difference."""
 
-    FORMER: ClassVar[Mapping[str, tuple[str, Mapping[str, str]]]] = {"read": ("read", {"continuation": "mean"})}
+    FORMER: ClassVar[Mapping[str, tuple[str, Mapping[str, str]]]] = {"read": ("read", {"continuation": "mean"}), "heads": ("parts", {})}
 
     layers: tuple[int, ...] | None = knob(
         None,
@@ -73,16 +76,12 @@ class MeanDifferenceConfig:
     )
     spare: SpareKind = knob("sinks", label="Spared tokens", help=HELP)
     read: ReadFrom = read_knob("last", "mean")
-    heads: tuple[str, ...] | None = knob(
-        None,
-        label="Heads",
-        help="Move what these heads alone give, written layer.head, before the output matrix mixes them; none: the residual stream.",
-    )
+    parts: tuple[str, ...] | None = parts_knob("the residual stream")
 
     def fits_at(self, info: ModelInfo) -> tuple[int, ...]:
         """The layers that are moved; none where the fit looks for one."""
-        if self.heads is not None:
-            return tuple(sorted({layer for layer, _ in head_pairs(self.heads, info)}))
+        if self.parts is not None:
+            return parts_of(info, self.parts).blocks
         by_depth = (_by_depth(info.n_layers),) if info.n_parameters < SMALL else ()
         return by_depth if self.layers is None else self.layers
 
@@ -91,39 +90,56 @@ class MeanDifferenceConfig:
 @final
 @dataclass(frozen=True)
 class AdditionEdit(Edit):
-    """Add a fixed vector to the residual stream after some layers, or to what all heads of a layer give, side by side (`facts`: site)."""
+    """Add a fixed vector to the residual stream after some layers, or to what all heads of a layer give, side by side (`facts`: site).
+
+    `mlps` are added to what the MLPs of some layers give (`facts`: mlps).
+    """
 
     vectors: Mapping[int, Float[Tensor, " width"]]
+    mlps: Mapping[int, Float[Tensor, " d_model"]] = field(default_factory=dict[int, Tensor])
 
     @property
     def site_kind(self) -> str:
-        """The kind of site that it acts at."""
+        """The kind of site that `vectors` act at."""
         return str(self.header.facts.get("site", _STREAM))
 
+    @property
+    def moved(self) -> Mapping[Site, Float[Tensor, " width"]]:
+        """What is added where."""
+        found = {Site(self.site_kind, layer): vector for layer, vector in self.vectors.items()}
+        return found | {Site(_MLPS, layer): vector for layer, vector in self.mlps.items()}
+
+    def moving(self, vectors: Mapping[Site, Float[Tensor, " width"]]) -> Self:
+        """The same edit with other vectors."""
+        told = {kind: {at.layer or 0: v for at, v in vectors.items() if (at.kind == _MLPS) == kind} for kind in (False, True)}
+        return replace(self, vectors=told[False], mlps=told[True])
+
     def tensors(self) -> Mapping[str, Tensor]:
-        return {f"layer{layer}.vector": vector for layer, vector in self.vectors.items()}
+        streams = {f"layer{layer}.vector": vector for layer, vector in self.vectors.items()}
+        return streams | {f"mlp{layer}.vector": vector for layer, vector in self.mlps.items()}
 
     @classmethod
     def from_tensors(cls, header: Header, tensors: Mapping[str, Tensor]) -> Self:
-        layers: list[int] = list(header.facts.get("layers", ()))
-        missing = [layer for layer in layers if f"layer{layer}.vector" not in tensors]
-        if missing or len(layers) != len(tensors):
-            raise CorruptEdit(f"An addition edit of layers {layers} has tensors {sorted(tensors)}.", "Restore the folder from a copy.")
+        names = {kind: {int(layer): f"{word}{layer}.vector" for layer in header.facts.get(kind, ())} for kind, word in _NAMES.items()}
+        wanted = {name for told in names.values() for name in told.values()}
+        if not wanted or wanted != set(tensors):
+            raise CorruptEdit(f"An addition edit of {sorted(wanted)} has tensors {sorted(tensors)}.", "Restore the folder from a copy.")
         if header.facts.get("site", _STREAM) not in (_STREAM, _HEADS):
             raise CorruptEdit(f"An addition edit at {header.facts['site']!r} is none.", "Restore the folder from a copy.")
-        return cls(header, {layer: tensors[f"layer{layer}.vector"] for layer in layers})
+        vectors, mlps = ({layer: tensors[name] for layer, name in names[kind].items()} for kind in _NAMES)
+        return cls(header, vectors, mlps)
 
     def at_dose(self, dose: float) -> tuple[Operation, ...]:
         where: str = self.header.facts.get("where", "all")
         # At heads, the vector is zero where other heads stand.
-        within = {layer: None if self.site_kind == _STREAM else tuple(v.nonzero()[:, 0].tolist()) for layer, v in self.vectors.items()}
+        within = {site: tuple(v.nonzero()[:, 0].tolist()) for site, v in self.moved.items() if site.kind == _HEADS}
         return tuple(
-            TransformAt(Site(self.site_kind, layer), _adder(dose * vector), vector.numel(), where, within=within[layer])
-            for layer, vector in self.vectors.items()
+            TransformAt(site, _adder(dose * vector), vector.numel(), where, within=within.get(site)) for site, vector in self.moved.items()
         )
 
     def exports(self) -> Mapping[ExportTarget, Possible | Refused]:
-        place = "the residual stream after a block" if self.site_kind == _STREAM else "what heads give"
+        heads, mlps = ["heads"] if self.vectors else [], ["MLPs"] if self.mlps else []
+        place = "the residual stream after a block" if self.site_kind == _STREAM and not mlps else f"what {' and '.join(heads + mlps)} give"
         reason = f"It adds to {place}, where no bias of the file format acts on all architectures alike."
         return {
             "checkpoint": Refused(reason),
@@ -156,54 +172,51 @@ def without(
     Ref: docs/methods/shared.md §9.8. Raises: NotFinite, as the fit.
     """
     rows = demonstrations.split("fit")
-    sites = {layer: Site(edit.site_kind, layer) for layer in edit.vectors}
-    read = read_sides(model, two_sides(rows), list(sites.values()), settled_reading(config.read, model.info), progress)
+    read = read_sides(model, two_sides(rows), list(edit.moved), settled_reading(config.read, model.info), progress)
     masks = _masks(config, model.info)
-    sides = {layer: tuple(masks(layer, x.double().cpu()) for x in both) for layer, both in zip(edit.vectors, read.values())}
-    whole = {layer: good.mean(0) - bad.mean(0) for layer, (good, bad) in sides.items()}
-    added = {layer: float(edit.vectors[layer].double().cpu() @ v / (v @ v)) for layer, v in whole.items()}
+    sides = {site: tuple(masks(site, x.double().cpu()) for x in both) for site, both in read.items()}
+    whole = {site: good.mean(0) - bad.mean(0) for site, (good, bad) in sides.items()}
+    added = {site: float(edit.moved[site].double().cpu() @ v / (v @ v)) for site, v in whole.items()}
     good_of, bad_of = owners(rows).values()
     for row in sorted({*good_of, *bad_of}):
         left = {
-            layer: added[layer] * (mean_without(good, gone(good_of, row)) - mean_without(bad, gone(bad_of, row)))
-            for layer, (good, bad) in sides.items()
+            site: added[site] * (mean_without(good, gone(good_of, row)) - mean_without(bad, gone(bad_of, row)))
+            for site, (good, bad) in sides.items()
         }
-        yield row, replace(edit, vectors={layer: v.to(edit.vectors[layer]) for layer, v in left.items()})
+        yield row, edit.moving({site: v.to(edit.moved[site]) for site, v in left.items()})
 
 
-def _masks(config: MeanDifferenceConfig, info: ModelInfo) -> Callable[[int, Tensor], Tensor]:
-    """Set to zero what heads give that are not among the named; the stream stays as it is."""
-    heads = None if config.heads is None else head_pairs(config.heads, info)
+def _masks(config: MeanDifferenceConfig, info: ModelInfo) -> Callable[[Site, Tensor], Tensor]:
+    """Set to zero what heads give that are not among the named; the stream and MLPs stay as they are."""
+    heads = () if config.parts is None else parts_of(info, config.parts).heads
 
-    def masked(layer: int, x: Float[Tensor, "*row width"]) -> Float[Tensor, "*row width"]:
-        if heads is None:
+    def masked(site: Site, x: Float[Tensor, "*row width"]) -> Float[Tensor, "*row width"]:
+        if site.kind != _HEADS:
             return x
         kept = torch.zeros(info.n_heads, dtype=x.dtype, device=x.device)
-        kept[[head for at, head in heads if at == layer]] = 1
+        kept[[head for at, head in heads if at == site.layer]] = 1
         return x * kept.repeat_interleave(info.d_head)
 
     return masked
 
 
 def _scoped(scope: Scope) -> Mapping[str, Any]:
-    """Picked heads alone are the heads that move; else the stream behind the picked layers does, and those of picked MLPs."""
-    if scope.layers or scope.mlps:
-        return {"layers": scope.blocks, "heads": None}
-    return {"layers": None, "heads": tuple(f"{layer}.{head}" for layer, head in scope.heads)}
+    """Picked heads and MLPs alone are what moves; where layers were picked, the stream behind them does."""
+    return {"layers": None if scope.parts else scope.blocks, "parts": scope.parts}
 
 
-def _places(model: LanguageModel, config: MeanDifferenceConfig) -> tuple[int, ...] | None:
-    """The layers that the config names, by themselves or by their heads; None where it names neither."""
-    if config.heads is None:
-        return None if config.layers is None else existing_layers("layers", config.layers, model.info.n_layers)
+def _places(model: LanguageModel, config: MeanDifferenceConfig) -> tuple[Site, ...] | None:
+    """The sites that the config names, by their layers or their parts; None where it names neither."""
+    if config.parts is None:
+        layers = None if config.layers is None else existing_layers("layers", config.layers, model.info.n_layers)
+        return None if layers is None else tuple(Site(_STREAM, layer) for layer in layers)
     if config.layers is not None:
-        raise BadKnob("Layers and heads are both named.", "Leave layers empty to move heads, or heads empty to move the stream.")
-    layers, there = config.fits_at(model.info), model.layers_of(_HEADS)
-    lacking = [layer for layer in layers if layer not in there]
-    if not layers or lacking:
-        what = f"Layer {lacking[0]} shows no heads." if lacking else "No head is named."
-        raise BadKnob(what, "Write layer.head, or leave heads empty to move the stream.")
-    return layers
+        raise BadKnob("Layers and parts are both named.", "Leave layers empty to move heads and MLPs, or parts empty to move the stream.")
+    named = parts_of(model.info, config.parts)
+    if lacking := _HOLDS.lacking(model, named):
+        raise BadKnob(f"{model.info.name} shows no {', '.join(lacking)}.", "Name other parts, or leave parts empty to move the stream.")
+    heads = dict.fromkeys(layer for layer, _ in named.heads)
+    return (*(Site(_HEADS, layer) for layer in heads), *(Site(_MLPS, layer) for layer in named.mlps))
 
 
 @method(
@@ -221,6 +234,7 @@ def _places(model: LanguageModel, config: MeanDifferenceConfig) -> tuple[int, ..
     },
     designs=lambda info: {"layers": (*single_layers(info.n_layers), *layer_pairs(info.n_layers))},  # the strength is the dose
     scopes=_scoped,
+    holds=_HOLDS,
     top_dose=4.0,
     without=without,
     order=2,
@@ -229,32 +243,39 @@ def fit(model: LanguageModel, demonstrations: Demonstrations, config: MeanDiffer
     """Fit one vector a layer from the rows of split `fit`.
 
     Raises:
-        NotFinite: as `record.gather`. BadKnob: no such layer or head, or both are named.
+        NotFinite: as `record.gather`. BadKnob: no such layer, head or MLP, or layers and parts are both named.
     """
     rows, named = demonstrations.split("fit"), _places(model, config)
     reading, start = settled_reading(config.read, model.info), Start(_by_depth(model.info.n_layers))
     if named is None:
         start = start_layer(model, demonstrations, reading, start.layer, progress.part(0.0, 0.5))
-    layers, kind, masks = named or (start.layer,), _STREAM if config.heads is None else _HEADS, _masks(config, model.info)
-    sites = [Site(kind, layer) for layer in layers]
+    sites, masks = named or (Site(_STREAM, start.layer),), _masks(config, model.info)
     read = read_sides(model, two_sides(rows), sites, reading, progress.part(0.5, 0.95))
-    differences = {layer: masks(layer, good.double().mean(0) - bad.double().mean(0)) for layer, (good, bad) in zip(layers, read.values())}
-    facts = {"layers": list(layers), "where": config.where, **({} if kind == _STREAM else {"site": kind})}
-    plain = AdditionEdit(header("mean_difference", model, demonstrations, config, seed, facts), {})
+    differences = {site: masks(site, good.double().mean(0) - bad.double().mean(0)) for site, (good, bad) in read.items()}
+    plain = AdditionEdit(header("mean_difference", model, demonstrations, config, seed, _facts(sites, config)), {})
     strength, notices = _strength(model, plain, differences, demonstrations, config, seed)
     notices = (*start.notices, *notices)
-    vectors = {layer: (strength * v).float() for layer, v in differences.items()}
+    vectors = {site: (strength * v).float() for site, v in differences.items()}
     lengths = [torch.cat(sides).double().norm(dim=1).mean() for sides in read.values()]
     ratios = [float(vector.norm() / length) for vector, length in zip(vectors.values(), lengths)]
-    fitted = Fitted(replace(plain, vectors=vectors), _report(layers, ratios, len(rows), strength, notices))
+    fitted = Fitted(plain.moving(vectors), _report([site.layer or 0 for site in sites], ratios, len(rows), strength, notices))
     fitted = gated(model, fitted, demonstrations, config.gate, seed=seed, progress=progress.part(0.95, 1.0))
     return spared(model, fitted, demonstrations, config.spare)
+
+
+def _facts(sites: Sequence[Site], config: MeanDifferenceConfig) -> dict[str, Any]:
+    """What the edit says of where it acts."""
+    mlps = [site.layer for site in sites if site.kind == _MLPS]
+    others = [site for site in sites if site.kind != _MLPS]
+    told: dict[str, Any] = {"layers": [site.layer for site in others], "where": config.where}
+    told |= {"site": _HEADS} if any(site.kind == _HEADS for site in others) else {}
+    return {**told, "mlps": mlps} if mlps else told
 
 
 def _strength(
     model: LanguageModel,
     plain: AdditionEdit,
-    differences: Mapping[int, Tensor],
+    differences: Mapping[Site, Tensor],
     demonstrations: Demonstrations,
     config: MeanDifferenceConfig,
     seed: int,
@@ -262,14 +283,14 @@ def _strength(
     """How often the difference is added, and why so often."""
     if config.strength is not None:
         return config.strength, ()
-    whole = replace(plain, vectors={layer: (DEFAULT_STRENGTH * v).float() for layer, v in differences.items()})
+    whole = plain.moving({site: (DEFAULT_STRENGTH * v).float() for site, v in differences.items()})
     edit = spared(model, Fitted(whole, FitReport()), demonstrations, config.spare).edit
     dose, damage = harmless_dose(model, edit, demonstrations, seed)
     text = f"Strength {DEFAULT_STRENGTH * dose:.2g}: at it neutral text moves by KL {damage:.2g} nats a token."
     return DEFAULT_STRENGTH * dose, (Notice("note", text, "Set the strength to have another."),)
 
 
-def _report(layers: tuple[int, ...], ratios: list[float], n: int, strength: float, notices: tuple[Notice, ...]) -> FitReport:
+def _report(layers: Sequence[int], ratios: list[float], n: int, strength: float, notices: tuple[Notice, ...]) -> FitReport:
     size = Curve("edit size", tuple(map(float, layers)), tuple(ratios), "layer", "‖v‖ / mean ‖h‖")
     if max(ratios) < 1e-3:
         notices = (*notices, Notice("warning", "The edit is near the identity.", "Raise the strength, or choose a later layer."))

@@ -13,10 +13,11 @@ from typing import Any
 
 from workbench.errors import BadKnob
 from workbench.knobs import knob
-from workbench.models.base import LanguageModel
+from workbench.models.base import LanguageModel, ModelInfo
 from workbench.sites import Site
 
 Columns = tuple[int, ...]
+_HOW = "Name heads as layer.head and MLPs as MLP layer, or leave parts empty."
 
 
 @dataclass(frozen=True)
@@ -40,14 +41,54 @@ class Scope:
         return None if self.layers or not told else tuple(name for _, name in sorted(told))
 
 
-def parts_knob() -> Any:
-    """The knob `parts`, whose words are the same wherever it stands."""
+def parts_knob(otherwise: str = "whole layers") -> Any:
+    """The knob `parts`, whose words are the same wherever it stands; `otherwise`: what changes where none are named."""
     return knob(
         None,
         label="Only these heads and MLPs",
         help="Heads as layer.head and MLPs as MLP layer, say 3.7 and MLP 4, as Inspect hands them over: nothing else changes. A head "
-        "changes by what it writes. Empty: whole layers.",
+        f"changes by what it writes. Empty: {otherwise}.",
     )
+
+
+@dataclass(frozen=True)
+class Holds:
+    """The kinds of site by which a method acts on a head alone, and on an MLP alone; empty: it cannot. `together`: on both in one edit."""
+
+    heads: tuple[str, ...] = ()
+    mlps: tuple[str, ...] = ()
+    together: bool = True
+
+    def left(self, scope: Scope) -> Scope:
+        """The heads and MLPs of a scope that a method is held to; none where it takes layers."""
+        if scope.layers:
+            return Scope()
+        heads, mlps = scope.heads if self.heads else (), scope.mlps if self.mlps else ()
+        return Scope((), heads, mlps if self.together or not heads else ())
+
+    def lacking(self, model: LanguageModel, scope: Scope) -> tuple[str, ...]:
+        """The sites that a model lacks where a method would be held, such as `w_in@3` in a mixture of experts."""
+        held = self.left(scope)
+        wanted = [(kind, layer) for layer, _ in held.heads for kind in self.heads]
+        wanted += [(kind, layer) for layer in held.mlps for kind in self.mlps]
+        return tuple(dict.fromkeys(f"{kind}@{layer}" for kind, layer in wanted if layer not in model.layers_of(kind)))
+
+
+def parts_of(info: ModelInfo, parts: Sequence[str]) -> Scope:
+    """Return the heads and MLPs that parts name, each once and in order.
+
+    Raises:
+        BadKnob: a part is no head and no MLP of the model, or none is named.
+    """
+    places = {_place(info, part) for part in parts}
+    if not places:
+        raise BadKnob("No head and no MLP is named.", _HOW)
+    heads = tuple(sorted((layer, head) for layer, head in places if head is not None))
+    return Scope((), heads, tuple(sorted(layer for layer, head in places if head is None)))
+
+
+MATRICES = Holds(("w_o",), ("w_in", "w_out"))
+"""How an edit of weights is held: a head by what it writes, an MLP by both of its matrices."""
 
 
 def part_sites(model: LanguageModel, parts: Sequence[str]) -> Mapping[Site, Columns | None]:
@@ -56,22 +97,14 @@ def part_sites(model: LanguageModel, parts: Sequence[str]) -> Mapping[Site, Colu
     Raises:
         BadKnob: a part is no head and no MLP of the model, or none is named.
     """
+    named, d_head = parts_of(model.info, parts), model.info.d_head
     columns: dict[Site, set[int]] = {}
-    mlps: dict[Site, None] = {}
-    for part in parts:
-        layer, head = _place(model, part)
-        if head is None:
-            mlps |= {Site(kind, layer): None for kind in ("w_in", "w_out")}
-        else:
-            d_head = model.info.d_head
-            columns.setdefault(Site("w_o", layer), set()).update(range(head * d_head, (head + 1) * d_head))
+    for layer, head in named.heads:
+        columns.setdefault(Site("w_o", layer), set()).update(range(head * d_head, (head + 1) * d_head))
     found: dict[Site, Columns | None] = {site: tuple(sorted(told)) for site, told in columns.items()}
-    known = set(model.sites())
-    wanted = {**found, **mlps}
-    lacking = [str(site) for site in wanted if site not in known]
-    if lacking or not wanted:
-        what = f"{model.info.name} has no {', '.join(lacking)}." if lacking else "No head and no MLP is named."
-        raise BadKnob(what, "Name heads as layer.head and MLPs as MLP layer, or leave parts empty.")
+    wanted = {**found, **{Site(kind, layer): None for layer in named.mlps for kind in MATRICES.mlps}}
+    if lacking := MATRICES.lacking(model, named):
+        raise BadKnob(f"{model.info.name} has no {', '.join(lacking)}.", _HOW)
     return dict(sorted(wanted.items(), key=lambda item: (item[0].layer or 0, item[0].kind != "w_o", item[0].kind)))
 
 
@@ -80,12 +113,10 @@ def blocks_of(parts: Sequence[str]) -> tuple[int, ...]:
     return tuple(sorted({_read(part)[0] for part in parts}))
 
 
-def _place(model: LanguageModel, part: str) -> tuple[int, int | None]:
+def _place(info: ModelInfo, part: str) -> tuple[int, int | None]:
     layer, head = _read(part)
-    if layer >= model.info.n_layers or (head is not None and head >= model.info.n_heads):
-        raise BadKnob(
-            f"{part} is asked for; the model has layers 0 to {model.info.n_layers - 1} of {model.info.n_heads} heads.", "Name another."
-        )
+    if layer >= info.n_layers or (head is not None and head >= info.n_heads):
+        raise BadKnob(f"{part} is asked for; the model has layers 0 to {info.n_layers - 1} of {info.n_heads} heads.", "Name another.")
     return layer, head
 
 

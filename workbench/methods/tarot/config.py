@@ -11,11 +11,14 @@ from workbench.errors import BadKnob
 from workbench.knobs import as_released, existing_layers, knob
 from workbench.methods.registry import Scope
 from workbench.methods.shared.heads import head_pairs
+from workbench.methods.shared.parts import Holds
 from workbench.methods.tarot.compat import OFFICIAL, TarotCompat
 from workbench.models.base import LanguageModel, ModelInfo
 from workbench.numerics.rotations import AngleSpace, Tie, Variant
 from workbench.search import SearchConfig
 
+HOLDS = Holds(("head_z",), ("mlp_out",), together=False)
+"""A variant turns heads or MLPs."""
 ObjectiveName = Literal["prob", "accuracy", "margin", "logit_gain", "rank", "loglik", "generated"]
 Shots = Literal["mix", "zero", "two", "four", "six"]
 SHOTS: dict[str, tuple[int, ...]] = {"mix": (0, 2, 4, 6), "zero": (0,), "two": (2,), "four": (4,), "six": (6,)}
@@ -230,10 +233,13 @@ def edited_layers(config: TarotConfig, info: ModelInfo) -> tuple[int, ...]:
 
 
 def scoped(scope: Scope) -> Mapping[str, Any]:
-    """Picked heads alone are the heads that turn, in place of whatever chose them before; else layers, and those of MLPs, turn whole."""
-    if scope.layers or scope.mlps:
-        return {"layers": scope.blocks}
-    return {"heads": tuple(f"{layer}.{head}" for layer, head in scope.heads), "layers": None, "top_heads": None}
+    """Picked heads are the heads that turn, whatever chose them before, picked MLPs without heads the MLPs that do; layers turn whole."""
+    held = HOLDS.left(scope)
+    if held.mlps:
+        return {"variant": "mlp", "layers": held.mlps, "heads": None, "top_heads": None}
+    if held.heads:
+        return {"variant": "rotary", "heads": held.parts, "layers": None, "top_heads": None}
+    return {"layers": scope.blocks, "heads": None}
 
 
 MOST_ANGLES = 2000
