@@ -16,8 +16,8 @@ from workbench.edits.placebo import rotated
 from workbench.edits.store import load_edit, save
 from workbench.errors import BadKnob
 from workbench.methods import get, ordered
-from workbench.methods.held import beyond, held_by
 from workbench.methods.registry import Scope
+from workbench.methods.shared.held import beyond, held_by
 from workbench.methods.shared.parts import part_sites
 from workbench.models.catalog import load
 from workbench.models.tokens import TokenBatch

@@ -9,12 +9,12 @@ Where a model cannot begin in the middle (no `blocks`), or an edit has to see a 
 
 from workbench.forks.kept import forget
 from workbench.forks.passes import can_fork, fork_of, runs_apart
-from workbench.forks.rows import Rows
+from workbench.forks.recurring import Recurring
 from workbench.forks.scores import LOGITS_AT_ONCE, continuation_log_probs, divergences, predicting, widened
 
 __all__ = [
     "LOGITS_AT_ONCE",
-    "Rows",
+    "Recurring",
     "can_fork",
     "continuation_log_probs",
     "divergences",

@@ -104,7 +104,7 @@ def hand_over(addresses: Sequence[str]) -> None:
 
 def _able(places: Places) -> tuple[Method, ...]:
     """The methods that act on just these heads and MLPs."""
-    from workbench.methods.held import held_by
+    from workbench.methods.shared.held import held_by
 
     opened = session()
     return () if opened is None else held_by(opened.model, places)
@@ -188,7 +188,7 @@ def fill(method: Method, *, key: str, shown: Callable[[Knob, Any], Any], model: 
 
 def _widened(method: Method, handed: Handed, model: LanguageModel) -> str:
     """That an edit by a method changes more or less than the heads and MLPs that were handed over, and which methods change just these."""
-    from workbench.methods.held import beyond
+    from workbench.methods.shared.held import beyond
 
     places = _places(handed.heads, handed.mlps, handed.layers)
     why = None if handed.method else beyond(method, model, places)

@@ -17,7 +17,7 @@ from workbench.models.base import LanguageModel, ModelInfo
 from workbench.numerics.rotations import AngleSpace, Tie, Variant
 from workbench.search import SearchConfig
 
-HOLDS = Holds(("head_z",), ("mlp_out",), together=False)
+TURNS = Holds(("head_z",), ("mlp_out",), together=False)
 """A variant turns heads or MLPs."""
 ObjectiveName = Literal["prob", "accuracy", "margin", "logit_gain", "rank", "loglik", "generated"]
 Shots = Literal["mix", "zero", "two", "four", "six"]
@@ -234,7 +234,7 @@ def edited_layers(config: TarotConfig, info: ModelInfo) -> tuple[int, ...]:
 
 def scoped(scope: Scope) -> Mapping[str, Any]:
     """Picked heads are the heads that turn, whatever chose them before, picked MLPs without heads the MLPs that do; layers turn whole."""
-    held = HOLDS.left(scope)
+    held = TURNS.left(scope)
     if held.mlps:
         return {"variant": "mlp", "layers": held.mlps, "heads": None, "top_heads": None}
     if held.heads:

@@ -20,9 +20,9 @@ from workbench.errors import BadKnob, FitFailed, NotEnoughData, RetouchError
 from workbench.methods.registry import FitReport, Fitted, header, method
 from workbench.methods.shared.needs import Needs, Obstacle
 from workbench.methods.tarot.config import (
-    HOLDS,
     PRESETS,
     TAROT_PRESETS_SAY,
+    TURNS,
     TarotConfig,
     angle_space,
     edited_layers,
@@ -94,7 +94,7 @@ def proceed(
     obstacles=obstacles,
     proceed=proceed,
     scopes=scoped,
-    holds=HOLDS,
+    holds=TURNS,
     alone={"select_on": "train"},
     order=4,
     cost="each fit is a search of its own: about a minute",

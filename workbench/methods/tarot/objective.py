@@ -15,7 +15,7 @@ import torch
 from workbench.conversations import Prompt
 from workbench.decode import Sampling, generate
 from workbench.edits.base import Edit
-from workbench.forks import Rows, runs_apart, widened
+from workbench.forks import Recurring, runs_apart, widened
 from workbench.methods.tarot.config import TarotConfig
 from workbench.methods.tarot.edit import HEADS_KIND, MLP_KIND, turner
 from workbench.methods.tarot.task import Task, beginnings, decided, masked_to
@@ -59,19 +59,19 @@ class AngleObjective:
         self._redraw, self._calls, self._keeps_prefix = redraw, calls_done, keeps_prefix
 
     @cached_property
-    def _prompts(self) -> Rows | None:
+    def _prompts(self) -> Recurring | None:
         """The prompts, each with its answer token behind it; None where all is run anew."""
         task = self.task
         whole = [[*ids, answer] for ids, answer in zip(task.prompts.real_ids, task.answers.tolist())]
         return self._kept(TokenBatch.of(whole, beginnings(task), self.model.device))
 
     @cached_property
-    def _whole(self) -> Rows | None:
+    def _whole(self) -> Recurring | None:
         return self._kept(self.task.whole)
 
-    def _kept(self, batch: TokenBatch) -> Rows | None:
+    def _kept(self, batch: TokenBatch) -> Recurring | None:
         is_apart = self._keeps_prefix and runs_apart(self.model)
-        return Rows(self.model, batch, min(self.space.layers)) if is_apart else None
+        return Recurring(self.model, batch, min(self.space.layers)) if is_apart else None
 
     def __call__(self, points: Float[Tensor, "lane dim"]) -> Float[Tensor, " lane"]:
         """Return f of each point."""

@@ -18,7 +18,7 @@ from workbench.shapes import Float, Tensor
 
 
 @final
-class Rows:
+class Recurring:
     """Rows of tokens on a model that `runs_apart`, which nothing changes below block `fork`."""
 
     def __init__(self, model: LanguageModel, batch: TokenBatch, fork: int) -> None:
