@@ -10,9 +10,9 @@ import numpy as np
 from workbench.conversations import Prompt
 from workbench.edits.base import Edit
 from workbench.edits.labels import LaneLabel, lane_labels
-from workbench.errors import UnknownName
-from workbench.lenses.bridged import bridged, run
-from workbench.models.base import LanguageModel
+from workbench.errors import BadKnob, UnknownName
+from workbench.lenses.bridged import bridged, shown_to
+from workbench.models.base import LanguageModel, ModelInfo
 from workbench.models.token_texts import token_texts
 from workbench.progress import Progress, silent
 from workbench.shapes import Float
@@ -45,6 +45,15 @@ class AttentionPatterns:
         return np.abs(self.change(lane)).sum(-1).mean(-1) / 2
 
 
+NUMBERS_KEPT = 128_000_000
+"""Half a gigabyte of patterns."""
+
+
+def layers_at_once(info: ModelInfo, n_tokens: int, n_lanes: int = 1) -> int:
+    """Of how many layers the patterns of a prompt are kept together; one at least."""
+    return max(1, NUMBERS_KEPT // (n_lanes * max(1, info.n_heads) * n_tokens**2))
+
+
 def attention(
     model: LanguageModel,
     prompt: Prompt,
@@ -55,9 +64,10 @@ def attention(
 ) -> AttentionPatterns:
     """Return the attention patterns of one prompt under each stack of edits.
 
-    Memory: lanes · layers · heads · tokens² numbers; give `layers` on large models.
+    Memory: lanes · layers · heads · tokens² numbers, of which `NUMBERS_KEPT` at most; on long prompts give `layers`.
 
     Raises:
+        BadKnob: more of them are asked for (`layers_at_once`).
         Obstructed: the model has no TransformerLens bridge. UnknownName: no such layer. Others: as `engine.lanes`.
     """
     owner, tell = bridged(model, "attention"), progress or silent()
@@ -67,12 +77,17 @@ def attention(
         if layer not in attending:
             raise UnknownName("layer", str(layer), map(str, attending))
     batch = owner.tokens(prompt)
+    n, lanes = batch.ids.shape[1], len(stacks)
+    most = layers_at_once(owner.info, n, lanes)
+    if len(chosen) > most:
+        what = f"The patterns of {len(chosen)} layers of {owner.info.n_heads} heads on {n:,} tokens"
+        raise BadKnob(f"{what}{f' in {lanes} lanes' if lanes > 1 else ''} are too many to keep.", f"Read at most {most} layers at a time.")
     names = [f"blocks.{layer}.attn.hook_pattern" for layer in chosen]
     found: list[np.ndarray] = []
     for index, stack in enumerate(stacks):
         tell(index / len(stacks), "Reading attention")
-        cache = run(owner, batch, stack, names)[1]
-        found.append(np.stack([cache[name][0].float().cpu().numpy() for name in names]))
+        read = shown_to(owner, batch, stack, dict.fromkeys(names, lambda x: x[0].float().cpu().numpy()))
+        found.append(np.stack([read[name] for name in names]))
     tell(1.0, "Done")
     texts = token_texts(owner.tokenizer, batch.ids[0])
     return AttentionPatterns(owner.info.name, lane_labels(stacks), texts, chosen, np.stack(found))

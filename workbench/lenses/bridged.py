@@ -8,10 +8,10 @@ hook is taken off by its own handle.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -28,6 +28,7 @@ from workbench.progress import stop_if_asked
 from workbench.shapes import Logits, Tensor
 from workbench.sites import Site
 
+Found = TypeVar("Found")
 # Who waits for another lens asks this often whether to go on waiting.
 _LOOKS_EVERY_S = 0.1
 
@@ -107,6 +108,34 @@ def run(model: LanguageModel, batch: TokenBatch, edits: Sequence[Edit] = (), nam
     """
     with torch.no_grad(), edited_bridge(model, edits) as bridge, running(batch.forward()):
         return bridge.run_with_cache(batch.ids, names_filter=list(names))
+
+
+def shown_to(
+    model: LanguageModel, batch: TokenBatch, edits: Sequence[Edit], readers: Mapping[str, Callable[[Tensor], Found]]
+) -> dict[str, Found]:
+    """Run rows of equal length through the edited bridge, show each named hook point to its function, and keep what that returns alone.
+
+    The patterns of all heads on a thousand tokens are gigabytes; what is made of them is not.
+
+    Raises: as `edited_bridge`.
+    """
+    found: dict[str, Found] = {}
+    with torch.no_grad(), edited_bridge(model, edits) as bridge, running(batch.forward()):
+
+        def keep(x: Tensor, hook: Any) -> None:
+            _let_go(bridge)
+            found[hook.name] = readers[hook.name](x)
+
+        bridge.run_with_hooks(batch.ids, fwd_hooks=[(name, keep) for name in readers])
+        _let_go(bridge)
+    return found
+
+
+def _let_go(bridge: Any) -> None:
+    """Drop the last patterns, to which TransformerLens's attention of GPT-2's kind holds on in every layer."""
+    for block in bridge.blocks:
+        if getattr(getattr(block, "attn", None), "_pattern", None) is not None:
+            block.attn._pattern = None
 
 
 def _shown(model: BridgeModel, op: TransformAt | AddToWeight) -> None:

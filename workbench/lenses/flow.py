@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import isqrt
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from workbench.conversations import Prompt
 from workbench.edits.base import Edit
 from workbench.edits.labels import LaneLabel, lane_labels
 from workbench.errors import BadKnob, BadPrompt
+from workbench.lenses.attention import NUMBERS_KEPT, layers_at_once
 from workbench.lenses.bridged import bridged, edited_bridge
 from workbench.models.base import LanguageModel
 from workbench.models.bridge import BridgeModel
@@ -119,7 +121,7 @@ def flow(
 
     Raises:
         Obstructed: the model lacks what the lens reads (`registry.obstacles_of`). BadKnob: the threshold is out of bounds. BadPrompt: there
-            is no such token. Others: `engine.lanes`.
+            is no such token, or there are too many (`attention.layers_at_once`). Others: `engine.lanes`.
     """
     if not FINEST <= threshold < 1:
         raise BadKnob(f"threshold = {threshold}.", f"Give a share from {FINEST} to 1.")
@@ -128,6 +130,9 @@ def flow(
     n = batch.ids.shape[1]
     if not -n <= pos < n:
         raise BadPrompt(f"The prompt has {n} tokens, and token {pos} is asked for.", f"Give one from 0 to {n - 1}.")
+    if layers_at_once(owner.info, n) < owner.info.n_layers:
+        most = isqrt(NUMBERS_KEPT // (owner.info.n_layers * owner.info.n_heads))
+        raise BadPrompt(f"The patterns of all layers are kept, and on {n:,} tokens they are too many.", f"Give at most {most} tokens.")
     found: list[tuple[FlowEdge, ...]] = []
     for i, stack in enumerate(stacks):
         found.append(_traced(owner, batch, stack, pos % n, tell.part(i / len(stacks), (i + 1) / len(stacks))))

@@ -23,8 +23,8 @@ import torch
 from workbench.conversations import Prompt
 from workbench.errors import BadKnob, BadPrompt
 from workbench.lenses.alone import values_alone
-from workbench.lenses.bridged import bridged, edited_bridge, run
-from workbench.lenses.heads import HEAD_KINDS, attention_scores, name_movers, repeated_texts
+from workbench.lenses.bridged import bridged, edited_bridge, shown_to
+from workbench.lenses.heads import HEAD_KINDS, attended, name_movers, places_of, repeated_texts
 from workbench.models.base import LanguageModel
 from workbench.models.bridge import BridgeModel
 from workbench.models.token_texts import token_ids
@@ -145,12 +145,15 @@ def _looked(model: BridgeModel, texts: Sequence[Tensor], tell: Progress) -> tupl
     even: list[np.ndarray] = []
     for i, ids in enumerate(texts):
         tell(i / len(texts), "Reading heads")
-        cache = run(model, TokenBatch.of(ids.tolist(), None, model.device), (), names)[1]
-        patterns = torch.stack([cache[name][0].float().cpu() for name in names])
-        scores, chance = attention_scores(patterns, ids)
-        n = patterns.shape[-1]
-        rest = patterns[..., 1:, 0].mean(-1).numpy() if n > 1 else np.full(patterns.shape[:2], np.nan)
-        every.append(np.concatenate([scores, rest[None]]))
+        wanted, chance = places_of(ids)
+        n = ids.shape[-1]
+
+        def read(x: Tensor, wanted: Sequence[Tensor] = wanted) -> np.ndarray:
+            first = x[0, :, 1:, 0].float().mean(-1).cpu().numpy() if x.shape[-1] > 1 else np.full(x.shape[1], np.nan)
+            return np.concatenate([attended(x, wanted), first[None]])
+
+        scored = shown_to(model, TokenBatch.of(ids.tolist(), None, model.device), (), dict.fromkeys(names, read))
+        every.append(np.stack([scored[name] for name in names], 1))
         even.append(np.append(chance, np.mean(1 / np.arange(2, n + 1)) if n > 1 else np.nan))
     kinds = (*HEAD_KINDS, "first token")
     told, line = _mean(np.stack(every)), _mean(np.stack(even))

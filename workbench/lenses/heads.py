@@ -7,8 +7,9 @@ Ref: induction heads, arXiv 2209.11895; name movers, arXiv 2211.00593.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ from workbench.edits.base import Edit
 from workbench.edits.labels import LaneLabel, lane_labels
 from workbench.errors import BadPrompt
 from workbench.lenses import registry
-from workbench.lenses.bridged import bridged, run
+from workbench.lenses.bridged import bridged, shown_to
 from workbench.models.base import LanguageModel
 from workbench.models.tokens import TokenBatch
 from workbench.progress import Progress, silent
@@ -95,9 +96,9 @@ def head_scores(
         found: list[np.ndarray] = []
         for j, (batch, places) in enumerate(zip(batches, wanted)):
             tell((i + j / len(batches)) / len(stacks), "Reading heads")
-            cache = run(owner, batch, stack, names)[1]
-            patterns = torch.stack([cache[name][0].float().cpu() for name in names])
-            found.append(np.stack([_scores(patterns, places[kind]) for kind in HEAD_KINDS]))
+            read: Callable[[Tensor], np.ndarray] = partial(attended, wanted=list(places.values()))
+            scored = shown_to(owner, batch, stack, dict.fromkeys(names, read))
+            found.append(np.stack([scored[name] for name in names], 1))
         lanes.append(np.stack(found))
     every = np.stack(lanes)  # lane text kind layer head
     counts = np.maximum(1, (~np.isnan(every)).sum(1))
@@ -123,12 +124,16 @@ def repeated_texts(model: LanguageModel, n: int, length: int, seed: int) -> list
     return found
 
 
-def attention_scores(
-    patterns: Float[Tensor, "layer head pos pos"], ids: Tensor
-) -> tuple[Float[np.ndarray, "kind layer head"], Float[np.ndarray, " kind"]]:
-    """Scores of one text's patterns for each of `HEAD_KINDS`, and of a head that attends evenly; NaN where the text has no such place."""
+def attended(pattern: Float[Tensor, "1 head pos pos"], wanted: Sequence[Tensor]) -> Float[np.ndarray, "kind head"]:
+    """What share of its attention each head of a layer pays to the places (query, key) of each kind; NaN where there are none."""
+    heads = pattern[0].float().cpu()
+    return np.stack([_scores(heads, places) for places in wanted])
+
+
+def places_of(ids: Tensor) -> tuple[list[Tensor], Float[np.ndarray, " kind"]]:
+    """Where a head of each of `HEAD_KINDS` looks in a text (query, key), and the score of one that attends evenly; NaN where nowhere."""
     wanted = [_places(kind, ids) for kind in HEAD_KINDS]
-    return np.stack([_scores(patterns, places) for places in wanted]), np.array([_chance(places) for places in wanted])
+    return wanted, np.array([_chance(places) for places in wanted])
 
 
 def _places(kind: str, ids: Tensor) -> Tensor:
@@ -137,15 +142,13 @@ def _places(kind: str, ids: Tensor) -> Tensor:
     return pattern.fill_diagonal_(0)
 
 
-def _scores(patterns: Tensor, places: Tensor) -> np.ndarray:
+def _scores(heads: Float[Tensor, "head pos pos"], places: Tensor) -> Float[np.ndarray, " head"]:
     queries = places.any(1)
     if not bool(queries.any()):
-        return np.full(patterns.shape[:2], np.nan)
-    asked = patterns * queries[:, None]
+        return np.full(len(heads), np.nan)
     options: dict[str, Any] = {"exclude_bos": False, "exclude_current_token": False, "error_measure": "mul"}
-    return np.array(
-        [[compute_head_attention_similarity_score(head, detection_pattern=places, **options) for head in layer] for layer in asked]
-    )
+    asked = heads * queries[:, None]
+    return np.array([compute_head_attention_similarity_score(head, detection_pattern=places, **options) for head in asked])
 
 
 def _chance(places: Tensor) -> float:
@@ -184,7 +187,6 @@ def name_movers(
         Obstructed: the model has no TransformerLens bridge. BadPrompt: the target does not stand in the prompt.
     """
     # Here, because attribution needs this module's neighbours only for this lens.
-    from workbench.lenses.attention import attention
     from workbench.lenses.attribution import direct_attribution
     from workbench.models.token_texts import one_token, token_texts
 
@@ -194,9 +196,14 @@ def name_movers(
     places = (ids == one_token(model, target)).cpu().numpy()
     if not places.any():
         raise BadPrompt(f"{target!r} does not stand in the prompt.", "Give the name as it stands there, with its leading space.")
-    looked = attention(model, prompt, stacks, progress=tell.part(0.0, 0.5))
+    owner, batch, looked = bridged(model), model.tokens(prompt), list[np.ndarray]()
+    names = [f"blocks.{layer}.attn.hook_pattern" for layer in range(model.info.n_layers)]
+    for i, stack in enumerate(stacks):
+        tell(i / (2 * len(stacks)), "Reading attention")
+        read = shown_to(owner, batch, stack, dict.fromkeys(names, lambda x: x[0, :, -1].float().cpu().numpy()[:, places].sum(-1)))
+        looked.append(np.stack([read[name] for name in names]))
     pushed = direct_attribution(model, prompt, target, distractor, stacks, unit="head", progress=tell.part(0.5, 1.0))
     n = model.info.n_layers * model.info.n_heads
     push = pushed.values[:, :n].reshape(len(stacks), model.info.n_layers, model.info.n_heads)
-    names = token_texts(model.tokenizer, [one_token(model, target), one_token(model, distractor)])
-    return NameMovers(model.info.name, looked.lanes, names[0], names[1], looked.pattern[..., -1, :][..., places].sum(-1), push)
+    told = token_texts(model.tokenizer, [one_token(model, target), one_token(model, distractor)])
+    return NameMovers(model.info.name, pushed.lanes, told[0], told[1], np.stack(looked), push)

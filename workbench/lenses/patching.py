@@ -104,6 +104,14 @@ def n_patched_runs(model: LanguageModel, pair: TokenBatch) -> int:
     return model.info.n_layers * (len(STREAM_KINDS) * n_places + model.info.n_heads)
 
 
+def runs_of(model: LanguageModel, clean: Prompt, corrupt: Prompt) -> int:
+    """How many runs measuring every place of two prompts takes in one lane, to be told before they start.
+
+    Raises: BadPrompt: the prompts differ in length.
+    """
+    return n_patched_runs(model, prompt_pair(model, clean, corrupt))
+
+
 def _measured(model: BridgeModel, pair: TokenBatch, asked: LogitDifference, tell: Progress) -> _Found:
     n_layers, n_heads, first, n = model.info.n_layers, model.info.n_heads, first_differing(pair), pair.ids.shape[1]
     sites = {layer: [Site(kind, layer) for kind in (*STREAM_KINDS, "head_z")] for layer in range(n_layers)}

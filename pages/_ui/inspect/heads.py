@@ -126,13 +126,15 @@ def _scored(found: HeadScores) -> None:
         )  # fmt: skip
 
 
-def _movers(_: Session, prompt: Prompt, targets: tuple[str, ...]) -> None:
+def _movers(session: Session, prompt: Prompt, targets: tuple[str, ...]) -> None:
     settings = Named(prompt, targets, lanes_on())
     if len(targets) < 2:
         what = "The heads that carry a name from the prompt to the answer will stand here."
         frame.empty(what, "Write a target that stands in the prompt, and a distractor.", key="movers-need")
         return
     frame.act("Find name movers", _find, settings, type="primary", key="movers-run")
+    n = session.model.info.n_layers * session.model.info.n_heads * len(with_base(settings.lanes))
+    st.caption(f"It silences each head in turn: {n:,} runs, each from its layer on.")
     jobs.panel(
         MOVERS, _moved, settings=settings,
         nothing=lambda: frame.empty(

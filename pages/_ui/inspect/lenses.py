@@ -176,7 +176,7 @@ def _targets(found: LogitLens, pos: int) -> None:
 
 def attention(session: Session, prompt: Prompt, targets: tuple[str, ...]) -> None:
     """Where each head looks."""
-    settings = Read(prompt, lanes_on())
+    settings = Read(prompt, lanes_on(), window=_layers_read(session, prompt))
     frame.act("Read the heads", _attend, settings, type="primary", key="attention-run")
     jobs.panel(
         ATTENTION, _attention, settings=settings,
@@ -185,11 +185,31 @@ def attention(session: Session, prompt: Prompt, targets: tuple[str, ...]) -> Non
     )  # fmt: skip
 
 
+def _layers_read(session: Session, prompt: Prompt) -> tuple[int, int] | None:
+    """Which layers of a long prompt are read, those around the tab's at first. None: all of them."""
+    from workbench.lenses.attention import layers_at_once
+
+    info, n = session.model.info, session.n_tokens(prompt)
+    most = layers_at_once(info, max(1, n), len(with_base(lanes_on())))
+    if most >= info.n_layers:
+        return None
+    starts = [*range(0, info.n_layers - most, most), info.n_layers - most]
+    begin = max(first for first in starts if first <= (state().layer or 0))
+    behind = f" of {info.n_layers}"
+    first = st.select_slider(
+        "Layers", starts, begin, key=f"attention-part-{most}", width=280,
+        format_func=lambda i: f"{i} to {i + most - 1}{behind}" if most > 1 else f"{i}{behind}",
+        help=f"A head's pattern has {n * n:,} numbers: of a long prompt {words.count(most, 'layer')} at a time can be kept.",
+    )  # fmt: skip
+    return first, first + most
+
+
 def _attend(settings: Read) -> None:
     stacks = with_base(settings.lanes)
 
     def work(session: Session, progress: Progress) -> AttentionPatterns:
-        return session.look("attention", settings.prompt, stacks=stacks, progress=progress)
+        layers = None if settings.window is None else range(*settings.window)
+        return session.look("attention", settings.prompt, stacks=stacks, layers=layers, progress=progress)
 
     jobs.start(ATTENTION, "Attention", work, settings)
 

@@ -18,6 +18,7 @@ from pages._ui.kit.figures import figure_panel, table_panel
 from pages._ui.kit.lanes import Lanes, lanes_on, with_base
 from pages._ui.kit.state import state
 from workbench.conversations import Prompt
+from workbench.errors import RetouchError
 
 if TYPE_CHECKING:
     from workbench.lenses.circuits import Circuit
@@ -72,6 +73,7 @@ def _everywhere(session: Session, prompt: Prompt, targets: tuple[str, ...]) -> N
     with st.container(horizontal=True):
         frame.act("Estimate", _run, replace(settings, is_estimate=True), key="patching-estimate", help="One gradient, to first order.")
         frame.act("Measure", _run, settings, type="primary", key="patching-run", help="A run a cell, from its layer on: exact, slower.")
+    _cost(session, settings)
     kept = jobs.settings_of(PATCHING)
     jobs.panel(
         PATCHING, _draw, settings=replace(settings, is_estimate=kept is not None and kept.is_estimate),
@@ -80,6 +82,21 @@ def _everywhere(session: Session, prompt: Prompt, targets: tuple[str, ...]) -> N
             "Press *Estimate*, or *Measure* for the exact effects.", key="patching",
         ),
     )  # fmt: skip
+
+
+def _cost(session: Session, settings: Patched) -> None:
+    """Say before the click how much is run."""
+    from workbench.lenses.patching import runs_of
+
+    try:
+        n = runs_of(session.model, settings.prompt, settings.corrupt) * len(with_base(settings.lanes))
+    except RetouchError as error:
+        st.caption(f":orange[{words.plain(f'{error} {error.hint}')}]")
+        return
+    whole = words.count(max(1, round(n / 2)), "read")
+    st.caption(
+        f"To measure takes {n:,} runs, each from its layer on: as much as about {whole} of the whole prompt. An estimate takes three."
+    )
 
 
 def _run(settings: Patched) -> None:
