@@ -28,7 +28,7 @@ from workbench.progress import stop_if_asked
 from workbench.shapes import Logits, Tensor
 from workbench.sites import Site
 
-Found = TypeVar("Found")
+_Kept = TypeVar("_Kept")
 # Who waits for another lens asks this often whether to go on waiting.
 _LOOKS_EVERY_S = 0.1
 
@@ -111,15 +111,15 @@ def run(model: LanguageModel, batch: TokenBatch, edits: Sequence[Edit] = (), nam
 
 
 def shown_to(
-    model: LanguageModel, batch: TokenBatch, edits: Sequence[Edit], readers: Mapping[str, Callable[[Tensor], Found]]
-) -> dict[str, Found]:
+    model: LanguageModel, batch: TokenBatch, edits: Sequence[Edit], readers: Mapping[str, Callable[[Tensor], _Kept]]
+) -> dict[str, _Kept]:
     """Run rows of equal length through the edited bridge, show each named hook point to its function, and keep what that returns alone.
 
     The patterns of all heads on a thousand tokens are gigabytes; what is made of them is not.
 
     Raises: as `edited_bridge`.
     """
-    found: dict[str, Found] = {}
+    found: dict[str, _Kept] = {}
     with torch.no_grad(), edited_bridge(model, edits) as bridge, running(batch.forward()):
 
         def keep(x: Tensor, hook: Any) -> None:
