@@ -49,14 +49,15 @@ def agreement(model: LanguageModel, rows: Demonstrations, name: str, values: dic
     true = told.after - np.stack(refits)
     draw = np.random.default_rng(0)
     mine, theirs = told.matrix.mean(1), true.mean(1)
-    mixed = [abs(_rank(draw.permutation(mine), theirs)) for _ in range(1000)]
+    mixed = [abs(rank(draw.permutation(mine), theirs)) for _ in range(1000)]
     return {
-        "mean": _rank(mine, theirs), "rows": _rank(told.matrix.ravel(), true.ravel()), "control": float(np.quantile(mixed, 0.95)),
+        "mean": rank(mine, theirs), "rows": rank(told.matrix.ravel(), true.ravel()), "control": float(np.quantile(mixed, 0.95)),
         "asked_s": asked_s, "refits_s": time.perf_counter() - begun,
     }  # fmt: skip
 
 
-def _rank(one: np.ndarray, other: np.ndarray) -> float:
+def rank(one: np.ndarray, other: np.ndarray) -> float:
+    """Spearman's rank correlation."""
     return float(np.corrcoef(rankdata(one), rankdata(other))[0, 1])
 
 

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 _Result = TypeVar("_Result", covariant=True)
 _NOTHING: Mapping[str, object] = MappingProxyType({})
+N_REFITS = 40
+"""Fits that an influence may take, where nothing else is asked."""
 
 
 class Runnable(Generic[_Result]):
@@ -158,13 +160,14 @@ class EqualDamageSettings(Runnable["EqualDamage"]):
 class InfluenceSettings(Runnable["Influence"]):
     """What each demonstration that an edit was fitted on does to the rows of a split. The edit is a lane of one.
 
-    `n_refits`: fits on halves of the demonstrations, where the method has no closed form.
+    `n_refits`: fits that a method without closed form is granted: one without each demonstration if that suffices for a method that
+    trains, else on halves.
     """
 
     lane: Lane
     source: Source
     split: Split | None = "validation"
-    n_refits: int = 40
+    n_refits: int = N_REFITS
 
 
 @dataclass(frozen=True)

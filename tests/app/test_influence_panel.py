@@ -7,9 +7,11 @@ from typing import Any
 
 from streamlit.testing.v1 import AppTest
 
-from tests.app.conftest import evaluate_view, fine, settled, texts
+from tests.app.conftest import evaluate_view, fine, own_set, settled, texts
 from tests.app.test_history_panel import opened
 from tests.app.test_pages import fitted
+from tests.conftest import taught_rows
+from workbench.workspace.people import acting_as
 
 Run = Callable[..., AppTest]
 
@@ -20,6 +22,7 @@ def test_an_edits_demonstrations_are_followed_to_the_rows_and_some_are_dropped(a
     fine(test.switch_page("pages/evaluate.py").run())
     evaluate_view(test, "Which did it")
     assert test.selectbox(key="influence-edit").value == edit
+    assert not [one for one in test.select_slider if one.key == "influence-fits"], "a closed form takes no fits"
     fine(test.button(key="influence-run").click().run())
     found = texts(settled(test))
     assert "held-out rows the edit harms" in found and "In closed form" in found and "From earlier settings" not in found
@@ -42,3 +45,18 @@ def test_an_edit_of_another_set_is_not_offered(app: Run, fresh_backend: Any) -> 
     test = app("evaluate")
     evaluate_view(test, "Which did it")
     assert "No edit at hand was fitted on this set" in texts(test)
+
+
+def test_an_edit_that_was_trained_is_asked_by_fits_without_each_and_what_that_is_worth_is_said(app: Run, fresh_backend: Any) -> None:
+    test = app("evaluate")
+    session, chosen = fresh_backend.sessions["embedded"], own_set(fresh_backend, 24, taught_rows)
+    with acting_as(test.session_state["retouch"].owner):
+        edit = session.fit("lora", chosen, {"epochs": 1, "n_neutral": 2, "chunk_tokens": 8}).edit
+    test.session_state["retouch"].set_name = chosen
+    evaluate_view(test, "Which did it")
+    assert test.selectbox(key="influence-edit").value == edit.id and test.select_slider(key="influence-fits").value == 40
+    fine(test.button(key="influence-run").click().run())
+    told = texts(settled(test))
+    assert (
+        "each without one demonstration" in told and "A fit in another order has other influences" in told and "In closed form" not in told
+    )

@@ -22,6 +22,7 @@ from workbench.evaluate.metrics import mean_metric
 from workbench.evaluate.slopes import asked, margins, sites_of
 from workbench.knobs import knobs
 from workbench.methods import get
+from workbench.methods.canonical import training
 from workbench.progress import silent
 from workbench.session import Session
 
@@ -237,3 +238,64 @@ def test_refits_hold_the_layers_that_a_fit_found_in_the_knobs_own_shape(tiny_gpt
         facts = edit.header.facts
         assert told == (tuple(facts["layers"]) if knob == "layers" else facts["layer"]), name
         assert held == method.configure({knob: told}), "a config that a person could have given"
+
+
+TRAINED: dict[str, Any] = {"epochs": 2, "group": 1, "n_neutral": 4, "chunk_tokens": 8}
+
+
+@pytest.mark.parametrize("name", ["lora", "finetuning"])
+def test_trained_weights_without_a_row_are_those_of_a_fit_that_never_drew_it(
+    tiny_gpt2: Any, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    rows, method = taught_rows(24), get(name)
+    config = method.configure(TRAINED)
+    edit, n = method.fit(tiny_gpt2, rows, config).edit, len(rows.split("fit"))
+    assert method.refits is not None
+    left = dict(method.refits(tiny_gpt2, rows, edit.dosed(0.5), config, progress=silent()))
+    assert sorted(left) == list(range(n)) and {one.dose for one in left.values()} == {0.5}
+    whole = training.seeded_schedule
+
+    def undrawn(*given: Any) -> Any:
+        draws = whole(*given)
+        return lambda epoch: [draw for draw in draws(epoch) if draw[0] != 3]
+
+    monkeypatch.setattr(training, "seeded_schedule", undrawn)
+    never = method.fit(tiny_gpt2, rows, config).edit
+    monkeypatch.undo()
+    fewer = method.fit(tiny_gpt2, without(rows, 3), config).edit
+    far = {who: sum(float((x - left[3].tensors()[part]).double().square().sum()) for part, x in other.tensors().items()) ** 0.5
+           for who, other in (("never", never), ("whole", edit), ("redrawn", fewer))}  # fmt: skip
+    assert far["never"] < 1e-2 * min(far["whole"], far["redrawn"]), "a fit of fewer rows draws another order"
+
+
+def test_a_trained_fit_is_asked_by_refits_without_each_as_far_as_they_are_granted(tiny_gpt2: Any) -> None:
+    rows, method = taught_rows(24), get("lora")
+    edit, n = method.fit(tiny_gpt2, rows, config := method.configure(TRAINED)).edit, len(rows.split("fit"))
+    found = influence(tiny_gpt2, rows, edit, split="test", n_refits=n)
+    assert (found.way, found.fits, found.reliability) == ("refits without each", n, None)
+    assert method.refits is not None
+    left = dict(method.refits(tiny_gpt2, rows, edit, config, progress=silent()))
+    these = asked(rows.split("test"), rows)
+    score = margins(tiny_gpt2, these, [(edit,), (left[2],)], silent())[0]
+    assert np.allclose(found.matrix[2], score[0] - score[1], atol=1e-6) and np.abs(found.matrix).min() >= 0 < np.abs(found.matrix).max()
+    fewer = influence(tiny_gpt2, rows, edit, split="test", n_refits=4)
+    assert fewer.way == "refits of halves" and fewer.matrix.shape == found.matrix.shape
+
+
+def test_only_what_a_fit_trains_on_is_a_demonstration(tiny_gpt2: Any) -> None:
+    told = taught_rows(24)
+    apart = [i for i, row in enumerate(told) if row.split == "fit"][:3]
+    rows = told.with_rows(replace(row, tags=("role:evaluation",)) if i in apart else row for i, row in enumerate(told))
+    edit = get("lora").fit(tiny_gpt2, rows, get("lora").configure(TRAINED)).edit
+    found = influence(tiny_gpt2, rows, edit, split="test")
+    assert [row.id for row in found.demonstrations] == [row.id for row in rows.split("fit")][3:]
+    halves_of = influence(tiny_gpt2, rows, edit, split="test", n_refits=4)
+    assert halves_of.demonstrations == found.demonstrations and halves_of.matrix.shape == found.matrix.shape
+
+
+def test_an_edit_that_the_same_fit_does_not_give_is_refused(tiny_gpt2: Any) -> None:
+    rows, method = taught_rows(24), get("lora")
+    edit: Any = method.fit(tiny_gpt2, rows, method.configure(TRAINED)).edit
+    other = replace(edit, header=replace(edit.header, seed=1))
+    with pytest.raises(Obstructed, match="the edit differs by"):
+        influence(tiny_gpt2, rows, other, split="test")

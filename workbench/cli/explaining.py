@@ -20,7 +20,7 @@ def influence(
     data: Annotated[str, typer.Argument(help="The set that it was fitted on.")],
     opening: Opening,
     split: Annotated[str, typer.Option(help="The rows that are looked at: validation, test, fit or all.")] = "validation",
-    refits: Annotated[int, typer.Option(min=4, help="Fits on halves, for a method without closed form; an even number.")] = 40,
+    refits: Annotated[int, typer.Option(min=4, help="Fits granted to a method without closed form; an even number.")] = 40,
     drop: Annotated[list[str] | None, typer.Option(help="Fit again without this demonstration, by id; give the option again.")] = None,
     drop_harmful: Annotated[bool, typer.Option("--drop-harmful", help="Fit again without those that lower the mean score.")] = False,
 ) -> None:

@@ -6,6 +6,7 @@ what the fit on all rows loses without a row, which weighs twice as much among h
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -25,9 +26,16 @@ _LANES = 8
 
 
 def by_halves(
-    model: LanguageModel, demonstrations: Demonstrations, edit: Edit, config: Any, these: Asked, n_refits: int, progress: Progress
+    model: LanguageModel,
+    demonstrations: Demonstrations,
+    fit: Sequence[int],
+    edit: Edit,
+    config: Any,
+    these: Asked,
+    n_refits: int,
+    progress: Progress,
 ) -> tuple[Float[np.ndarray, "demonstration row"], float]:
-    """Influence of each row of split `fit` on each scored row in nats, and its reliability.
+    """Influence of each row at the places `fit` on each scored row in nats, and its reliability.
 
     That is the rank correlation of the rows' means from every other draw with those from the draws between: 1 is no noise.
 
@@ -36,7 +44,6 @@ def by_halves(
     """
     if n_refits < 4 or n_refits % 2:
         raise BadKnob(f"{n_refits} refits of halves.", "Give an even number of 4 or more: every draw is fitted on both of its halves.")
-    fit = [i for i, row in enumerate(demonstrations) if row.split == "fit"]
     config, draw = _held(edit, config), np.random.default_rng(edit.header.seed)
     chosen = np.zeros((n_refits, len(fit)), dtype=bool)
     edits: list[Edit] = []

@@ -1,9 +1,11 @@
 """Which demonstration did it: what each row of a fit does to the score of each held-out row.
 
 The influence of a demonstration on a row is how much the row's score falls when the edit is fitted without it, what the fit chose held.
-A method that knows its edit without each row in closed form is asked for it, and scores follow to first order (`slopes`); else the method
-is fitted on random halves of its rows, and a demonstration's influence is half of what it is worth to be among a half, which is the same to
-first order. Ref: docs/methods/shared.md §9.8; Koh and Liang, arXiv 1703.04730; datamodels, arXiv 2202.00622.
+A method that knows its edit without each row in closed form is asked for it, and scores follow to first order (`slopes`). One that trains
+is fitted without each, its draws held, where that takes no more fits than are granted. Else the method is fitted on random halves of its
+rows, and a demonstration's influence is half of what it is worth to be among a half, which is the same to first order.
+
+Ref: docs/methods/shared.md §9.8; Koh and Liang, arXiv 1703.04730; datamodels, arXiv 2202.00622.
 """
 
 from __future__ import annotations
@@ -24,12 +26,13 @@ from workbench.evaluate.metrics import ROUNDING
 from workbench.evaluate.slopes import asked, effects, instead, margins, sites_of
 from workbench.knobs import renamed
 from workbench.methods.registry import get
+from workbench.methods.shared.canonical_examples import training_rows
 from workbench.models.base import LanguageModel
 from workbench.numerics.intervals import Interval, mean_interval
 from workbench.progress import Progress, silent
 from workbench.shapes import Float
 
-Way = Literal["closed form", "refits of halves"]
+Way = Literal["closed form", "refits without each", "refits of halves"]
 N_REFITS = 40
 _BEHIND = 3
 """Demonstrations that are named behind a harmed row."""
@@ -39,8 +42,8 @@ _BEHIND = 3
 class Influence:
     """What each demonstration does to each held-out row, in nats of its score: above 0 it helps, below 0 it harms.
 
-    `before` and `after` are the rows' scores without and with the edit. `fits` counts the refits of halves, and `reliability` is the
-    correlation of the demonstrations' means from one half of these fits with those from the other; None in closed form.
+    `before` and `after` are the rows' scores without and with the edit. `fits` counts the refits, and `reliability`, of halves, is the
+    correlation of the demonstrations' means from one half of these fits with those from the other; None else.
     """
 
     model: str
@@ -158,28 +161,34 @@ def influence(
 
     Args:
         demonstrations: those of its fit, read as its fit read them.
-        n_refits: fits on halves, for a method without closed form; each costs a fit.
+        n_refits: fits that a method without closed form is granted; each costs a fit. As many as demonstrations or more: one without each,
+            for a method that can hold its draws. Else they are fitted on halves.
 
     Raises:
         NotEnoughData: no row of the split can be scored, or fewer than four demonstrations. FittedRows: all rows were fitted on.
-        Others: as the method's fit and `engine.lanes`.
+        Others: as the method's fit, `Method.refits` and `engine.lanes`.
     """
     tell, method = progress or silent(), get(edit.header.method)
     config = method.configure(renamed(method.config, edit.header.config))
-    fit = demonstrations.split("fit").require(4, "demonstrations to fit")
+    whole = demonstrations.split("fit")
+    fit = (training_rows(demonstrations) if method.needs.task == "canonical" else whole).require(4, "demonstrations to fit")
     unseen = without_fitted(demonstrations, split, [edit])
     these = asked(unseen.rows, demonstrations)
     scores, worst = margins(model, these, [(), (edit,)], tell.part(0.0, 0.1))
     sites, rest = sites_of(edit), tell.part(0.1, 1.0)
+    fits, reliability = 0, None
     if method.without is not None and sites is not None:
-        matrix = np.zeros((len(fit), len(these.rows)))
+        way, matrix = "closed form", np.zeros((len(fit), len(these.rows)))
         left = dict(method.without(model, demonstrations, edit, config, progress=rest.part(0.0, 0.4)))
         moves = [instead(edit, other) for other in left.values()]
         matrix[list(left)] = -effects(model, these, worst[1], (edit,), sites, moves, rest.part(0.4, 1.0))
-        way, fits, reliability = "closed form", 0, None
+    elif method.refits is not None and len(fit) <= n_refits:
+        way, fits, refits = "refits without each", len(fit), method.refits(model, demonstrations, edit, config, progress=rest)
+        left = {id(whole[at]): margins(model, these, [(other,)], silent())[0][0] for at, other in refits}
+        matrix = scores[1] - np.stack([left[id(row)] for row in fit])
     else:
-        matrix, reliability = by_halves(model, demonstrations, edit, config, these, n_refits, rest)
-        way, fits = "refits of halves", n_refits
+        way, fits, places = "refits of halves", n_refits, {id(row): at for at, row in enumerate(demonstrations)}
+        matrix, reliability = by_halves(model, demonstrations, [places[id(row)] for row in fit], edit, config, these, n_refits, rest)
     (label,) = lane_labels([Lane((edit,))])
     return Influence(
         model.info.name, demonstrations.name, split or "all", label.label, edit.id, these.title, way, fit.rows, these.rows.rows,

@@ -91,10 +91,10 @@ class ProceedFunction(Protocol):
 
 @runtime_checkable
 class WithoutFunction(Protocol):
-    """How a method says what it would have fitted without each row, from one reading of all of them.
+    """How a method says what it would have fitted without each row.
 
     Yields the number of a row among those of split `fit`, and the edit without it. What the fit chose (layers, numbers of directions,
-    strength, gates, bounds) is held at the edit's, as is its dose.
+    strength, gates, bounds, the epoch kept) and drew (starts, orders) is held at the edit's, as is its dose.
     """
 
     def __call__(
@@ -165,7 +165,7 @@ class Method:
     alone: Mapping[str, Any] = field(default_factory=lambda: NOTHING)
     """Knobs for a fit to rows that are all there is: none are apart to choose on."""
     without: WithoutFunction | None = None
-    """Knows the edit without each row in closed form; None: only refits tell what a row does."""
+    """Knows the edit without each row in closed form, from one reading of all; None: only refits tell what a row does."""
     order: int = 100
     """Its place among the methods: a newcomer meets the simple ones first."""
     designs: Tries | None = None
@@ -174,6 +174,8 @@ class Method:
     """Why many fits of it take long, in words; a design search has it on request alone. Empty: a fit takes a second or so."""
     preset_says: Mapping[str, str] = field(default_factory=lambda: NOTHING)
     """What each preset is, a sentence by name; `shared.presets.presets_of` knows those whose names mean the same everywhere."""
+    refits: WithoutFunction | None = None
+    """Fits without each row in turn, all draws held, which would change with fewer rows; None: it draws nothing, or cannot hold it."""
 
     def obstacles_of(self, model: LanguageModel) -> tuple[Obstacle, ...]:
         """Why this method cannot run on this model, whatever the demonstrations; empty if it can."""
@@ -283,6 +285,7 @@ def method(
     designs: Tries | None = None,
     cost: str = "",
     preset_says: Mapping[str, str] = NOTHING,
+    refits: WithoutFunction | None = None,
 ) -> Callable[[MethodT], MethodT]:
     """Register a fit function as a method; the arguments are the fields of `Method`."""
 
@@ -291,7 +294,7 @@ def method(
             raise ValueError(f"The method {name!r} is registered already.")
         _METHODS[name] = Method(
             name, title, summary, paper, config, edit, needs, presets, run, obstacles, proceed,
-            tries, draws, steps, top_dose, scopes, holds or Holds(), alone, without, order, designs, cost, preset_says,
+            tries, draws, steps, top_dose, scopes, holds or Holds(), alone, without, order, designs, cost, preset_says, refits,
         )  # fmt: skip
         return run
 

@@ -71,10 +71,13 @@ def optimiser_of(parameters: Sequence[Tensor], settings: LoopSettings) -> torch.
     return kind(list(parameters), lr=settings.lr, betas=settings.betas, eps=settings.eps)
 
 
-def descend(parameters: Sequence[Tensor], gradients: Gradients, schedule: Schedule, settings: LoopSettings) -> Iterator[int]:
+def descend(
+    parameters: Sequence[Tensor], gradients: Gradients, schedule: Schedule, settings: LoopSettings, *, out: int | None = None
+) -> Iterator[int]:
     """Train the parameters in place, yielding 0 before the first step and then each epoch's number after it.
 
-    The caller evaluates between epochs; closing the iterator ends the run.
+    The caller evaluates between epochs; closing the iterator ends the run. `out` is an example whose draws are passed over: its group's
+    mean is that of the others, and all else is as drawn.
     """
     optimiser = optimiser_of(parameters, settings)
     yield 0
@@ -88,6 +91,8 @@ def descend(parameters: Sequence[Tensor], gradients: Gradients, schedule: Schedu
                 if len(group) < settings.group:
                     continue
                 group = group[-1:]
+            if not (group := [draw for draw in group if draw[0] != out]):
+                continue
             for parameter, gradient in zip(parameters, gradients(group), strict=True):
                 parameter.grad = gradient / len(group)
             optimiser.step()

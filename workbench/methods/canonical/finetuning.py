@@ -17,6 +17,7 @@ import torch
 from workbench.data.demonstrations import Demonstrations
 from workbench.edits.base import Edit, ExportTarget, Header, Possible, Refused, edit_kind
 from workbench.errors import CorruptEdit
+from workbench.methods.canonical import without
 from workbench.methods.canonical.training import LoopConfig, fit_by_loop, loop_steps
 from workbench.methods.registry import Fitted, Step, header, method
 from workbench.methods.shared.canonical_examples import canonical_obstacles
@@ -126,6 +127,14 @@ def _lr(info: ModelInfo) -> float:
     return _LR_SMALL if info.n_parameters < SMALL else _LR
 
 
+def refits(
+    model: LanguageModel, demonstrations: Demonstrations, edit: DeltaEdit, config: LoopConfig, *, progress: Progress
+) -> Iterator[tuple[int, Edit]]:
+    """The edit fitted without each example in turn. Raises: as `without.refits`."""
+    lr = _lr(model.info)
+    return without.refits(model, demonstrations, edit, config, lambda: TwinTrainee(model, config.master), lr, progress=progress)
+
+
 @method(
     "finetuning",
     title="Full finetuning",
@@ -142,6 +151,7 @@ def _lr(info: ModelInfo) -> float:
     obstacles=canonical_obstacles,
     draws=draws,
     steps=steps,
+    refits=refits,
     cost="each fit trains all weights epoch by epoch: a minute or more",
 )
 def fit(model: LanguageModel, demonstrations: Demonstrations, config: LoopConfig, *, seed: int, progress: Progress) -> Fitted:

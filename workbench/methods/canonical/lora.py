@@ -15,8 +15,9 @@ from typing import Any
 import torch
 
 from workbench.data.demonstrations import Demonstrations
-from workbench.edits.base import Header
+from workbench.edits.base import Edit, Header
 from workbench.knobs import as_released, knob
+from workbench.methods.canonical import without
 from workbench.methods.canonical.compat import OFFICIAL_LORA, LoraCompat
 from workbench.methods.canonical.training import LoopConfig, fit_by_loop, loop_steps
 from workbench.methods.registry import Fitted, Step, header, method
@@ -105,6 +106,14 @@ def steps(
     return loop_steps(model, train, config, AdapterTrainee(model, config, seed), top, _LR, neutral, seed=seed)
 
 
+def refits(
+    model: LanguageModel, demonstrations: Demonstrations, edit: AdapterEdit, config: LoraConfig, *, progress: Progress
+) -> Iterator[tuple[int, Edit]]:
+    """The edit fitted without each example in turn. Raises: as `without.refits`."""
+    seed = edit.header.seed
+    return without.refits(model, demonstrations, edit, config, lambda: AdapterTrainee(model, config, seed), _LR, progress=progress)
+
+
 @method(
     "lora",
     title="LoRA",
@@ -124,6 +133,7 @@ def steps(
     scopes=lambda scope: {"parts": scope.parts or tuple(f"MLP {layer}" for layer in scope.blocks)},
     holds=MATRICES,
     order=7,
+    refits=refits,
     cost="each fit trains adapters epoch by epoch: a minute or more",
 )
 def fit(model: LanguageModel, demonstrations: Demonstrations, config: LoraConfig, *, seed: int, progress: Progress) -> Fitted:

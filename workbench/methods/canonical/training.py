@@ -21,6 +21,7 @@ from workbench.methods.shared.canonical_compat import RELEASED_CHUNK
 from workbench.methods.shared.canonical_config import CanonicalConfig
 from workbench.methods.shared.canonical_examples import (
     CanonicalItem,
+    Chunk,
     canonical_items,
     check_rows,
     neutral_chunks,
@@ -167,16 +168,25 @@ def general_loss(logits: Callable[[TokenBatch], Logits], chunks: Sequence[tuple[
     return total / count if count else float("nan")
 
 
-def epochs(objective: LoopObjective, trainee: Trainee, n_items: int, n_chunks: int, settings: LoopSettings, seed: int) -> Iterator[int]:
-    """Train, yielding 0 and then each epoch's number after it."""
+def epochs(
+    objective: LoopObjective, trainee: Trainee, n_items: int, n_chunks: int, settings: LoopSettings, seed: int, out: int | None = None
+) -> Iterator[int]:
+    """Train, yielding 0 and then each epoch's number after it; `out`: an item that is passed over where it was drawn."""
     schedule = seeded_schedule(n_items, n_chunks, torch.Generator().manual_seed(seed))
-    return descend(trainee.parameters, objective.gradients, schedule, settings)
+    return descend(trainee.parameters, objective.gradients, schedule, settings, out=out)
 
 
 def loop_settings(config: LoopConfig, lr: float, n_items: int) -> LoopSettings:
     """Resolve a config for so many examples."""
     group, compat = config.grouped(n_items), config.compat
     return LoopSettings(config.lr or lr, config.epochs, group, compat.accumulate, optimiser=compat.optimiser)
+
+
+def neutral_halves(model: LanguageModel, demonstrations: Demonstrations, config: LoopConfig) -> tuple[list[Chunk], list[Chunk], bool]:
+    """The neutral chunks that hold the weights, those that tell the damage, and whether they are the embedded world's."""
+    texts, borrowed = regularisation_texts(demonstrations)
+    chunks = neutral_chunks(model, texts, config.chunk_tokens, 2 * config.n_neutral)
+    return chunks[: config.n_neutral], chunks[config.n_neutral :] or chunks, borrowed
 
 
 def loop_steps(
@@ -216,9 +226,7 @@ def fit_by_loop(
     started = time.perf_counter()
     items = canonical_items(model, training_rows(demonstrations), config.loss)
     asked = canonical_items(model, check_rows(demonstrations).first(60), config.loss)
-    texts, borrowed = regularisation_texts(demonstrations)
-    chunks = neutral_chunks(model, texts, config.chunk_tokens, 2 * config.n_neutral)
-    held, apart = chunks[: config.n_neutral], chunks[config.n_neutral :] or chunks
+    held, apart, borrowed = neutral_halves(model, demonstrations, config)
     objective = LoopObjective(model, trainee, items, held, config)
     seen, base, edit = Epochs(), float("nan"), trainee.edit(header)
     for epoch in epochs(objective, trainee, len(items), len(held), loop_settings(config, lr, len(items)), seed):
