@@ -60,3 +60,5 @@ def test_an_edit_that_was_trained_is_asked_by_fits_without_each_and_what_that_is
     assert (
         "each without one demonstration" in told and "A fit in another order has other influences" in told and "In closed form" not in told
     )
+    test.session_state["influence-fits"] = 26  # as a run asked that was recorded elsewhere
+    assert fine(test.run()).select_slider(key="influence-fits").value == 26

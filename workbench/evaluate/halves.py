@@ -52,7 +52,7 @@ def by_halves(
             chosen[at, draw.permutation(len(fit))[: len(fit) // 2]] = True
         else:
             chosen[at] = ~chosen[at - 1]
-        out = {fit[i] for i in np.flatnonzero(~chosen[at])}
+        out = {fit[int(i)] for i in np.flatnonzero(~chosen[at])}
         half = demonstrations.with_rows(row for i, row in enumerate(demonstrations) if i not in out)
         part = progress.part(0.8 * at / n_refits, 0.8 * (at + 1) / n_refits)
         with part_of_more():

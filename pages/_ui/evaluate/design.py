@@ -54,7 +54,10 @@ def _settings(session: Session, chosen: str, rows: Demonstrations) -> DesignSett
     for name in names:
         if method(name).cost:
             st.caption(f":orange[{words.plain(method(name).title)}: {words.plain(method(name).cost)}.]")
-    trials = st.select_slider("Trials", (20, 40, 60, 100, 150, 200), 60, key="design-trials", persist_state="session")
+    offered = sorted(
+        {20, 40, 60, 100, 150, 200, st.session_state.get("design-trials", 60)}
+    )  # a recorded search may have had another number
+    trials = st.select_slider("Trials", offered, 60, key="design-trials", persist_state="session")
     control = st.toggle(
         "Random draws beside it", True, key="design-control", persist_state="session",
         help="As many designs drawn at random, in grey: what the search would find without looking. It takes as long again.",

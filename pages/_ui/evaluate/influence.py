@@ -82,8 +82,9 @@ def _settings(session: Session, chosen: str, rows: Demonstrations) -> InfluenceS
 
 def _fits() -> int:
     """How many fits are granted to a method without closed form."""
+    offered = sorted({*_FITS, st.session_state.get("influence-fits", N_REFITS)})  # a recorded run may have had another number
     fits = st.select_slider(
-        "Fits at most", _FITS, N_REFITS, key="influence-fits", persist_state="session",
+        "Fits at most", offered, N_REFITS, key="influence-fits", persist_state="session",
         help="Each takes as long as the fit did. If they suffice, a method that trains is fitted once without each demonstration; "
         "else, and for other methods, fits are on random halves, and more of them say more.",
     )  # fmt: skip

@@ -130,6 +130,7 @@ def _by_settings(session: Session, run: Run, _: Any) -> Any:
         now.update({"contest-limit": asked.limit, "contest-shuffled": asked.shuffled})
     elif isinstance(asked, InfluenceSettings):
         now.update({"influence-edit": asked.lane.keys[0], f"influence-split-{asked.source}": asked.split})
+        now["influence-fits"] = asked.n_refits
     elif isinstance(asked, RefitSettings):
         now.update({"influence-edit": asked.lane.keys[0], f"influence-drop-{asked.lane.keys[0]}": list(asked.drop)})
     elif isinstance(asked, OffTargetSettings):
