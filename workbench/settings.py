@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 
 _Result = TypeVar("_Result", covariant=True)
 _NOTHING: Mapping[str, object] = MappingProxyType({})
-N_REFITS = 40
-"""Fits that an influence may take, where nothing else is asked."""
 
 
 class Runnable(Generic[_Result]):
@@ -167,7 +165,7 @@ class InfluenceSettings(Runnable["Influence"]):
     lane: Lane
     source: Source
     split: Split | None = "validation"
-    n_refits: int = N_REFITS
+    n_refits: int = 40
 
 
 @dataclass(frozen=True)

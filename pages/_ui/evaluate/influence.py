@@ -13,7 +13,7 @@ from pages._ui.kit.frame import meaning
 from pages._ui.kit.lanes import known_edits
 from pages._ui.kit.methods import method
 from pages._ui.kit.state import state
-from workbench.settings import N_REFITS, InfluenceSettings, RefitSettings
+from workbench.settings import InfluenceSettings, RefitSettings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,7 +28,7 @@ _SPLITS: tuple[Split, ...] = ("validation", "test")
 _FOREMOST = 8
 """Demonstrations that are ticked at first, at most: those that lower the mean score beyond chance."""
 _ASKED = "influence-asked"
-_FITS = (20, N_REFITS, 80, 160)
+_FITS = (20, InfluenceSettings.n_refits, 80, 160)
 
 
 def ask(edit: str, prompt: str = "", split: str = "") -> None:
@@ -77,14 +77,16 @@ def _settings(session: Session, chosen: str, rows: Demonstrations) -> InfluenceS
     )  # fmt: skip
     split: Split = "test" if (said or there[0]) == "test" else "validation"
     lane, made = at_own_doses(session, [edit])[0], session.load_edit(edit).header.method
-    return InfluenceSettings(lane, chosen, split, N_REFITS if method(made).without else _fits())
+    return InfluenceSettings(lane, chosen, split, InfluenceSettings.n_refits if method(made).without else _fits())
 
 
 def _fits() -> int:
     """How many fits are granted to a method without closed form."""
-    offered = sorted({*_FITS, st.session_state.get("influence-fits", N_REFITS)})  # a recorded run may have had another number
+    offered = sorted(
+        {*_FITS, st.session_state.get("influence-fits", InfluenceSettings.n_refits)}
+    )  # a recorded run may have had another number
     fits = st.select_slider(
-        "Fits at most", offered, N_REFITS, key="influence-fits", persist_state="session",
+        "Fits at most", offered, InfluenceSettings.n_refits, key="influence-fits", persist_state="session",
         help="Each takes as long as the fit did. If they suffice, a method that trains is fitted once without each demonstration; "
         "else, and for other methods, fits are on random halves, and more of them say more.",
     )  # fmt: skip

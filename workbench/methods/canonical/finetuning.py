@@ -127,7 +127,7 @@ def _lr(info: ModelInfo) -> float:
     return _LR_SMALL if info.n_parameters < SMALL else _LR
 
 
-def refits(
+def _refits(
     model: LanguageModel, demonstrations: Demonstrations, edit: DeltaEdit, config: LoopConfig, *, progress: Progress
 ) -> Iterator[tuple[int, Edit]]:
     """The edit fitted without each example in turn. Raises: as `without.refits`."""
@@ -151,7 +151,7 @@ def refits(
     obstacles=canonical_obstacles,
     draws=draws,
     steps=steps,
-    refits=refits,
+    refits=_refits,
     cost="each fit trains all weights epoch by epoch: a minute or more",
 )
 def fit(model: LanguageModel, demonstrations: Demonstrations, config: LoopConfig, *, seed: int, progress: Progress) -> Fitted:

@@ -106,7 +106,7 @@ def steps(
     return loop_steps(model, train, config, AdapterTrainee(model, config, seed), top, _LR, neutral, seed=seed)
 
 
-def refits(
+def _refits(
     model: LanguageModel, demonstrations: Demonstrations, edit: AdapterEdit, config: LoraConfig, *, progress: Progress
 ) -> Iterator[tuple[int, Edit]]:
     """The edit fitted without each example in turn. Raises: as `without.refits`."""
@@ -133,7 +133,7 @@ def refits(
     scopes=lambda scope: {"parts": scope.parts or tuple(f"MLP {layer}" for layer in scope.blocks)},
     holds=MATRICES,
     order=7,
-    refits=refits,
+    refits=_refits,
     cost="each fit trains adapters epoch by epoch: a minute or more",
 )
 def fit(model: LanguageModel, demonstrations: Demonstrations, config: LoraConfig, *, seed: int, progress: Progress) -> Fitted:
