@@ -13,7 +13,7 @@ PACKAGE = ROOT / "workbench"
 
 ROWS: dict[str, int] = {
     "errors": 0, "shapes": 0, "progress": 0, "resources": 0,
-    "sites": 1, "whole": 1, "knobs": 1, "operations": 1, "sampling": 1, "conversations": 1, "memo": 1,
+    "sites": 1, "whole": 1, "knobs": 1, "operations": 1, "sampling": 1, "conversations": 1, "memo": 1, "place": 1,
     "numerics": 2, "search": 2,
     "models": 3, "data": 3,
     "record": 4, "decode": 4, "score": 4, "forks": 4, "edits": 4,

@@ -66,6 +66,10 @@ class BadDose(RetouchError):
     """A dose that is NaN or outside the range that all sliders and commands have."""
 
 
+class BadPlace(RetouchError):
+    """A text that names no place where an edit may act, or a place that this model cannot tell."""
+
+
 class BadSite(RetouchError):
     """A text that is not an address of a site."""
 

@@ -7,7 +7,7 @@ copy of the weights, an exported script on a plain transformers model. All of th
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, final
 
 import torch
@@ -28,25 +28,28 @@ class Forward:
     """Positions of the running forward, one row a sequence.
 
     `real`: not padding. `prompt`: belongs to the prompt. `generated`: the last prompt token and every later one, whose outputs decide
-    generated tokens. `since`: how many tokens after the last of the prompt, where it is 0.
+    generated tokens. `since`: how many tokens after the last of the prompt, where it is 0. `read`: ids and mask (true where no padding) of
+    every token up to here, those before this call too; None where only positions are known.
     """
 
     real: Bool[Tensor, "batch pos"]
     prompt: Bool[Tensor, "batch pos"]
     generated: Bool[Tensor, "batch pos"]
     since: Int[Tensor, "batch pos"]
+    read: tuple[Tensor, Tensor] | None = None
 
     def rows(self, rows: slice) -> Forward:
         """What is known about some rows."""
-        return self.of(lambda part: part[rows])
+        found = self.of(lambda part: part[rows])
+        return found if self.read is None else replace(found, read=(self.read[0][rows], self.read[1][rows]))
 
     def on(self, device: torch.device) -> Forward:
         """The same on a device: layers of one network may lie on several."""
         return self if self.real.device == device else self.of(lambda part: part.to(device))
 
     def of(self, take: Callable[[Tensor], Tensor]) -> Forward:
-        """What is known, each part of it through a function."""
-        return Forward(take(self.real), take(self.prompt), take(self.generated), take(self.since))
+        """What is known, each part of it but the ids through a function."""
+        return Forward(take(self.real), take(self.prompt), take(self.generated), take(self.since), self.read)
 
 
 def wide(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
@@ -90,15 +93,9 @@ def in_answer(forward: Forward) -> Bool[Tensor, "batch pos"]:
     return forward.generated
 
 
-def _first(n: int) -> None:
-    @position_rule(f"first {n}")
-    def at_the_beginning(forward: Forward) -> Bool[Tensor, "batch pos"]:
-        """The tokens from which the first n of the answer are decided."""
-        return forward.generated & (forward.since < n)
-
-
-for _n in (1, 4, 16):
-    _first(_n)
+def at_the_beginning(forward: Forward, n: int) -> Bool[Tensor, "batch pos"]:
+    """The tokens from which the first n of the answer are decided."""
+    return forward.generated & (forward.since < n)
 
 
 @position_rule("last")
@@ -107,6 +104,14 @@ def at_the_end(forward: Forward) -> Bool[Tensor, "batch pos"]:
     mask = torch.zeros_like(forward.real)
     mask[:, -1] = True
     return mask
+
+
+def rule_of(where: str) -> PositionRule | None:
+    """The position rule of a name, `first n` for any n among them; None for a name that none has."""
+    word, _, n = where.partition(" ")
+    if word == "first" and n.isdecimal():
+        return lambda forward: at_the_beginning(forward, int(n))
+    return POSITION_RULES.get(where)
 
 
 @final
@@ -148,7 +153,8 @@ class TransformAt:
     where: the name of a position rule. gate: decides per token. spare: a norm bound; tokens with ‖x‖ above it stay bit-equal, since those
     carry the attention sink and moving them wrecks a model. sees_call: fn(x, forward) is a law over all tokens of a call, so that cached
     and full forwards differ. traceable: the same law without shapes or branches that depend on data, where `fn` has them, for a script to
-    record. within: the coordinates outside of which fn leaves x as it is; None: it may move all.
+    record. within: the coordinates outside of which fn leaves x as it is; None: it may move all. rule: the position rule itself, where
+    `where` names one that the engine has to make for a model first.
     """
 
     site: Site
@@ -160,6 +166,7 @@ class TransformAt:
     sees_call: bool = False
     traceable: Callable[..., Float[Tensor, "batch pos width"]] | None = None
     within: tuple[int, ...] | None = None
+    rule: PositionRule | None = None
 
     @property
     def needs_forward(self) -> bool:
@@ -216,7 +223,10 @@ def _acting(op: TransformAt, x: Float[Tensor, "batch pos width"], forward: Forwa
     """At which positions an operation acts; None for all."""
     found: list[Tensor] = []
     if op.where != "all" and forward is not None:
-        found.append(POSITION_RULES[op.where](forward)[..., None])
+        rule = op.rule or rule_of(op.where)
+        if rule is None:
+            raise LookupError(f"No position rule {op.where!r}.")
+        found.append(rule(forward)[..., None])
     if op.gate is not None and op.gate.kind == "hard":
         found.append(op.gate.opens(x))
     if op.spare is not None:

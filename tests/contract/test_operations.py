@@ -25,7 +25,6 @@ from workbench.lenses.bridged import run
 from workbench.models.base import LanguageModel
 from workbench.models.tokens import TokenBatch
 from workbench.operations import (
-    POSITION_RULES,
     AddToWeight,
     Forward,
     Gate,
@@ -35,6 +34,7 @@ from workbench.operations import (
     add_delta,
     own_part,
     position_rule,
+    rule_of,
     term,
     transformed,
     with_term,
@@ -84,7 +84,7 @@ def test_rows_of_a_table_add_what_their_tokens_look_up() -> None:
 
 # ── where a transform acts ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
 def test_rules_of_positions_read_what_is_known_of_a_forward() -> None:
-    masks = {name: POSITION_RULES[name](forward())[0].tolist() for name in ("all", "prompt", "generated", "last", "first 1", "first 4")}
+    masks = {name: rule_of(name)(forward())[0].tolist() for name in ("all", "prompt", "generated", "last", "first 1", "first 4")}
     assert masks == {
         "first 1": [False, False, True, False, False],
         "first 4": [False, False, True, True, True],
@@ -229,8 +229,8 @@ def test_bounds_are_saved_with_their_edit_counted_in_its_id_and_refused_where_th
         (tmp_path / "edit" / "edit.json").write_text(json.dumps({**told, "spares": {str(site): wrong}}))
         with pytest.raises(CorruptEdit, match="norm bound at"):
             store.load_edit(tmp_path / "edit")
-    (tmp_path / "edit" / "edit.json").write_text(json.dumps({**told, "schema": 5}))
-    with pytest.raises(NewerSchema, match="reads up to 4"):
+    (tmp_path / "edit" / "edit.json").write_text(json.dumps({**told, "schema": 6}))
+    with pytest.raises(NewerSchema, match="reads up to 5"):
         store.load_edit(tmp_path / "edit")
 
 

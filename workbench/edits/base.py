@@ -17,7 +17,8 @@ import torch
 from workbench.edits.lane import Dosed
 from workbench.errors import BadDose, BadLane, UnknownName, UnknownSite, UnsupportedExport
 from workbench.models.base import Fingerprint, LanguageModel
-from workbench.operations import POSITION_RULES, AddToWeight, Gate, Operation, TransformAt
+from workbench.operations import POSITION_RULES, AddToWeight, Gate, Operation, TransformAt, rule_of
+from workbench.place import ROLES, read_place
 from workbench.shapes import Tensor
 from workbench.sites import Site
 
@@ -125,8 +126,10 @@ class Edit(Dosed):
     gates: Mapping[Site, Gate] = field(default_factory=lambda: _NONE, kw_only=True)
     spares: Mapping[Site, float] = field(default_factory=lambda: _NONE, kw_only=True)
     """Norm bounds: tokens beyond the bound of a site are left alone there."""
+    place: str = field(default="", kw_only=True)
+    """The place where it acts, in place of its own (empty), as `place.read_place` reads it: a part of the edit, saved with it."""
     where: str = field(default="", kw_only=True)
-    """The position rule at which it acts, in place of its own (empty): a lane's, which is not saved."""
+    """The same of a lane, which comes before the edit's and is not saved."""
     held_to: frozenset[int] | None = field(default=None, kw_only=True)
     """Held to these layers (None: all; −1: what acts before the first): to look at a part of an edit. It is not saved."""
     called: str = field(default="", kw_only=True)
@@ -168,28 +171,49 @@ class Edit(Dosed):
         """What the engine does for this edit at its dose; nothing at dose 0."""
         if self.dose == 0.0:
             return ()
+        where = self.acts_at
         return tuple(
-            replace(op, gate=self.gates.get(op.site, op.gate), spare=self.spares.get(op.site, op.spare), where=self.where or op.where)
-            if isinstance(op, TransformAt) and (self.where or op.site in self.gates or op.site in self.spares)
+            replace(op, gate=self.gates.get(op.site, op.gate), spare=self.spares.get(op.site, op.spare), where=where or op.where)
+            if isinstance(op, TransformAt) and (where or op.site in self.gates or op.site in self.spares)
             else op
             for op in self.at_dose(self.dose)
             if self._acts_at(op.site)
         )
 
     @final
+    @property
+    def acts_at(self) -> str:
+        """The place where it acts, a lane's before its own; empty: where the operations of its method say."""
+        return self.where or self.place
+
+    @final
     def acting(self, where: str) -> Self:
-        """The same edit, acting where a position rule says; empty: where its own rules say.
+        """The same edit, acting at a place as a lane has it, which is not saved; empty: where it acts by itself.
 
         Raises:
-            UnknownName: there is no such rule. BadLane: it changes weights, which act at every token.
+            UnknownName: no position rule has that name. BadPlace: it is no place. BadLane: it changes weights, which act at every token.
         """
-        if where and where not in POSITION_RULES:
-            raise UnknownName("position rule", where, POSITION_RULES)
-        if where and any(isinstance(op, AddToWeight) for op in self.at_dose(self.dose or 1.0)):
+        return replace(self, where=self._place(where))
+
+    @final
+    def placed(self, place: str) -> Self:
+        """The same edit, acting at a place that is a part of it and saved with it: another edit, with an id of its own.
+
+        Raises: as `acting`.
+        """
+        return replace(self, place=self._place(place), where="")
+
+    def _place(self, where: str) -> str:
+        if not where:
+            return ""
+        place = read_place(where)
+        if not place.reads_text and rule_of(str(place)) is None:
+            raise UnknownName("position rule", where, (*POSITION_RULES, *ROLES, "first 4", 'after "…"'))
+        if any(isinstance(op, AddToWeight) for op in self.at_dose(self.dose or 1.0)):
             raise BadLane(
                 f"This {self.header.method} edit changes weights, which act at every token.", "Place an edit of activations, or leave it."
             )
-        return replace(self, where=where)
+        return str(place)
 
     def _acts_at(self, site: Site) -> bool:
         return self.held_to is None or (-1 if site.layer is None else site.layer) in self.held_to
@@ -203,6 +227,8 @@ class Edit(Dosed):
         reasons = dict(_REFUSED[self.header.network])
         if self.dose == 0.0:
             reasons |= {"peft": "At dose 0 it changes no matrix, and an adapter of none cannot be read."}
+        if self.acts_at and read_place(self.acts_at).reads_text:
+            reasons |= {"script": f"It acts {read_place(self.acts_at).label}, and a script sees positions and no text."}
         if self._decides_by_token:
             reasons |= dict.fromkeys(("checkpoint", "peft"), self._decides_by_token)
         return {
@@ -218,13 +244,15 @@ class Edit(Dosed):
             UnsupportedExport: no change of weights equals it.
         """
         if self._decides_by_token:
-            raise UnsupportedExport(self._decides_by_token, "Take gates and bounds off, or export it as a script.")
+            raise UnsupportedExport(self._decides_by_token, "Take gate, bounds and place off, or export it as a script.")
         return () if self.dose == 0.0 else tuple(op for op in self.deltas(model) if self._acts_at(op.site))
 
     @property
     def _decides_by_token(self) -> str:
         if self.gates:
             return "A gate decides token by token; no change of weights equals it."
+        if self.acts_at not in ("", "all"):
+            return f"It acts {read_place(self.acts_at).label}; a change of weights acts at every token."
         return "Tokens beyond a norm are spared one by one; no change of weights equals it." if self.spares else ""
 
     @final
@@ -265,7 +293,7 @@ class Edit(Dosed):
         """The same edit with its tensors on a device."""
         moved = self.from_tensors(self.header, {name: tensor.to(device) for name, tensor in self.tensors().items()})
         gates = {site: Gate(gate.weight.to(device), gate.bias.to(device), gate.kind, gate.sharpness) for site, gate in self.gates.items()}
-        kept = {"spares": self.spares, "where": self.where, "held_to": self.held_to, "called": self.called}
+        kept = {"spares": self.spares, "place": self.place, "where": self.where, "held_to": self.held_to, "called": self.called}
         return replace(moved, dose=self.dose, gates=MappingProxyType(gates), **kept)
 
     @final
@@ -283,13 +311,15 @@ class Edit(Dosed):
     @final
     @property
     def id(self) -> str:
-        """Twelve hex digits of header, tensors, gates and bounds: of the fit, whatever the dose."""
+        """Twelve hex digits of header, tensors, gates, bounds and place: of the fit, whatever the dose and a lane's place."""
         told, model = self.header.as_json(), self.header.model
         told["model"] = {**model.as_json(), "weights": model.old_weights}
         told["model"].pop("sampled", None)
         digest = hashlib.sha256(json.dumps([self.kind, told], sort_keys=True, default=str).encode())
         if self.spares:
             digest.update(json.dumps({str(site): bound for site, bound in self.spares.items()}, sort_keys=True).encode())
+        if self.place:
+            digest.update(f"at {self.place}".encode())
         for name, tensor in sorted(self.all_tensors().items()):
             digest.update(name.encode() + sha256(tensor).encode())
         return digest.hexdigest()[:12]

@@ -22,7 +22,20 @@ from workbench.errors import ModelMismatch, NotFinite, Obstructed, ShapeMismatch
 from workbench.models.base import LanguageModel, WeightSlot
 from workbench.models.hooks import ReadWrite, WeightTerm
 from workbench.models.tokens import current_forward
-from workbench.operations import POSITION_RULES, AddToWeight, LowRank, Rows, TransformAt, add_delta, term, transformed, with_term
+from workbench.models.placing import rule_for
+from workbench.operations import (
+    POSITION_RULES,
+    AddToWeight,
+    LowRank,
+    Rows,
+    TransformAt,
+    add_delta,
+    rule_of,
+    term,
+    transformed,
+    with_term,
+)
+from workbench.place import ROLES, read_place
 from workbench.shapes import Activations, Tensor
 from workbench.sites import EXPERT, Site
 
@@ -119,12 +132,11 @@ class _Plan:
             raise ShapeMismatch(
                 f"The edit expects width {op.width} at {op.site}; this model has {model.width(op.site)}.", "Fit it on this model."
             )
-        if op.where not in POSITION_RULES:
-            raise UnknownName("position rule", op.where, POSITION_RULES)
+        op = bound(model, op)
         # A head is a slice of its layer, a sense one of all senses: acting on the whole keeps operations on one module in the order given.
         whole = op.site if op.site.kind == EXPERT else Site(op.site.kind, None if op.site.kind == "sense" else op.site.layer)
         columns = model.point(op.site).columns
-        acting = _acting(op, columns) if on is None else following(lambda device: _acting(on(device), columns))
+        acting = _acting(op, columns) if on is None else following(lambda device: _acting(replace(on(device), rule=op.rule), columns))
         self._transforms.setdefault(whole, []).append((lane, acting))
 
     def _add_delta(self, model: LanguageModel, lane: int, op: Any) -> None:
@@ -222,6 +234,20 @@ def _on_devices(edit: Edit) -> Callable[[int, torch.device], Any]:
         return made[device][i]
 
     return on
+
+
+def bound(model: LanguageModel, op: TransformAt) -> TransformAt:
+    """The operation with the position rule of its place on this model.
+
+    Raises:
+        UnknownName: no rule has that name. BadPlace: the place cannot be told on this model.
+    """
+    if rule_of(op.where) is not None:
+        return op
+    place = read_place(op.where)
+    if not place.reads_text:
+        raise UnknownName("position rule", op.where, (*POSITION_RULES, *ROLES, "first 4", 'after "…"'))
+    return replace(op, rule=rule_for(model.tokenizer, place))
 
 
 def following(made_on: Callable[[torch.device], Acting]) -> Acting:

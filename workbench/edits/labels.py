@@ -10,6 +10,7 @@ from workbench.edits.base import Edit, Stack
 from workbench.edits.lane import Lane, LaneLike, Named, lane_of
 from workbench.edits.prompting import Prompting
 from workbench.errors import BadLane
+from workbench.place import read_place
 
 
 def stack_of(lane: LaneLike) -> Stack:
@@ -34,24 +35,14 @@ def edits_of(lane: Lane) -> Stack:
     return stack
 
 
-ACTING = {
-    "prompt": " on the prompt",
-    "generated": " on the answer",
-    "last": " at the last token",
-    "all": " everywhere",
-    "first 1": " on the first token of the answer",
-    **{f"first {n}": f" on the first {n} tokens of the answer" for n in (4, 16)},
-}
-
-
 def edit_name(edit: Edit) -> str:
     """What records, figures and tables call an edit whatever its dose: the name it was given, else its method."""
     return edit.called or edit.header.method
 
 
 def edit_label(edit: Edit) -> str:
-    """An edit in words: its name and dose, and where it acts if a lane says so."""
-    return f"{edit_name(edit)} × {edit.dose:.3g}{ACTING.get(edit.where, edit.where and f' at {edit.where}')}"
+    """An edit in words: its name and dose, and where it acts if a lane or its own place says so."""
+    return f"{edit_name(edit)} × {edit.dose:.3g}" + (f" {read_place(edit.acts_at).label}" if edit.acts_at else "")
 
 
 def lane_label(lane: Lane | Sequence[Edit]) -> str:

@@ -56,7 +56,7 @@ def rotated(edit: Edit, seed: int) -> PlaceboEdit:
     told = {"kind": edit.kind, "method": edit.header.method, "seed": seed}
     facts = {**edit.header.facts, "placebo": told}
     header = replace(edit.header, method=f"placebo of {edit.header.method}", facts=facts)
-    return PlaceboEdit(header, edit, seed, dose=edit.dose, gates=edit.gates, spares=edit.spares, where=edit.where)
+    return PlaceboEdit(header, edit, seed, dose=edit.dose, gates=edit.gates, spares=edit.spares, place=edit.place, where=edit.where)
 
 
 @lru_cache(maxsize=32)

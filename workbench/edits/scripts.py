@@ -29,7 +29,7 @@ from workbench.shapes import Tensor
 
 _MARK, _MEANING = "# ── the edit ", "# ── the meaning"
 _IMPORT = re.compile(r"^from workbench\.operations import .*\n", re.MULTILINE)
-_NEEDED = """from dataclasses import dataclass
+_NEEDED = """from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, final
 
 if TYPE_CHECKING:  # shapes in annotations, which nothing here evaluates
@@ -90,7 +90,8 @@ class _Script:
         """The text of `operations` below its line, and the rules of methods that name positions."""
         _, _, below = Path(operations.__file__).read_text().partition(_MEANING)
         named = dict.fromkeys(step["where"] for step in self._steps)
-        rules = [POSITION_RULES[name] for name in named if inspect.getmodule(POSITION_RULES[name]) is not operations]
+        known = [POSITION_RULES[name] for name in named if name in POSITION_RULES]
+        rules = [rule for rule in known if inspect.getmodule(rule) is not operations]
         parts = [_NEEDED, below.partition("\n")[2], *map(inspect.getsource, rules)]
         return "\n\n\n".join(part.strip() for part in parts) + "\n\n"
 

@@ -15,22 +15,23 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from workbench.edits.base import EDIT_SCHEMA, Edit, Header, Possible, kind_of, sha256
-from workbench.errors import CorruptEdit, NewerSchema, StorageFailed
+from workbench.errors import BadLane, BadPlace, CorruptEdit, NewerSchema, StorageFailed, UnknownName
 from workbench.models.base import Fingerprint
 from workbench.models.tensor_files import read_tensors
-from workbench.operations import POSITION_RULES, Gate, TransformAt
+from workbench.operations import POSITION_RULES, Gate, TransformAt, rule_of
+from workbench.place import read_place
 from workbench.shapes import Tensor
 from workbench.sites import Site
 from workbench.whole import whole_folder
 
 _Types = Mapping[str, type]
 DESCRIBED, TENSORS, CARD = "edit.json", "edit.safetensors", "README.md"
-# Only what a file holds needs its newer schema: one without norm bounds (2), rows (3) and a hash of all weights (4) is read by older
-# versions too.
-NEWEST = 4
-# A folder may lack a dose, which is 1 then, norm bounds, and the rows that it was fitted on.
+# Only what a file holds needs its newer schema: one without norm bounds (2), rows (3), a hash of all weights (4) and a place (5) is read
+# by older versions too.
+NEWEST = 5
+# A folder may lack a dose, which is 1 then, norm bounds, a place, and the rows that it was fitted on.
 _KEYS: _Types = {"schema": int, "kind": str, "header": dict, "gates": dict, "tensors": dict}
-_LATER_KEYS: _Types = {"dose": float, "spares": dict}
+_LATER_KEYS: _Types = {"dose": float, "spares": dict, "place": str}
 _HEADER_KEYS: _Types = {
     "method": str, "config": dict, "model": dict, "data": str, "seed": int, "versions": dict, "facts": dict, "schema": int
 }  # fmt: skip
@@ -55,8 +56,11 @@ def save(edit: Edit, folder: str | Path, *, overwrite: bool = False) -> Path:
     """
     target = Path(folder)
     if edit.held_to is not None or edit.where:
-        what = "at some positions" if edit.where else "to some of its layers"
-        raise StorageFailed(f"This {edit.header.method} edit is held {what}, which no folder keeps.", "Save the whole edit.")
+        what = "at some positions by its lane" if edit.where else "to some of its layers"
+        raise StorageFailed(
+            f"This {edit.header.method} edit is held {what}, which no folder keeps.",
+            f"Make the place its own: edit.placed({edit.where!r})." if edit.where else "Save the whole edit.",
+        )
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in edit.all_tensors().items()}
     try:
         with whole_folder(target, replaces=is_edit if overwrite else None) as draft:
@@ -97,9 +101,9 @@ def load_edit(folder: str | Path) -> Edit:
             dose=float(told.get("dose", 1.0)),
             gates=MappingProxyType(gates),
             spares=MappingProxyType(spares),
-        )
+        ).placed(told.get("place", ""))
         _tried(edit)
-    except _MEANINGLESS as error:
+    except (*_MEANINGLESS, BadPlace, BadLane, UnknownName) as error:
         what = f"{source} describes no {told['kind']} edit: {type(error).__name__} {error}."
         raise CorruptEdit(what, _RESTORE) from error
     return edit
@@ -111,7 +115,7 @@ def _tried(edit: Edit) -> None:
     for op in edit.operations():
         if not isinstance(op, TransformAt):
             continue
-        if not isinstance(cast(object, op.where), str) or op.where not in POSITION_RULES:
+        if not isinstance(cast(object, op.where), str) or (rule_of(op.where) is None and op.where != edit.place):
             raise ValueError(f"{op.where!r} is no position rule of {', '.join(POSITION_RULES)}")
         x = torch.zeros(1, 1, op.width, dtype=next((t.dtype for t in edit.tensors().values() if t.is_floating_point()), torch.float32))
         if not op.sees_call and op.fn(x).shape != x.shape:
@@ -169,6 +173,7 @@ def card(edit: Edit) -> str:
     ]
     lines += ["", f"The demonstrations were conversations, rendered by the {head.rendered}."] * bool(head.rendered)
     lines += [f"System turn: {head.system}"] * bool(head.system)
+    lines += ["", f"It acts {read_place(edit.place).label}."] if edit.place else []
     lines += ["", "| knob | value |", "|---|---|", *(f"| {name} | {value} |" for name, value in sorted(head.config.items()))]
     lines += ["", "| export | |", "|---|---|"]
     lines += [f"| {name} | {'exact' if isinstance(can, Possible) else can.reason} |" for name, can in edit.possible_exports().items()]
@@ -182,7 +187,8 @@ def _described(edit: Edit, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
     spares = {"spares": {str(site): bound for site, bound in edit.spares.items()}} if edit.spares else {}
     return {
         **spares,
-        "schema": 4 if edit.header.model.sampled else 3 if edit.header.rows else 2 if spares else EDIT_SCHEMA,
+        **({"place": edit.place} if edit.place else {}),
+        "schema": 5 if edit.place else 4 if edit.header.model.sampled else 3 if edit.header.rows else 2 if spares else EDIT_SCHEMA,
         "kind": edit.kind,
         "header": edit.header.as_json(),
         "dose": edit.dose,

@@ -75,4 +75,4 @@ def shuffled_fit(
             fitted = method.fit(model, shuffled(demonstrations, seed), config, seed=edit.header.seed, progress=progress)
     except RetouchError as error:
         return f"{method.title} refused the shuffled demonstrations: {error}"
-    return fitted.edit.scaled(edit.dose)
+    return fitted.edit.scaled(edit.dose).placed(edit.place).acting(edit.where)

@@ -180,7 +180,7 @@ def influence(
     if method.without is not None and sites is not None:
         way, matrix = "closed form", np.zeros((len(fit), len(these.rows)))
         left = dict(method.without(model, demonstrations, edit, config, progress=rest.part(0.0, 0.4)))
-        moves = [instead(edit, other) for other in left.values()]
+        moves = [instead(model, edit, other) for other in left.values()]
         matrix[list(left)] = -effects(model, these, worst[1], (edit,), sites, moves, rest.part(0.4, 1.0))
     elif method.refits is not None and len(fit) <= n_refits:
         way, fits, refits = "refits without each", len(fit), method.refits(model, demonstrations, edit, config, progress=rest)

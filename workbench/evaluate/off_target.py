@@ -195,7 +195,7 @@ def _foretold(
     stacks = [(), *((edits[i],) for i in known)]
     _, worst = margins(model, these, stacks, progress.part(0.0, 0.2))
     every = tuple(dict.fromkeys(site for at in sites.values() for site in at))
-    moves = [behind(edits[i]) for i in known]
+    moves = [behind(model, edits[i]) for i in known]
     told: list[Float[np.ndarray, "edit row"]] = []
     for k, stack in enumerate(stacks):
         part = progress.part(0.2 + 0.8 * k / len(stacks), 0.2 + 0.8 * (k + 1) / len(stacks))

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
-from workbench.edits.labels import ACTING
 from workbench.evaluate.evaluation import Evaluation
 from workbench.evaluate.metrics import Metric
 from workbench.numerics.intervals import Interval
+from workbench.place import read_place
 
 COMPARED_PLACES = ("", "all", "prompt", "generated", "first 1", "first 4", "first 16")
 """The position rules that are compared; the empty one is the edit's own. `last` is none of them: scored texts are read whole, written ones
@@ -87,7 +87,7 @@ def place_map(found: Evaluation, rules: Sequence[str]) -> PlaceMap:
     turned = {of: at for at, of in enumerate(found.placebo_of) if of is not None}
     places = [
         Placement(
-            rule, ACTING.get(rule, " as it was fitted").strip().capitalize(), score.values[at], score.between(at, 0), damage.values[at],
+            rule, _named(rule), score.values[at], score.between(at, 0), damage.values[at],
             score.values[turned[at]] if at in turned else None,
         )
         for rule, at in zip(rules, own)
@@ -95,6 +95,11 @@ def place_map(found: Evaluation, rules: Sequence[str]) -> PlaceMap:
     best = _best(score, damage, own)
     told = (found.benefit.model, found.benefit.data, found.benefit.split, score.n, score.title, score.unit, score.values[0])
     return PlaceMap(*told, damage.title, tuple(places), best)
+
+
+def _named(rule: str) -> str:
+    label = read_place(rule).label if rule else "as it was fitted"
+    return label[0].upper() + label[1:]
 
 
 def _best(score: Metric, damage: Metric, own: Sequence[int]) -> int | None:

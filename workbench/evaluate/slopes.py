@@ -7,7 +7,7 @@ and positions. One pass up and down the network serves all the edits that are as
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ import torch
 from workbench.data.demonstrations import Demonstration, Demonstrations
 from workbench.data.sides import SIDES
 from workbench.edits.base import Edit
-from workbench.edits.engine import lanes
+from workbench.edits.engine import bound, lanes
 from workbench.errors import NotEnoughData
 from workbench.evaluate.benefit import references
 from workbench.forks import LOGITS_AT_ONCE, widened
@@ -103,21 +103,22 @@ Change = Callable[[Site, AtSite], Activations]
 """What something would change at a site, beside what the stack makes of it."""
 
 
-def instead(edit: Edit, other: Edit) -> Change:
-    """What changes where another edit acts in place of one."""
-    return lambda site, read: acted(other, site, read.before, read.forward) - acted(edit, site, read.before, read.forward)
+def instead(model: LanguageModel, edit: Edit, other: Edit) -> Change:
+    """What changes where another edit acts in place of one, at its place."""
+    other = replace(other, place=edit.place, where=edit.where)
+    return lambda site, read: acted(model, other, site, read.before, read.forward) - acted(model, edit, site, read.before, read.forward)
 
 
-def behind(edit: Edit) -> Change:
+def behind(model: LanguageModel, edit: Edit) -> Change:
     """What changes where an edit acts behind the stack."""
-    return lambda site, read: acted(edit, site, read.after, read.forward) - read.after
+    return lambda site, read: acted(model, edit, site, read.after, read.forward) - read.after
 
 
-def acted(edit: Edit, site: Site, x: Activations, forward: Forward | None) -> Activations:
+def acted(model: LanguageModel, edit: Edit, site: Site, x: Activations, forward: Forward | None) -> Activations:
     """What an edit's operations at a site make of activations."""
     for op in edit.operations():
         if isinstance(op, TransformAt) and op.site == site:
-            x = transformed(op, x, forward)
+            x = transformed(bound(model, op), x, forward)
     return x
 
 

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from workbench.edits.base import Edit
-from workbench.edits.engine import act, changed, checked, is_whole, planned
+from workbench.edits.engine import act, bound, changed, checked, is_whole, planned
 from workbench.errors import Obstructed
 from workbench.lenses import registry
 from workbench.models.base import LanguageModel, WeightSlot
@@ -84,7 +84,8 @@ def edited_bridge(model: LanguageModel, edits: Sequence[Edit] = ()) -> Generator
     """
     owner = bridged(model)
     planned(owner, [edits])
-    operations = [op for edit in edits for op in checked(owner, edit).operations()]
+    found = [op for edit in edits for op in checked(owner, edit).operations()]
+    operations = [bound(owner, op) if isinstance(op, TransformAt) else op for op in found]
     for op in operations:
         _shown(owner, op)
     with ExitStack() as undo:

@@ -107,7 +107,8 @@ class TokenBatch:
         """What a forward over the columns from `n_before` on knows about its positions."""
         at, n_prompt = self.positions, self.n_prompt[:, None]
         prompt, generated = self.mask & (at < n_prompt), self.mask & (at >= n_prompt - 1)
-        return Forward(self.mask, prompt, generated, at - (n_prompt - 1)).of(lambda part: part[:, n_before:])
+        read = (self.ids, self.mask) if self.ids.shape == self.mask.shape else None
+        return Forward(self.mask, prompt, generated, at - (n_prompt - 1), read).of(lambda part: part[:, n_before:])
 
     def after(self, n_before: int) -> TokenBatch:
         """The ids from column `n_before` on, with the mask of all columns (a cache needs it whole)."""
