@@ -59,9 +59,9 @@ def test_it_acts_from_the_token_on_that_completes_the_text(tiny: LanguageModel) 
 def test_with_and_without_a_cache_padded_and_alone_the_logits_are_the_same(tiny: LanguageModel, place: str) -> None:
     edit, prompts, answer = shift(tiny).acting(place), [words(3, 7, 5), words(1, 2, 5, 6, 8)], [7, 4, 2]
     batch = tiny.tokens(prompts)
-    whole = TokenBatch(
-        torch.cat([batch.ids, torch.tensor([answer] * 2)], 1), torch.cat([batch.mask, torch.ones(2, 3, dtype=torch.bool)], 1), batch.n_prompt
-    )
+    whole = batch
+    for token in answer:
+        whole = whole.append(torch.tensor([token] * 2))
     with torch.no_grad(), applied(tiny, edit):
         wanted = tiny.logits(whole)[:, -4:]
         cache, n_before, found = tiny.new_cache(), 0, []
@@ -132,8 +132,8 @@ def test_each_side_is_told_by_the_template_s_own_marks(name: str) -> None:
     for role, runs in found.items():
         said = [turn.text for turn in talk.turns if turn.role == role]
         assert len(runs) == len(said) + (role == "assistant"), "and the turn that the prompt leaves open"
-        for run, text in zip(runs, said):
-            assert run[1:].lstrip().startswith(text) and not any(other.text in run for other in talk.turns if other.role != role)
+        for one, text in zip(runs, said):
+            assert one[1:].lstrip().startswith(text) and not any(other.text in one for other in talk.turns if other.role != role)
     sides = [acting(tokenizer, role, ids) for role in found]
     assert max(sum(on) for on in zip(*sides)) == 1, "no token is of two sides"
     rule = rule_for(tokenizer, read_place("user"))

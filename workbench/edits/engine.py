@@ -21,8 +21,8 @@ from workbench.edits.base import Edit
 from workbench.errors import ModelMismatch, NotFinite, Obstructed, ShapeMismatch, UnknownName
 from workbench.models.base import LanguageModel, WeightSlot
 from workbench.models.hooks import ReadWrite, WeightTerm
-from workbench.models.tokens import current_forward
 from workbench.models.placing import rule_for
+from workbench.models.tokens import current_forward
 from workbench.operations import (
     POSITION_RULES,
     AddToWeight,

@@ -31,7 +31,8 @@ _TURNS = (Turn("user", "Firstquestion"), Turn("assistant", "Firstanswer"), Turn(
 @final
 @dataclass(frozen=True)
 class Reading:
-    """A row read token by token: its text, from where on tokens are decoded together, where the edit acts, and what `_next` goes on from."""
+    """A row read token by token: its text, from where to where tokens are decoded together, where the edit acts, and what the next token
+    goes on from."""
 
     text: str = ""
     start: int = 0
