@@ -39,7 +39,7 @@ _HOW = 'Write after "Answer:" for a text, or after regex "[0-9]+" for a regular 
 
 @final
 @dataclass(frozen=True)
-class Place:
+class Where:
     """A place: a name (of a position rule, of a side, or `after`), and the text or regular expression that it waits for."""
 
     name: str
@@ -78,7 +78,7 @@ class Place:
             raise BadPlace(what, "Write it without a repetition within a repetition, or give a plain text.") from error
 
 
-def read_place(text: str) -> Place:
+def read_place(text: str) -> Where:
     """The place that a text names. A plain word may be a position rule of a method, which only the engine knows.
 
     Raises:
@@ -89,11 +89,11 @@ def read_place(text: str) -> Place:
         first = _FIRST.fullmatch(text)
         if first and int(first[1]) < 1:
             raise BadPlace(f"{text!r} is no token of the answer.", "Write first 1 for the first one.")
-        return Place(f"first {int(first[1])}" if first else text)
+        return Where(f"first {int(first[1])}" if first else text)
     found = _AFTER.fullmatch(text)
     if found is None:
         raise BadPlace(f"{text!r} does not say after what.", _HOW)
-    place = Place("after", found["text"].replace('""', '"'), bool(found["regex"]))
+    place = Where("after", found["text"].replace('""', '"'), bool(found["regex"]))
     if not place.text:
         raise BadPlace("A place after the empty text is everywhere.", "Write the text after which the edit is to act, or the place all.")
     if len(place.text) > _LONGEST:
@@ -116,4 +116,4 @@ def _try(pattern: str) -> None:
 
 def after(text: str, *, is_regex: bool = False) -> str:
     """The place behind a text or a regular expression, as it is written. Raises: as `read_place`."""
-    return str(read_place(str(Place("after", text, is_regex))))
+    return str(read_place(str(Where("after", text, is_regex))))

@@ -21,7 +21,7 @@ from workbench.errors import BadLane, BadPlace, CorruptEdit, UnknownName
 from workbench.lenses.bridged import run
 from workbench.models.base import LanguageModel
 from workbench.models.chat import chat_ids
-from workbench.models.placing import rule_for, text_of, turn_marks
+from workbench.models.placing import rule_for, text_of_ids, turn_marks
 from workbench.models.tokens import TokenBatch
 from workbench.operations import Forward
 from workbench.place import after, read_place
@@ -115,7 +115,7 @@ def turns_of(tokenizer: Any, talk: Conversation) -> tuple[list[int], dict[str, l
         acts, runs = acting(tokenizer, role, ids), [""]
         for i, on in enumerate(acts):
             if on:
-                runs[-1] += text_of(tokenizer, ids[i : i + 1])
+                runs[-1] += text_of_ids(tokenizer, ids[i : i + 1])
             elif runs[-1]:
                 runs.append("")
         found[role] = [run for run in runs if run]

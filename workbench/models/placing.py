@@ -19,7 +19,7 @@ from workbench.conversations import Conversation, Role, Turn
 from workbench.errors import BadPlace, BadPrompt
 from workbench.models.chat import chat_ids, has_template
 from workbench.operations import Forward, PositionRule
-from workbench.place import Place
+from workbench.place import Where
 from workbench.shapes import Bool, Tensor
 
 _KEPT = 512
@@ -30,7 +30,7 @@ _TURNS = (Turn("user", "Firstquestion"), Turn("assistant", "Firstanswer"), Turn(
 
 @final
 @dataclass(frozen=True)
-class Reading:
+class ReadRow:
     """A row read token by token: its text, from where to where tokens are decoded together, where the edit acts, and what the next token
     goes on from."""
 
@@ -40,7 +40,7 @@ class Reading:
     acts: tuple[bool, ...] = ()
     state: str = ""
 
-    def grown(self, tokenizer: Any, ids: tuple[int, ...]) -> tuple[Reading, str]:
+    def grown(self, tokenizer: Any, ids: tuple[int, ...]) -> tuple[ReadRow, str]:
         """With one more token, the last of `ids`, and what it adds to the text: nothing while a character lacks bytes.
 
         A token's own text depends on its neighbours, so it is what a few tokens say more than the same without the last.
@@ -48,16 +48,16 @@ class Reading:
         before, now = (_decoded(tokenizer, ids[self.start : end]) for end in (self.end, len(ids)))
         if now.endswith(_UNFINISHED) or len(now) <= len(before):
             return self, ""
-        return Reading(self.text + now[len(before) :], self.end, len(ids), self.acts, self.state), now[len(before) :]
+        return ReadRow(self.text + now[len(before) :], self.end, len(ids), self.acts, self.state), now[len(before) :]
 
 
 def _decoded(tokenizer: Any, ids: tuple[int, ...]) -> str:
     return str(tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False)) if ids else ""
 
 
-def text_of(tokenizer: Any, ids: list[int]) -> str:
+def text_of_ids(tokenizer: Any, ids: list[int]) -> str:
     """The text of ids as places are looked for in it, marks of a template included."""
-    found = Reading()
+    found = ReadRow()
     for n in range(1, len(ids) + 1):
         found, _ = found.grown(tokenizer, tuple(ids[:n]))
     return found.text
@@ -76,7 +76,7 @@ def turn_marks(tokenizer: Any) -> Mapping[Role, frozenset[str]]:
     found: dict[Role, set[str]] = {"user": set(), "assistant": set(), "system": set()}
     for turns in ((Turn("system", "Thesystemsays"), *_TURNS), _TURNS):
         try:
-            text = text_of(tokenizer, chat_ids(tokenizer, Conversation(turns)))
+            text = text_of_ids(tokenizer, chat_ids(tokenizer, Conversation(turns)))
         except BadPrompt:  # it knows no system turn
             continue
         at = 0
@@ -98,7 +98,7 @@ def turn_marks(tokenizer: Any) -> Mapping[Role, frozenset[str]]:
     return told
 
 
-def rule_for(tokenizer: Any, place: Place) -> PositionRule:
+def rule_for(tokenizer: Any, place: Where) -> PositionRule:
     """The position rule of a place that reads text.
 
     Raises:
@@ -114,10 +114,10 @@ def rule_for(tokenizer: Any, place: Place) -> PositionRule:
 
 @final
 class _Rule:
-    def __init__(self, tokenizer: Any, place: Place, marks: Mapping[Role, frozenset[str]]) -> None:
+    def __init__(self, tokenizer: Any, place: Where, marks: Mapping[Role, frozenset[str]]) -> None:
         self._tokenizer, self._place = tokenizer, place
         self._marks = sorted(((mark, role) for role, own in marks.items() for mark in own), key=lambda one: len(one[0]))
-        self._kept: dict[tuple[int, ...], Reading] = {}
+        self._kept: dict[tuple[int, ...], ReadRow] = {}
 
     def __call__(self, forward: Forward) -> Bool[Tensor, "batch pos"]:
         if forward.read is None:
@@ -128,19 +128,19 @@ class _Rule:
             acts[row, mask[row]] = torch.tensor(self._read(tuple(ids[row, mask[row]].tolist())).acts, dtype=torch.bool)
         return acts[:, acts.shape[1] - forward.real.shape[1] :].to(forward.real.device)
 
-    def _read(self, ids: tuple[int, ...]) -> Reading:
+    def _read(self, ids: tuple[int, ...]) -> ReadRow:
         known = next((n for n in (len(ids), len(ids) - 1) if ids[:n] in self._kept), 0)
-        found = self._kept[ids[:known]] if known else Reading()
+        found = self._kept[ids[:known]] if known else ReadRow()
         for n in range(known + 1, len(ids) + 1):
             found, piece = found.grown(self._tokenizer, ids[:n])
             state = self._next(found, piece) if piece else found.state
-            found = Reading(found.text, found.start, found.end, (*found.acts, state == self._place.name), state)
+            found = ReadRow(found.text, found.start, found.end, (*found.acts, state == self._place.name), state)
         self._kept[ids] = found
         if len(self._kept) > _KEPT:
             self._kept.pop(next(iter(self._kept)), None)
         return found
 
-    def _next(self, found: Reading, piece: str) -> str:
+    def _next(self, found: ReadRow, piece: str) -> str:
         """Whose turn it is behind the last token, or `after` once the text has occurred."""
         if self._place.name == "after":
             return "after" if found.state or self._place.occurs(found.text, len(piece)) else ""
