@@ -24,8 +24,8 @@ def main(session: Session) -> None:
         with st.expander("Sampling"):
             sampling, n = drawing.sampling(session)
     with right:
-        lanes, acts = comparing.lane_controls(session)
-    settings = CompareSettings(tuple(prompt for prompt in prompts for _ in range(n)), lanes, sampling, (), *acts)
+        lanes, frozen = comparing.lane_controls(session, prompts)
+    settings = CompareSettings(tuple(prompt for prompt in prompts for _ in range(n)), lanes, sampling, frozen=frozen)
     with st.container(horizontal=True, vertical_alignment="center"):
         running.controls(settings, sampling.temperature == 0)
     with st.container(horizontal=True, vertical_alignment="center"):

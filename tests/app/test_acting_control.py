@@ -30,6 +30,25 @@ def test_a_lane_acts_where_its_control_says_and_keeps_the_bases_attention_if_ask
     assert said(settled(test)).lanes[1].label == "mean_difference × 1" and "Dashed: the tokens" not in texts(test)
 
 
+def test_a_lane_acts_after_a_text_that_is_typed_and_its_edit_can_take_the_place_over(app: Run, fresh_backend: Any) -> None:
+    test, edit = with_edit(app, fresh_backend)
+    fine(test.selectbox(key=f"acts-{edit}-where").set_value("after regex").run())
+    assert said(settled(test)).lanes[1].label == "mean_difference × 1", "nothing is said before there is something to wait for"
+    fine(test.text_input(key=f"acts-{edit}-after regex").set_value("(").run())
+    assert "is no regular expression" in texts(test)
+    fine(test.text_input(key=f"acts-{edit}-after regex").set_value("[a-z]+ ").run())
+    test = settled(test)
+    lane = said(test).lanes[1]
+    assert lane.label == "mean_difference × 1 after a match of “[a-z]+ ”" and lane.places == ('after regex "[a-z]+ "',)
+    assert "that it acts at" in texts(test) and lane.edit_ids == (edit,)
+    before = [text.text for text in said(test).texts[0]]
+    fine(test.button(key=f"acts-{edit}-keep").click().run())
+    test = settled(test)
+    kept = said(test).lanes[1]
+    assert kept.edit_ids != (edit,) and kept.places == () and [text.text for text in said(test).texts[0]] == before
+    assert kept.label.startswith("mean_difference") and "after a match of" in kept.label
+
+
 def test_edits_are_stacked_in_a_lane_and_turned_round(app: Run, fresh_backend: Any) -> None:
     test, edit = with_edit(app, fresh_backend)
     with acting_as(test.session_state["retouch"].owner):

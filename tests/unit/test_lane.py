@@ -13,9 +13,10 @@ from tests.conftest import contrast_rows, words
 from workbench.edits import store
 from workbench.edits.labels import lane_labels, stack_of
 from workbench.edits.lane import HIGHEST_DOSE, Lane, Named, lane_of, lanes_of, read_lanes, write_lanes
-from workbench.errors import BadDose, BadLane, UnknownName
+from workbench.errors import BadDose, BadLane, BadPlace, UnknownName
 from workbench.sampling import Sampling
 from workbench.session import Session
+from workbench.workspace.history import recorded_lanes
 from workbench.workspace.home import Workspace
 
 SHORT = Sampling(max_new_tokens=2)
@@ -94,6 +95,25 @@ def test_texts_name_edits_doses_and_stacks() -> None:
     assert Lane.parse("a+b:2").dosed(0.5) == Lane((Named("a", 0.5), Named("b", 2.0)))
     assert lanes_of(["a", ("a", "b:2"), Path("x+y")]) == (Lane.parse("a"), Lane.parse("a+b:2"), Lane((Named("x+y"),)))
     assert write_lanes(read_lanes("a:2,b+c:0.5")) == "a:2,b+c:0.5" and read_lanes("") == ()
+
+
+def test_a_place_stands_behind_an_at_and_is_kept_if_asked(session: Session, tmp_path: Path) -> None:
+    edit = session.fit("mean_difference", contrast_rows()).edit
+    for text in ("a:2@user", 'a@after "x, y+z: @"+b', "me@home:0.5@first 3", "me@home", '"a@user"@prompt', 'a@after regex "w[57]"'):
+        assert write_lanes(read_lanes(text)) == text and read_lanes(write_lanes((Lane.parse(text),))) == (Lane.parse(text),)
+    assert Lane.parse("a@user") == Lane((Named("a", None, "user"),)) and Lane.parse("me@home").keys == ("me@home",)
+    for wrong in ("a@after", 'a@after ""', "a@first 0", 'a@after regex "("'):
+        with pytest.raises(BadPlace):
+            read_lanes(wrong)
+    found = session.compare(words(11, 12), [f"{edit.id}:2@generated"], SHORT)
+    assert (found.lanes[1].places, found.lanes[1].edit_ids) == (("generated",), (edit.id,))
+    assert session.lane(found.lanes[1].lane).edits[0].written_place == "generated"
+    recorded = session.workspace.runs.list()[0]
+    assert recorded_lanes(recorded) == (Lane((Named(edit.id, 2.0, "generated"),)),)
+    kept = store.load_edit(session.shelf.write(f"{edit.id}:2@generated", tmp_path / "kept"))
+    assert (kept.dose, kept.place) == (2.0, "generated") and kept.id != edit.id
+    again = session.compare(words(11, 12), [kept], SHORT)
+    assert [text.text for text in again.texts[0]] == [text.text for text in found.texts[0]] and again.lanes[1].places == ()
 
 
 def test_folders_and_saved_names_win_over_the_marks_of_the_grammar(session: Session, tmp_path: Path) -> None:

@@ -84,6 +84,7 @@ for command in (
     explaining.plane,
     explaining.watch,
     designing.design,
+    making.keep,
     making.export,
     showing.app,
 ):

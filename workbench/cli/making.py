@@ -10,6 +10,7 @@ import typer
 from workbench.cli.groups import Opening, grouped
 from workbench.cli.options import LANE, Data, Dose, Seed, SetAsChat, Settings, System, dosed, laned, named
 from workbench.cli.printing import answer, table
+from workbench.edits.labels import edit_label
 from workbench.errors import BadKnob, StorageFailed, UnknownName
 from workbench.workspace.plain import plain
 
@@ -98,6 +99,30 @@ def fit(
     lines += [f"{notice.level}: {notice.text} {notice.hint}".rstrip() for notice in fitted.report.notices]
     if out is not None:
         told["folder"] = str(session.shelf.write(edit, out, overwrite=overwrite))
+        lines.append(f"Wrote {out}.")
+    if name is not None:
+        told["saved"] = session.save_edit(edit, name).name
+        lines.append(f"Saved as {name}.")
+    answer(told, opening.json, lines)
+
+
+@grouped
+def keep(
+    edit: Annotated[str, typer.Argument(help="An edit as a lane has it: ID:2@user keeps that dose and that place.")],
+    opening: Opening,
+    out: Annotated[Path | None, typer.Option(help="Write the edit into this folder.")] = None,
+    name: Annotated[str | None, typer.Option(help="Keep the edit in the workspace under this name.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the folder if it exists.")] = False,
+) -> None:
+    """Keep an edit at a dose and a place of its own, as another edit."""
+    if out is None and name is None:
+        raise StorageFailed("There is nowhere to keep it.", "Give --out FOLDER, or --name NAME for the workspace.")
+    session, _ = opening.session(1.0)
+    one = session.shelf.own(edit)
+    told: dict[str, Any] = {"edit": one.id, "dose": one.dose, "place": one.place, "folder": None, "saved": None}
+    lines = [f"{edit_label(one)}: edit {one.id}."]
+    if out is not None:
+        told["folder"] = str(session.shelf.write(one, out, overwrite=overwrite))
         lines.append(f"Wrote {out}.")
     if name is not None:
         told["saved"] = session.save_edit(edit, name).name

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from workbench.session import Session
 
 Data = Annotated[str, typer.Option(help="A demonstration set, a file, or hf:org/name[/config][@part]; several with + between.")]
-LANE = "An edit's folder, id or name, as ID:2 at a dose, as a+b for a stack."
+LANE = 'An edit\'s folder, id or name, as ID:2 at a dose, as a+b for a stack, as ID@user or ID@after "Answer:" at a place.'
 SAID = 'Or what is said before every prompt: prompt:"…", system:"…", shots:"SET":4, alone or as ID:2+prompt:"…".'
 Edits = Annotated[list[str] | None, typer.Option("--edit", "--lane", help=f"A lane: {LANE} {SAID}")]
 Dose = Annotated[

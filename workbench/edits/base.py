@@ -242,6 +242,12 @@ class Edit(Dosed):
 
     @final
     @property
+    def written_place(self) -> str:
+        """Where its lane lets it act; empty: where it acts by itself."""
+        return self.where
+
+    @final
+    @property
     def id(self) -> str:
         """Twelve hex digits of header, tensors, gates, bounds and place: of the fit, whatever the dose and a lane's place."""
         told, model = self.header.as_json(), self.header.model

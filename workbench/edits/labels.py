@@ -59,6 +59,7 @@ class LaneLabel:
     """A column of a record: what it shows, the ids of the edits behind it with their doses (none: the base model), and what is said.
 
     `control` is what it controls for, where it is no lane that somebody asked for: random edits of equal size, or a fit on shuffled sides.
+    `places`: where the lane lets each edit act; empty as it acts by itself, and without any where all do.
     """
 
     label: str
@@ -66,11 +67,16 @@ class LaneLabel:
     doses: tuple[float, ...] = ()
     prompting: Prompting | None = None
     control: Control = ""
+    places: tuple[str, ...] = ()
 
     @property
     def lane(self) -> Lane:
         """The lane that gave it, by the ids of its edits."""
-        return Lane(tuple(map(Named, self.edit_ids, self.doses)), self.prompting)
+        return Lane(tuple(map(Named, self.edit_ids, self.doses, self.places or ("",) * len(self.edit_ids))), self.prompting)
+
+
+def _places(stack: Sequence[Edit]) -> tuple[str, ...]:
+    return tuple(edit.where for edit in stack) if any(edit.where for edit in stack) else ()
 
 
 def lane_labels(lanes: Sequence[Lane | Sequence[Edit]]) -> tuple[LaneLabel, ...]:
@@ -81,6 +87,6 @@ def lane_labels(lanes: Sequence[Lane | Sequence[Edit]]) -> tuple[LaneLabel, ...]
     stacks = [edits_of(lane) if isinstance(lane, Lane) else lane for lane in lanes]
     said = [lane.prompting if isinstance(lane, Lane) else None for lane in lanes]
     return tuple(
-        LaneLabel(label, tuple(edit.id for edit in stack), tuple(edit.dose for edit in stack), one)
+        LaneLabel(label, tuple(edit.id for edit in stack), tuple(edit.dose for edit in stack), one, places=_places(stack))
         for label, stack, one in zip(labels, stacks, said)
     )

@@ -6,6 +6,7 @@ In Python a lane is an edit, a text or a tuple of these, and several lanes are a
 
     edit, edit.scaled(2.0)    the edit at its dose, and at twice that
     "ID:2"                    a saved edit at dose 2, counted from its fit; "ID" at the dose it was saved at
+    "ID:2@user"               the same, acting at a place (`workbench.place`); also ID@prompt, ID@after "Answer:"
     (edit, "ID:2")            a stack: its edits act in this order
     'prompt:"Be honest."'     the untouched model, told so before every prompt; also system:"…" and shots:"SET":4
     ()                        the untouched model
@@ -28,12 +29,15 @@ from typing import TYPE_CHECKING, Any, cast, final
 
 from workbench.edits.prompting import Prompting, ShotsOf, quoted
 from workbench.errors import BadDose, BadLane
+from workbench.place import read_place
 
 LOWEST_DOSE, HIGHEST_DOSE = -5.0, 5.0
 BASE = "base"
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|[+-]?(nan|inf|infinity)", re.IGNORECASE)
 _QUOTED = re.compile(r'"(?P<key>(?:[^"]|"")+)"(?P<rest>.*)', re.DOTALL)
 _SAID = re.compile(r'(?P<word>prompt|system|shots):"(?P<text>(?:[^"]|"")*)"(?P<rest>.*)', re.DOTALL)
+# What is behind an @ is a place where it begins like one; a name may hold an @.
+_PLACE = re.compile(r"(all|prompt|generated|last|system|user|assistant)$|(first|after)\b")
 _HOW = "Write ID, ID:2 for a dose, a+b for a stack; a name with such marks stands in double quotes."
 _IN_PYTHON = (
     'A lane is an edit, a text such as "ID:2", or a tuple of these; several lanes are a list; a dose is edit.scaled(2.0) or "ID:2".'
@@ -69,20 +73,28 @@ class Dosed(ABC):
     def written_dose(self) -> float | None:
         """Its dose, counted from its fit; None is the dose it was saved at."""
 
+    @property
+    @abstractmethod
+    def written_place(self) -> str:
+        """Where a lane lets it act; empty: where it acts by itself."""
+
 
 @final
 @dataclass(frozen=True)
 class Named(Dosed):
-    """An edit by id, by the name it was saved under, or by its folder. Raises: BadLane, BadDose."""
+    """An edit by id, by the name it was saved under, or by its folder. Raises: BadLane, BadDose, BadPlace."""
 
     name: str
     dose: float | None = None
+    where: str = ""
 
     def __post_init__(self) -> None:
         if not self.name.strip():
             raise BadLane("A lane names an edit by an empty text.", _HOW)
         if self.dose is not None:
             object.__setattr__(self, "dose", valid_dose(self.dose))
+        if self.where:
+            object.__setattr__(self, "where", str(read_place(self.where)))
 
     @property
     def key(self) -> str:
@@ -91,6 +103,10 @@ class Named(Dosed):
     @property
     def written_dose(self) -> float | None:
         return self.dose
+
+    @property
+    def written_place(self) -> str:
+        return self.where
 
 
 @final
@@ -106,7 +122,7 @@ class Lane:
         """Read a lane from its text; `is_name` knows names that hold marks of the grammar and yet stand without quotes.
 
         Raises:
-            BadLane: the text is no lane. BadDose: a dose is NaN or out of range.
+            BadLane: the text is no lane. BadDose: a dose is NaN or out of range. BadPlace: a place waits for nothing.
         """
         if text.strip() == BASE:
             return Lane()
@@ -135,6 +151,10 @@ class Lane:
         edits = tuple(load(edit) if isinstance(edit, Named) else edit for edit in self.edits)
         said = self.prompting
         return Lane(edits, read(said) if said and said.shots and not said.examples else said)
+
+    def acting(self, where: str) -> Lane:
+        """The same lane with its named edits acting at a place; empty: where they act by themselves. Raises: BadPlace."""
+        return replace(self, edits=tuple(replace(edit, where=where) if isinstance(edit, Named) else edit for edit in self.edits))
 
     def dosed(self, dose: float | None) -> Lane:
         """The same lane with a dose for the edits that name none."""
@@ -197,12 +217,20 @@ def write_lanes(lanes: Sequence[Lane]) -> str:
 
 
 def _written(edit: Dosed) -> str:
-    key, dose = edit.key, edit.written_dose
-    is_plain = key == key.strip() and key != BASE and not set(key) & set('+,"') and not _tail(key, ":") and not _tail(key, "@")
+    key, dose, place = edit.key, edit.written_dose, f"@{edit.written_place}" if edit.written_place else ""
+    is_plain = key == key.strip() and key != BASE and not set(key) & set('+,"') and not _tail(key, ":")
+    is_plain = is_plain and not _tail(key, "@") and not _placed(key)[1]
     text = key if is_plain else quoted(key)
     if dose is None:
-        return text
-    return f"{text}:{dose:g}" if float(f"{dose:g}") == dose else f"{text}:{dose!r}"
+        return text + place
+    return (f"{text}:{dose:g}" if float(f"{dose:g}") == dose else f"{text}:{dose!r}") + place
+
+
+def _placed(text: str) -> tuple[str, str]:
+    """What stands before a place, and the place; empty where none is written."""
+    parts = _split(text, "@")
+    place = parts[-1] if len(parts) > 1 and _PLACE.match(parts[-1].strip()) else ""
+    return ("@".join(parts[:-1]), place) if place else (text, "")
 
 
 def _split(text: str, mark: str) -> list[str]:
@@ -241,19 +269,22 @@ def _together(parts: Sequence[Prompting | None]) -> Prompting | None:
 
 
 def _named(text: str, is_name: IsName) -> Named:
-    """One edit of a lane: its name, perhaps in quotes, perhaps with a dose."""
+    """One edit of a lane: its name, perhaps in quotes, perhaps with a dose, perhaps with a place."""
+    if is_name(text):
+        return Named(text)
+    text, place = _placed(text)
     quoted = _QUOTED.fullmatch(text)
     if quoted is not None:
         name, rest = quoted["key"].replace('""', '"'), quoted["rest"]
         if rest and not (rest.startswith(":") and _NUMBER.fullmatch(rest[1:])):
             raise BadLane(f"{rest!r} stands behind the name {name!r} and is no dose.", _HOW)
-        return Named(name, float(rest[1:]) if rest else None)
+        return Named(name, float(rest[1:]) if rest else None, place)
     if is_name(text):
-        return Named(text)
+        return Named(text, None, place)
     if old := _tail(text, "@"):
         raise BadLane(f"{text!r} writes a dose behind an @.", f"Write {text[: -len(old) - 1]}:{old}.")
     dose = _tail(text, ":")
-    return Named(text[: -len(dose) - 1], float(dose)) if dose else Named(text)
+    return Named(text[: -len(dose) - 1], float(dose), place) if dose else Named(text, None, place)
 
 
 def _tail(text: str, mark: str) -> str:

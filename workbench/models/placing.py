@@ -9,17 +9,18 @@ decides the turn's first token, and ends before the one that completes the next 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
 import torch
 
-from workbench.conversations import Conversation, Role, Turn
+from workbench.conversations import Conversation, Prompt, Role, Turn
 from workbench.errors import BadPlace, BadPrompt
+from workbench.models.base import LanguageModel
 from workbench.models.chat import chat_ids, has_template
 from workbench.operations import Forward, PositionRule
-from workbench.place import Where
+from workbench.place import Where, read_place
 from workbench.shapes import Bool, Tensor
 
 _KEPT = 512
@@ -110,6 +111,17 @@ def rule_for(tokenizer: Any, place: Where) -> PositionRule:
             f"This model's chat template has no mark of its own for a {place.name} turn.", f"Choose one of {', '.join(sorted(marks))}."
         )
     return _Rule(tokenizer, place, marks)
+
+
+def acts_at(model: LanguageModel, where: str, prompt: Prompt, said: Sequence[int] = ()) -> tuple[bool, ...]:
+    """At which tokens of a prompt and of what was said behind it a place that reads text lets an edit act.
+
+    Raises:
+        BadPlace: as `rule_for`. BadPrompt: as `LanguageModel.tokens`.
+    """
+    asked = model.tokens(prompt).ids[0].tolist()
+    batch = TokenBatch.of([[*asked, *said]], [len(asked)])
+    return tuple(rule_for(model.tokenizer, read_place(where))(batch.forward())[0].tolist())
 
 
 @final

@@ -16,6 +16,7 @@ from workbench.edits.store import load_edit, save
 from workbench.errors import BadLane, NewerSchema, StorageFailed, UnknownName
 from workbench.methods.registry import FitReport, Fitted, Notice
 from workbench.models.base import Fingerprint
+from workbench.place import read_place
 from workbench.workspace.edits import EditInfo
 from workbench.workspace.home import Workspace
 from workbench.workspace.people import acting
@@ -141,7 +142,8 @@ class EditShelf:
 
     def _loaded(self, edit: Named) -> Edit:
         found = self._called(self.load(edit.name), edit.name)
-        return found if edit.dose is None else found.dosed(edit.dose)
+        found = found if edit.dose is None else found.dosed(edit.dose)
+        return found.acting(edit.where) if edit.where else found
 
     def _called(self, edit: Edit, key: str = "") -> Edit:
         """The edit under the name that it has in the workspace now, where it is saved and was not named by another of its doses.
@@ -175,13 +177,31 @@ class EditShelf:
         return Path(text).is_dir() or text in self._workspace().edits.known()
 
     def save(self, edit: EditLike, name: str, verdict: str = "") -> EditInfo:
-        """Keep an edit in the workspace at its dose, with the report of its fit. Raises: StorageFailed."""
-        one = self.edit(edit)
-        return self._workspace().edits.save(one, name, verdict=verdict, run_id=self._run_of.get((acting(), one.id)))
+        """Keep an edit in the workspace at its dose, with the report of its fit; the place of its lane becomes its own.
+
+        Raises: StorageFailed.
+        """
+        one, fitted = self.own(edit), self.edit(edit).id
+        return self._workspace().edits.save(one, name, verdict=verdict, run_id=self._run_of.get((acting(), fitted)))
 
     def write(self, edit: EditLike, folder: str | Path, *, overwrite: bool = False) -> Path:
-        """Write an edit at its dose into a folder of its own. Raises: StorageFailed."""
-        return save(self.edit(edit), folder, overwrite=overwrite)
+        """Write an edit at its dose into a folder of its own; the place of its lane becomes its own. Raises: StorageFailed."""
+        return save(self.own(edit), folder, overwrite=overwrite)
+
+    def keep_placed(self, edit: EditLike) -> str:
+        """Keep at hand the edit with the place of its lane as its own, under a name that says so, with the report of its fit; its id.
+
+        Raises: as `edit`.
+        """
+        given, name = self.edit(edit), self.name(edit.key if isinstance(edit, Named) else self.edit(edit).id)
+        one = replace(self.own(edit), called=f"{name}, {read_place(given.acts_at).label}" if given.acts_at else name)
+        self.remember(Fitted(one, self.report(given.id) or FitReport()), self._run_of.get((acting(), given.id)))
+        return one.id
+
+    def own(self, edit: EditLike) -> Edit:
+        """The one edit that something means, with the place of its lane as its own: as it is kept. Raises: as `edit`."""
+        one = self.edit(edit)
+        return one.placed(one.where) if one.where else one
 
     def said_of(self, edits: Sequence[Edit]) -> tuple[str, ...]:
         """What the fits of some edits said of them that whoever measures them says again: that they are near the identity."""

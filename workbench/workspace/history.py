@@ -99,7 +99,7 @@ def result_of(run: Run, runs: Runs) -> Any:
 
 
 def _lane(parts: Sequence[Mapping[str, Any]]) -> Lane:
-    edits = tuple(Named(part["edit"], part["dose"]) for part in parts if "edit" in part)
+    edits = tuple(Named(part["edit"], part["dose"], part.get("where", "")) for part in parts if "edit" in part)
     said = next((Lane.parse(part["said"]).prompting for part in parts if "said" in part), None)
     return Lane(edits, said)
 

@@ -54,7 +54,8 @@ class Measuring:
 
     def evaluate(self, model: LanguageModel, settings: EvaluateSettings, progress: Progress | None) -> Evaluation:
         """Gain and damage of lanes beside placebos. Raises: as `Session.evaluate`."""
-        lanes = _placed(self._loaded(settings.lanes), settings.where)
+        loaded = self._loaded(settings.lanes)
+        lanes = _placed(loaded, settings.where)
         if not lanes:
             raise BadLane("There is no lane to evaluate.", "Give an edit, or several in a list; () is the untouched model.")
         edits = [edit for lane in lanes for edit in edits_of(lane)]
@@ -81,7 +82,7 @@ class Measuring:
         refused = (control,) if isinstance(control, str) else ()
         notes = rendering_notes(model, read.prompts(), edits) + self.shelf.said_of(edits) + refused
         found = replace(found, notes=notes + found.notes)
-        inputs = {"lanes": lanes_told(lanes), **data_told(rows), "split": settings.split, "chat": read.is_chat}
+        inputs = {"lanes": lanes_told(loaded), **data_told(rows), "split": settings.split, "chat": read.is_chat}
         inputs |= {
             "n_placebos": settings.n_placebos,
             "n_generations": settings.n_generations,
@@ -176,9 +177,9 @@ class Measuring:
 
 
 def _placed(lanes: Sequence[Lane], rules: Sequence[str]) -> list[Lane]:
-    """Each lane with its edits acting where its position rule says; no rules: where they were fitted to."""
+    """Each lane with its edits acting where its place says; no places: where they act by themselves."""
     pairs = zip(lanes, rules or ("",) * len(lanes), strict=True)
-    return [replace(lane, edits=tuple(edit.acting(rule) for edit in edits_of(lane))) for lane, rule in pairs]
+    return [replace(lane, edits=tuple(edit.acting(rule or edit.where) for edit in edits_of(lane))) for lane, rule in pairs]
 
 
 def _rules(given: Any) -> Rules:

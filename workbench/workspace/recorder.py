@@ -81,7 +81,10 @@ def lanes_told(lanes: Sequence[Lane]) -> list[list[dict[str, Any]]]:
     """Loaded lanes as a record holds them: from the ids and doses the controls can be restored."""
     return [
         [
-            *({"edit": edit.id, "method": edit.header.method, "dose": edit.dose} for edit in edits_of(lane)),
+            *(
+                {"edit": edit.id, "method": edit.header.method, "dose": edit.dose, **({"where": edit.where} if edit.where else {})}
+                for edit in edits_of(lane)
+            ),
             *([{"said": str(lane.prompting)}] if lane.prompting else []),
         ]
         for lane in lanes

@@ -20,14 +20,14 @@ from workbench.settings import CompareSettings
 
 if TYPE_CHECKING:
     from workbench.evaluate.comparison import Comparison
-    from workbench.session import Session
+    from workbench.session import Prompt, Session
 
 DOSES = (0.25, 0.5, 1.0, 2.0)
 STRIP: jobs.Slot[CompareSettings, Comparison] = jobs.Slot("doses")
 
 
-def lane_controls(session: Session) -> tuple[tuple[Lane, ...], acting.Acts]:
-    """Choose edits, up to five, their doses and how they act; return the lanes, and how each acts."""
+def lane_controls(session: Session, prompts: Sequence[Prompt]) -> tuple[tuple[Lane, ...], tuple[int, ...]]:
+    """Choose edits, up to five, their doses and how they act; return the lanes, and those that keep the base's attention."""
     known = known_edits(session)
     lanes = usable_lanes(session)
     key = "compare-edits"
@@ -44,9 +44,9 @@ def lane_controls(session: Session) -> tuple[tuple[Lane, ...], acting.Acts]:
             name = f"{'ABCDE'[i]}  {known[edit.key]}"
             dose_slider(f"Dose of {words.plain(name)}", key=slider, on_change=_dose, args=(i, j, slider))
             story_link(edit.key, key=f"compare-story-{i}-{j}")
-        acting.control(session, lane, i, known)
+        acting.control(session, lane, i, known, prompts)
     prompt_lane(session, _add, key="compare")
-    return lanes, acting.acts(lanes)
+    return lanes, acting.frozen(lanes)
 
 
 def _choose(session: Session, key: str) -> None:
@@ -66,7 +66,7 @@ def _add(lane: Lane) -> None:
 
 def _dose(at: int, part: int, key: str) -> None:
     now, dose = state(), st.session_state[key]
-    edits = [Named(edit.key, dose) if j == part else edit for j, edit in enumerate(now.lanes[at].edits)]
+    edits = [Named(edit.key, dose, edit.written_place) if j == part else edit for j, edit in enumerate(now.lanes[at].edits)]
     now.lanes = tuple(replace(lane, edits=tuple(edits)) if i == at else lane for i, lane in enumerate(now.lanes))
 
 

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from pages._ui.compare import acting
+from pages._ui.compare import placing
 from pages._ui.demonstrations import sets
 from pages._ui.kit import frame, jobs, words
 from pages._ui.kit.figures import figure_panel
 from pages._ui.kit.frame import meaning
 from pages._ui.kit.lanes import known_edits
-from pages._ui.kit.state import option, part
+from pages._ui.kit.state import state
 from workbench.edits.lane import Lane
 from workbench.settings import EvaluateSettings
 
@@ -49,7 +49,9 @@ def place_map(session: Session, lanes: Sequence[Lane]) -> None:
 def _wanted(lane: Lane, chosen: str) -> EvaluateSettings:
     from workbench.evaluate.places import COMPARED_PLACES  # imports torch, which the page has by now
 
-    return EvaluateSettings((lane,) * len(COMPARED_PLACES), chosen, n_placebos=1, n_generations=0, seconds=SECONDS, where=COMPARED_PLACES)
+    return EvaluateSettings(
+        (lane.acting(""),) * len(COMPARED_PLACES), chosen, n_placebos=1, n_generations=0, seconds=SECONDS, where=COMPARED_PLACES
+    )
 
 
 def _begin(wanted: EvaluateSettings) -> None:
@@ -71,13 +73,9 @@ def _draw(found: PlaceMap, lane: Lane) -> None:
         look_for="At the left, what is gained (dotted: untouched); at the right, what is broken. The star is the place to use: no other "
         "gains more beyond chance, and it breaks least. A place at its grey ring does what noise does.",
     )  # fmt: skip
-    if found.best is not None:
-        rule = found.places[found.best].rule
-        at = part(acting.Acting).where.get(option(lane), "")
+    if found.best is not None and lane in state().lanes:
+        rule, label = found.places[found.best].rule, found.places[found.best].label
         st.button(
-            f"Let it act there: {acting.PLACES[rule]}", key="places-use", disabled=rule == at, on_click=_use, args=(option(lane), rule)
-        )
-
-
-def _use(lane: tuple[str, ...], rule: str) -> None:
-    part(acting.Acting).where[lane] = rule
+            f"Let it act there: {words.plain(label[0].lower() + label[1:])}", key="places-use", disabled=rule == placing.place_of(lane),
+            on_click=placing.put, args=(state().lanes.index(lane), rule),
+        )  # fmt: skip

@@ -24,7 +24,10 @@ def restore(session: Session, run: Run) -> None:
     from workbench.workspace.history import compare_settings, result_of
 
     told = compare_settings(run)
-    settings = replace(told, lanes=tuple(at_hand(session, lane) for lane in told.lanes))
+    lanes = [at_hand(session, lane) for lane in told.lanes]
+    # Older runs tell the places of their lanes beside them.
+    places = told.where or ("",) * len(lanes)
+    settings = replace(told, where=(), lanes=tuple(lane.acting(place) if place else lane for lane, place in zip(lanes, places)))
     found = result_of(run, session.workspace.runs)
     _lanes(settings)
     _prompts(settings)
@@ -36,16 +39,14 @@ def _shown(session: Session, settings: CompareSettings) -> CompareSettings:
     """What the controls can say: no forced token, and no lane of an edit that is gone."""
     known = known_edits(session)
     here = [at for at, lane in enumerate(settings.lanes) if set(lane.keys) <= known.keys()]
-    where = tuple(settings.where[at] for at in here) if settings.where else ()
     frozen = tuple(here.index(at) for at in settings.frozen if at in here)
     lanes = tuple(settings.lanes[at] for at in here)
-    return replace(settings, lanes=lanes, forced=(), frozen=frozen, where=where if any(where) else ())
+    return replace(settings, lanes=lanes, forced=(), frozen=frozen)
 
 
 def _lanes(settings: CompareSettings) -> None:
     state().lanes, mine = settings.lanes[-MAX_LANES:], part(acting.Acting)
-    mine.frozen, mine.where = {option(settings.lanes[i]) for i in settings.frozen}, {}
-    mine.where = {option(lane): rule for lane, rule in zip(settings.lanes, settings.where) if rule}
+    mine.frozen = {option(settings.lanes[i]) for i in settings.frozen}
 
 
 def _prompts(settings: CompareSettings) -> None:

@@ -47,7 +47,7 @@ def drawer(session: Session, found: Comparison, of: CompareSettings, p: int, pin
                 with st.container(horizontal=True):
                     if st.button("Inspect here", icon=":material/search:", key=f"{name}-inspect", help=_INSPECT):
                         _inspect(session, found, (p, lane, at))
-                    if found.lanes[lane].edit_ids and lane - 1 not in of.frozen and not any(of.where[lane - 1 : lane]):
+                    if found.lanes[lane].edit_ids and lane - 1 not in of.frozen:
                         layers.ask(found, (p, lane, at), name)
             layers.panel((p, lane, at), found, name)
 

@@ -79,7 +79,7 @@ def at_hand(session: Session, lane: Lane) -> Lane:
         mine = sorted((item for item in saved if item.fit == fit), key=lambda item: item.dose != dose)
         return fit if fit in known else next((item.id for item in mine), fit)
 
-    return replace(lane, edits=tuple(Named(here(key, dose), dose) for key, dose in lane.doses))
+    return replace(lane, edits=tuple(Named(here(one.key, one.written_dose), one.written_dose, one.written_place) for one in lane.edits))
 
 
 def story_link(edit: str, *, key: str) -> None:
@@ -109,4 +109,5 @@ def with_base(lanes: Sequence[Lane]) -> list[Lane]:
 
 def _dosed(session: Session, lane: Lane) -> Lane:
     """The lane with the dose of its own for each edit that a link names without one."""
-    return replace(lane, edits=tuple(Named(key, own_dose(session, key) if dose is None else dose) for key, dose in lane.doses))
+    doses = [own_dose(session, key) if dose is None else dose for key, dose in lane.doses]
+    return replace(lane, edits=tuple(Named(one.key, dose, one.written_place) for one, dose in zip(lane.edits, doses)))

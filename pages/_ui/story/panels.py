@@ -17,6 +17,7 @@ from pages._ui.kit.lanes import own_dose
 from pages._ui.kit.state import state
 from workbench.edits.lane import Lane, Named
 from workbench.errors import RetouchError
+from workbench.place import read_place
 from workbench.settings import CompareSettings, EvaluateSettings
 
 if TYPE_CHECKING:
@@ -59,6 +60,8 @@ def _head(session: Session, key: str, story: EditStory, fits_here: bool) -> None
     head, dose = story.edit.header, story.edit.dose
     st.header(words.plain(story.name), anchor=False)
     frame.source(words.provenance(model=head.model.name, method=head.method, edit=story.edit.id, dose=f"{dose:g}", seed=head.seed), "story")
+    if story.edit.place:
+        st.caption(f"It acts {words.plain(read_place(story.edit.place).label)}.")
     if not fits_here:
         st.caption(f":orange[It was fitted on {words.plain(head.model.name)}; another model is open, so it can only be read about here.]")
     with st.container(horizontal=True, vertical_alignment="center"):

@@ -9,7 +9,7 @@ import torch
 from workbench.knobs import COMPAT
 from workbench.methods.shared.reading import settled_reading
 from workbench.models.base import ModelInfo
-from workbench.operations import POSITION_RULES, Forward
+from workbench.operations import Forward, rule_of
 
 # What an edit's position rules mean where a row of one answer is read whole.
 _WHERE = {"all": "every token", "prompt": "the prompt's tokens", "last": "the last token"}
@@ -21,14 +21,17 @@ def acted_on(rule: str, n_tokens: int, n_prompt: int) -> tuple[bool, ...]:
     token after the prompt, whose last token decides the answer's first.
 
     Args:
-        rule: one of `POSITION_RULES` (a KeyError else: names are this package's own). n_tokens: of both. n_prompt: of the prompt.
+        rule: the name of a position rule (a KeyError else: names are this package's own). n_tokens: of both. n_prompt: of the prompt.
     """
     at = torch.arange(n_tokens)[None]
     since = (at - (n_prompt - 1)).clamp_min(0)
     called = Forward(torch.ones_like(at, dtype=torch.bool), at < n_prompt, at >= n_prompt - 1, since)
     if rule == "last":  # of each call: the prompt's, then every token by itself
         return tuple(called.generated[0].tolist())
-    return tuple(POSITION_RULES[rule](called)[0].tolist())
+    named = rule_of(rule)
+    if named is None:
+        raise KeyError(rule)
+    return tuple(named(called)[0].tolist())
 
 
 class Touched(NamedTuple):
