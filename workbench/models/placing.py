@@ -19,6 +19,7 @@ from workbench.conversations import Conversation, Prompt, Role, Turn
 from workbench.errors import BadPlace, BadPrompt
 from workbench.models.base import LanguageModel
 from workbench.models.chat import chat_ids, has_template
+from workbench.models.tokens import TokenBatch
 from workbench.operations import Forward, PositionRule
 from workbench.place import Where, read_place
 from workbench.shapes import Bool, Tensor
