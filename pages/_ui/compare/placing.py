@@ -92,7 +92,7 @@ def _strip(session: Session, lane: Lane, at: int, prompt: Prompt, key: str) -> N
         return
     strip = [*tokens, *(token.text for token in said)]
     token_strip(strip, key=f"{key}-drawn", marks=["write" if on else "" for on in acts], twin=False)
-    st.caption(f"Dashed: the {words.count(sum(acts), 'token')} that it acts at. The prompt's last one decides the first of the answer.")
+    st.caption("Dashed: the tokens that it acts at. The prompt's last one decides the first of the answer.")
 
 
 def put(at: int, place: str) -> None:
