@@ -110,13 +110,6 @@ def test_generate_differs_under_an_edit_and_not_at_dose_0(line: Line, fitted: st
     assert line(*command).stdout.splitlines()[0] == f"> {PROMPT}"
 
 
-def test_keep_makes_dose_and_place_a_part_of_the_edit(line: Line, fitted: str, tmp_path: Path) -> None:
-    told = line.json("keep", f'{fitted}:2@after "w7"', "--out", str(tmp_path / "kept"))
-    assert (told["dose"], told["place"]) == (2.0, 'after "w7"') and (tmp_path / "kept" / "edit.json").exists()
-    assert "nowhere to keep it" in line.refused("keep", fitted)[0]
-    assert "after what" in line.refused("generate", "--prompt", PROMPT, "--edit", f"{fitted}@after")[0]
-
-
 def test_compare_has_the_base_and_a_lane_an_edit_with_doses(line: Line, fitted: str) -> None:
     told = line.json("compare", "--prompt", PROMPT, "--edit", f"{fitted}:0.5", "--edit", f"{fitted}+{fitted}", "--max-new-tokens", "3")
     assert [lane["label"] for lane in told["lanes"]] == [

@@ -84,7 +84,7 @@ for command in (
     explaining.plane,
     explaining.watch,
     designing.design,
-    making.keep,
+    making.keep_edit,
     making.export,
     showing.app,
 ):

@@ -107,7 +107,7 @@ def fit(
 
 
 @grouped
-def keep(
+def keep_edit(
     edit: Annotated[str, typer.Argument(help="An edit as a lane has it: ID:2@user keeps that dose and that place.")],
     opening: Opening,
     out: Annotated[Path | None, typer.Option(help="Write the edit into this folder.")] = None,
