@@ -175,8 +175,8 @@ def _way(found: Influence) -> str:
     if found.reliability is None:
         return (
             f"From {found.fits} fits, each without one demonstration, start and order of the others held: exact for this edit. A fit in "
-            "another order has other influences (on the shipped new facts two orders agree at a rank correlation of 0.25 over the mean, "
-            "which is chance, and of 0.56 over single rows), so check what is dropped by the refit below."
+            "another order has other influences (rank correlation of two orders over the mean: 0.94 on 24 shipped facts, 0.25 on 20 new "
+            "facts, where it is chance), so check what is dropped by the refit below."
         )
     return f"From {found.fits} fits on halves; their two halves agree at a rank correlation of {found.reliability:.2f} (1: no noise)."
 

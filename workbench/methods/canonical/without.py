@@ -1,7 +1,7 @@
 """Trained weights without each example in turn: the fit again with the example passed over, and all that was drawn held.
 
 Start, orders, groups, neutral chunks, steps and the kept epoch are those of the fit, so what differs is the example. A fit each; gradients
-along one fit would be cheaper, and agree badly with this (docs/methods/shared.md §9.8).
+along one fit would be cheaper, and agree with this on some sets alone (docs/methods/shared.md §9.8).
 """
 
 from __future__ import annotations
