@@ -36,9 +36,6 @@ if TYPE_CHECKING:
     from workbench.session import Session
     from workbench.workspace.home import Workspace
 
-SWITCH_S = 0.0005
-"""Seconds after which a thread lets another one run Python. A page sends each of its hundred parts through a socket and has to get Python
-back every time, from a fit that never waits for anything; with Python's own 5 ms such a page takes half a second longer."""
 # Beyond this many, models that no open tab is on leave.
 MAX_OPEN = 3
 
@@ -85,7 +82,6 @@ class Backend:
 
     def boot(self) -> None:
         """Open the first session in a daemon thread, once; again after a failure."""
-        sys.setswitchinterval(SWITCH_S)
         with self.lock:
             if self.thread is None or (self.error is not None and not self.thread.is_alive()):
                 self.error, self.started = None, time.monotonic()
