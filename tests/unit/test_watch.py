@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -16,6 +16,7 @@ from workbench.edits.engine import applied
 from workbench.evaluate.watch import LEAST_REPEATED, LoopFinder, watch
 from workbench.models.catalog import load
 from workbench.operations import TransformAt
+from workbench.progress import Progress, Report
 from workbench.sampling import Sampling
 from workbench.session import Session
 from workbench.sites import Site
@@ -119,3 +120,10 @@ def test_a_watch_ends_with_the_context_and_a_session_keeps_it(tiny_gpt2: Any, tm
     for one in found.texts:
         assert one.ended in ("loop", "end", "context") and len(one.ids) <= tiny_gpt2.info.n_ctx
     assert [run.kind for run in session.workspace.runs.list()] == ["watch"]
+
+
+def test_while_it_runs_each_text_says_which_lane_writes_it(tiny_gpt2: Any) -> None:
+    told: list[Report] = []
+    watch(tiny_gpt2, words(11, 12), [shift(tiny_gpt2)], 3, progress=Progress(told.append))
+    lanes = [one["lane"] for one in cast(Any, told[0].live["watch"])]
+    assert lanes[0] == "base" and lanes[1] != "base" and len(lanes) == 2 and told[0].doing == "token 1"

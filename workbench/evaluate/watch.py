@@ -173,7 +173,7 @@ def watch(
     """
     whole, how, tell = with_base(lanes), sampling or Sampling(), progress or silent()
     asked = [lane.prompting.on(prompt) if lane.prompting else prompt for lane in whole]
-    n = len(whole)
+    n, labels = len(whole), lane_labels(whole)
     # A lane's twin is the untouched model on the untouched prompt, reading what the lane writes.
     batch = model.tokens([*asked, *([prompt] * n)])
     entered = planned(model, [*(edits_of(lane) for lane in whole), *([()] * n)])
@@ -194,13 +194,13 @@ def watch(
         batch = batch.append(torch.cat([picked, picked]))
         if time.monotonic() - told > _TELL_EVERY_S:
             told = time.monotonic()
-            tell(index / max_new_tokens, "Watching", watch=[_so_far(model, one) for one in mine])
+            tell(index / max_new_tokens, f"token {index + 1:,}", watch=[_so_far(model, lane.label, one) for lane, one in zip(labels, mine)])
         if all(one.ended for one in mine):
             break
     full = batch.ids.shape[1] > model.info.n_ctx
     otherwise: Ended = "context" if full else "length"
     texts = [_text(model, one, otherwise, mine[0].ids if at else None) for at, one in enumerate(mine)]
-    return Watch(model.info.name, prompt, lane_labels(whole), tuple(texts))
+    return Watch(model.info.name, prompt, labels, tuple(texts))
 
 
 def _note(mine: list[_Lane], raw: Float[Tensor, "row d_vocab"], picked: list[int], ends: set[int]) -> None:
@@ -219,9 +219,10 @@ def _note(mine: list[_Lane], raw: Float[Tensor, "row d_vocab"], picked: list[int
         one.ended = "loop" if one.loop is not None else "end" if token in ends else None
 
 
-def _so_far(model: LanguageModel, one: _Lane) -> dict[str, Any]:
-    text = str(model.tokenizer.decode(one.ids, skip_special_tokens=True))
-    return {"text": text, "entropy": list(one.entropy), "kl": list(one.kl), "repetition": list(one.repetition), "ended": one.ended}
+def _so_far(model: LanguageModel, lane: str, one: _Lane) -> dict[str, Any]:
+    text, curves = str(model.tokenizer.decode(one.ids, skip_special_tokens=True)), (one.entropy, one.kl, one.repetition)
+    entropy, kl, repetition = map(list, curves)
+    return {"lane": lane, "text": text, "entropy": entropy, "kl": kl, "repetition": repetition, "ended": one.ended}
 
 
 def _text(model: LanguageModel, one: _Lane, otherwise: Ended, base: Sequence[int] | None) -> WatchedText:

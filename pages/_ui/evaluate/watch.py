@@ -64,7 +64,9 @@ def _live(shot: Snapshot) -> None:
     lanes: Any = shot.live.get("watch") or ()
     for lane in lanes:
         entropy, kl, repetition = (f"{lane[name][-1]:.2f}" if lane[name] else "" for name in _CURVES)
-        st.caption(f"{len(lane['entropy'])} tokens · entropy {entropy} · KL {kl} · repetition {repetition} {lane['ended'] or ''}")
+        ended = f" · ended: {lane['ended']}" if lane["ended"] else ""
+        told = f"{words.count(len(lane['entropy']), 'token')} · entropy {entropy} · KL {kl} · repetition {repetition}{ended}"
+        st.caption(f"**{words.plain(lane['lane'])}** · {told}")
         st.text(lane["text"][-400:])
 
 
