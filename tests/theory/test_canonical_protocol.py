@@ -265,12 +265,16 @@ def test_the_control_of_a_sense_edit_turns_all_its_vectors_by_one_rotation(sense
 
 
 @pytest.mark.slow
-def test_methods_that_no_sweep_names_draw_from_their_grid_and_searches_choose_on_what_they_train_on(tiny_gpt2: Any) -> None:
+def test_methods_that_no_sweep_names_draw_from_their_grid_and_searches_choose_on_what_they_train_on(
+    tiny_gpt2: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     few, many = ({random_config(get(name), tiny_gpt2, seed) for seed in range(6)} for name in ("tarot", "sea"))
     assert {config.select_on for config in few} == {"train"} and len(few) == 1
     assert len(many) > 2 and get("sea").configure({}) in many
     rows = canonical_rows()
     paired = rows.with_rows(replace(row, negative=" w1") if row.positive else row for row in rows)
+    # A random model may answer one word to everything under the angles that rounding makes the best; that is another test's.
+    monkeypatch.setattr("workbench.methods.tarot.fit.constant_answer", lambda _: None)
     (summary,) = protocol(tiny_gpt2, paired, "tarot", draws=2, seeds=(0,), n_general=4, epsilons=(1.0,), control=False)
     assert summary.records[0].config["select_on"] == "train" and in_ball(summary.records[0].rho, 1.0)
 

@@ -38,7 +38,7 @@ def test_a_head_that_looks_where_its_kind_looks_scores_one_and_an_even_one_score
         perfect = places / places.sum(1, keepdim=True).clamp_min(1) + torch.eye(n) * (~places.any(1))[:, None]
         even = torch.tril(torch.ones(n, n))
         even = even / even.sum(1, keepdim=True)
-        scores = _scores(torch.stack([perfect, even])[None], places)[0]
+        scores = _scores(torch.stack([perfect, even]), places)
         assert scores == pytest.approx([1.0, _chance(places)], abs=1e-6)
     first = n - 8
     induction = _places("induction", ids)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,6 +10,7 @@ import torch
 
 from tests.conftest import contrast_rows, words
 from workbench.data.passages import Passages
+from workbench.decode import Generated
 from workbench.edits.engine import applied
 from workbench.methods import get
 from workbench.methods.shared import ground, neutral
@@ -140,7 +140,8 @@ def test_samples_like_the_demonstrations_are_left_out_while_eight_others_are_lef
     fine = [words(60 + i, *range(70, 76)) for i in range(10)]
 
     def kept(n: int) -> set[str]:
-        drawn = [SimpleNamespace(text=text, ids=tuple(tiny_gpt2.tokenizer(text)["input_ids"])) for text in [like, *fine[:n]]]
+        ids = {text: tuple(tiny_gpt2.tokenizer(text)["input_ids"]) for text in [like, *fine[:n]]}
+        drawn = tuple(Generated(0, "", text, (), own, (), "length") for text, own in ids.items())
         monkeypatch.setattr(neutral.memo, "once", lambda *_: drawn)
         found = neutral.neutral_of(tiny_gpt2, rows, 0)
         assert found.source == "the model's own samples" and set(found.fit).isdisjoint(found.held)

@@ -10,7 +10,6 @@ import typer
 from workbench.cli.groups import Opening, grouped
 from workbench.cli.options import LANE, Data, Dose, Seed, SetAsChat, Settings, System, dosed, laned, named
 from workbench.cli.printing import answer, table
-from workbench.edits.labels import edit_label
 from workbench.errors import BadKnob, StorageFailed, UnknownName
 from workbench.workspace.plain import plain
 
@@ -117,6 +116,8 @@ def keep_edit(
     """Keep an edit at a dose and a place of its own, as another edit."""
     if out is None and name is None:
         raise StorageFailed("There is nowhere to keep it.", "Give --out FOLDER, or --name NAME for the workspace.")
+    from workbench.edits.labels import edit_label
+
     session, _ = opening.session(1.0)
     one = session.shelf.own(edit)
     told: dict[str, Any] = {"edit": one.id, "dose": one.dose, "place": one.place, "folder": None, "saved": None}

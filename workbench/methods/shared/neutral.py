@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -38,7 +39,7 @@ def neutral_of(model: LanguageModel, demonstrations: Demonstrations, seed: int) 
     texts = list(neutral_texts(rows))
     if len(texts) >= MIN_TEXTS:
         return _halves(texts, "the demonstrations")
-    drawn = _samples(model, seed, str(demonstrations[0].prompt).split()[0])
+    drawn = _samples(model, seed, str(demonstrations[0].prompt).split()[0] if len(demonstrations) else "")
     ends = {_end(model, row.prompt) for row in rows}
     kept = [item.text for item in drawn if len(item.ids) > 3 and item.text.strip() and not _holds(item.ids, ends)]
     if len(kept) < MIN_TEXTS:
@@ -52,7 +53,7 @@ def own_texts(model: LanguageModel, seed: int) -> tuple[str, ...]:
     return tuple(dict.fromkeys(item.text for item in drawn))
 
 
-def _samples(model: LanguageModel, seed: int, else_behind: str) -> tuple[Generated, ...]:
+def _samples(model: LanguageModel, seed: int, else_behind: str) -> Sequence[Generated]:
     """`N_SAMPLES` of the model's own texts behind its first token, or behind a word where the tokenizer has none."""
     start = model.tokenizer.bos_token or model.tokenizer.eos_token or else_behind
     sampling = Sampling(max_new_tokens=min(40, model.info.n_ctx - 8), temperature=1.0, seed=seed)
