@@ -131,7 +131,7 @@ def _beside_random(grid: go.Figure, turned: np.ndarray, layers: Sequence[int], r
     below = 220
     above = int(grid.layout.height)  # pyright: ignore[reportAttributeAccessIssue]
     figure = make_subplots(rows=2, cols=1, row_heights=[above, below], vertical_spacing=70 / (above + below))
-    (cells,) = grid.data
+    cells: Any = list(grid.data)[0]
     share = above / (above + below)
     figure.add_trace(cells.update(colorbar={"title": "radians", "len": share, "y": 1.0, "yanchor": "top"}), row=1, col=1)
     order = [(i, j) for i, j in zip(*np.unravel_index(np.argsort(-np.nan_to_num(turned), axis=None), turned.shape)) if turned[i, j] > 0]
