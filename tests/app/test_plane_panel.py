@@ -20,7 +20,7 @@ def test_an_edit_stands_in_the_plane_of_its_layer(app: Run, fresh_backend: Any) 
     evaluate_view(test, "Dose plane")
     fine(test.button(key="plane-run").click().run())
     found = texts(settled(test))
-    assert "of the plane is safe" in found and "From earlier settings" not in found
+    assert "points are safe" in found and "From earlier settings" not in found
     was = test.session_state["retouch"].kept["dose-plane"].value
     fine(test.slider(key="plane-layer").set_value(1 - was.layer).run())
     test = opened(test, fresh_backend, "dose plane")

@@ -74,6 +74,15 @@ def test_of_sides_that_do_not_differ_nothing_is_told_to_gain(tiny_gpt2: Any) -> 
     assert found.best is None and "Nothing safe gains" in found.sentence
 
 
+def test_where_every_turn_breaks_the_model_it_is_not_said_that_safe_turns_gain_nothing(tiny_gpt2: Any) -> None:
+    found = dose_plane(tiny_gpt2, contrast_rows(60), 1, angles=(0.0, 4.0, 8.0), lengths=(1.0,))
+    broken = replace(found, damage=np.array([[0.0], [1.0], [2.0]]), best=None)
+    assert broken.sentence.startswith("1 of 3 points are safe") and "a turn by less than 4° gains" in broken.sentence
+    assert "Nothing safe gains" in replace(broken, damage=np.array([[0.0], [0.01], [2.0]])).sentence
+    flat = replace(broken, angles=(0.0,), gain=np.zeros((1, 1)), damage=np.zeros((1, 1)))
+    assert "Nothing safe gains" in flat.sentence, "a plane that was not asked for turns says nothing of them"
+
+
 def gated_edit(model: Any) -> Any:
     """A mean difference behind layer 1 that acts only where a probe fires."""
     known = get("mean_difference")

@@ -41,8 +41,8 @@ from workbench.record import gather
 from workbench.shapes import Activations, Float, Tensor
 from workbench.sites import Site
 
-ANGLES = (0.0, 10.0, 20.0, 30.0, 45.0, 60.0, 90.0)
-"""Degrees by which a token is turned towards the direction."""
+ANGLES = (0.0, 2.5, 5.0, 10.0, 20.0, 30.0, 45.0, 60.0, 90.0)
+"""Degrees by which a token is turned towards the direction: close to none in steps as small as what a network of many layers bears."""
 LENGTHS = (0.7, 0.85, 1.0, 1.15, 1.3)
 """Times the token's own length."""
 SAFE_NATS = 0.1
@@ -148,8 +148,11 @@ class DosePlane:
     @property
     def sentence(self) -> str:
         """What a person can repeat, in Markdown."""
-        share = float((self.damage <= self.limit).mean())
-        text = f"{share:.0%} of the plane is safe: neutral text moves by KL {self.limit:g} a token or less. "
+        safe, turns = self.damage <= self.limit, np.array(self.angles) > 0
+        text = f"{safe.sum()} of {safe.size} points are safe: neutral text moves by KL {self.limit:g} a token or less. "
+        if turns.any() and not safe[turns].any():
+            least = next(angle for angle in self.angles if angle > 0)
+            return text + f"**No point that turns is safe**, so nothing is known of what a turn by less than {least:g}° gains."
         if self.best is None or self.gain_interval is None:
             return text + "**Nothing safe gains**: no point within it raises the score beyond chance."
         angle, length = self.angles[self.best[0]], self.lengths[self.best[1]]

@@ -30,7 +30,7 @@ def influence_grid(found: Influence) -> go.Figure:
             hovertemplate="row %{y}<br>demonstration %{x}<br>%{z:.3g} nats<extra></extra>",
         )
     )  # fmt: skip
-    figure.update_layout(title="What each demonstration does to the most harmed rows", height=180 + 16 * len(rows))
+    figure.update_layout(title="What each demonstration does to held-out rows", height=180 + 16 * len(rows))
     figure.update_xaxes(title="demonstration, the most harmful first", type="category", showgrid=False)
-    figure.update_yaxes(title="held-out row", type="category", autorange="reversed", showgrid=False)
+    figure.update_yaxes(title="held-out row, the worst first", type="category", autorange="reversed", showgrid=False)
     return figure
