@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import logging
 import os
 import random
 import sys
@@ -190,6 +191,9 @@ def main() -> None:
     given = parser.parse_args()
     found: dict[str, Told] = {}
     os.environ["HF_HUB_OFFLINE"] = "1"
+    import streamlit.logger  # it sets its loggers' levels as it is imported
+
+    streamlit.logger.set_log_level(logging.ERROR)  # links are read outside a page: a warning each
     for name in given.parts or PARTS:
         part, n = PARTS[name][0], max(1, round(PARTS[name][1] * given.scale))
         with tempfile.TemporaryDirectory() as room:

@@ -254,6 +254,17 @@ def test_evidence_finds_the_head_that_the_answer_hangs_on(tiny_gpt2: LanguageMod
     assert d_head == 8
 
 
+@pytest.mark.parametrize("kind", ["ablation", "attribution"])
+def test_evidence_is_the_same_however_many_prompts_a_pass_takes(tiny_gpt2: LanguageModel, kind: str, monkeypatch: Any) -> None:
+    the_task, found = task(tiny_gpt2, shots="zero"), list[Tensor]()
+    for n_tokens in (1, 10**6):
+        monkeypatch.setattr("workbench.methods.tarot.heads._TOKENS_AT_ONCE", n_tokens)
+        found.append(rank_heads(tiny_gpt2, the_task, config(rank_by=kind), (2, 0)).relevance)
+    torch.testing.assert_close(*found, rtol=1e-4, atol=1e-7)
+    turned = rank_heads(tiny_gpt2, the_task, config(rank_by=kind), (0, 2)).relevance
+    torch.testing.assert_close(found[0].flip(0), turned, rtol=1e-4, atol=1e-7)
+
+
 def test_generated_text_can_be_the_objective(tiny_gpt2: LanguageModel) -> None:
     rows = labelled()
     pairs = Demonstrations(tuple(Demonstration(r.prompt, r.label, " w50", split=r.split, id=r.id) for r in rows))

@@ -6,7 +6,7 @@ Turning only relevant heads shrinks the search: 4 heads of d_head 32 are 64 angl
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -17,10 +17,11 @@ from workbench.methods.tarot.task import Task
 from workbench.models.base import LanguageModel
 from workbench.models.hooks import ReadWrite
 from workbench.models.tokens import running
-from workbench.shapes import Activations, Float, Tensor
+from workbench.shapes import Activations, Float, Int, Tensor
 from workbench.sites import Site
 
-_HEADS_AT_ONCE = 16
+_TOKENS_AT_ONCE = 1024
+"""Tokens of a pass, padding and lanes included: what a pass down keeps of a network of 30 layers stays below a gigabyte."""
 EVIDENCE_OBJECTIVE = "margin"
 
 
@@ -51,51 +52,105 @@ def rank_heads(model: LanguageModel, task: Task, config: TarotConfig, layers: Se
     """
     if not layers:
         raise BadKnob("There is no layer whose heads could be ranked.", "Choose layers.")
+    parts = [_rows_of(task, index) for index in _parts(task.prompts.lengths)]
     rank = _ablated if config.rank_by == "ablation" else _attributed
-    return HeadEvidence(config.rank_by, tuple(layers), torch.stack([rank(model, task, config, layer) for layer in layers]))
+    return HeadEvidence(config.rank_by, tuple(layers), rank(model, parts, config, layers) / len(task))
 
 
-def _ablated(model: LanguageModel, task: Task, config: TarotConfig, layer: int) -> Float[Tensor, " head"]:
-    n_heads, found = model.info.n_heads, list[Tensor]()
-    base = _margins(model, task, config, 1, lambda x: None, layer)[0]
-    for start in range(0, n_heads, _HEADS_AT_ONCE):
-        heads = range(start, min(n_heads, start + _HEADS_AT_ONCE))
-        ablated = _margins(model, task, config, len(heads), _mean_of(model, task, heads), layer)
-        found.append((ablated - base).abs().mean(-1))
-    return torch.cat(found).double().cpu()
+def _parts(lengths: Int[Tensor, " row"]) -> list[Int[Tensor, " _row"]]:
+    """Rows of like length, together at most `_TOKENS_AT_ONCE` tokens, or one row."""
+    parts: list[list[int]] = []
+    for row in lengths.argsort(stable=True).tolist():
+        if not parts or (len(parts[-1]) + 1) * int(lengths[row]) > _TOKENS_AT_ONCE:
+            parts.append([])
+        parts[-1].append(row)
+    return [torch.tensor(part) for part in parts]
 
 
-def _mean_of(model: LanguageModel, task: Task, heads: range) -> ReadWrite:
-    d_head, real = model.info.d_head, task.prompts.mask
+def _rows_of(task: Task, index: Int[Tensor, " _row"]) -> Task:
+    rows, shown = (tuple(of[i] for i in index.tolist()) for of in (task.rows, task.shown))
+    return replace(
+        task,
+        rows=rows,
+        shown=shown,
+        prompts=task.prompts.rows(index).trimmed(),
+        whole=task.whole.rows(index).trimmed(),
+        answers=task.answers[index],
+        candidates=task.candidates[index],
+        base_logit=task.base_logit[index],
+    )
+
+
+def _ablated(model: LanguageModel, parts: Sequence[Task], config: TarotConfig, layers: Sequence[int]) -> Float[Tensor, "layer head"]:
+    n_heads, d_head = model.info.n_heads, model.info.d_head
+    means = _means(model, parts, layers)
+    found = torch.zeros(len(layers), n_heads, dtype=torch.float64)
+    for part in parts:
+        at_once = max(1, _TOKENS_AT_ONCE // part.prompts.ids.numel())
+        base = _margins(model, part, config, 1, [])[0]
+        for at, layer in enumerate(layers):
+            for start in range(0, n_heads, at_once):
+                heads = range(start, min(n_heads, start + at_once))
+                ablated = _margins(model, part, config, len(heads), [(Site("head_z", layer), _set_to(means[at], heads, d_head))])
+                found[at, start : heads.stop] += (ablated - base).abs().sum(-1).double().cpu()
+    return found
+
+
+def _means(model: LanguageModel, parts: Sequence[Task], layers: Sequence[int]) -> list[Float[Tensor, " d"]]:
+    """z of each layer, meaned over all tokens of all prompts."""
+    sums: list[Tensor | float] = [0.0] * len(layers)
+
+    def counted(at: int, real: Tensor) -> ReadWrite:
+        def add(x: Activations) -> None:
+            sums[at] = sums[at] + x[real].sum(0)
+
+        return add
+
+    for part in parts:
+        hooks = [(Site("head_z", layer), counted(at, part.prompts.mask)) for at, layer in enumerate(layers)]
+        with torch.no_grad(), model.intercepts(hooks), running(part.prompts.forward()):
+            model.run(part.prompts, last_only=True)
+    n_tokens = sum(int(part.prompts.mask.sum()) for part in parts)
+    return [torch.as_tensor(total) / n_tokens for total in sums]
+
+
+def _set_to(mean: Float[Tensor, " d"], heads: range, d_head: int) -> ReadWrite:
+    """Lane i with the i-th of the heads at its mean."""
 
     def ablate(x: Activations) -> Activations:
         y = x.clone()
-        mean = x[: len(task)][real].mean(0)
-        for lane, head in enumerate(heads):
+        for lane, head in zip(y.chunk(len(heads)), heads):
             columns = slice(head * d_head, (head + 1) * d_head)
-            y[lane * len(task) : (lane + 1) * len(task), :, columns] = mean[columns]
+            lane[..., columns] = mean[columns]
         return y
 
     return ablate
 
 
-def _margins(model: LanguageModel, task: Task, config: TarotConfig, n_lanes: int, fn: ReadWrite, layer: int) -> Float[Tensor, "lane row"]:
+def _margins(
+    model: LanguageModel, task: Task, config: TarotConfig, n_lanes: int, hooks: list[tuple[Site, ReadWrite]]
+) -> Float[Tensor, "lane row"]:
     whole = task.prompts.repeat(n_lanes)
-    with torch.no_grad(), model.intercept(Site("head_z", layer), fn), running(whole.forward()):
+    with torch.no_grad(), model.intercepts(hooks), running(whole.forward()):
         logits = model.run(whole, last_only=True)[0][:, -1]
     return scores(task, logits.view(n_lanes, len(task), -1), EVIDENCE_OBJECTIVE, config.answers)
 
 
-def _attributed(model: LanguageModel, task: Task, config: TarotConfig, layer: int) -> Float[Tensor, " head"]:
-    seen: list[Tensor] = []
+def _attributed(model: LanguageModel, parts: Sequence[Task], config: TarotConfig, layers: Sequence[int]) -> Float[Tensor, "layer head"]:
+    """All layers from one pass up and down a part: the gradient at a layer is that of all that comes behind it."""
+    found, order = torch.zeros(len(layers), model.info.n_heads, dtype=torch.float64), sorted(layers)
+    for part in parts:
+        seen: list[Tensor] = []
 
-    def leaf(x: Activations) -> Activations:
-        seen.append(x.detach().requires_grad_(True))
-        return seen[0]
+        def watch(x: Activations, seen: list[Tensor] = seen) -> Activations:
+            seen.append(x if x.requires_grad else x.detach().requires_grad_(True))
+            return seen[-1]
 
-    with torch.enable_grad(), model.intercept(Site("head_z", layer), leaf), running(task.prompts.forward()):
-        logits = model.run(task.prompts, last_only=True)[0][:, -1]
-        margin = scores(task, logits[None], EVIDENCE_OBJECTIVE, config.answers).sum()
-        (gradient,) = torch.autograd.grad(margin, seen[0])
-    product = (seen[0].detach() * gradient).view(len(task), -1, model.info.n_heads, model.info.d_head)
-    return product.sum((1, 3)).abs().mean(0).double().cpu()
+        hooks = [(Site("head_z", layer), watch) for layer in order]
+        with torch.enable_grad(), model.intercepts(hooks), running(part.prompts.forward()):
+            logits = model.run(part.prompts, last_only=True)[0][:, -1]
+            gradients = torch.autograd.grad(scores(part, logits[None], EVIDENCE_OBJECTIVE, config.answers).sum(), seen)
+        for layer, z, gradient in zip(order, seen, gradients):
+            product = (z.detach() * gradient).view(len(part), -1, model.info.n_heads, model.info.d_head)
+            found[layers.index(layer)] += product.sum((1, 3)).abs().sum(0).double().cpu()
+    return found
