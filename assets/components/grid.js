@@ -16,6 +16,8 @@ export default function (component) {
     if (data.picked && data.picked[1] === j) cell.className = "on";
     head.append(cell);
   });
+  // A cell's text that is a number is what its value says already.
+  const numeric = !data.texts || data.texts.flat().every((text) => /^([-−+]?[\d.,]+(e[-+]?\d+)?%?|[·–]?)$/.test(text));
   const body = table.createTBody(), buttons = [];
   const ground = (value) => {
     if (value === null || value === undefined) return "transparent";
@@ -29,13 +31,15 @@ export default function (component) {
     label.textContent = name;
     if (data.picked && data.picked[0] === i) label.className = "on";
     line.append(label);
-    buttons.push(data.columns.map((column, j) => {
+    buttons.push(data.columns.map((_, j) => {
       const cell = line.insertCell(), button = document.createElement("button");
       const value = data.values[i][j];
       button.type = "button";
       button.textContent = data.texts ? data.texts[i][j] : "";
       button.style.background = ground(data.scale ? value / data.scale : value);
-      button.title = `${name}, ${column}: ${data.hover ? data.hover[i][j] : value === null ? "" : Number(value).toPrecision(3)}`;
+      const told = data.hover ? data.hover[i][j] : value === null ? "" : Number(value).toPrecision(3);
+      const content = [numeric ? "" : button.textContent, told].filter(Boolean).join(", ");
+      button.title = `${data.named[0][i]}, ${data.named[1][j]}: ${content}`;
       button.setAttribute("aria-label", button.title);
       const here = data.picked && data.picked[0] === i && data.picked[1] === j;
       button.tabIndex = here || (!data.picked && i === 0 && j === 0) ? 0 : -1;

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 from streamlit.testing.v1 import AppTest
 
 from tests.app.conftest import fine, own_set, settled, texts
+from tests.conftest import contrast_rows
 
 Run = Callable[..., AppTest]
 
@@ -48,6 +52,28 @@ def test_a_site_is_read_on_the_prompt_and_one_of_its_numbers_on_a_set(app: Run, 
     found = test.session_state["retouch"].kept["reader"].value
     assert found.unit == 3 and len(found.prompts) > 10 and "From earlier settings" not in texts(test)
     assert len(test.dataframe) >= 1 and "number 3" in texts(test)
+
+
+@pytest.mark.parametrize("ending", ["safetensors", "parquet"])
+def test_all_numbers_of_a_site_are_written_to_a_file_that_goes_with_its_result(app: Run, fresh_backend: Any, ending: str) -> None:
+    test = on(app, "Reader")
+    own = own_set(fresh_backend)
+    fine(test.segmented_control(key="reader-on").set_value("set").run())
+    fine(test.selectbox(key="reader-set").set_value(own).run())
+    fine(test.segmented_control(key="reader-file-format").set_value(ending).run())
+    test = press(test, "reader-file-run")
+    made = test.session_state["retouch"].kept["reader-file"].value
+    file = Path(made.told.file)
+    assert made.told.n_texts == 24 and file.stat().st_size == made.told.n_bytes and "24 texts" in texts(test)
+    assert [button.label for button in test.get("download_button")] == [f"{file.name}, 0.0 MB"]
+    assert "From earlier settings" not in texts(test)
+    fine(test.segmented_control(key="reader-on").set_value("prompt").run())
+    assert "From earlier settings" in texts(test)
+    test = press(test, "reader-file-run")
+    assert test.session_state["retouch"].kept["reader-file"].value.told.n_texts == 1
+    del made
+    gc.collect()
+    assert not file.parent.exists()
 
 
 def test_nodes_are_estimated_then_measured_and_one_is_traced_and_put_into_scope(app: Run) -> None:
@@ -124,6 +150,24 @@ def test_the_prompts_of_a_set_are_read_together_with_mean_and_spread(app: Run, f
         fine(test.selectbox(key="several-grid-row").set_value(1).run())
         fine(test.selectbox(key="several-grid-column").set_value(2).run())
         assert "**Head 1.2**: mean" in texts(test) and "spread" in texts(test)
+
+
+@pytest.mark.parametrize("what", ["looks", "head", "lost"])
+def test_what_name_movers_are_told_by_is_read_over_a_set(app: Run, fresh_backend: Any, what: str) -> None:
+    test = on(app, "Heads")
+    rows = contrast_rows(8)
+    named = rows.with_rows([replace(row, positive=" " + str(row.prompt).split()[0]) for row in rows])
+    own = fresh_backend.sessions["embedded"].demos.save(named).id
+    fine(test.segmented_control(key="heads-view").set_value("Name movers").run())
+    fine(test.selectbox(key="several-set-name_movers").set_value(own).run())
+    fine(test.segmented_control(key="several-what-name_movers").set_value(what).run())
+    assert ("runs a prompt" in texts(test)) == (what == "lost")
+    test = press(test, "several-run-name_movers")
+    found = test.session_state["retouch"].kept["several"].value
+    assert found.what == what and found.n == 8 and "From earlier settings" not in texts(test)
+    fine(test.selectbox(key="several-grid-row").set_value(1).run())
+    fine(test.selectbox(key="several-grid-column").set_value(2).run())
+    assert "**Head 1.2**: mean" in texts(test) and "spread" in texts(test)
 
 
 def test_without_a_target_there_is_nothing_to_measure(app: Run) -> None:

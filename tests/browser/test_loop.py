@@ -70,6 +70,8 @@ def test_a_click_on_the_lens_grid_opens_its_drawer_and_the_selectors_do_the_same
     inspect(page)
     before = page.locator(".st-key-drawer-lens").inner_text()
     cell = page.locator(".st-key-lens-grid td button[tabindex='0']").first
+    name, content = cell.get_attribute("aria-label"), cell.inner_text()
+    assert content and f": {content}, " in name and ", token " in name, "what a cell shows is in its name"
     cell.focus()
     page.keyboard.press("ArrowDown")
     page.keyboard.press("Enter")

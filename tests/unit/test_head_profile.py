@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from tests.conftest import words
+from tests.conftest import contrast_rows, words
 from workbench.errors import BadKnob, BadPrompt, Obstructed, UnknownName
 from workbench.lenses.ablation import head_ablation
 from workbench.lenses.alone import values_alone, words_alone
@@ -96,7 +97,7 @@ def test_a_planted_successor_is_found_and_a_copier_is_none(planted: Any) -> None
     write(model, parameter, 1)
     found = profile(model)
     at = found.kinds.index("successor")
-    assert found.n_followers == 19 and found.scores[at, 1, 0] > 0.2 and found.scores[at, 1, 0] == found.scores[at].max()
+    assert found.counts[at] == 19 and found.scores[at, 1, 0] > 0.2 and found.scores[at, 1, 0] == found.scores[at].max()
     assert found.scores[found.kinds.index("copying"), 1, 0] < 0.1
     write(model, parameter, 0)
     assert profile(model).scores[at, 1, 0] < 0.1
@@ -115,9 +116,40 @@ def test_movers_are_attention_by_the_sign_of_the_push_and_records_are_json(tiny_
     assert best[2] == both[0].max() == both[0][best[:2]]
 
 
+def test_a_sets_scores_are_the_mean_and_spread_of_its_rows_each_with_its_own_names(tiny_gpt2: Any) -> None:
+    rows = contrast_rows(5)
+    texts = [words(3, 7, 12, 3), words(20, 21), words(30, 31, 30, 32), words(40, 3, 41), words(5, 6)]
+    names = [("w3", "w7"), ("w20", "w1"), ("w31", "w30"), ("w9", "w8"), ("w5 w6", "w1")]
+    told = rows.with_rows([replace(row, prompt=t, positive=f" {a}", negative=f" {b}") for row, t, (a, b) in zip(rows, texts, names)])
+    found = head_profile(tiny_gpt2, demonstrations=told)
+    alone = [head_profile(tiny_gpt2, text) for text in texts]
+    for kind, those in (("previous token", [0, 1, 2, 3, 4]), ("duplicate token", [0, 2])):
+        at = found.kinds.index(kind)
+        each = np.stack([alone[i].scores[at] for i in those])
+        np.testing.assert_allclose(found.scores[at], each.mean(0), atol=1e-6)
+        np.testing.assert_allclose(found.spread[at], each.std(0, ddof=1), atol=1e-6)
+        assert found.counts[at] == len(those)
+    movers = [name_movers(tiny_gpt2, texts[i], *names[i]) for i in (0, 1, 2)]  # one names a word it lacks, one a word of two tokens
+    for kind, sign in (("name mover", 1), ("negative mover", -1)):
+        at, each = found.kinds.index(kind), np.stack([one.attention[0] * (sign * one.push[0] > 0) for one in movers])
+        np.testing.assert_allclose(found.scores[at], each.mean(0), atol=1e-6)
+        np.testing.assert_allclose(found.spread[at], each.std(0, ddof=1), atol=1e-6)
+        assert found.counts[at] == 3
+    assert np.isnan(found.spread[found.kinds.index("copying")]).all() and "copying, spread" not in found.rows()[0]
+    assert found.rows()[5]["name mover, spread"] == found.spread[found.kinds.index("name mover"), 1, 1]
+    one = head_profile(tiny_gpt2, demonstrations=told.first(1))
+    assert np.isnan(one.spread).all(), "one text has no spread"
+    unnamed = head_profile(tiny_gpt2, texts=texts)
+    assert "name mover" not in unnamed.kinds and np.array_equal(unnamed.scores[0], found.scores[0])
+
+
 def test_what_cannot_be_read_is_refused_by_name(tiny_gpt2: Any, tiny_backpack_model: Any) -> None:
     with pytest.raises(BadKnob, match="one prompt, and there are 2"):
         head_profile(tiny_gpt2, texts=[words(1, 2), words(3, 4)], target="w1", distractor="w2")
+    with pytest.raises(BadKnob, match="a set has names of its own"):
+        head_profile(tiny_gpt2, demonstrations=contrast_rows(4), target="w1", distractor="w2")
+    with pytest.raises(BadKnob, match="given together"):
+        head_profile(tiny_gpt2, words(1, 2), demonstrations=contrast_rows(4))
     with pytest.raises(BadPrompt, match="does not stand"):
         head_profile(tiny_gpt2, words(1, 2), target="w5", distractor="w2")
     with pytest.raises(Obstructed):

@@ -1,8 +1,9 @@
 """Every head's scores in one record: where it looks on texts, and what it does with a word that it looks at.
 
 Read on texts, as shares of attention: previous token, duplicate token, induction (`heads.head_scores`), and apart from these the first
-token, on which heads rest that have nothing to do. With a target and a distractor on one prompt: name mover, the attention from the last
-token to the target where the head pushes it over the distractor; negative mover where it pushes it away.
+token, on which heads rest that have nothing to do. With a target and a distractor, of one prompt or of each row of a set: name mover, the
+attention from the last token to the target where the head pushes it over the distractor; negative mover where it pushes it away. Over
+several texts a score is the mean of those that offer such a place, and its spread their standard deviation.
 Read off the weights, on probe tokens: copying, copy suppression, successor.
 Law: a head writes v(t) W_O for a token t, v(t) its value of t alone (`alone.values_alone`). Copying is the share of probe tokens t whose
 logit in that is among the highest hundredth of all candidates; suppression among the lowest; successor the same of the token that follows
@@ -21,10 +22,12 @@ import numpy as np
 import torch
 
 from workbench.conversations import Prompt
+from workbench.data.demonstrations import Demonstrations
 from workbench.errors import BadKnob, BadPrompt
 from workbench.lenses.alone import values_alone
 from workbench.lenses.bridged import bridged, edited_bridge, shown_to
 from workbench.lenses.heads import HEAD_KINDS, attended, name_movers, places_of, repeated_texts
+from workbench.lenses.over_rows import rows_of_a_token
 from workbench.models.base import LanguageModel
 from workbench.models.bridge import BridgeModel
 from workbench.models.token_texts import token_ids
@@ -56,16 +59,17 @@ _SHARE, _PROBES, _CANDIDATES = 0.01, 60, 600
 class HeadProfile:
     """Scores in [0, 1] of every head for every kind in `kinds`; NaN where nothing could be read, as without a repetition or an order.
 
-    `chance`: of an even head, or of a random direction. `n` texts were read, `n_probes` words, `n_followers` pairs that follow one another.
+    `spread`: the standard deviation over texts, NaN where a kind was read on fewer than two, or off the weights. `chance`: of an even head,
+    or of a random direction. `n` texts were read; `counts`: of each kind, how many of these, or words, or pairs of words, it was read on.
     """
 
     model: str
     kinds: tuple[str, ...]
     scores: Float[np.ndarray, "kind layer head"]
+    spread: Float[np.ndarray, "kind layer head"]
     chance: Float[np.ndarray, " kind"]
     n: int
-    n_probes: int
-    n_followers: int
+    counts: tuple[int, ...]
     seed: int
 
     def top(self, kind: str, k: int = 5) -> list[tuple[int, int, float]]:
@@ -81,6 +85,7 @@ class HeadProfile:
         return [
             {"head": f"{i}.{j}", "layer": i, "index": j}
             | {kind: None if np.isnan(x := self.scores[k, i, j]) else float(x) for k, kind in enumerate(self.kinds)}
+            | {f"{kind}, spread": float(x) for k, kind in enumerate(self.kinds) if not np.isnan(x := self.spread[k, i, j])}
             for i in range(self.scores.shape[1])
             for j in range(self.scores.shape[2])
         ]
@@ -91,6 +96,7 @@ def head_profile(
     prompt: Prompt | None = None,
     *,
     texts: Sequence[Prompt] | None = None,
+    demonstrations: Demonstrations | None = None,
     target: str = "",
     distractor: str = "",
     orders: Sequence[Sequence[str]] = ORDERS,
@@ -99,45 +105,80 @@ def head_profile(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> HeadProfile:
-    """Score every head of the untouched model, on a prompt, on several texts, or on `n` random sequences of `length` tokens said twice.
+    """Score every head of the untouched model, on a prompt, on several, on a set, or on `n` random sequences of `length` tokens said twice.
 
     Args:
-        target, distractor: of the prompt; the target stands in it. orders: words that follow one another.
+        target, distractor: of the prompt; the target stands in it. demonstrations: the prompts of its rows; where a row's two answers are
+        one token each and its prompt names the good one, they are its target and distractor. orders: words that follow one another.
 
     Raises:
-        Obstructed: the model lacks what the lens reads (`registry.obstacles_of`). BadKnob: names without one prompt. BadPrompt: the target
-        does not stand in the prompt, or a word is not one token; the prompt is empty, or there is no text.
+        Obstructed: the model lacks what the lens reads (`registry.obstacles_of`). BadKnob: names without one prompt, or several kinds of
+        texts. BadPrompt: the target does not stand in the prompt, or a word is not one token; the prompt is empty, or there is no text.
     """
     owner, tell = bridged(model, "head_profile"), progress or silent()
-    given = list(texts or ()) if prompt is None else [prompt]
-    if prompt is None and texts is not None and not given:
-        raise BadPrompt("There is no text to score heads on.", "Give texts, or leave them out for random ones.")
-    if isinstance(prompt, str) and not prompt.strip():
-        raise BadPrompt("The prompt is empty.", "Write a prompt, or leave it out for random texts.")
-    is_named = bool(target and distractor)
-    if is_named and len(given) != 1:
-        raise BadKnob(f"Name movers carry a name of one prompt, and there are {len(given)}.", "Give one prompt, or no target.")
+    given, named = _given(owner, prompt, texts, demonstrations, (target, distractor))
     batches = [owner.tokens(text) for text in given] or repeated_texts(owner, n, length, seed)
     found, chance = _looked(owner, [batch.ids for batch in batches], tell.part(0.0, 0.4))
     probes, followers = _probes(owner, [batch.ids for batch in batches], orders, seed)
     tell(0.4, "Reading what heads write")
-    found |= _written(owner, probes, followers, seed)
-    chance |= dict.fromkeys(("copying", "copy suppression", "successor"), _SHARE)
-    if is_named:
-        movers = name_movers(owner, given[0], target, distractor, progress=tell.part(0.7, 1.0))
-        looks, push = movers.attention[0], movers.push[0]
-        found |= {"name mover": looks * (push > 0), "negative mover": looks * (push < 0)}
-        chance |= dict.fromkeys(("name mover", "negative mover"), 1 / batches[0].ids.shape[1])
+    written = _written(owner, probes, followers, seed)
+    chance |= dict.fromkeys(written, _SHARE)
+    if named:
+        found |= _moved(owner, named, tell.part(0.6, 1.0))
+        even = float(np.mean([1 / owner.tokens(text).ids.shape[1] for text, _, _ in named]))
+        chance |= dict.fromkeys(("name mover", "negative mover"), even)
     tell(1.0, "Done")
-    kinds = tuple(kind for kind in SCORE_WORDS if kind in found)
-    counts = (len(batches), len(probes), len(followers))
+    kinds = tuple(kind for kind in SCORE_WORDS if kind in found or kind in written)
+    counts = {kind: int((~np.isnan(x)).any((1, 2)).sum()) for kind, x in found.items()}
+    counts |= {kind: len(followers if kind == "successor" else probes) for kind in written}
+    means, nothing = {kind: _mean(x) for kind, x in found.items()} | written, np.full((owner.info.n_layers, owner.info.n_heads), np.nan)
     return HeadProfile(
-        owner.info.name, kinds, np.stack([found[kind] for kind in kinds]), np.array([chance[kind] for kind in kinds]), *counts, seed
+        owner.info.name, kinds, np.stack([means[kind] for kind in kinds]),
+        np.stack([_spread(found[kind]) if kind in found else nothing for kind in kinds]), np.array([chance[kind] for kind in kinds]),
+        len(batches), tuple(counts[kind] for kind in kinds), seed,
+    )  # fmt: skip
+
+
+_Named = list[tuple[Prompt, str, str]]
+
+
+def _given(
+    model: BridgeModel, prompt: Prompt | None, texts: Sequence[Prompt] | None, rows: Demonstrations | None, names: tuple[str, str]
+) -> tuple[list[Prompt], _Named]:
+    """The texts, none for random ones; and prompts with their target and distractor."""
+    if sum(one is not None for one in (prompt, texts, rows)) > 1:
+        raise BadKnob("A prompt, texts and a set are given together.", "Give one of them.")
+    if isinstance(prompt, str) and not prompt.strip():
+        raise BadPrompt("The prompt is empty.", "Write a prompt, or leave it out for random texts.")
+    given = (
+        [prompt] if prompt is not None else list(texts or ()) if rows is None else [row.prompt for row in rows if str(row.prompt).strip()]
     )
+    if not given and (texts is not None or rows is not None):
+        raise BadPrompt("There is no text to score heads on.", "Give texts, or leave them out for random ones.")
+    if rows is not None and not any(names):
+        return given, [(row.prompt, str(row.positive), str(row.negative)) for row in rows_of_a_token(model, rows, named=True)]
+    if not all(names):
+        return given, []
+    if rows is not None or len(given) != 1:
+        own = "a set has names of its own" if rows is not None else f"there are {len(given)}"
+        raise BadKnob(f"A target and a distractor are those of one prompt, and {own}.", "Give one prompt, or no target.")
+    return given, [(given[0], *names)]
 
 
-def _looked(model: BridgeModel, texts: Sequence[Tensor], tell: Progress) -> tuple[dict[str, np.ndarray], dict[str, float]]:
-    """Shares of attention, mean over the texts that offer such a place."""
+def _moved(model: BridgeModel, named: _Named, tell: Progress) -> dict[str, Float[np.ndarray, "text layer head"]]:
+    """How far each head moves the target of each prompt, and how far it holds it down."""
+    found: list[tuple[np.ndarray, np.ndarray]] = []
+    for i, (prompt, target, distractor) in enumerate(named):
+        movers = name_movers(model, prompt, target, distractor, progress=tell.part(i / len(named), (i + 1) / len(named)))
+        found.append((movers.attention[0], movers.push[0]))
+    looks, push = (np.stack(each) for each in zip(*found))
+    return {"name mover": looks * (push > 0), "negative mover": looks * (push < 0)}
+
+
+def _looked(
+    model: BridgeModel, texts: Sequence[Tensor], tell: Progress
+) -> tuple[dict[str, Float[np.ndarray, "text layer head"]], dict[str, float]]:
+    """Shares of attention, NaN in a text that offers no such place; and those of an even head, mean over the texts that do."""
     from workbench.models.tokens import TokenBatch
 
     names = [f"blocks.{layer}.attn.hook_pattern" for layer in range(model.info.n_layers)]
@@ -156,8 +197,7 @@ def _looked(model: BridgeModel, texts: Sequence[Tensor], tell: Progress) -> tupl
         every.append(np.stack([scored[name] for name in names], 1))
         even.append(np.append(chance, np.mean(1 / np.arange(2, n + 1)) if n > 1 else np.nan))
     kinds = (*HEAD_KINDS, "first token")
-    told, line = _mean(np.stack(every)), _mean(np.stack(even))
-    return dict(zip(kinds, told)), dict(zip(kinds, line.tolist()))
+    return dict(zip(kinds, np.stack(every, 1))), dict(zip(kinds, _mean(np.stack(even)).tolist()))
 
 
 def _mean(x: np.ndarray) -> np.ndarray:
@@ -165,6 +205,12 @@ def _mean(x: np.ndarray) -> np.ndarray:
     there = ~np.isnan(x)
     counts = there.sum(0)
     return np.where(counts > 0, np.where(there, x, 0).sum(0) / np.maximum(1, counts), np.nan)
+
+
+def _spread(x: Float[np.ndarray, "text layer head"]) -> Float[np.ndarray, "layer head"]:
+    """The standard deviation over the texts that have such a place; NaN where fewer than two do."""
+    there = x[(~np.isnan(x)).any((1, 2))]
+    return there.std(0, ddof=1) if len(there) > 1 else np.full(x.shape[1:], np.nan)
 
 
 def _probes(

@@ -192,18 +192,31 @@ def name_movers(
 
     registry.require("name_movers", model)
     tell = progress or silent()
-    ids = model.tokens(prompt).ids[0]
-    places = (ids == one_token(model, target)).cpu().numpy()
-    if not places.any():
-        raise BadPrompt(f"{target!r} does not stand in the prompt.", "Give the name as it stands there, with its leading space.")
-    owner, batch, looked = bridged(model), model.tokens(prompt), list[np.ndarray]()
-    names = [f"blocks.{layer}.attn.hook_pattern" for layer in range(model.info.n_layers)]
-    for i, stack in enumerate(stacks):
-        tell(i / (2 * len(stacks)), "Reading attention")
-        read = shown_to(owner, batch, stack, dict.fromkeys(names, lambda x: x[0, :, -1].float().cpu().numpy()[:, places].sum(-1)))
-        looked.append(np.stack([read[name] for name in names]))
+    looked = looks_at(model, prompt, target, stacks, progress=tell.part(0.0, 0.5))
     pushed = direct_attribution(model, prompt, target, distractor, stacks, unit="head", progress=tell.part(0.5, 1.0))
     n = model.info.n_layers * model.info.n_heads
     push = pushed.values[:, :n].reshape(len(stacks), model.info.n_layers, model.info.n_heads)
     told = token_texts(model.tokenizer, [one_token(model, target), one_token(model, distractor)])
-    return NameMovers(model.info.name, pushed.lanes, told[0], told[1], np.stack(looked), push)
+    return NameMovers(model.info.name, pushed.lanes, told[0], told[1], looked, push)
+
+
+def looks_at(
+    model: LanguageModel, prompt: Prompt, target: str, stacks: Sequence[Sequence[Edit]] = ((),), *, progress: Progress | None = None
+) -> Float[np.ndarray, "lane layer head"]:
+    """What share of its attention each head pays from the last token to all places of a word.
+
+    Raises:
+        Obstructed: the model has no TransformerLens bridge. BadPrompt: the word does not stand in the prompt, or is not one token.
+    """
+    from workbench.models.token_texts import one_token
+
+    tell, owner, batch = progress or silent(), bridged(model), model.tokens(prompt)
+    places = (batch.ids[0] == one_token(model, target)).cpu().numpy()
+    if not places.any():
+        raise BadPrompt(f"{target!r} does not stand in the prompt.", "Give the name as it stands there, with its leading space.")
+    names, found = [f"blocks.{layer}.attn.hook_pattern" for layer in range(model.info.n_layers)], list[np.ndarray]()
+    for i, stack in enumerate(stacks):
+        tell(i / len(stacks), "Reading attention")
+        read = shown_to(owner, batch, stack, dict.fromkeys(names, lambda x: x[0, :, -1].float().cpu().numpy()[:, places].sum(-1)))
+        found.append(np.stack([read[name] for name in names]))
+    return np.stack(found)

@@ -1,7 +1,9 @@
 """A lens over several prompts: the mean of each layer's, head's or part's number over the rows of a set, and how far rows lie apart.
 
 A row counts where its good and its bad answer are one token each: they are the target and the distractor of its own prompt. `layers` are
-the logit lens' log p(target) − log p(distractor) at the last token after each layer, nats; the other kinds are those of direct attribution.
+the logit lens' log p(target) − log p(distractor) at the last token after each layer, nats. Of heads, `looks` is the share of attention from
+the last token to the target, in rows whose prompt names it; `lost` how much of the logit difference goes when the head is silent
+(`head_ablation`). The other kinds are those of direct attribution.
 `spread` is the standard deviation over rows, `low` and `high` the ends of the mean's 95 % interval, NaN where rows are too few for one.
 """
 
@@ -17,8 +19,11 @@ from workbench.data.demonstrations import Demonstration, Demonstrations
 from workbench.edits.base import Edit
 from workbench.edits.labels import LaneLabel, lane_labels
 from workbench.errors import NotEnoughData
+from workbench.lenses import registry
+from workbench.lenses.ablation import head_ablation
 from workbench.lenses.attribution import direct_attribution
 from workbench.lenses.bridged import bridged
+from workbench.lenses.heads import looks_at
 from workbench.lenses.logit_lens import logit_lens
 from workbench.models.base import LanguageModel
 from workbench.models.token_texts import token_ids
@@ -26,13 +31,17 @@ from workbench.numerics.intervals import mean_interval
 from workbench.progress import Progress, silent
 from workbench.shapes import Float
 
-What = Literal["layers", "component", "head", "node"]
+What = Literal["layers", "component", "head", "node", "looks", "lost"]
+_NEEDS = {"looks": "name_movers", "lost": "head_ablation"}
+"""The lens behind a kind, where it is not what `over_rows` itself needs."""
 MOST_PAIRS, LEAST_PAIRS = 32, 3
 
 
 @dataclass(frozen=True)
 class OverRows:
-    """Numbers by label (an entry of the logit lens, a component, a head) over `n` rows; `left_out` had answers of several tokens."""
+    """Numbers by label (an entry of the logit lens, a component, a head) over `n` rows; `left_out` had answers of several tokens, or, of
+    `looks`, a target that their prompt does not name.
+    """
 
     model: str
     lanes: tuple[LaneLabel, ...]
@@ -72,14 +81,16 @@ def over_rows(
     """Read each row of a set by itself, under each stack of edits, and put the rows together.
 
     Raises:
-        Obstructed: the model lacks what the lens reads. NotEnoughData: fewer than `LEAST_PAIRS` rows have two answers of one token each.
+        Obstructed: the model lacks what the lens reads. NotEnoughData: fewer than `LEAST_PAIRS` rows count.
     """
     owner, tell = bridged(model, "over_rows"), progress or silent()
+    registry.require(_NEEDS.get(what, "over_rows"), owner)
     pairs = [row for row in demonstrations if row.positive and row.negative]
-    kept = [row for row in pairs if all(len(token_ids(owner, str(text))) == 1 for text in (row.positive, row.negative))]
+    kept = rows_of_a_token(owner, demonstrations, named=what == "looks")
     if len(kept) < LEAST_PAIRS:
+        named = ", and name the good one in their prompt" if what == "looks" else ""
         raise NotEnoughData(
-            f"{len(kept)} of {len(demonstrations)} rows of {demonstrations.name!r} have two answers of one token each.",
+            f"{len(kept)} of {len(demonstrations)} rows of {demonstrations.name!r} have two answers of one token each{named}.",
             f"At least {LEAST_PAIRS} are needed: write answers of one word, with their space.",
         )
     rows = kept[:most]
@@ -95,10 +106,27 @@ def over_rows(
     return OverRows(owner.info.name, lane_labels(stacks), demonstrations.name, what, labels, *told)
 
 
+def rows_of_a_token(model: LanguageModel, demonstrations: Demonstrations, *, named: bool = False) -> list[Demonstration]:
+    """The rows whose good and bad answer are one token each; `named`: and whose prompt holds the token of the good one."""
+    ids = [
+        (row, [token_ids(model, str(text)) for text in (row.positive, row.negative)])
+        for row in demonstrations.having("positive", "negative")
+    ]
+    kept = [(row, each[0][0]) for row, each in ids if all(len(one) == 1 for one in each)]
+    return [row for row, good in kept if not named or bool((model.tokens(row.prompt).ids == good).any())]
+
+
 def _read(
     model: LanguageModel, row: Demonstration, stacks: Sequence[Sequence[Edit]], what: What, tell: Progress
 ) -> tuple[tuple[str, ...], Float[np.ndarray, "lane label"]]:
     good, bad = str(row.positive), str(row.negative)
+    if what in ("looks", "lost"):
+        by_head = (
+            looks_at(model, row.prompt, good, stacks, progress=tell) if what == "looks"
+            else -head_ablation(model, row.prompt, good, bad, stacks, progress=tell).change
+        )  # fmt: skip
+        labels = tuple(f"L{layer}H{head}" for layer in range(by_head.shape[1]) for head in range(by_head.shape[2]))
+        return labels, by_head.reshape(len(stacks), -1)
     if what != "layers":
         told = direct_attribution(model, row.prompt, good, bad, stacks, unit=what, progress=tell)
         return told.labels, told.values

@@ -121,9 +121,7 @@ def reader(
         UnknownSite: the model has no such site. BadSite: it is a matrix. BadKnob: it has no such number, or several kinds of texts are
         given. BadPrompt: there is none. NotFinite: the model gives NaN there. Others: as `engine.lanes`.
     """
-    tell, address, given = progress or silent(), site_of(site), _texts(prompt, texts, demonstrations)
-    if address.is_weight:
-        raise BadSite(f"{site} is a matrix, which holds the same for every token.", "Give a place of the forward, such as resid_post@0.")
+    tell, address, given = progress or silent(), token_site(site), texts_of(prompt, texts, demonstrations)[:MOST_TEXTS]
     width = model.width(address)
     if unit is not None and not 0 <= unit < width:
         raise BadKnob(f"{site} holds {width} numbers, and number {unit} is asked for.", f"Give one from 0 to {width - 1}.")
@@ -161,11 +159,20 @@ def readable_sites(model: LanguageModel) -> tuple[Site, ...]:
     return tuple(site for site in model.sites() if not site.is_weight and site.head is None)
 
 
-def _texts(prompt: Prompt | None, texts: Sequence[Prompt] | None, rows: Demonstrations | None) -> list[Prompt]:
+def token_site(site: str) -> Site:
+    """An address that holds something for every token. Raises: BadSite: it is no address, or a matrix."""
+    address = site_of(site)
+    if address.is_weight:
+        raise BadSite(f"{site} is a matrix, which holds the same for every token.", "Give a place of the forward, such as resid_post@0.")
+    return address
+
+
+def texts_of(prompt: Prompt | None, texts: Sequence[Prompt] | None, rows: Demonstrations | None) -> list[Prompt]:
+    """What is read: a prompt, several, or each prompt of a set once. Raises: BadKnob: several kinds are given. BadPrompt: there is none."""
     if sum(one is not None for one in (prompt, texts, rows)) > 1:
         raise BadKnob("A prompt, texts and a set are given together.", "Give one of them.")
     found = list(texts or ()) if rows is None else list(dict.fromkeys(row.prompt or row.neutral or "" for row in rows))
-    found = [prompt] if prompt is not None else found[:MOST_TEXTS]
+    found = [prompt] if prompt is not None else found
     if not any(str(one).strip() for one in found):
         raise BadPrompt("There is no text to read.", "Write a prompt, or choose a set that has prompts.")
     return [one for one in found if str(one).strip()]

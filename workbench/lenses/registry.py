@@ -65,6 +65,7 @@ _LENSES: dict[str, LensNeeds] = {
         "workbench.lenses.flow", "bridge", ("attn.hook_pattern", "attn.v.hook_out", *_STREAMS, *_HEADS), sums=True, apart=True
     ),
     "reader": LensNeeds("workbench.lenses.reader", "any"),
+    "reader_file": LensNeeds("workbench.lenses.reader_file", "any"),
     "direction_card": LensNeeds("workbench.lenses.directions", "any"),
     "steering": LensNeeds("workbench.lenses.directions", "any"),
     "routing": LensNeeds("workbench.lenses.routing", "any", experts=True),

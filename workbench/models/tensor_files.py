@@ -7,7 +7,8 @@ another order, so the same numbers would give results that differ by rounding.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from workbench.shapes import Tensor
 from workbench.whole import whole_file
 
 _FACTS = "facts"
+_KINDS = {torch.float32: "F32", torch.float64: "F64", torch.int64: "I64"}
 ALIGNMENT = 64  # bytes: what torch's own allocator gives on a CPU
 
 
@@ -52,6 +54,43 @@ def noted_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     if not isinstance(facts, dict):
         raise ValueError("it has no facts")
     return tensors, facts
+
+
+@contextmanager
+def rows_written(
+    path: Path, name: str, shape: Sequence[int], dtype: torch.dtype, beside: Mapping[str, Tensor], notes: Mapping[str, str]
+) -> Generator[Callable[[Tensor], None]]:
+    """A tensor that is written to a safetensors file piece by piece, in the order of its numbers, and never held whole.
+
+    Args:
+        shape, dtype: of the tensor `name` when all of it has been given. beside: whole tensors of the same file. notes: its metadata.
+
+    Raises:
+        ValueError: fewer or more numbers were given than `shape` holds. OSError: the disk refuses.
+    """
+    held = {key: tensor.detach().cpu().contiguous() for key, tensor in beside.items()}
+    size, end = torch.Size(shape).numel(), 0
+    header: dict[str, Any] = {"__metadata__": dict(notes)}
+    told = [*((key, tensor.dtype, tensor.shape) for key, tensor in held.items()), (name, dtype, torch.Size(shape))]
+    for key, kind, sizes in told:
+        start, end = end, end + sizes.numel() * kind.itemsize
+        header[key] = {"dtype": _KINDS[kind], "shape": list(sizes), "data_offsets": [start, end]}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)  # tensors begin at a multiple of eight bytes, as safetensors writes them
+    given = 0
+    with path.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for tensor in held.values():
+            file.write(tensor.numpy().tobytes())
+
+        def write(part: Tensor) -> None:
+            nonlocal given
+            given += part.numel()
+            file.write(part.detach().to("cpu", dtype).contiguous().numpy().tobytes())
+
+        yield write
+    if given != size:
+        raise ValueError(f"{name} was to have {size} numbers, and {given} were given")
 
 
 @torch.no_grad()

@@ -13,6 +13,7 @@ from pages._ui.inspect.head_card import one_head
 from pages._ui.inspect.induction import induction
 from pages._ui.inspect.lenses import lane_choice
 from pages._ui.inspect.profile import profile
+from pages._ui.inspect.several import several
 from pages._ui.kit import frame, jobs, scope, words
 from pages._ui.kit.figures import figure_panel, table_panel
 from pages._ui.kit.lanes import Lanes, lanes_on, with_base
@@ -127,11 +128,15 @@ def _scored(found: HeadScores) -> None:
 
 
 def _movers(session: Session, prompt: Prompt, targets: tuple[str, ...]) -> None:
-    settings = Named(prompt, targets, lanes_on())
     if len(targets) < 2:
         what = "The heads that carry a name from the prompt to the answer will stand here."
         frame.empty(what, "Write a target that stands in the prompt, and a distractor.", key="movers-need")
-        return
+    else:
+        _one_prompt(session, Named(prompt, targets, lanes_on()))
+    several(session, "name_movers", "looks", "head", "lost")
+
+
+def _one_prompt(session: Session, settings: Named) -> None:
     frame.act("Find name movers", _find, settings, type="primary", key="movers-run")
     n = session.model.info.n_layers * session.model.info.n_heads * len(with_base(settings.lanes))
     st.caption(f"It silences each head in turn: {n:,} runs, each from its layer on.")

@@ -117,8 +117,8 @@ def _lens(found: LogitLens) -> None:
     with left:
         picked = grid(
             names, list(found.tokens), [[float(x) for x in shares[i]] for i in kept], key="lens-grid",
-            texts=[[str(x) for x in tops[i]] for i in kept], start=len(found.tokens) - 1, corner="after", row_word="After",
-            column_word="Token",
+            texts=[[str(x) for x in tops[i]] for i in kept], start=len(found.tokens) - 1, offset=found.start, corner="after",
+            row_word="After", column_word="Token",
         )  # fmt: skip
     with right:
         if picked is None:

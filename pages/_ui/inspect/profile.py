@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from workbench.session import Session
 
 _ON = {"random": "Random text said twice", "prompt": "The prompt above", "set": "A set"}
-N_PROMPTS = 16
+# What a kind is read on that is not read on the texts themselves.
+_READ = {"copying": "probe word", "copy suppression": "probe word", "successor": "pair of words"}
 PROFILE: jobs.Slot[Profiled, HeadProfile] = jobs.Slot("head-profile")
 
 
@@ -33,6 +34,7 @@ class Profiled:
     targets: tuple[str, ...] = ()
     set_id: str = ""
     title: str = ""
+    most: int = 0
     seed: int = 0
 
     @property
@@ -51,6 +53,8 @@ def profile(session: Session, prompt: Prompt, targets: tuple[str, ...]) -> None:
         frame.act("Score every head", _score, settings, type="primary", key="profile-run")
     if settings.on == "prompt" and len(targets) < 2:
         st.caption("With a target and a distractor above, name movers are scored too.")
+    if settings.on == "set":
+        st.caption("Rows whose answers are one token each, the good one a word of the prompt, score name movers too: two more reads a row.")
     jobs.panel(
         PROFILE, lambda found: _draw(found, prompt, targets), settings=settings,
         nothing=lambda: frame.empty(
@@ -68,14 +72,15 @@ def _settings(session: Session, on: str, prompt: Prompt, targets: tuple[str, ...
         return Profiled("random", seed=int(st.session_state.get("heads-seed", 0)))
     offers = {offer.id: offer.title for offer in session.demos.list()}
     chosen = st.selectbox("Set", list(offers), format_func=offers.__getitem__, key="profile-set", width=260)
-    return Profiled("set", set_id=chosen, title=offers[chosen])
+    most = st.select_slider("Prompts", [4, 8, 16, 32, 64], 16, key="profile-n", width=200)
+    return Profiled("set", set_id=chosen, title=offers[chosen], most=most)
 
 
 def _score(settings: Profiled) -> None:
     def work(session: Session, progress: Progress) -> HeadProfile:
         options: dict[str, Any] = {"seed": settings.seed, "progress": progress}
         if settings.on == "set":
-            options["texts"] = [row.prompt for row in list(session.demos(settings.set_id))[:N_PROMPTS]]
+            options["demonstrations"] = session.demos(settings.set_id).first(settings.most)
         if settings.on == "prompt":
             options["prompt"] = settings.prompt
         options |= dict(zip(("target", "distractor"), settings.targets))
@@ -99,7 +104,9 @@ def _draw(found: HeadProfile, prompt: Prompt, targets: tuple[str, ...]) -> None:
     with left:
         picked = head_grid(values, key="profile-grid", scale=max(score, 1e-9), signed=False)
         best = ", ".join(f"{i}.{j} ({x:.2f})" for i, j, x in found.top(kind, 3))
-        st.markdown(f"Most: {best}. Chance: {words.number(float(found.chance[at]))}.")
+        on = words.count(found.counts[at], _READ.get(kind, "text"))
+        mean = f"the mean of {on}" if found.counts[at] > 1 and kind not in _READ else on
+        st.markdown(f"Most: {best}. Chance: {words.number(float(found.chance[at]))}. Read on {mean}.")
     if picked is not None:
         layer, head = picked
     with right, st.container(border=True, key="drawer-profile"):
@@ -107,7 +114,7 @@ def _draw(found: HeadProfile, prompt: Prompt, targets: tuple[str, ...]) -> None:
         own = found.scores[:, layer, head]
         st.dataframe(
             [{"kind": name, "score": float(x), "chance": float(line), "rank among heads": _rank(found.scores[i], layer, head)}
-             for i, (name, x, line) in enumerate(zip(found.kinds, own, found.chance)) if x == x],
+             | _apart(found, i, layer, head) for i, (name, x, line) in enumerate(zip(found.kinds, own, found.chance)) if x == x],
             hide_index=True, width="stretch", key="profile-scores",
         )  # fmt: skip
         scope.verbs(layer, head, key="profile-scope")
@@ -126,9 +133,14 @@ def _draw(found: HeadProfile, prompt: Prompt, targets: tuple[str, ...]) -> None:
 
 def records(found: HeadProfile, read_on: str) -> dict[str, Any]:
     """A profile as JSON holds it, with what it was read on."""
-    counts = {"n": found.n, "n_probes": found.n_probes, "n_followers": found.n_followers, "seed": found.seed}
+    counts = {"n": found.n, "counts": dict(zip(found.kinds, found.counts)), "seed": found.seed}
     chance = dict(zip(found.kinds, (None if x != x else float(x) for x in found.chance)))
     return {"model": found.model, "read_on": read_on, **counts, "chance": chance, "heads": found.rows()}
+
+
+def _apart(found: HeadProfile, at: int, layer: int, head: int) -> dict[str, float]:
+    """How far apart a head's scores on several texts lie, where there are several."""
+    return {"spread": x} if (x := float(found.spread[at, layer, head])) == x else {}
 
 
 def _rank(scores: Any, layer: int, head: int) -> int:

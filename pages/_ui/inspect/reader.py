@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import streamlit as st
 
 from pages._ui.inspect.lenses import lane_choice
+from pages._ui.inspect.reader_file import reader_file
 from pages._ui.kit import frame, jobs, scope, words
 from pages._ui.kit.components import token_strip
 from pages._ui.kit.figures import figure_panel, table_panel
@@ -60,6 +61,7 @@ def reader(session: Session, prompt: Prompt, targets: tuple[str, ...]) -> None:
             "Press *Read the site*.", key="reader",
         ),
     )  # fmt: skip
+    reader_file(site, width, prompt, chosen, settings.lanes)
 
 
 def _set(session: Session) -> str:

@@ -1,4 +1,4 @@
-"""Inspect: the logit lens and attribution over several prompts of a set, each with its own good and bad answer: mean and spread."""
+"""Inspect: a lens over several prompts of a set, each with its own good and bad answer: mean and spread."""
 
 from __future__ import annotations
 
@@ -19,8 +19,17 @@ if TYPE_CHECKING:
     from workbench.progress import Progress
     from workbench.session import Session
 
-_WHAT = {"layers": "Logit lens by layer", "component": "Attribution by layer", "head": "Attribution by head"}
-_UNITS = {"layers": "log p of good less bad (nats)", "component": "logit of good less bad", "head": "logit of good less bad"}
+_WHAT = {
+    "layers": "Logit lens by layer", "component": "Attribution by layer", "head": "Attribution by head",
+    "looks": "Attention to the good answer", "lost": "Lost without the head",
+}  # fmt: skip
+_UNITS = {"layers": "log p of good less bad (nats)", "component": "logit of good less bad"}
+# What a cell of a head is.
+_CELLS = {
+    "head": "what the head adds to the good answer's logit less the bad one's",
+    "looks": "the share of its attention that goes from the last token to the good answer in the prompt",
+    "lost": "how much of the good answer's logit less the bad one's is gone without the head (measured)",
+}
 SEVERAL: jobs.Slot[Over, OverRows] = jobs.Slot("several")
 
 
@@ -34,20 +43,28 @@ class Over:
     lanes: Lanes
 
 
-def several(session: Session, key: str, what: str) -> None:
-    """Draw it under a lens of one prompt. `what` is what the lens beside it shows."""
+def several(session: Session, key: str, *kinds: str) -> None:
+    """Draw it under a lens of one prompt. `kinds`: what the lens beside it shows, a choice where they are several."""
     with st.expander("Over several prompts: mean and spread", key=f"several-{key}"):
         if blocked(session, "over_rows"):
             return
+        what = kinds[0]
+        if len(kinds) > 1:
+            what = st.segmented_control(
+                "Mean of", kinds, format_func=_WHAT.__getitem__, default=what, key=f"several-what-{key}", required=True
+            )
         sets = {offer.id: offer.title for offer in session.demos.list()}
         with st.container(horizontal=True, vertical_alignment="bottom"):
             chosen = st.selectbox("Set", list(sets), format_func=sets.__getitem__, key=f"several-set-{key}", width=260)
             most = st.select_slider("Prompts", [4, 8, 16, 32, 64], 16, key=f"several-n-{key}", width=200)
             settings = Over(what, chosen, most, lanes_on())
             frame.act("Read them all", _read, settings, key=f"several-run-{key}", type="primary")
-        st.caption("Rows whose good and bad answers are one token each; these are target and distractor of their own prompt.")
+        named = ", where the prompt names the good one" if what == "looks" else ""
+        n_heads = session.model.info.n_layers * session.model.info.n_heads
+        runs = f" Every head is silenced in turn: {n_heads:,} runs a prompt." if what == "lost" else ""
+        st.caption(f"Rows whose good and bad answers are one token each{named}; these are target and distractor of their own prompt.{runs}")
         kept = jobs.settings_of(SEVERAL)
-        if kept is None or kept.what == what or jobs.is_running(SEVERAL):
+        if kept is None or kept.what in kinds or jobs.is_running(SEVERAL):
             jobs.panel(SEVERAL, _draw, settings=settings)
 
 
@@ -66,8 +83,9 @@ def _draw(found: OverRows) -> None:
     from workbench.figures.over_rows import mean_and_spread
 
     where = words.provenance(model=found.model, data=found.data, n=words.count(found.n, "prompt"))
-    out = f" {words.count(found.left_out, 'row')} had answers of several tokens and were left out." if found.left_out else ""
-    if found.what == "head":
+    or_unnamed = ", or a good one that the prompt does not name," if found.what == "looks" else ""
+    out = f" {words.count(found.left_out, 'row')} had answers of several tokens{or_unnamed} and were left out." if found.left_out else ""
+    if found.what in _CELLS:
         _heads(found, where, out)
         return
     names = [entry_word(label) if found.what == "layers" else component_word(label) for label in found.labels]
@@ -86,8 +104,8 @@ def _heads(found: OverRows, where: str, out: str) -> None:
     order = [places[f"L{i}H{j}"] for i in range(len(places) // n_heads) for j in range(n_heads)]
     means = [float(found.mean[lane, j]) for j in order]
     values = [means[i : i + n_heads] for i in range(0, len(means), n_heads)]
-    st.caption(f"Cell: the mean of {found.n} prompts of what the head adds to the good answer's logit less the bad one's.{out}")
-    picked = head_grid(values, key="several-grid", scale=max(map(abs, means)) or 1.0, signed=True)
+    st.caption(f"Cell: the mean of {found.n} prompts of {_CELLS[found.what]}.{out}")
+    picked = head_grid(values, key="several-grid", scale=max(map(abs, means)) or 1.0, signed=found.what != "looks")
     if picked is not None:
         layer, head = picked
         j = places[f"L{layer}H{head}"]

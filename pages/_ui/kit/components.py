@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 Place = TypeVar("Place")
 # Beyond this a picture is windowed: more cells than anybody reads, and slow to draw.
 MAX_TOKENS, MAX_ROWS, MAX_COLUMNS = 400, 50, 100
+# Lines that are tokens, by the word of their selector.
+_TOKENS = ("Token", "From", "To")
 
 
 @dataclass(frozen=True)
@@ -107,6 +109,7 @@ def grid(
     scale: float | None = None,
     faint: Sequence[Sequence[bool]] | None = None,
     start: int = 0,
+    offset: int = 0,
     corner: str = "",
     row_word: str = "Layer",
     column_word: str = "Token",
@@ -116,7 +119,7 @@ def grid(
     Args:
         values: colours: [0, 1], or [-1, 1] when `signed`, after division by `scale`.
         texts: what stands in the cells; `hover`: what the pointer and screen readers get; `faint`: cells that recede.
-        start: the column that is scrolled into view at first.
+        start: the column that is scrolled into view at first. offset: what the first column counts as.
         row_word, column_word: labels of the two selectors that do the same as a click.
     """
     top, n = _window(len(rows), MAX_ROWS, 0, f"{key}-rows", row_word)
@@ -134,6 +137,7 @@ def grid(
     data = {
         "rows": [words.token(rows[i]) for i in down],
         "columns": [words.token(columns[j]) for j in across],
+        "named": [[_named(rows[i], row_word, i) for i in down], [_named(columns[j], column_word, offset + j) for j in across]],
         "values": [list(line[left : left + m]) for line in values[top : top + n]],
         "texts": None if texts is None else [[words.token(text) for text in line[left : left + m]] for line in texts[top : top + n]],
         "hover": None if hover is None else [list(line[left : left + m]) for line in hover[top : top + n]],
@@ -149,10 +153,17 @@ def grid(
         st.selectbox(row_word, down, index=None, format_func=lambda i: str(rows[i]), key=f"{key}-row", placeholder="Pick", width=160)
         st.selectbox(
             column_word, across, index=None, key=f"{key}-column",
-            format_func=[f"{j}  {words.token(text)}" for j, text in enumerate(columns)].__getitem__,
+            format_func=[text if text == str(j) else f"{offset + j}  {words.token(text)}" for j, text in enumerate(columns)].__getitem__,
             placeholder="Pick", width=200,
         )  # fmt: skip
     return picked
+
+
+def _named(text: str, word: str, at: int) -> str:
+    """A line of a grid in its cells' names: a number says of what, a token says which of its like it is."""
+    if text == str(at):
+        return f"{word.split()[0].lower()} {at}"
+    return f"{word.lower()} {at} {words.token(text)}" if word in _TOKENS else words.token(text)
 
 
 def _window(n: int, most: int, seen: int, key: str, word: str) -> tuple[int, int]:
