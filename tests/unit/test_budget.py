@@ -32,7 +32,7 @@ class Clock:
 @pytest.mark.parametrize(("per_row", "per_text"), [(0.05, 0.1), (0.2, 0.2), (0.001, 0.5)])
 def test_what_is_taken_fits_into_the_time_and_uses_most_of_it(per_row: float, per_text: float) -> None:
     clock = Clock(per_row, per_text)
-    found = budget(10.0, clock.measure_rows, clock.measure_texts, lambda: clock.now)
+    found = budget(10.0, clock.measure_rows, [1.0] * 20_000, clock.measure_texts, [1.0] * 20_000, lambda: clock.now)
     assert found.rows is not None and found.texts is not None
     spent = clock.now + found.rows * per_row + found.texts * per_text
     assert 9.0 <= spent <= 10.0 + 1e-9
@@ -40,9 +40,22 @@ def test_what_is_taken_fits_into_the_time_and_uses_most_of_it(per_row: float, pe
 
 def test_a_slow_model_still_gets_the_least_that_says_something_and_without_texts_rows_get_all() -> None:
     slow = Clock(20.0, 20.0)
-    assert budget(10.0, slow.measure_rows, slow.measure_texts, lambda: slow.now) == Budget(LEAST_ROWS, LEAST_TEXTS)
+    assert budget(10.0, slow.measure_rows, [1.0] * 99, slow.measure_texts, [1.0] * 99, lambda: slow.now) == Budget(LEAST_ROWS, LEAST_TEXTS)
     alone = Clock(0.125, 0.0)
-    assert budget(10.0, alone.measure_rows, None, lambda: alone.now) == Budget(76, None)
+    assert budget(10.0, alone.measure_rows, [1.0] * 99, None, clock=lambda: alone.now) == Budget(76, None)
+
+
+@pytest.mark.parametrize("sizes", [[1.0] * 4 + [4.0] * 400, [4.0] * 4 + [1.0] * 400])
+def test_where_the_first_rows_are_shorter_or_longer_than_the_others_the_time_still_holds(sizes: list[float]) -> None:
+    now, seconds_a_size = 0.0, 0.05
+
+    def measure(n: int) -> None:
+        nonlocal now
+        now += seconds_a_size * sum(sizes[:n])
+
+    found = budget(10.0, measure, sizes, None, clock=lambda: now)
+    assert found.rows is not None and 9.0 <= now + seconds_a_size * sum(sizes[: found.rows]) <= 10.0 + 1e-9
+    assert found.rows != budget(10.0, measure, [1.0] * 404, None, clock=lambda: now).rows  # rows taken for equals
 
 
 def test_rows_are_drawn_in_one_order_that_is_not_the_sets_and_a_smaller_draw_is_part_of_a_larger() -> None:

@@ -23,7 +23,7 @@ from workbench.edits.prompting import Prompting
 from workbench.errors import NotEnoughData
 from workbench.evaluate import choices
 from workbench.evaluate.budget import drawn
-from workbench.evaluate.fitted_rows import without_fitted
+from workbench.evaluate.fitted_rows import HeldOut, without_fitted
 from workbench.evaluate.metrics import Lanes, Metric, by_prompting, mean_metric, share_metric, with_base
 from workbench.evaluate.sides import scored_sides, sides_in
 from workbench.models.base import LanguageModel
@@ -92,8 +92,7 @@ def benefit(
         NotEnoughData: the split has no row with any of these. FittedRows: it had, and all were fitted on. Others: as `engine.lanes`.
     """
     whole, tell = with_base(lanes), progress or silent()
-    shown = [mark for lane in whole if lane.prompting for mark in lane.prompting.marks]
-    unseen = without_fitted(demonstrations, split, [edit for lane in whole for edit in edits_of(lane)], shown)
+    unseen = held_out(demonstrations, split, whole)
     rows = drawn(unseen.rows, most_rows)
     parts: list[Part] = []
     jobs = _jobs(rows, demonstrations)
@@ -117,6 +116,17 @@ def benefit(
     metrics = tuple(metric for part in parts for metric in part.metrics)
     told = (unseen.left_out, unseen.why, len(unseen.rows) if len(rows) < len(unseen.rows) else 0)
     return Benefit(model.info.name, labels, demonstrations.name, split or "all", len(rows), metrics, items, *told)
+
+
+def held_out(demonstrations: Demonstrations, split: Split | None, lanes: Lanes) -> HeldOut:
+    """The rows of a split that no lane was fitted on or shows. Raises: FittedRows: there are none."""
+    shown = [mark for lane in lanes if lane.prompting for mark in lane.prompting.marks]
+    return without_fitted(demonstrations, split, [edit for lane in lanes for edit in edits_of(lane)], shown)
+
+
+def length_of(row: Demonstration) -> float:
+    """Characters that are read to score a row: its prompt once, and all its answers."""
+    return float(len(str(row.prompt)) + sum(len(text) for side in references(row) for text in side) + len(row.label or ""))
 
 
 Scorer = Callable[[LanguageModel, Any, Lanes, int, Progress], Part]

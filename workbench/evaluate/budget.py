@@ -1,6 +1,7 @@
 """How many rows and neutral texts can be measured within a time, drawn in one fixed random order.
 
-A look at a few rows says what one costs; the number of rows follows from the clock alone, never from what was found. They are judged once,
+A look at a few rows says what a character costs; the number of rows follows from the clock and their lengths alone, never from what was
+found. They are judged once,
 when all of them are measured: a verdict that were told again and again while rows come in would be a sequential test, whose chance of a
 false "does it" grows with every look. A smaller number is a part of a larger one, and no biased one: the order is not the set's.
 Ref: docs/methods/shared.md §9.5; Armitage, McPherson and Rowe 1969 (repeated significance tests on accumulating data).
@@ -9,12 +10,13 @@ Ref: docs/methods/shared.md §9.5; Armitage, McPherson and Rowe 1969 (repeated s
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from workbench.data.demonstrations import Demonstrations
+from workbench.data.demonstrations import Demonstration, Demonstrations
+from workbench.shapes import Int
 
 PROBED_ROWS, PROBED_TEXTS = 4, 2
 LEAST_ROWS, LEAST_TEXTS = 8, 4
@@ -35,30 +37,50 @@ def drawn(rows: Demonstrations, most: int | None) -> Demonstrations:
     """The first `most` rows of a fixed random order, in their own order; None: all."""
     if most is None or len(rows) <= most:
         return rows
-    picked = np.sort(np.random.default_rng(0).permutation(len(rows))[:most])
-    return rows.with_rows(rows[int(at)] for at in picked)
+    return rows.with_rows(rows[int(at)] for at in np.sort(_order(rows)[:most]))
+
+
+def sizes_in_order(rows: Demonstrations, size: Callable[[Demonstration], float]) -> list[float]:
+    """The size of each row, in the order in which rows are drawn."""
+    return [size(rows[int(at)]) for at in _order(rows)]
+
+
+def _order(rows: Demonstrations) -> Int[np.ndarray, " row"]:
+    return np.random.default_rng(0).permutation(len(rows))
 
 
 def budget(
     seconds: float,
     measure_rows: Callable[[int], object],
+    row_sizes: Sequence[float],
     measure_texts: Callable[[int], object] | None,
+    text_sizes: Sequence[float] = (),
     clock: Callable[[], float] = time.perf_counter,
 ) -> Budget:
     """How many rows and texts fit into some seconds, after a first look at a few of each, which counts.
 
     Args:
         measure_rows, measure_texts: measure so many, as all of them will be; no texts: None.
+        row_sizes, text_sizes: how much there is to read in each, in the order in which they are taken; its unit does not matter.
     """
     began = clock()
     measure_rows(PROBED_ROWS)
-    per_row = (clock() - began) / PROBED_ROWS
-    middle = clock()
+    rows_took, middle = clock() - began, clock()
     if measure_texts is not None:
         measure_texts(PROBED_TEXTS)
-    per_text = (clock() - middle) / PROBED_TEXTS
+    texts_took = clock() - middle
     left = max(0.0, seconds - (clock() - began))
     share = SHARE_OF_ROWS if measure_texts is not None else 1.0
-    n_rows = max(LEAST_ROWS, int(share * left / max(per_row, 1e-9)))
-    n_texts = None if measure_texts is None else max(LEAST_TEXTS, int((1 - share) * left / max(per_text, 1e-9)))
-    return Budget(n_rows, n_texts)
+    n_rows = max(LEAST_ROWS, _fitting(share * left, rows_took, PROBED_ROWS, row_sizes))
+    if measure_texts is None:
+        return Budget(n_rows, None)
+    return Budget(n_rows, max(LEAST_TEXTS, _fitting((1 - share) * left, texts_took, PROBED_TEXTS, text_sizes)))
+
+
+def _fitting(seconds: float, took: float, probed: int, sizes: Sequence[float]) -> int:
+    """How many of the first can be read in some seconds, the first `probed` of them having taken so long."""
+    read = np.cumsum(np.asarray(sizes, dtype=float))
+    if not len(read):
+        return 0
+    per_size = took / max(read[min(probed, len(read)) - 1], 1e-9)
+    return int(np.searchsorted(read, seconds / max(per_size, 1e-12) * (1 + 1e-9), side="right"))

@@ -34,18 +34,18 @@ class OwnAnswers:
 
 
 # Answers of a model are the same under every edit; weights do not change while a model is at hand.
-_said: WeakKeyDictionary[LanguageModel, dict[tuple[Prompt, ...], OwnAnswers]] = WeakKeyDictionary()
+_said: WeakKeyDictionary[LanguageModel, dict[Prompt, tuple[int, ...]]] = WeakKeyDictionary()
 
 
 def own_answers(model: LanguageModel, prompts: Sequence[Prompt], *, progress: Progress | None = None) -> OwnAnswers:
     """What the unedited model answers, greedily, at most `ANSWER_TOKENS` tokens. Raises: as `decode`."""
     known = _said.setdefault(model, {})
-    if tuple(prompts) not in known:
+    if new := [prompt for prompt in dict.fromkeys(prompts) if prompt not in known]:
         how = Sampling(max_new_tokens=min(ANSWER_TOKENS, model.info.n_ctx // 2))
-        (found,) = generate(model, list(prompts), sampling=how, progress=progress)
-        kept = [(prompt, one.ids) for prompt, one in zip(prompts, found) if one.ids]
-        known[tuple(prompts)] = OwnAnswers(tuple(prompt for prompt, _ in kept), tuple(ids for _, ids in kept))
-    return known[tuple(prompts)]
+        (found,) = generate(model, new, sampling=how, progress=progress)
+        known |= {prompt: one.ids for prompt, one in zip(new, found)}
+    kept = [prompt for prompt in prompts if known[prompt]]
+    return OwnAnswers(tuple(kept), tuple(known[prompt] for prompt in kept))
 
 
 def answer_divergences(model: LanguageModel, said: OwnAnswers, lanes: Lanes, *, progress: Progress | None = None) -> Divergences:
