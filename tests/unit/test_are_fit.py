@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -127,3 +128,14 @@ def test_the_preset_official_compat_trains_each_discriminator_for_the_released_p
         passes.clear()
         method.fit(tiny_gpt2, concept_rows(), method.configure({**QUICK, "max_rounds": 1}, preset))
         assert passes and set(passes) == {wanted}
+
+
+def test_a_round_of_a_large_network_has_so_many_steps_and_the_next_goes_on_behind_them(tiny_gpt2: Any) -> None:
+    small, method = tiny_gpt2.info, get("are")
+    large, ours, paper = replace(small, n_parameters=10**9), method.configure({}), method.configure({}, "paper")
+    rounds = [ours.steps(200, index, large) for index in (1, 2)]
+    assert [len(steps) for steps in rounds] == [160, 160] and rounds[0][0] == 0 and rounds[1][0] == 160 and rounds[1][40] == 0
+    every = [*range(200), *range(200)]
+    assert ours.steps(200, 2, small) == paper.steps(200, 2, large) == every  # no limit: each passes all prompts
+    assert ours.steps(80, 2, large) == [*range(80), *range(80)]  # few prompts are passed as often as asked
+    assert method.configure({"batch_g": 50, "most_steps_g": 3}).steps(200, 2, small) == [150, 0, 50]

@@ -92,7 +92,7 @@ def benefit(
         NotEnoughData: the split has no row with any of these. FittedRows: it had, and all were fitted on. Others: as `engine.lanes`.
     """
     whole, tell = with_base(lanes), progress or silent()
-    unseen = held_out(demonstrations, split, whole)
+    unseen = rows_scored(demonstrations, split, whole)
     rows = drawn(unseen.rows, most_rows)
     parts: list[Part] = []
     jobs = _jobs(rows, demonstrations)
@@ -118,7 +118,7 @@ def benefit(
     return Benefit(model.info.name, labels, demonstrations.name, split or "all", len(rows), metrics, items, *told)
 
 
-def held_out(demonstrations: Demonstrations, split: Split | None, lanes: Lanes) -> HeldOut:
+def rows_scored(demonstrations: Demonstrations, split: Split | None, lanes: Lanes) -> HeldOut:
     """The rows of a split that no lane was fitted on or shows. Raises: FittedRows: there are none."""
     shown = [mark for lane in lanes if lane.prompting for mark in lane.prompting.marks]
     return without_fitted(demonstrations, split, [edit for lane in lanes for edit in edits_of(lane)], shown)

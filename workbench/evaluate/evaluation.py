@@ -13,7 +13,7 @@ from workbench.data.demonstrations import Demonstrations, Split
 from workbench.edits.labels import LaneLabel, edits_of, lane_labels
 from workbench.edits.lane import Lane, LanesLike
 from workbench.edits.placebo import rotated
-from workbench.evaluate.benefit import Benefit, benefit, held_out, length_of
+from workbench.evaluate.benefit import Benefit, benefit, length_of, rows_scored
 from workbench.evaluate.budget import Budget, budget, sizes_in_order
 from workbench.evaluate.metrics import Metric, with_base
 from workbench.evaluate.rivals import rival_sentences
@@ -174,7 +174,7 @@ def _most(
         tell(0.0, f"Timing {n} texts")
         side_effects(model, neutral[:n], every, own=own[:n], n_generations=0)
 
-    row_sizes = sizes_in_order(held_out(demonstrations, split, every).rows, length_of)
+    row_sizes = sizes_in_order(rows_scored(demonstrations, split, every).rows, length_of)
     pairs = zip_longest(neutral, own, fillvalue="")
     found = budget(seconds, rows, row_sizes, texts if neutral else None, [float(len(a) + len(str(b))) for a, b in pairs])
     tell(0.0, f"Measuring {found.rows} rows at most")

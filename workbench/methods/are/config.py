@@ -11,10 +11,12 @@ from typing import ClassVar, Literal
 from workbench.errors import BadKnob
 from workbench.knobs import knob
 from workbench.methods.shared.discriminator import MIN_STEPS, Depth, block_span, blocks_read
+from workbench.methods.shared.layers import SMALL
 from workbench.methods.shared.parts import blocks_of, parts_knob
 from workbench.models.base import ModelInfo
 from workbench.sites import Site
 
+MOST_STEPS = 160
 # First and last block edited, in 32nds of the depth.
 _EDITED = {"middle": (9, 13), "late": (12, 22)}
 
@@ -110,6 +112,14 @@ class AreConfig:
     epochs_g: int = knob(
         2, label="Passes a round", help="How often the adapters see every prompt in a round.", unit="passes", bounds=(1, 10)
     )
+    most_steps_g: int | None = knob(
+        None,
+        label="Steps a round",
+        help=f"At most so many steps of the adapters a round; the next round goes on with the prompts behind them. 0: no limit; none: none "
+        f"in a small network, {MOST_STEPS} in another, where 400 steps are minutes.",
+        unit="steps",
+        bounds=(0, 100_000),
+    )
     batch_g: int = knob(1, label="Batch", help="How many prompts a step of the adapters follows.", unit="prompts", bounds=(1, 64))
     adversary: Literal["retrained", "frozen"] = knob(
         "retrained", label="Adversary", help="retrained: a new discriminator every round. frozen: the first one throughout, a control."
@@ -146,6 +156,15 @@ class AreConfig:
         bounds=(0.0, 1.0),
     )
     sample_every: int = knob(2, label="Sample every", help="Rounds between shown samples; 0 for none.", unit="rounds", bounds=(0, 200))
+
+    def steps(self, n_prompts: int, index: int, info: ModelInfo) -> list[int]:
+        """The first prompt of each step of round `index` (from 1): all, as often as `epochs_g` says, or as many as there may be."""
+        each = range(0, n_prompts, self.batch_g)
+        n, most = self.epochs_g * len(each), self.most_steps_g
+        if most is None:
+            most = 0 if info.n_parameters < SMALL else MOST_STEPS
+        n = min(n, most) if most else n
+        return [each[((index - 1) * n + step) % len(each)] for step in range(n)]
 
     def reads(self, n_layers: int) -> tuple[int, ...]:
         """Blocks read, deepest first. Raises: as `blocks_read`."""

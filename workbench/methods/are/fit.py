@@ -26,6 +26,7 @@ from workbench.methods.are.rounds import Contest, Round
 from workbench.methods.registry import Fitted, header, method
 from workbench.methods.shared.adapters import ATTENTION_MATRICES, MLP_MATRICES, AdapterEdit
 from workbench.methods.shared.concept import Concept, concept_of
+from workbench.methods.shared.layers import SMALL
 from workbench.methods.shared.needs import Needs, Obstacle
 from workbench.methods.shared.neutral import neutral_of
 from workbench.methods.shared.parts import MATRICES
@@ -37,9 +38,9 @@ from workbench.progress import Cancelled, Progress
 DAMAGE_COST = 5.0
 # A round is a gain if it is better by more than this.
 GAIN = 0.001
-# More neutral texts than this would cost a round more than the round itself.
-_N_NEUTRAL = 64
-PAPER = {"depth": "middle", "lr_g": 1e-4}
+# More neutral texts than this would cost a round more than the round itself, in a small network and in another.
+_N_NEUTRAL, _N_NEUTRAL_LARGE = 64, 24
+PAPER = {"depth": "middle", "lr_g": 1e-4, "most_steps_g": 0}
 StopReason = Literal["window", "guard", "no further gain", "rounds used up", "cancelled"]
 
 
@@ -101,7 +102,8 @@ def fit(model: LanguageModel, demonstrations: Demonstrations, config: AreConfig,
     progress(0.0, "Reading the prompts")
     concept = _concept(model, demonstrations, config)
     neutral = neutral_of(model, demonstrations, seed)
-    retained, measured = (model.tokens(_spread(texts)) for texts in (neutral.fit, neutral.held))
+    most = _N_NEUTRAL if model.info.n_parameters < SMALL else _N_NEUTRAL_LARGE
+    retained, measured = (model.tokens(_spread(texts, most)) for texts in (neutral.fit, neutral.held))
     contest = Contest(model, concept, (retained, measured), config, header("are", model, demonstrations, config, seed), seed)
     progress(0.01, "Training the first discriminator")
     rounds, samples = [contest.open()], list[tuple[int, str, str]]()
@@ -130,9 +132,9 @@ def fit(model: LanguageModel, demonstrations: Demonstrations, config: AreConfig,
     return _finished(model, contest, concept, config, rounds, reason, neutral.source, samples)
 
 
-def _spread(texts: Sequence[str]) -> list[str]:
-    """At most N_NEUTRAL of the texts, from all over the list."""
-    return list(texts[:: -(-len(texts) // _N_NEUTRAL)])
+def _spread(texts: Sequence[str], most: int) -> list[str]:
+    """At most so many of the texts, from all over the list."""
+    return list(texts[:: -(-len(texts) // most)])
 
 
 def _concept(model: LanguageModel, demonstrations: Demonstrations, config: AreConfig) -> Concept:

@@ -129,7 +129,7 @@ class Contest:
         """G: train the adapters on L_G with S frozen, by an optimiser made anew; return the loss of each step."""
         config, discriminator = self._config, self.discriminator.frozen()
         optimiser = torch.optim.Adam(self.adapters.parameters(), lr=config.lr_g, eps=config.eps_g)
-        starts = [i for _ in range(config.epochs_g) for i in range(0, len(self._train), config.batch_g)]
+        starts = config.steps(len(self._train), index, self._model.info)
         losses: list[float] = []
         for step, start in enumerate(starts):
             if step % 5 == 0:
