@@ -43,7 +43,8 @@ from workbench.sites import Site
 Plane = Float[Tensor, "2 d_model"]
 DEFAULT_ANGLE = 20.0
 DIAL = (-1.0, 0.0, 0.5, 1.0, 1.5, 2.0)
-_N_NEUTRAL = 16
+# Rows and neutral texts that the dial is read on, in a small network and in another, where six angles on 64 rows took most of a fit.
+_DIALLED, _DIALLED_LARGE = (64, 16), (20, 8)
 
 
 @dataclass(frozen=True)
@@ -223,13 +224,14 @@ def _report(
         n_fit = float(len(demonstrations.split("fit")))
         return replace(fitted.report, scalars={**fitted.report.scalars, "n_fit": n_fit}, notices=(notice,))
     held, told = demonstrations.split("validation").having("prompt", "positive", "negative"), fitted.report
-    neutral = neutral_of(model, demonstrations, seed).held[:_N_NEUTRAL]
-    rows = (held if len(held) else demonstrations.split("fit")).first(64)
+    n_rows, n_neutral = _DIALLED if model.info.n_parameters < SMALL else _DIALLED_LARGE
+    neutral = neutral_of(model, demonstrations, seed).held[:n_neutral]
+    rows = (held if len(held) else demonstrations.split("fit")).first(n_rows)
     found = measured(model, [(fitted.edit.scaled(dose),) for dose in DIAL], rows, neutral, progress=progress)
     x, unit = ([dose * turn[0] for dose in DIAL], "degrees") if turn[1] == "by" else (DIAL, "dose")
     before, after = (found[DIAL.index(dose)] for dose in (0.0, 1.0))
     scalars = {
-        **told.scalars, "n_fit": float(len(demonstrations.split("fit"))), "n_held_out": float(len(held)),
+        **told.scalars, "n_fit": float(len(demonstrations.split("fit"))), "n_held_out": float(min(len(held), n_rows)),
         "p_good_before": before.benefit, "p_good_after": after.benefit, "kl_nats": after.damage,
     }  # fmt: skip
     curves = (
