@@ -4,7 +4,7 @@
     python -m benchmarks.waits verdict                                             # of a mean difference and a SEA fit: aim 15 s
     python -m benchmarks.waits choose [--methods mean_difference]                  # beside one fit and evaluation: aim 4 times
 
-Pairs are those of the battery's contrast tasks, in a fixed random order; TaRot takes its reviews. `seconds` is wall clock, `processor` what
+Memory is the process's highest so far. Pairs are those of the battery's contrast tasks, in a fixed random order; TaRot takes its reviews. `seconds` is wall clock, `processor` what
 the process used: on a machine that others share the second is the truer one, and with one thread an upper bound of the first.
 Aims (two quiet cores): after the activations mean difference and SEA 5 s, HPR 30 s, ARE 120 s, TaRot of 124 calls 300 s.
 """
@@ -12,6 +12,7 @@ Aims (two quiet cores): after the activations mean difference and SEA 5 s, HPR 3
 from __future__ import annotations
 
 import argparse
+import resource
 import tempfile
 import time
 from collections import defaultdict
@@ -45,6 +46,8 @@ FITS: dict[str, tuple[dict[str, Any], float]] = {
 """Knobs, and the aim in seconds after the activations."""
 READING = ("Collecting activations", "Generating", "Answering")
 """Reports of work that an aim does not count."""
+LOOKING = ("Pushing layers",)
+"""Of the rest, what finds a layer where none is named: it is made once for a set, whatever is fitted on it."""
 VERDICT_WITHIN_S, CHOICE_WITHIN = 15.0, 4.0
 
 
@@ -84,7 +87,11 @@ class Clock:
 def fits(model: LanguageModel, methods: list[str]) -> None:
     """Print what a fit on 100 pairs takes, and how much of it is reading."""
     contrast, reviews = pairs(model, 100), task("sentiment", model).rows
-    print("| method | rows | seconds | processor | after reading | aim | most of it |", "|" + "---|" * 7, sep="\n")
+    print(
+        "| method | rows | seconds | processor | after reading | of it, which layer | aim | memory, GB | most of it |",
+        "|" + "---|" * 9,
+        sep="\n",
+    )
     for name in methods:
         knobs, aim = FITS[name]
         rows, method, clock = reviews if name == "tarot" else contrast, get(name), Clock()
@@ -95,8 +102,10 @@ def fits(model: LanguageModel, methods: list[str]) -> None:
             said = f"refused: {error}"
         wall, used = clock.spent()
         reading = sum(took for what, took in clock.by.items() if what.startswith(READING))
-        n = len(rows.split("fit"))
-        print(f"| {name} | {n} | {wall:.1f} | {used:.1f} | {wall - reading:.1f} | {aim:g} | {said} |", flush=True)
+        n, looking = len(rows.split("fit")), sum(took for what, took in clock.by.items() if what.startswith(LOOKING))
+        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
+        after = f"{wall - reading:.1f} | {looking:.1f} | {aim:g} | {memory:.1f}"
+        print(f"| {name} | {n} | {wall:.1f} | {used:.1f} | {after} | {said} |", flush=True)
 
 
 def verdict(session: Session, methods: list[str]) -> None:

@@ -20,6 +20,7 @@ from workbench.methods.sea.edit import SpectralEdit
 from workbench.methods.shared.contrast_rows import with_period
 from workbench.methods.shared.edit_size import NEAR_IDENTITY, EditSize, measured_sizes
 from workbench.methods.shared.findings import length_notices
+from workbench.methods.shared.layers import SMALL
 from workbench.models.base import LanguageModel
 from workbench.models.direction_tokens import direction_tokens
 from workbench.models.tokens import TokenBatch
@@ -53,6 +54,11 @@ class LayerFit:
     clamped_share: float
 
 
+def _most_held(model: LanguageModel) -> int:
+    """Rows that the edit is measured on: a statistic of its size needs no more, and each costs a large network as much as a row to fit."""
+    return 64 if model.info.n_parameters < SMALL else 32
+
+
 def report(
     model: LanguageModel,
     edit: SpectralEdit,
@@ -64,7 +70,9 @@ def report(
 ) -> FitReport:
     """Measure the fit on held-out rows (split `validation`; the fit rows if there are none) and put everything together."""
     held = demonstrations.split("validation")
-    held = (held.having("prompt", "positive", "negative") if are_pairs(rows) else held.where(lambda row: not row.positive)).first(64)
+    held = (held.having("prompt", "positive", "negative") if are_pairs(rows) else held.where(lambda row: not row.positive)).first(
+        _most_held(model)
+    )
     progress(0.0, "Measuring the edit on held-out rows")
     names = concepts(rows)
     held = held if all(two_sides(held, names).values()) else held.first(0)
