@@ -119,11 +119,12 @@ class SavedEdits:
                         run_id = COALESCE(excluded.run_id, run_id), deleted = NULL""",
                         values,
                     )
+                    found = _one(db, key)
             except BaseException:
                 if not was_there:
                     shutil.rmtree(target, ignore_errors=True)
                 raise
-        return self.info(key)
+        return found
 
     def _id(self, edit: Edit) -> str:
         # Older versions gave an edit the id of its fit at whatever dose it had.

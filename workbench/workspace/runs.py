@@ -92,10 +92,11 @@ class Runs:
                     if arrays:
                         put(draft, path)
                     db.execute("INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
+                    found = _one(db, run_id)
             except BaseException:
                 path.unlink(missing_ok=True)
                 raise
-        return self.get(run_id)
+        return found
 
     def _path(self, run_id: str) -> Path:
         return self._folder / f"{run_id}.npz"
@@ -125,11 +126,7 @@ class Runs:
             UnknownName: there is none.
         """
         with self._database.read() as db:
-            row = db.execute(f"{_LIST} WHERE runs.id = ?", (run_id,)).fetchone()
-            if row is None:
-                known = db.execute("SELECT id FROM runs ORDER BY created DESC LIMIT 40").fetchall()
-                raise UnknownName("run", run_id, [item["id"] for item in known])
-        return _run(row)
+            return _one(db, run_id)
 
     def arrays(self, run_id: str) -> dict[str, np.ndarray]:
         """The arrays of a run.
@@ -153,6 +150,14 @@ class Runs:
             db.execute("DELETE FROM runs WHERE id = ?", (run_id,))
             db.execute("DELETE FROM marks WHERE kind = 'run' AND id = ?", (run_id,))
         self._path(run_id).unlink(missing_ok=True)
+
+
+def _one(db: sqlite3.Connection, run_id: str) -> Run:
+    row = db.execute(f"{_LIST} WHERE runs.id = ?", (run_id,)).fetchone()
+    if row is None:
+        known = db.execute("SELECT id FROM runs ORDER BY created DESC LIMIT 40").fetchall()
+        raise UnknownName("run", run_id, [item["id"] for item in known])
+    return _run(row)
 
 
 def _run(row: sqlite3.Row) -> Run:
