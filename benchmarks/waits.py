@@ -5,7 +5,8 @@
     python -m benchmarks.waits choose [--methods mean_difference]                  # beside one fit and evaluation: aim 4 times
 
 Pairs are those of the battery's contrast tasks, in a fixed random order; TaRot takes its reviews. Memory is the process's highest so far.
-`seconds` is wall clock, `processor` what the process used: on a machine that others share the second is the truer one, and with one thread an upper bound of the first.
+`seconds` is wall clock, `processor` what the process used: on a machine that others share the second is the truer one, and with one thread
+an upper bound of the first.
 Aims (two quiet cores): after the activations mean difference and SEA 5 s, HPR 30 s, ARE 120 s, TaRot of 124 calls 300 s.
 """
 
