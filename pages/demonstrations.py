@@ -40,7 +40,7 @@ def main(session: Session) -> None:
         _foot(session, chosen, demonstrations, version)
     with side:
         beside.checks(session, chosen, demonstrations, version)
-    index = pair.panel(session, demonstrations, geometry.picked_rows(demonstrations))
+    index = pair.panel(session, chosen, demonstrations, geometry.picked_rows(demonstrations))
     geometry.panel(session, chosen, demonstrations, version, index)
 
 

@@ -11,7 +11,9 @@ from pages._ui.edit import cards, copy_as, fits, fitting, methods, used, where
 from pages._ui.kit import frame, jobs
 from pages._ui.kit.backend import ready
 from pages._ui.kit.methods import method, obstacles
+from pages._ui.kit.reading import Form
 from pages._ui.kit.rows import rows_of
+from pages._ui.kit.state import part
 
 if TYPE_CHECKING:
     from workbench.session import Session
@@ -48,6 +50,7 @@ def main(session: Session) -> None:
         fits.by_validation(session, demonstrations, settings, blocked=stuck)
     with texts:
         copy_as.panel(session, settings)
+    part(Form).said = settings
     fits.presets_side_by_side(known, settings, blocked=bool(blocked))
     with picture:
         jobs.panel(fitting.FIT, fits.draw, settings=settings, nothing=_nothing, live=fits.live)

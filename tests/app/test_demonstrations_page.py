@@ -74,3 +74,16 @@ def test_a_malformed_upload_is_told_line_by_line_and_good_rows_are_kept(app: Run
     assert saved is not None and len(read.demonstrations) == 1 and read.problems[0].line == 2
     with pytest.raises(BadDemonstrations):
         session.demos.import_file(b"\x00\x01\x02", "x.bin")
+
+
+def test_the_strip_shows_what_the_chosen_method_reads_and_writes_under_its_knobs(app: Run, fresh_backend: Any) -> None:
+    test = app("demonstrations")
+    test.session_state["retouch"].set_name = own_set(fresh_backend)
+    test.session_state["retouch"].method = "mean_difference"
+    assert "writes every token. Solid: read" in texts(fine(test.run()))
+    fine(test.switch_page("pages/edit.py").run())
+    fine(test.segmented_control(key="knob-mean_difference-where").set_value("prompt").run())
+    said = texts(fine(test.switch_page("pages/demonstrations.py").run()))
+    assert "writes the prompt's tokens. Solid: read" in said and "writes every token" not in said
+    said = texts(fine(test.selectbox(key="set-method").set_value("lora").run()))
+    assert "this method settles while it fits" in said and test.session_state["retouch"].method == "lora"

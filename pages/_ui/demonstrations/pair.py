@@ -8,6 +8,8 @@ import streamlit as st
 
 from pages._ui.kit import words
 from pages._ui.kit.components import token_strip
+from pages._ui.kit.methods import method
+from pages._ui.kit.reading import LEGEND, asked, row_strip
 from pages._ui.kit.rows import Editor
 from pages._ui.kit.state import part, state
 from workbench.conversations import Conversation, Prompt
@@ -17,12 +19,13 @@ from workbench.errors import RetouchError
 
 if TYPE_CHECKING:
     from workbench.session import Session
+    from workbench.settings import FitSettings
 
 _LONG = 900
 """Letters from which on a text scrolls in a box of its own."""
 
 
-def panel(session: Session, demonstrations: Demonstrations, picked: tuple[int, ...]) -> int | None:
+def panel(session: Session, chosen: str, demonstrations: Demonstrations, picked: tuple[int, ...]) -> int | None:
     """Choose a row, among those picked if there are any, else among those that the table shows; draw it, and return its place."""
     st.header("The pair", anchor=False)
     if not len(demonstrations):
@@ -49,7 +52,7 @@ def panel(session: Session, demonstrations: Demonstrations, picked: tuple[int, .
             )  # fmt: skip
     _sides(session, row)
     with st.expander("As the model reads it"):
-        _tokens(session, row)
+        _tokens(session, demonstrations.with_rows([row]), asked(session, chosen, demonstrations))
     return index
 
 
@@ -93,20 +96,27 @@ def _answer(session: Session, prompt: Prompt, text: str) -> tuple[str, ...]:
     return tokens[n_prompt:]
 
 
-def _tokens(session: Session, shown: Demonstration) -> None:
-    sides = {side: text for side, text in (("positive", shown.positive), ("negative", shown.negative)) if text}
-    for side, text in sides.items():
-        tokens, n_prompt = _read(session, shown.prompt, text)
-        st.caption(f"{side}: {len(tokens)} tokens, {len(tokens) - n_prompt} of them the answer")
-        marks = [""] * n_prompt + ["write"] * (len(tokens) - n_prompt - 1) + ["read write"]
-        token_strip(tokens, key=f"set-strip-{side}", marks=marks, twin=False)
-    if sides:
-        st.caption("Dashed: the answer. Double: its last token, where most methods read.")
-        return
-    tokens, _ = _read(session, shown.prompt)
-    st.caption(f"{words.plain(shown.label or shown.split)}: {len(tokens)} tokens")
-    token_strip(tokens, key="set-strip-prompt", marks=[""] * (len(tokens) - 1) + ["read"], twin=False)
-    st.caption("The row has no answer. Double: the prompt's last token, where a method that reads prompts reads.")
+def _tokens(session: Session, shown: Demonstrations, settings: FitSettings) -> None:
+    """Both sides as the method that is chosen would read them now, which can be another one."""
+    from workbench.methods import ordered
+
+    names, row = [one.name for one in ordered()], shown[0]
+    st.session_state["set-method"] = settings.method
+    st.selectbox(
+        "Read by", names, format_func=lambda name: method(name).title, key="set-method", on_change=_choose, width=280,
+        help="The method that is chosen on *Edit*, with the knobs and the rendering that its form holds.",
+    )  # fmt: skip
+    sides = [side for side in ("positive", "negative") if getattr(row, side)]
+    titles = sides or [row.label or row.split]
+    said = [
+        row_strip(session, shown, side, settings, key=f"set-strip-{side}", title=title) for side, title in zip(sides or ["positive"], titles)
+    ]
+    bare = "" if sides else "The row has no answer. "
+    st.caption(f"{bare}{said[0]} {LEGEND}" if said[0] else f"{bare}Which tokens it reads and writes, this method settles while it fits.")
+
+
+def _choose() -> None:
+    state().method = st.session_state["set-method"]
 
 
 def _read(session: Session, prompt: Prompt, answer: str | None = None) -> tuple[tuple[str, ...], int]:

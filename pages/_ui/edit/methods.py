@@ -10,6 +10,7 @@ import streamlit as st
 from pages._ui.kit import scope
 from pages._ui.kit.doses import HELP, dose_slider
 from pages._ui.kit.forms import held, knob_form, put, released_form, shown, use_values
+from pages._ui.kit.reading import chat_keys
 from pages._ui.kit.words import plain
 from workbench.data.demonstrations import Demonstrations
 from workbench.settings import Rivals
@@ -121,16 +122,11 @@ def _preset(items: Sequence[Knob], known: Method, chosen: str, key: str) -> None
         use_values(items, as_json(known.configure(preset=name)), key=key)
 
 
-def _chat_keys(of: str) -> tuple[str, str]:
-    """Where the form keeps whether a set is put as chat, and under which system turn."""
-    return f"fit-chat-{of}", f"fit-system-{of}"
-
-
 def set_chat(session: Session, demonstrations: Demonstrations, chat: bool | None, system: str) -> None:
     """Set what `as_chat` shows of a set of texts; call it before the form is drawn."""
     from workbench.workspace.rendering import goes_as_chat
 
-    on, said = _chat_keys(demonstrations.name)
+    on, said = chat_keys(demonstrations.name)
     # A system turn implies chat, as on the command line.
     st.session_state[on] = goes_as_chat(session.model, demonstrations) or bool(system) if chat is None else chat
     st.session_state[said] = system
@@ -147,7 +143,7 @@ def as_chat(session: Session, demonstrations: Demonstrations) -> tuple[bool | No
     if demonstrations.is_chat:
         st.caption(plain(f"The set holds conversations; they are read through the {template_name(tokenizer)}."))
         return None, ""
-    first, (chat_key, system_key) = goes_as_chat(session.model, demonstrations), _chat_keys(demonstrations.name)
+    first, (chat_key, system_key) = goes_as_chat(session.model, demonstrations), chat_keys(demonstrations.name)
     st.session_state.setdefault(chat_key, first)
     on = st.toggle("As chat", key=chat_key, persist_state="session")
     why = "" if first else " Most prompts of this set end in the middle of a sentence, so it is off at first."

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from pages._ui.kit import words
-from pages._ui.kit.components import token_strip
+from pages._ui.kit.reading import LEGEND, row_strip
 from workbench.data.demonstrations import Demonstrations
-from workbench.errors import RetouchError
 from workbench.settings import FitSettings
 
 if TYPE_CHECKING:
@@ -34,7 +33,8 @@ def panel(
         st.caption(_layers(at))
         fit = demonstrations.split("fit")
         if len(fit):
-            _tokens(session, demonstrations.with_rows([fit[0]]), known, settings)
+            said = row_strip(session, demonstrations.with_rows([fit[0]]), "positive", settings, key="used-strip")
+            st.caption(f"{said} {LEGEND}" if said else "Which tokens it reads and writes, this method settles while it fits.")
 
 
 def _rows(demonstrations: Demonstrations, known: Method, *, is_own: bool) -> None:
@@ -56,24 +56,3 @@ def _layers(at: FittedAt | None) -> str:
         return "Which layers: the method's own, as its knobs say."
     which = words.listed([str(layer) for layer in at.layers]) if at.layers else "it looks for them"
     return f"Which layers: {which}. *Before fitting* has the evidence for each."
-
-
-def _tokens(session: Session, first: Demonstrations, known: Method, settings: FitSettings) -> None:
-    """The first row that is fitted, with what is read and what is written."""
-    from workbench.methods.shared.touched import touched
-    from workbench.workspace.rendering import as_read
-
-    try:
-        row = as_read(session.model, first, settings.chat, settings.system)[0]
-        tokens, n_prompt = session.token_texts(row.prompt, row.positive or None)
-    except RetouchError as error:  # the fit will say so too
-        st.caption(f":orange[{words.plain(str(error))}]")
-        return
-    found = touched(known.configure(settings.config), session.model.info, len(tokens), n_prompt)
-    said = [f"{what} {where}" for what, where in (("reads", found.reads), ("writes", found.writes)) if where]
-    if not said:
-        st.caption("Which tokens it reads and writes, this method settles while it fits.")
-        return
-    token_strip(tokens, key="used-strip", marks=found.marks, twin=False)
-    told = words.listed(said)
-    st.caption(f"{told[0].upper()}{told[1:]}. Solid: read; dashed: written; double: both. A gate or spared tokens may leave some out.")
