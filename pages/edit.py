@@ -36,16 +36,18 @@ def main(session: Session) -> None:
     texts = st.container()
     form, picture = st.columns([1, 2], gap="large")
     with form:
-        values, seed, dose = methods.form(session, known)
+        said = methods.form(session, known)
         chat, system = methods.as_chat(session, demonstrations)
         rivals = methods.rivals(chosen)
-        settings = fitting.fit_settings(chosen, demonstrations, name, values, seed, dose, chat, rivals, system)
-        problem = fitting.knob_problem(known, values)
+        settings = fitting.fit_settings(
+            chosen, demonstrations, name, said.values, said.seed, said.dose, chat, rivals, system, said.place
+        )  # fmt: skip
+        problem = fitting.knob_problem(known, said.values)
         if problem is not None:
             frame.problem(problem, "knobs")
         stuck = bool(blocked) or problem is not None
         frame.act("Fit edit", fits.begin, settings, type="primary", key="fit", width="stretch", disabled=stuck)
-        at = None if stuck else methods.fitted(session, known, values)
+        at = None if stuck else methods.fitted(session, known, said.values)
         where.panel(demonstrations, known, at, chat)
         fits.by_validation(session, demonstrations, settings, blocked=stuck)
     with texts:

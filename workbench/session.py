@@ -125,30 +125,31 @@ class Session(OnModel):
 
     def fit(
         self, method: str, demonstrations: Source, config: Any = None, *, preset: str | None = None, seed: int = 0,
-        chat: bool | None = None, system: str = "", progress: Progress | None = None,
+        chat: bool | None = None, system: str = "", place: str = "", progress: Progress | None = None,
     ) -> Fitted:  # fmt: skip
         """Fit an edit on the rows marked fit; the model is left as it was. Arguments are the fields of `FitSettings`.
 
         `config` is the method's config, or values for some of its knobs on top of the preset or the defaults.
 
         Raises:
-            BadPrompt: chat without a template.
+            BadPrompt: chat without a template. BadPlace, BadLane: as `placed.check_place`.
             UnknownMethod, UnknownKnob, BadKnob, UnknownName: a word that is not known. Obstructed: it cannot run here.
         """
-        made = None if config is None or isinstance(config, Mapping) else config
-        settings = FitSettings(method, demonstrations, {} if made is not None else config or {}, preset, seed, chat=chat, system=system)
+        made, values = (None, config or {}) if config is None or isinstance(config, Mapping) else (config, {})
+        settings = FitSettings(method, demonstrations, values, preset, seed, chat=chat, system=system, place=place)
         return self._fitting.fit(self.model, settings, progress, made)
 
     def choose(
         self, method: str, demonstrations: Source, config: Mapping[str, object] | None = None, *, preset: str | None = None,
-        max_damage: float = 0.02, seed: int = 0, chat: bool | None = None, system: str = "", progress: Progress | None = None,
-        **options: Any,
+        max_damage: float = 0.02, seed: int = 0, chat: bool | None = None, system: str = "", place: str = "",
+        progress: Progress | None = None, **options: Any,
     ) -> Choice:  # fmt: skip
         """Fit with the knobs and the dose that gain most on validation rows within a damage limit. Options and errors: `choice.chosen`.
 
         The edit that is remembered has dose 1; `best.dose` is the dose to use it at, `edit` is it at that dose.
         """
-        settings = ChoiceSettings(method, demonstrations, config or {}, preset, seed, chat=chat, system=system, max_damage=max_damage)
+        how: dict[str, Any] = {"chat": chat, "system": system, "place": place, "max_damage": max_damage}
+        settings = ChoiceSettings(method, demonstrations, config or {}, preset, seed, **how)
         return self._fitting.choose(self.model, settings, progress, **options)
 
     def proceed(self, edit: str, demonstrations: Source, budget: int, *, progress: Progress | None = None) -> Fitted:

@@ -14,6 +14,7 @@ from workbench.conversations import Prompt
 from workbench.data.demonstrations import Source, Split
 from workbench.edits.lane import Lane, valid_dose
 from workbench.edits.prompting import Prompting
+from workbench.place import read_place
 from workbench.sampling import Sampling
 
 if TYPE_CHECKING:
@@ -61,12 +62,12 @@ NO_RIVALS = Rivals()
 
 @dataclass(frozen=True)
 class FitSettings(Runnable["Fitted"]):
-    """A fit: a method with knobs on top of a preset or the defaults, on the rows of a set. Raises: BadDose.
+    """A fit: a method with knobs on top of a preset or the defaults, on the rows of a set. Raises: BadDose, BadPlace.
 
     `dose` is where it is measured and saved; the fit itself is at 1. `data` is the fingerprint of the rows, so that a set that was changed
     since is told from the one that was fitted. `chat`: whether text prompts are put as a user's turn, under the turn `system` if there is
     one; None: where the model has a template and the prompts ask. `rivals` are what it is measured
-    beside.
+    beside. `place`: where the edit is to act, as a part of it (`workbench.place`); empty: where its method says.
     """
 
     method: str
@@ -79,9 +80,11 @@ class FitSettings(Runnable["Fitted"]):
     chat: bool | None = None
     system: str = ""
     rivals: Rivals = field(default_factory=lambda: NO_RIVALS)
+    place: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "dose", valid_dose(self.dose))
+        object.__setattr__(self, "place", str(read_place(self.place)))
 
 
 @final

@@ -60,6 +60,8 @@ def test_edits_are_stacked_in_a_lane_and_turned_round(app: Run, fresh_backend: A
     assert said(test).lanes[1].edit_ids == (edit, other) and "They act in this order" in texts(test)
     fine(test.button(key=f"acts-{edit}+{other}-turn").click().run())
     assert said(settled(test)).lanes[1].edit_ids == (other, edit)
+    fine(test.button(key=f"acts-{other}+{edit}-angle").click().run())
+    assert "° apart (random directions as many: " in texts(settled(test))
 
 
 def test_an_edit_of_weights_that_is_to_act_somewhere_is_refused_by_name(app: Run, fresh_backend: Any) -> None:

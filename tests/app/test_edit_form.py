@@ -87,3 +87,21 @@ def test_presets_are_told_in_words(edit: AppTest) -> None:
     assert "As the authors published it" not in texts(edit), "mean difference has none"
     said = texts(fine(edit.button(key="choose-sea").click().run()))
     assert "As the authors published it" in said and "Drops what is the bad side's alone" in said.replace("\\", "")
+
+
+def test_the_form_says_where_the_edit_is_to_act_and_the_fit_has_it(edit: AppTest, fresh_backend: Any) -> None:
+    fine(edit.selectbox(key="fit-place-mean_difference-where").set_value("first 4").run())
+    assert "writes on the first 4 tokens of the answer" in texts(edit)
+    fine(edit.button(key="fit").click().run())
+    ran = settled(edit).session_state["retouch"].kept["fit"].value
+    assert ran.fitted.edit.place == ran.settings.place == "first 4"
+    assert ran.evaluation.lanes[1].edit_ids == (ran.edit,)
+    fine(edit.selectbox(key="fit-place-mean_difference-where").set_value("after").run())
+    fine(edit.text_input(key="fit-place-mean_difference-after").set_value("w1").run())
+    assert "writes after “w1”" in texts(edit)
+    # It is the method's own: another one is asked anew, and one of weights is not asked at all.
+    fine(edit.button(key="choose-sea").click().run())
+    assert edit.selectbox(key="fit-place-sea-where").value == ""
+    edit.session_state["retouch"].method = "finetuning"
+    fine(edit.run())
+    assert not [item for item in edit.selectbox if item.key == "fit-place-finetuning-where"]

@@ -20,6 +20,7 @@ from workbench.cli.fit_command import read_command, written_command
 from workbench.cli.main import app
 from workbench.data.demonstrations import Demonstrations
 from workbench.errors import BadDose, BadKnob, UnknownKnob, UnknownMethod
+from workbench.place import after
 from workbench.session import Session
 from workbench.settings import FitSettings
 from workbench.workspace.asked_fit import AskedFit, read_json, read_python, written_json, written_python
@@ -51,7 +52,9 @@ def test_what_is_written_is_read_as_the_same_fit(language: Language, name: str, 
 @given(texts=st.tuples(*[st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1, max_size=12)] * 3))
 def test_names_and_turns_of_any_letters_come_back(language: Language, texts: tuple[str, str, str]) -> None:
     data, system, model = texts
-    asked = AskedFit("sea", data, {"layers": (2, 3), "keep": 0.9}, chat=True, system=system, model=model, workspace="a b/'c'")
+    asked = AskedFit(
+        "sea", data, {"layers": (2, 3), "keep": 0.9}, chat=True, system=system, place=after(system), model=model, workspace="a b/'c'"
+    )
     assert language[1](language[0](asked)) == asked
 
 

@@ -139,6 +139,8 @@ def test_both_sides_are_projected_with_their_rows_behind_the_marks_and_a_ring_on
     assert {part.marker.symbol for part in figure.data} == {"circle", "x"}
     lines = separation(found).data
     assert list(lines[0].y) == [value.estimate for value in found.auc] and list(lines[1].y) == list(found.random_auc)
+    assert [line.y0 for line in separation(found).layout.shapes] == [0.5], "what the words alone tell is drawn where that is known"
+    assert [line.y0 for line in separation(found, 0.8).layout.shapes] == [0.5, 0.8]
 
 
 def test_angles_stand_beside_random_ones_and_layers_left_alone_have_no_mark(tiny_gpt2: Any, edit: Any) -> None:

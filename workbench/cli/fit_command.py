@@ -42,7 +42,7 @@ def written_command(asked: AskedFit) -> str:
         parts += ["--set", pair]
     parts += ["--seed", str(asked.seed), "--dose", f"{asked.dose!r}"]
     parts += [] if asked.chat is None else ["--chat" if asked.chat else "--no-chat"]
-    for name, usual in (("system", ""), ("dtype", "float32"), ("device", "cpu"), ("workspace", "")):
+    for name, usual in (("system", ""), ("place", ""), ("dtype", "float32"), ("device", "cpu"), ("workspace", "")):
         value: str = getattr(asked, name)
         parts += [f"--{name}", value] if value != usual else []
     return " ".join(map(shlex.quote, parts))
@@ -80,7 +80,7 @@ def read_command(text: str) -> AskedFit:
         raise BadKnob("This is no fit.", _FORM)
     given = _options(words[len(start) + 1 :])
     made = registered.get(given["method"]).configure(named(given["settings"]), given["preset"])
-    told = {name: given[name] for name in ("method", "data", "seed", "chat", "system", "model", "dtype", "device")}
+    told = {name: given[name] for name in ("method", "data", "seed", "chat", "system", "place", "model", "dtype", "device")}
     folder = given["workspace"]
     dose = 1.0 if given["dose"] is None else given["dose"]
     return AskedFit(**told, config=as_json(made), dose=dose, workspace="" if folder is None else str(folder))

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from workbench.cli.groups import Opening, grouped
-from workbench.cli.options import LANE, Data, Dose, Seed, SetAsChat, Settings, System, dosed, laned, named
+from workbench.cli.options import LANE, ActsAt, Data, Dose, Seed, SetAsChat, Settings, System, dosed, laned, named
 from workbench.cli.printing import answer, table
 from workbench.errors import BadKnob, StorageFailed, UnknownName
 from workbench.workspace.plain import plain
@@ -61,32 +61,34 @@ def fit(
     resume: Annotated[str | None, typer.Option(help="Go on with the search of this saved edit, up to --set budget=N.")] = None,
     chat: SetAsChat = None,
     system: System = "",
+    place: ActsAt = "",
     all_rows: Annotated[bool, typer.Option("--all-rows", help="Fit on every row of a file that names no splits.")] = False,
 ) -> None:
     """Fit an edit on the rows marked fit. A file without splits gets them drawn by question: 40 % fit, 10 % validation."""
     from workbench.methods import get
+    from workbench.place import read_place
 
     # Everything that can be wrong with words is said before the model is loaded.
     config, at = get(method).configure(named(settings), preset), dosed(dose)
-    if resume is not None and (choose or set(named(settings)) != {"budget"}):
-        raise BadKnob("A search that goes on keeps its knobs; only its budget grows.", "Give --set budget=N and no other knob.")
+    read_place(place)
+    if resume is not None and (choose or place or set(named(settings)) != {"budget"}):
+        raise BadKnob("A search that goes on keeps its knobs and its place; only its budget grows.", "Give --set budget=N alone.")
     if out is not None and out.exists() and not overwrite:
         raise StorageFailed(f"{out} exists already.", "Choose another folder, or give --overwrite.")
     session, progress = opening.session(0.2)
     rows = session.demos.resolve(data, "fit" if all_rows else None)
+    how: dict[str, Any] = {"seed": seed, "chat": chat, "system": system, "place": place, "progress": progress}
     if resume is not None:
         fitted = session.proceed(resume, rows, config.budget, progress=progress)
     elif choose:
-        found = session.choose(
-            method, rows, named(settings), preset=preset, max_damage=max_damage, seed=seed, chat=chat, system=system, progress=progress
-        )
+        found = session.choose(method, rows, named(settings), preset=preset, max_damage=max_damage, **how)
         fitted, at = found.fitted, found.best.dose if at is None else at
     else:
-        fitted = session.fit(method, rows, config, seed=seed, chat=chat, system=system, progress=progress)
+        fitted = session.fit(method, rows, config, **how)
     edit, head = fitted.edit.dosed(1.0 if at is None else at), fitted.edit.header
     counts = {split: sum(row.split == split for row in rows) for split in ("fit", "validation", "test")}
     told: dict[str, Any] = {"edit": edit.id, "method": head.method, "config": dict(head.config), "seed": head.seed, "dose": edit.dose}
-    told |= {"rendered": head.rendered, "system": head.system}
+    told |= {"rendered": head.rendered, "system": head.system, "place": edit.place}
     told |= {"model": session.model.info.name, "data": rows.name, "data_fingerprint": rows.fingerprint, "n_rows": counts}
     told |= {"scalars": fitted.report.scalars, "notices": plain(fitted.report.notices), "folder": None, "saved": None}
     lines = [

@@ -40,6 +40,10 @@ Thinking = Annotated[
     ),
 ]  # fmt: skip
 System = Annotated[str, typer.Option("--system", help="A system turn before each prompt; it implies --chat.")]
+ActsAt = Annotated[
+    str,
+    typer.Option("--place", help='Where the edit is to act, as a part of it: prompt, generated, first 4, user, after "Answer:" …'),
+]
 Settings = Annotated[list[str] | None, typer.Option("--set", help="A knob as name=value; give the option again for more.")]
 Seed = Annotated[int, typer.Option(help="Drives every random choice.", min=0, max=2**32 - 1)]
 SplitName = Annotated[str, typer.Option("--split", help="The rows that are scored: fit, validation, test or all.")]

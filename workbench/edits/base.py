@@ -136,16 +136,12 @@ class Edit(Dosed):
         return replace(self, place=self._place(place), where="")
 
     def _place(self, where: str) -> str:
-        if not where:
-            return ""
-        place = read_place(where)
-        if not place.reads_text and rule_of(str(place)) is None:
-            raise UnknownName("position rule", where, (*POSITION_RULES, *ROLES, "first 4", 'after "…"'))
-        if any(isinstance(op, AddToWeight) for op in self.at_dose(self.dose or 1.0)):
+        place = known_place(where)
+        if place and any(isinstance(op, AddToWeight) for op in self.at_dose(self.dose or 1.0)):
             raise BadLane(
                 f"This {self.header.method} edit changes weights, which act at every token.", "Place an edit of activations, or leave it."
             )
-        return str(place)
+        return place
 
     def _acts_at(self, site: Site) -> bool:
         return self.held_to is None or (-1 if site.layer is None else site.layer) in self.held_to
@@ -276,6 +272,16 @@ EditT = TypeVar("EditT", bound=type[Edit])
 _KINDS: dict[str, type[Edit]] = {}
 # Where kinds register themselves: rows above this one, so they are imported by name, and only when a file asks for a kind.
 _HOMES = ("workbench.methods", "workbench.edits.placebo", "workbench.edits.cell", "workbench.edits.steering")
+
+
+def known_place(where: str) -> str:
+    """A place as it is written; empty: where its method says. Raises: UnknownName, no position rule has that name; BadPlace."""
+    if not where:
+        return ""
+    place = read_place(where)
+    if not place.reads_text and rule_of(str(place)) is None:
+        raise UnknownName("position rule", where, (*POSITION_RULES, *ROLES, "first 4", 'after "…"'))
+    return str(place)
 
 
 def edit_kind(name: str) -> Callable[[EditT], EditT]:

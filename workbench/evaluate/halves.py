@@ -56,7 +56,12 @@ def by_halves(
         half = demonstrations.with_rows(row for i, row in enumerate(demonstrations) if i not in out)
         part = progress.part(0.8 * at / n_refits, 0.8 * (at + 1) / n_refits)
         with part_of_more():
-            edits.append(get(edit.header.method).fit(model, half, config, seed=edit.header.seed, progress=part).edit.dosed(edit.dose))
+            edits.append(
+                get(edit.header.method)
+                .fit(model, half, config, seed=edit.header.seed, progress=part)
+                .edit.dosed(edit.dose)
+                .placed(edit.place)
+            )
     parts = [edits[start : start + _LANES] for start in range(0, n_refits, _LANES)]
     told = [progress.part(0.8 + 0.2 * i / len(parts), 0.8 + 0.2 * (i + 1) / len(parts)) for i in range(len(parts))]
     scores = np.concatenate([margins(model, these, [(one,) for one in mine], tell)[0] for mine, tell in zip(parts, told)])

@@ -6,19 +6,32 @@ would seem to cost nothing.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, final
 
+from workbench.errors import BadPlace
 from workbench.evaluate.evaluation import Evaluation
 from workbench.evaluate.metrics import Metric
+from workbench.models.base import LanguageModel
+from workbench.models.placing import turn_marks
 from workbench.numerics.intervals import Interval
-from workbench.place import read_place
+from workbench.place import ROLES, read_place
 
 COMPARED_PLACES = ("", "all", "prompt", "generated", "first 1", "first 4", "first 16")
 """The position rules that are compared; the empty one is the edit's own. `last` is none of them: scored texts are read whole, written ones
 token by token, and their last token is not the same."""
 _DAMAGE = ("own_kl_nats", "kl_nats")
+
+
+def compared_places(model: LanguageModel, *, is_chat: bool) -> tuple[str, ...]:
+    """The places that are compared; where rows are conversations, the turns of each side that the model's template tells apart too."""
+    sides: Container[str] = ()
+    if is_chat:
+        with suppress(BadPlace):  # no template, or one that marks no turn: there is no such place
+            sides = turn_marks(model.tokenizer)
+    return (*COMPARED_PLACES, *(role for role in ROLES if role in sides))
 
 
 @final

@@ -38,8 +38,8 @@ def projection(found: DemonstrationGeometry, layer: int, selected: frozenset[int
     return figure
 
 
-def separation(found: DemonstrationGeometry) -> go.Figure:
-    """AUC on held-out rows by layer with its interval, beside random directions and chance."""
+def separation(found: DemonstrationGeometry, words: float | None = None) -> go.Figure:
+    """AUC on held-out rows by layer with its interval, beside random directions, chance, and what the answers' words alone tell."""
     layers = list(found.layers)
     figure = go.Figure()
     figure.add_scatter(
@@ -55,6 +55,8 @@ def separation(found: DemonstrationGeometry) -> go.Figure:
         line={"color": PLACEBO_COLOUR, "dash": "dot"}, marker={"symbol": "circle-open"},
     )  # fmt: skip
     figure.add_hline(y=0.5, line={"dash": "dot", "width": 1, "color": PLACEBO_COLOUR}, annotation_text="chance")
+    if words is not None:
+        figure.add_hline(y=words, line={"dash": "dash", "width": 1, "color": LANE_COLOURS[2]}, annotation_text="the words alone")
     figure.update_layout(title="How well held-out rows are told apart", height=300, showlegend=True)
     figure.update_xaxes(title="layer", dtick=1 if len(layers) <= 24 else None)
     figure.update_yaxes(title="AUC", range=[min(0.35, *(value.low for value in found.auc)) - 0.02, 1.03])

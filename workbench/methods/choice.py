@@ -27,6 +27,7 @@ from workbench.edits.placebo import rotated
 from workbench.errors import BadKnob, FitFailed, NoEffect, NotEnoughData
 from workbench.methods.registry import Fitted, Notice, get, with_notices
 from workbench.methods.shared.ground import Ground, ground_of
+from workbench.methods.shared.placed import check_place, placed_fit
 from workbench.methods.shared.validation import Measured, measured, neutral_kl
 from workbench.models.base import LanguageModel
 from workbench.numerics.selection import MIN_ROWS, chance_of_best
@@ -96,12 +97,13 @@ def chosen(
     doses: Sequence[float] = DOSES,
     max_damage: float = 0.02,
     seed: int = 0,
+    place: str = "",
     progress: Progress | None = None,
 ) -> Choice:
     """Fit every combination of `over`, on top of preset and values, measure all doses on validation rows, and keep the best.
 
     Args:
-        over: values to try, by knob; none: those that the method says are worth trying.
+        over: values to try, by knob; none: those that the method says are worth trying. place: where every candidate acts.
 
     Raises:
         NotEnoughData: validation rows with both answers have fewer than 5 prompts. FitFailed: no combination could be fitted.
@@ -111,6 +113,7 @@ def chosen(
     """
     known, tell, fixed = get(method), progress or silent(), dict(values or {})
     known.configure(fixed, preset)  # a wrong knob is no impossible combination
+    check_place(known, model, place)
     seen = demonstrations.split("fit", "validation")
     rows = choosing_rows(seen)
     space = known.tries(model.info) if over is None else over
@@ -125,7 +128,8 @@ def chosen(
                 part = tell.part(0.9 * i / len(combinations), 0.9 * (i + 1) / len(combinations))
                 part(0.0, f"Trying {i + 1} of {len(combinations)}", best=tried.most_gain)
                 try:
-                    fitted = known.fit(model, seen, known.configure({**fixed, **knobs}, preset), seed=seed, progress=part)
+                    tried_config = known.configure({**fixed, **knobs}, preset)
+                    fitted = placed_fit(known, model, seen, tried_config, seed=seed, place=place, progress=part)
                 except (BadKnob, FitFailed, NoEffect) as error:  # one impossible combination is no reason to give up the others
                     tried.failures.append(f"{knobs}: {error}")
                 else:
@@ -134,7 +138,8 @@ def chosen(
             best = tried.settled(placebos)
             # Fitted again on the whole set, so that its report sees held-out rows; the same rows give the same edit.
             config = known.configure({**fixed, **best.values}, preset)
-            return tried.choice(known.fit(model, demonstrations, config, seed=seed, progress=tell.part(0.9, 1.0)))
+            last = tell.part(0.9, 1.0)
+            return tried.choice(placed_fit(known, model, demonstrations, config, seed=seed, place=place, progress=last))
         except Cancelled as cancelled:
             raise Cancelled(tried.so_far(demonstrations)) from cancelled
 

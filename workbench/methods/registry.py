@@ -23,7 +23,6 @@ from workbench.models.chat import rendering_of
 from workbench.models.tokens import TokenBatch
 from workbench.progress import Progress, silent
 from workbench.shapes import Logits
-from workbench.sites import LAYER_WEIGHTS
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
@@ -184,8 +183,7 @@ class Method:
             found.append(Obstacle(f"{self.title} needs a Backpack; {model.info.name} has no senses.", "Load embedded-backpack."))
         if self.needs.heads and model.info.has_senses:
             found.append(Obstacle(f"{self.title} acts on attention heads of a GPT-style model.", "Load embedded or another such model."))
-        acts_on_weights = self.needs.parameters or any(kind in LAYER_WEIGHTS for kind in self.needs.sites)
-        if acts_on_weights and model.info.quantised:
+        if self.needs.weights and model.info.quantised:
             reason = f"{self.title} changes weights, and those of {model.info.name} are kept in {model.info.quantised}."
             return (Obstacle(reason, "Load the model in float32 or bfloat16, or use a method that edits activations."),)
         if self.needs.sites and not any(model.layers_of(kind) for kind in self.needs.sites):

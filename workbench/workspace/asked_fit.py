@@ -18,6 +18,7 @@ from workbench import methods as registered
 from workbench.edits.lane import valid_dose
 from workbench.errors import BadKnob
 from workbench.knobs import COMPAT, as_json
+from workbench.place import read_place
 from workbench.settings import FitSettings
 
 _NO_KNOBS: Mapping[str, object] = MappingProxyType({})
@@ -32,7 +33,7 @@ class AskedFit:
     """A fit on a model of a workspace; `config` holds the knobs that are not as by default, whatever it was given.
 
     Raises:
-        UnknownMethod, UnknownKnob, BadKnob, BadDose: a word or a value that is not known, a seed that is none, or a system
+        UnknownMethod, UnknownKnob, BadKnob, BadDose, BadPlace: a word or a value that is not known, a seed that is none, or a system
             turn without chat.
     """
 
@@ -43,6 +44,7 @@ class AskedFit:
     dose: float = 1.0
     chat: bool | None = None
     system: str = ""
+    place: str = ""
     model: str = "embedded"
     dtype: str = "float32"
     device: str = "cpu"
@@ -60,6 +62,7 @@ class AskedFit:
             raise BadKnob("A system turn is given, and chat is off.", "Turn chat on, or leave the system turn out.")
         object.__setattr__(self, "config", told)
         object.__setattr__(self, "dose", valid_dose(self.dose))
+        object.__setattr__(self, "place", str(read_place(self.place)))
 
     @staticmethod
     def of(settings: FitSettings, model: str, **where: str) -> AskedFit:
@@ -71,14 +74,14 @@ class AskedFit:
         if not isinstance(settings.source, str):
             raise BadKnob("The rows of this fit have no name.", "Save them as a set, or give a file.")
         made = as_json(registered.get(settings.method).configure(settings.config, settings.preset))
-        how = (settings.seed, settings.dose, settings.chat, settings.system)
+        how = (settings.seed, settings.dose, settings.chat, settings.system, settings.place)
         return AskedFit(settings.method, settings.source, made, *how, model=model, **where)
 
     @property
     def settings(self) -> FitSettings:
         """What `Session.run` takes, on the asked model."""
         return FitSettings(
-            self.method, self.data, self.config, seed=self.seed, dose=self.dose, chat=self.chat, system=self.system
+            self.method, self.data, self.config, seed=self.seed, dose=self.dose, chat=self.chat, system=self.system, place=self.place
         )  # fmt: skip
 
 
@@ -112,7 +115,7 @@ def read_json(text: str) -> AskedFit:
 def written_python(asked: AskedFit) -> str:
     """Python that opens the model, fits, and sets the dose; it needs nothing but the package."""
     where = {name: getattr(asked, name) for name in ("workspace", "dtype", "device") if getattr(asked, name) != _USUAL[name]}
-    how = {name: getattr(asked, name) for name in ("chat", "system") if getattr(asked, name) != _USUAL[name]}
+    how = {name: getattr(asked, name) for name in ("chat", "system", "place") if getattr(asked, name) != _USUAL[name]}
     knobs = f", {dict(asked.config)!r}" if asked.config else ""
     lines = [
         "from workbench import open_session",
@@ -156,7 +159,7 @@ def read_python(text: str) -> AskedFit:
 
 _CALLS: Mapping[str, tuple[str, ...]] = {
     "open_session": ("model", "workspace", "dtype", "device"),
-    "session.fit": ("method", "data", "config", "seed", "chat", "system"),
+    "session.fit": ("method", "data", "config", "seed", "chat", "system", "place"),
     "fitted.edit.dosed": ("dose",),
 }
 _IN_ORDER = {"open_session": 2, "session.fit": 3, "fitted.edit.dosed": 1}

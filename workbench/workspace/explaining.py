@@ -53,7 +53,7 @@ class Explaining:
         edit, rows = self._fitted(settings.lane, settings.source)
         kept = _without(rows, settings.drop)
         head, known = edit.header, registered.get(edit.header.method)
-        asked = FitSettings(head.method, kept, seed=head.seed, chat=bool(head.rendered) or None, system=head.system)
+        asked = FitSettings(head.method, kept, seed=head.seed, chat=bool(head.rendered) or None, system=head.system, place=edit.place)
         config = known.configure(renamed(known.config, head.config))
         with part_of_more():
             again = self.fitting.fit(model, asked, tell.part(0.0, 0.7), config).edit.dosed(edit.dose)

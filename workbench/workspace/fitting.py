@@ -12,6 +12,7 @@ from workbench.data.demonstrations import Demonstrations, Source
 from workbench.errors import Obstructed
 from workbench.methods.choice import Choice, chosen
 from workbench.methods.registry import Fitted
+from workbench.methods.shared.placed import check_place
 from workbench.models.base import LanguageModel
 from workbench.progress import Cancelled, Progress, silent
 from workbench.settings import ChoiceSettings, FitSettings
@@ -35,18 +36,20 @@ class Fitting:
         known, rows = registered.get(settings.method), self.demos.resolve(settings.source)
         config = made if isinstance(made, known.config) else known.configure(settings.config, settings.preset)
         read = as_read(model, rows, settings.chat, settings.system)
-        with self._kept_if_cancelled(rows, settings.system), naming_rows(model, read):
+        check_place(known, model, settings.place)
+        with self._kept_if_cancelled(rows, settings.system, settings.place), naming_rows(model, read):
             fitted = known.fit(model, read, config, seed=settings.seed, progress=progress)
-        return self.kept(fitted, rows, settings.system)
+        return self.kept(fitted, rows, settings.system, settings.place)
 
     def choose(self, model: LanguageModel, settings: ChoiceSettings, progress: Progress | None, **options: Any) -> Choice:
         """Let validation rows choose the free knobs and the dose. Raises: as `Session.choose`."""
         rows = self.demos.resolve(settings.source)
         read = as_read(model, rows, settings.chat, settings.system)
         told: dict[str, Any] = {"preset": settings.preset, "max_damage": settings.max_damage, "seed": settings.seed, **options}
-        with self._kept_if_cancelled(rows, settings.system), naming_rows(model, read):
+        told["place"] = settings.place
+        with self._kept_if_cancelled(rows, settings.system, settings.place), naming_rows(model, read):
             found = chosen(model, settings.method, read, settings.config, progress=progress, **told)
-        return replace(found, fitted=self.kept(found.fitted, rows, settings.system))
+        return replace(found, fitted=self.kept(found.fitted, rows, settings.system, settings.place))
 
     def proceed(self, model: LanguageModel, edit: str, source: Source, budget: int, progress: Progress | None) -> Fitted:
         """Go on with the search that found an edit. Raises: as `Session.proceed`."""
@@ -61,12 +64,13 @@ class Fitting:
             raise Obstructed(what, "Give the set and version that it was fitted on.")
         config = known.configure({**found.header.config, "budget": budget})
         read, system = as_read(model, rows, bool(found.header.rendered), found.header.system), found.header.system
-        with self._kept_if_cancelled(rows, system), naming_rows(model, read):
+        with self._kept_if_cancelled(rows, system, found.place), naming_rows(model, read):
             fitted = known.proceed(model, read, config, report, seed=found.header.seed, progress=progress or silent())
-        return self.kept(fitted, rows, system)
+        return self.kept(fitted, rows, system, found.place)
 
-    def kept(self, fitted: Fitted, rows: Demonstrations, system: str) -> Fitted:
-        """Remember and record a fit; its data are the rows as they are kept, however they were rendered."""
+    def kept(self, fitted: Fitted, rows: Demonstrations, system: str, place: str) -> Fitted:
+        """Remember and record a fit; its data are the rows as they are kept, however they were rendered. Raises: as `Edit.placed`."""
+        fitted = replace(fitted, edit=fitted.edit.placed(place))
         head = fitted.edit.header
         facts = {**head.facts, "system": system} if system else head.facts
         if head.data != rows.fingerprint or system:
@@ -76,14 +80,14 @@ class Fitting:
         return fitted
 
     @contextmanager
-    def _kept_if_cancelled(self, rows: Demonstrations, system: str) -> Generator[None]:
+    def _kept_if_cancelled(self, rows: Demonstrations, system: str, place: str) -> Generator[None]:
         """What a cancelled fit or choice had is kept like a finished one, and handed on."""
         try:
             yield
         except Cancelled as cancelled:
             best = cancelled.best
             if isinstance(best, Fitted):
-                raise Cancelled(self.kept(best, rows, system)) from None
+                raise Cancelled(self.kept(best, rows, system, place)) from None
             if isinstance(best, Choice):
-                raise Cancelled(replace(best, fitted=self.kept(best.fitted, rows, system))) from None
+                raise Cancelled(replace(best, fitted=self.kept(best.fitted, rows, system, place))) from None
             raise

@@ -55,7 +55,7 @@ def recut(
     if not rows.is_data_of(head.data, head.system):
         raise Obstructed(f"{rows.name!r} is not the set that it was fitted on.", "Give the set of its fit, unchanged.")
     fitted = known.fit(model, read, known.configure({**head.config, **cut}), seed=head.seed, progress=tell.part(0.0, 0.6))
-    moved = fitted.edit.dosed(edit.dose)
+    moved = fitted.edit.dosed(edit.dose).placed(edit.place)
     prompts = list(held.first(n_prompts).prompts())
     sampling = model.generation.sampling(max_new_tokens=max_new_tokens, temperature=0.0)
     lanes = generate(model, prompts, [(), (edit,), (moved,)], sampling, progress=tell.part(0.6, 1.0))

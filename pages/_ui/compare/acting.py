@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from pages._ui.compare import placing
+from pages._ui.compare import placing, stacked
 from pages._ui.kit import frame, jobs, words
 from pages._ui.kit.lanes import own_dose
 from pages._ui.kit.state import option, part, state
@@ -107,7 +107,7 @@ def _stacked(session: Session, lane: Lane, at: int, known: Mapping[str, str], ke
         st.caption("They act in this order: " + words.plain(", then ".join(known[edit.key] for edit in lane.edits)) + ".")
         st.button("Turn the order round", key=f"{key}-turn", on_click=_set, args=(at, tuple(reversed(lane.edits))))
         if len(lane.edits) == 2:
-            st.caption("*Spectra* shows the angle between the two, layer by layer.")
+            stacked.angle(lane.keys[0], lane.keys[1], key)
     others = [edit for edit in known if edit not in lane.keys]
     if others:
         chosen = st.selectbox("Then also", others, index=None, format_func=known.__getitem__, key=f"{key}-also", placeholder="none")

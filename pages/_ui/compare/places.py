@@ -13,6 +13,7 @@ from pages._ui.kit import frame, jobs, words
 from pages._ui.kit.figures import figure_panel
 from pages._ui.kit.frame import meaning
 from pages._ui.kit.lanes import known_edits
+from pages._ui.kit.rows import rows_of
 from pages._ui.kit.state import state
 from workbench.edits.lane import Lane
 from workbench.settings import EvaluateSettings
@@ -37,7 +38,9 @@ def place_map(session: Session, lanes: Sequence[Lane]) -> None:
         chosen = sets.picker(session, key="places-set")
         if chosen is None:
             return
-        wanted = _wanted(lane, chosen)
+        wanted = _wanted(session, lane, chosen)
+        if wanted is None:
+            return
         frame.act("Measure the places", _begin, wanted, key="places-run")
         jobs.panel(
             MAP, lambda found: _draw(found, lane), settings=wanted,
@@ -46,12 +49,17 @@ def place_map(session: Session, lanes: Sequence[Lane]) -> None:
         )  # fmt: skip
 
 
-def _wanted(lane: Lane, chosen: str) -> EvaluateSettings:
-    from workbench.evaluate.places import COMPARED_PLACES  # imports torch, which the page has by now
+def _wanted(session: Session, lane: Lane, chosen: str) -> EvaluateSettings | None:
+    """The evaluation behind the map; None where the set is damaged, which the picker says."""
+    from workbench.evaluate.places import compared_places  # imports torch, which the page has by now
+    from workbench.workspace.rendering import goes_as_chat
 
-    return EvaluateSettings(
-        (lane.acting(""),) * len(COMPARED_PLACES), chosen, n_placebos=1, n_generations=0, seconds=SECONDS, where=COMPARED_PLACES
-    )
+    rows = rows_of(session, chosen)
+    if rows is None:
+        return None
+    edit = session.load_edit(lane.keys[0])
+    where = compared_places(session.model, is_chat=goes_as_chat(session.model, rows, [edit]))
+    return EvaluateSettings((lane.acting(""),) * len(where), chosen, n_placebos=1, n_generations=0, seconds=SECONDS, where=where)
 
 
 def _begin(wanted: EvaluateSettings) -> None:

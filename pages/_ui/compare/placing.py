@@ -3,32 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import streamlit as st
 
 from pages._ui.compare import running
-from pages._ui.kit import frame, jobs, words
+from pages._ui.kit import jobs, words
 from pages._ui.kit.components import token_strip
-from pages._ui.kit.state import option, part, state
+from pages._ui.kit.place_choice import place_choice
+from pages._ui.kit.state import state
 from workbench.edits.lane import Lane, Named
-from workbench.errors import BadPlace, RetouchError
-from workbench.place import LABELS, ROLES, after, read_place
+from workbench.errors import RetouchError
+from workbench.place import read_place
 
 if TYPE_CHECKING:
     from workbench.session import Prompt, Session
-
-TEXT, REGEX = "after", "after regex"
-_AFTER = {TEXT: "after a text", REGEX: "after a regular expression"}
-
-
-@dataclass
-class Placing:
-    """What this tab has begun to say: lanes that wait for a text, and what was wrong with one."""
-
-    waiting: dict[tuple[str, ...], str] = field(default_factory=dict[tuple[str, ...], str])
-    wrong: dict[tuple[str, ...], BadPlace] = field(default_factory=dict[tuple[str, ...], BadPlace])
 
 
 def place_of(lane: Lane) -> str:
@@ -38,32 +29,8 @@ def place_of(lane: Lane) -> str:
 
 def control(session: Session, lane: Lane, at: int, prompts: Sequence[Prompt], key: str) -> None:
     """Choose the place; say what is wrong with it, or draw where it is."""
-    from workbench.models.chat import has_template
-
-    mine, place, who = part(Placing), place_of(lane), option(lane)
-    kinds = {"": "as it acts by itself", **{name: label for name, label in LABELS.items() if name not in ROLES}}
-    kinds |= {f"first {n}": read_place(f"first {n}").label for n in (4, 16)}
-    kinds |= {role: LABELS[role] for role in ROLES if has_template(session.model.tokenizer)} | _AFTER
-    now = read_place(place) if place else None
-    own = "" if now is None else (REGEX if now.is_regex else TEXT) if now.name == "after" else now.name
-    kind = mine.waiting.get(who, own)
-    if now is not None:
-        kinds.setdefault(own, now.label)
-    st.session_state[f"{key}-where"] = kind
-    st.selectbox(
-        "Where it acts", list(kinds), format_func=kinds.__getitem__, key=f"{key}-where", on_change=_choose, args=(who, at, key),
-        help="For edits of activations; an edit of weights acts at every token. A gate of the fit decides token by token beside it.",
-    )  # fmt: skip
-    if kind in _AFTER:
-        before = now.text if now is not None and own == kind else ""
-        st.text_input(
-            "Which one", before, key=f"{key}-{kind}", on_change=_wait, args=(who, at, key, kind),
-            placeholder="[0-9]+" if kind == REGEX else "Answer:",
-            help="It acts from the token on that completes it, in the prompt or in what is generated.",
-        )  # fmt: skip
-    if (error := mine.wrong.get(who)) is not None:
-        frame.problem(error, f"{key}-where")
-    elif place and prompts:
+    is_place = place_choice(session, place_of(lane), partial(put, at), key=key)
+    if is_place and place_of(lane) and prompts:
         _strip(session, lane, at, prompts[0], key)
         if len(lane.edits) == 1:
             st.button(
@@ -99,27 +66,6 @@ def put(at: int, place: str) -> None:
     """Let the edits of a lane act at a place."""
     now = state()
     now.lanes = tuple(lane.acting(place) if i == at else lane for i, lane in enumerate(now.lanes))
-
-
-def _choose(who: tuple[str, ...], at: int, key: str) -> None:
-    mine, kind = part(Placing), st.session_state[f"{key}-where"]
-    mine.waiting.pop(who, None)
-    mine.wrong.pop(who, None)
-    if kind in _AFTER:
-        mine.waiting[who] = kind
-    else:
-        put(at, kind)
-
-
-def _wait(who: tuple[str, ...], at: int, key: str, kind: str) -> None:
-    mine = part(Placing)
-    mine.wrong.pop(who, None)
-    try:
-        put(at, after(st.session_state[f"{key}-{kind}"], is_regex=kind == REGEX))
-    except BadPlace as error:
-        mine.wrong[who] = error
-        return
-    mine.waiting.pop(who, None)
 
 
 def _keep(session: Session, at: int) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from pages._ui.demonstrations import enough, sets
+from pages._ui.demonstrations import beside, enough, sets
 from pages._ui.kit import frame, jobs, words
 from pages._ui.kit.figures import figure_panel, selected
 from pages._ui.kit.layers import layer_choice
@@ -57,7 +57,7 @@ def panel(session: Session, chosen: str, demonstrations: Demonstrations, version
     settings = demonstrations.fingerprint
     frame.act("Read the activations", _run, demonstrations, key="geometry-run", disabled=not len(demonstrations))
     jobs.panel(
-        GEOMETRY, lambda found: _draw(found, ringed), settings=settings,
+        GEOMETRY, lambda found: _draw(found, ringed, _words_alone(session, demonstrations)), settings=settings,
         nothing=lambda: frame.empty(
             "A point for each answer will stand here, both sides in their colours, at the layer you choose.",
             "Press *Read the activations*.", key="geometry",
@@ -75,7 +75,12 @@ def _run(demonstrations: Demonstrations) -> None:
     jobs.start(GEOMETRY, "Reading activations", work, demonstrations.fingerprint)
 
 
-def _draw(found: DemonstrationGeometry, ringed: int | None) -> None:
+def _words_alone(session: Session, demonstrations: Demonstrations) -> float | None:
+    """How well a bag of the answers' words tells the sides apart, as the checks found it; None where they could not say."""
+    return next((check.value for check in beside.found_now(session, demonstrations) if check.name == "words"), None)
+
+
+def _draw(found: DemonstrationGeometry, ringed: int | None, alone: float | None) -> None:
     from workbench.figures.geometry import projection, separation
 
     n_held = sum(found.held)
@@ -95,11 +100,12 @@ def _draw(found: DemonstrationGeometry, ringed: int | None) -> None:
             frame.empty("How well held-out rows are told apart will stand here.", f"Withheld: {found.withheld}", key="geometry-auc")
             return
         at = found.layers.index(layer)
-        beside = f"random directions {found.random_auc[at]:.2f} on average, p = {words.number(found.p_values[at])}"
-        says = f"Layer {layer}: AUC {found.auc[at]}; {beside}."
+        random = f"random directions {found.random_auc[at]:.2f} on average, p = {words.number(found.p_values[at])}"
+        says = f"Layer {layer}: AUC {found.auc[at]}; {random}."
+        says += "" if alone is None else f" The answers' words alone, without the model: {alone:.2f}."
         figure_panel(
-            separation(found), found.rows(), where, key="geometry-separation", says=words.plain(says),
-            look_for="The layer from which on the line leaves the grey one. High from layer 0 on: the answers' own "
+            separation(found, alone), found.rows(), where, key="geometry-separation", says=words.plain(says),
+            look_for="The layer from which on the line leaves the grey one. No higher than the line of the words alone: the answers' own "
             "words tell the sides apart, before the model has made anything of them. High for random directions too: something plain does.",
         )  # fmt: skip
 

@@ -108,9 +108,8 @@ def _tokens(session: Session, shown: Demonstrations, settings: FitSettings) -> N
     )  # fmt: skip
     sides = [side for side in ("positive", "negative") if getattr(row, side)]
     titles = sides or [row.label or row.split]
-    said = [
-        row_strip(session, shown, side, settings, key=f"set-strip-{side}", title=title) for side, title in zip(sides or ["positive"], titles)
-    ]
+    pairs = zip(sides or ["positive"], titles)
+    said = [row_strip(session, shown, side, settings, key=f"set-strip-{side}", title=title) for side, title in pairs]
     bare = "" if sides else "The row has no answer. "
     st.caption(f"{bare}{said[0]} {LEGEND}" if said[0] else f"{bare}Which tokens it reads and writes, this method settles while it fits.")
 

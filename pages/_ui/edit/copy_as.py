@@ -15,6 +15,7 @@ from pages._ui.kit.asked_model import DEVICE, DTYPE, AskedModel
 from pages._ui.kit.components import text_editor
 from pages._ui.kit.forms import use_values
 from pages._ui.kit.methods import method
+from pages._ui.kit.place_choice import place_key
 from pages._ui.kit.state import part, state
 from workbench.errors import BadKnob, RetouchError
 from workbench.settings import FitSettings
@@ -99,9 +100,10 @@ def fill(session: Session, asked: AskedFit, form: AskedFit) -> None:
 
     Raises:
         BadKnob: another model or workspace than the tab's, a layer that the model lacks, or a chat rendering that there is no template for.
-        UnknownName: no such set.
+        UnknownName: no such set. Others: as `check_place`.
     """
     from workbench.knobs import as_json, check_layers, knobs
+    from workbench.methods.shared.placed import check_place
     from workbench.models.chat import has_template
 
     for name in ("model", "dtype", "device", "workspace"):
@@ -115,12 +117,13 @@ def fill(session: Session, asked: AskedFit, form: AskedFit) -> None:
             "chat and system choose how texts are put to the model; there is nothing to choose here.",
             "Leave them out: chat = none, system empty.",
         )
+    check_place(method(asked.method), session.model, asked.place)
     known, now, told = method(asked.method), state(), st.session_state
     check_layers(known.configure(asked.config), session.model.info.n_layers)
     now.set_name, now.method = rows.id, asked.method
     use_values(knobs(known.config), as_json(known.configure(asked.config)), key=f"knob-{known.name}")
     told[f"preset-{known.name}"] = None
-    told["fit-seed"], told[methods.dose_key(known.name)] = asked.seed, asked.dose
+    told["fit-seed"], told[methods.dose_key(known.name)], told[place_key(known.name)] = asked.seed, asked.dose, asked.place
     if can_chat:
         methods.set_chat(session, session.demos(asked.data), asked.chat, asked.system)
 

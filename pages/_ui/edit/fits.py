@@ -64,7 +64,7 @@ def by_validation(session: Session, demonstrations: Demonstrations, settings: Fi
         )  # fmt: skip
         wanted = ChoiceSettings(
             settings.method, settings.source, settings.config, None, settings.seed, settings.dose, settings.data, settings.chat,
-            settings.system, settings.rivals, max_damage=float(limit),
+            settings.system, settings.rivals, settings.place, max_damage=float(limit),
         )  # fmt: skip
         frame.act("Choose and fit", _begin_choice, wanted, key="choice-fit", disabled=blocked or not rows)
 

@@ -65,15 +65,17 @@ def fit_settings(
     chat: bool | None = None,
     rivals: Rivals = NO_RIVALS,
     system: str = "",
+    place: str = "",
 ) -> FitSettings:
-    """What a fit comes from, with every knob's value, and the dose and the rivals it is measured at and beside."""
+    """What a fit comes from, with every knob's value, the dose and the rivals it is measured at and beside, and where it is to act."""
     from workbench.knobs import as_json
 
     try:
         told = as_json(method(name).configure(values))
     except RetouchError:  # the form shows it; the values as typed still tell this form from another
         told = dict(values)
-    return FitSettings(name, chosen, told, seed=seed, dose=dose, data=demonstrations.fingerprint, chat=chat, system=system, rivals=rivals)
+    how: dict[str, Any] = {"seed": seed, "dose": dose, "chat": chat, "system": system, "rivals": rivals, "place": place}
+    return FitSettings(name, chosen, told, data=demonstrations.fingerprint, **how)
 
 
 def knob_problem(known: Method, values: Mapping[str, Any]) -> RetouchError | None:
@@ -135,7 +137,7 @@ def choose(session: Session, settings: ChoiceSettings, progress: Progress) -> Fi
     fixed = {knob: value for knob, value in settings.config.items() if knob not in tried}
     as_asked = FitSettings(
         name, settings.source, settings.config, None, settings.seed, settings.dose, settings.data, settings.chat, settings.system,
-        settings.rivals,
+        settings.rivals, settings.place,
     )  # fmt: skip
 
     def told(found: Choice) -> FitSettings:
@@ -145,7 +147,7 @@ def choose(session: Session, settings: ChoiceSettings, progress: Progress) -> Fi
     try:
         found = session.choose(
             name, settings.source, fixed, max_damage=settings.max_damage, seed=settings.seed, chat=settings.chat, system=settings.system,
-            progress=progress.part(0.0, 0.85),
+            place=settings.place, progress=progress.part(0.0, 0.85),
         )  # fmt: skip
     except Cancelled as cancelled:
         best: Any = cancelled.best

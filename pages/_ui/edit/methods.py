@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ import streamlit as st
 from pages._ui.kit import scope
 from pages._ui.kit.doses import HELP, dose_slider
 from pages._ui.kit.forms import held, knob_form, put, released_form, shown, use_values
+from pages._ui.kit.place_choice import place_choice, place_key
 from pages._ui.kit.reading import chat_keys
 from pages._ui.kit.words import plain
 from workbench.data.demonstrations import Demonstrations
@@ -34,17 +36,28 @@ def rival_keys(of: str) -> tuple[str, str]:
     return f"fit-rival-{of}", f"fit-against-{of}"
 
 
-def form(session: Session, known: Method) -> tuple[dict[str, Any], int, float]:
-    """Draw presets and knobs; return the knobs' values, the seed, and the dose at which the fit is measured."""
+@dataclass(frozen=True)
+class Said:
+    """What the form of a method says: its knobs, the seed, the dose at which the fit is measured, and where the edit is to act."""
+
+    values: dict[str, Any]
+    seed: int
+    dose: float
+    place: str
+
+
+def form(session: Session, known: Method) -> Said:
+    """Draw presets and knobs; return what they say."""
     from workbench.knobs import knobs
 
     items, key, info = knobs(known.config), f"knob-{known.name}", session.model.info
     chosen = _presets(items, known, key)
     scope.fill(known, key=key, shown=shown, model=session.model)
     released = released_form(known.config, key=key, is_asked=chosen is not None and _is_released(known, chosen))
-    values = knob_form(items, key=key, n_layers=info.n_layers, after=lambda: _dose(items, known, key), more=_seed)
+    values = knob_form(items, key=key, n_layers=info.n_layers, after=lambda: _dose(items, known, key), more=lambda: _more(session, known))
     seed = int(values.pop("seed"))
-    return values | released, seed, float(st.session_state[dose_key(known.name)])
+    place = st.session_state.get(place_key(known.name), "") if known.needs.has_place else ""
+    return Said(values | released, seed, float(st.session_state[dose_key(known.name)]), place)
 
 
 def _presets(items: Sequence[Knob], known: Method, key: str) -> str | None:
@@ -68,7 +81,11 @@ def _is_released(known: Method, preset: str) -> bool:
     return compat is not None and bool(compat.words(as_json(known.configure(preset=preset))[COMPAT]))
 
 
-def _seed() -> dict[str, Any]:
+def _more(session: Session, known: Method) -> dict[str, Any]:
+    """What every method is asked, behind its own knobs."""
+    if known.needs.has_place:
+        at = place_key(known.name)
+        place_choice(session, st.session_state.get(at, ""), partial(st.session_state.__setitem__, at), key=at)
     seed = st.number_input(
         "Seed", 0, 2**32 - 1, 0, step=1, key="fit-seed", persist_state="session", help="The same seed gives the same edit."
     )

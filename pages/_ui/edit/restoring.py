@@ -8,6 +8,7 @@ import streamlit as st
 
 from pages._ui.edit import fitting, methods
 from pages._ui.kit import jobs, scope
+from pages._ui.kit.place_choice import place_key
 from pages._ui.kit.state import state
 from workbench.errors import RetouchError
 from workbench.settings import NO_RIVALS, Rivals
@@ -71,9 +72,9 @@ def _controls(session: Session, run: Run, edit: Edit, dose: float, rivals: Rival
 
     chosen, name, head = state().set_name, edit.header.method, edit.header
     rows = session.demos(chosen) if chosen else Demonstrations(())
-    st.session_state[methods.dose_key(name)] = dose
+    st.session_state[methods.dose_key(name)], st.session_state[place_key(name)] = dose, edit.place
     st.session_state.update(zip(methods.rival_keys(chosen), (rivals.said, rivals.against)))
     chat = bool(head.rendered) if has_template(session.model.tokenizer) and not rows.is_chat else None
     if chat is not None:
         methods.set_chat(session, rows, chat, head.system)
-    return fitting.fit_settings(chosen, rows, name, dict(run.inputs["config"]), run.seed or 0, dose, chat, rivals, head.system)
+    return fitting.fit_settings(chosen, rows, name, dict(run.inputs["config"]), run.seed or 0, dose, chat, rivals, head.system, edit.place)

@@ -13,10 +13,12 @@ from pages._ui.kit.methods import method, obstacles
 from pages._ui.kit.state import part, state
 from workbench.data.demonstrations import Demonstrations
 from workbench.errors import RetouchError
+from workbench.place import read_place
 from workbench.settings import FitSettings
 
 if TYPE_CHECKING:
-    from workbench.session import Session
+    from workbench.methods.shared.touched import Touched
+    from workbench.session import Prompt, Session
 
 LEGEND = "Solid: read; dashed: written; double: both. A gate or spared tokens may leave some out."
 
@@ -41,10 +43,10 @@ def asked(session: Session, chosen: str, demonstrations: Demonstrations) -> FitS
     now, said = state(), part(Form).said
     blocked = {} if now.method else obstacles(session, demonstrations)
     name = now.method or next((one for one in blocked if not blocked[one]), next(iter(blocked), ""))
-    config = said.config if said is not None and said.method == name else as_json(method(name).config())
+    config, place = (said.config, said.place) if said is not None and said.method == name else (as_json(method(name).config()), "")
     chat, system = (st.session_state.get(key) for key in chat_keys(demonstrations.name))
     chat = goes_as_chat(session.model, demonstrations) if chat is None else bool(chat)
-    return FitSettings(name, chosen, config, chat=chat, system=system.strip() if chat and system else "")
+    return FitSettings(name, chosen, config, chat=chat, system=system.strip() if chat and system else "", place=place)
 
 
 def row_strip(session: Session, row: Demonstrations, side: str, settings: FitSettings, *, key: str, title: str = "") -> str:
@@ -60,6 +62,8 @@ def row_strip(session: Session, row: Demonstrations, side: str, settings: FitSet
         read = as_read(session.model, row, settings.chat, settings.system)[0]
         tokens, n_prompt = session.token_texts(read.prompt, getattr(read, side) or None)
         found = touched(method(settings.method).configure(settings.config), session.model.info, len(tokens), n_prompt)
+        if settings.place:
+            found = _placed(session, found, settings.place, read.prompt, getattr(read, side) or None)
     except RetouchError as error:  # the fit will say so too
         st.caption(f":orange[{words.plain(str(error))}]")
         return ""
@@ -71,3 +75,15 @@ def row_strip(session: Session, row: Demonstrations, side: str, settings: FitSet
         token_strip(tokens, key=key, marks=found.marks, twin=False)
     told = words.listed(said)
     return f"{told[0].upper()}{told[1:]}." if told else ""
+
+
+def _placed(session: Session, found: Touched, place: str, prompt: Prompt, answer: str | None) -> Touched:
+    """The same, written where the edit is told to act. Raises: as `placing.acts_at`."""
+    from workbench.methods.shared.touched import acted_on
+    from workbench.models.placing import acts_at
+
+    where, n_prompt = read_place(place), len(session.token_texts(prompt)[0])
+    ids = session.model.tokens([prompt], None if answer is None else [answer]).ids[0].tolist()
+    acts = acts_at(session.model, place, prompt, ids[n_prompt:]) if where.reads_text else acted_on(place, len(ids), n_prompt)
+    marks = tuple(" ".join(["read"] * ("read" in mark) + ["write"] * on) for mark, on in zip(found.marks, acts))
+    return found._replace(marks=marks, writes=where.label)

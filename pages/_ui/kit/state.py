@@ -26,7 +26,18 @@ LOAD = "load"
 MAX_LANES = 5
 _KEY = "retouch"
 # Values of forms that speak of one model's layers, heads and edits; prompts are the person's and go along to the next model.
-_FORMS = ("knob-", "preset-", "fit-dose-", "compare-edits", "spectra-edits", "evaluate-edits", "dose-", "strip-edit", "model-prompt")
+_FORMS = (
+    "knob-",
+    "preset-",
+    "fit-dose-",
+    "fit-place-",
+    "compare-edits",
+    "spectra-edits",
+    "evaluate-edits",
+    "dose-",
+    "strip-edit",
+    "model-prompt",
+)
 Settings = TypeVar("Settings")
 Result = TypeVar("Result")
 Part = TypeVar("Part")

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from pages._ui.kit import frame, jobs, scope, words
+from pages._ui.kit.angles import ANGLES, compare_directions
 from pages._ui.kit.backend import session
 from pages._ui.kit.components import drag_lines
 from pages._ui.kit.figures import figure_panel
 from pages._ui.kit.layers import layer_choice
+from pages._ui.kit.place_choice import place_key
 
 if TYPE_CHECKING:
     from workbench.edits.base import Edit
@@ -20,11 +22,6 @@ if TYPE_CHECKING:
     from workbench.progress import Progress
     from workbench.session import Session
     from workbench.workspace.recut import Recut
-
-N_TEXTS = 24
-# Its settings are the two edits.
-ANGLES: jobs.Slot[tuple[str, str], EditAngles] = jobs.Slot("angles")
-
 
 Cut = tuple[str, tuple[tuple[str, int], ...]]
 # Its settings are the edit and the numbers of directions.
@@ -79,6 +76,7 @@ def movable_cut(loaded: Edit, report: FitReport, source: str, *, prefix: str) ->
     if knobs.keys() <= loaded.header.config.keys() and st.button(
         "Fit with this cut", key=f"{prefix}-refit", disabled=chosen == fitted, help="The same numbers in every edited layer."
     ):
+        st.session_state[place_key(loaded.header.method)] = loaded.place
         scope.hand_knobs(loaded.header.method, {**loaded.header.config, **knobs}, "Spectra", said=_said(knobs))
         st.switch_page("pages/edit.py")
 
@@ -157,7 +155,7 @@ def angles(one: str, other: str) -> None:
     """Do both edits move the model in the same directions?"""
     st.header("What both have in common", anchor=False)
     settings = (one, other)
-    frame.act("Compare their directions", _compare, settings, key="angles-run")
+    frame.act("Compare their directions", compare_directions, settings, key="angles-run")
     jobs.panel(
         ANGLES, _angles, settings=settings,
         nothing=lambda: frame.empty(
@@ -165,18 +163,6 @@ def angles(one: str, other: str) -> None:
             "Press *Compare their directions*.", key="angles",
         ),
     )  # fmt: skip
-
-
-def _compare(edits: tuple[str, str]) -> None:
-    def work(session: Session, progress: Progress) -> EditAngles:
-        from workbench.data.demonstrations import Demonstrations
-        from workbench.lenses.edit_angles import edit_angles
-        from workbench.workspace.measured import neutral_for
-
-        texts = neutral_for(session.demos, None, Demonstrations(()), session.model)[:N_TEXTS]
-        return edit_angles(session.model, texts, session.stack(edits[0]), session.stack(edits[1]), progress=progress)
-
-    jobs.start(ANGLES, "Comparing directions", work, edits)
 
 
 def _angles(found: EditAngles) -> None:

@@ -14,6 +14,7 @@ from pages._ui.kit import frame, jobs, scope, words
 from pages._ui.kit.figures import table_panel
 from pages._ui.kit.frame import meaning
 from pages._ui.kit.lanes import own_dose
+from pages._ui.kit.place_choice import place_key
 from pages._ui.kit.state import state
 from workbench.edits.lane import Lane, Named
 from workbench.errors import RetouchError
@@ -80,6 +81,7 @@ def _head(session: Session, key: str, story: EditStory, fits_here: bool) -> None
                 frame.act("Rename edit", _rename, session, story.info.id, name, key="story-rename", disabled=not name.strip())
         if st.button("Fit again with its settings", key="story-again", help="The form of Edit, as it was for this fit."):
             state().set_name = _source(session, story) or state().set_name
+            st.session_state[place_key(head.method)] = story.edit.place
             scope.hand_knobs(head.method, dict(head.config), story.name, said="all its knobs")
             st.switch_page("pages/edit.py")
 
@@ -224,7 +226,15 @@ def _origin(story: EditStory) -> None:
         key="story-origin",
     )  # fmt: skip
     try:
-        asked = AskedFit(head.method, story.demonstrations or "?", dict(head.config), head.seed, story.edit.dose, model=head.model.name)
+        asked = AskedFit(
+            head.method,
+            story.demonstrations or "?",
+            dict(head.config),
+            head.seed,
+            story.edit.dose,
+            place=story.edit.place,
+            model=head.model.name,
+        )
     except RetouchError:  # a knob of an older version that is no more: the folder still has it
         st.json(dict(head.config), expanded=False)
         return

@@ -8,6 +8,7 @@ from typing import Literal
 
 from workbench.data.demonstrations import Demonstrations
 from workbench.data.sides import SIDES, sided
+from workbench.sites import LAYER_WEIGHTS
 
 TaskKind = Literal["contrast", "label", "concept", "canonical"]
 
@@ -36,6 +37,16 @@ class Needs:
     sites: tuple[str, ...] = ()
     parameters: bool = False
     sets: bool = False
+
+    @property
+    def weights(self) -> bool:
+        """Whether the edits change weights of layers, or all parameters."""
+        return self.parameters or any(kind in LAYER_WEIGHTS for kind in self.sites)
+
+    @property
+    def has_place(self) -> bool:
+        """Whether the edits can be told where to act: those that change weights, or the table of senses, act at every token."""
+        return not self.weights and not self.senses
 
     @property
     def in_words(self) -> str:
