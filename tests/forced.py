@@ -40,8 +40,8 @@ class _Statements(sqlite3.Connection):
         return super().executemany(*args, **kwargs)
 
 
-def _at(n: int, event: Event) -> None:
-    """From the n-th point on (counted from 0), kill this process, or refuse that one as a full disk does."""
+def _at(n: int, event: Event) -> Callable[[], bool]:
+    """At the n-th point (counted from 0), kill this process, or refuse that one as a full disk does; return what says if it was met."""
     seen = [0]
 
     def point() -> None:
@@ -66,11 +66,12 @@ def _at(n: int, event: Event) -> None:
     whole._exchanged_at_once = before(whole._exchanged_at_once)
     for name in ("replace", "fsync", "mkdir"):
         setattr(os, name, before(getattr(os, name)))
+    return lambda: seen[0] > n
 
 
 def _work(folder: Path, n: int, event: Event, tell: Connection) -> None:
     workspace = Workspace(folder)
-    _at(n, event)
+    is_met = _at(n, event)
     done: list[tuple[str, Any]] = []
 
     def tried(kind: str, key: Any, call: Callable[[], object]) -> None:
@@ -88,7 +89,7 @@ def _work(folder: Path, n: int, event: Event, tell: Connection) -> None:
     tried("set", "typed", lambda: workspace.sets.save(rows("typed", name="typed")))
     tried("run", "first", lambda: workspace.runs.record("fit", "first", inputs={}, arrays={"x": np.arange(4.0)}))
     tried("gone", edit(1.0).id, lambda: workspace.edits.delete(edit(1.0).id))
-    tell.send(("end", None))
+    tell.send(("end", is_met()))
     os._exit(0)
 
 
@@ -113,7 +114,7 @@ def forced(folder: Path, n: int, event: Event) -> bool:
     process.join(30)
     assert process.exitcode in ((0, 9) if event == "kill" else (0,)), (n, process.exitcode)
     _look(folder, [item for item in told if item[0] not in ("refused", "end")], n, event)
-    return process.exitcode == 0 and not any(kind == "refused" for kind, _ in told)
+    return ("end", False) in told
 
 
 def _look(folder: Path, acknowledged: list[tuple[str, Any]], n: int, event: Event) -> None:

@@ -25,9 +25,11 @@ def test_nothing_acknowledged_is_lost_and_nothing_is_left_over_wherever_it_happe
 def test_what_is_lost_would_be_seen(tmp_path: Path) -> None:
     folder = tmp_path / "home"
     assert forced(folder, 10_000, "kill")
-    harness._look(folder, [("set", "typed")], 0)
+    harness._look(folder, [("set", "typed")], 0, "kill")
     with pytest.raises(AssertionError):
-        harness._look(folder, [("run", "another")], 0)
+        harness._look(folder, [("run", "another")], 0, "kill")
+    with pytest.raises(AssertionError, match="a refused edit is there"):
+        harness._look(folder, [("set", "typed")], 0, "full")
     (folder / "edits" / ".rest").mkdir()
     with pytest.raises(AssertionError, match="left over"):
-        harness._look(folder, [], 0)
+        harness._look(folder, [], 0, "kill")
