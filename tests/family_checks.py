@@ -6,7 +6,6 @@ rather than refuse it.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -48,7 +47,6 @@ LENS_ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "stream_readout": (words(12, 13, 14, 12),),
     "patch_lens": (words(12, 13, 14), words(15, 13), 0, 1, 0, 1),
     "reader": (words(12, 13, 14, 12), "resid_post@1"),
-    "reader_file": (words(12, 13, 14, 12), "resid_post@1"),
     "node_table": (words(12, 13, 14, 12), "w1", "w2"),
     "upstream": (words(12, 13, 14, 12), "w1", "w2"),
     "direction_card": ("token: w1", 1),
@@ -226,8 +224,6 @@ def method(model: LanguageModel, name: str) -> str:
 def lens(model: LanguageModel, name: str) -> str:
     """A lens looks and leaves the model as it was, or an obstacle is named first, and the lens refuses by it."""
     obstacles, look = registry.obstacles_of(name, model), registry.lens(name)
-    if name == "reader_file":
-        look = in_a_room(look)
     base, hooks = logits(model), model.hook_count()
     if obstacles:
         try:
@@ -244,16 +240,6 @@ def lens(model: LanguageModel, name: str) -> str:
         assert name == "induction_proof" and "looks back like an induction head" in str(answer)
     assert torch.equal(logits(model), base) and model.hook_count() == hooks
     return "yes"
-
-
-def in_a_room(look: Callable[..., Any]) -> Callable[..., Any]:
-    """The lens, its file in a folder that goes with it."""
-
-    def write(*arguments: Any) -> Any:
-        with tempfile.TemporaryDirectory() as room:
-            return look(*arguments, file=Path(room) / "site.parquet")
-
-    return write
 
 
 METHODS = tuple(item.name for item in ordered() if not item.needs.senses)

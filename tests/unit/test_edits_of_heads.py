@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -158,3 +159,21 @@ def test_the_first_layer_and_head_that_a_model_lacks_are_refused(tiny_gpt2: Any)
     for name in (f"{info.n_layers}.0", f"0.{info.n_heads}", "1", "1.x"):
         with pytest.raises(BadKnob, match="is no head of a model with"):
             head_pairs([name], info)
+
+
+def test_pairs_that_pull_in_different_directions_are_warned_of_and_those_that_agree_are_not(tiny_gpt2: Any) -> None:
+    rows = contrast_rows(40)
+
+    def told(answers: list[tuple[str, str]], n: int = 40) -> list[str]:
+        kept = [replace(row, positive=good, negative=bad) for row, (good, bad) in zip(rows, answers * 20)][:n]
+        report = METHOD.fit(tiny_gpt2, rows.with_rows(kept), config(parts=("1.2", "MLP 2"))).report
+        return [notice.text for notice in report.notices if "different directions" in notice.text]
+
+    swapped = [(" w3", " w52"), (" w52", " w3")]
+    assert "The 24 pairs" in told(swapped)[0] and "of random ones it would be 0.20" in told(swapped)[0]
+    assert not told(swapped[:1] * 2), "one good answer to all"
+    assert not told(swapped, 20), "12 pairs do not tell"
+    sides = rows.with_rows(
+        [replace(row, positive=None, negative=None, label=("target", "anti_target")[i % 2]) for i, row in enumerate(rows)]
+    )
+    assert not [one for one in METHOD.fit(tiny_gpt2, sides, config(parts=("1.2",))).report.notices if "directions" in one.text]

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from workbench.data.demonstrations import Demonstrations
-from workbench.data.sides import two_sides
+from workbench.data.sides import are_pairs, two_sides
 from workbench.edits.base import Edit, ExportTarget, Header, Possible, Refused, edit_kind
 from workbench.errors import BadKnob, CorruptEdit
 from workbench.knobs import existing_layers, knob
@@ -41,6 +41,8 @@ _STREAM, _HEADS, _MLPS = "resid_post", "head_z", "mlp_out"
 _NAMES = {"layers": "layer", "mlps": "mlp"}
 """The facts that say which layers have a vector, and how its tensor is named."""
 _HOLDS = Holds((_HEADS,), (_MLPS,))
+_LEAST_PAIRS, _CHANCES = 16, 1.5
+"""Fewer pairs do not tell a common direction from chance; nor does one that is as little longer than chance."""
 
 
 @dataclass(frozen=True)
@@ -254,13 +256,27 @@ def fit(model: LanguageModel, demonstrations: Demonstrations, config: MeanDiffer
     differences = {site: masks(site, good.double().mean(0) - bad.double().mean(0)) for site, (good, bad) in read.items()}
     plain = AdditionEdit(header("mean_difference", model, demonstrations, config, seed, _facts(sites, config)), {})
     strength, notices = _strength(model, plain, differences, demonstrations, config, seed)
-    notices = (*start.notices, *notices)
+    notices = (*start.notices, *(_scattered(read, masks) if are_pairs(rows) else ()), *notices)
     vectors = {site: (strength * v).float() for site, v in differences.items()}
     lengths = [torch.cat(sides).double().norm(dim=1).mean() for sides in read.values()]
     ratios = [float(vector.norm() / length) for vector, length in zip(vectors.values(), lengths)]
     fitted = Fitted(plain.moving(vectors), _report([site.layer or 0 for site in sites], ratios, len(rows), strength, notices))
     fitted = gated(model, fitted, demonstrations, config.gate, seed=seed, progress=progress.part(0.95, 1.0))
     return spared(model, fitted, demonstrations, config.spare)
+
+
+def _scattered(read: Mapping[Site, tuple[Tensor, Tensor]], masks: Callable[[Site, Tensor], Tensor]) -> tuple[Notice, ...]:
+    """That pairs pull in different directions, so that one vector for all of them is of none.
+
+    The mean of n random differences is 1/√n as long as one of them.
+    """
+    apart = [masks(site, good - bad) for site, (good, bad) in read.items()]
+    n, common = len(apart[0]), max(float(d.mean(0).norm() / d.norm(dim=1).mean().clamp_min(1e-12)) for d in apart)
+    if n < _LEAST_PAIRS or common > _CHANCES * n**-0.5:
+        return ()
+    text = f"The {n} pairs pull in different directions: what they have in common is {common:.2f} as long as a pair's own difference; "
+    hint = "One vector is added to every text alike: take rows that want the same of each, as one answer for all or two sets of prompts."
+    return (Notice("warning", f"{text}of random ones it would be {n**-0.5:.2f}.", hint),)
 
 
 def _facts(sites: Sequence[Site], config: MeanDifferenceConfig) -> dict[str, Any]:
