@@ -36,7 +36,8 @@ def main(session: Session) -> None:
         sets.table(session, chosen, demonstrations, version, beside.found_now(session, demonstrations))
         n = session.demos.n_opened(chosen)
         opened = f" Test is opened: {count(n, 'run')} scored edits on it." if n else ""
-        st.caption(f"{count(len(demonstrations), 'row')}: {counts(demonstrations)}.{opened} Every change is a version on disk.")
+        each = f": {counts(demonstrations)}" if len(demonstrations) else ", type the first into the table"
+        st.caption(f"{count(len(demonstrations), 'row')}{each}.{opened} Every change is a version on disk.")
         _foot(session, chosen, demonstrations, version)
     with side:
         beside.checks(session, chosen, demonstrations, version)

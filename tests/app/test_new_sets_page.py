@@ -22,6 +22,19 @@ def dialog() -> None:
     beginnings.new_set(backend().sessions["embedded"])
 
 
+def reopening() -> None:
+    import streamlit as st
+
+    from pages._ui.demonstrations import beginnings
+    from pages._ui.kit.backend import session
+
+    one = session()
+    assert one is not None
+    if st.button("again", key="again"):
+        beginnings.begin(one, "Files")
+    beginnings.new_set(one)
+
+
 def opened(app: Run, way: str) -> AppTest:
     app()
     test = AppTest.from_function(dialog, default_timeout=60)
@@ -141,3 +154,24 @@ def test_a_set_that_ships_offers_a_copy_and_no_deletion(app: Run, fresh_backend:
     assert fresh_backend.sessions["embedded"].demos.info(test.session_state["retouch"].set_name).is_shipped
     assert not any(str(item.key) in ("set-delete", "set-rename") for item in test.button)
     assert any(item.key == "set-duplicate" for item in test.button)
+
+
+def test_each_opening_of_the_dialog_begins_anew(app: Run, fresh_backend: Any, monkeypatch: Any) -> None:
+    from pages._ui.demonstrations import beginnings
+
+    monkeypatch.setattr(beginnings, "new_set_dialog", lambda session: None)
+
+    def at(way: str) -> AppTest:
+        """The dialog as it stands, and behind a button opened again."""
+        test.session_state["new-set-way"] = way
+        return fine(test.run())
+
+    app()
+    test = AppTest.from_function(reopening, default_timeout=60)
+    fine(at("Paste").text_area(key="paste-text").set_value("w1 w2\tw3\tw4\n").run())
+    assert "1 good row" in texts(test)
+    file = at("Files").get("file_uploader")[0].proto.id
+    assert at("Files").get("file_uploader")[0].proto.id == file, "a rerun keeps what was brought"
+    fine(test.button(key="again").click().run())
+    assert at("Files").get("file_uploader")[0].proto.id != file
+    assert at("Paste").text_area(key="paste-text").value == "" and "good row" not in texts(test)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal, cast
 
 import streamlit as st
 
@@ -39,13 +39,22 @@ class Asked:
     mapping: tuple[tuple[str, str], ...] = ()
 
 
+@dataclass
+class Begun:
+    """How often this tab opened the dialog: files that a browser holds cannot be taken from their box, so each opening has a new one."""
+
+    turn: int = 0
+    of_tab: ClassVar[bool] = True
+
+
 IMPORT: jobs.Slot[Asked, Imported] = jobs.Slot("import", of_tab=True)
 
 
 def begin(session: Session, way: Way) -> None:
-    """Open the dialog at one of its ways; what an earlier one read is gone."""
+    """Open the dialog at one of its ways; what an earlier one read, and was told, is gone."""
     forget()
-    st.session_state["new-set-way"] = way
+    part(Begun).turn += 1
+    st.session_state.update({"new-set-way": way, "paste-text": "", "hub-dataset": "", "hub-where": ""})
     new_set_dialog(session)
 
 
@@ -87,7 +96,7 @@ def _files(session: Session) -> None:
         "StereoSet, canonical examples, RepE emotions and chats are recognised; of any other you say which column is which. "
         "Several files become one set."
     )
-    given = st.file_uploader("Files", type=_TYPES, key="import-file", accept_multiple_files=True)
+    given = st.file_uploader("Files", type=_TYPES, key=f"import-file-{part(Begun).turn}", accept_multiple_files=True)
     if not given:
         return
     files = [(item.getvalue(), item.name) for item in given]
@@ -133,11 +142,14 @@ def _read(session: Session, asked: Asked, how: Callable[[Progress], Imported]) -
 
 def _imported(session: Session, read: Imported, asked: Asked) -> None:
     rows = read.demonstrations
-    st.markdown(f"**{count(len(rows), 'good row')}**, read as {plain(read.format)}: {counts(rows)}.")
+    st.markdown(f"**{count(len(rows), 'good row')}**, {_read_as(read.format)}: {counts(rows)}.")
     if read.problems:
         st.markdown(f"{count(len(read.problems), 'line')} left out or to be known of:")
         st.dataframe(
-            [{"line": item.line, "what is wrong": item.what, "what to do": item.hint} for item in read.problems[:200]],
+            [
+                {"line": "all" if item.line is None else str(item.line), "what is wrong": item.what, "what to do": item.hint}
+                for item in read.problems[:200]
+            ],
             hide_index=True,
             height=min(200, 40 + 36 * len(read.problems)),
         )
@@ -157,7 +169,15 @@ def _imported(session: Session, read: Imported, asked: Asked) -> None:
 
 def _preview(rows: Sequence[dict[str, object]]) -> None:
     used = [name for name in rows[0] if name != "id" and any(row[name] for row in rows)]
-    st.dataframe([{name: str(row[name] or "") for name in used} for row in rows], hide_index=True, height=38 + 35 * len(rows))
+    st.dataframe([{name: _cell(row[name]) for name in used} for row in rows], hide_index=True, height=38 + 35 * len(rows))
+
+
+def _cell(value: object) -> str:
+    return ", ".join(map(str, cast("tuple[object, ...]", value))) if isinstance(value, tuple) else str(value or "")
+
+
+def _read_as(layout: str) -> str:
+    return "column by column" if layout == "retouch" else f"read as {plain(layout)}"
 
 
 def _open(key: str) -> None:
