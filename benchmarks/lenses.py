@@ -72,8 +72,12 @@ def main() -> None:
 
     torch.set_num_threads(1)
     session = open_session(asked.model, asked.workspace)
-    for lens, given in (("logit_lens", ("to go",)), ("direct_attribution", ("to go", " on")), ("head_scores", ()), ("reader", ("to go",))):
-        session.look(lens, *given, **({"n": 1, "length": 3} if not given else {}))
+    warm: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {
+        "logit_lens": (("to go",), {}), "direct_attribution": (("to go", " on"), {}), "head_scores": ((), {"n": 1, "length": 3}),
+        "reader": (("to go",), {}),
+    }  # fmt: skip
+    for lens, (given, more) in warm.items():
+        session.look(lens, *given, **more)
     n = session.model.tokens(CLEAN).ids.shape[1]
     lines = [f"| lens, {n} tokens | processor s | s | at most |", "|---|---|---|---|"]
     for line in lines:
