@@ -60,6 +60,11 @@ def test_a_run_is_opened_again_with_its_controls_and_the_same_texts(app: Run, fr
     assert "1 run." in texts(test)
 
 
+def is_old(test: AppTest, slot: str) -> bool:
+    """Whether no step of a lesson, whenever it began, takes what stands in a slot as an answer."""
+    return test.session_state["retouch"].kept[slot].asked == 0.0
+
+
 def opened(test: AppTest, backend: Any, kind: str, at: int = 0) -> AppTest:
     """Open a run of a kind from Start's recent work, the newest being 0, and stand on the page that it opens."""
     with acting_as(test.session_state["retouch"].owner):
@@ -82,8 +87,9 @@ def test_an_evaluation_is_opened_with_its_controls_and_its_result_and_nothing_is
     fine(test.number_input(key="evaluate-placebos").set_value(0).run())
     fine(test.button(key="evaluate").click().run())
     other = settled(test).session_state["retouch"].kept["evaluate"].value
-    assert other.metrics() != was.metrics()
+    assert other.metrics() != was.metrics() and not is_old(test, "evaluate")
     test = opened(test, fresh_backend, "evaluate", 1)
+    assert is_old(test, "evaluate")
     again = test.session_state["retouch"].kept["evaluate"].value
     assert again.metrics() == was.metrics() and again.verdict == was.verdict and not fresh_backend.jobs.active()
     assert (test.slider(key=f"evaluate-dose-{edit}").value, test.number_input(key="evaluate-placebos").value) == (2.0, 1)
@@ -99,6 +105,7 @@ def test_a_fit_is_opened_with_its_form_and_its_verdict_or_says_that_its_edit_is_
     fine(test.button(key="fit").click().run())
     assert settled(test).session_state["retouch"].kept["fit"].value.edit != was.edit
     test = opened(test, fresh_backend, "fit", 1)
+    assert is_old(test, "fit")
     again = test.session_state["retouch"].kept["fit"].value
     assert again.edit == was.edit and again.evaluation.verdict == was.evaluation.verdict and again.settings == was.settings
     assert test.number_input(key="fit-seed").value == 0 and "From earlier settings" not in texts(test)

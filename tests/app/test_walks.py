@@ -103,6 +103,18 @@ def test_nothing_done_passes_nothing(step: LessonStep) -> None:
     assert all(value_of(Attempt(), reading) in (None, 0.0) for reading in step.readings)
 
 
+def test_a_sink_is_as_long_as_the_lesson_says_where_its_edits_act(one: Any, real: str) -> None:
+    from workbench.models.sinks import sinks
+
+    texts = ["Question: What is the capital of France? Answer:", "The old harbour was quiet, and nobody came before noon."]
+    for name in ("embedded-sink", real):
+        (layer,) = LESSONS["sink"].on(name).steps[2].start.knobs["layers"]
+        found = sinks(one.open(name, silent()).model, texts)
+        assert 50 < found.layers[layer].largest / found.layers[layer].median < 200, "a hundred times as long as elsewhere"
+        assert {position for _, position, _ in found.tokens} == {0} and "hundred times" in LESSONS["sink"].on(name).steps[1].idea
+    assert sinks(one.sessions["embedded"].model, texts).bounds == {}, "control: a model that has none"
+
+
 def test_wrong_looks_on_the_real_model_pass_nothing(one: Any, real: str) -> None:
     look, steps = one.sessions[real].look, {name: LESSONS[name].on(real).steps for name in ("stream", "lens", "heads")}
     asked = "The capital of France is"

@@ -7,7 +7,10 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +39,33 @@ def test_logits_equal_hugging_face_and_the_bridge(tiny: LanguageModel) -> None:
         bridge = tiny.bridge(batch.ids, attention_mask=batch.mask.long())  # pyright: ignore
     torch.testing.assert_close(ours, plain, atol=1e-6, rtol=1e-5)
     torch.testing.assert_close(ours, bridge, atol=1e-5, rtol=1e-5)  # rounding of another attention kernel
+
+
+@pytest.mark.parametrize("in_turn", [True, False])
+def test_of_two_models_that_are_asked_for_at_once_one_is_read_after_the_other(
+    tiny_folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch, in_turn: bool
+) -> None:
+    """transformers would else take from both how to tie their weights, and both were refused as corrupt."""
+    both, met = threading.Barrier(2), list[bool]()
+
+    def reading(*_: Any, **__: Any) -> Any:
+        with suppress(threading.BrokenBarrierError):
+            both.wait(0.2 if in_turn else 60)
+            met.append(True)
+        raise ValueError("far enough")
+
+    monkeypatch.setattr(catalog.AutoModelForCausalLM, "from_pretrained", reading)
+    if not in_turn:
+        monkeypatch.setattr(catalog, "BUILDING", nullcontext())
+
+    def refused(family: str) -> bool:
+        with pytest.raises((CorruptModel, ModelUnavailable), match="far enough"):
+            catalog.load(str(tiny_folders[family]))
+        return True
+
+    with ThreadPoolExecutor(2) as threads:
+        assert list(threads.map(refused, ("gpt2", "llama"))) == [True, True]
+    assert bool(met) is not in_turn
 
 
 def test_bridge_and_plain_module_hold_the_same_parameters(tiny: LanguageModel) -> None:

@@ -26,6 +26,7 @@ from workbench.edits.html_report import write_report
 from workbench.edits.scripts import write_script
 from workbench.errors import StorageFailed, UnsupportedExport
 from workbench.models.base import LanguageModel
+from workbench.models.building import BUILDING
 from workbench.models.catalog import load, located
 from workbench.models.fingerprints import HOLDS
 from workbench.models.tokens import TokenBatch
@@ -145,7 +146,8 @@ def _parity(model: LanguageModel, edits: Sequence[Edit], target: ExportTarget, f
     elif fresh_process:
         found = _in_fresh_process(target, model, folder, probes)
     else:
-        found = fresh_load.log_probs(target, _source(model), model.info.dtype, str(folder), probes)
+        with BUILDING:
+            found = fresh_load.log_probs(target, _source(model), model.info.dtype, str(folder), probes)
     # Positions, not logits: a vocabulary padded by the file format has more columns.
     worst = max(float((found[name] - wanted[name]).abs().max()) for name in probes)
     return worst, sum(ids.numel() for ids in probes.values())

@@ -19,6 +19,7 @@ from workbench.errors import CorruptModel, ModelUnavailable, NotEnoughMemory
 from workbench.models import gguf
 from workbench.models.backpack.files import is_backpack
 from workbench.models.base import LanguageModel
+from workbench.models.building import BUILDING
 from workbench.models.devices import QUANTISED, SPREAD, checked_device, free_bytes, loading_options
 from workbench.models.fetching import HUB_ANSWERS_WITHIN, fetch, fetched, hub_has, recommended
 from workbench.models.fingerprints import held
@@ -171,7 +172,7 @@ def _sized(name: str, source: str, local: bool, dtype: str, device: str, revisio
 
         def built() -> Any:
             config = AutoConfig.from_pretrained(source, revision=revision or None, local_files_only=local, trust_remote_code=False)
-            with torch.device("meta"):
+            with BUILDING, torch.device("meta"):
                 return AutoModelForCausalLM.from_config(config, trust_remote_code=False)
 
         network: Any = _from_hub(name, built)
@@ -271,7 +272,8 @@ def _reach(source: str) -> bool:
 def _read(name: str, source: str, local: bool, dtype: torch.dtype, revision: str, more: dict[str, Any]) -> tuple[Any, Any]:
     def read() -> tuple[Any, Any]:
         options = {"revision": revision or None, "local_files_only": local, "trust_remote_code": False, **more}
-        both: Any = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, output_loading_info=True, **options)
+        with BUILDING:
+            both: Any = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, output_loading_info=True, **options)
         network, told = both
         missing = sorted(told["missing_keys"]) + sorted(str(key) for key in told.get("mismatched_keys", ()))
         if missing:

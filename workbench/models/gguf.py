@@ -20,6 +20,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers import modeling_gguf_pytorch_utils as reading
 
 from workbench.errors import CorruptModel, ModelUnavailable
+from workbench.models.building import BUILDING
 from workbench.progress import Progress, silent
 
 _MAGIC = b"GGUF"
@@ -122,7 +123,7 @@ def read_gguf(path: str | Path, *, dtype: torch.dtype = torch.float32, progress:
     config = config_of(file)
     tell(0.1, f"Writing out the weights of {file.name}")
     try:
-        with _quiet(tell):
+        with BUILDING, _quiet(tell):
             both: Any = AutoModelForCausalLM.from_pretrained(
                 file.parent, gguf_file=file.name, config=config, dtype=dtype, output_loading_info=True
             )

@@ -56,7 +56,7 @@ def restore(settings: CompareSettings, found: Comparison | None, shown: CompareS
     if found is None:
         begin(COMPARE, settings)
     else:
-        jobs.put(COMPARE, found, settings)
+        jobs.put(COMPARE, found, settings, is_on_record=True)
     part(Asked).settings = shown
 
 

@@ -39,7 +39,7 @@ def restore(session: Session, run: Run) -> None:
         return
     state().edit = key
     outcome = _outcome(session, run, edit)
-    jobs.put(fitting.FIT, outcome, outcome.settings)
+    jobs.put(fitting.FIT, outcome, outcome.settings, is_on_record=True)
 
 
 def _outcome(session: Session, run: Run, edit: Edit) -> fitting.FitOutcome:

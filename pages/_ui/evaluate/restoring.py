@@ -60,7 +60,7 @@ def restore(session: Session, run: Run) -> None:
     elif run.kind == "refit":
         _refit(session, run, found, asked)
     else:
-        jobs.put(slot, protocol.Compared(asked, found, {}) if run.kind == "protocol" else found, asked)
+        jobs.put(slot, protocol.Compared(asked, found, {}) if run.kind == "protocol" else found, asked, is_on_record=True)
 
 
 def _refit(session: Session, run: Run, measured: Any, asked: Any) -> None:
@@ -71,13 +71,13 @@ def _refit(session: Session, run: Run, measured: Any, asked: Any) -> None:
     earlier = [one for one in session.workspace.runs.list("influence", _N) if one.created <= run.created]
     shown = next((one for one in earlier if one.inputs.get("lanes") == run.inputs.get("lanes")), None)
     if shown is not None and (found := result_of(shown, session.workspace.runs)) is not None:
-        jobs.put(influence.INFLUENCE, found, _by_settings(session, shown, ()))
+        jobs.put(influence.INFLUENCE, found, _by_settings(session, shown, ()), is_on_record=True)
     try:
         edit = session.load_edit(str(run.outputs["edit"]))
     except RetouchError as error:  # nobody saved it, and it is gone with its process
         jobs.fail(influence.AGAIN, error)
         return
-    jobs.put(influence.AGAIN, Refit(edit, tuple(run.inputs["drop"]), measured), asked)
+    jobs.put(influence.AGAIN, Refit(edit, tuple(run.inputs["drop"]), measured), asked, is_on_record=True)
 
 
 def _edits(session: Session, run: Run, lanes: tuple[Lane, ...]) -> object:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, is_dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -81,12 +82,15 @@ def begin(
         at.failed.pop(slot.name, None)
 
 
-def put(slot: Slot[Settings, Result], value: Result, settings: Settings) -> None:
-    """Show a result that another slot's job made along with its own, or that is on record; a job that runs there is cancelled."""
+def put(slot: Slot[Settings, Result], value: Result, settings: Settings, *, is_on_record: bool = False) -> None:
+    """Show a result that another slot's job made along with its own, or that is on record; a job that runs there is cancelled.
+
+    What is on record was asked for before anything that goes on now: `since` never has it.
+    """
     cancel(slot)
     _bench(slot).slots.pop(slot.name, None)
     drop(slot)
-    _bench(slot).kept[slot.name] = Kept(value, settings)
+    _bench(slot).kept[slot.name] = Kept(value, settings, asked=0.0 if is_on_record else time.time())
 
 
 def fail(slot: Slot[Any, Any], error: RetouchError) -> None:
