@@ -63,6 +63,11 @@ def test_rows_are_filtered_by_text_split_tag_and_star(app: Run, fresh_backend: A
     assert shown(test) == (1,)
     fine(test.text_input(key="set-filter").set_value("nowhere to be found").run())
     assert shown(test) == () and "The filter finds no row." in texts(test)
+    other = fresh_backend.sessions["embedded"].demos.save(contrast_rows(10)).id
+    test.session_state["retouch"].set_name = other
+    assert len(shown(fine(test.run()))) == 10 and test.text_input(key="set-filter").value == "", "another set begins unfiltered"
+    fine(test.text_input(key="set-filter").set_value("nowhere to be found").run())
+    assert shown(fine(test.run())) == (), "a rerun keeps the filter"
 
 
 def test_the_pair_stands_side_by_side_with_what_differs(app: Run, fresh_backend: Any) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import streamlit as st
 
+from pages._ui.kit.state import part
 from workbench.data.demonstrations import SPLITS, Demonstrations
 
 if TYPE_CHECKING:
@@ -34,8 +35,20 @@ class Wanted:
         return sum(map(bool, (self.split, self.tags, self.check, self.starred)))
 
 
-def filters(demonstrations: Demonstrations, found: Sequence[Check]) -> Wanted:
-    """Draw the filter's controls; return what they say."""
+@dataclass
+class Filtered:
+    """The set that the filter was made for: on another one it would hide rows that nobody has seen."""
+
+    of: str = ""
+    of_tab: ClassVar[bool] = True
+
+
+def filters(chosen: str, demonstrations: Demonstrations, found: Sequence[Check]) -> Wanted:
+    """Draw the filter's controls, which begin anew on another set; return what they say."""
+    mine = part(Filtered)
+    if mine.of not in ("", chosen):
+        clear()
+    mine.of = chosen
     troubled = [check.title for check in found if check.count]
     if st.session_state.get(CHECK) not in (None, *troubled):
         st.session_state[CHECK] = None  # mended, or of another set

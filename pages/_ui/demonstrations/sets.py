@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from pages._ui.demonstrations.filtering import Wanted, allowed, filters
+from pages._ui.demonstrations.filtering import Filtered, Wanted, allowed, filters
 from pages._ui.kit import frame
 from pages._ui.kit.rows import MANY, Editor, editor, merged, places_of
 from pages._ui.kit.state import part, state
@@ -57,7 +57,7 @@ def table(session: Session, chosen: str, now: Demonstrations, version: int | Non
 
     version: what `now` is, or is made of an older one; None where the set ships. found: what the checks found in it.
     """
-    mine, wanted = part(Editor), filters(now, found)
+    mine, wanted = part(Editor), filters(chosen, now, found)
     # The base changes only when another set, a filter, an undo, a redo or an import asks for it.
     if (mine.chosen, mine.wanted) != (chosen, wanted):
         mine.chosen, mine.wanted, mine.base, mine.turn = chosen, wanted, now, mine.turn + 1
@@ -91,7 +91,7 @@ def save_changes(session: Session, chosen: str, changed: Demonstrations, onto: i
         return
     if saved is not None:
         mine.version = saved.version
-        state().set_name = mine.chosen = saved.id
+        state().set_name = mine.chosen = part(Filtered).of = saved.id
 
 
 def damaged(session: Session, chosen: str) -> None:
