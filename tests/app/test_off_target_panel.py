@@ -22,6 +22,8 @@ def test_an_edit_is_measured_on_a_protected_set(app: Run, fresh_backend: Any) ->
     assert test.button(key="off-target-run").disabled
     test.multiselect(key="off-target-edits").set_value([edit]).run()
     fine(test.multiselect(key="off-target-kept").set_value([chosen]).run())
+    n = len(fresh_backend.sessions["embedded"].demos.get(chosen).split("test"))
+    assert f"Scores {n} rows under 3 lanes each" in texts(test)
     fine(test.button(key="off-target-run").click().run())
     found = texts(settled(test))
     assert "beyond a random edit of equal size" in found and "Protected sets" in found and "From earlier settings" not in found

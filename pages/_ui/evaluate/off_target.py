@@ -26,6 +26,8 @@ def spread(session: Session) -> None:
     with controls:
         settings = _settings(session)
         nothing = not settings.lanes or not (settings.sources or settings.protected)
+        if not nothing:
+            _cost(session, settings)
         frame.act("Measure off target", _begin, settings, type="primary", key="off-target-run", disabled=nothing, width="stretch")
     with picture:
         jobs.panel(OFF_TARGET, _draw, settings=settings, nothing=_nothing)
@@ -45,6 +47,17 @@ def _settings(session: Session) -> OffTargetSettings:
     return OffTargetSettings(
         at_own_doses(session, edits), tuple(one for one in sets if one not in kept), tuple(kept), stacks=stacks and len(edits) > 1
     )
+
+
+def _cost(session: Session, settings: OffTargetSettings) -> None:
+    """Say before the click how much is scored."""
+    sets = [session.demos.resolve(one) for one in (*settings.sources, *settings.protected)]
+    n, n_edits = sum(len(rows.split(settings.split) if settings.split else rows) for rows in sets), len(settings.lanes)
+    told = "the model alone, each edit and a random edit of its size"
+    n_lanes = 1 + 2 * n_edits
+    if settings.stacks:
+        n_lanes, told = n_lanes + n_edits * (n_edits - 1), f"{told}, and each pair in both orders"
+    st.caption(f"Scores {words.count(n, 'row')} under {n_lanes} lanes each: {told}.")
 
 
 def _begin(settings: OffTargetSettings) -> None:
