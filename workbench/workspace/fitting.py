@@ -68,7 +68,7 @@ class Fitting:
             fitted = known.proceed(model, read, config, report, seed=found.header.seed, progress=progress or silent())
         return self.kept(fitted, rows, system, found.place)
 
-    def kept(self, fitted: Fitted, rows: Demonstrations, system: str, place: str) -> Fitted:
+    def kept(self, fitted: Fitted, rows: Demonstrations, system: str, place: str = "") -> Fitted:
         """Remember and record a fit; its data are the rows as they are kept, however they were rendered. Raises: as `Edit.placed`."""
         fitted = replace(fitted, edit=fitted.edit.placed(place))
         head = fitted.edit.header

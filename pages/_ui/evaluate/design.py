@@ -43,6 +43,8 @@ def search(session: Session) -> None:
 
 
 def _settings(session: Session, chosen: str, rows: Demonstrations) -> DesignSettings:
+    from workbench.methods.shared.layers import SMALL
+
     free = [name for name, why in obstacles(session, rows).items() if not why]
     key = f"design-methods-{chosen}-{session.model.info.name}"
     fast = [name for name in free if not method(name).cost]
@@ -57,7 +59,11 @@ def _settings(session: Session, chosen: str, rows: Demonstrations) -> DesignSett
     offered = sorted(
         {20, 40, 60, 100, 150, 200, st.session_state.get("design-trials", 60)}
     )  # a recorded search may have had another number
-    trials = st.select_slider("Trials", offered, 60, key="design-trials", persist_state="session")
+    is_large = session.model.info.n_parameters >= SMALL
+    trials = st.select_slider("Trials", offered, 20 if is_large else 60, key="design-trials", persist_state="session")
+    if is_large:
+        n = len(rows.split("validation"))
+        st.caption(f"A trial fits an edit and scores {words.count(n, 'validation row')}: on this model as long as a fit on *Edit* takes.")
     control = st.toggle(
         "Random draws beside it", True, key="design-control", persist_state="session",
         help="As many designs drawn at random, in grey: what the search would find without looking. It takes as long again.",
