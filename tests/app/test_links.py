@@ -85,6 +85,13 @@ def test_what_a_link_names_and_nobody_has_is_said_once(app: Run, fresh_backend: 
     assert "gone" not in texts(fine(test.run()))
 
 
+def test_a_method_that_nobody_has_stops_no_page(app: Run, fresh_backend: Any) -> None:
+    test = app("start")
+    test.query_params["method"] = ":1:1base"
+    for page in ("demonstrations", "edit"):
+        fine(test.switch_page(f"pages/{page}.py").run())
+
+
 def test_one_edit_has_one_lane_and_its_last_dose(app: Run, fresh_backend: Any) -> None:
     now = fitted(app, fresh_backend).session_state["retouch"]
     now.lanes = (Lane((Named(now.edit, 1.0),)), Lane((Named(now.edit, 2.0),)), Lane((Named(now.edit, 1.0),), Prompting(prefix="Well.")))

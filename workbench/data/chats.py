@@ -43,7 +43,7 @@ def messages(values: Values, context: Context) -> Demonstration:
     prompt, answer = _parted(talk)
     if not prompt.turns:
         raise BadRow("has an answer and no question.", "Give the turn of the user before it.")
-    return Demonstration(prompt, answer, **_rest(values))
+    return Demonstration(prompt, answer or None, **_rest(values))
 
 
 def preferences(values: Values, context: Context) -> Demonstration:
@@ -60,7 +60,7 @@ def preferences(values: Values, context: Context) -> Demonstration:
         raise BadRow("has a chosen and a rejected conversation that do not part at the last answer.", "Give both the same turns before it.")
     if not shared.turns:
         raise BadRow("has two answers and no question.", "Give a prompt, or the turns before the answers.")
-    return Demonstration(shared, positive, negative, **_rest(values))
+    return Demonstration(shared, positive or None, negative or None, **_rest(values))
 
 
 def _answers(values: Values) -> Demonstration:
@@ -70,7 +70,7 @@ def _answers(values: Values) -> Demonstration:
     prompt: Prompt = talk_of(asked) if isinstance(asked, list) else text_of(values, "prompt")
     if isinstance(prompt, str):
         good, bad = (continuation(text.removeprefix(prompt)) for text in (good, bad))
-    return Demonstration(prompt, good, bad, **_rest(values))
+    return Demonstration(prompt, good or None, bad or None, **_rest(values))
 
 
 def _turns(value: object) -> Conversation | None:

@@ -38,11 +38,13 @@ def chat_keys(of: str) -> tuple[str, str]:
 def asked(session: Session, chosen: str, demonstrations: Demonstrations) -> FitSettings:
     """What a fit on a set would be asked for now: by the tab's method, with the knobs and the rendering that its form holds."""
     from workbench.knobs import as_json
+    from workbench.methods import names
     from workbench.workspace.rendering import goes_as_chat
 
     now, said = state(), part(Form).said
-    blocked = {} if now.method else obstacles(session, demonstrations)
-    name = now.method or next((one for one in blocked if not blocked[one]), next(iter(blocked), ""))
+    chosen = now.method if now.method in names() else ""  # a link can name what nobody has
+    blocked = {} if chosen else obstacles(session, demonstrations)
+    name = chosen or next((one for one in blocked if not blocked[one]), next(iter(blocked), ""))
     config, place = (said.config, said.place) if said is not None and said.method == name else (as_json(method(name).config()), "")
     chat, system = (st.session_state.get(key) for key in chat_keys(demonstrations.name))
     chat = goes_as_chat(session.model, demonstrations) if chat is None else bool(chat)
