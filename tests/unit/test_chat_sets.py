@@ -143,8 +143,6 @@ def test_an_answer_in_a_conversation_needs_no_space() -> None:
 @pytest.mark.parametrize("ending", [".jsonl", ".csv"])
 def test_an_answer_of_nothing_is_none_and_stays_so_when_it_is_written_and_read(ending: str) -> None:
     said = "\n\nHuman: hello\n\nAssistant: "
-    rows = [{"chosen": f"{said}good", "rejected": said}, {"prompt": "hello", "chosen": " good", "rejected": ""}]
-    for row in rows:
-        found = read(json.dumps(row).encode(), name="x.jsonl").demonstrations
-        assert (found[0].positive or "").strip() == "good" and found[0].negative is None
-        assert read(as_text(found, ending).encode(), name=f"x{ending}").demonstrations.rows == found.rows
+    found = read(json.dumps({"chosen": f"{said}good", "rejected": said}).encode(), name="x.jsonl").demonstrations
+    assert found[0].positive == "good" and found[0].negative is None
+    assert read(as_text(found, ending).encode(), name=f"x{ending}").demonstrations.rows == found.rows
