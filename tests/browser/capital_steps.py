@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.browser.conftest import FLAGS, Server, needed_chromium
-from tests.browser.steps import idle, ready
+from tests.browser.steps import idle
 from tests.real_wheel import NAME
 
 PAIRS = (
@@ -79,7 +79,8 @@ def main() -> None:
                 page = browser.new_context(viewport={"width": 1360, "height": 1100}).new_page()
                 page.set_default_timeout(300_000)
                 page.goto(f"{server.url}/inspect?model={NAME}")
-                ready(page)
+                page.locator(".st-key-again-load button").first.click()  # a link names a model, a person loads it
+                page.locator(".st-key-statusbar").get_by_text("135 M").first.wait_for()
                 idle(page)
                 person, began = Person(page), time.monotonic()
                 person.click(page.locator(".st-key-inspect-prompt-chat label").first)  # a text to go on with, not a question
