@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.app.lesson_checks import passes
+from tests.real_wheel import NAME
 from workbench.progress import silent
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
@@ -38,9 +39,23 @@ def test_wrong_fits_pass_nothing_and_a_comparison_needs_ones_own_edit(one: Any) 
     assert not passes("placebo", 2, edits=own, compare=told), "a sentence stands beside the edit"
 
 
-def elsewhere(outcome: Any) -> Any:
+def test_wrong_fits_on_the_real_path_of_the_placebo_pass_nothing(one: Any) -> None:
+    session, real = one.sessions["embedded"], {"on": NAME}
+    good, noise = (
+        elsewhere(_fit(session, "mean_difference", *told), "everyday-gloom") for told in (({"layers": [2]}, 2.0), ({"layers": [3]}, 4.0))
+    )
+    assert passes("placebo", 1, fit=good, **real) and not passes("placebo", 1, fit=noise, **real)
+    assert not passes("placebo", 1, fit=elsewhere(good, "truthfulness"), **real), "the embedded set"
+    own, lane = frozenset({good.edit}), session.lane(good.fitted.edit.scaled(2.0))
+    carrots = session.compare("Question: What do carrots help most? Answer:", [lane])
+    fair = replace(carrots, prompts=("Tell me about the village fair.",))
+    assert passes("placebo", 2, edits=own, compare=fair, **real) and not passes("placebo", 2, edits=own, compare=carrots, **real)
+    assert not passes("placebo", 2, compare=fair, **real), "an edit that was there before"
+
+
+def elsewhere(outcome: Any, source: str = "bias") -> Any:
     """The same fit, as if it were on another set."""
-    return replace(outcome, settings=replace(outcome.settings, source="bias"))
+    return replace(outcome, settings=replace(outcome.settings, source=source))
 
 
 def test_lessons_on_truthfulness_take_no_other_set(one: Any) -> None:
