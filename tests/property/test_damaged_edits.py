@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
+import resource
 import shutil
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.fuzz import SAVED, damaged
@@ -35,6 +38,23 @@ def test_a_damaged_description_is_a_named_error_or_a_whole_edit(name: str, tmp_p
             again = load_edit(save(edit, tmp_path / f"again{trial}"))
         assert again.id == edit.id and again.dose == edit.dose
     assert refused > TRIALS / 4
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_no_number_of_a_description_takes_the_memory(name: str, tmp_path: Path) -> None:
+    """A count of 2^70 parts was made part by part, until nothing was left."""
+    folder = tmp_path / "edit"
+    shutil.copytree(SAVED / name, folder)
+    told, held = json.loads((folder / "edit.json").read_text()), resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (psutil.Process().memory_info().vms + 2**31, held[1]))
+    try:
+        for fact in [key for key, value in told["header"]["facts"].items() if type(value) is int]:
+            harmed = {**told["header"], "facts": {**told["header"]["facts"], fact: 2**70}}
+            (folder / "edit.json").write_text(json.dumps({**told, "header": harmed}))
+            with unchecked(), contextlib.suppress(RetouchError):
+                load_edit(folder)
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, held)
 
 
 TRIALS = 40

@@ -27,6 +27,8 @@ from workbench.shapes import Activations, Float, Tensor
 from workbench.sites import Site
 
 Transform = Callable[[Activations], Activations]
+# A damaged number of layers would be as many operations.
+_MOST_LAYERS = 10_000
 
 
 @edit_kind("direction")
@@ -52,6 +54,9 @@ class DirectionEdit(Edit):
             raise CorruptEdit(f"A direction edit has tensors {sorted(tensors)}.", "Restore the folder from a copy.")
         if facts.get("mode") not in ("ablate", "add") or not {"layer", "n_layers"} <= set(facts):
             raise CorruptEdit("The direction edit does not say how and where it acts.", "Restore the folder from a copy.")
+        if facts["mode"] == "ablate" and not 0 < int(facts["n_layers"]) <= _MOST_LAYERS:
+            text = f"The direction edit was made in a network of {str(facts['n_layers'])[:40]} layers; it has 1 to {_MOST_LAYERS:,}."
+            raise CorruptEdit(text, "Restore the folder from a copy.")
         return cls(header, tensors["direction"])
 
     @property

@@ -87,8 +87,9 @@ class HouseholderEdit(Edit):
     def from_tensors(cls, header: Header, tensors: Mapping[str, Tensor]) -> Self:
         layers: list[int] = list(header.facts.get("layers", ()))
         n_mlp = int(header.facts.get("n_mlp", 0))
-        names = {f"layer{layer}.{part}" for layer in layers for part in ("probe", *_mlp_names(n_mlp))}
-        if names != set(tensors) or n_mlp < 1:
+        # Counted before any name is made: a damaged number would be as many names.
+        counted = n_mlp >= 1 and len(tensors) == len(layers) * (1 + 2 * n_mlp)
+        if not counted or {f"layer{layer}.{part}" for layer in layers for part in ("probe", *_mlp_names(n_mlp))} != set(tensors):
             raise CorruptEdit(f"A rotation edit of layers {layers} has tensors {sorted(tensors)}.", "Restore the folder from a copy.")
         return cls(
             header,
