@@ -133,12 +133,19 @@ def _probed() -> dict[str, Any]:
 
 
 def _settled() -> dict[str, Any]:
+    """Stop all work, drop what is kept up to a limit, and give freed memory back to the system, which glibc does not by itself."""
+    import ctypes
     import gc
 
     from pages._ui.kit.backend import backend
+    from pages._ui.kit.state import FIRST
+    from workbench.forks.kept import forget
+    from workbench.progress import silent
 
     stopped = backend().jobs.cancel_all(60)
+    forget(backend().wait(FIRST, silent()).model)
     gc.collect()
+    ctypes.CDLL("libc.so.6").malloc_trim(0)
     return {"stopped": stopped}
 
 
