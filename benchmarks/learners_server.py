@@ -23,6 +23,10 @@ ROOT = Path(__file__).resolve().parents[1]
 _ASK, _ANSWER = "ask", "answer.json"
 
 
+# Streamlit keeps a closed tab for two minutes, in case that its connection comes back.
+_COMES_BACK_S = 125.0
+
+
 @dataclass(frozen=True)
 class Vital:
     """How the server is: MB of its own memory, threads, open files and sockets."""
@@ -143,6 +147,7 @@ def _settled() -> dict[str, Any]:
     from workbench.progress import silent
 
     stopped = backend().jobs.cancel_all(60)
+    time.sleep(_COMES_BACK_S)
     forget(backend().wait(FIRST, silent()).model)
     gc.collect()
     ctypes.CDLL("libc.so.6").malloc_trim(0)

@@ -110,7 +110,9 @@ def test_seeds_of_a_placebo_give_all_their_tokens_to_its_tail() -> None:
 
 def test_own_answers_are_greedy_and_every_token_of_them_counts(tiny_gpt2: Any, fitted: Any) -> None:
     said = own_answers(tiny_gpt2, PROMPTS)
-    assert own_answers(tiny_gpt2, PROMPTS) is said and len(said.ids) == len(PROMPTS) and max(map(len, said.ids)) <= ANSWER_TOKENS
+    again = own_answers(tiny_gpt2, [*PROMPTS[3:], *PROMPTS[:3]])
+    assert all(mine is known for mine, known in zip(again.ids, [*said.ids[3:], *said.ids[:3]], strict=True)), "each is generated once"
+    assert len(said.ids) == len(PROMPTS) and max(map(len, said.ids)) <= ANSWER_TOKENS
     prefix = Prompting(words(40, 41))
     found = answer_divergences(tiny_gpt2, said, [Lane(), Lane((fitted,)), Lane((), prefix)])
     assert found.row.bincount().tolist() == [len(ids) for ids in said.ids] and float(found.kl[0].abs().max()) == 0.0

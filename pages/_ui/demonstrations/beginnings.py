@@ -40,7 +40,7 @@ class Asked:
 
 
 @dataclass
-class Begun:
+class Opening:
     """How often this tab opened the dialog: files that a browser holds cannot be taken from their box, so each opening has a new one."""
 
     turn: int = 0
@@ -53,7 +53,7 @@ IMPORT: jobs.Slot[Asked, Imported] = jobs.Slot("import", of_tab=True)
 def begin(session: Session, way: Way) -> None:
     """Open the dialog at one of its ways; what an earlier one read, and was told, is gone."""
     forget()
-    part(Begun).turn += 1
+    part(Opening).turn += 1
     st.session_state.update({"new-set-way": way, "paste-text": "", "hub-dataset": "", "hub-where": ""})
     new_set_dialog(session)
 
@@ -96,7 +96,7 @@ def _files(session: Session) -> None:
         "StereoSet, canonical examples, RepE emotions and chats are recognised; of any other you say which column is which. "
         "Several files become one set."
     )
-    given = st.file_uploader("Files", type=_TYPES, key=f"import-file-{part(Begun).turn}", accept_multiple_files=True)
+    given = st.file_uploader("Files", type=_TYPES, key=f"import-file-{part(Opening).turn}", accept_multiple_files=True)
     if not given:
         return
     files = [(item.getvalue(), item.name) for item in given]
