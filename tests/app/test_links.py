@@ -14,6 +14,7 @@ from tests.app.conftest import another_tab, fine, texts
 from tests.app.test_pages import ROOT, fitted
 from workbench.edits.lane import Lane, Named
 from workbench.edits.prompting import Prompting
+from workbench.methods import names
 from workbench.workspace.people import acting_as
 
 Run = Callable[..., AppTest]
@@ -88,8 +89,9 @@ def test_what_a_link_names_and_nobody_has_is_said_once(app: Run, fresh_backend: 
 def test_a_method_that_nobody_has_stops_no_page(app: Run, fresh_backend: Any) -> None:
     test = app("start")
     test.query_params["method"] = ":1:1base"
-    for page in ("demonstrations", "edit"):
+    for page, picker in (("demonstrations", "set-method"), ("edit", None)):
         fine(test.switch_page(f"pages/{page}.py").run())
+        assert picker is None or test.selectbox(key=picker).value in names(), "the row is shown as a method that there is reads it"
 
 
 def test_one_edit_has_one_lane_and_its_last_dose(app: Run, fresh_backend: Any) -> None:

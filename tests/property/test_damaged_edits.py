@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import random
 import resource
@@ -46,15 +45,21 @@ def test_no_number_of_a_description_takes_the_memory(name: str, tmp_path: Path) 
     folder = tmp_path / "edit"
     shutil.copytree(SAVED / name, folder)
     told, held = json.loads((folder / "edit.json").read_text()), resource.getrlimit(resource.RLIMIT_AS)
+    facts, refused = told["header"]["facts"], set[str]()
     resource.setrlimit(resource.RLIMIT_AS, (psutil.Process().memory_info().vms + 2**31, held[1]))
     try:
-        for fact in [key for key, value in told["header"]["facts"].items() if type(value) is int]:
-            harmed = {**told["header"], "facts": {**told["header"]["facts"], fact: 2**70}}
+        for fact in [key for key, value in facts.items() if type(value) is int]:
+            harmed = {**told["header"], "facts": {**facts, fact: 2**70}}
             (folder / "edit.json").write_text(json.dumps({**told, "header": harmed}))
-            with unchecked(), contextlib.suppress(RetouchError):
-                load_edit(folder)
+            try:
+                with unchecked():
+                    load_edit(folder)
+            except RetouchError:
+                refused.add(fact)
     finally:
         resource.setrlimit(resource.RLIMIT_AS, held)
+    counts = {"n_mlp"} | ({"n_layers"} if facts.get("mode") == "ablate" else set())
+    assert counts & set(facts) <= refused, "what would be counted out is refused"
 
 
 TRIALS = 40

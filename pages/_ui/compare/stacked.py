@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from pages._ui.kit import frame, jobs, words
-from pages._ui.kit.angles import ANGLES, compare_directions
+from pages._ui.kit.angles import ANGLES, compare_directions, pair_of
 
 if TYPE_CHECKING:
     from workbench.lenses.edit_angles import EditAngles
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def angle(one: str, other: str, key: str) -> None:
     """Measure it when asked, and say it at the layer where it is smallest; *Spectra* has every layer."""
-    settings = (min(one, other), max(one, other))
+    settings = pair_of(one, other)
     frame.act(
         "Angle between the two", compare_directions, settings, key=f"{key}-angle", help="What each adds to the stream of neutral text."
     )

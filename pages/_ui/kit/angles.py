@@ -16,6 +16,11 @@ ANGLES: jobs.Slot[tuple[str, str], EditAngles] = jobs.Slot("angles")
 """Its settings are the two edits."""
 
 
+def pair_of(one: str, other: str) -> tuple[str, str]:
+    """Two edits as the slot's settings, in whatever order they were chosen: the angles are the same."""
+    return min(one, other), max(one, other)
+
+
 def compare_directions(edits: tuple[str, str]) -> None:
     """Measure the angles between what two edits add to the stream, on neutral text."""
 

@@ -42,9 +42,9 @@ def asked(session: Session, chosen: str, demonstrations: Demonstrations) -> FitS
     from workbench.workspace.rendering import goes_as_chat
 
     now, said = state(), part(Form).said
-    chosen = now.method if now.method in names() else ""  # a link can name what nobody has
-    blocked = {} if chosen else obstacles(session, demonstrations)
-    name = chosen or next((one for one in blocked if not blocked[one]), next(iter(blocked), ""))
+    known = now.method if now.method in names() else ""  # a link can name what nobody has
+    blocked = {} if known else obstacles(session, demonstrations)
+    name = known or next((one for one in blocked if not blocked[one]), next(iter(blocked), ""))
     config, place = (said.config, said.place) if said is not None and said.method == name else (as_json(method(name).config()), "")
     chat, system = (st.session_state.get(key) for key in chat_keys(demonstrations.name))
     chat = goes_as_chat(session.model, demonstrations) if chat is None else bool(chat)

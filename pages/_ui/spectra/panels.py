@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from pages._ui.kit import frame, jobs, scope, words
-from pages._ui.kit.angles import ANGLES, compare_directions
+from pages._ui.kit.angles import ANGLES, compare_directions, pair_of
 from pages._ui.kit.backend import session
 from pages._ui.kit.components import drag_lines
 from pages._ui.kit.figures import figure_panel
@@ -154,7 +154,7 @@ def _said(knobs: Mapping[str, int]) -> str:
 def angles(one: str, other: str) -> None:
     """Do both edits move the model in the same directions?"""
     st.header("What both have in common", anchor=False)
-    settings = (one, other)
+    settings = pair_of(one, other)
     frame.act("Compare their directions", compare_directions, settings, key="angles-run")
     jobs.panel(
         ANGLES, _angles, settings=settings,
