@@ -1,8 +1,10 @@
-// A grid of cells (rows × columns) with a text and a value each; click, or arrows and Enter, picks one.
+// A grid of cells (rows × columns) with a text and a value each; click, or arrows and Enter, picks one. Home and End go to a row's ends,
+// Page up and Page down ten rows on.
 export default function (component) {
   const { data, parentElement, setStateValue } = component;
   const root = parentElement.querySelector(".scroll");
-  const scroll = [root.scrollLeft, root.scrollTop];
+  const scroll = [root.scrollLeft, root.scrollTop], active = root.getRootNode().activeElement;
+  const held = root.contains(active) && active.dataset.at.split(" ");
   const table = document.createElement("table");
   table.setAttribute("role", "grid");
   const head = table.createTHead().insertRow();
@@ -42,14 +44,19 @@ export default function (component) {
       button.title = `${data.named[0][i]}, ${data.named[1][j]}: ${content}`;
       button.setAttribute("aria-label", button.title);
       const here = data.picked && data.picked[0] === i && data.picked[1] === j;
-      button.tabIndex = here || (!data.picked && i === 0 && j === 0) ? 0 : -1;
+      button.tabIndex = here || (!data.picked && i === 0 && j === data.start) ? 0 : -1;
+      button.dataset.at = `${i} ${j}`;
       if (here) button.className = "picked";
       else if (data.picked && (data.picked[0] === i || data.picked[1] === j)) button.className = "cross";
       if (data.faint && data.faint[i][j]) button.classList.add("faint");
-      button.onclick = () => setStateValue("picked", [i, j]);
+      button.onclick = () => setStateValue("picked", [data.origin[0] + i, data.origin[1] + j]);
       button.onkeydown = (event) => {
-        const step = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[event.key];
-        const to = step && buttons[i + step[0]] && buttons[i + step[0]][j + step[1]];
+        const last = [data.rows.length - 1, data.columns.length - 1];
+        const place = {
+          ArrowUp: [i - 1, j], ArrowDown: [i + 1, j], ArrowLeft: [i, j - 1], ArrowRight: [i, j + 1], Home: [i, 0], End: [i, last[1]],
+          PageUp: [Math.max(0, i - 10), j], PageDown: [Math.min(last[0], i + 10), j],
+        }[event.key];
+        const to = place && buttons[place[0]] && buttons[place[0]][place[1]];
         if (!to) return;
         event.preventDefault();
         button.tabIndex = -1;
@@ -62,6 +69,13 @@ export default function (component) {
   });
   root.replaceChildren(table);
   [root.scrollLeft, root.scrollTop] = scroll;
+  // Cells are made anew whenever the page is: who was on one with the keyboard stays there.
+  const again = held && buttons[held[0]] && buttons[held[0]][held[1]];
+  if (again) {
+    root.querySelector("[tabindex='0']").tabIndex = -1;
+    again.tabIndex = 0;
+    again.focus({ preventScroll: true });
+  }
   // A column that matters is brought into view once, where the reader has not been yet.
   if (data.start && root.dataset.start !== String(data.start)) {
     const labels = head.cells[0].offsetWidth;

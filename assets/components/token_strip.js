@@ -4,6 +4,7 @@ export default function (component) {
   const { data, parentElement, setStateValue } = component;
   const root = parentElement.querySelector(".strip");
   const card = parentElement.querySelector(".card");
+  const active = root.getRootNode().activeElement, held = root.contains(active) && active.dataset.at;
   root.replaceChildren();
   root.classList.toggle("prose", Boolean(data.texts));
   card.hidden = true;
@@ -17,7 +18,7 @@ export default function (component) {
     card.replaceChildren();
     const head = document.createElement("div");
     head.className = "head";
-    head.textContent = `${index + (data.offset || 0)}  ${data.tokens[index]}` + (data.notes ? `   ${data.notes[index] || ""}` : "");
+    head.textContent = `${index + data.offset}  ${data.tokens[index]}` + (data.notes ? `   ${data.notes[index] || ""}` : "");
     card.append(head);
     for (const group of (data.cards && data.cards[index]) || []) {
       const title = document.createElement("div");
@@ -49,14 +50,16 @@ export default function (component) {
     cell.textContent = !data.texts ? text : (index ? data.texts[index] : data.texts[0].trimStart()).replaceAll("\n", "");
     cell.title = "";
     cell.tabIndex = index === (data.pinned ?? 0) ? 0 : -1;
-    cell.setAttribute("aria-label", `token ${index + (data.offset || 0)}: ${text}` + (data.notes ? `, ${data.notes[index] || ""}` : ""));
+    cell.dataset.at = index;
+    cell.setAttribute("aria-label", `token ${index + data.offset}: ${text}` + (data.notes ? `, ${data.notes[index] || ""}` : ""));
     cell.setAttribute("aria-pressed", String(index === data.pinned));
     if (data.values && data.values[index] !== null) cell.style.background = shade(data.values[index], data.signed);
     if (data.marks && data.marks[index]) cell.classList.add(...data.marks[index].split(" "));
     if (index === data.pinned) cell.classList.add("pinned");
-    cell.onmouseenter = cell.onfocus = () => show(index, cell);
+    cell.onmouseenter = () => show(index, cell);
+    cell.onfocus = () => { if (cell.matches(":focus-visible")) show(index, cell); };
     cell.onmouseleave = cell.onblur = () => { card.hidden = true; };
-    cell.onclick = () => setStateValue("pinned", index);
+    cell.onclick = () => setStateValue("pinned", data.offset + index);
     cell.onkeydown = (event) => {
       if (data.texts && (event.key === "Enter" || event.key === " ")) {
         event.preventDefault();
@@ -73,4 +76,9 @@ export default function (component) {
     for (const _ of data.texts ? data.texts[index].matchAll("\n") : text.includes("⏎") ? [0] : []) root.append(document.createElement("br"));
     return cell;
   });
+  // Tokens are made anew whenever the page is: who was on one with the keyboard stays there.
+  if (held && cells[held]) {
+    cells.forEach((cell, index) => { cell.tabIndex = index === Number(held) ? 0 : -1; });
+    cells[held].focus({ preventScroll: true });
+  }
 }

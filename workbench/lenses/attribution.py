@@ -103,7 +103,7 @@ def _attributed(
         else:
             found, labels = cache.stack_head_results(layer=last + 1, pos_slice=-1, return_labels=True)
         resid = cache[f"blocks.{last}.hook_resid_post"][0, -1].double()
-        direction = asked.direction(bridge.W_U)
+        unembedding = bridge.W_U
     components = found[:, 0].double()
     if unit == "node":
         mlps = [f"{layer}_mlp_out" for layer in range(last + 1)]
@@ -111,10 +111,22 @@ def _attributed(
         labels = [*labels, *mlps]
     rest = resid - components.sum(0)
     whole = torch.cat([components, rest[None]])
-    spoken = _normed(bridge.ln_final, whole, resid, float(bridge.cfg.eps)) @ direction
+    spoken = said(bridge, whole, resid, asked, unembedding)
     total = float(asked(logits)[0])
     values = np.append(spoken.cpu().numpy(), total - float(spoken.sum()))
     return (*map(str, labels), "rest", "constant"), values, total
+
+
+def said(
+    bridge: Any,
+    parts: Float[Tensor, "part d_model"],
+    resid: Float[Tensor, " d_model"],
+    asked: LogitDifference,
+    unembedding: Float[Tensor, "d_model d_vocab"] | None = None,
+) -> Float[Tensor, " part"]:
+    """What each part of a final stream says of a difference of logits, nats; `unembedding`: another than the untouched model's."""
+    direction = asked.direction(bridge.W_U if unembedding is None else unembedding)
+    return _normed(bridge.ln_final, parts, resid, float(bridge.cfg.eps)) @ direction
 
 
 def _normed(norm: Any, parts: Float[Tensor, "part d_model"], resid: Float[Tensor, " d_model"], eps: float) -> Tensor:

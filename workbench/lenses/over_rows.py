@@ -9,7 +9,7 @@ the last token to the target, in rows whose prompt names it; `lost` how much of 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -18,8 +18,7 @@ import numpy as np
 from workbench.data.demonstrations import Demonstration, Demonstrations
 from workbench.edits.base import Edit
 from workbench.edits.labels import LaneLabel, lane_labels
-from workbench.errors import NotEnoughData
-from workbench.lenses import registry
+from workbench.errors import NotEnoughData, UnknownName
 from workbench.lenses.ablation import head_ablation
 from workbench.lenses.attribution import direct_attribution
 from workbench.lenses.bridged import bridged
@@ -32,8 +31,11 @@ from workbench.progress import Progress, silent
 from workbench.shapes import Float
 
 What = Literal["layers", "component", "head", "node", "looks", "lost"]
-_NEEDS = {"looks": "name_movers", "lost": "head_ablation"}
-"""The lens behind a kind, where it is not what `over_rows` itself needs."""
+LENS: Mapping[str, str] = {
+    "layers": "logit_lens", "component": "direct_attribution", "head": "direct_attribution", "node": "direct_attribution",
+    "looks": "name_movers", "lost": "head_ablation",
+}  # fmt: skip
+"""The lens behind each kind: where that cannot look, no mean of it can be had."""
 MOST_PAIRS, LEAST_PAIRS = 32, 3
 
 
@@ -81,10 +83,12 @@ def over_rows(
     """Read each row of a set by itself, under each stack of edits, and put the rows together.
 
     Raises:
-        Obstructed: the model lacks what the lens reads. NotEnoughData: fewer than `LEAST_PAIRS` rows count.
+        UnknownName: there is no such kind. Obstructed: the model lacks what the kind's lens reads (`LENS`). NotEnoughData: fewer than
+        `LEAST_PAIRS` rows count.
     """
-    owner, tell = bridged(model, "over_rows"), progress or silent()
-    registry.require(_NEEDS.get(what, "over_rows"), owner)
+    if what not in LENS:
+        raise UnknownName("kind", what, LENS)
+    owner, tell = bridged(model, LENS[what]), progress or silent()
     pairs = [row for row in demonstrations if row.positive and row.negative]
     kept = rows_of_a_token(owner, demonstrations, named=what == "looks")
     if len(kept) < LEAST_PAIRS:

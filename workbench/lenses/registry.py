@@ -51,6 +51,7 @@ _LENSES: dict[str, LensNeeds] = {
     "direct_attribution": LensNeeds("workbench.lenses.attribution", "bridge", (*_STREAMS, *_HEADS), sums=True),
     "activation_patching": LensNeeds("workbench.lenses.patching", "bridge", (*_STREAMS, *_HEADS)),
     "attribution_patching": LensNeeds("workbench.lenses.patching", "bridge", (*_STREAMS, *_HEADS)),
+    "edit_effect": LensNeeds("workbench.lenses.edit_effect", "bridge", (*_STREAMS, *_HEADS), sums=True, writes=True, asks="unheld"),
     "head_scores": LensNeeds("workbench.lenses.heads", "bridge", ("attn.hook_pattern",)),
     "head_profile": LensNeeds("workbench.lenses.head_profile", "bridge", ("attn.hook_pattern", *_STREAMS, *_HEADS), sums=True, writes=True),
     "head_card": LensNeeds("workbench.lenses.head_card", "bridge", ("attn.hook_pattern", *_MATRICES, *_HEADS), writes=True),
@@ -58,7 +59,7 @@ _LENSES: dict[str, LensNeeds] = {
     "name_movers": LensNeeds("workbench.lenses.heads", "bridge", ("attn.hook_pattern", *_STREAMS, *_HEADS), sums=True),
     "head_ablation": LensNeeds("workbench.lenses.ablation", "bridge", _HEADS),
     "circuit": LensNeeds("workbench.lenses.circuits", "bridge", (*_STREAMS, *_HEADS, *_EDGES), sums=True, apart=True),
-    "over_rows": LensNeeds("workbench.lenses.over_rows", "bridge", (*_STREAMS, *_HEADS), sums=True),
+    "over_rows": LensNeeds("workbench.lenses.over_rows", "bridge", ("hook_resid_pre", "hook_resid_post")),  # a kind needs its lens too
     "node_table": LensNeeds("workbench.lenses.nodes", "bridge", (*_STREAMS, *_HEADS), sums=True, writes=True),
     "upstream": LensNeeds("workbench.lenses.nodes", "bridge", (*_STREAMS, *_HEADS, *_EDGES), sums=True, apart=True),
     "flow": LensNeeds(

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from pages._ui.inspect.lenses import lane_choice
+from pages._ui.inspect.edit_effect import edit_effect
+from pages._ui.inspect.head_cells import head_grid
+from pages._ui.inspect.lane import lane_or_change
 from pages._ui.kit import frame, jobs, scope, words
-from pages._ui.kit.components import grid
 from pages._ui.kit.figures import figure_panel
 from pages._ui.kit.lanes import Lanes, lanes_on, with_base
 from workbench.conversations import Prompt
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from workbench.progress import Progress
     from workbench.session import Session
 
-_UNITS = {"component": "Layers", "head": "Heads"}
+_UNITS = {"component": "Layers", "head": "Heads", "edit": "What the edit did"}
 _LOOK = "A long bar is a component that writes the answer itself. One that only helps others to write it does not show here: see Patching."
 # By components and by heads.
 ATTRIBUTION: jobs.Slot[TakenApart, Mapping[str, DirectAttribution]] = jobs.Slot("attribution")
@@ -39,13 +40,17 @@ def attribution(session: Session, prompt: Prompt, targets: tuple[str, ...]) -> N
     """Take the last token's logits apart into what each component wrote."""
     settings = TakenApart(prompt, targets, lanes_on())
     with st.container(horizontal=True, vertical_alignment="center"):
-        frame.act("Take it apart", _run, settings, type="primary", key="attribution-run", disabled=not targets)
         unit = st.segmented_control(
             "By", list(_UNITS), format_func=_UNITS.__getitem__, default="component", key="attribution-unit", required=True,
             label_visibility="collapsed",
         )  # fmt: skip
+        if unit != "edit":
+            frame.act("Take it apart", _run, settings, type="primary", key="attribution-run", disabled=not targets)
     if not targets:
         frame.empty("What each component says for the target will stand here.", "Write a target above.", key="attribution-target")
+        return
+    if unit == "edit":
+        edit_effect(session, prompt, targets)
         return
     jobs.panel(
         ATTRIBUTION, lambda found: _draw(found, unit or "component"), settings=settings,
@@ -101,7 +106,8 @@ def component_layer(label: str) -> int | None:
 def _heads(found: DirectAttribution, where: str) -> None:
     from workbench.figures.attribution import head_attribution, head_values
 
-    lane = lane_choice(found.lanes, "attribution-lane")
+    shown = lane_or_change(found.lanes, "attribution-lane")
+    lane, found = shown.lane, shown.of(found, "values", "difference")
     z = head_values(found, lane)
     values = [[float(x) for x in line] for line in z]
     top = max((abs(x) for line in values for x in line), default=1.0) or 1.0
@@ -115,10 +121,3 @@ def _heads(found: DirectAttribution, where: str) -> None:
     with st.expander("Picture and table"):
         rows = [{"head": f"{i}.{j}", "logit difference": x} for i, line in enumerate(values) for j, x in enumerate(line)]
         figure_panel(head_attribution(found, lane), rows, where, key="attribution-heads")
-
-
-def head_grid(values: Sequence[Sequence[float]], *, key: str, scale: float, signed: bool) -> tuple[int, int] | None:
-    """A clickable cell a head, layers down."""
-    layers, heads = [f"layer {i}" for i in range(len(values))], [str(j) for j in range(len(values[0]) if values else 0)]
-    texts = [[words.number(x) for x in line] for line in values]
-    return grid(layers, heads, values, key=key, scale=scale, signed=signed, texts=texts, corner="head", column_word="Head")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
-from pages._ui.inspect.lenses import lane_choice
+from pages._ui.inspect.lane import lane_choice
 from pages._ui.kit import frame, jobs, scope, words
 from pages._ui.kit.components import grid
 from pages._ui.kit.figures import figure_panel, table_panel

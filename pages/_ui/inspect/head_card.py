@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
+from pages._ui.inspect import looks
 from pages._ui.kit import frame, jobs, scope, words
-from pages._ui.kit.components import grid, token_strip
 from pages._ui.kit.figures import figure_panel, table_panel
 from pages._ui.kit.state import state
 from workbench.conversations import Prompt
@@ -78,19 +78,10 @@ def _draw(found: HeadCard) -> None:
     left, right = st.columns(2, gap="large")
     with left:
         st.markdown(f"**Head {name}**: {words.plain(found.says)}")
-        n = len(found.tokens)
-        at = token_strip(
-            found.tokens, key="card-query", values=[float(x) for x in found.pattern[_query(n)]],
-            notes=[f"{x:.2f}" for x in found.pattern[_query(n)]],
-        )  # fmt: skip
-        st.session_state["card-at"] = n - 1 if at is None else at
-        st.caption(f"Colour: how much token {_query(n)} looks there. Pick another to look from it. "
+        at = looks.looks(found.tokens, found.pattern, key="card")
+        st.caption(f"Colour: how much token {at} looks there. Pick another to look from it. "
                    f"{found.rest:.0%} of its attention rests on the first token.")  # fmt: skip
-        with st.expander("The whole pattern"):
-            shares = [[float(x) if j <= i else None for j, x in enumerate(line)] for i, line in enumerate(found.pattern)]
-            grid(
-                list(found.tokens), list(found.tokens), shares, key="card-pattern", corner="from ↓ to →", row_word="From", column_word="To"
-            )
+        looks.whole(found.tokens, found.pattern, key="card-pattern")
         scope.verbs(found.layer, found.head, key="card-scope")
     with right:
         _without(found, where)
@@ -99,11 +90,6 @@ def _draw(found: HeadCard) -> None:
     formats = {name: st.column_config.NumberColumn(format="%.3f") for name in ("attention from the last", "strength")}
     table_panel(rows, where, key="card-writes", columns=formats)
     _reads(found, where)
-
-
-def _query(n: int) -> int:
-    chosen = st.session_state.get("card-at")
-    return chosen if isinstance(chosen, int) and chosen < n else n - 1
 
 
 def _without(found: HeadCard, where: str) -> None:

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
-from pages._ui.inspect.attribution import head_grid
 from pages._ui.inspect.blocked import blocked
 from pages._ui.inspect.head_card import one_head
+from pages._ui.inspect.head_cells import head_grid
 from pages._ui.inspect.induction import induction
-from pages._ui.inspect.lenses import lane_choice
+from pages._ui.inspect.lane import lane_choice, lane_or_change
 from pages._ui.inspect.profile import profile
 from pages._ui.inspect.several import several
 from pages._ui.kit import frame, jobs, scope, words
@@ -103,19 +103,23 @@ def _score(settings: Scored) -> None:
 def _scored(found: HeadScores) -> None:
     from workbench.figures.heads import top_heads
 
-    lane = lane_choice(found.lanes, "heads-lane")
+    shown = lane_or_change(found.lanes, "heads-lane")
+    lane = shown.lane
     kind = st.segmented_control("Kind", list(found.kinds), default=found.kinds[-1], key="heads-kind", required=True) or found.kinds[-1]
     st.caption(_ABOUT.get(kind, ""))
-    values = [[float(x) for x in line] for line in found.scores[lane, found.kinds.index(kind)]]
+    at = found.kinds.index(kind)
+    own, drawn = ([[float(x) for x in line] for line in one.scores[lane, at]] for one in (found, shown.of(found, "scores")))
     left, right = st.columns(2, gap="large")
     with left:
-        picked = head_grid(values, key="heads-grid", scale=1.0, signed=False)
+        scale = max(max(map(abs, line)) for line in drawn) or 1.0 if shown.is_change else 1.0
+        picked = head_grid(drawn, key="heads-grid", scale=scale, signed=shown.is_change)
     layer, head, score = found.top(kind, 1, lane)[0]
     if picked is not None:
         layer, head = picked
-        score = values[layer][head]
+        score = own[layer][head]
     with left, st.container(border=True, key="drawer-heads"):
-        st.markdown(f"**Head {layer}.{head}**: {score:.2f} of its attention goes where a head of this kind looks.")
+        more = f", {drawn[layer][head]:+.2f} to the base" if shown.is_change else ""
+        st.markdown(f"**Head {layer}.{head}**: {score:.2f} of its attention goes where a head of this kind looks{more}.")
         scope.verbs(layer, head, key="heads-scope")
     best, chance = found.top(kind, 1, lane)[0], float(found.chance[found.kinds.index(kind)])
     says = f"Head {best[0]}.{best[1]} leads with {best[2]:.2f}; a head that attends evenly has {chance:.2f}."

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from pages._ui.inspect.attribution import head_grid
+from pages._ui.inspect.head_cells import head_grid
 from pages._ui.kit import frame, jobs, scope, words
 from pages._ui.kit.figures import figure_panel
 from workbench.conversations import Prompt

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import streamlit as st
 
-from pages._ui.inspect import cells, jacobian
+from pages._ui.inspect import cells, jacobian, looks
 from pages._ui.inspect.blocked import blocked
+from pages._ui.inspect.lane import Choice, lane_choice, lane_or_change
 from pages._ui.kit import frame, jobs, scope, words
-from pages._ui.kit.components import MAX_COLUMNS, grid, token_strip
+from pages._ui.kit.components import MAX_COLUMNS, grid
 from pages._ui.kit.figures import figure_panel
 from pages._ui.kit.glossary import tip
 from pages._ui.kit.lanes import Lanes, lanes_on, with_base
 from pages._ui.kit.state import state
 from workbench.conversations import Prompt
 from workbench.figures.basic import bars
+from workbench.shapes import Float
 
 if TYPE_CHECKING:
     from workbench.lenses.attention import AttentionPatterns
@@ -42,13 +45,6 @@ class Read:
     halves: bool = False
     lens: str = "logit_lens"
     fitted_on: str = ""
-
-
-class Labelled(Protocol):
-    """A lane of a result."""
-
-    @property
-    def label(self) -> str: ...
 
 
 def logit_lens(session: Session, prompt: Prompt, targets: tuple[str, ...]) -> None:
@@ -107,24 +103,36 @@ def _shown(settings: Read) -> dict[str, Any]:
 
 
 def _lens(found: LogitLens) -> None:
-    lane = lane_choice(found.lanes, "lens-lane")
+    shown = lane_or_change(found.lanes, "lens-lane")
     kept = list(reversed(range(len(found.entries))))
     names = [entry_word(found.entries[i]) for i in kept]
-    tops = found.top_texts[lane][:, :, 0]
-    shares = found.top_probabilities[lane][:, :, 0]
-    st.caption(f"Cell: {_CELL[bool(found.fitted_on)]}. Colour: its probability. The top row is the model's own answer.")
+    tops = found.top_texts[shown.lane][:, :, 0]
+    shares, colour = _colours(found, shown)
+    scale = max(1e-9, float(np.abs(shares).max())) if shown.is_change else None
+    st.caption(f"Cell: {_CELL[bool(found.fitted_on)]}. Colour: {colour}. The top row is the model's own answer.")
     left, right = st.columns(2, gap="large")
     with left:
         picked = grid(
             names, list(found.tokens), [[float(x) for x in shares[i]] for i in kept], key="lens-grid",
             texts=[[str(x) for x in tops[i]] for i in kept], start=len(found.tokens) - 1, offset=found.start, corner="after",
-            row_word="After", column_word="Token",
+            row_word="After", column_word="Token", signed=shown.is_change, scale=scale,
         )  # fmt: skip
     with right:
         if picked is None:
             st.caption("Pick a cell to see its top five, how the target rises through the layers, and to make an edit there.")
         else:
             _cell(found, kept[picked[0]], picked[1])
+
+
+def _colours(found: LogitLens, shown: Choice) -> tuple[Float[np.ndarray, "entry pos"], str]:
+    """A number for each cell of the grid, and what it is: of a difference, what the lane makes of the target more than the base."""
+    top = found.top_probabilities[shown.lane][:, :, 0]
+    if not shown.is_change:
+        return top, "its probability"
+    if not found.targets:
+        return top - found.top_probabilities[0][:, :, 0], "its probability less that of the base's likeliest token"
+    more = found.target_log_probs[shown.lane, :, :, 0] - found.target_log_probs[0, :, :, 0]
+    return more, f"log p of {words.plain(words.token(found.targets[0]))} less that in the base, nats; vermilion is more"
 
 
 def _cell(found: LogitLens, entry: int, pos: int) -> None:
@@ -232,16 +240,9 @@ def _attention(found: AttentionPatterns) -> None:
     pattern = found.pattern[lane, row, head]
     st.markdown(f"**Layer {found.layers[row]}, head {head}**: {words.plain(found.lanes[lane].label)}")
     scope.verbs(found.layers[row], head, key="attention-scope")
-    n = len(found.tokens)
-    query = token_strip(
-        found.tokens, key="attention-query", values=[float(x) for x in pattern[_query(n)]], notes=[f"{x:.2f}" for x in pattern[_query(n)]],
-    )  # fmt: skip
-    st.session_state["attention-at"] = n - 1 if query is None else query
-    st.caption(f"Colour: how much token {_query(n)} looks at each token before it. Pick another token to look from there.")
-    with st.expander("The whole pattern"):
-        shares = [[float(x) if j <= i else None for j, x in enumerate(line)] for i, line in enumerate(pattern)]
-        names = list(found.tokens)
-        grid(names, names, shares, key="pattern-grid", corner="from ↓ to →", row_word="From", column_word="To")
+    at = looks.looks(found.tokens, pattern, key="attention")
+    st.caption(f"Colour: how much token {at} looks at each token before it. Pick another token to look from there.")
+    looks.whole(found.tokens, pattern, key="pattern-grid")
 
 
 def _head_scores(found: AttentionPatterns, lane: int) -> dict[str, tuple[str, list[list[float]], bool]]:
@@ -259,24 +260,10 @@ def _head_scores(found: AttentionPatterns, lane: int) -> dict[str, tuple[str, li
     return {"moved from the base": (what, found.distance(lane).tolist(), False), **scores}
 
 
-def _query(n: int) -> int:
-    chosen = (st.session_state.get("attention-query") or {}).get("pinned")
-    twin = st.session_state.get("attention-query-twin")
-    at = twin if twin is not None else chosen
-    return at if isinstance(at, int) and at < n else n - 1
-
-
 def _shown_first(values: Sequence[Sequence[float]], layers: Sequence[int]) -> tuple[int, int]:
     """The largest value, in the tab's layer if it has one."""
     rows = [i for i, layer in enumerate(layers) if layer == state().layer] or list(range(len(values)))
     return max(((i, j) for i in rows for j in range(len(values[i]))), key=lambda at: abs(values[at[0]][at[1]]))
-
-
-def lane_choice(lanes: Sequence[Labelled], key: str) -> int:
-    """Choose one of a result's lanes; nothing is drawn for the base alone."""
-    if len(lanes) == 1:
-        return 0
-    return st.segmented_control("Lane", range(len(lanes)), format_func=lambda i: lanes[i].label, default=0, key=key, required=True) or 0
 
 
 def entry_word(name: str) -> str:

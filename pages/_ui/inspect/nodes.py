@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import streamlit as st
 
 from pages._ui.inspect.blocked import blocked
-from pages._ui.inspect.lenses import lane_choice
+from pages._ui.inspect.lane import lane_or_change
 from pages._ui.kit import frame, jobs, scope, words
 from pages._ui.kit.components import grid
 from pages._ui.kit.figures import table_panel
@@ -90,7 +90,8 @@ def _run(settings: Noded) -> None:
 
 
 def _draw(session: Session, found: NodeTable, prompt: Prompt, targets: tuple[str, ...]) -> None:
-    lane = lane_choice(found.lanes, "nodes-lane")
+    choice = lane_or_change(found.lanes, "nodes-lane")
+    lane, found = choice.lane, choice.of(found, "norm", "direct", "estimate", "lost", "difference")
     known = [name for name in COLUMNS if (getattr(found, name)[lane] == getattr(found, name)[lane]).any()]
     shown = st.pills(
         "Colour by", known, format_func=lambda name: COLUMNS[name][0], default=known[0], key=f"nodes-column-{len(known)}", required=True
@@ -127,7 +128,8 @@ def _grid(found: NodeTable, lane: int, column: str, n_heads: int) -> int | None:
     top = max((abs(x) for line in table for x in line if x is not None), default=1.0) or 1.0
     texts = [["·" if x is None else words.number(x) for x in line] for line in table]
     layers, columns = [f"layer {i}" for i in range(len(table))], [*map(str, range(n_heads)), "MLP"]
-    picked = grid(layers, columns, table, key="nodes-grid", scale=top, signed=column != "norm", texts=texts, hover=hover, corner="head",
+    signed = column != "norm" or any(x < 0 for line in table for x in line if x is not None)
+    picked = grid(layers, columns, table, key="nodes-grid", scale=top, signed=signed, texts=texts, hover=hover, corner="head",
                   column_word="Head or MLP")  # fmt: skip
     return None if picked is None else picked[0] * width + picked[1]
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from pages._ui.inspect.attribution import head_grid
 from pages._ui.inspect.blocked import blocked
-from pages._ui.inspect.lenses import lane_choice
+from pages._ui.inspect.head_cells import head_grid
+from pages._ui.inspect.lane import Choice, lane_or_change
 from pages._ui.inspect.pair import corrupted
 from pages._ui.inspect.patch_lens import patch_lens
 from pages._ui.kit import frame, jobs, scope, words
@@ -110,7 +110,8 @@ def _run(settings: Patched) -> None:
 
 
 def _draw(found: PatchingEffects) -> None:
-    lane = lane_choice(found.lanes, "patching-lane")
+    shown = lane_or_change(found.lanes, "patching-lane")
+    lane, found = shown.lane, shown.of(found, "streams", "heads")
     known = found.streams[lane] == found.streams[lane]
     places = [name for name, line in zip(_PLACES, known) if line.any()] + ["heads"]
     place = st.segmented_control(
@@ -118,18 +119,24 @@ def _draw(found: PatchingEffects) -> None:
         label_visibility="collapsed",
     )  # fmt: skip
     how = "estimated from a gradient" if found.is_estimate else "measured"
-    st.caption(f"Share of the effect, {how}: 0 is the corrupted run, 1 the clean one. Blue: further away than the corrupted run.")
+    of = "more than in the base; blue is less" if shown.is_change else "0 is the corrupted run, 1 the clean one; blue is further away"
+    st.caption(f"Share of the effect, {how}: {of}.")
     where = words.provenance(model=found.model, lane=found.lanes[lane].label, n="1 pair of prompts", how=how)
     if place == "heads":
-        _heads(found, lane, where)
+        _heads(found, shown, where)
     else:
-        _streams(found, lane, list(_PLACES).index(place or places[0]), where)
+        _streams(found, shown, list(_PLACES).index(place or places[0]), where)
     st.caption(f"Logit difference: clean {words.number(float(found.clean[lane]))}, corrupted {words.number(float(found.corrupt[lane]))}.")
 
 
-def _streams(found: PatchingEffects, lane: int, kind: int, where: str) -> None:
+def _share(x: float, shown: Choice) -> str:
+    return f"{x:.0%}{' more' if shown.is_change else ''}"
+
+
+def _streams(found: PatchingEffects, shown: Choice, kind: int, where: str) -> None:
     from workbench.figures.patching import limit_of, patching_streams
 
+    lane = shown.lane
     z = found.streams[lane, kind]
     values = [[float(x) for x in line] for line in z]
     names = [a if a == b else f"{a} → {b}" for b, a in zip(found.clean_tokens, found.corrupt_tokens)]
@@ -139,7 +146,7 @@ def _streams(found: PatchingEffects, lane: int, kind: int, where: str) -> None:
         layer, pos = picked
         state().layer = layer
         with st.container(border=True, key="drawer-patching"):
-            share = f"{values[layer][pos]:.0%}"
+            share = _share(values[layer][pos], shown)
             st.markdown(f"**Layer {layer}, token {pos}**: patching here alone brings {share} of the effect back.")
             scope.verbs(layer, key="patching-scope")
     with st.expander("All places in one picture, and the table"):
@@ -155,14 +162,15 @@ def _streams(found: PatchingEffects, lane: int, kind: int, where: str) -> None:
         )  # fmt: skip
 
 
-def _heads(found: PatchingEffects, lane: int, where: str) -> None:
+def _heads(found: PatchingEffects, shown: Choice, where: str) -> None:
     from workbench.figures.patching import limit_of, patching_heads
 
+    lane = shown.lane
     values = [[float(x) for x in line] for line in found.heads[lane]]
     picked = head_grid(values, key="patching-heads-grid", scale=limit_of(found.heads[lane]), signed=True)
     if picked is not None:
         with st.container(border=True, key="drawer-patching-head"):
-            st.markdown(f"**Head {picked[0]}.{picked[1]}** alone brings {values[picked[0]][picked[1]]:.0%} of the effect back.")
+            st.markdown(f"**Head {picked[0]}.{picked[1]}** alone brings {_share(values[picked[0]][picked[1]], shown)} of the effect back.")
             scope.verbs(*picked, key="patching-head")
     with st.expander("Picture and table"):
         rows = [{"head": f"{i}.{j}", "share": x} for i, line in enumerate(values) for j, x in enumerate(line)]

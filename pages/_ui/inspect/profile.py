@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import streamlit as st
 
 from pages._ui.inspect import head_card
-from pages._ui.inspect.attribution import head_grid
+from pages._ui.inspect.head_cells import head_grid
 from pages._ui.kit import frame, jobs, scope, words
 from pages._ui.kit.figures import table_panel
 from workbench.conversations import Prompt

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
-from pages._ui.inspect.attribution import head_grid
 from pages._ui.inspect.blocked import blocked
-from pages._ui.inspect.lenses import entry_word, lane_choice
+from pages._ui.inspect.head_cells import head_grid
+from pages._ui.inspect.lane import lane_choice
+from pages._ui.inspect.lenses import entry_word
 from pages._ui.kit import frame, jobs, scope, words
 from pages._ui.kit.figures import figure_panel, table_panel
 from pages._ui.kit.lanes import Lanes, lanes_on, with_base
@@ -46,13 +47,15 @@ class Over:
 def several(session: Session, key: str, *kinds: str) -> None:
     """Draw it under a lens of one prompt. `kinds`: what the lens beside it shows, a choice where they are several."""
     with st.expander("Over several prompts: mean and spread", key=f"several-{key}"):
-        if blocked(session, "over_rows"):
-            return
+        from workbench.lenses.over_rows import LENS
+
         what = kinds[0]
         if len(kinds) > 1:
             what = st.segmented_control(
                 "Mean of", kinds, format_func=_WHAT.__getitem__, default=what, key=f"several-what-{key}", required=True
             )
+        if blocked(session, LENS[what]):
+            return
         sets = {offer.id: offer.title for offer in session.demos.list()}
         with st.container(horizontal=True, vertical_alignment="bottom"):
             chosen = st.selectbox("Set", list(sets), format_func=sets.__getitem__, key=f"several-set-{key}", width=260)

@@ -50,7 +50,7 @@ def token_strip(
     marks: Sequence[str] | None = None,
     notes: Sequence[str] | None = None,
     cards: Sequence[Sequence[Bars]] | None = None,
-    offset: int = 0,
+    start: int = 0,
     twin: bool = True,
     prose: bool = False,
 ) -> int | None:
@@ -61,40 +61,40 @@ def token_strip(
         marks: words among `read`, `write`, `new`, `faint`, a token each.
         notes: a short text a token, in its card and for screen readers.
         cards: bars a token, for instance the top five of base and lane.
-        offset: index of the first token, for hover.
+        start: the token around which a long text is shown at first.
         twin: add the selector that does the same as a click.
         prose: the tokens stand as the text that they are; each shows itself under the pointer.
     """
-    n = min(len(tokens), MAX_TOKENS)
-    shown = [words.token(text) for text in tokens[:n]]
-    chosen = _twin_value(f"{key}-twin", n)
-    drawn = st.session_state.get(f"{key}-drawn")
-    clicked = _clicked(key, "pinned")
-    pinned = _newest(f"{key}-pinned", clicked, drawn, chosen)
-    if pinned is not None and pinned >= n:
-        pinned = None
+    left, n = _window(len(tokens), MAX_TOKENS, start, f"{key}-from-{len(tokens)}", "Token")
+    across = range(left, left + n)
+    at = pinned(key, len(tokens))
+    shown = {i: words.token(tokens[i]) for i in across}
     data = {
-        "tokens": shown,
-        "texts": list(tokens[:n]) if prose else None,
-        "values": None if values is None else list(values[:n]),
+        "tokens": list(shown.values()),
+        "texts": [tokens[i] for i in across] if prose else None,
+        "values": None if values is None else [values[i] for i in across],
         "signed": signed,
-        "marks": None if marks is None else list(marks[:n]),
-        "notes": None if notes is None else list(notes[:n]),
-        "cards": None if cards is None else [[asdict(part) for part in group] for group in cards[:n]],
-        "offset": offset,
-        "pinned": pinned,
+        "marks": None if marks is None else [marks[i] for i in across],
+        "notes": None if notes is None else [notes[i] for i in across],
+        "cards": None if cards is None else [[asdict(part) for part in cards[i]] for i in across],
+        "offset": left,
+        "pinned": at - left if at is not None and at in across else None,
     }
-    st.session_state[f"{key}-drawn"] = clicked
+    st.session_state[f"{key}-drawn"] = _clicked(key, "pinned")
     strip = _component("token_strip", '<div class="frame"><div class="strip"></div><div class="card" hidden></div></div>')
     strip(data=data, key=key, on_pinned_change=_nothing)
-    if len(tokens) > n:
-        st.caption(f"The first {n} of {len(tokens)} tokens are shown.")
     if twin and n:
         st.selectbox(
-            "Token", range(n), index=None, format_func=lambda i: f"{i + offset}  {shown[i]}", key=f"{key}-twin", placeholder="Pick a token",
+            "Token", across, index=None, format_func=lambda i: f"{i}  {shown[i]}", key=f"{key}-twin", placeholder="Pick a token",
             label_visibility="collapsed",
         )  # fmt: skip
-    return pinned
+    return at
+
+
+def pinned(key: str, n: int) -> int | None:
+    """Which of its `n` tokens a strip pins, known before it is drawn: its colours may depend on it. None: none, or one that is gone."""
+    at = _newest(f"{key}-pinned", _clicked(key, "pinned"), st.session_state.get(f"{key}-drawn"), _twin_value(f"{key}-twin", n))
+    return at if at is not None and at < n else None
 
 
 def grid(
@@ -128,8 +128,7 @@ def grid(
     told: list[Any] = [st.session_state.get(f"{key}-{side}") for side in ("row", "column")]
     chosen = (int(told[0]), int(told[1])) if told[0] in down and told[1] in across else None
     cell = _clicked(key, "picked")
-    # The browser counts within the window that it was given: a click that was seen before means nothing in another window.
-    clicked = (top + int(cell[0]), left + int(cell[1])) if cell and cell != st.session_state.get(f"{key}-drawn") else None
+    clicked = (int(cell[0]), int(cell[1])) if cell and cell != st.session_state.get(f"{key}-drawn") else None
     picked = _newest(f"{key}-picked", clicked, None, chosen)
     if picked is not None and not (picked[0] in down and picked[1] in across):
         picked = None
@@ -146,6 +145,7 @@ def grid(
         "start": max(0, min(start - left, m - 1)),
         "scale": scale,
         "corner": corner,
+        "origin": [top, left],
         "picked": None if picked is None else [picked[0] - top, picked[1] - left],
     }
     _component("grid", '<div class="scroll"></div>')(data=data, key=key, on_picked_change=_nothing)
