@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from streamlit.testing.v1 import AppTest
 
 from tests.app.conftest import fine, settled, texts
@@ -69,6 +70,21 @@ def test_a_span_of_the_answer_is_kept_as_a_side_of_its_prompt(app: Run, fresh_ba
     fine(test.button(key="compare-0-1-span-negative").click().run())
     (row,) = fresh_backend.sessions["embedded"].demos("judged answers")
     assert row.prompt == "w1 w2 w3" and (row.negative or "").strip() == span.strip() and row.positive is None
+
+
+def test_a_span_ends_with_its_sentence_unless_one_says_otherwise(app: Run, fresh_backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    test, _ = pinned(app, fresh_backend)
+    key = "compare-0-1-span"
+    fine(test.slider(key=f"{key}-2").set_value((0, 2)).run())
+    assert f"{key}-cut" not in test.session_state, "nothing ends within it"
+    monkeypatch.setattr("pages._ui.compare.token_drawer.first_sentence", lambda text: text.strip()[:1])
+    whole = "".join(token.text for token in said(test).texts[0][1].tokens[:3]).strip()
+    fine(test.run())
+    fine(test.button(key=f"{key}-positive").click().run())
+    assert (fresh_backend.sessions["embedded"].demos("judged answers")[0].positive or "").strip() == whole[0]
+    fine(test.toggle(key=f"{key}-cut").set_value(False).run())
+    fine(test.button(key=f"{key}-negative").click().run())
+    assert (fresh_backend.sessions["embedded"].demos("judged answers")[0].negative or "").strip() == whole
 
 
 def test_the_layers_behind_a_token_are_drawn_for_that_token_alone(app: Run, fresh_backend: Any) -> None:

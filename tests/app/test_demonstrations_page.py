@@ -40,6 +40,9 @@ def test_no_or_one_demonstration_is_told_and_not_a_crash(app: Run, fresh_backend
     session = fresh_backend.sessions["embedded"]
     test.session_state["retouch"].set_name = session.demos.save(contrast_rows(24).first(n)).id
     fine(test.run())
+    chips = [item.body for item in test.get("html") if "chip" in item.body]
+    assert ("There is nothing to check yet" in texts(test)) == (n == 0) == (not any("✓" in chip for chip in chips))
+    assert ("4 checks in grey need more" in texts(test)) == (n == 1)
     fine(test.switch_page("pages/edit.py").run())
     assert test.button(key="choose-mean_difference").disabled
     assert "are needed" in texts(test)

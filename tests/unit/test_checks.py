@@ -38,6 +38,12 @@ def test_a_clean_set_has_every_check_and_no_finding() -> None:
     assert all(check.severity == "fine" and check.count == 0 for check in answers)
 
 
+def test_what_too_few_rows_cannot_tell_is_not_called_fine() -> None:
+    few = {check.name for check in checks(clean().first(4)) if check.severity == "unjudged"}
+    assert few == {"length", "final_period", "first_token", "words"}
+    assert not [check for check in checks(clean()) if check.severity == "unjudged"]
+
+
 @pytest.mark.parametrize(
     ("name", "changes"),
     [

@@ -112,4 +112,5 @@ def test_a_legend_of_several_lines_gets_room_under_the_title() -> None:
     few, many = drawn("a", "b"), drawn(*(f"layer {i}, directions that are dropped" for i in range(6)))
     assert few.margin.t is None and few.height == 300
     assert many.margin.t >= 56 + 20 * 4 and many.height - 300 == many.margin.t - 56
+    assert drawn("difference of the means", "random directions, mean").margin.t == 56 + 20, "two long names in a narrow column"
     assert themed(lines("Title", [Line("one", [0], [0])], "x", "y", height=300)).layout.height == 300

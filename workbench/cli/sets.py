@@ -156,6 +156,7 @@ def _look_into(shelf: Shelf, source: str, how: ReadHow, out: Path | None, keep_a
     lines += [f"  {problem} {problem.hint}" for problem in problems[:20]]
     lines += [f"  … and {len(problems) - 20} more problems"] * (len(problems) > 20)
     lines += [f"  {item.title}: {item.count} rows. {item.advice}" for item in results if item.count]
+    lines += [f"  {item.title}: not judged. {item.advice}" for item in results if item.severity == "unjudged"]
     lines += table(
         [{"split": row.split, "prompt": str(row.prompt), "positive": row.positive, "negative": row.negative} for row in found.rows[:n_rows]]
     )

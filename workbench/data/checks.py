@@ -17,7 +17,7 @@ from workbench.data.near import near_pairs
 from workbench.data.splits import groups_of, linked, normalised
 from workbench.numerics.ranks import auc
 
-Severity = Literal["fine", "notice", "warning"]
+Severity = Literal["unjudged", "fine", "notice", "warning"]
 Tokenize = Callable[[str], Sequence[object]]
 # A confound is told from this many pairs on: with fewer, an AUC of 0.7 is within chance.
 MIN_PAIRS = 10
@@ -32,7 +32,7 @@ _ENDINGS = (".", "!", "?")
 class Check:
     """One check's answer: how many rows it concerns, which (0-based), what to do, and the number behind it if any.
 
-    `severity` is fine (nothing found), notice, or warning (the fit will learn this).
+    `severity` is unjudged (too few rows to tell), fine (nothing found), notice, or warning (the fit will learn this).
     """
 
     name: str
@@ -66,6 +66,10 @@ def checks(demonstrations: Demonstrations, tokenize: Tokenize = str.split) -> tu
 def _found(name: str, title: str, rows: Sequence[int], advice: str, severity: Severity = "warning", value: float | None = None) -> Check:
     index = tuple(sorted(set(rows)))
     return Check(name, title, severity if index else "fine", len(index), index, advice, value)
+
+
+def _unjudged(name: str, title: str, pairs: str = "pairs") -> Check:
+    return Check(name, title, "unjudged", 0, (), f"Needs {MIN_PAIRS} {pairs} to be judged.")
 
 
 def _empty(rows: Sequence[Demonstration]) -> Check:
@@ -154,7 +158,7 @@ def length(rows: Sequence[Demonstration], tokenize: Tokenize = str.split) -> Che
     """
     title, pairs = "Length tells the sides apart", _pairs(rows)
     if len(pairs) < MIN_PAIRS:
-        return _found("length", title, (), f"Needs {MIN_PAIRS} pairs to be judged.")
+        return _unjudged("length", title)
     good, bad = [len(tokenize(one)) for _, one, _ in pairs], [len(tokenize(other)) for _, _, other in pairs]
     value = auc(good, bad)
     sign = 1 if value > 0.5 else -1
@@ -167,7 +171,7 @@ def _final_period(rows: Sequence[Demonstration]) -> Check:
     """Whether one side ends its sentences more often; `value` is the difference of the two shares."""
     title, pairs = "Final period tells the sides apart", _pairs(rows)
     if len(pairs) < MIN_PAIRS:
-        return _found("final_period", title, (), f"Needs {MIN_PAIRS} pairs to be judged.")
+        return _unjudged("final_period", title)
     ended = [(i, one.rstrip().endswith(_ENDINGS), other.rstrip().endswith(_ENDINGS)) for i, one, other in pairs]
     value = float(np.mean([one for _, one, _ in ended]) - np.mean([other for _, _, other in ended]))
     differing = [i for i, one, other in ended if one != other] if abs(value) > SHARE_LIMIT else []
@@ -193,7 +197,7 @@ def _first_token(rows: Sequence[Demonstration], tokenize: Tokenize) -> Check:
             one, other = list(tokenize(row.positive or "")), list(tokenize(row.negative or ""))
             found[i] = (one[at] if at < len(one) else "", other[at] if at < len(other) else "")
     if len(found) < MIN_PAIRS:
-        return _found("first_token", title, (), f"Needs {MIN_PAIRS} pairs to be judged.")
+        return _unjudged("first_token", title)
     pair, count = Counter(found.values()).most_common(1)[0]
     value = count / len(found)
     same = [i for i, item in found.items() if item == pair] if value >= 0.5 else []
@@ -205,12 +209,12 @@ def _words(rows: Sequence[Demonstration]) -> Check:
     """How well the words of the answers alone tell the sides apart, on questions that the bag of words has not seen; `value` is the AUC."""
     title, pairs = "Words alone tell the sides apart", _pairs(rows)[:MAX_PAIRS]
     if len(pairs) < MIN_PAIRS:
-        return _found("words", title, (), f"Needs {MIN_PAIRS} pairs to be judged.")
+        return _unjudged("words", title)
     from workbench.numerics.words import crossed_word_scores  # scikit-learn is slow to import
 
     groups = linked([rows[i] for i, _, _ in pairs])
     if len(set(groups)) < MIN_PAIRS:
-        return _found("words", title, (), f"Needs {MIN_PAIRS} different questions to be judged.")
+        return _unjudged("words", title, "different questions")
     good, bad = crossed_word_scores([one for _, one, _ in pairs], [other for _, _, other in pairs], groups)
     value = auc(list(good), list(bad))
     telling = [i for (i, _, _), one, other in zip(pairs, good, bad) if one > other] if value - 0.5 > AUC_LIMIT else []

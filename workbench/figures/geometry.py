@@ -54,9 +54,16 @@ def separation(found: DemonstrationGeometry, words: float | None = None) -> go.F
         x=layers, y=list(found.random_auc), mode="lines+markers", name="random directions, mean",
         line={"color": PLACEBO_COLOUR, "dash": "dot"}, marker={"symbol": "circle-open"},
     )  # fmt: skip
-    figure.add_hline(y=0.5, line={"dash": "dot", "width": 1, "color": PLACEBO_COLOUR}, annotation_text="chance")
+    figure.add_hline(
+        y=0.5, line={"dash": "dot", "width": 1, "color": PLACEBO_COLOUR}, annotation_text="chance", annotation_position="bottom right"
+    )
     if words is not None:
-        figure.add_hline(y=words, line={"dash": "dash", "width": 1, "color": LANE_COLOURS[2]}, annotation_text="the words alone")
+        figure.add_hline(
+            y=words,
+            line={"dash": "dash", "width": 1, "color": LANE_COLOURS[2]},
+            annotation_text="the words alone",
+            annotation_position="top left",
+        )
     figure.update_layout(title="How well held-out rows are told apart", height=300, showlegend=True)
     figure.update_xaxes(title="layer", dtick=1 if len(layers) <= 24 else None)
     figure.update_yaxes(title="AUC", range=[min(0.35, *(value.low for value in found.auc)) - 0.02, 1.03])

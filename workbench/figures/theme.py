@@ -5,6 +5,7 @@ Figures carry no colour for the ground: the page gives it, light or dark. `theme
 
 from __future__ import annotations
 
+import math
 from functools import cache
 from typing import TYPE_CHECKING, Any, cast
 
@@ -31,7 +32,7 @@ FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', 'DejaVu 
 MONO = "ui-monospace, 'SF Mono', 'Cascadia Mono', 'DejaVu Sans Mono', Menlo, Consolas, monospace"
 
 # Pixels: what stands above a plot with one line of legend, one more line of it, the room of a narrow column, a sign, a character.
-_TOP, _LINE, _NARROW, _SIGN, _CHARACTER = 56, 20, 460, 46, 6.5
+_TOP, _LINE, _NARROW, _SIGN, _CHARACTER = 56, 20, 310, 46, 6.5
 
 
 def lane_colour(index: int) -> str:
@@ -90,6 +91,8 @@ def template(dark: bool = False) -> go.layout.Template:
             "font": {"size": 12},
             "bgcolor": "rgba(0,0,0,0)",
         },
+        # Its own ground is half of the paper's, which has none: a dark box over the title.
+        modebar={"bgcolor": GROUND[mode], "color": LANE_COLOURS[0], "activecolor": ACCENT[mode]},
         colorscale={"sequential": UNSIGNED, "diverging": signed_scale(dark)},
         bargap=0.35,
     )
@@ -114,10 +117,9 @@ def _legend_lines(figure: go.Figure, layout: dict[str, Any]) -> int:
     names = list(dict.fromkeys(str(one.name) for one in traces if one.name and getattr(one, "showlegend", None) is not False))
     if layout.get("showlegend") is False or len(names) < 2:
         return min(len(names), 1)
-    lines, left = 1, _NARROW
-    for width in (_SIGN + _CHARACTER * len(name) for name in names):
-        lines, left = (lines, left - width) if width <= left else (lines + 1, _NARROW - width)
-    return lines
+    widths = [_SIGN + _CHARACTER * len(name) for name in names]
+    # What does not fit on one line stands in columns as wide as the widest name.
+    return 1 if sum(widths) <= _NARROW else math.ceil(len(names) / max(1, _NARROW // max(widths)))
 
 
 def title_of(figure: go.Figure) -> str:

@@ -95,6 +95,8 @@ def _span(session: Session, prompt: Prompt, text: LaneText, at: int, name: str) 
         return
     first, last = st.slider("Span of the answer", 0, n - 1, (0, at) if at else (0, 1), key=f"{name}-span-{at}")
     span = "".join(token.text for token in text.tokens[first : last + 1])
+    if (cut := first_sentence(span)) != span.rstrip() and st.toggle("End it with its sentence", True, key=f"{name}-span-cut"):
+        span = cut
     st.text(span)
     thumbs(session, prompt, span, f"{name}-span")
 

@@ -36,12 +36,15 @@ class Checked:
 def checks(session: Session, chosen: str, demonstrations: Demonstrations, version: int | None) -> None:
     """Chips of all checks; for one of those that found something its rows, and where it can be put right, a button that does it."""
     st.header("Checks", anchor=False)
+    if not len(demonstrations):
+        st.caption("There is nothing to check yet: the set has no row.")
+        return
     found = _found(session, demonstrations)
     if found is None:
         return
     troubled = {check.title: check for check in found if check.count}
     if not troubled:
-        st.caption("Nothing that an edit would learn by accident.")
+        st.caption(f"Nothing that an edit would learn by accident{_unjudged(found)}.")
         return
     title = st.pills("What was found", list(troubled), key="set-check", label_visibility="collapsed")
     if title is None:
@@ -53,6 +56,11 @@ def checks(session: Session, chosen: str, demonstrations: Demonstrations, versio
         st.button(f"Show {count(check.count, 'row')}", key="check-show", on_click=show_rows, args=(title,))
         if check.name in MENDS:
             frame.act(MENDS[check.name].verb, _mend, session, chosen, demonstrations, version, check, key="check-mend")
+
+
+def _unjudged(found: tuple[Check, ...]) -> str:
+    n = sum(check.severity == "unjudged" for check in found)
+    return f", as far as so few rows tell: {count(n, 'check')} in grey {'needs' if n == 1 else 'need'} more" if n else ""
 
 
 def _mend(session: Session, chosen: str, demonstrations: Demonstrations, version: int | None, check: Check) -> None:
@@ -86,7 +94,7 @@ def _found(session: Session, demonstrations: Demonstrations) -> tuple[Check, ...
 
 
 def _chips(found: tuple[Check, ...]) -> None:
-    st.html("".join(frame.check_chip(check.title, check.count) for check in found))
+    st.html("".join(frame.check_chip(check.title, check.count, is_judged=check.severity != "unjudged") for check in found))
 
 
 def _check(demonstrations: Demonstrations) -> None:

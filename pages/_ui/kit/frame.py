@@ -129,9 +129,9 @@ def lane_chips(names: Sequence[tuple[str, float | None]]) -> None:
     st.html("".join(lane_chip(i, name, dose) for i, (name, dose) in enumerate(names)))
 
 
-def check_chip(title: str, n: int) -> str:
-    """HTML of a check's chip: green and quiet at 0, amber with its count else."""
-    kind, sign = ("green", "✓") if n == 0 else ("amber", str(n))
+def check_chip(title: str, n: int, *, is_judged: bool = True) -> str:
+    """HTML of a check's chip: grey where too few rows tell, green and quiet at 0, amber with its count else."""
+    kind, sign = ("amber", str(n)) if n else ("green", "✓") if is_judged else ("grey", "–")
     return f'<span class="chip {kind}"><b>{sign}</b><span class="name">{safe(title)}</span></span>'
 
 
