@@ -19,6 +19,7 @@ from workbench.edits.engine import applied
 from workbench.errors import BadKnob, NotEnoughData
 from workbench.methods import get
 from workbench.methods.registry import Fitted
+from workbench.methods.tarot import heads
 from workbench.methods.tarot.config import TarotConfig, angle_space, narrowed
 from workbench.methods.tarot.fit import constant_answer, fit_rotation
 from workbench.methods.tarot.generation import WordClassifier
@@ -310,3 +311,32 @@ def test_one_answer_to_everything_is_no_edit() -> None:
     assert constant_answer(table("ab", "bb")) == "b"
     assert constant_answer(table("ab", "ba")) is None
     assert constant_answer(table("bb", "bb")) is None, "it said so before the edit as well"
+
+
+def test_prompts_are_answered_once_under_a_point_and_as_they_would_be_alone(tiny_gpt2: LanguageModel, monkeypatch: Any) -> None:
+    the_task, space = task(tiny_gpt2, shots="zero"), angle_space(config(), tiny_gpt2, None)
+    points = torch.rand(3, space.dim, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    objective, lanes = AngleObjective(tiny_gpt2, space, config(), the_task), list[int]()
+    ran = AngleObjective._last_logits
+    monkeypatch.setattr(AngleObjective, "_last_logits", lambda self, some: (lanes.append(len(some)), ran(self, some))[1])
+    first, both = objective.answers(points[:2]), objective.answers(points[[2, 0, 1]])
+    assert lanes == [2, 1]
+    alone = AngleObjective(tiny_gpt2, space, config(), the_task).answers(points[[2, 0, 1]])
+    assert torch.equal(both.right, alone.right) and torch.equal(both.tokens, alone.tokens) and torch.equal(both.right[1:], first.right)
+    torch.testing.assert_close(both.p, alone.p)
+    # Control: other points are answered otherwise.
+    assert not torch.equal(both.p[0], both.p[1])
+
+
+def test_in_a_large_network_some_prompts_rank_the_heads_of_right_and_wrong_ones_alike(tiny_gpt2: LanguageModel, monkeypatch: Any) -> None:
+    the_task = task(tiny_gpt2, shots="zero")
+    whole = rank_heads(tiny_gpt2, the_task, config(rank_by="attribution"), (0, 1, 2)).relevance
+    monkeypatch.setattr("workbench.methods.tarot.heads.SMALL", 0)
+    monkeypatch.setattr("workbench.methods.tarot.heads._READ_IN_LARGE", len(the_task))
+    assert torch.equal(rank_heads(tiny_gpt2, the_task, config(rank_by="attribution"), (0, 1, 2)).relevance, whole)
+    monkeypatch.setattr("workbench.methods.tarot.heads._READ_IN_LARGE", len(the_task) // 2)
+    few = rank_heads(tiny_gpt2, the_task, config(rank_by="attribution"), (0, 1, 2)).relevance
+    half = heads._rows_of(the_task, torch.arange(0, len(the_task), 2))
+    monkeypatch.setattr("workbench.methods.tarot.heads._READ_IN_LARGE", len(the_task))
+    torch.testing.assert_close(few, rank_heads(tiny_gpt2, half, config(rank_by="attribution"), (0, 1, 2)).relevance)
+    assert not torch.allclose(few, whole)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
@@ -16,6 +17,7 @@ from workbench.edits.placebo import rotated
 from workbench.evaluate.benefit import Benefit, benefit, length_of, rows_scored
 from workbench.evaluate.budget import Budget, budget, sizes_in_order
 from workbench.evaluate.metrics import Metric, with_base
+from workbench.evaluate.own_answers import own_answers
 from workbench.evaluate.rivals import rival_sentences
 from workbench.evaluate.side_effects import SideEffects, side_effects
 from workbench.evaluate.verdict import Verdict, verdict
@@ -24,6 +26,8 @@ from workbench.models.base import LanguageModel
 from workbench.progress import Progress, silent
 
 _NONE: Mapping[str, Demonstrations] = MappingProxyType({})
+_TIMED_TEXTS = 12
+"""A look against the clock sees so many texts and own answers at most."""
 
 
 @dataclass(frozen=True)
@@ -166,6 +170,10 @@ def _most(
     if seconds is None or model.info.n_parameters < SMALL:
         return Budget()
 
+    began = time.perf_counter()
+    if own:  # made together, once for a model, and no part of what the first look tells
+        own_answers(model, own[:_TIMED_TEXTS], progress=tell.part(0.0, 0.0))
+
     def rows(n: int) -> None:
         tell(0.0, f"Timing {n} rows")
         benefit(model, demonstrations, every, split=split, most_rows=n)
@@ -175,8 +183,9 @@ def _most(
         side_effects(model, neutral[:n], every, own=own[:n], n_generations=0)
 
     row_sizes = sizes_in_order(rows_scored(demonstrations, split, every).rows, length_of)
-    pairs = zip_longest(neutral, own, fillvalue="")
-    found = budget(seconds, rows, row_sizes, texts if neutral else None, [float(len(a) + len(str(b))) for a, b in pairs])
+    pairs = zip_longest(neutral[:_TIMED_TEXTS], own[:_TIMED_TEXTS], fillvalue="")
+    left = seconds - (time.perf_counter() - began)
+    found = budget(left, rows, row_sizes, texts if neutral else None, [float(len(a) + len(str(b))) for a, b in pairs])
     tell(0.0, f"Measuring {found.rows} rows at most")
     return found
 

@@ -1,7 +1,8 @@
 """Choose knobs and dose of a method by what they gain on validation rows, under a limit on damage. Rows of split `test` are removed first.
 
-Every candidate is fitted on split `fit`. Its doses within the limit are sought first, on neutral text alone: damage grows with the dose, so
-those above one that is beyond are beyond too and cost nothing. Gain is the margin of good over bad answers, nats a token, prompt by prompt.
+Every candidate is fitted on split `fit`. Its largest dose within the limit is sought first, on neutral text alone: damage grows with the
+dose, so those above one that is beyond are beyond too and cost nothing. The smaller doses of the few fits that gain most there follow.
+Gain is the margin of good over bad answers, nats a token, prompt by prompt.
 A candidate counts only if it beats the unedited model, and a placebo of its own size, beyond what the best of so many candidates would by
 chance (`numerics.selection`); where none does, nothing is handed back. Among those that count, the largest gain over the placebo wins;
 near-ties (.005 nats a token) go to the smaller damage. A candidate beyond the limit is never handed back: limits are checked first, so
@@ -26,9 +27,10 @@ from workbench.edits.base import Edit
 from workbench.edits.placebo import rotated
 from workbench.errors import BadKnob, FitFailed, NoEffect, NotEnoughData
 from workbench.methods.registry import Fitted, Notice, get, with_notices
-from workbench.methods.shared.ground import Ground, ground_of
+from workbench.methods.shared.dosed import Dosed
+from workbench.methods.shared.ground import ground_of
 from workbench.methods.shared.placed import check_place, placed_fit
-from workbench.methods.shared.validation import Measured, measured, neutral_kl
+from workbench.methods.shared.validation import Measured, measured
 from workbench.models.base import LanguageModel
 from workbench.numerics.selection import MIN_ROWS, chance_of_best
 from workbench.progress import Cancelled, Progress, silent
@@ -39,7 +41,9 @@ NEAR_TIE = 0.005
 CHANCE = 0.04
 """How often the best of candidates that all do nothing may be taken."""
 N_PLACEBOS = 2
-MOST_AGAINST_PLACEBOS = 12
+MOST_AGAINST_PLACEBOS = 6
+ALL_DOSES_OF = 3
+"""Of so many fits, the best at their largest dose within the limit, the smaller doses are measured too."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +129,7 @@ def chosen(
         placebos: _Placebos = partial(_placebo_margins, model, rows)
         try:
             for i, knobs in enumerate(combinations):
-                part = tell.part(0.9 * i / len(combinations), 0.9 * (i + 1) / len(combinations))
+                part = tell.part(0.8 * i / len(combinations), 0.8 * (i + 1) / len(combinations))
                 part(0.0, f"Trying {i + 1} of {len(combinations)}", best=tried.most_gain)
                 try:
                     tried_config = known.configure({**fixed, **knobs}, preset)
@@ -133,8 +137,11 @@ def chosen(
                 except (BadKnob, FitFailed, NoEffect) as error:  # one impossible combination is no reason to give up the others
                     tried.failures.append(f"{knobs}: {error}")
                 else:
-                    results = _at_doses(model, fitted.edit, doses, rows, neutral, max_damage)
-                    tried.add(fitted, [Candidate(knobs, dose, one, fitted.edit.scaled(dose)) for dose, one in results.items()])
+                    tried.add(knobs, fitted, Dosed(model, fitted.edit, doses, rows, neutral, max_damage))
+            tell(0.8, "Measuring smaller doses of the best", best=tried.most_gain)
+            for dosed in tried.leading():
+                dosed.others()
+            tell(0.85, "Measuring random edits of their size", best=tried.most_gain)
             best = tried.settled(placebos)
             # Fitted again on the whole set, so that its report sees held-out rows; the same rows give the same edit.
             config = known.configure({**fixed, **best.values}, preset)
@@ -153,33 +160,6 @@ def choosing_rows(seen: Demonstrations) -> Demonstrations:
     return rows
 
 
-def _at_doses(
-    model: LanguageModel, edit: Edit, doses: Sequence[float], rows: Demonstrations, neutral: Ground, max_damage: float
-) -> dict[float, Measured]:
-    """Every dose: gain and damage of those within the limit; of those beyond it damage alone, infinite where a smaller dose is beyond."""
-    damage = dict[float, float]()
-
-    def look(some: Sequence[float]) -> None:
-        damage.update(zip(some, neutral_kl(model, [(edit.scaled(dose),) for dose in some], neutral).tolist()))
-
-    def within(order: Sequence[float]) -> Sequence[float]:
-        """Those before the first beyond the limit: a pass beyond a failure does not count."""
-        low, high = 0, len(order)
-        while low < high:
-            middle = (low + high) // 2
-            look([order[middle]])
-            low, high = (middle + 1, high) if damage[order[middle]] <= max_damage else (low, middle)
-        look([dose for dose in order[:low] if dose not in damage])
-        return order[: next((i for i, dose in enumerate(order[:low]) if not damage[dose] <= max_damage), low)]
-
-    # Damage grows with the dose either way from 0, and one way says nothing of the other.
-    ways = ([dose for dose in doses if dose >= 0], [dose for dose in doses if dose < 0])
-    inside = [dose for way in ways for dose in within(sorted(way, key=abs))]
-    gains = dict(zip(inside, measured(model, [(edit.scaled(dose),) for dose in inside], rows, ())))
-    beyond = Measured(math.nan, math.nan, math.inf, len(rows))
-    return {dose: replace(gains.get(dose, beyond), damage=damage.get(dose, math.inf)) for dose in doses}
-
-
 def _placebo_margins(model: LanguageModel, rows: Demonstrations, edits: Sequence[Edit]) -> list[tuple[float, ...]]:
     """The margins of each edit's placebos, prompt by prompt, meaned over their seeds."""
     turned = [(rotated(edit, seed),) for edit in edits for seed in range(N_PLACEBOS)]
@@ -192,9 +172,8 @@ class _Tried:
 
     def __init__(self, base: Measured, max_damage: float) -> None:
         self.base, self.max_damage = base, max_damage
-        self.found: list[Candidate] = []
         self.failures: list[str] = []
-        self.fits: dict[int, Fitted] = {}
+        self.fits: list[tuple[Mapping[str, Any], Fitted, Dosed]] = []
         self.ranked: list[Candidate] = []
 
     @property
@@ -203,10 +182,23 @@ class _Tried:
         seen = [item.measured.margin for item in self.found if item.measured.margins]
         return max(seen) - self.base.margin if seen else None
 
-    def add(self, fitted: Fitted, candidates: Sequence[Candidate]) -> None:
-        """Remember the candidates of one fit."""
-        self.found += candidates
-        self.fits[id(candidates[0].values)] = fitted
+    @property
+    def found(self) -> list[Candidate]:
+        """The candidates so far."""
+        return [candidate for fit in self.fits for candidate in _candidates(*fit)]
+
+    def add(self, knobs: Mapping[str, Any], fitted: Fitted, dosed: Dosed) -> None:
+        """Remember one fit, measured at its largest dose within the limit."""
+        dosed.largest()
+        self.fits.append((knobs, fitted, dosed))
+
+    def leading(self) -> list[Dosed]:
+        """Those fits that gain most at what was measured of them."""
+
+        def most(fit: tuple[Mapping[str, Any], Fitted, Dosed]) -> float:
+            return max((item.measured.margin for item in _candidates(*fit) if item.measured.margins), default=-math.inf)
+
+        return [fit[2] for fit in sorted(self.fits, key=most, reverse=True)[:ALL_DOSES_OF]]
 
     def settled(self, placebos: _Placebos) -> Candidate:
         """The best of those that count, all others ranked behind it.
@@ -233,9 +225,13 @@ class _Tried:
             self.ranked = self.ranked or settle(self.base, self.found, None, self.max_damage)
         except NoEffect:
             return None
-        fitted = self.fits[id(self.ranked[0].values)]
+        fitted = next(fitted for knobs, fitted, _ in self.fits if knobs is self.ranked[0].values)
         header = replace(fitted.edit.header, data=demonstrations.fingerprint)
         return self.choice(replace(fitted, edit=replace(fitted.edit, header=header)))
+
+
+def _candidates(knobs: Mapping[str, Any], fitted: Fitted, dosed: Dosed) -> list[Candidate]:
+    return [Candidate(knobs, dose, one, fitted.edit.scaled(dose)) for dose, one in dosed.results().items()]
 
 
 _Placebos = Callable[[Sequence[Edit]], list[tuple[float, ...]]]
@@ -268,7 +264,8 @@ def settle(base: Measured, found: Sequence[Candidate], placebos: _Placebos | Non
         return _behind(better, better, found, base, max_damage)
     beside = [replace(item, placebo=mine) for item, mine in zip(better, placebos([item.edit for item in better]))]
     gains = np.array([np.array(item.measured.margins) - np.array(item.placebo) for item in beside])
-    counting = [item for item, p in zip(beside, chance_of_best(gains)) if p <= CHANCE]
+    taken_from = len(within) / len(beside)  # the best by margin are the luckiest too, so all that they were taken from count
+    counting = [item for item, p in zip(beside, chance_of_best(gains)) if p * taken_from <= CHANCE]
     if not counting:
         raise NoEffect(_no_effect(base, beside[0], len(within), len(found), "a random edit of its size"), _NO_EFFECT_HINT)
     return _behind(_ranked(counting, None), beside, found, base, max_damage)

@@ -221,8 +221,8 @@ class _Work:
         points = torch.stack([*(row.point for row in top), identity])
         indices = (*(row.index for row in top), 0 if search_config(config, self.space, self.seed).include_identity else -1)
         scored = self.train if config.select_on == "train" or self.validation is None else self.validation
-        right, p = scored.answers(points)
-        accuracy, probability = right.mean(-1).tolist(), p.mean(-1).tolist()
+        said = scored.answers(points)
+        accuracy, probability = said.right.mean(-1).tolist(), said.p.mean(-1).tolist()
         moved = self.space.angles(points) - self.space.angles(identity)
         size = moved.square().mean((-1, -2, -3)).sqrt().tolist()
         if config.select_on == "train":

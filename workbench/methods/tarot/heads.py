@@ -5,12 +5,14 @@ Turning only relevant heads shrinks the search: 4 heads of d_head 32 are 64 angl
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
 
 from workbench.errors import BadKnob
+from workbench.methods.shared.layers import SMALL
 from workbench.methods.tarot.config import TarotConfig
 from workbench.methods.tarot.objective import scores
 from workbench.methods.tarot.task import Task
@@ -22,6 +24,8 @@ from workbench.sites import Site
 
 _TOKENS_AT_ONCE = 1024
 """Tokens of a pass, padding and lanes included: what a pass down keeps of a network of 30 layers stays below a gigabyte."""
+_READ_IN_LARGE = 16
+"""Prompts that rank heads in a network of 30 million parameters and more, where each costs a second and more."""
 EVIDENCE_OBJECTIVE = "margin"
 
 
@@ -52,9 +56,11 @@ def rank_heads(model: LanguageModel, task: Task, config: TarotConfig, layers: Se
     """
     if not layers:
         raise BadKnob("There is no layer whose heads could be ranked.", "Choose layers.")
-    parts = [_rows_of(task, index) for index in _parts(task.prompts.lengths)]
+    every = 1 if model.info.n_parameters < SMALL else math.ceil(len(task) / _READ_IN_LARGE)
+    read = _rows_of(task, torch.arange(0, len(task), every))  # those answered right come first
+    parts = [_rows_of(read, index) for index in _parts(read.prompts.lengths)]
     rank = _ablated if config.rank_by == "ablation" else _attributed
-    return HeadEvidence(config.rank_by, tuple(layers), rank(model, parts, config, layers) / len(task))
+    return HeadEvidence(config.rank_by, tuple(layers), rank(model, parts, config, layers) / len(read))
 
 
 def _parts(lengths: Int[Tensor, " row"]) -> list[Int[Tensor, " _row"]]:

@@ -7,6 +7,7 @@ f(Theta) asked twice is the same number. Ref: docs/methods/tarot.md §3.3.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import final
 
@@ -28,6 +29,15 @@ from workbench.sites import Site
 
 Reward = Callable[[Sequence[str]], Float[Tensor, " text"]]
 _ROWS_AT_ONCE = 512
+
+
+@dataclass(frozen=True)
+class Answered:
+    """How prompts are answered: whether with their answer token, that token's probability, and the token that each is answered with."""
+
+    right: Float[Tensor, "lane row"]
+    p: Float[Tensor, "lane row"]
+    tokens: Int[Tensor, "lane row"]
 
 
 @final
@@ -57,6 +67,7 @@ class AngleObjective:
         """
         self.model, self.space, self.config, self.task, self.held = model, space, config, task, held
         self._redraw, self._calls, self._keeps_prefix = redraw, calls_done, keeps_prefix
+        self._answered: dict[bytes, tuple[Tensor, Tensor, Tensor]] = {}
 
     @cached_property
     def _prompts(self) -> Recurring | None:
@@ -88,20 +99,19 @@ class AngleObjective:
         parts = [self._scored(points[start : start + step]) for start in range(0, len(points), step)]
         return torch.cat(parts).double().cpu()
 
-    def answers(self, points: Float[Tensor, "lane dim"]) -> tuple[Float[Tensor, "lane row"], Float[Tensor, "lane row"]]:
-        """Return, for each point, whether each prompt is answered with its answer token, and that token's probability."""
+    def answers(self, points: Float[Tensor, "lane dim"]) -> Answered:
+        """Return how each prompt is answered under each point; a point that was asked before is not run again."""
+        known, keys = self._answered, [point.double().cpu().numpy().tobytes() for point in points]
+        new = [at for at, key in enumerate(keys) if key not in known]
         step = max(1, _ROWS_AT_ONCE // len(self.task))
-        right, p = [], []
-        for start in range(0, len(points), step):
-            logits = self._last_logits(points[start : start + step])
-            right.append(scores(self.task, logits, "accuracy", self.config.answers))
-            p.append(scores(self.task, logits, "prob", self.config.answers))
-        return torch.cat(right).double().cpu(), torch.cat(p).double().cpu()
-
-    def decisions(self, point: Float[Tensor, " dim"]) -> list[int]:
-        """Return the token that each prompt is answered with."""
-        logits = self._last_logits(point[None])
-        return decided(self.task, logits, self.config.answers)[0].tolist()
+        for start in range(0, len(new), step):
+            some = new[start : start + step]
+            logits = self._last_logits(points[some])
+            right = scores(self.task, logits, "accuracy", self.config.answers).double().cpu()
+            p = scores(self.task, logits, "prob", self.config.answers).double().cpu()
+            tokens = decided(self.task, logits, self.config.answers).cpu()
+            known.update((keys[at], one) for at, one in zip(some, zip(right, p, tokens)))
+        return Answered(*(torch.stack(found) for found in zip(*(known[key] for key in keys))))
 
     def _on(self, task: Task, point: Float[Tensor, " dim"]) -> Float[Tensor, ""]:
         return AngleObjective(self.model, self.space, self.config, task, self.held, keeps_prefix=False)(point[None])[0]

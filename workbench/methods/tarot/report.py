@@ -127,7 +127,8 @@ def _counts(chosen: Chosen) -> dict[str, float]:
 
 def _answers(split: str, objective: AngleObjective, both: Tensor) -> tuple[dict[str, float], dict[str, np.ndarray]]:
     """How the unedited model and the winner answer the prompts of one split."""
-    right, p = objective.answers(both)
+    found = objective.answers(both)
+    right, p = found.right, found.p
     scalars = {
         f"{split}_accuracy_before": float(right[0].mean()),
         f"{split}_accuracy_after": float(right[1].mean()),
@@ -188,8 +189,8 @@ def _health(found: Found) -> dict[str, float]:
 def _confusion(model: LanguageModel, scored: AngleObjective, both: Tensor) -> tuple[Mapping[str, Any], ...]:
     """Return label x answer counts before and after: a model that always answers the same is visible here."""
     counts: Counter[tuple[str, str, str]] = Counter()
-    for when, point in zip(("before", "after"), both):
-        for row, token in zip(scored.task.rows, scored.decisions(point)):
+    for when, tokens in zip(("before", "after"), scored.answers(both).tokens.tolist()):
+        for row, token in zip(scored.task.rows, tokens):
             counts[when, label_of(row), str(model.tokenizer.decode([token]))] += 1
     return tuple({"when": w, "label": label, "answer": answer, "n": n} for (w, label, answer), n in sorted(counts.items()))
 
