@@ -27,7 +27,7 @@ from workbench.edits.base import Edit
 from workbench.edits.placebo import rotated
 from workbench.errors import BadKnob, FitFailed, NoEffect, NotEnoughData
 from workbench.methods.registry import Fitted, Notice, get, with_notices
-from workbench.methods.shared.dosed import Dosed
+from workbench.methods.shared.at_doses import AtDoses
 from workbench.methods.shared.ground import ground_of
 from workbench.methods.shared.placed import check_place, placed_fit
 from workbench.methods.shared.validation import Measured, measured
@@ -137,7 +137,7 @@ def chosen(
                 except (BadKnob, FitFailed, NoEffect) as error:  # one impossible combination is no reason to give up the others
                     tried.failures.append(f"{knobs}: {error}")
                 else:
-                    tried.add(knobs, fitted, Dosed(model, fitted.edit, doses, rows, neutral, max_damage))
+                    tried.add(knobs, fitted, AtDoses(model, fitted.edit, doses, rows, neutral, max_damage))
             tell(0.8, "Measuring smaller doses of the best", best=tried.most_gain)
             for dosed in tried.leading():
                 dosed.others()
@@ -173,7 +173,7 @@ class _Tried:
     def __init__(self, base: Measured, max_damage: float) -> None:
         self.base, self.max_damage = base, max_damage
         self.failures: list[str] = []
-        self.fits: list[tuple[Mapping[str, Any], Fitted, Dosed]] = []
+        self.fits: list[tuple[Mapping[str, Any], Fitted, AtDoses]] = []
         self.ranked: list[Candidate] = []
 
     @property
@@ -187,15 +187,15 @@ class _Tried:
         """The candidates so far."""
         return [candidate for fit in self.fits for candidate in _candidates(*fit)]
 
-    def add(self, knobs: Mapping[str, Any], fitted: Fitted, dosed: Dosed) -> None:
+    def add(self, knobs: Mapping[str, Any], fitted: Fitted, dosed: AtDoses) -> None:
         """Remember one fit, measured at its largest dose within the limit."""
         dosed.largest()
         self.fits.append((knobs, fitted, dosed))
 
-    def leading(self) -> list[Dosed]:
+    def leading(self) -> list[AtDoses]:
         """Those fits that gain most at what was measured of them."""
 
-        def most(fit: tuple[Mapping[str, Any], Fitted, Dosed]) -> float:
+        def most(fit: tuple[Mapping[str, Any], Fitted, AtDoses]) -> float:
             return max((item.measured.margin for item in _candidates(*fit) if item.measured.margins), default=-math.inf)
 
         return [fit[2] for fit in sorted(self.fits, key=most, reverse=True)[:ALL_DOSES_OF]]
@@ -230,7 +230,7 @@ class _Tried:
         return self.choice(replace(fitted, edit=replace(fitted.edit, header=header)))
 
 
-def _candidates(knobs: Mapping[str, Any], fitted: Fitted, dosed: Dosed) -> list[Candidate]:
+def _candidates(knobs: Mapping[str, Any], fitted: Fitted, dosed: AtDoses) -> list[Candidate]:
     return [Candidate(knobs, dose, one, fitted.edit.scaled(dose)) for dose, one in dosed.results().items()]
 
 

@@ -14,7 +14,7 @@ from workbench.models.base import LanguageModel
 
 
 @dataclass
-class Dosed:
+class AtDoses:
     """Doses of one edit, whose gain is measured within the limit alone.
 
     Damage grows with the dose either way from 0, and one way says nothing of the other.
