@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from tests.conftest import words
+from tests.made_edits import shift
 from workbench.errors import BadKnob, BadPrompt
 from workbench.lenses import attention as patterns
 from workbench.lenses.attention import attention, layers_at_once
@@ -18,6 +19,7 @@ from workbench.lenses.bridged import run, shown_to
 from workbench.lenses.flow import flow
 from workbench.lenses.head_profile import head_profile
 from workbench.lenses.heads import name_movers
+from workbench.lenses.logit_lens import logit_lens
 from workbench.lenses.patching import runs_of
 
 TEXT = words(12, 13, 14, 12, 13, 15)
@@ -50,6 +52,20 @@ def test_name_movers_and_the_profile_say_what_whole_patterns_say(tiny_gpt2: Any)
     profile = head_profile(tiny_gpt2, TEXT)
     first = profile.scores[profile.kinds.index("first token")]
     np.testing.assert_allclose(first, whole.pattern[0][..., 1:, 0].mean(-1), atol=1e-6)
+
+
+def test_the_logit_lens_writes_out_no_pattern_unless_halves_of_layers_are_asked_for(
+    tiny_gpt2: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    halves = logit_lens(tiny_gpt2, TEXT, [(), (shift(tiny_gpt2),)], targets=["w1"], halves=True)
+    kept = [i for i, name in enumerate(halves.entries) if not name.endswith("mid")]
+    assert len(kept) < len(halves.entries)
+    monkeypatch.setattr(type(tiny_gpt2.bridge), "run_with_cache", None)
+    found = logit_lens(tiny_gpt2, TEXT, [(), (shift(tiny_gpt2),)], targets=["w1"])
+    assert found.entries == tuple(halves.entries[i] for i in kept)
+    np.testing.assert_allclose(found.target_log_probs, halves.target_log_probs[:, kept], atol=1e-5)
+    with pytest.raises(TypeError):
+        logit_lens(tiny_gpt2, TEXT, halves=True)
 
 
 def test_more_patterns_than_can_be_kept_are_refused_before_anything_runs(tiny_gpt2: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,8 @@
 Ref: docs/methods/shared.md §2 for the sites; what is read are the numbers of TransformerLens's `logit_lens`, through the real final norm
 and unembedding, so the last entry is the model's own prediction. Its kernel `logit_readout` is called for a few tokens at a time, all
 entries of each: one pass gives top tokens, targets, ranks, entropy and what separates an entry from the last, and no more than `_AT_ONCE`
-rows of the vocabulary are held.
+numbers are held. The stream is read where the network runs by itself; TransformerLens's bridge, which writes out every pattern, is run for
+halves of layers alone.
 """
 
 from __future__ import annotations
@@ -14,10 +15,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from transformer_lens import ActivationCache
 from transformer_lens.tools.analysis.logit_lens import logit_readout
 
 from workbench.conversations import Prompt
 from workbench.edits.base import Edit
+from workbench.edits.engine import applied
 from workbench.edits.labels import LaneLabel, lane_labels
 from workbench.errors import BadKnob
 from workbench.lenses.bridged import bridged, edited_bridge
@@ -26,9 +29,11 @@ from workbench.models.bridge import BridgeModel
 from workbench.models.token_texts import one_token, token_texts
 from workbench.models.tokens import TokenBatch, running
 from workbench.progress import Progress, silent
+from workbench.record import activations
 from workbench.shapes import Float, Int, Tensor
+from workbench.sites import Site
 
-_AT_ONCE = 128
+_AT_ONCE = 2**23  # log-probabilities: 34 MB of float32
 Through = Callable[[Sequence[str], Tensor], tuple[list[str], Tensor]]
 """From the names of entries and their streams to those that are read, and what is read for them."""
 
@@ -174,21 +179,34 @@ def _read(
         and not model.info.parallel_blocks
         and all(f"blocks.{layer}.{hook}" in model.bridge_hooks for layer in layers for hook in middle)
     )
-    names = [f"blocks.{layer}.hook_resid_{at}" for layer in layers for at in (("pre", "mid", "post") if mids else ("pre", "post"))]
     tell(0.0, "Running the prompt")
+    labels, whole = (list[str](), torch.empty(0)) if mids else _stream(model, batch, stack)
     # The readout runs inside the context: an edit may act on the final norm or the unembedding.
     with torch.no_grad(), edited_bridge(model, stack) as bridge, running(batch.forward()):
-        cache = bridge.run_with_cache(batch.ids, names_filter=names)[1]
-        whole, labels = cache.accumulated_resid(layer=None, incl_mid=mids, apply_ln=False, return_labels=True)
+        cache = ActivationCache({}, bridge)
+        if mids:
+            names = [f"blocks.{layer}.hook_resid_{place}" for layer in layers for place in ("pre", "mid", "post")]
+            cache = bridge.run_with_cache(batch.ids, names_filter=names)[1]
+            whole, labels = cache.accumulated_resid(layer=None, incl_mid=True, apply_ln=False, return_labels=True)
         if carried is not None:
             labels, whole = carried(labels, whole)
         normed = cache.apply_ln_to_stack(whole, layer=None, has_batch_dim=True, recompute_ln=True)[:, 0, at]
-        size, n = max(1, _AT_ONCE // len(labels)), normed.shape[1]
+        size, n = max(1, _AT_ONCE // (len(labels) * model.info.d_vocab)), normed.shape[1]
         parts: list[tuple[Tensor, ...]] = []
         for first in range(0, n, size):
             tell(first / n, "Reading the residual stream")
             parts.append(_told(bridge, normed[:, first : first + size], targets, top_k))
     return _Read(tuple(labels), *(_array(torch.cat([part[i] for part in parts], 1)) for i in range(6)))
+
+
+def _stream(model: BridgeModel, batch: TokenBatch, stack: Sequence[Edit]) -> tuple[list[str], Float[Tensor, "entry batch pos d_model"]]:
+    """The stream before each layer and behind the last, named as TransformerLens names it, read where the network runs by itself: its
+    bridge writes out the patterns of all heads, of a thousand tokens gigabytes."""
+    n = model.info.n_layers
+    sites = [*(Site("resid_pre", layer) for layer in range(n)), Site("resid_post", n - 1)]
+    with torch.no_grad(), applied(model, *stack):
+        found = activations(model, batch, sites)
+    return [*(f"{layer}_pre" for layer in range(n)), "final_post"], torch.stack([found[site] for site in sites])
 
 
 def _told(bridge: Any, normed: Float[Tensor, "entry pos d_model"], targets: list[int], top_k: int) -> tuple[Tensor, ...]:
