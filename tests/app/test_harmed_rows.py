@@ -45,6 +45,19 @@ def test_the_rows_of_a_verdict_are_a_table_that_filters_by_way_tag_template_and_
     assert 0 < len(table(test)) == (whole["words"] == 4).sum() < len(whole)
 
 
+def test_a_few_right_and_wrong_answers_stand_side_by_side_at_once(app: Run, fresh_backend: Any) -> None:
+    test = fitted(app, fresh_backend, 120, tagged)
+    whole = table(test)
+    turned = whole[whole["turned"] != ""]
+    glimpse = [item.value for item in test.dataframe if "untouched" in item.value.columns]
+    assert len(glimpse) == (len(turned) > 0) == ("Right and wrong, side by side" in texts(test))
+    for shown in glimpse:
+        for _, row in shown.iterrows():
+            (of,) = [one for _, one in turned.iterrows() if one["prompt"] == row["prompt"]][:1]
+            signs = "✗✓" if of["turned"] == "wrong → right" else "✓✗"
+            assert [row.iloc[1], row.iloc[2]] == [f"{signs[0]} {of['answer before']}", f"{signs[1]} {of['answer after']}"]
+
+
 def picks(monkeypatch: pytest.MonkeyPatch, key: str, row: int) -> None:
     """AppTest cannot choose rows of a table: in the one of this key a row is chosen from now on."""
     import streamlit

@@ -54,6 +54,10 @@ def test_a_run_is_opened_again_with_its_controls_and_the_same_texts(app: Run, fr
     test = settled(fine(test.switch_page("pages/compare.py").run()))
     assert said(test).texts == was.texts and test.text_area(key="compare-box-1-0").value == "w1 w2 w3"
     assert test.number_input(key="sample-n").value == was.sampling.max_new_tokens and "From earlier settings" not in texts(test)
+    assert "was not saved and is gone" not in texts(test)
+    with monkeypatch.context() as restarted:
+        restarted.setattr("pages._ui.compare.texts.known_edits", lambda session: {})
+        assert "was not saved and is gone" in texts(fine(test.run()))
     chosen[:] = []
     fine(test.switch_page("pages/library.py").run())
     fine(test.text_input(key="runs-search").set_value("as at first").run())

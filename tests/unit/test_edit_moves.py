@@ -60,6 +60,9 @@ def test_the_texts_farthest_along_a_direction_are_those_of_the_largest_projectio
     along = dict(zip(told.most, sorted(one.before[:, 0])[::-1]))
     assert len(along) == len(set(told.most)) and order[0] != order[-1]
     assert len(direction_rows(found, 1)) == len(one.directions)
+    assert not sides_moved(found, 1).layout.annotations, "the legend stands above both halves, so no title does"
+    assert [axis.title.text.split(":")[0] for axis in sides_moved(found, 1).select_xaxes()] == ["before", "after"]
+    assert direction_shares(found, 1).layout.xaxis.ticktext[0].startswith("1<br>")
     for figure in (layers_moved(found), direction_shares(found, 1), sides_moved(found, 1)):
         assert themed(figure).layout.title.text
     with pytest.raises(NotEnoughData, match="no answer of either side"):

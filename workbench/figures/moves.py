@@ -4,6 +4,7 @@ heads by how far they turn. A random edit of equal size stands beside each in gr
 from __future__ import annotations
 
 from collections.abc import Sequence
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from plotly.subplots import make_subplots
 from workbench.figures.attention import head_grid
 from workbench.figures.basic import Line, lines
 from workbench.figures.picture import Picture, pictures_of
-from workbench.figures.spectra import moved
+from workbench.figures.spectra import moved, when_below
 from workbench.figures.theme import LANE_COLOURS, PLACEBO_COLOUR
 from workbench.methods.registry import FitReport
 
@@ -43,19 +44,22 @@ def direction_shares(found: EditMoves, layer: int) -> go.Figure:
     """The share of each leading direction of the moves of a layer."""
     one = found.at(layer)
     numbers = list(range(1, len(one.directions) + 1))
+    says = [[_token(token) for token in d.promotes[:2]] for d in one.directions]
     figure = go.Figure()
     figure.add_bar(
         x=numbers, y=[d.share for d in one.directions], name="the edit", marker_color=LANE_COLOURS[1],
-        text=["  ".join(_token(token) for token in d.promotes[:2]) for d in one.directions], textposition="outside", cliponaxis=False,
-        hovertemplate="direction %{x}: %{y:.1%} of the squares; promotes %{text}<extra></extra>",
+        customdata=["  ".join(tokens) for tokens in says],
+        hovertemplate="direction %{x}: %{y:.1%} of the squares; promotes %{customdata}<extra></extra>",
     )  # fmt: skip
     figure.add_scatter(
         x=numbers, y=list(one.random_shares[: len(numbers)]), name="random edit of equal size", mode="lines+markers",
         line={"color": PLACEBO_COLOUR, "dash": "dot"}, marker={"symbol": "circle-open"},
     )  # fmt: skip
     figure.update_layout(title=f"Directions of the move, layer {layer}", height=340, showlegend=True)
-    figure.update_xaxes(title="direction, the strongest first", dtick=1)
-    figure.update_yaxes(title="share of the squares", range=[0, 1.15], tickformat=".0%")
+    # Under the bars: above them lies the random edit's line.
+    ticks = ["<br>".join([str(number), *map(escape, tokens)]) for number, tokens in zip(numbers, says)]
+    figure.update_xaxes(title="direction, the strongest first, and what it says", tickvals=numbers, ticktext=ticks)
+    figure.update_yaxes(title="share of the squares", range=[0, 1.05], tickformat=".0%")
     return figure
 
 
@@ -68,7 +72,7 @@ def sides_moved(found: EditMoves, layer: int) -> go.Figure:
         marker={"color": PLACEBO_COLOUR, "size": 5, "symbol": np.where(found.is_good, "circle-open", "x-thin-open").tolist()},
     )  # fmt: skip
     figure.update_layout(title=f"Where held-out answers go, layer {layer}")
-    figure.update_xaxes(title="along direction 1")
+    when_below(figure, "along direction 1")
     figure.update_yaxes(title="along direction 2", row=1, col=1)
     return figure
 

@@ -153,9 +153,7 @@ def _moved_picture(arrays: Arrays, layer: int, held: int) -> Picture:
 
 def moved(before: np.ndarray, after: np.ndarray, is_good: np.ndarray, layer: int) -> go.Figure:
     """Held-out answers on the leading kept direction and the leading dropped one, before and after, on the same axes."""
-    figure = make_subplots(
-        rows=1, cols=2, shared_xaxes=True, shared_yaxes=True, subplot_titles=("before", "after"), horizontal_spacing=0.05
-    )
+    figure = make_subplots(rows=1, cols=2, shared_xaxes=True, shared_yaxes=True, horizontal_spacing=0.05)
     for column, points in ((1, before), (2, after)):
         for name, mask, colour, symbol in (("good", is_good, GOOD_COLOUR, "circle"), ("bad", ~is_good, BAD_COLOUR, "x")):
             figure.add_scatter(
@@ -169,9 +167,15 @@ def moved(before: np.ndarray, after: np.ndarray, is_good: np.ndarray, layer: int
                 marker={"color": colour, "symbol": symbol, "size": 7, "opacity": 0.8},
             )
     figure.update_layout(title=f"Held-out answers, layer {layer}", height=340)
-    figure.update_xaxes(title="leading kept direction", matches="x")
+    when_below(figure, "leading kept direction")
     figure.update_yaxes(title="leading dropped direction", row=1, col=1)
     return figure
+
+
+def when_below(figure: go.Figure, title: str) -> None:
+    """Say before and after under the two halves of `moved`: above them stands the legend."""
+    for column, when in ((1, "before"), (2, "after")):
+        figure.update_xaxes(title=f"{when}: {title}", matches="x", col=column)
 
 
 def _overlap_picture(arrays: Arrays, layers: Sequence[int]) -> Picture:

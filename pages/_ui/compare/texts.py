@@ -13,6 +13,7 @@ from pages._ui.compare import asking, branching, concept_meter, known, running, 
 from pages._ui.kit import frame, jobs, words
 from pages._ui.kit.components import Bars, token_strip
 from pages._ui.kit.figures import table_panel
+from pages._ui.kit.lanes import at_hand, known_edits
 from workbench.data.known import KnownAnswer
 from workbench.workspace.job import Snapshot
 
@@ -81,6 +82,8 @@ def draw(session: Session, found: Comparison, look: Look, of: CompareSettings | 
         st.caption(_LEGEND[look.colour])
     for note in found.notes:
         st.caption(f":orange[{words.plain(note)}]")
+    for told in _gone(session, found):
+        st.caption(f":orange[{words.plain(told)}]")
     answers = known.known(session, found.prompts)
     groups = [[at for at, _ in group] for _, group in groupby(enumerate(found.prompts), key=lambda pair: pair[1])]
     keyed = next((draws for draws in groups if len(draws) > 1 and look.key == running.COMPARE.name), None)  # a key has one meaning
@@ -98,6 +101,16 @@ def draw(session: Session, found: Comparison, look: Look, of: CompareSettings | 
         if of is not None:
             token_drawer.drawer(session, found, of, p, pinned, look.key)
     _below(found, look.key)
+
+
+def _gone(session: Session, found: Comparison) -> list[str]:
+    """A sentence for each lane with an edit that is no longer at hand: its texts are a record, and cannot be made again."""
+    here = known_edits(session).keys()
+    return [
+        f"The edit of lane {'·ABCDE'[i % 6]}, {lane.label}, was not saved and is gone: what it said is shown as it was recorded."
+        for i, lane in enumerate(found.lanes)
+        if not set(at_hand(session, lane.lane).keys) <= here
+    ]
 
 
 def _below(found: Comparison, key: str) -> None:

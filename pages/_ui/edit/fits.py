@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
@@ -152,6 +153,10 @@ def notices(report: FitReport) -> None:
                 st.caption(words.plain(notice.why))
 
 
+# How the picture of a report's curve is named: by its place, then by what it is of.
+_CURVE = re.compile(r"^curve-\d+-")
+
+
 def pictures(report: FitReport, source: str, *, prefix: str = "fit", drawn_already: tuple[str, ...] = ()) -> None:
     """The pictures of a fit, a tab each; below, its tables and numbers.
 
@@ -161,7 +166,7 @@ def pictures(report: FitReport, source: str, *, prefix: str = "fit", drawn_alrea
     from workbench.figures.reports import report_pictures as drawn
     from workbench.figures.theme import title_of
 
-    shown = [picture for picture in drawn(report) if not picture.name.startswith(drawn_already)]
+    shown = [picture for picture in drawn(report) if not _CURVE.sub("", picture.name).startswith(drawn_already)]
     names = [title_of(picture.figure) or picture.name for picture in shown]
     tabs = st.tabs([*names, *report.tables, "numbers"]) if shown or report.tables else [st.container()]
     for picture, tab in zip(shown, tabs):

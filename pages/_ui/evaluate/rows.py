@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from workbench.evaluate.benefit import Benefit
 
 MOVES = ("Moved the wrong way", "Turned right → wrong", "Turned wrong → right", "Moved the right way")
+_GLIMPSE = 2
 _COLUMNS = {
     "moved": st.column_config.TextColumn(help="Whether the score of this row got better or worse."),
     "turned": st.column_config.TextColumn(help="Whether the model's first choice among the listed answers became wrong, or right."),
@@ -36,6 +37,7 @@ def draw_rows(benefit: Benefit, *, key: str) -> None:
     lanes = [at for at, lane in enumerate(benefit.lanes) if at and any(item["lane"] == lane.label for item in benefit.items)]
     if not lanes:
         return
+    _glimpse(moved_rows(benefit, lanes[0]), benefit.lanes[lanes[0]].label, key)
     with st.expander("Who was helped, who was harmed", key=f"{key}-rows"):
         names = {at: benefit.lanes[at].label for at in lanes}
         at = st.selectbox("Lane", lanes, format_func=names.__getitem__, key=f"{key}-rows-lane") if len(lanes) > 1 else lanes[0]
@@ -56,6 +58,24 @@ def draw_rows(benefit: Benefit, *, key: str) -> None:
             ):
                 influence.ask(benefit.lanes[at].edit_ids[0], "" if chosen is None else str(chosen["prompt"]), benefit.split)
             st.download_button("CSV", lambda: as_csv(shown), "retouch-rows.csv", "text/csv", key=f"{key}-rows-csv", type="tertiary")
+
+
+def _glimpse(rows: Sequence[dict[str, Any]], lane: str, key: str) -> None:
+    """A few rows that turned, right ones and wrong ones, with the first choice of the untouched model beside that of a lane."""
+    right, wrong = ([row for row in rows if row["turned"].endswith(way)] for way in ("right", "wrong"))
+    # The worst stand first: at the end are those that gained most.
+    shown = [(row, "✗", "✓") for row in right[: -_GLIMPSE - 1 : -1]] + [(row, "✓", "✗") for row in wrong[:_GLIMPSE]]
+    if not shown:
+        return
+    st.dataframe(
+        [
+            {"prompt": row["prompt"], "untouched": f"{was} {row['answer before']}", lane: f"{now} {row['answer after']}"}
+            for row, was, now in shown
+        ],
+        hide_index=True, width="stretch", key=f"{key}-glimpse",
+    )  # fmt: skip
+    given = f"{len(shown)} of the {words.count(len(right) + len(wrong), 'row')} that turned"
+    st.caption(f"Right and wrong, side by side: the likeliest of the listed answers, {given}.")
 
 
 def _filtered(rows: list[dict[str, Any]], key: str) -> list[dict[str, Any]]:
