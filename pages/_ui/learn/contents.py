@@ -39,7 +39,8 @@ def glossary(session: Session) -> None:
             continue
         with st.container(horizontal=True, vertical_alignment="center"):
             formula = f" `{one.formula}`" if one.formula else ""
-            st.markdown(f"**{plain(term)}** {markdown(one.says)}{formula}", width="stretch")
+            with st.container(width="stretch"):  # a long text by itself would push its button below it
+                st.markdown(f"**{plain(term)}** {markdown(one.says)}{formula}")
             if one.lesson in found:
                 lesson, key = found[one.lesson], f"glossary-{term.replace(' ', '-')}"
                 st.button("Lesson", key=key, type="tertiary", on_click=following.follow, args=(lesson,), help=plain(lesson.title))
