@@ -120,7 +120,7 @@ def test_a_validation_row_without_both_answers_chooses_nothing(side: str) -> Non
 def test_while_it_chooses_the_best_gain_so_far_is_told_and_the_doses_rise(tiny_gpt2: Any) -> None:
     seen = list[Report]()
     found = chosen(tiny_gpt2, "mean_difference", ROWS, over={"layers": ((1,), (2,))}, max_damage=100.0, progress=Progress(seen.append))
-    told = [report.live["best"] for report in seen if "best" in report.live]
+    told: list[Any] = [report.live["best"] for report in seen if "best" in report.live]
     first = max(one.measured.margin for one in found.candidates if one.values["layers"] == (1,) and one.measured.margins)
     assert told[:2] == [None, pytest.approx(first - found.base.margin)] and told[1] <= told[2] == told[3]
     assert list(choice.DOSES) == sorted(set(choice.DOSES)) and 1.0 in choice.DOSES, "as fitted among them"

@@ -41,6 +41,8 @@ from workbench.sites import Site
 
 AROUND = 4
 """How far from the layer that was found layers are trained in a network of size, every other one."""
+_CHOOSE_ON, _CHOOSE_ON_IN_LARGE = (64, 24), (24, 12)
+"""Validation rows and neutral texts that choose layers, at most."""
 
 
 @method(
@@ -174,6 +176,7 @@ def _selected(
     best = dict(zip(edit.layers, trained.accuracy.max(0).values.tolist()))
     if config.select != "benefit":
         return by_accuracy(best, config.top_k, config.min_accuracy if config.select == "threshold" else None), None
-    texts = neutral.held[:24] if neutral else ()
-    selection = by_benefit(model, edit, held_rows.first(64), texts, config.top_k, config.max_damage, progress)
+    n_rows, n_texts = _CHOOSE_ON if model.info.n_parameters < SMALL else _CHOOSE_ON_IN_LARGE
+    texts = neutral.held[:n_texts] if neutral else ()
+    selection = by_benefit(model, edit, held_rows.first(n_rows), texts, config.top_k, config.max_damage, progress)
     return selection.layers, selection

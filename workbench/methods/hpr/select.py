@@ -60,7 +60,8 @@ def by_benefit(
     fine = [layer for layer in layers if alone[layer].damage <= max_damage]
     ranked = sorted(fine or layers, key=lambda layer: (-round(alone[layer].margin, 6), layer))[:top_k]
     sets = [tuple(sorted(ranked[: i + 1])) for i in range(len(ranked))]
-    tried = list(zip(sets, measured(model, [(edit.restricted(some),) for some in sets], rows, neutral, progress=progress.part(0.6, 1.0))))
+    more = measured(model, [(edit.restricted(some),) for some in sets[1:]], rows, neutral, progress=progress.part(0.6, 1.0))
+    tried = list(zip(sets, [alone[ranked[0]], *more]))
     within = [item for item in tried if item[1].damage <= max_damage]
     if not within:
         least = min(found.damage for _, found in tried)
