@@ -16,11 +16,13 @@ from workbench.lenses import attention as patterns
 from workbench.lenses.attention import attention, layers_at_once
 from workbench.lenses.attribution import direct_attribution
 from workbench.lenses.bridged import run, shown_to
+from workbench.lenses.circuits import circuit, forwards_of
 from workbench.lenses.flow import flow
 from workbench.lenses.head_profile import head_profile
 from workbench.lenses.heads import name_movers
 from workbench.lenses.logit_lens import logit_lens
 from workbench.lenses.patching import runs_of
+from workbench.progress import Progress
 
 TEXT = words(12, 13, 14, 12, 13, 15)
 NAMES = [f"blocks.{layer}.attn.hook_pattern" for layer in range(3)]
@@ -87,3 +89,11 @@ def test_how_many_runs_patching_takes_is_known_before_it(tiny_gpt2: Any) -> None
     assert runs_of(tiny_gpt2, words(12, 13, 14), words(12, 15, 14)) == info.n_layers * (3 * 2 + info.n_heads)
     with pytest.raises(BadPrompt, match="3 and 2 tokens"):
         runs_of(tiny_gpt2, words(12, 13, 14), words(12, 13))
+
+
+def test_what_a_circuit_costs_is_told_first_and_is_what_it_takes(tiny_gpt2: Any) -> None:
+    for n_edges in (4, 10**6):
+        told: list[Any] = []
+        circuit(tiny_gpt2, words(12, 13, 14), words(15, 13, 14), "w1", "w2", n_edges=n_edges, progress=Progress(told.append))
+        assert sum(report.share < 1 for report in told) == forwards_of(tiny_gpt2, n_edges)
+    assert forwards_of(tiny_gpt2, 10**6) < forwards_of(tiny_gpt2, 100), "of all edges there are no more, and no other draws"

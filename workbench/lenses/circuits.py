@@ -97,6 +97,15 @@ class Circuit:
         return [{"from": edge.writer, "to": edge.reader, "port": edge.port, "estimated share": edge.share} for edge in self.edges]
 
 
+def _sizes(graph: Graph, n_edges: int) -> tuple[int, ...]:
+    return tuple(sorted({min(graph.n_edges, max(1, round(n_edges * part))) for part in _SPREAD}))
+
+
+def forwards_of(model: LanguageModel, n_edges: int) -> int:
+    """How many forwards a circuit of so many edges takes, to be told before it starts; `N_GRADIENTS` of them go back too."""
+    return 3 + N_GRADIENTS + len(_sizes(Graph(model.info), n_edges)) * (1 + N_RANDOM)
+
+
 def circuit(
     model: LanguageModel,
     clean: Prompt,
@@ -117,8 +126,7 @@ def circuit(
     owner, tell = bridged(model, "circuit"), progress or silent()
     pair, asked = prompt_pair(owner, clean, corrupt), logit_difference(owner, target, distractor)
     graph, done = Graph(owner.info), [0]
-    sizes = tuple(sorted({min(graph.n_edges, max(1, round(n_edges * part))) for part in _SPREAD}))
-    n_forwards = 3 + N_GRADIENTS + len(sizes) * (1 + N_RANDOM)
+    sizes, n_forwards = _sizes(graph, n_edges), forwards_of(owner, n_edges)
 
     def metric(logits: Tensor) -> Tensor:
         done[0] += 1

@@ -182,9 +182,15 @@ def circuit(session: Session, prompt: Prompt, targets: tuple[str, ...]) -> None:
     corrupt = corrupted(session, prompt, targets)
     if corrupt is None:
         return
+    from workbench.lenses.circuits import N_GRADIENTS, forwards_of
+
     n = st.select_slider("Edges", [5, 10, 20, 30, 50, 100, 200, 600, 2000], 20, key="circuit-n", persist_state="session", width=320)
     settings = Traced(prompt, corrupt, targets, n)
     frame.act("Trace the circuit", _trace, settings, type="primary", key="circuit-run")
+    runs = words.count(forwards_of(session.model, n), "run")
+    st.caption(
+        f"It takes {runs} of the whole prompt, {N_GRADIENTS} of them back and forth: {n} edges, fewer and more, and random ones beside."
+    )
     jobs.panel(
         CIRCUIT, _circuit, settings=settings,
         nothing=lambda: frame.empty(
