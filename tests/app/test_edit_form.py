@@ -76,7 +76,7 @@ def test_strength_is_told_by_the_dose_and_goes_back_to_what_is_usual(edit: AppTe
 def test_what_will_be_used_follows_the_set_and_the_knobs(edit: AppTest, fresh_backend: Any) -> None:
     said = texts(edit)
     rows = fresh_backend.sessions["embedded"].demos(edit.session_state["retouch"].set_name)
-    assert f"**{len(rows.split('fit'))} rows of {len(rows)}** will be fitted" in said and "Rows that came without a split" in said
+    assert f"**{len(rows.split('fit'))} rows of {len(rows)}** will be fitted" in said and "Rows that come without a split" in said
     assert "Writes every token" in said or "writes every token" in said
     fine(edit.segmented_control(key="knob-mean_difference-where").set_value("prompt").run())
     fine(edit.multiselect(key="knob-mean_difference-layers").set_value([2]).run())

@@ -9,6 +9,7 @@ import streamlit as st
 from pages._ui.kit import words
 from pages._ui.kit.reading import LEGEND, row_strip
 from workbench.data.demonstrations import Demonstrations
+from workbench.methods.shared.needs import n_complete
 from workbench.settings import FitSettings
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def panel(
 
 def _rows(demonstrations: Demonstrations, known: Method, *, is_own: bool) -> None:
     n = {split: len(demonstrations.split(split)) for split in ("fit", "validation", "test")}
-    whole = len(demonstrations.split("fit").having(*known.needs.columns))
+    whole = n_complete(known.needs, demonstrations.split("fit"))
     lack = f" ({words.count(whole, 'of them has', 'of them have')} all that it needs)" if whole < n["fit"] else ""
     st.markdown(
         f"**{words.count(n['fit'], 'row')} of {len(demonstrations):,}** will be fitted{lack}, {n['validation']} choose, and "
@@ -47,7 +48,7 @@ def _rows(demonstrations: Demonstrations, known: Method, *, is_own: bool) -> Non
         help="The splits fit, validation and test. Nothing is fitted or chosen on test rows.",
     )
     if is_own and n["fit"] < len(demonstrations):
-        st.caption("Rows that came without a split were given one: 40 % fit, 10 % validation, 50 % test, whole questions at a time.")
+        st.caption("Rows that come without a split are given one: 40 % fit, 10 % validation, 50 % test, whole questions at a time.")
         st.page_link("pages/demonstrations.py", label="Change the splits", icon=":material/splitscreen:")
 
 

@@ -64,6 +64,13 @@ _ROWS: dict[TaskKind, str] = {
 }
 
 
+def n_complete(needs: Needs, rows: Demonstrations) -> int:
+    """How many rows have all that is needed: the columns or, where two sets of prompts do as well and no row is a pair, a side."""
+    if needs.sets and not rows.having("positive", "negative"):
+        return sum(map(len, sided(rows).values()))
+    return len(rows.having(*needs.columns))
+
+
 def lacking(title: str, needs: Needs, rows: Demonstrations, takers: Sequence[str]) -> list[Obstacle]:
     """Columns that rows to fit lack; of two sets of prompts a side that is too small, or that no sets will do.
 
