@@ -1,4 +1,5 @@
-/* What a page needs of the browser around it: a menu that closes, a Back that goes back, and a cookie that says who is here. */
+/* What a page needs of the browser around it: a menu that closes, a Back that goes back, a theme that
+   figures follow, and a cookie that says who is here. */
 let shown = null;
 
 /* On a narrow screen the opened menu lies over the page: once another page is chosen, close it, as a person would. */
@@ -57,7 +58,26 @@ async function show([number, ...keys]) {
   }
 }
 
-export default function ({ data }) {
+/* Figures are drawn for a light or a dark ground, on the server: when the browser's turns, ask for the page anew. */
+let watched = null, drawnDark = null, tell = null;
+
+function followTheme(isDark, setTriggerValue) {
+  drawnDark = isDark;
+  tell = setTriggerValue;
+  const app = document.querySelector('[data-testid="stApp"]');
+  if (!app || app === watched) return;
+  watched = app;
+  const look = () => {
+    const now = getComputedStyle(app).colorScheme === "dark";
+    if (now === drawnDark) return;
+    drawnDark = now;
+    tell("theme", now);
+  };
+  new MutationObserver(look).observe(app, { attributes: true, attributeFilter: ["class"] });
+}
+
+export default function ({ data, setTriggerValue }) {
+  followTheme(data.dark, setTriggerValue);
   closeMenu(data.page);
   oneStepAPage();
   const aYear = 365 * 24 * 3600;

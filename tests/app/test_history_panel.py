@@ -79,7 +79,9 @@ def opened(test: AppTest, backend: Any, kind: str, at: int = 0) -> AppTest:
     return fine(test.switch_page(f"pages/{page}.py").run())  # after a change of page AppTest has the new page's file alone
 
 
-def test_an_evaluation_is_opened_with_its_controls_and_its_result_and_nothing_is_run(app: Run, fresh_backend: Any) -> None:
+def test_an_evaluation_is_opened_with_its_controls_and_its_result_and_nothing_is_run(
+    app: Run, fresh_backend: Any, monkeypatch: Any
+) -> None:
     test = fitted(app, fresh_backend)
     edit = test.session_state["retouch"].edit
     fine(test.switch_page("pages/evaluate.py").run())
@@ -100,6 +102,8 @@ def test_an_evaluation_is_opened_with_its_controls_and_its_result_and_nothing_is
     assert "From earlier settings" not in texts(test)
     fine(test.number_input(key="evaluate-placebos").set_value(2).run())
     assert "From earlier settings" in texts(test)
+    monkeypatch.setattr("pages._ui.evaluate.edits.known_edits", lambda session: {})
+    assert "There is no edit to measure yet." in texts(fine(test.run())) and test.dataframe, "its edit is gone, its record is not"
 
 
 def test_a_fit_is_opened_with_its_form_and_its_verdict_or_says_that_its_edit_is_gone(app: Run, fresh_backend: Any) -> None:

@@ -45,7 +45,7 @@ def test_a_moved_dose_is_heard_and_a_token_branches(visit: Visit, record_propert
     assert tokens[0] == tokens[1] != page.locator(".st-key-compare-0-1-strip .token").first.inner_text()
 
 
-def test_the_cut_of_a_spectrum_is_dragged_in_its_figure(visit: Visit) -> None:
+def test_the_cut_of_a_spectrum_is_dragged_in_its_figure_which_follows_the_theme(visit: Visit) -> None:
     page = visit(height=1400)
     ready(page)
     fit(page)
@@ -59,3 +59,8 @@ def test_the_cut_of_a_spectrum_is_dragged_in_its_figure(visit: Visit) -> None:
     page.mouse.move(x + 60, y, steps=8)
     page.mouse.up()
     page.locator("[data-testid='stMain']").get_by_text("As fitted: ").first.wait_for()
+    idle(page)
+    ink = "()=>getComputedStyle(document.querySelector(\"[class*='st-key-figure-cut-'] .gtitle\")).fill"
+    assert page.evaluate(ink) == "rgb(31, 35, 40)"
+    page.emulate_media(color_scheme="dark")  # nothing is pressed
+    page.wait_for_function(f"({ink})() === 'rgb(231, 229, 224)'")

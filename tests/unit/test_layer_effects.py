@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -69,11 +70,10 @@ def test_rows_and_picture_say_the_same(tiny_gpt2: Any) -> None:
     bars: Any = picture(found).data
     assert np.allclose(bars[0].y, [row["moved_by_nats"] for row in found.rows()])
     assert np.allclose(bars[1].y, [row["alone_nats"] for row in found.rows()])
+    assert "␣&lt;b&gt;:" in picture(replace(found, token=" <b>")).layout.title.text, "a token's text is no markup"
 
 
 def test_an_edit_that_is_held_to_some_layers_is_that_part_of_it_and_is_not_saved(tiny_gpt2: Any, tmp_path: Path) -> None:
-    from dataclasses import replace
-
     edit = two_layers(tiny_gpt2)
     held = replace(edit, held_to=frozenset({0}))
     assert [op.site.layer for op in held.operations()] == [0] and len(edit.operations()) == 3

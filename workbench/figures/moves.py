@@ -11,7 +11,7 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from workbench.figures.attention import head_grid
+from workbench.figures.attention import head_grid, shown
 from workbench.figures.basic import Line, lines
 from workbench.figures.picture import Picture, pictures_of
 from workbench.figures.spectra import moved, when_below
@@ -44,7 +44,7 @@ def direction_shares(found: EditMoves, layer: int) -> go.Figure:
     """The share of each leading direction of the moves of a layer."""
     one = found.at(layer)
     numbers = list(range(1, len(one.directions) + 1))
-    says = [[_token(token) for token in d.promotes[:2]] for d in one.directions]
+    says = [[shown(token) for token in d.promotes[:2]] for d in one.directions]
     figure = go.Figure()
     figure.add_bar(
         x=numbers, y=[d.share for d in one.directions], name="the edit", marker_color=LANE_COLOURS[1],
@@ -160,13 +160,9 @@ def direction_rows(found: EditMoves, layer: int) -> list[dict[str, Any]]:
     """One table row a direction: what it says, and which demonstrations lie farthest along it."""
     return [
         {
-            "direction": at, "share of the squares": round(one.share, 4), "promotes": "  ".join(map(_token, one.promotes)),
-            "suppresses": "  ".join(map(_token, one.suppresses)), "farthest along it": list(one.most),
+            "direction": at, "share of the squares": round(one.share, 4), "promotes": "  ".join(map(shown, one.promotes)),
+            "suppresses": "  ".join(map(shown, one.suppresses)), "farthest along it": list(one.most),
             "farthest against it": list(one.least),
         }
         for at, one in enumerate(found.at(layer).directions, 1)
     ]  # fmt: skip
-
-
-def _token(text: str) -> str:
-    return text.replace(" ", "␣").replace("\n", "⏎")

@@ -52,6 +52,9 @@ def evaluate(session: Session) -> None:
         if not known_edits(session) or chosen is None:
             frame.empty("There is no edit to measure yet.", "Fit one first.", key="no-edit")
             st.page_link("pages/edit.py", label="Fit an edit", icon=":material/tune:")
+            with picture:  # what is on record stays to be read, though its edit was not saved
+                if jobs.result(EVALUATE) is not None:
+                    jobs.panel(EVALUATE, _draw)
             return
         edits = edits_chosen(session, "Edits", key="evaluate-edits", most=5)
         st.session_state.setdefault("evaluate-split", ROWS[0])

@@ -10,6 +10,7 @@ import streamlit as st
 from streamlit.components import v2
 
 from pages._ui.kit import words
+from pages._ui.kit.frame import is_dark
 from pages._ui.kit.person import COOKIE, word
 from workbench.resources import COMPONENTS
 
@@ -233,10 +234,12 @@ def _nothing() -> None:
 
 
 def browser(page: str, shows: Sequence[object] = ()) -> None:
-    """Close the menu of a narrow screen once another page is chosen, let Back go back, remember who is here. Draw it in the sidebar.
+    """Close the menu of a narrow screen once another page is chosen, let Back go back, draw anew when the theme turns, and remember
+    who is here. Draw it in the sidebar.
 
     shows: a number that is new each time, and the keys of buttons that a lesson presses one after the other, as a person would;
     `key=Word` is the button of that word within the key.
     """
     is_known = COOKIE in st.context.cookies
-    _BROWSER(key="browser", data={"page": page, "cookie": "" if is_known else f"{COOKIE}={word()}", "shows": list(shows)})
+    told = {"page": page, "cookie": "" if is_known else f"{COOKIE}={word()}", "shows": list(shows), "dark": is_dark()}
+    _BROWSER(key="browser", data=told, on_theme_change=_nothing)
