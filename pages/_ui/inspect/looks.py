@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-import numpy as np
 import streamlit as st
 
 from pages._ui.kit.components import grid, pinned, token_strip
-from workbench.shapes import Float
+
+if TYPE_CHECKING:  # shapes wait for torch
+    import numpy as np
+
+    from workbench.shapes import Float
 
 
 def looks(tokens: Sequence[str], pattern: Float[np.ndarray, "query key"], *, key: str) -> int:
