@@ -187,3 +187,14 @@ def test_a_broken_file_is_named_and_the_others_are_there(learn: AppTest) -> None
     fine(learn.run())
     assert "bad.yaml, line 2" in texts(learn) and "titel" in texts(learn)
     assert "A lesson of a teacher" in texts(learn)
+
+
+def test_a_word_is_found_with_its_sentence_and_leads_to_its_lesson(learn: AppTest) -> None:
+    from pages._ui.kit.glossary import TERMS
+
+    fine(learn.segmented_control(key="learn-view").set_value("Words").run())
+    assert TERMS["placebo"] in texts(learn) and TERMS["attention"] in texts(learn)
+    fine(learn.text_input(key="glossary-find").set_value("random edit of").run())
+    assert TERMS["placebo"] in texts(learn) and TERMS["attention"] not in texts(learn)
+    fine(learn.button(key="glossary-placebo").click().run())
+    assert "why a placebo matters" in texts(learn) and learn.session_state["at-page"] == "Edit"
