@@ -9,7 +9,6 @@ import streamlit as st
 from pages._ui.kit import words
 from pages._ui.kit.reading import LEGEND, row_strip
 from workbench.data.demonstrations import Demonstrations
-from workbench.methods.shared.needs import n_complete
 from workbench.settings import FitSettings
 
 if TYPE_CHECKING:
@@ -39,6 +38,8 @@ def panel(
 
 
 def _rows(demonstrations: Demonstrations, known: Method, *, is_own: bool) -> None:
+    from workbench.methods.shared.needs import n_complete  # methods wait for torch
+
     n = {split: len(demonstrations.split(split)) for split in ("fit", "validation", "test")}
     whole = n_complete(known.needs, demonstrations.split("fit"))
     lack = f" ({words.count(whole, 'of them has', 'of them have')} all that it needs)" if whole < n["fit"] else ""

@@ -20,13 +20,13 @@ from pages._ui.kit.lanes import Lanes, lanes_on, with_base
 from pages._ui.kit.state import state
 from workbench.conversations import Prompt
 from workbench.figures.basic import bars
-from workbench.shapes import Float
 
 if TYPE_CHECKING:
     from workbench.lenses.attention import AttentionPatterns
     from workbench.lenses.logit_lens import LogitLens
     from workbench.progress import Progress
     from workbench.session import Session
+    from workbench.shapes import Float
 
 _BY = {"logit_lens": "Logit lens", "jacobian_lens": "Jacobian lens"}
 _CELL = ("likeliest next token", "the token that what the layer holds comes to most, here or later in the text")
