@@ -6,14 +6,16 @@ rather than refuse it.
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from tests.conftest import words
+from tests.conftest import contrast_rows, words
 from tests.contract.test_methods import QUICK, rows_for
 from tests.families import family_folder
 from tests.made_edits import made
@@ -21,7 +23,10 @@ from workbench.decode import Sampling, generate
 from workbench.edits.engine import applied, lanes
 from workbench.errors import BadPrompt, ModelUnavailable, NoEffect, RetouchError
 from workbench.lenses import registry
+from workbench.lenses.over_rows import LENS
 from workbench.methods import get, ordered
+from workbench.methods.registry import Scope
+from workbench.methods.shared.held import held_by
 from workbench.models.base import LanguageModel
 from workbench.models.tokens import TokenBatch
 from workbench.operations import AddToWeight, LowRank, TransformAt
@@ -30,12 +35,16 @@ from workbench.sites import Site
 # A fit here has to run, act and be taken back; what its choices find is tested with each method.
 FAST = {**QUICK, "hpr": {**QUICK["hpr"], "layers": (1,), "min_steps": 30}, "are": {**QUICK["are"], "n_prompts": 8}}
 CLOSE = 1e-5  # of the largest logit: float32 rounding in another batch shape
+# Three prompts that name their good answer: some means are of such rows alone.
+NAMED = contrast_rows(3).with_rows([replace(row, positive=f" {str(row.prompt).split()[0]}") for row in contrast_rows(3)])
+CONCEPT = rows_for(next(item for item in ordered() if item.needs.task == "concept"))
 LENS_ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "attention": (words(12, 13, 14, 12),),
     "logit_lens": (words(12, 13, 14, 12),),
     "jacobian_fit": (),
     "jacobian_lens": (words(12, 13, 14, 12),),
     "direct_attribution": (words(12, 13, 14, 12), "w1", "w2"),
+    "edit_effect": (words(12, 13, 14, 12), "w1", "w2"),
     "activation_patching": (words(12, 13, 14), words(15, 13, 14), "w1", "w2"),
     "attribution_patching": (words(12, 13, 14), words(15, 13, 14), "w1", "w2"),
     "head_scores": (),
@@ -55,6 +64,13 @@ LENS_ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "head_profile": (words(12, 13, 14, 12),),
     "head_card": (words(12, 13, 14, 12), 1, 0),
     "induction_proof": (),
+    "reader_file": (words(12, 13, 14, 12), "resid_post@1"),
+    "over_rows": (NAMED,),
+    "layer_effects": (words(12, 13, 14), (1, 2)),
+    "concept_meter": (CONCEPT,),
+    "demonstration_geometry": (contrast_rows(24),),
+    "enough_pairs": (contrast_rows(30),),
+    "locate": (contrast_rows(24),),
 }
 
 
@@ -221,23 +237,56 @@ def method(model: LanguageModel, name: str) -> str:
     return "yes"
 
 
+def scopes(model: LanguageModel) -> str:
+    """Whether an edit can be held to one head, and to one MLP: the first method that can is fitted so, and its edit lies there."""
+    at, told = model.info.n_layers - 1, list[str]()
+    for what, places in (("heads", Scope(heads=((at, 0),))), ("MLPs", Scope(mlps=(at,)))):
+        able = held_by(model, places)
+        if not able:
+            continue
+        item = able[0]
+        try:
+            edit = item.fit(model, rows_for(item), item.configure({**FAST.get(item.name, {}), **item.scopes(places)}), seed=1).edit
+        except NoEffect as answer:
+            assert str(answer)
+        else:
+            kinds = item.holds.heads if what == "heads" else item.holds.mlps
+            assert {(op.site.kind in kinds, op.site.layer) for op in edit.operations()} == {(True, at)}
+        told.append(what)
+    return ", ".join(told) or "no"
+
+
 def lens(model: LanguageModel, name: str) -> str:
     """A lens looks and leaves the model as it was, or an obstacle is named first, and the lens refuses by it."""
-    obstacles, look = registry.obstacles_of(name, model), registry.lens(name)
+    if name == "over_rows":  # each kind stands where its lens does
+        return [looked(model, LENS[what], name, what=what) for what in reversed(LENS)][-1]
+    return looked(model, name, name)
+
+
+def looked(model: LanguageModel, needs: str, name: str, **options: Any) -> str:
+    """A lens looks if what it needs is there, else it refuses by the obstacle that was named."""
+    obstacles, look = registry.obstacles_of(needs, model), registry.lens(name)
     base, hooks = logits(model), model.hook_count()
-    if obstacles:
+    with tempfile.TemporaryDirectory() as room:
+        given = LENS_ARGUMENTS[name]
+        if name == "reader_file":
+            options["file"] = Path(room) / "numbers.safetensors"
+        if name in ("layer_effects", "edit_effect"):
+            stack = (transform(model, Site("resid_post", 0)),)
+            given = (*given, stack if name == "layer_effects" else [stack])
+        if obstacles:
+            try:
+                look(model, *given, **options)
+            except RetouchError as refusal:
+                assert obstacles[0].reason in str(refusal), refusal
+            else:
+                raise AssertionError(f"{name} has an obstacle and runs all the same")
+            return "no: " + obstacles[0].reason
         try:
-            look(model, *LENS_ARGUMENTS[name])
-        except RetouchError as refusal:
-            assert obstacles[0].reason in str(refusal), refusal
-        else:
-            raise AssertionError(f"{name} has an obstacle and runs all the same")
-        return "no: " + obstacles[0].reason
-    try:
-        look(model, *LENS_ARGUMENTS[name])
-    except BadPrompt as answer:
-        # Random weights have no induction heads, or nothing else: an answer of this lens alone.
-        assert name == "induction_proof" and "looks back like an induction head" in str(answer)
+            look(model, *given, **options)
+        except BadPrompt as answer:
+            # Random weights have no induction heads, or nothing else: an answer of this lens alone.
+            assert name == "induction_proof" and "looks back like an induction head" in str(answer)
     assert torch.equal(logits(model), base) and model.hook_count() == hooks
     return "yes"
 
@@ -245,7 +294,7 @@ def lens(model: LanguageModel, name: str) -> str:
 METHODS = tuple(item.name for item in ordered() if not item.needs.senses)
 LENSES = tuple(LENS_ARGUMENTS)
 CHECKS: dict[str, Callable[[LanguageModel], str]] = {
-    "stream": stream, "heads": heads, "experts": experts, "low rank": low_rank, "cache": cache,
+    "stream": stream, "heads": heads, "experts": experts, "low rank": low_rank, "cache": cache, "scopes": scopes,
     **{f"method {name}": (lambda model, name=name: method(model, name)) for name in METHODS},
     **{f"lens {name}": (lambda model, name=name: lens(model, name)) for name in LENSES},
 }  # fmt: skip

@@ -45,7 +45,7 @@ def measured(model_type: str, known: dict[str, str] | None = None) -> dict[str, 
 def table(found: dict[str, dict[str, str]]) -> str:
     """The table, and below it why not, each reason once."""
     names = {model_type: name for name, model_type in architectures().items()}
-    lines = ["| Family | Stream edits | Head edits | Experts | LoRA | Cache | Methods | Lenses |", "|---|---|---|---|---|---|---|---|"]
+    lines = ["| Family | Stream edits | Head edits | Held to single | Experts | LoRA | Cache | Methods | Lenses |", "|---" * 9 + "|"]
     refused, reasons = list[str](), dict[str, list[str]]()
     for model_type, measured_cells in sorted(found.items()):
         cells = dict(sorted(measured_cells.items()))  # as the file keeps them, whether read from it or just measured
@@ -59,7 +59,7 @@ def table(found: dict[str, dict[str, str]]) -> str:
                     said.removeprefix("no: ").replace(f"{model_type} ({names[model_type]})", "the family").replace(model_type, "the family")
                 )
                 reasons.setdefault(f"{_title(name)}: {what}", []).append(title)
-        shown = [cells[name] for name in ("stream", "heads", "experts", "low rank")]
+        shown = [cells[name] for name in ("stream", "heads", "scopes", "experts", "low rank")]
         shown += ["no" if cells["cache"].startswith("no") else "yes", _count(cells, "method "), _count(cells, "lens ")]
         lines.append(f"| {title} | " + " | ".join(shown) + " |")
     why = [f"- {reason} ({', '.join(where)})" for reason, where in sorted(reasons.items())]
