@@ -19,6 +19,9 @@ from typing import Any
 
 import psutil
 
+from workbench.resources import HOME
+from workbench.workspace.share import CLASS_ENVIRONMENT
+
 ROOT = Path(__file__).resolve().parents[1]
 _ASK, _ANSWER = "ask", "answer.json"
 
@@ -50,7 +53,7 @@ class Server:
             port = probe.getsockname()[1]
         self.url, self._folder = f"http://127.0.0.1:{port}", folder
         folder.mkdir(parents=True, exist_ok=True)
-        environment = {**os.environ, "RETOUCH_HOME": str(folder / "home"), "RETOUCH_CLASS": "1", "HF_HUB_OFFLINE": "1"}
+        environment = {**CLASS_ENVIRONMENT, **os.environ, HOME: str(folder / "home"), "HF_HUB_OFFLINE": "1"}
         self._log = (folder / "server.log").open("w")
         command = [sys.executable, "-m", "benchmarks.learners_server", str(port), str(folder)]
         self._process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=self._log, stderr=subprocess.STDOUT)

@@ -102,6 +102,8 @@ def test_a_class_is_told_to_the_app(is_class: bool, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(showing.os, "execve", lambda program, command, environment: started.append(environment))
     showing.app(is_class=is_class)
     assert (CLASS in started[0]) is is_class and capsys.readouterr().out
+    # A class's server gives freed tensors back; a person's own is as the system has it.
+    assert ("MALLOC_MMAP_THRESHOLD_" in started[0]) is is_class
 
 
 def test_streamlit_alone_answers_this_machine_only() -> None:

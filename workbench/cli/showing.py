@@ -15,7 +15,7 @@ from workbench.cli.groups import Device, DType, Home, Json
 from workbench.cli.printing import answer, on_terminal, table
 from workbench.errors import ModelUnavailable
 from workbench.resources import APP, HOME, LOOPBACK, models_of
-from workbench.workspace.share import CLASS
+from workbench.workspace.share import CLASS_ENVIRONMENT
 
 
 def models(
@@ -144,7 +144,11 @@ def app(
     # -P: a folder or file of the person's own that is called as a module of ours must not be imported in its place.
     # Streamlit reads the settings that lie beside the script, over those of the person's folder and home.
     command = [sys.executable, "-P", "-m", "streamlit", "run", str(APP), "--server.port", str(port), "--server.address", address]
-    environment = {**os.environ, **({} if workspace is None else {HOME: str(workspace.resolve())}), **({CLASS: "1"} if is_class else {})}
+    environment = {
+        **(CLASS_ENVIRONMENT if is_class else {}),
+        **os.environ,
+        **({} if workspace is None else {HOME: str(workspace.resolve())}),
+    }
     is_open = address not in LOOPBACK
     lines = [f"Retouch answers on http://{address}:{port}"]
     lines += ["Anybody who reaches this address can use it: there is no password."] * is_open
