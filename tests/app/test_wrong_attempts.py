@@ -225,3 +225,14 @@ def test_wrong_teaching_passes_nothing(one: Any) -> None:
     assert passes("senses", 2, asked=wanted, teach=she)
     assert not passes("senses", 2, asked=SimpleNamespace(unwanted=""), teach=she), "nothing unwanted was named"
     assert not passes("senses", 2, asked=wanted, teach=replace(she, after=(0.05,)))
+
+
+def test_wrong_fits_on_the_real_path_of_noise_pass_nothing(one: Any) -> None:
+    session, real = one.sessions["embedded"], {"on": NAME}
+    silly = _fit(session, "mean_difference", {"layers": [3]}, 4.0)
+    small, loud, slight = (_fit(session, "mean_difference", {"layers": [2]}, dose) for dose in (1.0, 5.0, 0.5))
+    fits = {"small": small, "loud": loud, "slight": slight, "silly": silly}
+    gloom = {name: elsewhere(fit, "everyday-gloom") for name, fit in fits.items()}
+    assert not passes("noise", 1, fit=gloom["small"], **real) and not passes("noise", 1, fit=gloom["loud"], **real), "more than noise"
+    assert passes("noise", 2, fit=gloom["small"], **real) and not passes("noise", 2, fit=small, **real), "the embedded set"
+    assert not passes("noise", 2, fit=gloom["slight"], **real) and not passes("noise", 2, fit=gloom["silly"], **real)
