@@ -173,3 +173,12 @@ def test_a_conversation_is_edited_turn_by_turn_and_an_answer_becomes_its_next_tu
     fine(test.button(key="compare").click().run())
     talk = Conversation((Turn("user", "w4"), Turn("assistant", answer.strip()), Turn("user", "w3")))
     assert said(settled(test)).prompts == (talk,)
+
+
+def test_a_text_that_ends_by_itself_ends_with_a_mark_and_another_with_its_last_word() -> None:
+    from pages._ui.compare.texts import _prose
+    from workbench.evaluate.comparison import ComparedToken, LaneText
+
+    tokens = tuple(ComparedToken(text, i, -1.0, -1.0, 0.0, (), ()) for i, text in enumerate((" Yes", ".", "<|im_end|>")))
+    assert _prose(LaneText(" Yes.", "end", tokens)) == [" Yes", ".", " ∎"]
+    assert _prose(LaneText(" Yes.", "length", tokens)) == [" Yes", ".", "<|im_end|>"]

@@ -113,6 +113,12 @@ def _gone(session: Session, found: Comparison) -> list[str]:
     ]
 
 
+def _prose(text: LaneText) -> list[str]:
+    """The tokens as a text to read: the last one, where it ends the text, is a mark and no word of the tokenizer's own."""
+    said = [token.text for token in text.tokens]
+    return [*said[:-1], " ∎"] if text.ended == "end" else said
+
+
 def _below(found: Comparison, key: str) -> None:
     how, n = found.sampling, len(dict.fromkeys(found.prompts))
     kind = "greedy" if how.temperature == 0 else f"temperature {how.temperature:g}, seed {how.seed}"
@@ -139,7 +145,7 @@ def _lane(
     pinned = token_strip(
         [token.text for token in text.tokens], key=f"{key}-strip", twin=False, signed=look.colour == "Δ log-probability",
         values=values, marks=_marks(found, p, i, look.colour), notes=[_note(token, i) for token in text.tokens],
-        cards=[_card(token, i, lane.label) for token in text.tokens], prose=look.is_prose,
+        cards=[_card(token, i, lane.label) for token in text.tokens], prose=_prose(text) if look.is_prose else None,
     )  # fmt: skip
     known.verdict(answer, text.answer)
     if i:

@@ -53,7 +53,7 @@ def token_strip(
     cards: Sequence[Sequence[Bars]] | None = None,
     start: int = 0,
     twin: bool = True,
-    prose: bool = False,
+    prose: Sequence[str] | None = None,
 ) -> int | None:
     """Draw tokens with colours and marks; return the index of the pinned one, or None.
 
@@ -64,7 +64,7 @@ def token_strip(
         cards: bars a token, for instance the top five of base and lane.
         start: the token around which a long text is shown at first.
         twin: add the selector that does the same as a click.
-        prose: the tokens stand as the text that they are; each shows itself under the pointer.
+        prose: what stands for each token, so that text reads as text; each shows itself under the pointer.
     """
     left, n = _window(len(tokens), MAX_TOKENS, start, f"{key}-from-{len(tokens)}", "Token")
     across = range(left, left + n)
@@ -72,7 +72,7 @@ def token_strip(
     shown = {i: words.token(tokens[i]) for i in across}
     data = {
         "tokens": list(shown.values()),
-        "texts": [tokens[i] for i in across] if prose else None,
+        "texts": None if prose is None else [prose[i] for i in across],
         "values": None if values is None else [values[i] for i in across],
         "signed": signed,
         "marks": None if marks is None else [marks[i] for i in across],
