@@ -227,12 +227,35 @@ def test_wrong_teaching_passes_nothing(one: Any) -> None:
     assert not passes("senses", 2, asked=wanted, teach=replace(she, after=(0.05,)))
 
 
-def test_wrong_fits_on_the_real_path_of_noise_pass_nothing(one: Any) -> None:
-    session, real = one.sessions["embedded"], {"on": NAME}
-    silly = _fit(session, "mean_difference", {"layers": [3]}, 4.0)
-    small, loud, slight = (_fit(session, "mean_difference", {"layers": [2]}, dose) for dose in (1.0, 5.0, 0.5))
-    fits = {"small": small, "loud": loud, "slight": slight, "silly": silly}
-    gloom = {name: elsewhere(fit, "everyday-gloom") for name, fit in fits.items()}
-    assert not passes("noise", 1, fit=gloom["small"], **real) and not passes("noise", 1, fit=gloom["loud"], **real), "more than noise"
-    assert passes("noise", 2, fit=gloom["small"], **real) and not passes("noise", 2, fit=small, **real), "the embedded set"
-    assert not passes("noise", 2, fit=gloom["slight"], **real) and not passes("noise", 2, fit=gloom["silly"], **real)
+def test_wrong_fits_on_the_real_paths_of_noise_contest_and_damage_pass_nothing(one: Any) -> None:
+    from workbench.settings import Rivals
+
+    session, real, careful, careless = (
+        one.sessions["embedded"],
+        {"on": NAME},
+        "A careful speaker answers.",
+        "Here speaks a careless person.",
+    )
+    silly, loud = (_fit(session, "mean_difference", {"layers": [layer]}, dose, Rivals(careful)) for layer, dose in ((3, 4.0), (2, 5.0)))
+    opposed = _fit(session, "mean_difference", {"layers": [2]}, 1.0, Rivals(careful, careless))
+    small, slight = (_fit(session, "mean_difference", {"layers": [2]}, dose) for dose in (1.0, 0.5))
+    quiet = _fit(session, "mean_difference", {"layers": [2]}, 0.25, Rivals(careful))
+    right = {("contest", 1): opposed, ("contest", 2): quiet, ("contest", 3): opposed, ("damage", 1): loud, ("damage", 2): small,
+             ("damage", 3): slight}  # fmt: skip
+
+    def gloomy(step: tuple[str, int], fit: Any) -> bool:
+        return passes(*step, fit=elsewhere(fit, "everyday-gloom"), **real)
+
+    assert [step for step, fit in right.items() if not gloomy(step, fit)] == []
+    assert [step for step, fit in right.items() if passes(*step, fit=fit, **real)] == [], "the embedded set"
+    # No sentence beside it, or louder than it; no opposite; too quiet, or beyond the limit; no more than noise, or more; too little.
+    wrong = {("contest", 1): (small, silly), ("contest", 2): (small, loud), ("contest", 3): (small, loud), ("damage", 1): (small, slight),
+             ("damage", 2): (loud, silly), ("damage", 3): (loud, silly),
+             ("noise", 1): (small, loud), ("noise", 2): (slight, silly)}  # fmt: skip
+    told = [
+        (step, i)
+        for step, fits in wrong.items()
+        for i, fit in enumerate(fits)
+        if passes(*step, fit=elsewhere(fit, "everyday-gloom"), **real)
+    ]
+    assert told == []
