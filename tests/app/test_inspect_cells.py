@@ -63,3 +63,13 @@ def test_what_makes_no_edit_is_said_in_the_drawer(app: Run) -> None:
     fine(test.button(key="cell-make").click().run())
     said = texts(settled(test))
     assert "3 tokens from the end" in said and "Take a longer prompt" in said
+
+
+def test_a_cell_says_where_its_targets_stand_among_all_tokens(app: Run, fresh_backend: Any) -> None:
+    test = drawer(app)
+    found, model = test.session_state["retouch"].kept["logit_lens"].value, fresh_backend.sessions["embedded"].model
+    entry = len(found.entries) - 2  # row 1: before the last layer
+    scores = found.target_log_probs[0, entry, 1]
+    ranks = found.target_ranks[0, entry, 1] + 1
+    assert bool(ranks[0] < ranks[1]) is bool(scores[0] > scores[1]) and ranks.max() <= model.info.d_vocab
+    assert f"Rank of {found.targets[0]} {ranks[0]:,}, of {found.targets[1]} {ranks[1]:,}" in texts(test).replace("␣", " ").replace("\\", "")

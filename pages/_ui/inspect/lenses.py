@@ -157,7 +157,7 @@ def _cell(found: LogitLens, entry: int, pos: int) -> None:
                     figure, rows, words.provenance(model=found.model, lane=lane.label, fitted=found.fitted_on), key=f"lens-top-{i}"
                 )
                 entropy, kl = (words.number(float(x[i, entry, pos])) for x in (found.entropy, found.kl))
-                st.caption(f"Entropy {entropy} nats, KL to the last layer {kl} nats")
+                st.caption(f"Entropy {entropy} nats, KL to the last layer {kl} nats{_ranked(found, i, entry, pos)}")
         if found.targets:
             _targets(found, pos)
         if layer is not None:
@@ -165,12 +165,24 @@ def _cell(found: LogitLens, entry: int, pos: int) -> None:
             scope.verbs(layer, key="lens-scope")
 
 
+def _ranked(found: LogitLens, lane: int, entry: int, pos: int) -> str:
+    """Where the targets stand among all tokens, counted from 1."""
+    told = [f"{words.plain(words.token(name))} {found.target_ranks[lane, entry, pos, t] + 1:,}" for t, name in enumerate(found.targets)]
+    return f". Rank of {', of '.join(told)}" if told else ""
+
+
 def _targets(found: LogitLens, pos: int) -> None:
     from workbench.figures.logit_lens import target_path
 
     kept = {i: entry_word(name) for i, name in enumerate(found.entries) if not name.endswith("mid")}
     rows = [
-        {"lane": lane.label, "target": target, "after": name, "log p (nats)": float(found.target_log_probs[i, e, pos, t])}
+        {
+            "lane": lane.label,
+            "target": target,
+            "after": name,
+            "log p (nats)": float(found.target_log_probs[i, e, pos, t]),
+            "rank": int(found.target_ranks[i, e, pos, t]) + 1,
+        }
         for i, lane in enumerate(found.lanes)
         for t, target in enumerate(found.targets)
         for e, name in kept.items()
