@@ -10,9 +10,9 @@ import psutil
 CLASS = "RETOUCH_CLASS"
 _LEARNERS = 30
 CLASS_ENVIRONMENT = {CLASS: "1", "MALLOC_ARENA_MAX": "2", "MALLOC_MMAP_THRESHOLD_": str(2**19), "MALLOC_TRIM_THRESHOLD_": str(2**20)}
-"""What the server of a class is started with. glibc keeps freed tensors in an arena a thread, ever more cut up; with two arenas, and tensors
-of half a megabyte and more given back, what is resident stays flat. A pass over many short texts of a small model takes up to a third longer
-for it, one over a prompt no longer."""
+"""What the server of a class is started with. glibc keeps freed tensors in an arena a thread, ever more cut up; with two arenas, and
+tensors of half a megabyte and more given back, what is resident stays flat. A pass over many short texts of a small model takes up to a
+third longer for it, one over a prompt no longer."""
 
 
 @dataclass(frozen=True)
