@@ -23,9 +23,9 @@ _KNOWN: tuple[tuple[str, str, str], ...] = (
     (GATING, "torch.quantile(probe.scores(read.held_no), 1 - leak)", "torch.quantile(probe.scores(read.held_no), 0.99)"),
     (CHOICE, "-round(gain / NEAR_TIE)", "-gain"),
     (CHOICE, "-round(gain / NEAR_TIE)", "0.0"),
-    (CHOICE, "[item for item, p in zip(beside, chance_of_best(gains)) if p * taken_from <= CHANCE]", "beside"),
-    (CHOICE, "p * taken_from <= CHANCE", "p <= CHANCE"),
-    (CHOICE, "[item for item, p in zip(within, chance_of_best(margins - before)) if p <= CHANCE]", "within"),
+    (CHOICE, "_beyond_chance(beside, gains, n_tried)", "beside"),
+    (CHOICE, "_beyond_chance(within, margins - before, n_tried)", "within"),
+    (CHOICE, "p * n_tried / len(items) <= CHANCE", "p <= CHANCE"),
 )  # fmt: skip
 
 

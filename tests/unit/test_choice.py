@@ -266,3 +266,24 @@ def test_planted_choices_are_made_and_null_and_harmful_ones_are_not(tiny_gpt2: A
     assert sum(passed) <= 0.05 * 800 and max(passed[2:]) <= 10, passed
     # Controls: one that is as good as the unedited model beside a good one is left, and a good one among null ones is found.
     assert taken(Planted((0.0,) * 23 + (1.5,), edit)).count(23) >= 195
+
+
+def test_doses_that_were_left_since_others_gained_more_count_as_tried(tiny_gpt2: Any) -> None:
+    edit = get("mean_difference").fit(tiny_gpt2, ROWS).edit
+    n_fits, n_doses, n, alike = 8, 6, 40, 0.8
+
+    def is_taken(seed: int, counts: bool) -> bool:
+        """Fits that do nothing, whose doses nearly agree: all at their largest dose, the three luckiest at all doses."""
+        draw = np.random.default_rng(seed)
+        gains = alike * draw.normal(size=(n_fits, 1, n)) + math.sqrt(1 - alike**2) * draw.normal(size=(n_fits, n_doses, n))
+        lucky = np.argsort(-gains[:, -1].mean(1))[:3]
+        measured = [(i, j) for i in range(n_fits) for j in range(n_doses) if i in lucky or j == n_doses - 1]
+        found = [Candidate({"at": i}, 1.0 + j, seen(gains[i, j].tolist()), edit) for i, j in measured]
+        try:
+            settle(seen([0.0] * n), found, None, 0.02, n_fits * n_doses - len(found) if counts else 0)
+        except NoEffect:
+            return False
+        return True
+
+    assert sum(is_taken(seed, True) for seed in range(600)) <= 0.05 * 600
+    assert sum(is_taken(seed, False) for seed in range(200)) > 0.05 * 200, "as if what was measured had not been picked"

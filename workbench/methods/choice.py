@@ -34,6 +34,7 @@ from workbench.methods.shared.validation import Measured, measured
 from workbench.models.base import LanguageModel
 from workbench.numerics.selection import MIN_ROWS, chance_of_best
 from workbench.progress import Cancelled, Progress, silent
+from workbench.shapes import Float
 from workbench.sites import Site
 
 DOSES = (0.5, 0.75, 1.0, 1.25, 1.5, 2.0)
@@ -187,6 +188,10 @@ class _Tried:
         """The candidates so far."""
         return [candidate for fit in self.fits for candidate in _candidates(*fit)]
 
+    @property
+    def _n_left(self) -> int:
+        return sum(dosed.n_left for _, _, dosed in self.fits)
+
     def add(self, knobs: Mapping[str, Any], fitted: Fitted, dosed: AtDoses) -> None:
         """Remember one fit, measured at its largest dose within the limit."""
         dosed.largest()
@@ -194,11 +199,7 @@ class _Tried:
 
     def leading(self) -> list[AtDoses]:
         """Those fits that gain most at what was measured of them."""
-
-        def most(fit: tuple[Mapping[str, Any], Fitted, AtDoses]) -> float:
-            return max((item.measured.margin for item in _candidates(*fit) if item.measured.margins), default=-math.inf)
-
-        return [fit[2] for fit in sorted(self.fits, key=most, reverse=True)[:ALL_DOSES_OF]]
+        return sorted((dosed for *_, dosed in self.fits), key=lambda dosed: dosed.most_gain, reverse=True)[:ALL_DOSES_OF]
 
     def settled(self, placebos: _Placebos) -> Candidate:
         """The best of those that count, all others ranked behind it.
@@ -209,7 +210,7 @@ class _Tried:
         if not self.found:
             text = f"None of {len(self.failures)} combinations could be fitted: {self.failures[0]}"
             raise FitFailed(text, "Change the demonstrations or the knobs.")
-        self.ranked = settle(self.base, self.found, placebos, self.max_damage)
+        self.ranked = settle(self.base, self.found, placebos, self.max_damage, self._n_left)
         return self.ranked[0]
 
     def choice(self, final: Fitted) -> Choice:
@@ -222,7 +223,7 @@ class _Tried:
         if not self.found:
             return None
         try:
-            self.ranked = self.ranked or settle(self.base, self.found, None, self.max_damage)
+            self.ranked = self.ranked or settle(self.base, self.found, None, self.max_damage, self._n_left)
         except NoEffect:
             return None
         fitted = next(fitted for knobs, fitted, _ in self.fits if knobs is self.ranked[0].values)
@@ -237,11 +238,12 @@ def _candidates(knobs: Mapping[str, Any], fitted: Fitted, dosed: AtDoses) -> lis
 _Placebos = Callable[[Sequence[Edit]], list[tuple[float, ...]]]
 
 
-def settle(base: Measured, found: Sequence[Candidate], placebos: _Placebos | None, max_damage: float) -> list[Candidate]:
+def settle(base: Measured, found: Sequence[Candidate], placebos: _Placebos | None, max_damage: float, n_left: int = 0) -> list[Candidate]:
     """All candidates, the best of those that count first.
 
     Those within the limit that beat the unedited model beyond chance are measured beside placebos of their own size; they have to beat
-    those as well, unless `placebos` is None: then nobody waits for them.
+    those as well, unless `placebos` is None: then nobody waits for them. `n_left` doses within the limit were not measured, since their
+    fits gained less.
 
     Raises:
         NoEffect: none is within the limit and does both.
@@ -255,7 +257,8 @@ def settle(base: Measured, found: Sequence[Candidate], placebos: _Placebos | Non
         )
     before = np.array(base.margins)
     margins = np.array([item.measured.margins for item in within])
-    better = [item for item, p in zip(within, chance_of_best(margins - before)) if p <= CHANCE]
+    n_tried = len(within) + n_left
+    better = _beyond_chance(within, margins - before, n_tried)
     if not better:
         best = max(within, key=lambda item: item.measured.margin)
         raise NoEffect(_no_effect(base, best, len(within), len(found), "the unedited model"), _NO_EFFECT_HINT)
@@ -264,11 +267,15 @@ def settle(base: Measured, found: Sequence[Candidate], placebos: _Placebos | Non
         return _behind(better, better, found, base, max_damage)
     beside = [replace(item, placebo=mine) for item, mine in zip(better, placebos([item.edit for item in better]))]
     gains = np.array([np.array(item.measured.margins) - np.array(item.placebo) for item in beside])
-    taken_from = len(within) / len(beside)  # the best by margin are the luckiest too, so all that they were taken from count
-    counting = [item for item, p in zip(beside, chance_of_best(gains)) if p * taken_from <= CHANCE]
+    counting = _beyond_chance(beside, gains, n_tried)
     if not counting:
         raise NoEffect(_no_effect(base, beside[0], len(within), len(found), "a random edit of its size"), _NO_EFFECT_HINT)
     return _behind(_ranked(counting, None), beside, found, base, max_damage)
+
+
+def _beyond_chance(items: Sequence[Candidate], gains: Float[np.ndarray, "candidate row"], n_tried: int) -> list[Candidate]:
+    """Those whose gain is beyond chance. The best of what was measured are the luckiest too, so all that they were taken from count."""
+    return [item for item, p in zip(items, chance_of_best(gains)) if p * n_tried / len(items) <= CHANCE]
 
 
 def _behind(

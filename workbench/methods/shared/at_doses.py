@@ -42,6 +42,16 @@ class AtDoses:
         self._within = [way[: next((i for i, dose in enumerate(way) if not self._passes(dose)), len(way))] for way in self._within]
         self._gain([dose for way in self._within for dose in way])
 
+    @property
+    def n_left(self) -> int:
+        """How many doses within the limit are not measured."""
+        return sum(dose not in self._gains for way in self._within for dose in way)
+
+    @property
+    def most_gain(self) -> float:
+        """The largest margin that was measured, nats a token; minus infinity where no dose is within the limit."""
+        return max((one.margin for one in self._gains.values()), default=-math.inf)
+
     def results(self) -> dict[float, Measured]:
         """Doses that were measured, and those beyond the limit: of these damage alone, infinite where a smaller dose is beyond."""
         inside, found = [dose for way in self._within for dose in way], dict[float, Measured]()
