@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.conftest import contrast_rows, taught_rows
+from tests.conftest import contrast_rows, taught_rows, words
 from workbench.evaluate import evaluation as evaluated
 from workbench.evaluate.benefit import benefit
 from workbench.evaluate.budget import LEAST_ROWS, LEAST_TEXTS, Budget, budget, drawn
@@ -82,6 +82,29 @@ def test_fewer_rows_are_said_and_scored_as_they_are_alone(tiny_gpt2: Any, monkey
     assert f"9 rows of split test (drawn from {few.benefit.n_of})" in few.verdict.detail
     alone = benefit(tiny_gpt2, drawn(rows.split("test"), 9), [(edit,)])
     assert few.benefit.metrics[0].values[1].estimate == pytest.approx(alone.metrics[0].values[1].estimate, abs=1e-5)
+
+
+def test_own_answers_are_made_together_before_the_look_and_their_time_is_taken_off(tiny_gpt2: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, told = taught_rows(60), dict[str, Any]()
+    edit = get("mean_difference").fit(tiny_gpt2, rows).edit
+    neutral = [str(row.neutral) for row in rows if row.neutral][:20]
+    own = [f"{words(3, 4)} {words(i)}" for i in range(20)]
+    now = [0.0]
+
+    def answers(model: Any, prompts: Any, **_: Any) -> None:
+        told["answered"] = len(prompts)
+        now[0] += 3.0
+
+    def look(seconds: float, measure_rows: Any, row_sizes: Any, measure_texts: Any, text_sizes: Any) -> Budget:
+        told.update(seconds=seconds, n_texts=len(text_sizes))
+        return Budget(9, 4)
+
+    monkeypatch.setattr(evaluated, "SMALL", 0)
+    monkeypatch.setattr(evaluated, "own_answers", answers)
+    monkeypatch.setattr(evaluated, "budget", look)
+    monkeypatch.setattr("workbench.evaluate.evaluation.time.perf_counter", lambda: now[0])
+    evaluation(tiny_gpt2, rows, [(edit,)], neutral=neutral, own=own, n_generations=0, n_placebos=1, seconds=10.0)
+    assert told == {"answered": 12, "seconds": 7.0, "n_texts": 12}, "no more texts than have answers"
 
 
 def test_one_look_keeps_its_promise_and_looks_on_the_way_do_not() -> None:
